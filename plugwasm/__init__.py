@@ -1,0 +1,119 @@
+"""Run WebAssembly plugins in any Python application: fast, sandboxed, compatible with Extism.
+
+    import plugwasm
+
+    with plugwasm.Plugin("count_vowels.wasm") as plugin:
+        plugin.call("count_vowels", "Hello, World!")
+
+The map. Arrows point down only: no module imports one that stands above it.
+
+    cli                     the command line
+    plugin                  Plugin, CompiledPlugin, CancelHandle: what an application touches
+    functions, current      host functions, and what they see of the plugin that calls them
+    logs                    the official SDK's logging functions
+    _report                 what the engine reports → errors
+    _link                   modules + kernel + WASI + host functions → a plan → instances
+    _code, cache            bytes → compiled modules, kept in the process and on disk
+    _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
+    _sandbox                deadlines, egress policy, WASI and the files it grants
+    _source, manifest       what the application passes as a plugin → modules' bytes and grants
+    _kernel                 the kernel (WAT) and the host's view of it
+    _engine                 the only room that knows Wasmtime's C API
+    errors                  one tree
+
+State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
+(`cache`), and the host functions that `host_fn` registered (`_registry`). All else belongs to an object.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import cache as cache
+    from . import errors as errors
+    from ._engine import FunctionType as FunctionType
+    from ._engine import Item as Item
+    from .current import CurrentPlugin as CurrentPlugin
+    from .current import Memory as Memory
+    from .errors import BadHandleError as BadHandleError
+    from .errors import BusyError as BusyError
+    from .errors import CallError as CallError
+    from .errors import CancelledError as CancelledError
+    from .errors import ClosedError as ClosedError
+    from .errors import EgressDeniedError as EgressDeniedError
+    from .errors import EgressError as EgressError
+    from .errors import EngineError as EngineError
+    from .errors import Error as Error
+    from .errors import ExitError as ExitError
+    from .errors import FunctionNotFoundError as FunctionNotFoundError
+    from .errors import GuestError as GuestError
+    from .errors import HashMismatchError as HashMismatchError
+    from .errors import HostFunctionError as HostFunctionError
+    from .errors import LinkError as LinkError
+    from .errors import ManifestError as ManifestError
+    from .errors import MissingImportError as MissingImportError
+    from .errors import ModuleError as ModuleError
+    from .errors import OutOfFuelError as OutOfFuelError
+    from .errors import OutOfMemoryError as OutOfMemoryError
+    from .errors import SignatureError as SignatureError
+    from .errors import SourceError as SourceError
+    from .errors import TimeoutError as TimeoutError
+    from .errors import TrapError as TrapError
+    from .functions import Codec as Codec
+    from .functions import Function as Function
+    from .functions import Json as Json
+    from .functions import Pickle as Pickle
+    from .functions import UnsafePickle as UnsafePickle
+    from .functions import Val as Val
+    from .functions import ValType as ValType
+    from .functions import host_fn as host_fn
+    from .logs import CustomLogger as CustomLogger
+    from .logs import set_log_custom as set_log_custom
+    from .logs import set_log_file as set_log_file
+    from .manifest import Manifest as Manifest
+    from .manifest import MemoryOptions as MemoryOptions
+    from .manifest import WasmSource as WasmSource
+    from .plugin import CancelHandle as CancelHandle
+    from .plugin import CompiledPlugin as CompiledPlugin
+    from .plugin import Plugin as Plugin
+
+_HOMES = {
+    "_engine": "FunctionType Item",
+    "cache": "",
+    "current": "CurrentPlugin Memory",
+    "errors": "BadHandleError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error ExitError "
+    "FunctionNotFoundError GuestError HashMismatchError HostFunctionError LinkError ManifestError MissingImportError ModuleError "
+    "OutOfFuelError OutOfMemoryError SignatureError SourceError TimeoutError TrapError",
+    "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
+    "logs": "CustomLogger set_log_custom set_log_file",
+    "manifest": "Manifest MemoryOptions WasmSource",
+    "plugin": "CancelHandle CompiledPlugin Plugin",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted([*_HOME, "__version__", "cache", "errors", "extism_version"])
+
+
+def extism_version() -> str:
+    """The version of plugwasm, under the name that the official SDK has for it."""
+    return __version__
+
+
+def __getattr__(name: str) -> object:
+    # Names are imported when they are used first: a program that runs one module need not wait for the rest.
+    from importlib import import_module
+
+    if name in ("cache", "errors"):
+        return import_module(f"{__name__}.{name}")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

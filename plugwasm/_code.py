@@ -1,0 +1,115 @@
+"""From a module's bytes to code that can run: the one place that compiles, and so the one place where a module could be transformed.
+
+What was compiled is kept three times: by whoever uses it, in this process (the last few modules, found by their bytes), and on disk.
+
+The state of this module is what belongs to the process as a whole: its engines, and the modules it has seen.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from . import cache
+from ._engine import Engine, EngineFailure, Module, wat_to_wasm
+from ._sandbox.deadline import ticker
+from .errors import ModuleError
+
+TRANSFORMATION = "none"
+"""Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
+
+KEPT_MODULES = 32
+KEPT_BYTES = 64 * 2**20
+"""How many modules, and how many bytes of Wasm, a process keeps compiled after their last user is gone."""
+
+_engines: dict[bool, Engine] = {}
+_seen: dict[tuple[bool, int, bytes], list[tuple[bytes, Module]]] = {}
+_lock = threading.Lock()
+_home = os.getpid()
+
+
+def engine(fuel: bool) -> Engine:
+    """The engine of this process, with or without fuel."""
+    found = _engines.get(fuel)
+    if found is None:
+        with _lock:
+            found = _engines.get(fuel)
+            if found is None:
+                found = _engines[fuel] = Engine(fuel=fuel)
+                ticker.engines.append(found)
+    return found
+
+
+def compiled(wasm: bytes, *, fuel: bool = False, name: str = "module") -> Module:
+    """The module for Wasm bytes or WAT text. Raises `ModuleError`."""
+    key = (fuel, len(wasm), wasm[-64:])
+    for bytes_, module in _seen.get(key, ()):
+        if bytes_ == wasm:
+            return module
+    module = _compile(engine(fuel), wasm, name)
+    with _lock:
+        _seen.setdefault(key, []).append((wasm, module))
+        _forget()
+    return module
+
+
+def _forget() -> None:
+    while len(_seen) > 1 and (
+        sum(map(len, _seen.values())) > KEPT_MODULES or sum(len(key_bytes) for kept in _seen.values() for key_bytes, _ in kept) > KEPT_BYTES
+    ):
+        _seen.pop(next(iter(_seen)))
+
+
+def _compile(engine: Engine, wasm: bytes, name: str) -> Module:
+    key = _cache_key(engine, wasm) if cache.directory() else None
+    try:
+        binary = wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm)
+        if key and (code := cache.load(key)):
+            try:
+                return engine.load(code).with_memories_of(binary)
+            except EngineFailure:
+                pass  # made by another engine under the same key: compile it again
+        if os.getpid() == _home:
+            module = engine.compile(binary)
+        else:
+            # A forked child has none of the threads that compile in parallel, and the engine would wait for them for ever.
+            artifact = Engine(fuel=engine.fuel, parallel=False).compile(binary).serialize()
+            module = engine.load(artifact).with_memories_of(binary)
+    except EngineFailure as failure:
+        raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
+    if key:
+        cache.store(key, module.serialize())
+    return module
+
+
+def _reason(message: str) -> str:
+    """The engine's chain of causes in one line, without its own headline."""
+    lines = [line.strip() for line in message.splitlines()]
+    lines = [line for line in lines if line and line not in ("Caused by:", "failed to parse WebAssembly module")]
+    if any(line.startswith("-->") for line in lines):
+        return message.strip()
+    return ": ".join(line.split(": ", 1)[1] if line[:1].isdigit() and ": " in line else line for line in lines)
+
+
+def _cache_key(engine: Engine, wasm: bytes) -> str:
+    import hashlib
+    import platform
+
+    from ._engine import library_version
+
+    settings = f"{library_version()};{platform.machine()};{_cpu()};{engine.key};{TRANSFORMATION}"
+    return f"{hashlib.sha256(wasm).hexdigest()}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+
+
+def _cpu() -> str:
+    """What the machine's processor can do, as far as the system says: compiled code may use all of it."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return line
+    except OSError:
+        pass
+    import platform
+
+    return platform.processor()

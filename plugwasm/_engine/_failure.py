@@ -1,0 +1,112 @@
+"""What the C API reports when something fails, as Python exceptions of this package.
+
+They are for the layers above, which know what was being done and turn each into one of `plugwasm.errors`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TRAPS = (
+    "stack overflow",
+    "out of bounds memory access",
+    "misaligned memory access",
+    "out of bounds table access",
+    "call of an empty table entry",
+    "indirect call with a wrong type",
+    "integer overflow",
+    "integer division by zero",
+    "invalid conversion to integer",
+    "unreachable",
+    "interrupt",
+    "out of fuel",
+)
+"""Names of the engine's trap codes, in their order."""
+
+KERNEL_NAME = "kernel"
+"""The name of our own module; its frames are left out of backtraces."""
+
+OUT_OF_FUEL = TRAPS[11]
+STACK_OVERFLOW = TRAPS[0]
+
+
+class EngineFailure(Exception):
+    """The engine refused or the guest failed: a message, and the Wasm frames, innermost first."""
+
+    def __init__(self, message: str, frames: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.frames = frames
+
+
+class Trap(EngineFailure):
+    """The guest trapped; the message is a member of `TRAPS`."""
+
+
+class HostRaised(EngineFailure):
+    """A host callback raised `exception`."""
+
+    def __init__(self, exception: BaseException, frames: tuple[str, ...]) -> None:
+        super().__init__("a host callback raised", frames)
+        self.exception = exception
+
+
+def take_error(pointer: int) -> EngineFailure:
+    """The failure that a `wasmtime_error_t` describes; frees it."""
+    message = _text(lib.wasmtime_error_message, pointer)
+    frames = _frames(lib.wasmtime_error_wasm_trace, pointer, message)
+    lib.wasmtime_error_delete(pointer)
+    return EngineFailure(message, frames)
+
+
+def take_trap(pointer: int) -> EngineFailure:
+    """The failure that a `wasm_trap_t` describes; frees it."""
+    message = _text(lib.wasm_trap_message, pointer)
+    frames = _frames(lib.wasm_trap_trace, pointer, message)
+    code = ctypes.c_uint8()
+    known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
+    lib.wasm_trap_delete(pointer)
+    if known:
+        return Trap(TRAPS[code.value] if code.value < len(TRAPS) else f"trap {code.value}", frames)
+    return EngineFailure(message, frames)
+
+
+def _text(get: Any, pointer: int) -> str:
+    vec = ByteVec()
+    get(pointer, ctypes.byref(vec))
+    return take_bytes(vec).decode("utf-8", "replace").rstrip("\0")
+
+
+def _frames(get: Any, pointer: int, message: str) -> tuple[str, ...]:
+    vec = PointerVec()
+    get(pointer, ctypes.byref(vec))
+    frames = []
+    for i in range(vec.size):
+        frame = vec.data[i]
+        module = borrowed_text(lib.wasmtime_frame_module_name(frame))
+        if module == KERNEL_NAME:
+            continue
+        name = borrowed_text(lib.wasmtime_frame_func_name(frame)) or f"function {lib.wasm_frame_func_index(frame)}"
+        if name.startswith(("_Z", "_R")):
+            name = _demangled(message, i) or name
+        where = f"{name} @ {lib.wasm_frame_module_offset(frame):#x}"
+        frames.append(f"{module}!{where}" if module else where)
+    lib.wasm_frame_vec_delete(ctypes.byref(vec))
+    return tuple(frames)
+
+
+def _demangled(message: str, index: int) -> str | None:
+    """The name in line `index` of the backtrace that the engine prints, which it demangles; without the hash that Rust appends."""
+    for line in message.splitlines():
+        number, _, rest = line.strip().partition(": ")
+        if number == str(index) and rest.lstrip().startswith("0x"):
+            name = rest.partition(" - ")[2].partition("!")[2]
+            head, _, last = name.rpartition("::")
+            return head if len(last) == 17 and last[0] == "h" else name
+    return None

@@ -1,0 +1,224 @@
+"""Engines and modules: from Wasm bytes to compiled code, to an artifact that can be kept, and back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import c_void_p
+
+from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
+from ._failure import EngineFailure, take_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VALUE_KINDS = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 4: "v128", 128: "externref", 129: "funcref"}
+_VALUE_CODES = {name: code for code, name in VALUE_KINDS.items()}
+_EXTERN_KINDS = ("function", "global", "table", "memory", "shared memory", "tag")
+
+MAX_WASM_STACK = 512 * 1024
+"""Bytes of stack that a guest may use; on Linux and macOS it must fit into what the calling thread has left."""
+
+
+class FunctionType:
+    """The parameters and results of a Wasm function, as the names of their value types."""
+
+    __slots__ = ("__weakref__", "_pointer", "params", "results")
+
+    def __init__(self, params: tuple[str, ...], results: tuple[str, ...]) -> None:
+        self.params = params
+        self.results = results
+        self._pointer: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FunctionType) and (self.params, self.results) == (other.params, other.results)
+
+    def __hash__(self) -> int:
+        return hash((self.params, self.results))
+
+    def __repr__(self) -> str:
+        return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+    @property
+    def pointer(self) -> int:
+        """The engine's own description of the type, made on first use."""
+        if self._pointer is None:
+            self._pointer = lib.wasm_functype_new(ctypes.byref(_value_types(self.params)), ctypes.byref(_value_types(self.results)))
+        return self._pointer
+
+    def __del__(self) -> None:
+        if self._pointer is not None and lib is not None:
+            lib.wasm_functype_delete(self._pointer)
+
+
+class Item:
+    """What a module imports or exports: its name, its kind, and for a function its type. `module` is empty for exports."""
+
+    __slots__ = ("kind", "module", "name", "type")
+
+    def __init__(self, module: str, name: str, kind: str, type: FunctionType | None) -> None:
+        self.module = module
+        self.name = name
+        self.kind = kind
+        self.type = type
+
+    def __repr__(self) -> str:
+        where = f"{self.module}.{self.name}" if self.module else self.name
+        return f"{self.kind} {where}{self.type or ''}"
+
+
+class Engine:
+    """Compiles modules with one set of settings. Modules and stores of different engines do not mix.
+
+    Epoch interruption is always on, for every plugin can be cancelled. Fuel costs the guest speed, so it is a second engine's.
+    """
+
+    def __init__(self, *, fuel: bool = False, parallel: bool = True) -> None:
+        self.fuel = fuel
+        self.key = f"epoch=1;fuel={int(fuel)};stack={MAX_WASM_STACK};cow=0;may_move=0;threads=0"
+        """The settings that compiled code depends on, for keys of caches."""
+        config = lib.wasm_config_new()
+        lib.wasmtime_config_epoch_interruption_set(config, True)
+        lib.wasmtime_config_consume_fuel_set(config, fuel)
+        lib.wasmtime_config_max_wasm_stack_set(config, MAX_WASM_STACK)
+        # A memory keeps its address for life, which is what lets the host keep a view of it.
+        lib.wasmtime_config_memory_may_move_set(config, False)
+        # Copying the initial data costs less than mapping it for all but very large modules, and saves a mapping an instance.
+        lib.wasmtime_config_memory_init_cow_set(config, False)
+        lib.wasmtime_config_wasm_threads_set(config, False)
+        lib.wasmtime_config_parallel_compilation_set(config, parallel)
+        self.pointer: int = lib.wasm_engine_new_with_config(config)
+
+    def increment_epoch(self) -> None:
+        """Makes every guest that runs on this engine call its store's epoch callback soon."""
+        lib.wasmtime_engine_increment_epoch(self.pointer)
+
+    def compile(self, wasm: bytes) -> Module:
+        """Compiles a module in the binary format. Raises `EngineFailure`."""
+        out = c_void_p()
+        if error := lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out)):
+            raise take_error(error)
+        return Module(self, out.value).with_memories_of(wasm)
+
+    def load(self, artifact: bytes) -> Module:
+        """A module from what `Module.serialize` gave. The bytes are machine code: they must come from a place that can be trusted."""
+        out = c_void_p()
+        if error := lib.wasmtime_module_deserialize(self.pointer, artifact, len(artifact), ctypes.byref(out)):
+            raise take_error(error)
+        return Module(self, out.value)
+
+    def load_file(self, path: str) -> Module:
+        """The same from a file, which is mapped instead of read."""
+        out = c_void_p()
+        if error := lib.wasmtime_module_deserialize_file(self.pointer, os.fsencode(path), ctypes.byref(out)):
+            raise take_error(error)
+        return Module(self, out.value)
+
+
+class Module:
+    """A compiled module: its imports and exports in the order of the binary."""
+
+    def __init__(self, engine: Engine, pointer: int | None) -> None:
+        if pointer is None:
+            raise EngineFailure("the engine gave no module")
+        self.engine = engine
+        self.pointer: int = pointer
+        vec = PointerVec()
+        lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
+        self.imports = tuple(_import(vec.data[i]) for i in range(vec.size))
+        lib.wasm_importtype_vec_delete(ctypes.byref(vec))
+        lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
+        self.exports = {item.name: item for item in (_export(vec.data[i]) for i in range(vec.size))}
+        lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
+        self.own_memories = (0, 0)
+        """How many memories it defines (not imports), and the pages that they have at first, together."""
+
+    def with_memories_of(self, wasm: bytes) -> Module:
+        """The module itself, knowing the memories of the binary it was made from: the engine does not tell them."""
+        self.own_memories = _own_memories(wasm)
+        return self
+
+    def serialize(self) -> bytes:
+        """The compiled code, for `Engine.load`."""
+        vec = ByteVec()
+        if error := lib.wasmtime_module_serialize(self.pointer, ctypes.byref(vec)):
+            raise take_error(error)
+        return take_bytes(vec)
+
+    def __del__(self) -> None:
+        if lib is not None and hasattr(self, "pointer"):
+            lib.wasmtime_module_delete(self.pointer)
+
+
+def _own_memories(wasm: bytes) -> tuple[int, int]:
+    """Reads the memory section of a module that is known to be valid (WebAssembly 2.0, 5.5.8)."""
+    at, end = 8, len(wasm)
+    while at < end:
+        section = wasm[at]
+        size, at = _leb128(wasm, at + 1)
+        if section == 5:
+            count, at = _leb128(wasm, at)
+            pages = 0
+            for _ in range(count):
+                flags = wasm[at]
+                first, at = _leb128(wasm, at + 1)
+                pages += first
+                if flags & 1:
+                    _, at = _leb128(wasm, at)
+                if flags & 8:
+                    _, at = _leb128(wasm, at)
+            return count, pages
+        at += size
+    return 0, 0
+
+
+def _leb128(wasm: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = wasm[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
+def wat_to_wasm(text: bytes) -> bytes:
+    """A module in the text format, in the binary format. Raises `EngineFailure`, whose message shows the line."""
+    vec = ByteVec()
+    if error := lib.wasmtime_wat2wasm(text, len(text), ctypes.byref(vec)):
+        raise take_error(error)
+    return take_bytes(vec)
+
+
+def _import(pointer: Any) -> Item:
+    module = borrowed_text(lib.wasm_importtype_module(pointer)) or ""
+    name = borrowed_text(lib.wasm_importtype_name(pointer)) or ""
+    return Item(module, name, *_extern_type(lib.wasm_importtype_type(pointer)))
+
+
+def _export(pointer: Any) -> Item:
+    return Item("", borrowed_text(lib.wasm_exporttype_name(pointer)) or "", *_extern_type(lib.wasm_exporttype_type(pointer)))
+
+
+def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
+    kind = lib.wasm_externtype_kind(pointer)
+    if kind != 0:
+        return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else f"item of kind {kind}", None
+    function = lib.wasm_externtype_as_functype_const(pointer)
+    return "function", FunctionType(
+        _names(lib.wasm_functype_params(function).contents), _names(lib.wasm_functype_results(function).contents)
+    )
+
+
+def _names(vec: PointerVec) -> tuple[str, ...]:
+    return tuple(VALUE_KINDS.get(lib.wasm_valtype_kind(vec.data[i]), "reference") for i in range(vec.size))
+
+
+def _value_types(names: tuple[str, ...]) -> PointerVec:
+    array = (c_void_p * max(len(names), 1))(*(lib.wasm_valtype_new(_VALUE_CODES[name]) for name in names))
+    vec = PointerVec()
+    # The vector only lends the array: `wasm_functype_new` takes the types out of a copy that the library makes.
+    lib.wasm_valtype_vec_new(ctypes.byref(vec), len(names), array)
+    return vec

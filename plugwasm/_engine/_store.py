@@ -1,0 +1,286 @@
+"""Stores: where instances live and calls run, and the way from a guest back into Python.
+
+A host callback gets the environment that its store was made with as a Python object, not as a key to look it up: the C API passes a pointer
+through, and the pointer is the object. The store does not own it; whoever owns the store must own the environment as well, and longer.
+
+An exception of a callback is kept in the environment (`pending`) while the guest is unwound, and raised again where the call was made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
+from functools import partial
+
+from ._capi import (
+    EPOCH_CALLBACK,
+    EXTERN_FUNC,
+    EXTERN_MEMORY,
+    EXTERN_SIZE,
+    HOST_CALLBACK,
+    INSTANCE_SIZE,
+    VALUE_SIZE,
+    call_unchecked,
+    func_to_raw,
+    get_export,
+    lib,
+)
+from ._failure import EngineFailure, HostRaised, take_error, take_trap
+from ._shield import shielded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, NoReturn
+
+    from ._module import Engine, FunctionType, Module
+
+    Body = Callable[["Environment", int, Any], None]
+
+_INTERRUPTED = b"ended by the host"
+
+
+class Pending:
+    """Holds what a host callback raised while the guest is unwound. Apart from the environment, so that nobody has to refer to that."""
+
+    __slots__ = ("exception",)
+
+    def __init__(self) -> None:
+        self.exception: BaseException | None = None
+
+
+class Environment:
+    """What host callbacks of one store get: subclass it. `on_epoch` is called soon after each tick and ends the guest by raising."""
+
+    __slots__ = ("pending",)
+
+    def __init__(self) -> None:
+        self.pending = Pending()
+
+    def on_epoch(self) -> None:
+        """Called while a guest runs, after the engine's epoch was incremented."""
+
+
+def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
+    try:
+        environment.on_epoch()
+        delta[0] = 1
+        return None
+    except BaseException as exception:
+        environment.pending.exception = exception
+        return lib.wasmtime_error_new(_INTERRUPTED)
+
+
+_EPOCH = EPOCH_CALLBACK(shielded(_on_epoch))
+
+
+class HostFunction:
+    """A Python function that guests can import. Made once, shared by all stores.
+
+    `body` is called with the environment, the caller (for `exported_memory`), and the values: `values[2 * i]` is parameter i as a signed
+    64-bit integer (of an i32 only the lower half counts), and where result i goes.
+    """
+
+    __slots__ = ("_callback", "body", "type")
+
+    def __init__(self, type: FunctionType, body: Body) -> None:
+        self.type = type
+        self.body = body
+        self._callback = HOST_CALLBACK(_callback_of(body))
+
+
+def _callback_of(body: Body) -> Any:
+    # `body` is bound as a default, because a closure could not be shielded.
+    def callback(environment: Any, caller: int, values: Any, count: int, body: Body = body) -> Any:
+        try:
+            body(environment, caller, values)
+            return None
+        except BaseException as exception:
+            environment.pending.exception = exception
+            return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+
+    return shielded(callback)
+
+
+class Memory:
+    """A memory of a guest. Its address never changes (see `Engine`); it grows but never shrinks."""
+
+    __slots__ = ("_item", "_store", "address")
+
+    def __init__(self, store: Store, item: bytes) -> None:
+        self._store = store
+        self._item = item
+        self.address: int = lib.wasmtime_memory_data(store.context, item)
+
+    def size(self) -> int:
+        """Its present size in bytes."""
+        size: int = lib.wasmtime_memory_data_size(self._store.context, self._item)
+        return size
+
+    def view(self, size: int | None = None) -> memoryview:
+        """Its present bytes, or the first `size` of them. The view, and whatever is made of it, keeps the store."""
+        array = (c_ubyte * (self.size() if size is None else size)).from_address(self.address)
+        array.store = self._store  # type: ignore[attr-defined]  # ctypes instances take attributes
+        return memoryview(array).cast("B")
+
+
+class ExportName:
+    """The name of an export, as the C API wants it; made once and used for every instance."""
+
+    __slots__ = ("encoded", "length", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.encoded = text.encode()
+        self.length = c_size_t(len(self.encoded))
+
+
+class Function:
+    """A Wasm function of one store, ready to be called.
+
+    `values` holds the parameters before a call and the results after it: number i is `values[2 * i]`, unsigned. `invoke` is the fastest
+    way in: it takes nothing, and when the call failed it leaves `values` as they were; then `fail` must be called with what it returned.
+    """
+
+    __slots__ = ("_trap", "invoke", "values")
+
+    def __init__(self, store: Store, item: bytes, slots: int) -> None:
+        # One block for all that the call needs: the function (two words), the trap (one), a spare word, the values (two words each).
+        words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(item[8:24] + bytes(16 + VALUE_SIZE * slots))
+        address = addressof(words)
+        view = memoryview(words).cast("B").cast("Q")
+        self._trap = view[2:3]
+        self.values = view[4:]
+        self.invoke: Callable[[], int | None] = partial(
+            call_unchecked, store.context_pointer, words, c_void_p(address + 32), c_size_t(slots), c_void_p(address + 16)
+        )
+
+    def call(self, pending: Pending) -> None:
+        """Runs it. Raises `EngineFailure`; that is `HostRaised` when a host callback raised."""
+        error = self.invoke()
+        if error or self._trap[0]:
+            self.fail(error, pending)
+
+    @property
+    def trapped(self) -> bool:
+        """Whether the last call was ended by a trap that `fail` has yet to report."""
+        return bool(self._trap[0])
+
+    def fail(self, error: int | None, pending: Pending) -> NoReturn:
+        """Raises what ended the last call."""
+        trap = self._trap[0]
+        self._trap[0] = 0
+        raise take_failure(error, trap, pending)
+
+
+def take_failure(error: int | None, trap: int | None, pending: Pending) -> EngineFailure:
+    """What ended a call: what a host callback raised, else what the engine reports."""
+    failure = take_error(error) if error else take_trap(trap or 0)
+    exception = pending.exception
+    if exception is None:
+        return failure
+    pending.exception = None
+    return HostRaised(exception, failure.frames)
+
+
+class Store:
+    """Holds instances. Not safe to use from two threads at once. It is freed with the last reference to it; views of memories hold one."""
+
+    def __init__(self, engine: Engine, environment: Environment) -> None:
+        self.engine = engine
+        self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
+        self.context: int = lib.wasmtime_store_context(self.pointer)
+        self.context_pointer = c_void_p(self.context)
+        lib.wasmtime_context_set_epoch_deadline(self.context, 1)
+        lib.wasmtime_store_epoch_deadline_callback(self.pointer, _EPOCH, environment, None)
+
+    def limit(self, *, memory_bytes: int = -1, table_elements: int = -1, instances: int = -1, tables: int = -1, memories: int = -1) -> None:
+        """Sets the most that each memory and each table may grow to, and how many of each the store may hold; -1 is no limit."""
+        lib.wasmtime_store_limiter(self.pointer, memory_bytes, table_elements, instances, tables, memories)
+
+    def set_fuel(self, amount: int) -> None:
+        """Only for stores of an engine with fuel."""
+        if error := lib.wasmtime_context_set_fuel(self.context, amount):
+            raise take_error(error)
+
+    def fuel(self) -> int:
+        """What is left."""
+        out = c_uint64()
+        if error := lib.wasmtime_context_get_fuel(self.context, ctypes.byref(out)):
+            raise take_error(error)
+        return out.value
+
+    def function(self, host: HostFunction, environment: Environment) -> bytes:
+        """A host function as an item that instances of this store can import."""
+        item = (c_char * EXTERN_SIZE)()
+        lib.wasmtime_func_new_unchecked(self.context, host.type.pointer, host._callback, environment, None, addressof(item) + 8)
+        return item.raw
+
+    def instantiate(self, module: Module, imports: bytes, pending: Pending) -> Instance:
+        """An instance of the module; its start function runs. `imports` are items, one after the other, in the module's order."""
+        out = (c_char * INSTANCE_SIZE)()
+        trap = c_void_p()
+        error = lib.wasmtime_instance_new(self.context, module.pointer, imports, len(imports) // EXTERN_SIZE, out, ctypes.byref(trap))
+        if error or trap.value:
+            raise take_failure(error, trap.value, pending)
+        return Instance(self, out)
+
+    def __del__(self) -> None:
+        if lib is not None and hasattr(self, "context"):
+            lib.wasmtime_store_delete(self.pointer)
+
+
+class Instance:
+    """An instance in a store. Items are opaque bytes, to be passed on as imports."""
+
+    __slots__ = ("_handle", "_store")
+
+    def __init__(self, store: Store, handle: Any) -> None:
+        self._store = store
+        self._handle = handle
+
+    def exports(self, names: Iterable[ExportName]) -> list[bytes]:
+        """The exports of these names. Raises `EngineFailure` when one does not exist."""
+        item = (c_char * EXTERN_SIZE)()
+        found, context, handle = [], self._store.context_pointer, self._handle
+        for name in names:
+            if not get_export(context, handle, name.encoded, name.length, item):
+                raise EngineFailure(f"no export `{name.text}`")
+            found.append(item.raw)
+        return found
+
+    def find_memory(self, name: ExportName) -> Memory | None:
+        """The exported memory of that name, or None."""
+        item = (c_char * EXTERN_SIZE)()
+        found = get_export(self._store.context_pointer, self._handle, name.encoded, name.length, item)
+        return Memory(self._store, item.raw[8:]) if found and item.raw[0] == EXTERN_MEMORY else None
+
+    def memory(self, name: ExportName) -> Memory:
+        """The exported memory of that name. Raises `EngineFailure` when there is none."""
+        memory = self.find_memory(name)
+        if memory is None:
+            raise EngineFailure(f"no exported memory `{name.text}`")
+        return memory
+
+    def function(self, name: ExportName, slots: int) -> Function:
+        """The exported function of that name, with room for so many parameters or results, whichever are more."""
+        return Function(self._store, self._function(name), max(slots, 1))
+
+    def reference(self, name: ExportName) -> int:
+        """The exported function of that name as a value, to be passed to a Wasm function."""
+        raw: int = func_to_raw(self._store.context_pointer, self._function(name)[8:])
+        return raw
+
+    def _function(self, name: ExportName) -> bytes:
+        (item,) = self.exports((name,))
+        if item[0] != EXTERN_FUNC:
+            raise EngineFailure(f"export `{name.text}` is no function")
+        return item
+
+
+def exported_memory(caller: int, store: Store) -> Memory | None:
+    """The memory that the calling instance exports as `memory`, or None."""
+    item = (c_char * EXTERN_SIZE)()
+    if not lib.wasmtime_caller_export_get(caller, b"memory", 6, item) or item.raw[0] != EXTERN_MEMORY:
+        return None
+    return Memory(store, item.raw[8:])

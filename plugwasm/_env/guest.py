@@ -1,0 +1,272 @@
+"""What the host keeps for one instance of a plugin: its store and kernel, what it was granted, and the state of the call under way.
+
+Host callbacks get it as their environment. It knows nothing of the plugin object that owns it, so that dropping the plugin frees
+everything at once, without waiting for the garbage collector.
+"""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+
+from .._engine import Environment, ExportName, Memory, exported_memory
+from .._sandbox.deadline import NEVER
+from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
+from .vars import Vars
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .._engine import Instance, Store
+    from .._kernel import Kernel
+    from .._sandbox.egress import EgressPolicy
+    from .._sandbox.files import Preopen
+    from .._sandbox.stdio import LineSplitter
+    from .._sandbox.wasi import Wasi
+    from .._source import Recipe
+    from .log import PluginLog
+
+MASK = 0xFFFFFFFFFFFFFFFF
+PAGE = 65536
+_MEMORY = ExportName("memory")
+_SLICE = 0.05
+
+
+class Guest(Environment):
+    """One instance of a plugin. `deadline` is on the monotonic clock in seconds, `NEVER` when the call under way has none."""
+
+    __slots__ = (
+        "__weakref__",
+        "_policy",
+        "cancelled",
+        "config",
+        "deadline",
+        "fuelled",
+        "host_context",
+        "http_response_headers",
+        "instances",
+        "kernel",
+        "log",
+        "memories",
+        "memory_cap",
+        "memory_refused",
+        "preopens",
+        "recipe",
+        "response_headers",
+        "response_status",
+        "store",
+        "streams",
+        "vars",
+        "wasi",
+    )
+
+    store: Store
+    kernel: Kernel
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: dict[str, str],
+        *,
+        http_response_headers: bool,
+        log: PluginLog,
+        preopens: Sequence[Preopen] = (),
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.config = config
+        self.deadline = NEVER
+        self.cancelled = False
+        self.fuelled = False
+        self.host_context: Any = None
+        self.vars = Vars(recipe.max_var_bytes)
+        self.instances: dict[int, Instance] = {}
+        self.memories: dict[int, GuestMemory] = {}
+        self.memory_cap: int | None = None
+        self.memory_refused = False
+        self.response_status = 0
+        self.response_headers: dict[str, str] | None = None
+        self.wasi: Wasi | None = None
+        self.preopens = preopens
+        self.streams: tuple[LineSplitter, ...] = ()
+        self.log = log
+        self.http_response_headers = http_response_headers
+        self._policy: EgressPolicy | None = None
+
+    # ---- the call under way -------------------------------------------------------------------------------------------------------
+
+    def on_epoch(self) -> None:
+        if self.cancelled or monotonic() >= self.deadline:
+            self.remaining()
+
+    def remaining(self) -> float | None:
+        """Seconds left for the call under way, None for no end. Raises when it was cancelled or its deadline has passed."""
+        if self.cancelled:
+            raise CancelledError("the call was cancelled")
+        if self.deadline == NEVER:
+            return None
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("the call did not end before its deadline")
+        return left
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but not longer than the call under way may."""
+        end = monotonic() + seconds
+        while (rest := end - monotonic()) > 0:
+            left = self.remaining()
+            sleep(min(rest, _SLICE) if left is None else min(rest, left, _SLICE))
+        self.remaining()
+
+    # ---- memory -------------------------------------------------------------------------------------------------------------------
+
+    def peek(self, handle: int, what: str) -> bytes:
+        """The bytes of a block; empty for the null handle. `what` names the function that got the handle, for the error."""
+        handle &= MASK
+        if handle == 0:
+            return b""
+        block = self.kernel.block(handle)
+        if block is None:
+            raise BadHandleError(f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated")
+        return bytes(block)
+
+    def take(self, handle: int, what: str) -> bytes:
+        """The same, and the block is freed: the host owns what it is given."""
+        data = self.peek(handle, what)
+        if data:
+            self.kernel.free(handle & MASK)
+        return data
+
+    def take_text(self, handle: int, what: str) -> str:
+        """The same as text; what is not UTF-8 is replaced."""
+        return self.take(handle, what).decode("utf-8", "replace")
+
+    def give(self, data: bytes) -> int:
+        """A new block for the guest with that content; the null handle when it is empty."""
+        handle = self.kernel.put(data)
+        if not handle and data:
+            raise OutOfMemoryError(f"the plugin has no room for {len(data)} bytes from the host")
+        return handle
+
+    def memory_of(self, unit: int, caller: int) -> GuestMemory:
+        """The memory of the module that calls; remembered where a module has one instance only, whose number is then not negative."""
+        memory = self.memories.get(unit)
+        if memory is None:
+            memory = GuestMemory(exported_memory(caller, self.store))
+            if unit >= 0:
+                self.memories[unit] = memory
+        return memory
+
+    def may_grow(self, pages: int) -> bool:
+        """Whether the kernel may grow to that many pages; see `limit_memory`."""
+        maximum = self.recipe.max_pages
+        if maximum is None:
+            return True
+        sizes = [memory.size() // PAGE for memory in self._own_memories()]
+        others = sum(sizes) if sizes else self.memory_cap or 0
+        if pages + others > maximum:
+            self.memory_refused = True
+            return False
+        self.limit_memory(pages, len(sizes), max(sizes, default=0))
+        return True
+
+    def limit_memory(self, kernel_pages: int, count: int, least: int) -> None:
+        """Sets what each memory may grow to, so that the kernel's and all others together stay within `max_pages`.
+
+        The engine knows one limit for each memory, not one for their sum. With one memory besides the kernel's the limit is exact: all
+        that the kernel does not have. With several, each may have its share.
+        """
+        maximum = self.recipe.max_pages
+        if maximum is None:
+            self.store.limit(table_elements=MAX_TABLE_ELEMENTS)
+            return
+        self.memory_cap = max((maximum - kernel_pages) // max(count, 1), least)
+        self.store.limit(memory_bytes=max(self.memory_cap, kernel_pages) * PAGE, table_elements=MAX_TABLE_ELEMENTS)
+
+    def is_out_of_memory(self) -> bool:
+        """Whether a memory has reached its limit, so that a trap was probably caused by that."""
+        if self.memory_refused:
+            return True
+        return self.memory_cap is not None and any(memory.size() // PAGE >= self.memory_cap for memory in self._own_memories())
+
+    def _own_memories(self) -> list[Memory]:
+        return [memory for instance in self.instances.values() if (memory := instance.find_memory(_MEMORY))]
+
+    # ---- WASI -----------------------------------------------------------------------------------------------------------------------
+
+    def wasi_state(self) -> Wasi:
+        """The WASI of this instance, made when it is used first."""
+        if self.wasi is None:
+            from .._sandbox.stdio import LineSplitter
+            from .._sandbox.wasi import Wasi
+
+            log = self.log
+            splitters = {
+                1: LineSplitter(lambda line, lost: log.write_line("info", line, lost)),
+                2: LineSplitter(lambda line, lost: log.write_line("warn", line, lost)),
+            }
+            self.wasi = Wasi(preopens=self.preopens, on_output=lambda fd, chunk: splitters[fd].feed(chunk), sleep=self.sleep)
+            self.streams = tuple(splitters.values())
+        return self.wasi
+
+    def flush(self) -> None:
+        """Logs what the guest wrote since the last end of a line."""
+        for splitter in self.streams:
+            splitter.flush()
+
+    # ---- egress -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> EgressPolicy:
+        """What the guest may send where."""
+        if self._policy is None:
+            from .._sandbox.egress import EgressPolicy
+
+            self._policy = EgressPolicy(allowed_hosts=self.recipe.allowed_hosts, max_response_bytes=self.recipe.max_http_response_bytes)
+        return self._policy
+
+
+MAX_TABLE_ELEMENTS = 1_000_000
+
+
+class Exited(Exception):
+    """The guest ended itself, with an exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+class GuestMemory:
+    """A guest's own memory, for WASI. All offsets and lengths are checked against its present size."""
+
+    __slots__ = ("_memory", "_view")
+
+    def __init__(self, memory: Memory | None) -> None:
+        self._memory = memory
+        self._view = memory.view() if memory else memoryview(b"")
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """A part of it, writable."""
+        end = offset + length
+        if end > len(self._view):
+            if self._memory is not None:
+                self._view = self._memory.view()
+            if end > len(self._view):
+                from .._sandbox.wasi import MemoryFault
+
+                raise MemoryFault(offset, length)
+        return self._view[offset:end]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A copy of a part of it."""
+        return bytes(self.view(offset, length))
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Copies the data into it."""
+        self.view(offset, len(data))[:] = data
+
+    def u32(self, offset: int) -> int:
+        """The unsigned 32-bit integer there, little endian."""
+        return int.from_bytes(self.view(offset, 4), "little")

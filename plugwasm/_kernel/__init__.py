@@ -1,0 +1,155 @@
+"""The host's view of the kernel: the Wasm module that serves the functions plugins call most (see kernel.wat).
+
+A call of a plugin is one crossing: the host writes the input where the kernel will find it and calls the kernel, which makes everything as
+new, calls the plugin's export, and returns status, offset and length of the output. Only what a host function needs in between
+(the length of a block, a new block) is looked up or called one by one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .._engine import ExportName
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._engine import Function, Instance, Pending
+
+SERVED = frozenset(
+    ["alloc", "free", "length", "length_unsafe", "load_u8", "load_u64", "store_u8", "store_u64", "input_load_u8", "input_load_u64", "input_set", "input_length", "input_offset", "output_set", "output_length", "output_offset", "error_set", "error_get", "reset", "memory_bytes"]
+)
+"""The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
+
+FIRST_PAGES = 2
+"""Pages of 64 KiB that plugins can reach when the kernel is new."""
+
+INPUT = 512
+"""Where the input starts: the first block."""
+
+FAULT_ERROR, FAULT_OUTPUT, FAULT_ERROR_HANDLE, FAULT_INPUT = 1, 2, 4, 8
+
+_PAGE = 65536
+_GRANULE_SHIFT = 5
+_LIVE = 0x80000000
+
+
+def source() -> bytes:
+    """The kernel in the Wasm text format."""
+    with open(os.path.join(os.path.dirname(__file__), "kernel.wat"), "rb") as file:
+        return file.read()
+
+
+_MEMORY, _BOOK = ExportName("memory"), ExportName("book")
+_ALLOC, _FREE, _RESERVE = ExportName("alloc"), ExportName("free"), ExportName("reserve")
+_ERROR_SET, _FAILURE = ExportName("error_set"), ExportName("failure")
+_CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = ExportName("call_returning_code"), ExportName("call_returning_nothing")
+
+
+class Kernel:
+    """One instance of the kernel.
+
+    `heap` is a view of the memory that plugins reach; `refresh` widens it after that has grown. `capacity` is the size of the largest
+    input that fits without growing.
+    """
+
+    __slots__ = ("_alloc", "_book", "_heap_memory", "_instance", "_pending", "capacity", "heap")
+
+    def __init__(self, instance: Instance, pending: Pending) -> None:
+        self._instance = instance
+        self._pending = pending
+        self._heap_memory = instance.memory(_MEMORY)
+        self._book: memoryview | None = None
+        self._alloc: Function | None = None
+        self.heap = self._heap_memory.view(FIRST_PAGES * _PAGE)
+        self.capacity = len(self.heap) - INPUT - 32
+
+    def refresh(self) -> None:
+        """Looks at the size of the memories again; needed after anything that may have made them grow."""
+        self.heap = self._heap_memory.view()
+        self.capacity = len(self.heap) - INPUT - 32
+        self._book = None
+
+    def entry(self, returns_code: bool) -> Function:
+        """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
+        return self._instance.function(_CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3)
+
+    def exports(self, names: Iterable[ExportName]) -> list[bytes]:
+        """Exports of the kernel, as items that guests can import."""
+        return self._instance.exports(names)
+
+    def reserve(self, length: int) -> bool:
+        """Makes room for an input of that many bytes. False when the limits do not allow it."""
+        granted = self._call(_RESERVE, length)
+        self.refresh()
+        return bool(granted)
+
+    def alloc(self, length: int) -> int:
+        """A new block; 0 when `length` is 0 or the limits do not allow it."""
+        function = self._alloc
+        if function is None:
+            function = self._alloc = self._instance.function(_ALLOC, 1)
+        function.values[0] = length
+        function.call(self._pending)
+        offset: int = function.values[0]
+        if offset + length > len(self.heap):
+            self.refresh()
+        return offset
+
+    def free(self, offset: int) -> None:
+        """Frees the block that starts there; nothing happens when none does."""
+        self._call(_FREE, offset)
+
+    def length(self, offset: int) -> int:
+        """The length of the live block that starts at the offset; 0 when none does."""
+        book = self._book
+        if book is None:
+            book = self._book = self._instance.memory(_BOOK).view().cast("I")
+        record = offset >> _GRANULE_SHIFT << 2
+        if offset & 31 or offset < INPUT or record >= len(book):
+            if record >= len(book) and offset < self._heap_memory.size():
+                self.refresh()
+                return self.length(offset)
+            return 0
+        return book[record + 2] if book[record] & _LIVE else 0
+
+    def block(self, offset: int) -> memoryview | None:
+        """The bytes of the live block that starts at the offset, or None when none does."""
+        length = self.length(offset)
+        if not length:
+            return None
+        return self.range(offset, length)
+
+    def put(self, data: bytes) -> int:
+        """A new block with that content; 0 when it is empty or the limits do not allow it."""
+        offset = self.alloc(len(data))
+        if offset:
+            self.heap[offset : offset + len(data)] = data
+        return offset
+
+    def range(self, offset: int, length: int) -> memoryview:
+        """Bytes of the heap that the kernel itself vouches for."""
+        end = offset + length
+        if end > len(self.heap):
+            self.refresh()
+        return self.heap[offset:end]
+
+    def set_error(self, handle: int) -> None:
+        """Sets the error, as the guest would."""
+        self._call(_ERROR_SET, handle)
+
+    def failure(self) -> tuple[int, int, bytes, int, int]:
+        """After a call that failed: the fault bits, the error's handle and text, the output's offset and length."""
+        function = self._instance.function(_FAILURE, 5)
+        function.call(self._pending)
+        fault, error, error_length, output, output_length = function.values[::2].tolist()
+        text = bytes(self.range(error, error_length)) if fault & FAULT_ERROR else b""
+        return fault, error, text, output, output_length
+
+    def _call(self, name: ExportName, value: int) -> int:
+        function = self._instance.function(name, 1)
+        function.values[0] = value
+        function.call(self._pending)
+        result: int = function.values[0]
+        return result

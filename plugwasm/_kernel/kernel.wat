@@ -1,0 +1,376 @@
+;; The kernel: the part of the plugin contract that plugins call most, as a Wasm module of its own.
+;;
+;; It owns two memories. Plugins reach the first, $heap, only through the load and store functions below; handles are byte offsets
+;; into it. The second, $book, holds the bookkeeping and no plugin can address it, so whatever a plugin writes it can only damage its
+;; own data: sizes, free lists, input, output and error are out of its reach.
+;;
+;; $heap is cut into granules of 32 bytes, $book has a record of 16 bytes for each granule at which a block starts:
+;;
+;;      +0  size of the block in granules, with the top bit set while it is live; 0 where no block starts
+;;      +4  size in granules of the block just before it in $heap; 0 for the first
+;;      +8  live: its length in bytes          free: the next block in its bin, as a granule number, or 0
+;;     +12                                     free: the one before it in its bin, or 0
+;;
+;; Free blocks hang in bins, two for each power of two, and $bins has a bit for each bin that is not empty; so allocating is: the first
+;; block of the request's own bin if that is large enough, else the first one of any later bin, else new space at $top. Freeing merges
+;; with both neighbours at once. All of it takes constant time, except `reset`, which visits each block once.
+;;
+;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset 0 stays the null handle.
+(module $kernel
+  (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
+
+  (memory $heap (export "memory") 2)
+  (memory $book (export "book") 1)
+  (table $callee 1 funcref)
+  (type $returns_code (func (result i32)))
+  (type $returns_nothing (func))
+
+  (global $end (mut i64) (i64.const 131072))   ;; bytes of $heap
+  (global $top (mut i32) (i32.const 16))       ;; first granule above all blocks
+  (global $last (mut i32) (i32.const 0))       ;; size of the block that ends at $top
+  (global $bins (mut i64) (i64.const 0))
+
+  (global $input (mut i64) (i64.const 0))
+  (global $input_length (mut i64) (i64.const 0))
+  (global $output (mut i64) (i64.const 0))
+  (global $output_length (mut i64) (i64.const 0))
+  (global $error (mut i64) (i64.const 0))
+  (global $error_length (mut i64) (i64.const 0))
+  ;; What went wrong, in bits: 1 an error is set, 2 output_set, 4 error_set, 8 input_set was given memory that is no live block.
+  (global $fault (mut i32) (i32.const 0))
+
+  ;; ---- records and bins ---------------------------------------------------------------------------------------------------------
+
+  (func $record (param $block i32) (result i32)
+    (i32.shl (local.get $block) (i32.const 4)))
+
+  (func $size (param $block i32) (result i32)
+    (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x7fffffff)))
+
+  (func $is_live (param $block i32) (result i32)
+    (i32.shr_u (i32.load $book (call $record (local.get $block))) (i32.const 31)))
+
+  (func $bin (param $size i32) (result i32)
+    (local $log i32)
+    (local.set $log (i32.sub (i32.const 31) (i32.clz (local.get $size))))
+    (i32.or
+      (i32.shl (local.get $log) (i32.const 1))
+      (i32.and (i32.shr_u (i32.shl (local.get $size) (i32.const 1)) (local.get $log)) (i32.const 1))))
+
+  ;; The first block of a bin, or 0. A head is only valid while the bin's bit is set, so that emptying all bins is one assignment.
+  (func $head (param $bin i32) (result i32)
+    (if (result i32)
+      (i32.wrap_i64 (i64.and (i64.shr_u (global.get $bins) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
+      (then (i32.load $book (i32.shl (local.get $bin) (i32.const 2))))
+      (else (i32.const 0))))
+
+  (func $set_head (param $bin i32) (param $block i32)
+    (local $bit i64)
+    (local.set $bit (i64.shl (i64.const 1) (i64.extend_i32_u (local.get $bin))))
+    (i32.store $book (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
+    (global.set $bins
+      (if (result i64) (local.get $block)
+        (then (i64.or (global.get $bins) (local.get $bit)))
+        (else (i64.and (global.get $bins) (i64.xor (local.get $bit) (i64.const -1)))))))
+
+  (func $link_free (param $block i32) (param $size i32)
+    (local $bin i32) (local $next i32) (local $record i32)
+    (local.set $bin (call $bin (local.get $size)))
+    (local.set $next (call $head (local.get $bin)))
+    (local.set $record (call $record (local.get $block)))
+    (i32.store $book (local.get $record) (local.get $size))
+    (i32.store $book offset=8 (local.get $record) (local.get $next))
+    (i32.store $book offset=12 (local.get $record) (i32.const 0))
+    (if (local.get $next) (then (i32.store $book offset=12 (call $record (local.get $next)) (local.get $block))))
+    (call $set_head (local.get $bin) (local.get $block)))
+
+  (func $unlink_free (param $block i32)
+    (local $next i32) (local $previous i32) (local $record i32)
+    (local.set $record (call $record (local.get $block)))
+    (local.set $next (i32.load $book offset=8 (local.get $record)))
+    (local.set $previous (i32.load $book offset=12 (local.get $record)))
+    (if (local.get $next)
+      (then (i32.store $book offset=12 (call $record (local.get $next)) (local.get $previous))))
+    (if (local.get $previous)
+      (then (i32.store $book offset=8 (call $record (local.get $previous)) (local.get $next)))
+      (else (call $set_head (call $bin (call $size (local.get $block))) (local.get $next)))))
+
+  (func $make_live (param $block i32) (param $size i32) (param $length i64)
+    (local $record i32)
+    (local.set $record (call $record (local.get $block)))
+    (i32.store $book (local.get $record) (i32.or (local.get $size) (i32.const 0x80000000)))
+    (i32.store $book offset=8 (local.get $record) (i32.wrap_i64 (local.get $length))))
+
+  (func $set_previous_size (param $block i32) (param $size i32)
+    (if (i32.lt_u (local.get $block) (global.get $top))
+      (then (i32.store $book offset=4 (call $record (local.get $block)) (local.get $size)))
+      (else (global.set $last (local.get $size)))))
+
+  ;; ---- growing ------------------------------------------------------------------------------------------------------------------
+
+  (func $granules (param $length i64) (result i32)
+    (i32.wrap_i64 (i64.shr_u (i64.add (local.get $length) (i64.const 31)) (i64.const 5))))
+
+  (func $grow_to (param $pages i32) (result i32)
+    (local $book_pages i32)
+    (if (i32.gt_u (local.get $pages) (i32.const 65536)) (then (return (i32.const 0))))
+    (if (i32.eqz (call $may_grow (local.get $pages))) (then (return (i32.const 0))))
+    (local.set $book_pages
+      (i32.sub (i32.shr_u (i32.add (local.get $pages) (i32.const 1)) (i32.const 1)) (memory.size $book)))
+    (if (i32.gt_s (local.get $book_pages) (i32.const 0))
+      (then (if (i32.eq (memory.grow $book (local.get $book_pages)) (i32.const -1)) (then (return (i32.const 0))))))
+    (if (i32.eq (memory.grow $heap (i32.sub (local.get $pages) (memory.size $heap))) (i32.const -1))
+      (then (return (i32.const 0))))
+    (global.set $end (i64.shl (i64.extend_i32_u (local.get $pages)) (i64.const 16)))
+    (i32.const 1))
+
+  ;; Makes room up to the granule $need, with a quarter to spare when that is granted. 1 when it worked.
+  (func $ensure (param $need i64) (result i32)
+    (local $pages i32) (local $roomy i32)
+    (if (i64.le_u (i64.shl (local.get $need) (i64.const 5)) (global.get $end)) (then (return (i32.const 1))))
+    (if (i64.gt_u (local.get $need) (i64.const 0x8000000)) (then (return (i32.const 0))))
+    (local.set $pages (i32.wrap_i64 (i64.shr_u (i64.add (local.get $need) (i64.const 2047)) (i64.const 11))))
+    (local.set $roomy (i32.add (memory.size $heap) (i32.shr_u (memory.size $heap) (i32.const 2))))
+    (if (i32.gt_u (local.get $roomy) (local.get $pages))
+      (then (if (call $grow_to (local.get $roomy)) (then (return (i32.const 1))))))
+    (call $grow_to (local.get $pages)))
+
+  ;; ---- blocks -------------------------------------------------------------------------------------------------------------------
+
+  (func $alloc (export "alloc") (param $length i64) (result i64)
+    (local $size i32) (local $bin i32) (local $block i32) (local $found i32) (local $rest i32) (local $later i64)
+    (if (i64.eqz (local.get $length)) (then (return (i64.const 0))))
+    (if (i64.gt_u (local.get $length) (i64.const 0xffff0000)) (then (return (i64.const 0))))
+    (local.set $size (call $granules (local.get $length)))
+    (local.set $bin (call $bin (local.get $size)))
+    (local.set $block (call $head (local.get $bin)))
+    (if (i32.and (i32.ne (local.get $block) (i32.const 0)) (i32.lt_u (call $size (local.get $block)) (local.get $size)))
+      (then (local.set $block (i32.const 0))))
+    (if (i32.eqz (local.get $block))
+      (then
+        (local.set $later
+          (i64.and (global.get $bins) (i64.shl (i64.const -2) (i64.extend_i32_u (local.get $bin)))))
+        (if (i64.ne (local.get $later) (i64.const 0))
+          (then (local.set $block (call $head (i32.wrap_i64 (i64.ctz (local.get $later)))))))))
+    (if (local.get $block)
+      (then
+        (local.set $found (call $size (local.get $block)))
+        (call $unlink_free (local.get $block))
+        (call $make_live (local.get $block) (local.get $size) (local.get $length))
+        (local.set $rest (i32.sub (local.get $found) (local.get $size)))
+        (if (local.get $rest)
+          (then
+            (call $set_previous_size (i32.add (local.get $block) (local.get $found)) (local.get $rest))
+            (local.set $found (i32.add (local.get $block) (local.get $size)))
+            (call $set_previous_size (local.get $found) (local.get $size))
+            (call $link_free (local.get $found) (local.get $rest)))))
+      (else
+        (local.set $block (global.get $top))
+        (if (i32.eqz (call $ensure
+              (i64.add (i64.extend_i32_u (local.get $block)) (i64.extend_i32_u (local.get $size)))))
+          (then (return (i64.const 0))))
+        (call $push (local.get $size) (local.get $length))))
+    (i64.shl (i64.extend_i32_u (local.get $block)) (i64.const 5)))
+
+  ;; A new live block at $top; there is room for it.
+  (func $push (param $size i32) (param $length i64)
+    (call $make_live (global.get $top) (local.get $size) (local.get $length))
+    (i32.store $book offset=4 (call $record (global.get $top)) (global.get $last))
+    (global.set $last (local.get $size))
+    (global.set $top (i32.add (global.get $top) (local.get $size))))
+
+  ;; The granule number of the live block that starts at the offset, or 0.
+  (func $block_at (param $offset i64) (result i32)
+    (local $block i32)
+    (if (i64.ne (i64.and (local.get $offset) (i64.const 31)) (i64.const 0)) (then (return (i32.const 0))))
+    (if (i64.ge_u (local.get $offset) (i64.shl (i64.extend_i32_u (global.get $top)) (i64.const 5)))
+      (then (return (i32.const 0))))
+    (local.set $block (i32.wrap_i64 (i64.shr_u (local.get $offset) (i64.const 5))))
+    (if (i32.lt_u (local.get $block) (i32.const 16)) (then (return (i32.const 0))))
+    (select (local.get $block) (i32.const 0) (call $is_live (local.get $block))))
+
+  (func $length (export "length") (param $offset i64) (result i64)
+    (local $block i32)
+    (local.set $block (call $block_at (local.get $offset)))
+    (if (result i64) (local.get $block)
+      (then (i64.load32_u $book offset=8 (call $record (local.get $block))))
+      (else (i64.const 0))))
+
+  (func (export "length_unsafe") (param $offset i64) (result i64)
+    (call $length (local.get $offset)))
+
+  (func (export "free") (param $offset i64)
+    (local $block i32) (local $size i32) (local $next i32) (local $previous i32)
+    (local.set $block (call $block_at (local.get $offset)))
+    (if (i32.eqz (local.get $block)) (then (return)))
+    (local.set $size (call $size (local.get $block)))
+    (local.set $next (i32.add (local.get $block) (local.get $size)))
+    (if (i32.lt_u (local.get $next) (global.get $top))
+      (then (if (i32.eqz (call $is_live (local.get $next)))
+        (then
+          (call $unlink_free (local.get $next))
+          (local.set $size (i32.add (local.get $size) (call $size (local.get $next))))
+          (i32.store $book (call $record (local.get $next)) (i32.const 0))))))
+    (local.set $previous (i32.load $book offset=4 (call $record (local.get $block))))
+    (if (local.get $previous)
+      (then
+        (local.set $next (i32.sub (local.get $block) (local.get $previous)))
+        (if (i32.eqz (call $is_live (local.get $next)))
+          (then
+            (call $unlink_free (local.get $next))
+            (i32.store $book (call $record (local.get $block)) (i32.const 0))
+            (local.set $size (i32.add (local.get $size) (local.get $previous)))
+            (local.set $block (local.get $next))))))
+    (if (i32.eq (i32.add (local.get $block) (local.get $size)) (global.get $top))
+      (then
+        (global.set $top (local.get $block))
+        (global.set $last (i32.load $book offset=4 (call $record (local.get $block))))
+        (i32.store $book (call $record (local.get $block)) (i32.const 0)))
+      (else
+        (call $set_previous_size (i32.add (local.get $block) (local.get $size)) (local.get $size))
+        (call $link_free (local.get $block) (local.get $size)))))
+
+  (func $reset (export "reset")
+    (local $block i32) (local $size i32)
+    (local.set $block (i32.const 16))
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $block) (global.get $top)))
+        (local.set $size (call $size (local.get $block)))
+        (i32.store $book (call $record (local.get $block)) (i32.const 0))
+        (local.set $block (i32.add (local.get $block) (local.get $size)))
+        (br $next)))
+    (global.set $top (i32.const 16))
+    (global.set $last (i32.const 0))
+    (global.set $bins (i64.const 0))
+    (global.set $input (i64.const 0))
+    (global.set $input_length (i64.const 0))
+    (global.set $output (i64.const 0))
+    (global.set $output_length (i64.const 0))
+    (global.set $error (i64.const 0))
+    (global.set $error_length (i64.const 0))
+    (global.set $fault (i32.const 0)))
+
+  ;; 1 when the range lies inside one live block. The start of a block is found at once, an inner offset by visiting the blocks.
+  (func $is_owned (param $offset i64) (param $length i64) (result i32)
+    (local $block i32) (local $start i64)
+    (local.set $block (call $block_at (local.get $offset)))
+    (if (local.get $block)
+      (then (return (i64.le_u (local.get $length) (call $length (local.get $offset))))))
+    (local.set $block (i32.const 16))
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $block) (global.get $top)))
+        (local.set $start (i64.shl (i64.extend_i32_u (local.get $block)) (i64.const 5)))
+        (br_if $done (i64.gt_u (local.get $start) (local.get $offset)))
+        (if (i64.lt_u (local.get $offset) (i64.add (local.get $start) (call $length (local.get $start))))
+          (then (return (i64.le_u (local.get $length)
+            (i64.sub (i64.add (local.get $start) (call $length (local.get $start))) (local.get $offset))))))
+        (local.set $block (i32.add (local.get $block) (call $size (local.get $block))))
+        (br $next)))
+    (i32.const 0))
+
+  ;; ---- memory -------------------------------------------------------------------------------------------------------------------
+
+  (func (export "load_u8") (param $offset i64) (result i32)
+    (if (i64.ge_u (local.get $offset) (global.get $end)) (then (return (i32.const 0))))
+    (i32.load8_u $heap (i32.wrap_i64 (local.get $offset))))
+
+  (func (export "load_u64") (param $offset i64) (result i64)
+    (if (i64.gt_u (local.get $offset) (i64.sub (global.get $end) (i64.const 8))) (then (return (i64.const 0))))
+    (i64.load $heap (i32.wrap_i64 (local.get $offset))))
+
+  (func (export "store_u8") (param $offset i64) (param $value i32)
+    (if (i64.ge_u (local.get $offset) (global.get $end)) (then (return)))
+    (i32.store8 $heap (i32.wrap_i64 (local.get $offset)) (local.get $value)))
+
+  (func (export "store_u64") (param $offset i64) (param $value i64)
+    (if (i64.gt_u (local.get $offset) (i64.sub (global.get $end) (i64.const 8))) (then (return)))
+    (i64.store $heap (i32.wrap_i64 (local.get $offset)) (local.get $value)))
+
+  (func (export "memory_bytes") (result i64) (global.get $end))
+
+  ;; ---- input, output, error -----------------------------------------------------------------------------------------------------
+
+  (func (export "input_load_u8") (param $index i64) (result i32)
+    (if (i64.ge_u (local.get $index) (global.get $input_length)) (then (return (i32.const 0))))
+    (i32.load8_u $heap (i32.wrap_i64 (i64.add (global.get $input) (local.get $index)))))
+
+  (func (export "input_load_u64") (param $index i64) (result i64)
+    (if (i64.lt_u (global.get $input_length) (i64.const 8)) (then (return (i64.const 0))))
+    (if (i64.gt_u (local.get $index) (i64.sub (global.get $input_length) (i64.const 8))) (then (return (i64.const 0))))
+    (i64.load $heap (i32.wrap_i64 (i64.add (global.get $input) (local.get $index)))))
+
+  (func (export "input_set") (param $offset i64) (param $length i64)
+    (if (i64.eqz (local.get $length)) (then (local.set $offset (i64.const 0)))
+      (else (if (i32.eqz (call $is_owned (local.get $offset) (local.get $length)))
+        (then (global.set $fault (i32.or (global.get $fault) (i32.const 8))) (return)))))
+    (global.set $input (local.get $offset))
+    (global.set $input_length (local.get $length)))
+
+  (func (export "input_length") (result i64) (global.get $input_length))
+  (func (export "input_offset") (result i64) (global.get $input))
+
+  (func (export "output_set") (param $offset i64) (param $length i64)
+    (global.set $fault (i32.and (global.get $fault) (i32.const -3)))
+    (if (i64.eqz (local.get $length)) (then (local.set $offset (i64.const 0)))
+      (else (if (i32.eqz (call $is_owned (local.get $offset) (local.get $length)))
+        (then (global.set $fault (i32.or (global.get $fault) (i32.const 2)))))))
+    (global.set $output (local.get $offset))
+    (global.set $output_length (local.get $length)))
+
+  (func (export "output_length") (result i64) (global.get $output_length))
+  (func (export "output_offset") (result i64) (global.get $output))
+
+  (func (export "error_set") (param $offset i64)
+    (global.set $error (local.get $offset))
+    (global.set $error_length (call $length (local.get $offset)))
+    (global.set $fault (i32.and (global.get $fault) (i32.const -6)))
+    (if (i64.ne (local.get $offset) (i64.const 0))
+      (then (global.set $fault (i32.or (global.get $fault)
+        (select (i32.const 1) (i32.const 4) (i64.ne (global.get $error_length) (i64.const 0))))))))
+
+  (func (export "error_get") (result i64) (global.get $error))
+
+  ;; ---- for the host -------------------------------------------------------------------------------------------------------------
+
+  ;; 1 when the input area, which starts right at the first block, can take so many bytes.
+  (func (export "reserve") (param $length i64) (result i32)
+    (if (i64.gt_u (local.get $length) (i64.const 0xffff0000)) (then (return (i32.const 0))))
+    (call $ensure (i64.add (i64.const 16) (i64.extend_i32_u (call $granules (local.get $length))))))
+
+  ;; Everything is as new, and the first block is the input, which the host has written already.
+  (func $begin (param $length i64)
+    (call $reset)
+    (if (i64.eqz (local.get $length)) (then (return)))
+    (if (i64.gt_u (i64.add (local.get $length) (i64.const 543)) (global.get $end)) (then (unreachable)))
+    (call $push (call $granules (local.get $length)) (local.get $length))
+    (global.set $input (i64.const 512))
+    (global.set $input_length (local.get $length)))
+
+  ;; What the guest returned in the lower half, $fault in the upper one; 0 is success.
+  (func $status (param $code i32) (result i64)
+    (i64.or (i64.extend_i32_u (local.get $code)) (i64.shl (i64.extend_i32_u (global.get $fault)) (i64.const 32))))
+
+  ;; One call of a plugin: status, offset and length of the output.
+  (func (export "call_returning_code") (param $function funcref) (param $input_length i64) (result i64 i64 i64)
+    (call $begin (local.get $input_length))
+    (table.set $callee (i32.const 0) (local.get $function))
+    (call $status (call_indirect $callee (type $returns_code) (i32.const 0)))
+    (global.get $output)
+    (global.get $output_length))
+
+  (func (export "call_returning_nothing") (param $function funcref) (param $input_length i64) (result i64 i64 i64)
+    (call $begin (local.get $input_length))
+    (table.set $callee (i32.const 0) (local.get $function))
+    (call_indirect $callee (type $returns_nothing) (i32.const 0))
+    (call $status (i32.const 0))
+    (global.get $output)
+    (global.get $output_length))
+
+  ;; After a call that failed: $fault, the error's offset and length, the output's offset and length.
+  (func (export "failure") (result i64 i64 i64 i64 i64)
+    (i64.extend_i32_u (global.get $fault))
+    (global.get $error) (global.get $error_length)
+    (global.get $output) (global.get $output_length))
+)

@@ -1,0 +1,307 @@
+"""Linking: from modules and what they import to a plan, made once, and from the plan to instances, as often as wanted.
+
+What satisfies an import; of several, the later one wins: the kernel and the host half of `extism:host/env`, WASI, the application's host
+functions, the modules of the manifest.
+
+Modules that others import from come in three kinds. A reactor has one instance in each plugin, initialised once. A command (it exports
+`_start`, and no `_initialize`) has a fresh instance for each call. A module on a circle of imports is reached through a trampoline: a host
+function that calls its export once it exists. Trampolines can only stand for functions.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from . import _kernel
+from ._code import compiled
+from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module
+from ._env import functions as env
+from ._env.guest import Exited, Guest
+from .errors import LinkError, MissingImportError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from ._engine import Engine, Item
+    from ._source import ModuleSource
+
+    Imports = Mapping[tuple[str, str], HostFunction]
+
+_text = operator.attrgetter("text")
+_NOTHING = FunctionType((), ())
+_HASKELL_START = FunctionType(("i32", "i32"), ())
+_MAY_GROW = FunctionType(("i32",), ("i32",))
+
+
+class Unit:
+    """A module of a plugin, and where each of its imports comes from."""
+
+    __slots__ = ("host", "index", "is_command", "kernel", "links", "memories", "module", "name", "sources")
+
+    def __init__(self, index: int, name: str, module: Module) -> None:
+        self.index = index
+        self.name = name
+        self.module = module
+        self.is_command = "_start" in module.exports and "_initialize" not in module.exports
+        self.sources: list[str | HostFunction | tuple[int, str]] = []
+        """For each import: a kernel export, a host function, or the export of a unit."""
+
+
+class Plan:
+    """A plugin's modules, compiled and linked. It does not change, and threads may share it. The last unit is the main module."""
+
+    def __init__(self, engine: Engine, sources: Sequence[ModuleSource], main: str, *, wasi: bool, functions: Imports) -> None:
+        self.engine = engine
+        self.kernel = compiled(_kernel.source(), fuel=engine.fuel, name="kernel")
+        ordered = sorted(sources, key=lambda source: source.name == main)
+        self.units = [Unit(i, source.name, compiled(source.wasm, fuel=engine.fuel, name=source.name)) for i, source in enumerate(ordered)]
+        self.main = self.units[-1]
+        self.order = _Linker(self.units, wasi, functions).link()
+        wanted = {source for unit in self.units for source in unit.sources if isinstance(source, str)}
+        self.kernel_exports = tuple(ExportName(name) for name in sorted(wanted))
+        self.memories = sum(unit.module.own_memories[0] for unit in self.order)
+        self.first_pages = sum(unit.module.own_memories[1] for unit in self.order)
+
+    def instantiate(self, guest: Guest) -> Instance:
+        """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
+        store = guest.store
+        guest.limit_memory(_kernel.FIRST_PAGES, self.memories, 0)
+        kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
+        guest.kernel = _kernel.Kernel(kernel, guest.pending)
+        items: dict[str | HostFunction, bytes] = dict(
+            zip(map(_text, self.kernel_exports), kernel.exports(self.kernel_exports), strict=True)
+        )
+        for unit in self.order:
+            if not (unit.is_command and unit is not self.main):
+                instance = _instantiate(unit, guest, items)
+                guest.instances[unit.index] = instance
+                if unit is not self.main and "_initialize" in unit.module.exports:
+                    _run(unit, instance, "_initialize", guest)
+        self._start(guest)
+        return guest.instances[self.main.index]
+
+    def _start(self, guest: Guest) -> None:
+        unit, instance = self.main, guest.instances[self.main.index]
+        exports = unit.module.exports
+        if "hs_init" in exports:
+            if "_initialize" in exports:
+                _run(unit, instance, "_initialize", guest)
+            if exports["hs_init"].type != _HASKELL_START:
+                raise LinkError(f"module `{unit.name}`: its export `hs_init` should be {_HASKELL_START}, not {exports['hs_init']}")
+            function = instance.function(ExportName("hs_init"), 2)
+            function.values[0] = function.values[2] = 0
+            function.call(guest.pending)
+        elif "__wasm_call_ctors" in exports:
+            _run(unit, instance, "__wasm_call_ctors", guest)
+        elif "_initialize" in exports:
+            _run(unit, instance, "_initialize", guest)
+
+
+def _may_grow(guest: Guest, caller: int, values: Any) -> None:
+    values[0] = guest.may_grow(values[0] & 0xFFFFFFFF)
+
+
+_MAY_GROW_HOST = HostFunction(_MAY_GROW, _may_grow)  # type: ignore[arg-type]
+
+
+def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
+    if unit.module.exports[name].type != _NOTHING:
+        raise LinkError(f"module `{unit.name}`: its export `{name}` should be {_NOTHING}, not {unit.module.exports[name]}")
+    instance.function(ExportName(name), 0).call(guest.pending)
+
+
+def _instantiate(unit: Unit, guest: Guest, items: dict[str | HostFunction, bytes]) -> Instance:
+    store = guest.store
+    imports = []
+    for source in unit.sources:
+        if isinstance(source, tuple):
+            imports += guest.instances[source[0]].exports((ExportName(source[1]),))
+            continue
+        item = items.get(source)
+        if item is None:
+            assert isinstance(source, HostFunction)
+            item = items[source] = store.function(source, guest)
+        imports.append(item)
+    return store.instantiate(unit.module, b"".join(imports), guest.pending)
+
+
+class _Linker:
+    """Finds the source of each import, and the order in which units must be instantiated."""
+
+    def __init__(self, units: list[Unit], wasi: bool, functions: Imports) -> None:
+        self.units = units
+        self.wasi = wasi
+        self.functions = functions
+        self.by_name = {unit.name: unit for unit in units}
+        self.order: list[Unit] = []
+        self.path: list[Unit] = []
+        self.commands: dict[tuple[int, str], HostFunction] = {}
+
+    def link(self) -> list[Unit]:
+        for unit in self.units:
+            self.visit(unit)
+        main = self.units[-1]
+        if self.order[-1] is not main:
+            # Something imports from the main module: it still is the last to be initialised, but not the last to be instantiated.
+            pass
+        return self.order
+
+    def visit(self, unit: Unit) -> None:
+        if unit in self.order:
+            return
+        self.path.append(unit)
+        for item in unit.module.imports:
+            other = self.by_name.get(item.module)
+            if other is not None and other is not unit and item.name in other.module.exports and other not in self.path:
+                self.visit(other)
+        unit.sources = [self.source(unit, item) for item in unit.module.imports]
+        self.path.pop()
+        self.order.append(unit)
+
+    def source(self, unit: Unit, item: Item) -> str | HostFunction | tuple[int, str]:
+        """Where the import comes from. Raises `LinkError`."""
+        other = self.by_name.get(item.module)
+        if other is not None and item.name in other.module.exports:
+            return self.from_unit(unit, item, other)
+        if item.kind == "function":
+            if host := self.functions.get((item.module, item.name)):
+                return _checked(unit, item, host.type, host)
+            if self.wasi and item.module == "wasi_snapshot_preview1":
+                from ._sandbox.wasi import SIGNATURES
+
+                if item.name in SIGNATURES:
+                    host = _wasi_function(item.name, -1 if unit.is_command and unit is not self.units[-1] else unit.index)
+                    return _checked(unit, item, host.type, host)
+            if item.module == env.NAMESPACE:
+                if item.name in _kernel.SERVED:
+                    return _checked(unit, item, _kernel_types()[item.name], item.name)
+                if host := env.FUNCTIONS.get(item.name):
+                    return _checked(unit, item, host.type, host)
+        raise _missing(unit, item, self.wasi)
+
+    def from_unit(self, unit: Unit, item: Item, other: Unit) -> str | HostFunction | tuple[int, str]:
+        export = other.module.exports[item.name]
+        if export.kind != item.kind:
+            raise LinkError(f"module `{unit.name}` imports {item}, but module `{other.name}` exports that name as a {export.kind}")
+        if item.type is not None and export.type is not None:
+            _checked(unit, item, export.type, item.name)
+        if other.is_command and other is not self.units[-1]:
+            key = (other.index, item.name)
+            if export.type is None:
+                raise LinkError(
+                    f"module `{unit.name}` imports {item} of module `{other.name}`, which is a command: "
+                    "each call of it runs in a fresh instance, so only its functions can be imported"
+                )
+            if key not in self.commands:
+                self.commands[key] = _command_function(other, item.name, export.type)
+            return self.commands[key]
+        if other is unit or other in self.path:
+            circle = " → ".join(f"`{u.name}`" for u in [*self.path[self.path.index(other) :], other])
+            if export.type is None:
+                raise LinkError(
+                    f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
+                    f"(`{item.name}`): only functions can be linked in a circle"
+                )
+            return _trampoline(other, item.name, export.type, circle)
+        return other.index, item.name
+
+
+def _checked(unit: Unit, item: Item, offered: FunctionType, source: Any) -> Any:
+    if item.type != offered:
+        raise LinkError(
+            f"module `{unit.name}` imports `{item.module}.{item.name}` as a function {item.type}, but what is offered is {offered}"
+        )
+    return source
+
+
+def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
+    what = f"module `{unit.name}` imports `{item.module}.{item.name}` ({item.kind}{' ' + repr(item.type) if item.type else ''})"
+    if item.module == env.NAMESPACE:
+        if item.kind != "function":
+            return MissingImportError(f"{what}: a plugin can import only functions from `{env.NAMESPACE}`")
+        return MissingImportError(
+            f"{what}, which no such function exists of: the kit that the plugin was built with may be newer than this host"
+        )
+    if item.module.startswith("wasi_") and not wasi:
+        return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
+    return MissingImportError(f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module")
+
+
+_KERNEL_TYPES: dict[str, FunctionType] = {}
+
+
+def _kernel_types() -> dict[str, FunctionType]:
+    if not _KERNEL_TYPES:
+        exports = compiled(_kernel.source(), name="kernel").exports
+        _KERNEL_TYPES.update({name: exports[name].type for name in _kernel.SERVED})  # type: ignore[misc]
+    return _KERNEL_TYPES
+
+
+# ---- host functions that stand for something else ----------------------------------------------------------------------------------
+
+
+def _call_through(instance: Instance, name: str, type: FunctionType, guest: Guest, values: Any) -> None:
+    slots = max(len(type.params), len(type.results))
+    function = instance.function(ExportName(name), slots)
+    for i in range(len(type.params)):
+        function.values[2 * i] = values[2 * i] & 0xFFFFFFFFFFFFFFFF
+    try:
+        function.call(guest.pending)
+    except EngineFailure as failure:
+        raise PassedOn(failure) from None
+    for i in range(len(type.results)):
+        values[2 * i] = function.values[2 * i]
+
+
+class PassedOn(Exception):
+    """A failure of a guest function that was called by a host callback, on its way through the guest that called it."""
+
+    def __init__(self, failure: EngineFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> HostFunction:
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        instance = guest.instances.get(other.index)
+        if instance is None:
+            raise LinkError(
+                f"modules import each other in a circle, {circle}, and `{name}` of `{other.name}` is called while that is being started"
+            )
+        _call_through(instance, name, type, guest, values)
+
+    return HostFunction(type, body)  # type: ignore[arg-type]
+
+
+def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction:
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        exports = [ExportName(source) for source in unit.sources if isinstance(source, str)]
+        items: dict[str | HostFunction, bytes] = dict(zip(map(_text, exports), guest.kernel.exports(exports), strict=True))
+        try:
+            instance = _instantiate(unit, guest, items)
+        except EngineFailure as failure:
+            raise PassedOn(failure) from None
+        _call_through(instance, name, type, guest, values)
+
+    return HostFunction(type, body)  # type: ignore[arg-type]
+
+
+def _wasi_function(name: str, unit: int) -> HostFunction:
+    from ._sandbox.wasi import SIGNATURES, GuestExit
+
+    params = SIGNATURES[name]
+    masks = [0xFFFFFFFF if param == "i32" else 0xFFFFFFFFFFFFFFFF for param in params]
+    results: tuple[str, ...] = () if name == "proc_exit" else ("i32",)
+
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        arguments = [values[2 * i] & mask for i, mask in enumerate(masks)]
+        try:
+            errno = getattr(guest.wasi_state(), name)(guest.memory_of(unit, caller), *arguments)
+        except GuestExit as exit:
+            raise Exited(exit.code) from None
+        if results:
+            values[0] = errno
+
+    return HostFunction(FunctionType(params, results), body)  # type: ignore[arg-type]

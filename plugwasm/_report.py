@@ -1,0 +1,97 @@
+"""How a call that failed is told to the application: the one place where what the engine reports becomes one of `plugwasm.errors`."""
+
+from __future__ import annotations
+
+from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, EngineFailure, HostRaised, Trap
+from ._env.guest import Exited
+from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT
+from ._link import PassedOn
+from .errors import (
+    BadHandleError,
+    CallError,
+    Error,
+    ExitError,
+    GuestError,
+    LinkError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    TrapError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._env.guest import Guest
+
+
+def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) -> BaseException | None:
+    """The exception that the caller gets for a call that was unwound; None when the guest ended itself with the exit code 0.
+
+    Of several reasons the first counts: what the host or the application raised, out of fuel, the message of `error_set`, the trap.
+    """
+    frames = failure.frames
+    while isinstance(failure, HostRaised) and isinstance(failure.exception, PassedOn):
+        failure = failure.exception.failure
+        frames = failure.frames + frames
+    facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
+    if isinstance(failure, HostRaised):
+        return _raised(failure.exception, facts)
+    where = f"`{function}` of plugin `{plugin}`"
+    if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
+        return OutOfFuelError(f"{where} used up its fuel", **facts)
+    if (error := reported(guest, facts, 0)) is not None:
+        return error
+    if isinstance(failure, Trap):
+        if guest.is_out_of_memory():
+            return OutOfMemoryError(
+                f"{where} ran out of memory: its limit is {guest.recipe.max_pages} pages of 64 KiB ({failure.message})", **facts
+            )
+        hint = "; it recursed too deeply" if failure.message == STACK_OVERFLOW else ""
+        return TrapError(f"{where} trapped: {failure.message}{hint}", trap=failure.message, **facts)
+    return CallError(f"{where} failed: {failure.message}", **facts)
+
+
+def _raised(exception: BaseException, facts: dict[str, Any]) -> BaseException | None:
+    if isinstance(exception, Exited):
+        code = exception.exit_code
+        if code == 0:
+            return None
+        name = f"`{facts['function']}` of plugin `{facts['plugin']}`"
+        return ExitError(f"{name} ended itself with the exit code {code}", code=code, **facts)
+    if isinstance(exception, Error):
+        exception.__dict__.update(facts)
+    return exception
+
+
+def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
+    """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
+    where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
+    fault, error, text, output, length = guest.kernel.failure()
+    if fault & FAULT_ERROR:
+        message = text.decode("utf-8", "replace")
+        return GuestError(message, guest_message=message, code=code, **facts)
+    if fault & FAULT_ERROR_HANDLE:
+        return BadHandleError(f"{where} set the error {error}, which is no memory that the plugin has allocated", code=code, **facts)
+    if fault & (FAULT_OUTPUT | FAULT_INPUT):
+        what = f"the output to offset {output}, length {length}" if fault & FAULT_OUTPUT else "its input"
+        return BadHandleError(f"{where} set {what}, which is no memory that the plugin has allocated", code=code, **facts)
+    if code:
+        return GuestError(f"{where} returned the error code {code}", code=code, **facts)
+    return None
+
+
+def explain_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
+    """The same for an instance that could not be made."""
+    if isinstance(failure, (Trap, HostRaised)):
+        kernel = getattr(guest, "kernel", None)
+        if kernel is not None:
+            return explain(failure, guest, plugin, "start") or CallError(
+                f"plugin `{plugin}` ended itself while it was being started", plugin=plugin
+            )
+    if "memory minimum size" in failure.message or "memory limits" in failure.message:
+        return OutOfMemoryError(
+            f"plugin `{plugin}` needs more memory at its start than its limit of {guest.recipe.max_pages} pages: {failure.message}",
+            plugin=plugin,
+        )
+    return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)

@@ -1,0 +1,121 @@
+"""Deadlines: one ticker for the process, which makes guests look at their own clock.
+
+A guest runs compiled code, which looks at nothing but the engine's epoch. The ticker increments it when a call is overdue, and ten times
+a second while calls last longer than that, so that signal handlers run (Ctrl-C). Each store that notices asks its own environment whether
+its own deadline has passed, so a tick that is meant for one plugin does no harm to the others.
+
+The ticker is a thread that lives only while calls are under way, and is the only state here. After `os.fork` the child starts its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._engine import Engine
+
+HEARTBEAT = 0.1
+"""Seconds between two looks at the calls under way."""
+INSIST = 0.005
+"""Seconds between two ticks while a call is overdue."""
+IDLE = 1.0
+"""Seconds without any call after which the thread ends."""
+
+NEVER = float("inf")
+
+
+class Ticker:
+    """Watches calls. `running` maps whatever stands for a call to its deadline on the monotonic clock in seconds, or to `NEVER`.
+
+    A call enters itself before it starts and calls `wake` when its deadline comes before `next_look`; it removes itself when it ends.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[Any, float] = {}
+        self.next_look = NEVER
+        self.engines: list[Engine] = []
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
+        self._stop = False
+
+    def wake(self) -> None:
+        """Makes the thread look at the calls under way now; starts it when it does not run."""
+        with self._lock:
+            if self._thread is None:
+                self.next_look = monotonic() + HEARTBEAT
+                self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+                self._thread.start()
+        self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._alarm.release()
+        except RuntimeError:
+            pass  # it rings already
+
+    def _run(self) -> None:
+        idle_since = monotonic()
+        before: set[int] = set()
+        while not self._stop:
+            deadlines = self.running.copy()
+            now = monotonic()
+            if deadlines:
+                idle_since = now
+            elif now - idle_since > IDLE and self._ended():
+                return
+            first = min(deadlines.values(), default=NEVER)
+            present = set(map(id, deadlines))
+            if first <= now or present & before:
+                for engine in self.engines:
+                    engine.increment_epoch()
+            before = present
+            pause = INSIST if first <= now else min(HEARTBEAT, first - now)
+            self.next_look = now + pause
+            self._alarm.acquire(timeout=pause)
+        self._stop = False
+        with self._lock:
+            self._thread = None
+            self.next_look = NEVER
+
+    def _ended(self) -> bool:
+        with self._lock:
+            # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look.
+            self.next_look = NEVER
+            if self.running:
+                return False
+            self._thread = None
+            return True
+
+    def before_fork(self) -> None:
+        """Ends the thread, so that it is not in the middle of something when the process is copied."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._stop = True
+            self._ring()
+            thread.join()
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Goes on in the parent."""
+        self._lock.release()
+        if self.running:
+            self.wake()
+
+    def after_fork_in_child(self) -> None:
+        """Starts anew: of the calls under way only those of the forking thread still exist, and they look at their deadline themselves."""
+        engines = self.engines
+        self.__init__()  # type: ignore[misc]
+        self.engines = engines
+
+
+ticker = Ticker()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=ticker.before_fork, after_in_parent=ticker.after_fork, after_in_child=ticker.after_fork_in_child)

@@ -1,0 +1,278 @@
+"""A directory tree of the host that a guest may use, and nothing outside of it.
+
+A path is resolved by ``walk``, which cannot leave the tree. What is opened here is a regular file or a directory: pipes, sockets
+and devices are ACCES. A name is looked at before it is opened, and opened in a way that cannot block should something else be
+swapped in at the last moment.
+
+What the host's system refuses comes out of this module as ``WasiError``, never as ``OSError``.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+
+from plugwasm._sandbox import wasi_abi as abi
+from plugwasm._sandbox.walk import OPEN_DIRECTORY, Walk, host_errors
+from plugwasm._sandbox.wasi_abi import WasiError
+from plugwasm.errors import LinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# glibc writes to each block where the file system cannot allocate, so one call must stay small.
+MAX_ALLOCATE = 256 * 1024 * 1024
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_OPEN_PREOPEN = os.O_RDONLY | _DIRECTORY | getattr(os, "O_CLOEXEC", 0)
+_OPEN_FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_SYNC = getattr(os, "O_SYNC", 0)
+_DSYNC = getattr(os, "O_DSYNC", _SYNC)
+_CONFINED = os.name == "posix" and bool(_NOFOLLOW and _DIRECTORY) and {os.open, os.stat, os.readlink} <= os.supports_dir_fd
+
+
+class Preopen:
+    """A host directory that is granted to guests, opened at once and shared by all instances that it is granted to.
+
+    Args:
+        host_path: The directory of the host.
+        guest_path: The name by which guests know it.
+        read_only: Refuse all that would change the tree.
+
+    Raises:
+        LinkError: The directory cannot be opened, or this system has no way to confine a guest to it.
+    """
+
+    __slots__ = ("__weakref__", "fd", "guest_name", "guest_path", "host_path", "read_only")
+
+    def __init__(self, host_path: str | os.PathLike[str], guest_path: str, read_only: bool = False) -> None:
+        self.fd = -1
+        self.host_path = os.fspath(host_path)
+        self.guest_path = guest_path
+        self.read_only = read_only
+        if not _CONFINED:
+            raise LinkError(
+                f"allowed_paths grants {self.host_path!r}, but plugins can be given directories on POSIX systems only: "
+                "this one cannot open a file relative to a directory without following links"
+            )
+        try:
+            self.guest_name = guest_path.encode()
+            self.fd = os.open(self.host_path, _OPEN_PREOPEN)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise LinkError(f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}") from error
+
+    def __repr__(self) -> str:
+        return f"Preopen({self.host_path!r}, {self.guest_path!r}, read_only={self.read_only})"
+
+    def close(self) -> None:
+        """Give the descriptor back. Guests that still hold the directory get BADF."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except (AttributeError, OSError):
+            pass
+
+
+class File:
+    """A regular file that a guest has open."""
+
+    __slots__ = ("fd", "flags", "inheriting", "read_only", "rights")
+
+    filetype = abi.REGULAR_FILE
+
+    def __init__(self, fd: int, rights: int, flags: int, read_only: bool) -> None:
+        self.fd = fd
+        self.rights = rights
+        self.inheriting = 0
+        self.flags = flags
+        self.read_only = read_only
+
+    def read(self, buffers: Sequence[memoryview], offset: int | None) -> int:
+        """Fill the buffers from the position, or from ``offset``; how many bytes that gave, 0 at the end."""
+        with host_errors:
+            if not buffers:
+                return 0
+            return os.readv(self.fd, buffers) if offset is None else os.preadv(self.fd, buffers, offset)
+
+    def write(self, buffers: Sequence[memoryview], offset: int | None) -> int:
+        """Write the buffers at the position, or at ``offset``; how many bytes were taken."""
+        with host_errors:
+            if not buffers:
+                return 0
+            return os.writev(self.fd, buffers) if offset is None else os.pwritev(self.fd, buffers, offset)
+
+    def set_append(self, append: bool) -> None:
+        """Switch appending on or off."""
+        from fcntl import F_GETFL, F_SETFL, fcntl
+
+        with host_errors:
+            flags = fcntl(self.fd, F_GETFL)
+            fcntl(self.fd, F_SETFL, flags | os.O_APPEND if append else flags & ~os.O_APPEND)
+
+    def allocate(self, offset: int, length: int) -> None:
+        """Reserve space, and let the file grow to hold it."""
+        if not hasattr(os, "posix_fallocate"):
+            raise WasiError(abi.NOTSUP)
+        if length > MAX_ALLOCATE:
+            raise WasiError(abi.FBIG)
+        with host_errors:
+            os.posix_fallocate(self.fd, offset, length)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with host_errors:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except (AttributeError, OSError, WasiError):
+            pass
+
+
+class Directory:
+    """A directory that a guest has open: a preopen, or one that it opened beneath one."""
+
+    __slots__ = ("_fd", "flags", "inheriting", "listing", "preopen", "read_only", "rights")
+
+    filetype = abi.DIRECTORY
+
+    def __init__(self, fd: int, rights: int, inheriting: int, read_only: bool, preopen: Preopen | None = None) -> None:
+        self._fd = fd
+        self.rights = rights
+        self.inheriting = inheriting
+        self.flags = 0
+        self.read_only = read_only
+        self.preopen = preopen
+        self.listing = b""
+
+    @classmethod
+    def of_preopen(cls, preopen: Preopen) -> Directory:
+        return cls(-1, abi.DIRECTORY_RIGHTS, abi.FILE_RIGHTS | abi.DIRECTORY_RIGHTS, preopen.read_only, preopen)
+
+    @property
+    def fd(self) -> int:
+        fd = self._fd if self.preopen is None else self.preopen.fd
+        if fd < 0:
+            raise WasiError(abi.BADF)
+        return fd
+
+    def list(self, limit: int) -> bytes:
+        """All entries as packed ``dirent`` records of at most ``limit`` bytes together (else NOMEM).
+
+        Each record's cookie is the offset of the next, so cookies hold for as long as this listing is kept. Names that are not
+        UTF-8 are left out, since no path of the guest could name them. ``..`` is given the directory's own inode.
+        """
+        packed = bytearray()
+        with host_errors:
+            # A descriptor of its own, since reading a directory moves the position that a forked process would share.
+            fd = os.open(b".", OPEN_DIRECTORY, dir_fd=self.fd)
+            try:
+                own = os.fstat(fd).st_ino
+                for name in (b".", b".."):
+                    _pack(packed, name, own, abi.DIRECTORY)
+                with os.scandir(fd) as entries:
+                    for entry in entries:
+                        name = os.fsencode(entry.name)
+                        if _utf8(name):
+                            _pack(packed, name, entry.inode(), _kind(entry))
+                        if len(packed) > limit:
+                            raise WasiError(abi.NOMEM)
+            finally:
+                os.close(fd)
+        return bytes(packed)
+
+    def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int) -> File | Directory:
+        """Open a regular file or a directory beneath. ``rights`` says whether for reading, writing, or both."""
+        with Walk(self.fd, path, follow=follow or path.endswith((b"/", b"/."))) as at:
+            found = at.found
+            if found is None:
+                if not oflags & abi.O_CREAT:
+                    raise WasiError(abi.NOENT)
+                if at.directory:
+                    raise WasiError(abi.ISDIR)
+            elif oflags & abi.O_CREAT and oflags & abi.O_EXCL:
+                raise WasiError(abi.EXIST)
+            elif S_ISLNK(found.st_mode):
+                raise WasiError(abi.LOOP)
+            elif S_ISDIR(found.st_mode):
+                return self._open_directory(at, oflags, rights)
+            elif at.directory or oflags & abi.O_DIRECTORY:
+                raise WasiError(abi.NOTDIR)
+            elif not S_ISREG(found.st_mode):
+                raise WasiError(abi.ACCES)
+            fd = os.open(at.name, _open_flags(oflags, fdflags, rights), 0o666, dir_fd=at.fd)
+        file = File(fd, self.inheriting & abi.FILE_RIGHTS, fdflags, self.read_only)
+        if not rights & abi.FD_READ:
+            file.rights &= ~abi.FD_READ
+        if not rights & abi.FD_WRITE:
+            file.rights &= ~abi.FILE_WRITE_RIGHTS
+        with host_errors:
+            if not S_ISREG(os.fstat(fd).st_mode):
+                raise WasiError(abi.ACCES)
+        return file
+
+    def _open_directory(self, at: Walk, oflags: int, rights: int) -> Directory:
+        if oflags & (abi.O_CREAT | abi.O_TRUNC) or (rights & abi.FD_WRITE and not oflags & abi.O_DIRECTORY):
+            raise WasiError(abi.ISDIR)
+        fd = os.open(at.name, OPEN_DIRECTORY, dir_fd=at.fd)
+        return Directory(fd, self.inheriting & abi.DIRECTORY_RIGHTS, self.inheriting, self.read_only)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with host_errors:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except (AttributeError, OSError, WasiError):
+            pass
+
+
+def _open_flags(oflags: int, fdflags: int, rights: int) -> int:
+    flags = os.O_RDONLY
+    if rights & abi.FD_WRITE:
+        flags = os.O_RDWR if rights & abi.FD_READ else os.O_WRONLY
+    if oflags & abi.O_CREAT:
+        flags |= os.O_CREAT | (os.O_EXCL if oflags & abi.O_EXCL else 0)
+    if oflags & abi.O_TRUNC:
+        flags |= os.O_TRUNC
+    if fdflags & abi.FDFLAG_APPEND:
+        flags |= os.O_APPEND
+    if fdflags & (abi.FDFLAG_SYNC | abi.FDFLAG_RSYNC):
+        flags |= _SYNC
+    if fdflags & abi.FDFLAG_DSYNC:
+        flags |= _DSYNC
+    return flags | _OPEN_FILE
+
+
+def _pack(packed: bytearray, name: bytes, inode: int, kind: int) -> None:
+    next_offset = len(packed) + abi.DIRENT.size + len(name)
+    packed += abi.DIRENT.pack(next_offset, inode & 0xFFFF_FFFF_FFFF_FFFF, len(name), kind)
+    packed += name
+
+
+def _utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    if entry.is_symlink():
+        return abi.SYMBOLIC_LINK
+    if entry.is_dir(follow_symlinks=False):
+        return abi.DIRECTORY
+    return abi.REGULAR_FILE if entry.is_file(follow_symlinks=False) else abi.UNKNOWN

@@ -1,0 +1,474 @@
+"""From what an application passes as a plugin to the bytes of its modules and the settings they run under.
+
+A plugin can be a path, the bytes of a module, a URL, or a manifest in any of its forms. ``resolve`` tells them apart, reads or
+fetches every module, checks the pinned hashes and gives one ``Recipe``: all that the rest of the package needs, with every
+default filled in. Nothing is compiled here, so a wrong hash is found before any of the bytes are looked at.
+
+The two commonest cases, the path and the bytes of a module, must start fast: they import nothing that the interpreter
+has not imported already. Manifests (``plugwasm.manifest``) and downloads (urllib3) are imported when they are met.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from plugwasm.errors import HashMismatchError, ManifestError, ModuleError, SourceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
+
+    from plugwasm.manifest import Manifest, WasmSource
+
+DEFAULT_MAX_HTTP_RESPONSE_BYTES: Final = 50 * 2**20
+DEFAULT_MAX_VAR_BYTES: Final = 2**20
+MAX_MODULE_BYTES: Final = 256 * 2**20
+FETCH_SECONDS: Final = 30.0
+MAX_REDIRECTS: Final = 5
+MAIN: Final = "main"
+
+_MAX_PATH_CHARACTERS: Final = 4096
+_MODULE_SUFFIXES: Final = (".wasm", ".wat")
+
+
+class ModuleSource:
+    """One module that was read but not compiled.
+
+    Attributes:
+        name: What other modules import it by; unique within a recipe.
+        wasm: The bytes of a core module, or its text format as UTF-8.
+        origin: Where the bytes came from, for messages.
+    """
+
+    __slots__ = ("name", "origin", "wasm")
+
+    def __init__(self, name: str, wasm: bytes, origin: str) -> None:
+        self.name = name
+        self.wasm = wasm
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"ModuleSource(name={self.name!r}, origin={self.origin!r}, wasm=<{len(self.wasm)} bytes>)"
+
+
+class Recipe:
+    """The modules of a plugin and what they may do, with defaults filled in.
+
+    Attributes:
+        modules: In the order of the manifest; at least one.
+        main: The name of the module whose exports are called.
+        config: What ``config_get`` serves.
+        allowed_hosts: Globs over host names; empty denies all.
+        allowed_paths: Host directory (with ``ro:`` in front when read-only) to guest path.
+        timeout_ms: The deadline of a call, or None.
+        max_pages: The cap on all memory of the plugin in pages of 64 KiB, or None.
+        max_http_response_bytes: The cap on one response body.
+        max_var_bytes: The cap on all vars of an instance; 0 turns vars off.
+    """
+
+    __slots__ = (
+        "allowed_hosts",
+        "allowed_paths",
+        "config",
+        "main",
+        "max_http_response_bytes",
+        "max_pages",
+        "max_var_bytes",
+        "modules",
+        "timeout_ms",
+    )
+
+    def __init__(
+        self,
+        modules: list[ModuleSource],
+        *,
+        main: str = MAIN,
+        config: Mapping[str, str] | None = None,
+        allowed_hosts: tuple[str, ...] = (),
+        allowed_paths: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        max_pages: int | None = None,
+        max_http_response_bytes: int = DEFAULT_MAX_HTTP_RESPONSE_BYTES,
+        max_var_bytes: int = DEFAULT_MAX_VAR_BYTES,
+    ) -> None:
+        self.modules = modules
+        self.main = main
+        self.config = dict(config or {})
+        self.allowed_hosts = allowed_hosts
+        self.allowed_paths = dict(allowed_paths or {})
+        self.timeout_ms = timeout_ms
+        self.max_pages = max_pages
+        self.max_http_response_bytes = max_http_response_bytes
+        self.max_var_bytes = max_var_bytes
+
+    @property
+    def label(self) -> str:
+        """What to call the plugin where the application gave no name: the main module's file name without its suffix."""
+        origin = self.modules[-1].origin if len(self.modules) == 1 else next(m.origin for m in self.modules if m.name == self.main)
+        stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
+        return stem if stem and " " not in stem else "plugin"
+
+    def __repr__(self) -> str:
+        return f"Recipe(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
+
+
+def resolve(plugin: object) -> Recipe:
+    """Reads everything that ``plugin`` stands for.
+
+    ``plugin`` is a path (of a module or of a manifest), an ``http(s)://`` URL of a module, the bytes of a module or of a
+    manifest, the text of a manifest or of a module, a mapping, or a ``Manifest``. A string that names an existing file is a path,
+    whatever else it might mean.
+
+    Raises:
+        ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
+        HashMismatchError: A module is not the one that was pinned.
+        SourceError: A file or URL cannot be read.
+        ModuleError: The bytes are neither a core module nor its text.
+    """
+    if isinstance(plugin, str):
+        if is_url(plugin):
+            return _of_one_module(fetch(plugin), shown_url(plugin))
+        if not _is_file(plugin) and _looks_like_text(plugin):
+            return _from_content(_encoded(plugin), "the text given")
+        return _from_file(plugin)
+    if isinstance(plugin, (bytes, bytearray, memoryview)):
+        return _from_content(bytes(plugin), "the bytes given")
+    if isinstance(plugin, os.PathLike):
+        return _from_file(os.fsdecode(plugin))
+
+    from plugwasm.manifest import parse
+
+    return _from_manifest(parse(plugin))
+
+
+def _from_file(path: str) -> Recipe:
+    content = read_file(path, MAX_MODULE_BYTES)
+    if path.lower().endswith(_MODULE_SUFFIXES):
+        return _of_one_module(content, path)
+    return _from_content(content, path, folder=os.path.dirname(path))
+
+
+def _from_content(content: bytes, origin: str, *, folder: str | None = None) -> Recipe:
+    if sniff(content) != "text":
+        return _of_one_module(content, origin)
+
+    from plugwasm.manifest import parse_named
+
+    return _from_manifest(parse_named(content, origin, folder))
+
+
+def _of_one_module(content: bytes, origin: str) -> Recipe:
+    return Recipe([ModuleSource(MAIN, _checked(content, origin), origin)])
+
+
+def _from_manifest(manifest: Manifest) -> Recipe:
+    contents = [_read(source, f"wasm[{index}]") for index, source in enumerate(manifest.wasm)]
+    names = _names(manifest.wasm)
+    memory = manifest.memory
+    http_bytes, var_bytes = memory.max_http_response_bytes, memory.max_var_bytes
+    return Recipe(
+        [ModuleSource(name, content, origin) for name, (content, origin) in zip(names, contents, strict=True)],
+        config=manifest.config,
+        allowed_hosts=tuple(manifest.allowed_hosts or ()),
+        allowed_paths=manifest.allowed_paths,
+        timeout_ms=manifest.timeout_ms,
+        max_pages=memory.max_pages,
+        max_http_response_bytes=DEFAULT_MAX_HTTP_RESPONSE_BYTES if http_bytes is None else http_bytes,
+        max_var_bytes=DEFAULT_MAX_VAR_BYTES if var_bytes is None else var_bytes,
+    )
+
+
+def _read(source: WasmSource, field: str) -> tuple[bytes, str]:
+    origin = f"manifest field `{field}`"
+    try:
+        if source.path is not None:
+            origin = source.path
+            content = read_file(source.path, MAX_MODULE_BYTES)
+        elif source.url is not None:
+            origin = shown_url(source.url)
+            content = fetch(source.url, source.headers, source.method or "GET")
+        else:
+            content = source.data or b""
+    except SourceError as error:
+        raise SourceError(f"manifest field `{field}`: {error.message}") from error.__cause__
+    if source.hash is not None:
+        import hashlib
+
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != source.hash:
+            named = f" (module `{source.name}`)" if source.name is not None else ""
+            raise HashMismatchError(
+                f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {origin}{named} is {actual}; "
+                "it is not the module that was pinned",
+                field=f"{field}.hash",
+            )
+    return _checked(content, origin), origin
+
+
+def _names(sources: list[WasmSource]) -> list[str]:
+    """Names every module: the main one ``main``; another by its own name, else by its file, else by its place in the list.
+
+    A name made from a file never takes the place of the kernel, of WASI or of a name that somebody chose.
+    """
+    main = next((i for i, source in enumerate(sources) if source.name == MAIN), len(sources) - 1)
+    names: list[str] = []
+    taken = {source.name for source in sources} | {MAIN, "env"}
+    for index, source in enumerate(sources):
+        name = source.name
+        if index == main:
+            name = MAIN
+        elif name is None:
+            place = source.path or shown_url(source.url or "").removesuffix("?…")
+            stem = os.path.splitext(os.path.basename(place))[0]
+            name = stem if stem and stem not in taken and not stem.startswith(("extism:", "wasi")) else str(index)
+            while name in taken:
+                name += "_"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def sniff(content: bytes) -> str:
+    """What ``content`` is by its first bytes: wasm, component, wat, text (a manifest, perhaps), binary or empty."""
+    if content.startswith(b"\0asm"):
+        return "component" if content[6:8] == b"\x01\x00" else "wasm"
+    start = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start:
+        start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:64]
+    if not start:
+        return "empty"
+    if start.startswith((b"(", b";;")):
+        return "wat"
+    return "binary" if any(byte < 9 or 13 < byte < 32 for byte in start[:64]) else "text"
+
+
+def _checked(content: bytes, origin: str) -> bytes:
+    kind = sniff(content)
+    if kind == "wasm":
+        return content
+    if kind == "wat":
+        return content.removeprefix(b"\xef\xbb\xbf")
+    if kind == "empty":
+        raise SourceError(f"{origin} is empty; expected a Wasm module")
+    if kind == "component":
+        raise ModuleError(f"{origin} is a Wasm component, and components are not supported; build it as a core module")
+    raise ModuleError(f"{origin} is not a Wasm module: it begins with the bytes {content[:4].hex(' ')}, not with 00 61 73 6d")
+
+
+def is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
+def _is_file(text: str) -> bool:
+    if len(text) > _MAX_PATH_CHARACTERS:
+        return False
+    return os.path.exists(text)
+
+
+def _looks_like_text(text: str) -> bool:
+    """Whether ``text``, which names no file, is more likely a manifest or a module in text form than a path gone wrong."""
+    if "\n" in text:
+        return True
+    start = text[:_MAX_PATH_CHARACTERS].lstrip("\ufeff \t\r")
+    if start.startswith("wasm"):
+        return start[4:].lstrip().startswith("=")
+    return start.startswith(("{", "(", ";;")) and not text.lower().endswith(_MODULE_SUFFIXES)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ManifestError("the text given holds characters (lone surrogates) that cannot be encoded as UTF-8") from None
+
+
+def read_file(path: str, limit: int) -> bytes:
+    """The content of the regular file ``path``, at most ``limit`` bytes of it, else ``SourceError``."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise SourceError(f"cannot read {_shown_path(path)}: it is a directory; give the file")
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"cannot read {_shown_path(path)}: it is not a regular file; pass its content as bytes")
+        content = b""
+        if status.st_size <= limit:
+            with open(path, "rb") as file:
+                content = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceError(f"no such file: {_shown_path(path)} (current directory: {_current_directory()})") from error
+    except OSError as error:
+        raise SourceError(f"cannot read {_shown_path(path)}: {error.strerror or type(error).__name__}") from error
+    except ValueError as error:
+        raise SourceError(f"cannot read {_shown_path(path)}: that cannot be the name of a file") from error
+    if max(status.st_size, len(content)) > limit:
+        raise SourceError(f"cannot read {_shown_path(path)}: it is larger than the limit of {limit} bytes")
+    if not content:
+        raise SourceError(f"cannot read {_shown_path(path)}: it is empty")
+    return content
+
+
+def _shown_path(path: str) -> str:
+    shown = path if path.isprintable() else ascii(path)
+    return shown if len(shown) <= 300 else f"{shown[:300]}… ({len(path)} characters)"
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "gone"
+
+
+def shown_url(url: str) -> str:
+    """``url`` without what may be secret in it: user, password, query and fragment."""
+    scheme, separator, rest = url.partition("://")
+    address = rest.partition("#")[0]
+    address, query, _ = address.partition("?")
+    host, slash, path = address.partition("/")
+    host = host.rpartition("@")[2]
+    name, colon, port = host.rpartition(":")
+    if colon and not host.endswith("]") and not port.isdigit():
+        host = f"{name}:…"
+    shown = f"{scheme}{separator}{host}{slash}{path}{query and '?…'}"
+    return _shown_path(shown)
+
+
+def fetch(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    *,
+    seconds: float = FETCH_SECONDS,
+    limit: int = MAX_MODULE_BYTES,
+) -> bytes:
+    """The body at ``url``, at most ``limit`` bytes of it, within ``seconds`` for all of it, else ``SourceError``.
+
+    At most five redirects are followed, never from https to http; ``headers`` go to the first origin only.
+    """
+    import threading
+
+    # Neither a name lookup nor a server that drips header bytes can be given a total time limit from inside, so it runs aside.
+    download = _Download(url, headers or {}, method, seconds, limit)
+    worker = threading.Thread(target=download.run, name="plugwasm-fetch", daemon=True)
+    worker.start()
+    try:
+        worker.join(seconds)
+    finally:
+        late = worker.is_alive()
+        if late:
+            download.abandon()
+    if late:
+        raise SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds")
+    if download.error is not None:
+        raise download.error
+    return download.body
+
+
+class _Download:
+    """One download on a thread of its own, and the connections by which another thread can end it."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], method: str, seconds: float, limit: int) -> None:
+        self.url = url
+        self.headers = headers
+        self.method = method
+        self.seconds = seconds
+        self.limit = limit
+        self.body = b""
+        self.error: BaseException | None = None
+        self.connections: list[Any] = []
+        self.sockets: list[Any] = []
+        self.abandoned = False
+
+    def abandon(self) -> None:
+        import socket
+
+        self.abandoned = True
+        for sock in [connection.sock for connection in self.connections] + self.sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except (OSError, AttributeError):
+                pass
+
+    def run(self) -> None:
+        from http.client import HTTPException
+
+        from urllib3.exceptions import HTTPError, LocationParseError
+
+        try:
+            self.body = self._follow()
+        except SourceError as error:
+            self.error = error
+        except (LocationParseError, HTTPException, ValueError):
+            # Their messages repeat the URL or a header, and either may hold a secret.
+            self.error = SourceError(f"cannot fetch {shown_url(self.url)}: the URL, a header or the answer is malformed")
+        except (HTTPError, OSError) as error:
+            self.error = SourceError(f"cannot fetch {shown_url(self.url)}: {error}")
+        except BaseException as error:
+            self.error = error
+
+    def _follow(self) -> bytes:
+        from urllib.parse import urljoin
+
+        from urllib3 import HTTPHeaderDict
+        from urllib3.util import parse_url
+
+        url, method = self.url, self.method
+        headers = HTTPHeaderDict({"Accept-Encoding": "identity", "User-Agent": "plugwasm"})
+        plain_headers = headers.copy()
+        for name, value in self.headers.items():
+            headers[name] = value
+        for _ in range(MAX_REDIRECTS + 1):
+            status, location, body = self._request(method, url, headers)
+            if location is None:
+                if status != 200:
+                    raise SourceError(f"cannot fetch {shown_url(url)}: the server answered with status {status}")
+                return body
+            before, url = parse_url(url), urljoin(url, location)
+            after = parse_url(url)
+            if after.scheme not in ("http", "https") or (before.scheme == "https" and after.scheme == "http"):
+                raise SourceError(f"cannot fetch {shown_url(self.url)}: it redirects from {before.scheme} to {after.scheme}")
+            if (before.scheme, before.host, before.port) != (after.scheme, after.host, after.port):
+                headers = plain_headers
+            if status == 303 or (status in (301, 302) and method == "POST"):
+                method = "GET"
+        raise SourceError(f"cannot fetch {shown_url(self.url)}: more than {MAX_REDIRECTS} redirects")
+
+    def _request(self, method: str, url: str, headers: Any) -> tuple[int, str | None, bytes]:
+        from urllib3 import Timeout, connection_from_url
+        from urllib3.util import parse_url
+
+        secure: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED"} if parse_url(url).scheme == "https" else {}
+        download = self
+        with connection_from_url(url, timeout=Timeout(self.seconds), **secure) as pool:
+
+            class Tracked(pool.ConnectionCls):  # type: ignore[name-defined,misc]
+                def connect(self) -> None:
+                    download.connections.append(self)
+                    super().connect()
+                    # The connection forgets its socket when an answer has no length, so it is kept here.
+                    download.sockets.append(self.sock)
+                    if download.abandoned:
+                        self.close()
+                        raise OSError("abandoned")
+
+            pool.ConnectionCls = Tracked
+            answer = pool.urlopen(method, parse_url(url).request_uri, headers=headers, redirect=False, retries=False, preload_content=False)
+            try:
+                if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
+                    return answer.status, answer.headers["location"], b""
+                return answer.status, None, self._body(url, answer) if answer.status == 200 else b""
+            finally:
+                answer.close()
+
+    def _body(self, url: str, answer: Any) -> bytes:
+        body = bytearray()
+        if int(answer.headers.get("content-length", 0)) <= self.limit:
+            for chunk in answer.stream(65536):
+                body += chunk
+                if len(body) > self.limit:
+                    break
+            else:
+                return bytes(body)
+        raise SourceError(f"cannot fetch {shown_url(url)}: it is larger than the limit of {self.limit} bytes")

@@ -1,0 +1,205 @@
+"""Settings of the cache of compiled code, and the cache itself.
+
+Compiling a plugin takes milliseconds to seconds; loading what was compiled before takes a fraction of that. So compiled code is kept in a
+directory, by default `plugwasm` in the user's cache directory. The environment variable `PLUGWASM_CACHE` names another one, or turns the
+cache off (`PLUGWASM_CACHE=off`); `configure` does the same from code, and wins.
+
+An entry is machine code that will run in this process, so what is not above doubt is not loaded: the directory must belong to this user,
+be closed to all others and be no symbolic link; so must the entries, and their checksum must hold. When something is wrong with the
+directory, plugins are compiled as if there was no cache, and a warning in the log says so once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["clear", "configure", "directory"]
+
+DEFAULT_MAX_BYTES = 2**30
+_MAGIC = b"plugwasm 1\n"
+_HEADER = len(_MAGIC) + 12
+_SUFFIX = ".code"
+
+
+class _Settings:
+    """What `configure` changed; the state of this module."""
+
+    directory: str | None = None
+    enabled: bool | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+    warned: bool = False
+
+
+def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool | None = None, max_bytes: int | None = None) -> None:
+    """Changes the settings for this process; what is not given stays as it is.
+
+    Args:
+        directory: Where compiled code is kept. Made when it does not exist, with access for this user only.
+        enabled: False to neither read nor write, True to do both.
+        max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it.
+    """
+    if directory is not None:
+        _Settings.directory = os.fspath(directory)
+        _Settings.warned = False
+    if enabled is not None:
+        _Settings.enabled = enabled
+    if max_bytes is not None:
+        _Settings.max_bytes = max_bytes
+
+
+def directory() -> str | None:
+    """The directory in use, or None when the cache is off."""
+    variable = os.environ.get("PLUGWASM_CACHE", "")
+    switched_off = variable.lower() in ("0", "off", "no", "false")
+    enabled = _Settings.enabled if _Settings.enabled is not None else not switched_off
+    if not enabled or not hasattr(os, "geteuid"):
+        return None
+    if _Settings.directory is not None:
+        return _Settings.directory
+    if variable and not switched_off and variable.lower() not in ("1", "on", "yes", "true"):
+        return os.path.abspath(variable)
+    if sys.platform == "darwin":
+        parent = os.path.expanduser("~/Library/Caches")
+    else:
+        parent = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(parent, "plugwasm") if os.path.isabs(parent) else None
+
+
+def clear() -> int:
+    """Removes all entries. Returns how many there were."""
+    path = directory()
+    if path is None or not os.path.isdir(path):
+        return 0
+    removed = 0
+    for entry in _entries(path):
+        os.unlink(entry.path)
+        removed += 1
+    return removed
+
+
+def load(key: str) -> bytes | None:
+    """The compiled code that was kept under the key, or None. Never raises."""
+    path = directory()
+    if path is None:
+        return None
+    try:
+        folder = _open_folder(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn(path, error)
+        return None
+    try:
+        descriptor = os.open(key + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn(path, error)
+        return None
+    finally:
+        os.close(folder)
+    try:
+        return _read(descriptor)
+    except OSError as error:
+        _warn(path, error)
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def store(key: str, code: bytes) -> None:
+    """Keeps compiled code under the key. Never raises."""
+    path = directory()
+    if path is None:
+        return
+    import zlib
+
+    header = _MAGIC + len(code).to_bytes(8, "little") + zlib.crc32(code).to_bytes(4, "little")
+    temporary = f".{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        folder = _open_folder(path)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            try:
+                with open(descriptor, "wb") as file:
+                    file.write(header)
+                    file.write(code)
+                os.replace(temporary, key + _SUFFIX, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                os.unlink(temporary, dir_fd=folder)
+                raise
+        finally:
+            os.close(folder)
+        _prune(path)
+    except OSError as error:
+        _warn(path, error)
+
+
+def _open_folder(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_private(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_private(status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"it belongs to user {status.st_uid}, not to {os.geteuid()}")
+    if status.st_mode & 0o077:
+        raise PermissionError(f"others have access to it (mode {status.st_mode & 0o777:o}, should be 700)")
+
+
+def _read(descriptor: int) -> bytes | None:
+    import stat
+    import time
+    import zlib
+
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError("an entry is no regular file")
+    _check_private(status)
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        header = file.read(_HEADER)
+        code = file.readall() or b""
+    if not header.startswith(_MAGIC) or len(header) != _HEADER:
+        return None
+    size, checksum = int.from_bytes(header[-12:-4], "little"), int.from_bytes(header[-4:], "little")
+    if len(code) != size or zlib.crc32(code) != checksum:
+        return None
+    if time.time() - status.st_mtime > 86400:
+        os.utime(descriptor)
+    return code
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as found:
+        yield from (entry for entry in found if entry.name.endswith(_SUFFIX))
+
+
+def _prune(path: str) -> None:
+    entries = [(entry.stat(follow_symlinks=False), entry.path) for entry in _entries(path)]
+    total = sum(status.st_size for status, _ in entries)
+    for status, name in sorted(entries, key=lambda entry: entry[0].st_mtime):
+        if total <= _Settings.max_bytes:
+            break
+        os.unlink(name)
+        total -= status.st_size
+
+
+def _warn(path: str, error: OSError) -> None:
+    if _Settings.warned:
+        return
+    _Settings.warned = True
+    import logging
+
+    logging.getLogger("plugwasm.cache").warning("the cache of compiled code in %s is not used, plugins are compiled anew: %s", path, error)

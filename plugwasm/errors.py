@@ -1,0 +1,220 @@
+"""Every error that plugwasm raises, in one tree.
+
+    Error
+    ├── EngineError                 the Wasm runtime is missing, or of a version that was not tested
+    ├── ManifestError               what the application passed as a plugin does not say what to run
+    │   └── HashMismatchError       a module's bytes are not the ones that were pinned
+    ├── SourceError                 a module's bytes cannot be read or fetched
+    ├── ModuleError                 the bytes are not a Wasm module that can run here
+    ├── LinkError                   the modules do not fit together
+    │   └── MissingImportError      a module wants something that nobody provides
+    ├── ClosedError                 the plugin was closed
+    ├── BusyError                   the plugin is running another call
+    ├── EgressError                 a request left the bounds that the application set
+    │   └── EgressDeniedError       its target is not granted
+    └── CallError                   a call ended without a result
+        ├── FunctionNotFoundError   the plugin exports nothing of that name
+        ├── SignatureError          it does, but that is not callable by the plugin contract
+        ├── GuestError              the guest reported a failure (a message, or a return code)
+        ├── ExitError               the guest called ``proc_exit`` with a code other than 0
+        ├── TrapError               the guest did what Wasm forbids
+        ├── BadHandleError          the guest passed memory that it does not own
+        ├── HostFunctionError       a function of the application raised; it is the ``__cause__``
+        ├── TimeoutError            the deadline passed (also a built-in ``TimeoutError``)
+        ├── CancelledError          a ``CancelHandle`` ended it
+        ├── OutOfMemoryError        a memory limit ended it (also a built-in ``MemoryError``)
+        └── OutOfFuelError          the fuel limit ended it
+
+An error says what failed and what to do about it in its message, and carries the same facts as fields. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+__all__ = [
+    "BadHandleError",
+    "BusyError",
+    "CallError",
+    "CancelledError",
+    "ClosedError",
+    "EgressDeniedError",
+    "EgressError",
+    "EngineError",
+    "Error",
+    "ExitError",
+    "FunctionNotFoundError",
+    "GuestError",
+    "HashMismatchError",
+    "HostFunctionError",
+    "LinkError",
+    "ManifestError",
+    "MissingImportError",
+    "ModuleError",
+    "OutOfFuelError",
+    "OutOfMemoryError",
+    "SignatureError",
+    "SourceError",
+    "TimeoutError",
+    "TrapError",
+]
+
+
+class Error(Exception):
+    """The root of the tree. ``except plugwasm.Error`` catches all that plugwasm raises.
+
+    Attributes:
+        message: What failed and what to do about it, in one or two sentences.
+        plugin: The name of the plugin, or None when no plugin is concerned.
+        function: The export that was called, or None.
+        code: What the guest returned or passed to ``proc_exit``, or None.
+        guest_message: What the guest itself said (``error_set``), or None.
+        backtrace: The Wasm frames, innermost first; empty when there are none.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        plugin: str | None = None,
+        function: str | None = None,
+        code: int | None = None,
+        guest_message: str | None = None,
+        backtrace: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.plugin = plugin
+        self.function = function
+        self.code = code
+        self.guest_message = guest_message
+        self.backtrace = tuple(backtrace)
+
+    def __str__(self) -> str:
+        if not self.backtrace:
+            return self.message
+        frames = "\n".join(f"  {i}: {frame}" for i, frame in enumerate(self.backtrace))
+        return f"{self.message}\nwasm backtrace:\n{frames}"
+
+    def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+
+def _rebuild(cls: type[Error], message: str, fields: dict[str, Any]) -> Error:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(fields)
+    return error
+
+
+class EngineError(Error):
+    """The Wasm runtime cannot be used: not installed for this platform, or a version outside the tested range."""
+
+
+class ManifestError(Error, ValueError):
+    """The manifest is not valid; the message names the field, where it stands and what was expected there.
+
+    Attributes:
+        field: Where in the manifest, e.g. ``"wasm[0].hash"``, or None when the manifest as a whole is meant.
+    """
+
+    def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.field = field
+
+
+class HashMismatchError(ManifestError):
+    """The sha256 of a module's bytes is not the one in the manifest."""
+
+
+class SourceError(Error):
+    """A module could not be read from its path or fetched from its URL."""
+
+
+class ModuleError(Error):
+    """Not a Wasm module, not a valid one, or one that uses a feature that is not supported here."""
+
+
+class LinkError(Error):
+    """The modules of a plugin, its imports and the functions that the application gave do not fit together."""
+
+
+class MissingImportError(LinkError):
+    """A module imports something that neither the plugin contract, WASI, the application nor another module provides."""
+
+
+class ClosedError(Error):
+    """The plugin was closed, so it cannot be used any more."""
+
+
+class BusyError(Error):
+    """The plugin is in the middle of a call. One plugin runs one call at a time; make a second plugin for a second call."""
+
+
+class EgressError(Error):
+    """An HTTP request of the guest failed or left the bounds that the application set."""
+
+
+class EgressDeniedError(EgressError):
+    """The target of an HTTP request is not granted."""
+
+
+class CallError(Error):
+    """A call ended without a result."""
+
+
+class FunctionNotFoundError(CallError):
+    """The plugin does not export a function of that name."""
+
+
+class SignatureError(CallError):
+    """The export exists but has parameters or results that the plugin contract does not allow."""
+
+
+class GuestError(CallError):
+    """The guest reported a failure: see ``guest_message`` and ``code``."""
+
+
+class ExitError(CallError):
+    """The guest ended itself with ``proc_exit``: see ``code``."""
+
+
+class TrapError(CallError):
+    """The guest did something that Wasm forbids, e.g. an access out of bounds: see ``trap`` and ``backtrace``.
+
+    Attributes:
+        trap: The engine's word for it, e.g. ``"unreachable"`` or ``"stack overflow"``.
+    """
+
+    def __init__(self, message: str = "", *, trap: str = "", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.trap = trap
+
+
+class BadHandleError(CallError):
+    """The guest passed a handle, or an offset and a length, that is no memory of its own."""
+
+
+class HostFunctionError(CallError):
+    """A host function of the application raised. The exception it raised is the ``__cause__``."""
+
+
+class TimeoutError(CallError, builtins.TimeoutError):
+    """The call did not end before its deadline."""
+
+
+class CancelledError(CallError):
+    """The call was ended through its ``CancelHandle``."""
+
+
+class OutOfMemoryError(CallError, MemoryError):
+    """The plugin needed more memory than its limit allows."""
+
+
+class OutOfFuelError(CallError):
+    """The call used up its fuel."""

@@ -1,0 +1,425 @@
+"""The manifest: what to run and what it may do, as typed objects, and the one way from any other form to them.
+
+``parse`` takes a mapping, JSON or TOML; ``load`` takes a file of either. Both give a ``Manifest``, or raise a ``ManifestError``
+that names the field, where it stands, what was expected and what was there. Unknown fields are refused at every level. The fields
+and their meaning are those of the Extism manifest. Values of ``config`` and of headers are secrets: no error and no ``repr`` has
+them. A ``Manifest`` built in code has its ranges and rules checked at once, and its types when it is used.
+
+A relative path of a module is looked up in the current directory and, when the manifest came from a file and it is not there, in
+the directory of that file. The directories of ``allowed_paths`` are relative to the current directory only.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from plugwasm._source import is_url, read_file, shown_url, sniff
+from plugwasm.errors import ManifestError
+
+__all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
+
+MAX_TEXT_BYTES: Final = 64 * 2**20
+_HASH_PATTERN: Final = "^[0-9a-fA-F]{64}$"
+_U64: Final = 2**64 - 1
+_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_HEADER_VALUE: Final = frozenset("\t" + "".join(chr(code) for code in (*range(0x20, 0x7F), *range(0x80, 0x100))))
+
+
+def _number(description: str, maximum: int) -> Meta:
+    return Meta(description=description, extra_json_schema={"minimum": 0, "maximum": maximum})
+
+
+class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One module: exactly one of ``path``, ``data`` and ``url`` says where its bytes are."""
+
+    path: Annotated[str | None, Meta(description="A file that holds the module, binary or text.")] = None
+    data: Annotated[bytes | None, Meta(description="The module itself, binary or text; base64 in JSON and TOML.")] = None
+    url: Annotated[str | None, Meta(description="An http or https URL that the module is fetched from.")] = None
+    headers: Annotated[dict[str, str], Meta(description="Headers of the request for `url`.")] = msgspec.field(default_factory=dict)
+    method: Annotated[str | None, Meta(description="The method of the request for `url`; GET when absent.")] = None
+    name: Annotated[str | None, Meta(description="What other modules import this one by; `main` is the one that is called.")] = None
+    hash: Annotated[
+        str | None,
+        Meta(description="The sha256 of the module's bytes, in hexadecimal.", extra_json_schema={"pattern": _HASH_PATTERN}),
+    ] = None
+
+    def __post_init__(self) -> None:
+        given = [field for field in ("path", "data", "url") if getattr(self, field) is not None]
+        if len(given) != 1:
+            raise _fault("", f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}")
+        for field in ("headers", "method"):
+            if getattr(self, field) and self.url is None:
+                raise _fault(field, f"expected only together with `url`, got it with `{given[0]}`")
+        if isinstance(self.url, str) and not (is_url(self.url) and self.url.partition("://")[2].strip("/")):
+            raise _fault("url", f"expected an http:// or https:// URL, got one that begins with {_shown(self.url[:8])}")
+        if isinstance(self.method, str) and not (self.method and _TOKEN.issuperset(self.method)):
+            raise _fault("method", f"expected an HTTP method such as GET, got {_shown(self.method)}")
+        if isinstance(self.headers, Mapping):
+            _check_headers(self.headers)
+        if self.name == "":
+            raise _fault("name", "expected a name, got an empty string")
+        if isinstance(self.hash, str):
+            msgspec.structs.force_setattr(self, "hash", _checked_hash(self.hash))
+
+    def __repr__(self) -> str:
+        shown = {
+            "path": self.path,
+            "data": f"<{len(self.data)} bytes>" if isinstance(self.data, bytes) else self.data and "<not bytes>",
+            "url": shown_url(self.url) if isinstance(self.url, str) else self.url,
+            "headers": sorted(self.headers) if self.headers else None,
+            "method": self.method,
+            "name": self.name,
+            "hash": self.hash,
+        }
+        return f"WasmSource({', '.join(f'{key}={value!r}' for key, value in shown.items() if value is not None)})"
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
+
+
+class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits on what a plugin can make the host hold."""
+
+    max_pages: Annotated[int | None, _number("All memory of the plugin, in pages of 64 KiB; null is no limit.", 65536)] = None
+    max_http_response_bytes: Annotated[int | None, _number("The body of one HTTP response; null is 50 MiB.", _U64)] = None
+    max_var_bytes: Annotated[int | None, _number("All vars, keys and values; null is 1 MiB; 0 turns vars off.", _U64)] = None
+
+    def __post_init__(self) -> None:
+        _check_range("max_pages", self.max_pages, 65536)
+        _check_range("max_http_response_bytes", self.max_http_response_bytes, _U64)
+        _check_range("max_var_bytes", self.max_var_bytes, _U64)
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to run and what it may do. Nothing that is not granted here can be reached by the plugin."""
+
+    wasm: Annotated[
+        list[WasmSource],
+        Meta(description="The modules; `main`, or else the last, is the one that is called.", extra_json_schema={"minItems": 1}),
+    ]
+    memory: Annotated[MemoryOptions, Meta(description="Limits on memory.")] = msgspec.field(default_factory=MemoryOptions)
+    config: Annotated[dict[str, str], Meta(description="Settings that the plugin can read.")] = msgspec.field(default_factory=dict)
+    allowed_hosts: Annotated[
+        list[str] | None,
+        Meta(description="Globs over the host names that the plugin may send HTTP requests to; null or [] is none."),
+    ] = None
+    allowed_paths: Annotated[
+        dict[str, str] | None,
+        Meta(description="Directories of the host, and the path of each in the plugin; `ro:` in front makes it read-only."),
+    ] = None
+    timeout_ms: Annotated[int | None, _number("The most milliseconds that a call may take; null is no limit.", _U64)] = None
+
+    def __post_init__(self) -> None:
+        _check_range("timeout_ms", self.timeout_ms, _U64)
+        if not isinstance(self.wasm, (list, tuple)):
+            return
+        if not self.wasm:
+            raise _fault("wasm", "expected at least one module, got an empty list")
+        seen: dict[str, int] = {}
+        for index, source in enumerate(self.wasm):
+            name = getattr(source, "name", None)
+            if isinstance(name, str) and seen.setdefault(name, index) != index:
+                raise _fault(f"wasm[{index}].name", f"expected a name of its own, got {_shown(name)}, the name of wasm[{seen[name]}]")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as JSON types, with ``data`` in base64 and without what is at its default; ``parse`` takes it back."""
+        plain: dict[str, Any] = msgspec.to_builtins(parse(self))
+        if not plain["memory"]:
+            del plain["memory"]
+        return plain
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON text."""
+        try:
+            return msgspec.json.encode(self.to_dict()).decode()
+        except UnicodeEncodeError:
+            raise ManifestError("the manifest has a path that cannot be written as UTF-8 (lone surrogates)") from None
+
+    def __repr__(self) -> str:
+        config = sorted(self.config, key=str) if isinstance(self.config, Mapping) else "<not a mapping>"
+        return (
+            f"Manifest(wasm={self.wasm!r}, memory={self.memory!r}, config keys={config!r}, allowed_hosts={self.allowed_hosts!r}, "
+            f"allowed_paths={self.allowed_paths!r}, timeout_ms={self.timeout_ms!r})"
+        )
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
+
+
+def parse(value: object) -> Manifest:
+    """The manifest that ``value`` holds: a ``Manifest``, a mapping, or JSON or TOML text as ``str`` or bytes.
+
+    In a mapping, ``data`` may be bytes or base64 text, and paths may be ``os.PathLike``.
+
+    Raises:
+        ManifestError: It is not valid; the message says which field.
+    """
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        return _convert(_decode(value))
+    if isinstance(value, (Mapping, Manifest)):
+        return _convert(value)
+    raise ManifestError(f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {_kind(value)}")
+
+
+def load(path: str | os.PathLike[str]) -> Manifest:
+    """The manifest in a JSON or TOML file, with the paths of its modules as they can be opened from here.
+
+    Raises:
+        SourceError: The file cannot be read.
+        ManifestError: It is not valid; the message says which file and field.
+    """
+    name = os.fspath(path)
+    return parse_named(read_file(name, MAX_TEXT_BYTES), name, os.path.dirname(name))
+
+
+def parse_named(content: bytes, origin: str, folder: str | None) -> Manifest:
+    """``parse`` for text that came from ``origin``, whose relative paths may also be relative to ``folder``."""
+    try:
+        manifest = parse(content)
+    except ManifestError as error:
+        raise ManifestError(f"{origin}: {error.message}", field=error.field) from None
+    if not folder:
+        return manifest
+    sources = [
+        msgspec.structs.replace(source, path=os.path.join(folder, source.path))
+        if source.path is not None and not os.path.exists(source.path)
+        else source
+        for source in manifest.wasm
+    ]
+    return msgspec.structs.replace(manifest, wasm=sources)
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of the manifest, for editors and for checks outside Python."""
+    schema = msgspec.json.schema(Manifest)
+    definitions = schema["$defs"]
+    for owner, field in (("Manifest", "memory"), ("Manifest", "config"), ("WasmSource", "headers")):
+        inner = definitions[owner]["properties"][field]
+        kept = {key: inner.pop(key) for key in ("description", "default") if key in inner}
+        definitions[owner]["properties"][field] = {"anyOf": [inner, {"type": "null"}], **kept}
+    definitions["WasmSource"]["oneOf"] = [
+        {"required": [field], "properties": {field: {"type": "string"}}} for field in ("path", "data", "url")
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:plugwasm:manifest:1",
+        "title": "plugwasm manifest",
+        **schema,
+    }
+
+
+def _decode(text: str | bytes | bytearray | memoryview) -> object:
+    if len(text) > MAX_TEXT_BYTES:
+        raise ManifestError(f"the manifest is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`")
+    if not isinstance(text, str):
+        content = bytes(text)
+        if sniff(content) in ("wasm", "component"):
+            raise ManifestError("expected a manifest, got a Wasm module")
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte {error.start})") from None
+    text = text.removeprefix("\ufeff").lstrip()
+    try:
+        if text.startswith("{"):
+            return msgspec.json.decode(text)
+        return _decode_toml(text)
+    except (RecursionError, MemoryError):
+        raise ManifestError("the manifest is nested too deeply or too large") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ManifestError(f"the manifest is not valid JSON: {error}") from None
+
+
+def _decode_toml(text: str) -> object:
+    import re
+    import tomllib
+
+    # A dotted key costs tomllib the square of its parts, so a line of junk could keep it busy for hours.
+    for line in text.split("\n"):
+        if line.count(".") >= 32:
+            bare = re.sub(r'"(?:[^"\\]|\\.)*+(?:"|$)|\'[^\']*+(?:\'|$)', "q", line)
+            if re.search(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){32}", bare):
+                raise ManifestError("the manifest has a dotted key of too many parts; if it is a text of yours, use JSON")
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        shown = str(error)
+        raise ManifestError(f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {_cut(shown)}") from None
+
+
+def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
+    plain = _plain_manifest(value)
+    try:
+        return msgspec.convert(plain, Manifest, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise _translated(error) from None
+    except RecursionError:
+        raise ManifestError("the manifest is nested too deeply") from None
+
+
+def _fields(value: object) -> dict[Any, Any] | None:
+    if isinstance(value, (Manifest, WasmSource, MemoryOptions)):
+        return msgspec.structs.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _plain_manifest(value: object) -> object:
+    """``value`` in the built-in types that msgspec converts from; what is of a wrong type is left for msgspec to refuse."""
+    plain = _fields(value)
+    if plain is None:
+        return value
+    _drop_null(plain, "memory", "config")
+    if isinstance(plain.get("wasm"), (list, tuple)):
+        plain["wasm"] = [_plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])]
+    if "memory" in plain and (memory := _fields(plain["memory"])) is not None:
+        plain["memory"] = memory
+    for field in ("config", "allowed_paths"):
+        if isinstance(plain.get(field), Mapping):
+            plain[field] = _strings(plain[field], field, paths=field == "allowed_paths")
+    return plain
+
+
+def _plain_source(value: object, where: str) -> object:
+    plain = _fields(value)
+    if plain is None:
+        return value
+    _drop_null(plain, "headers")
+    if isinstance(plain.get("path"), os.PathLike):
+        plain["path"] = os.fsdecode(plain["path"])
+    data = plain.get("data")
+    if isinstance(data, str):
+        try:
+            plain["data"] = binascii.a2b_base64("".join(data.split()), strict_mode=True)
+        except ValueError:
+            raise _fault(f"{where}.data", f"expected base64 text, got {len(data)} characters that are not") from None
+    elif isinstance(data, (bytearray, memoryview)):
+        plain["data"] = bytes(data)
+    if isinstance(plain.get("headers"), Mapping):
+        plain["headers"] = _strings(plain["headers"], f"{where}.headers")
+    return plain
+
+
+def _drop_null(plain: dict[Any, Any], *fields: str) -> None:
+    for field in fields:
+        if plain.get(field, "") is None:
+            del plain[field]
+
+
+def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> dict[str, str]:
+    plain: dict[str, str] = {}
+    for key, item in value.items():
+        if paths:
+            key, item = (os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item))
+        if not isinstance(key, str):
+            raise _fault(where, f"expected keys that are strings, got {_kind(key)} as a key")
+        if not isinstance(item, str):
+            raise _fault(f"{where}[{_shown(key)}]", f"expected a string, got {_kind(item)}")
+        if not paths and not (_encodable(key) and _encodable(item)):
+            raise _fault(f"{where}[{_shown(key)}]", "expected text that can be encoded as UTF-8, got lone surrogates")
+        plain[key] = item
+    return plain
+
+
+def _encodable(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _check_range(field: str, value: object, maximum: int) -> None:
+    if isinstance(value, int) and not 0 <= value <= maximum:
+        got = str(value) if abs(value) < 2**128 else "one of more digits"
+        raise _fault(field, f"expected an integer from 0 to {maximum}, got {got}")
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if isinstance(name, str) and not (name and _TOKEN.issuperset(name)):
+            raise _fault(f"headers[{_shown(name)}]", "expected the name of an HTTP header, got other characters in it")
+        if isinstance(value, str) and not _HEADER_VALUE.issuperset(value):
+            raise _fault(f"headers[{_shown(name)}]", "expected Latin-1 text without control characters, got others (not shown)")
+
+
+def _checked_hash(text: str) -> str:
+    if len(text) != 64:
+        raise _fault("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
+    if not frozenset("0123456789abcdefABCDEF").issuperset(text):
+        raise _fault("hash", "expected 64 hexadecimal digits, got other characters among them")
+    return text.lower()
+
+
+_KINDS: Final = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number with a fraction",
+    "bool": "a boolean",
+    "null": "null",
+    "NoneType": "null",
+    "bytes": "bytes",
+    "array": "a list",
+    "list": "a list",
+    "object": "an object",
+    "dict": "an object",
+}
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value).__name__, type(value).__name__)
+
+
+def _cut(text: str) -> str:
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+def _shown(text: str) -> str:
+    return f'"{_cut(text)}"'
+
+
+def _fault(field: str, reason: str) -> ManifestError:
+    return ManifestError(f"manifest field `{field}`: {reason}" if field else f"manifest: {reason}", field=field or None)
+
+
+def _translated(error: msgspec.ValidationError) -> ManifestError:
+    """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``."""
+    what, _, path = str(error).rpartition(" - at `")
+    if not what:
+        what, path = str(error), ""
+    is_key = path.startswith("key` in `")
+    where = path.removeprefix("key` in `").removesuffix("`").removeprefix("$").removeprefix(".")
+    cause = error.__cause__
+    if isinstance(cause, ManifestError):
+        field, reason = cause.field or "", cause.message.partition(": ")[2]
+        if cause.field is not None:
+            reason = cause.message.removeprefix(f"manifest field `{field}`: ")
+        return _fault(f"{where}{'.' if where and field else ''}{field}", reason)
+    quoted = what.split("`")
+    if what.startswith("Object contains unknown field"):
+        return _unknown(where, what.partition("`")[2].removesuffix("`"))
+    if what.startswith("Object missing required field"):
+        return _fault(quoted[1], "expected it, got nothing; a manifest says what to run")
+    if is_key:
+        return _fault(where, "expected names of fields that are strings, got another type as a name")
+    if what.startswith("Expected") and len(quoted) >= 4:
+        expected = " or ".join(_KINDS.get(kind, kind) for kind in quoted[1].split(" | "))
+        if where.endswith(".data"):
+            expected = "bytes, base64 text or null"
+        return _fault(where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}")
+    return _fault(where, what)
+
+
+def _unknown(where: str, name: str) -> ManifestError:
+    import difflib
+
+    struct = WasmSource if where.startswith("wasm[") else MemoryOptions if where == "memory" else Manifest
+    known = struct.__struct_fields__
+    close = difflib.get_close_matches(name[:64], known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
+    return _fault(f"{where}{'.' if where else ''}{_cut(name)}", f"unknown field; {hint}")

@@ -1,0 +1,529 @@
+"""What an application touches: compiled plugins, plugins, and the handle that cancels a call.
+
+A plugin is in one of these states:
+
+    new         no instance yet; the first call makes one
+    ready       it has an instance and runs nothing
+    running     a call is under way
+    broken      the last call was unwound, or ran `_start`: the instance is dropped, so this is `new` again
+    closed      for good; a call under way at that moment is cancelled and ends first
+
+and `_idle` (there unless running), `_guest` and `_closed` are all that tells them apart.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from ._code import engine
+from ._engine import EngineFailure, ExportName, Store
+from ._env.guest import Guest
+from ._env.log import PluginLog
+from ._kernel import INPUT
+from ._link import Plan
+from ._registry import registered
+from ._report import explain, explain_start, reported
+from ._sandbox.deadline import NEVER, ticker
+from ._source import resolve
+from .errors import BusyError, ClosedError, FunctionNotFoundError, ManifestError, OutOfMemoryError, SignatureError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any, Self
+    from uuid import UUID
+
+    from ._engine import Function as Entry
+    from ._engine import Item
+    from ._sandbox.files import Preopen
+    from ._source import Recipe
+    from .functions import Function
+    from .manifest import Manifest
+
+    PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest
+
+__all__ = ["CancelHandle", "CompiledPlugin", "Plugin"]
+
+_MASK32 = 0xFFFFFFFF
+
+
+class _Registered:
+    def __repr__(self) -> str:
+        return "<all that host_fn registered>"
+
+
+_REGISTERED: Any = _Registered()
+
+
+class CompiledPlugin:
+    """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
+
+    Args:
+        plugin: The path of a module or of a manifest (JSON or TOML); a module's bytes or text; a URL; a manifest as a dict, as JSON or TOML
+            text, or as an object.
+        wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
+        functions: The host functions that it may import; if not given, all that `host_fn` registered.
+        name: What errors and logs call it; if not given, the main module's file name.
+        fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
+        http_response_headers: Whether the plugin may read the headers of HTTP responses.
+
+    Raises:
+        ManifestError: The manifest is not valid, or a hash does not match.
+        SourceError: A module cannot be read or fetched.
+        ModuleError: A module is not valid.
+        LinkError: An import cannot be satisfied.
+    """
+
+    __slots__ = ("_plan", "_preopens", "_recipe", "fuel_limit", "functions", "http_response_headers", "name", "wasi")
+
+    def __init__(
+        self,
+        plugin: PluginInput,
+        wasi: bool = False,
+        functions: Iterable[Function] | None = _REGISTERED,
+        *,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+    ) -> None:
+        self._recipe: Recipe = resolve(plugin)
+        self.name = name or self._recipe.label
+        self.wasi = wasi
+        self.functions: tuple[Function, ...] = tuple(registered if functions is _REGISTERED else functions or ())
+        self.fuel_limit = fuel_limit
+        self.http_response_headers = http_response_headers
+        self._preopens = _preopens(self._recipe) if wasi else ()
+        offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
+        self._plan = Plan(engine(fuel_limit is not None), self._recipe.modules, self._recipe.main, wasi=wasi, functions=offered)
+
+    @property
+    def exports(self) -> tuple[Item, ...]:
+        """What the main module exports: name, kind, and for functions the type."""
+        return tuple(self._plan.main.module.exports.values())
+
+    @property
+    def imports(self) -> tuple[Item, ...]:
+        """What the main module imports: module, name, kind, and for functions the type."""
+        return self._plan.main.module.imports
+
+    def __repr__(self) -> str:
+        return f"<CompiledPlugin {self.name!r}>"
+
+
+class CancelHandle:
+    """Ends a plugin's call from another thread. Holding one does not keep the plugin."""
+
+    __slots__ = ("_plugin",)
+
+    def __init__(self, plugin: Plugin) -> None:
+        import weakref
+
+        self._plugin = weakref.ref(plugin)
+
+    def cancel(self) -> bool:
+        """Makes the call under way end with `CancelledError`. False when there is none; later calls are not affected."""
+        plugin = self._plugin()
+        return plugin is not None and plugin._cancel()
+
+
+class Plugin:
+    """A plugin that can be called. One call at a time; threads need a plugin each.
+
+    Args:
+        plugin: A `CompiledPlugin`, or anything that one can be made of.
+        wasi, functions, name, fuel_limit, http_response_headers: As for `CompiledPlugin`; not used when `plugin` is one.
+        config: What the plugin can read with `config_get`, on top of the manifest's.
+
+    Raises:
+        Error: As `CompiledPlugin`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_config",
+        "_entries",
+        "_fuel_limit",
+        "_fuel_used",
+        "_guest",
+        "_id",
+        "_idle",
+        "_instance",
+        "_kernel_entries",
+        "_log",
+        "_settles",
+        "_timeout",
+        "_view",
+        "compiled_plugin",
+    )
+
+    def __init__(
+        self,
+        plugin: PluginInput | CompiledPlugin,
+        wasi: bool = False,
+        config: Mapping[str, str] | None = None,
+        functions: Iterable[Function] | None = _REGISTERED,
+        *,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+    ) -> None:
+        if not isinstance(plugin, CompiledPlugin):
+            plugin = CompiledPlugin(plugin, wasi, functions, name=name, fuel_limit=fuel_limit, http_response_headers=http_response_headers)
+        recipe = plugin._recipe
+        self.compiled_plugin = plugin
+        self._closed = False
+        self._config: dict[str, str] = recipe.config if config is None else recipe.config | _checked_config(config)
+        self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
+        self._kernel_entries: dict[bool, Entry] = {}
+        self._fuel_limit = plugin.fuel_limit
+        self._fuel_used: int | None = None
+        self._guest: Guest | None = None
+        self._instance: Any = None
+        self._id: UUID | None = None
+        self._log = PluginLog(plugin.name)
+        self._timeout: float | None = None if recipe.timeout_ms is None else recipe.timeout_ms / 1000
+        self._settles = self._timeout is not None or self._fuel_limit is not None or plugin.wasi
+        self._view: memoryview | None = None
+        self._idle = True
+
+    # ---- calling --------------------------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        function_name: str,
+        data: str | bytes | bytearray | memoryview = b"",
+        parse: Callable[[Any], Any] | None = bytes,
+        host_context: Any = None,
+    ) -> Any:
+        """Calls an export of the plugin.
+
+        Args:
+            function_name: The name of the export.
+            data: The input: text (sent as UTF-8), bytes, or any object with the buffer protocol.
+            parse: Makes the result of the output, which it gets as a read-only view of the plugin's memory. Bytes if not given; None for
+                the view itself, without a copy. A view can be used until the plugin's next call.
+            host_context: Any object; host functions find it in `CurrentPlugin.host_context`.
+
+        Returns:
+            The output, as `parse` made it.
+
+        Raises:
+            FunctionNotFoundError, SignatureError: There is no such export, or it cannot be called.
+            BusyError: Another call of this plugin is under way.
+            ClosedError: The plugin was closed.
+            GuestError: The guest reported an error.
+            TrapError, ExitError, TimeoutError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
+        """
+        try:
+            # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
+            del self._idle
+        except AttributeError:
+            raise BusyError(
+                f"plugin `{self.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
+                plugin=self.name,
+                function=function_name,
+            ) from None
+        try:
+            guest = self._guest
+            if guest is None or function_name not in self._entries:
+                guest = self._prepare(function_name)
+            if self._view is not None:
+                self._release_view()
+            invoke, values, target, entry = self._entries[function_name]
+            if type(data) is not bytes:
+                data = data.encode() if isinstance(data, str) else memoryview(data).cast("B")
+            length = len(data)
+            kernel = guest.kernel
+            guest.cancelled = False
+            if host_context is not None:
+                guest.host_context = host_context
+            if self._settles:
+                self._begin(guest)
+            ticker.running[guest] = guest.deadline
+            if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
+                ticker.wake()
+            try:
+                if length > kernel.capacity:
+                    self._reserve(guest, function_name, length)
+                kernel.heap[INPUT : INPUT + length] = data
+                values[0] = target
+                values[2] = length
+                error = invoke()
+            finally:
+                ticker.running.pop(guest, None)
+            if error or values[0]:
+                self._finish(guest, function_name, entry, error)
+            if self._settles or host_context is not None or function_name == "_start":
+                self._settle(guest, function_name)
+            offset = values[2]
+            end = offset + values[4]
+            if end > len(kernel.heap):
+                kernel.refresh()
+            if parse is bytes:
+                return bytes(kernel.heap[offset:end])
+            self._view = kernel.heap[offset:end].toreadonly()
+            return self._view if parse is None else parse(self._view)
+        finally:
+            self._idle = True
+            if self._closed:
+                self._drop_if_idle()
+
+    def _prepare(self, function_name: str) -> Guest:
+        """Makes sure that there is an instance, and that the export can be called."""
+        if self._closed:
+            raise ClosedError(f"plugin `{self.name}` was closed", plugin=self.name, function=function_name)
+        returns_code = self._check_callable(function_name)
+        guest = self._guest
+        if guest is None:
+            guest = self._start(function_name)
+        entry = self._kernel_entries.get(returns_code)
+        if entry is None:
+            entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
+        target = self._instance.reference(ExportName(function_name))
+        self._entries[function_name] = (entry.invoke, entry.values, target, entry)
+        return guest
+
+    def _check_callable(self, function_name: str) -> bool:
+        """Whether the export returns a code. Raises when it cannot be called."""
+        exports = self.compiled_plugin._plan.main.module.exports
+        item = exports.get(function_name)
+        where: Any = {"plugin": self.name, "function": function_name}
+        if item is None or item.type is None:
+            import difflib
+
+            callable_ = [item.name for item in exports.values() if _is_callable(item)]
+            close = difflib.get_close_matches(function_name, callable_, 1)
+            hint = f"did you mean `{close[0]}`?" if close else f"it exports {', '.join(map(repr, sorted(callable_))) or 'none'}"
+            raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{function_name}`: {hint}", **where)
+        if not _is_callable(item):
+            raise SignatureError(
+                f"export `{function_name}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
+                **where,
+            )
+        return bool(item.type.results)
+
+    def _start(self, function_name: str) -> Guest:
+        """Makes an instance; the deadline of the call that needs it starts here."""
+        compiled = self.compiled_plugin
+        recipe = compiled._recipe
+        guest = Guest(
+            recipe,
+            self._config,
+            http_response_headers=compiled.http_response_headers,
+            log=self._log,
+            preopens=compiled._preopens,
+        )
+        guest.store = Store(compiled._plan.engine, guest)
+        if self._settles:
+            self._begin(guest)
+        ticker.running[guest] = guest.deadline
+        if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
+            ticker.wake()
+        try:
+            self._instance = compiled._plan.instantiate(guest)
+        except EngineFailure as failure:
+            reason = explain_start(failure, guest, self.name)
+            raise reason from reason.__cause__
+        finally:
+            ticker.running.pop(guest, None)
+        self._guest = guest
+        return guest
+
+    def _begin(self, guest: Guest) -> None:
+        """Starts the deadline and fills up the fuel, unless that was done when the instance was made for this call."""
+        if self._timeout is not None and guest.deadline is NEVER:
+            guest.deadline = monotonic() + self._timeout
+        if self._fuel_limit is not None and not guest.fuelled:
+            guest.store.set_fuel(self._fuel_limit)
+            guest.fuelled = True
+
+    def _settle(self, guest: Guest, function_name: str) -> None:
+        """Undoes what was set for one call."""
+        guest.host_context = None
+        guest.deadline = NEVER
+        guest.flush()
+        if self._fuel_limit is not None:
+            self._fuel_used = self._fuel_limit - guest.store.fuel()
+            guest.fuelled = False
+        if function_name == "_start":
+            self._drop()
+
+    def _reserve(self, guest: Guest, function_name: str, length: int) -> None:
+        try:
+            granted = guest.kernel.reserve(length)
+        except EngineFailure as failure:
+            self._unwound(failure, guest, function_name)
+            return
+        if not granted:
+            raise OutOfMemoryError(
+                f"plugin `{self.name}` has no room for an input of {length} bytes", plugin=self.name, function=function_name
+            )
+
+    def _finish(self, guest: Guest, function_name: str, entry: Entry, error: int | None) -> None:
+        """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
+        if error or entry.trapped:
+            try:
+                entry.fail(error, guest.pending)
+            except EngineFailure as failure:
+                self._unwound(failure, guest, function_name)
+            *_, offset, length = guest.kernel.failure()
+            entry.values[2], entry.values[4] = offset, length
+            return
+        code = entry.values[0] & _MASK32
+        if code >> 31:
+            code -= 1 << 32
+        reason = reported(guest, {"plugin": self.name, "function": function_name}, code)
+        self._settle(guest, function_name)
+        if reason is not None:
+            raise reason
+
+    def _unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
+        """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
+        reason = explain(failure, guest, self.name, function_name)
+        self._settle(guest, function_name)
+        self._drop()
+        if reason is not None:
+            raise reason from reason.__cause__
+
+    def _release_view(self) -> None:
+        view, self._view = self._view, None
+        try:
+            if view is not None:
+                view.release()
+        except BufferError:
+            pass  # somebody made something of it, e.g. an array; that keeps the memory, so it is safe to read
+
+    def _drop(self) -> None:
+        """Lets go of the instance; the next call makes a new one. Views of its memory keep what they need."""
+        self._entries.clear()
+        self._kernel_entries.clear()
+        self._instance = None
+        self._guest = None
+
+    def _drop_if_idle(self) -> None:
+        try:
+            del self._idle
+        except AttributeError:
+            return
+        self._release_view()
+        self._drop()
+        self._idle = True
+
+    def _cancel(self) -> bool:
+        guest = self._guest
+        for running in tuple(ticker.running):
+            # An instance that is still being made is not yet the plugin's.
+            if running is guest or getattr(running, "log", None) is self._log:
+                running.cancelled = True
+                self.compiled_plugin._plan.engine.increment_epoch()
+                return True
+        return False
+
+    # ---- the plugin itself ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What errors and logs call the plugin."""
+        return self.compiled_plugin.name
+
+    @property
+    def id(self) -> UUID:
+        """A random number that tells this plugin from all others."""
+        if self._id is None:
+            import uuid
+
+            self._id = uuid.uuid4()
+        return self._id
+
+    @property
+    def exports(self) -> tuple[Item, ...]:
+        """What the plugin exports: name, kind, and for functions the type."""
+        return self.compiled_plugin.exports
+
+    @property
+    def imports(self) -> tuple[Item, ...]:
+        """What the plugin imports: module, name, kind, and for functions the type."""
+        return self.compiled_plugin.imports
+
+    @property
+    def fuel_used(self) -> int | None:
+        """How much fuel the last call used; None when there is no fuel limit, or no call yet."""
+        return self._fuel_used
+
+    @property
+    def config(self) -> dict[str, str]:
+        """A copy of what the plugin can read with `config_get`."""
+        return dict(self._config)
+
+    def update_config(self, changes: Mapping[str, str | None]) -> None:
+        """Changes the configuration, from the next `config_get` on; None removes a key. Only this plugin's, not its compiled plugin's."""
+        config = dict(self._config)
+        for key, value in changes.items():
+            if value is None:
+                config.pop(key, None)
+            else:
+                config |= _checked_config({key: value})
+        self._config = config
+        if self._guest is not None:
+            self._guest.config = config
+
+    def function_exists(self, name: str) -> bool:
+        """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
+        item = self.compiled_plugin._plan.main.module.exports.get(name)
+        return item is not None and _is_callable(item)
+
+    def cancel_handle(self) -> CancelHandle:
+        """Something that another thread can end this plugin's call with."""
+        return CancelHandle(self)
+
+    def reset(self) -> None:
+        """Drops the instance with its memory and its vars; the next call starts with a new one.
+
+        Raises:
+            BusyError: A call is under way.
+        """
+        try:
+            del self._idle
+        except AttributeError:
+            raise BusyError(f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name) from None
+        self._release_view()
+        self._drop()
+        self._idle = True
+
+    def close(self) -> None:
+        """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled. Closing twice is allowed."""
+        self._closed = True
+        self._drop_if_idle()
+        if self._guest is not None:
+            self._cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
+
+
+def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:
+    if not recipe.allowed_paths:
+        return ()
+    from ._sandbox.files import Preopen
+
+    return tuple(Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:")) for path, guest_path in recipe.allowed_paths.items())
+
+
+def _is_callable(item: Item) -> bool:
+    return item.type is not None and not item.type.params and item.type.results in ((), ("i32",))
+
+
+def _checked_config(config: Mapping[str, str]) -> dict[str, str]:
+    for key, value in config.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ManifestError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")
+    return dict(config)
