@@ -8,15 +8,16 @@
 The map. Arrows point down only: no module imports one that stands above it.
 
     cli                     the command line
-    plugin                  Plugin, CompiledPlugin, CancelHandle: what an application touches
+    plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
     functions, current      host functions, and what they see of the plugin that calls them
     logs                    the official SDK's logging functions
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
-    _sandbox                deadlines, egress policy, WASI and the files it grants
+    _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
+    _fetch, _complaints     modules from URLs; what is wrong with a manifest, in words
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
     errors                  one tree
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from . import errors as errors
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
+    from .compiled import CompiledPlugin as CompiledPlugin
     from .current import CurrentPlugin as CurrentPlugin
     from .current import Memory as Memory
     from .errors import BadHandleError as BadHandleError
@@ -76,7 +78,6 @@ if TYPE_CHECKING:
     from .manifest import MemoryOptions as MemoryOptions
     from .manifest import WasmSource as WasmSource
     from .plugin import CancelHandle as CancelHandle
-    from .plugin import CompiledPlugin as CompiledPlugin
     from .plugin import Plugin as Plugin
 
 _HOMES = {
@@ -89,7 +90,8 @@ _HOMES = {
     "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
     "logs": "CustomLogger set_log_custom set_log_file",
     "manifest": "Manifest MemoryOptions WasmSource",
-    "plugin": "CancelHandle CompiledPlugin Plugin",
+    "compiled": "CompiledPlugin",
+    "plugin": "CancelHandle Plugin",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

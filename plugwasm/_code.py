@@ -11,7 +11,7 @@ import os
 import threading
 
 from . import cache
-from ._engine import Engine, EngineFailure, Module, wat_to_wasm
+from ._engine import Engine, EngineFailure, Module, library_version, wat_to_wasm
 from ._sandbox.deadline import ticker
 from .errors import ModuleError
 
@@ -21,6 +21,9 @@ TRANSFORMATION = "none"
 KEPT_MODULES = 32
 KEPT_BYTES = 64 * 2**20
 """How many modules, and how many bytes of Wasm, a process keeps compiled after their last user is gone."""
+
+SMALL = 2**17
+"""Modules below this size in bytes are hashed without OpenSSL."""
 
 _engines: dict[bool, Engine] = {}
 _seen: dict[tuple[bool, int, bytes], list[tuple[bytes, Module]]] = {}
@@ -62,24 +65,33 @@ def _forget() -> None:
 
 def _compile(engine: Engine, wasm: bytes, name: str) -> Module:
     key = _cache_key(engine, wasm) if cache.directory() else None
+    if key and (entry := cache.load(key)):
+        try:
+            return engine.load(entry[_MEMORIES:]).with_own_memories(_unpack(entry))
+        except EngineFailure:
+            pass  # made by another engine under the same key: compile it again
     try:
         binary = wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm)
-        if key and (code := cache.load(key)):
-            try:
-                return engine.load(code).with_memories_of(binary)
-            except EngineFailure:
-                pass  # made by another engine under the same key: compile it again
         if os.getpid() == _home:
             module = engine.compile(binary)
         else:
             # A forked child has none of the threads that compile in parallel, and the engine would wait for them for ever.
-            artifact = Engine(fuel=engine.fuel, parallel=False).compile(binary).serialize()
-            module = engine.load(artifact).with_memories_of(binary)
+            serial = Engine(fuel=engine.fuel, parallel=False).compile(binary)
+            module = engine.load(serial.serialize()).with_own_memories(serial.own_memories)
     except EngineFailure as failure:
         raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
     if key:
-        cache.store(key, module.serialize())
+        count, pages = module.own_memories
+        cache.store(key, count.to_bytes(4, "little") + pages.to_bytes(8, "little") + module.serialize())
     return module
+
+
+_MEMORIES = 12
+"""Bytes in front of an entry's code: the engine does not tell a module's own memories, so they are kept with it."""
+
+
+def _unpack(entry: bytes) -> tuple[int, int]:
+    return int.from_bytes(entry[:4], "little"), int.from_bytes(entry[4:_MEMORIES], "little")
 
 
 def _reason(message: str) -> str:
@@ -92,24 +104,32 @@ def _reason(message: str) -> str:
 
 
 def _cache_key(engine: Engine, wasm: bytes) -> str:
-    import hashlib
-    import platform
+    settings = f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}"
+    return f"{_digest(wasm)}-{_digest(settings.encode())[:16]}"
 
-    from ._engine import library_version
 
-    settings = f"{library_version()};{platform.machine()};{_cpu()};{engine.key};{TRANSFORMATION}"
-    return f"{hashlib.sha256(wasm).hexdigest()}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+def _digest(data: bytes) -> str:
+    """A cryptographic hash, for a module must not be able to pass for another one."""
+    if len(data) < SMALL:
+        # The interpreter's own BLAKE2: `hashlib` would load OpenSSL, which takes longer than all the rest of starting a small plugin.
+        try:
+            from _blake2 import blake2b
+        except ImportError:
+            from hashlib import blake2b
+        return f"b{blake2b(data, digest_size=32).hexdigest()}"
+    from hashlib import sha256
+
+    return f"s{sha256(data).hexdigest()}"
 
 
 def _cpu() -> str:
     """What the machine's processor can do, as far as the system says: compiled code may use all of it."""
+    machine = os.uname().machine
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             for line in file:
                 if line.startswith(("flags", "Features")):
-                    return line
+                    return machine + line
     except OSError:
         pass
-    import platform
-
-    return platform.processor()
+    return machine

@@ -22,11 +22,12 @@ from .errors import LinkError, MissingImportError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from ._engine import Engine, Item
     from ._source import ModuleSource
 
+    S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
 
 _text = operator.attrgetter("text")
@@ -38,7 +39,7 @@ _MAY_GROW = FunctionType(("i32",), ("i32",))
 class Unit:
     """A module of a plugin, and where each of its imports comes from."""
 
-    __slots__ = ("host", "index", "is_command", "kernel", "links", "memories", "module", "name", "sources")
+    __slots__ = ("index", "is_command", "module", "name", "sources")
 
     def __init__(self, index: int, name: str, module: Module) -> None:
         self.index = index
@@ -64,6 +65,9 @@ class Plan:
         self.memories = sum(unit.module.own_memories[0] for unit in self.order)
         self.first_pages = sum(unit.module.own_memories[1] for unit in self.order)
 
+        for unit in self.order:
+            _check_start(unit, unit is self.main)
+
     def instantiate(self, guest: Guest) -> Instance:
         """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
         store = guest.store
@@ -88,8 +92,6 @@ class Plan:
         if "hs_init" in exports:
             if "_initialize" in exports:
                 _run(unit, instance, "_initialize", guest)
-            if exports["hs_init"].type != _HASKELL_START:
-                raise LinkError(f"module `{unit.name}`: its export `hs_init` should be {_HASKELL_START}, not {exports['hs_init']}")
             function = instance.function(ExportName("hs_init"), 2)
             function.values[0] = function.values[2] = 0
             function.call(guest.pending)
@@ -97,6 +99,15 @@ class Plan:
             _run(unit, instance, "__wasm_call_ctors", guest)
         elif "_initialize" in exports:
             _run(unit, instance, "_initialize", guest)
+
+
+def _check_start(unit: Unit, is_main: bool) -> None:
+    """Raises `LinkError` when a function that would be run before the first call cannot be."""
+    wanted = {"_initialize": _NOTHING} | ({"__wasm_call_ctors": _NOTHING, "hs_init": _HASKELL_START} if is_main else {})
+    for name, type in wanted.items():
+        item = unit.module.exports.get(name)
+        if item is not None and item.type != type:
+            raise LinkError(f"module `{unit.name}`: its export `{name}` is run at the start and must be a function {type}, not {item}")
 
 
 def _may_grow(guest: Guest, caller: int, values: Any) -> None:
@@ -107,8 +118,6 @@ _MAY_GROW_HOST = HostFunction(_MAY_GROW, _may_grow)  # type: ignore[arg-type]
 
 
 def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
-    if unit.module.exports[name].type != _NOTHING:
-        raise LinkError(f"module `{unit.name}`: its export `{name}` should be {_NOTHING}, not {unit.module.exports[name]}")
     instance.function(ExportName(name), 0).call(guest.pending)
 
 
@@ -142,10 +151,6 @@ class _Linker:
     def link(self) -> list[Unit]:
         for unit in self.units:
             self.visit(unit)
-        main = self.units[-1]
-        if self.order[-1] is not main:
-            # Something imports from the main module: it still is the last to be initialised, but not the last to be instantiated.
-            pass
         return self.order
 
     def visit(self, unit: Unit) -> None:
@@ -208,7 +213,7 @@ class _Linker:
         return other.index, item.name
 
 
-def _checked(unit: Unit, item: Item, offered: FunctionType, source: Any) -> Any:
+def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
             f"module `{unit.name}` imports `{item.module}.{item.name}` as a function {item.type}, but what is offered is {offered}"

@@ -15,6 +15,7 @@ from .errors import (
     LinkError,
     OutOfFuelError,
     OutOfMemoryError,
+    TimeoutError,
     TrapError,
 )
 
@@ -36,7 +37,7 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         frames = failure.frames + frames
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
     if isinstance(failure, HostRaised):
-        return _raised(failure.exception, facts)
+        return _raised(failure.exception, guest, facts)
     where = f"`{function}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         return OutOfFuelError(f"{where} used up its fuel", **facts)
@@ -52,14 +53,19 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
-def _raised(exception: BaseException, facts: dict[str, Any]) -> BaseException | None:
+def _raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
+    where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
     if isinstance(exception, Exited):
         code = exception.exit_code
         if code == 0:
             return None
-        name = f"`{facts['function']}` of plugin `{facts['plugin']}`"
-        return ExitError(f"{name} ended itself with the exit code {code}", code=code, **facts)
+        return ExitError(f"{where} ended itself with the exit code {code}", code=code, **facts)
     if isinstance(exception, Error):
+        if isinstance(exception, TimeoutError):
+            exception.message = f"{where} did not end before its deadline of {guest.recipe.timeout_ms} ms"
+        else:
+            exception.message = f"{where}: {exception.message}"
+        exception.args = (exception.message,)
         exception.__dict__.update(facts)
     return exception
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import operator
 import struct
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -31,8 +32,8 @@ class ValType(enum.Enum):
     """The types of Wasm values. `PTR` is `I64`: a handle, which is the offset of a block of the plugin's memory."""
 
     I32 = 0
-    PTR = 1
     I64 = 1
+    PTR = 1  # noqa: PIE796  # an alias
     F32 = 2
     F64 = 3
     V128 = 4
@@ -234,10 +235,10 @@ def _write_int(bits: int) -> Callable[[Any], int]:
     low, high = -(1 << bits - 1), 1 << bits
 
     def write(value: Any) -> int:
-        value = value.__index__()
-        if not low <= value < high:
-            raise OverflowError(f"{value} does not fit into {bits} bits")
-        return value & ((1 << bits) - 1)
+        number: int = operator.index(value)
+        if not low <= number < high:
+            raise OverflowError(f"{number} does not fit into {bits} bits")
+        return number & ((1 << bits) - 1)
 
     return write
 

@@ -19,7 +19,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from plugwasm._source import is_url, read_file, shown_url, sniff
+from plugwasm._complaints import cut, fault, kind, shown, translated
+from plugwasm._fetch import shown_url
+from plugwasm._source import is_url, read_file, sniff
 from plugwasm.errors import ManifestError
 
 __all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
@@ -52,23 +54,23 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         given = [field for field in ("path", "data", "url") if getattr(self, field) is not None]
         if len(given) != 1:
-            raise _fault("", f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}")
+            raise fault("", f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}")
         for field in ("headers", "method"):
             if getattr(self, field) and self.url is None:
-                raise _fault(field, f"expected only together with `url`, got it with `{given[0]}`")
+                raise fault(field, f"expected only together with `url`, got it with `{given[0]}`")
         if isinstance(self.url, str) and not (is_url(self.url) and self.url.partition("://")[2].strip("/")):
-            raise _fault("url", f"expected an http:// or https:// URL, got one that begins with {_shown(self.url[:8])}")
+            raise fault("url", f"expected an http:// or https:// URL, got one that begins with {shown(self.url[:8])}")
         if isinstance(self.method, str) and not (self.method and _TOKEN.issuperset(self.method)):
-            raise _fault("method", f"expected an HTTP method such as GET, got {_shown(self.method)}")
+            raise fault("method", f"expected an HTTP method such as GET, got {shown(self.method)}")
         if isinstance(self.headers, Mapping):
             _check_headers(self.headers)
         if self.name == "":
-            raise _fault("name", "expected a name, got an empty string")
+            raise fault("name", "expected a name, got an empty string")
         if isinstance(self.hash, str):
             msgspec.structs.force_setattr(self, "hash", _checked_hash(self.hash))
 
     def __repr__(self) -> str:
-        shown = {
+        values = {
             "path": self.path,
             "data": f"<{len(self.data)} bytes>" if isinstance(self.data, bytes) else self.data and "<not bytes>",
             "url": shown_url(self.url) if isinstance(self.url, str) else self.url,
@@ -77,7 +79,7 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "name": self.name,
             "hash": self.hash,
         }
-        return f"WasmSource({', '.join(f'{key}={value!r}' for key, value in shown.items() if value is not None)})"
+        return f"WasmSource({', '.join(f'{key}={value!r}' for key, value in values.items() if value is not None)})"
 
     def __rich_repr__(self) -> Any:
         yield repr(self)
@@ -120,12 +122,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if not isinstance(self.wasm, (list, tuple)):
             return
         if not self.wasm:
-            raise _fault("wasm", "expected at least one module, got an empty list")
+            raise fault("wasm", "expected at least one module, got an empty list")
         seen: dict[str, int] = {}
         for index, source in enumerate(self.wasm):
             name = getattr(source, "name", None)
             if isinstance(name, str) and seen.setdefault(name, index) != index:
-                raise _fault(f"wasm[{index}].name", f"expected a name of its own, got {_shown(name)}, the name of wasm[{seen[name]}]")
+                raise fault(f"wasm[{index}].name", f"expected a name of its own, got {shown(name)}, the name of wasm[{seen[name]}]")
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as JSON types, with ``data`` in base64 and without what is at its default; ``parse`` takes it back."""
@@ -164,7 +166,7 @@ def parse(value: object) -> Manifest:
         return _convert(_decode(value))
     if isinstance(value, (Mapping, Manifest)):
         return _convert(value)
-    raise ManifestError(f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {_kind(value)}")
+    raise ManifestError(f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {kind(value)}")
 
 
 def load(path: str | os.PathLike[str]) -> Manifest:
@@ -249,8 +251,8 @@ def _decode_toml(text: str) -> object:
     try:
         return tomllib.loads(text)
     except ValueError as error:
-        shown = str(error)
-        raise ManifestError(f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {_cut(shown)}") from None
+        reason = cut(str(error))
+        raise ManifestError(f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {reason}") from None
 
 
 def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
@@ -258,9 +260,15 @@ def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
     try:
         return msgspec.convert(plain, Manifest, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise _translated(error) from None
+        raise translated(error, _known_fields) from None
     except RecursionError:
         raise ManifestError("the manifest is nested too deeply") from None
+
+
+def _known_fields(where: str) -> tuple[str, ...]:
+    """The names that may stand at a place in a manifest."""
+    struct = WasmSource if where.startswith("wasm[") else MemoryOptions if where == "memory" else Manifest
+    return struct.__struct_fields__
 
 
 def _fields(value: object) -> dict[Any, Any] | None:
@@ -297,7 +305,7 @@ def _plain_source(value: object, where: str) -> object:
         try:
             plain["data"] = binascii.a2b_base64("".join(data.split()), strict_mode=True)
         except ValueError:
-            raise _fault(f"{where}.data", f"expected base64 text, got {len(data)} characters that are not") from None
+            raise fault(f"{where}.data", f"expected base64 text, got {len(data)} characters that are not") from None
     elif isinstance(data, (bytearray, memoryview)):
         plain["data"] = bytes(data)
     if isinstance(plain.get("headers"), Mapping):
@@ -317,11 +325,11 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
         if paths:
             key, item = (os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item))
         if not isinstance(key, str):
-            raise _fault(where, f"expected keys that are strings, got {_kind(key)} as a key")
+            raise fault(where, f"expected keys that are strings, got {kind(key)} as a key")
         if not isinstance(item, str):
-            raise _fault(f"{where}[{_shown(key)}]", f"expected a string, got {_kind(item)}")
+            raise fault(f"{where}[{shown(key)}]", f"expected a string, got {kind(item)}")
         if not paths and not (_encodable(key) and _encodable(item)):
-            raise _fault(f"{where}[{_shown(key)}]", "expected text that can be encoded as UTF-8, got lone surrogates")
+            raise fault(f"{where}[{shown(key)}]", "expected text that can be encoded as UTF-8, got lone surrogates")
         plain[key] = item
     return plain
 
@@ -336,90 +344,20 @@ def _encodable(text: str) -> bool:
 def _check_range(field: str, value: object, maximum: int) -> None:
     if isinstance(value, int) and not 0 <= value <= maximum:
         got = str(value) if abs(value) < 2**128 else "one of more digits"
-        raise _fault(field, f"expected an integer from 0 to {maximum}, got {got}")
+        raise fault(field, f"expected an integer from 0 to {maximum}, got {got}")
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if isinstance(name, str) and not (name and _TOKEN.issuperset(name)):
-            raise _fault(f"headers[{_shown(name)}]", "expected the name of an HTTP header, got other characters in it")
+            raise fault(f"headers[{shown(name)}]", "expected the name of an HTTP header, got other characters in it")
         if isinstance(value, str) and not _HEADER_VALUE.issuperset(value):
-            raise _fault(f"headers[{_shown(name)}]", "expected Latin-1 text without control characters, got others (not shown)")
+            raise fault(f"headers[{shown(name)}]", "expected Latin-1 text without control characters, got others (not shown)")
 
 
 def _checked_hash(text: str) -> str:
     if len(text) != 64:
-        raise _fault("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
+        raise fault("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
     if not frozenset("0123456789abcdefABCDEF").issuperset(text):
-        raise _fault("hash", "expected 64 hexadecimal digits, got other characters among them")
+        raise fault("hash", "expected 64 hexadecimal digits, got other characters among them")
     return text.lower()
-
-
-_KINDS: Final = {
-    "str": "a string",
-    "int": "an integer",
-    "float": "a number with a fraction",
-    "bool": "a boolean",
-    "null": "null",
-    "NoneType": "null",
-    "bytes": "bytes",
-    "array": "a list",
-    "list": "a list",
-    "object": "an object",
-    "dict": "an object",
-}
-
-
-def _kind(value: object) -> str:
-    return _KINDS.get(type(value).__name__, type(value).__name__)
-
-
-def _cut(text: str) -> str:
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= 200 else f"{shown[:200]}…"
-
-
-def _shown(text: str) -> str:
-    return f'"{_cut(text)}"'
-
-
-def _fault(field: str, reason: str) -> ManifestError:
-    return ManifestError(f"manifest field `{field}`: {reason}" if field else f"manifest: {reason}", field=field or None)
-
-
-def _translated(error: msgspec.ValidationError) -> ManifestError:
-    """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``."""
-    what, _, path = str(error).rpartition(" - at `")
-    if not what:
-        what, path = str(error), ""
-    is_key = path.startswith("key` in `")
-    where = path.removeprefix("key` in `").removesuffix("`").removeprefix("$").removeprefix(".")
-    cause = error.__cause__
-    if isinstance(cause, ManifestError):
-        field, reason = cause.field or "", cause.message.partition(": ")[2]
-        if cause.field is not None:
-            reason = cause.message.removeprefix(f"manifest field `{field}`: ")
-        return _fault(f"{where}{'.' if where and field else ''}{field}", reason)
-    quoted = what.split("`")
-    if what.startswith("Object contains unknown field"):
-        return _unknown(where, what.partition("`")[2].removesuffix("`"))
-    if what.startswith("Object missing required field"):
-        return _fault(quoted[1], "expected it, got nothing; a manifest says what to run")
-    if is_key:
-        return _fault(where, "expected names of fields that are strings, got another type as a name")
-    if what.startswith("Expected") and len(quoted) >= 4:
-        expected = " or ".join(_KINDS.get(kind, kind) for kind in quoted[1].split(" | "))
-        if where.endswith(".data"):
-            expected = "bytes, base64 text or null"
-        return _fault(where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}")
-    return _fault(where, what)
-
-
-def _unknown(where: str, name: str) -> ManifestError:
-    import difflib
-
-    struct = WasmSource if where.startswith("wasm[") else MemoryOptions if where == "memory" else Manifest
-    known = struct.__struct_fields__
-    close = difflib.get_close_matches(name[:64], known, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
-    return _fault(f"{where}{'.' if where else ''}{_cut(name)}", f"unknown field; {hint}")

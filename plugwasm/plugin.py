@@ -1,4 +1,4 @@
-"""What an application touches: compiled plugins, plugins, and the handle that cancels a call.
+"""Plugins that can be called, and the handle that cancels a call.
 
 A plugin is in one of these states:
 
@@ -15,21 +15,17 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._code import engine
 from ._engine import EngineFailure, ExportName, Store
 from ._env.guest import Guest
 from ._env.log import PluginLog
 from ._kernel import INPUT
-from ._link import Plan
-from ._registry import registered
 from ._report import explain, explain_start, reported
 from ._sandbox.deadline import NEVER, ticker
-from ._source import resolve
+from .compiled import REGISTERED, CompiledPlugin
 from .errors import BusyError, ClosedError, FunctionNotFoundError, ManifestError, OutOfMemoryError, SignatureError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Any, Self
@@ -37,79 +33,12 @@ if TYPE_CHECKING:
 
     from ._engine import Function as Entry
     from ._engine import Item
-    from ._sandbox.files import Preopen
-    from ._source import Recipe
+    from .compiled import PluginInput
     from .functions import Function
-    from .manifest import Manifest
 
-    PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest
-
-__all__ = ["CancelHandle", "CompiledPlugin", "Plugin"]
+__all__ = ["CancelHandle", "Plugin"]
 
 _MASK32 = 0xFFFFFFFF
-
-
-class _Registered:
-    def __repr__(self) -> str:
-        return "<all that host_fn registered>"
-
-
-_REGISTERED: Any = _Registered()
-
-
-class CompiledPlugin:
-    """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
-
-    Args:
-        plugin: The path of a module or of a manifest (JSON or TOML); a module's bytes or text; a URL; a manifest as a dict, as JSON or TOML
-            text, or as an object.
-        wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
-        functions: The host functions that it may import; if not given, all that `host_fn` registered.
-        name: What errors and logs call it; if not given, the main module's file name.
-        fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
-        http_response_headers: Whether the plugin may read the headers of HTTP responses.
-
-    Raises:
-        ManifestError: The manifest is not valid, or a hash does not match.
-        SourceError: A module cannot be read or fetched.
-        ModuleError: A module is not valid.
-        LinkError: An import cannot be satisfied.
-    """
-
-    __slots__ = ("_plan", "_preopens", "_recipe", "fuel_limit", "functions", "http_response_headers", "name", "wasi")
-
-    def __init__(
-        self,
-        plugin: PluginInput,
-        wasi: bool = False,
-        functions: Iterable[Function] | None = _REGISTERED,
-        *,
-        name: str | None = None,
-        fuel_limit: int | None = None,
-        http_response_headers: bool = False,
-    ) -> None:
-        self._recipe: Recipe = resolve(plugin)
-        self.name = name or self._recipe.label
-        self.wasi = wasi
-        self.functions: tuple[Function, ...] = tuple(registered if functions is _REGISTERED else functions or ())
-        self.fuel_limit = fuel_limit
-        self.http_response_headers = http_response_headers
-        self._preopens = _preopens(self._recipe) if wasi else ()
-        offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
-        self._plan = Plan(engine(fuel_limit is not None), self._recipe.modules, self._recipe.main, wasi=wasi, functions=offered)
-
-    @property
-    def exports(self) -> tuple[Item, ...]:
-        """What the main module exports: name, kind, and for functions the type."""
-        return tuple(self._plan.main.module.exports.values())
-
-    @property
-    def imports(self) -> tuple[Item, ...]:
-        """What the main module imports: module, name, kind, and for functions the type."""
-        return self._plan.main.module.imports
-
-    def __repr__(self) -> str:
-        return f"<CompiledPlugin {self.name!r}>"
 
 
 class CancelHandle:
@@ -164,7 +93,7 @@ class Plugin:
         plugin: PluginInput | CompiledPlugin,
         wasi: bool = False,
         config: Mapping[str, str] | None = None,
-        functions: Iterable[Function] | None = _REGISTERED,
+        functions: Iterable[Function] | None = REGISTERED,
         *,
         name: str | None = None,
         fuel_limit: int | None = None,
@@ -226,8 +155,8 @@ class Plugin:
                 plugin=self.name,
                 function=function_name,
             ) from None
+        guest = self._guest
         try:
-            guest = self._guest
             if guest is None or function_name not in self._entries:
                 guest = self._prepare(function_name)
             if self._view is not None:
@@ -242,10 +171,10 @@ class Plugin:
                 guest.host_context = host_context
             if self._settles:
                 self._begin(guest)
-            ticker.running[guest] = guest.deadline
-            if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
-                ticker.wake()
             try:
+                ticker.running[guest] = guest.deadline
+                if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
+                    ticker.wake()
                 if length > kernel.capacity:
                     self._reserve(guest, function_name, length)
                 kernel.heap[INPUT : INPUT + length] = data
@@ -256,8 +185,6 @@ class Plugin:
                 ticker.running.pop(guest, None)
             if error or values[0]:
                 self._finish(guest, function_name, entry, error)
-            if self._settles or host_context is not None or function_name == "_start":
-                self._settle(guest, function_name)
             offset = values[2]
             end = offset + values[4]
             if end > len(kernel.heap):
@@ -267,6 +194,8 @@ class Plugin:
             self._view = kernel.heap[offset:end].toreadonly()
             return self._view if parse is None else parse(self._view)
         finally:
+            if guest is not None and (self._settles or host_context is not None or function_name == "_start"):
+                self._settle(guest, function_name)
             self._idle = True
             if self._closed:
                 self._drop_if_idle()
@@ -317,19 +246,21 @@ class Plugin:
             preopens=compiled._preopens,
         )
         guest.store = Store(compiled._plan.engine, guest)
-        if self._settles:
-            self._begin(guest)
-        ticker.running[guest] = guest.deadline
-        if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
-            ticker.wake()
+        self._guest = guest
         try:
+            if self._settles:
+                self._begin(guest)
+            ticker.running[guest] = guest.deadline
+            if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
+                ticker.wake()
             self._instance = compiled._plan.instantiate(guest)
         except EngineFailure as failure:
             reason = explain_start(failure, guest, self.name)
             raise reason from reason.__cause__
         finally:
             ticker.running.pop(guest, None)
-        self._guest = guest
+            if self._instance is None:
+                self._drop()
         return guest
 
     def _begin(self, guest: Guest) -> None:
@@ -376,14 +307,12 @@ class Plugin:
         if code >> 31:
             code -= 1 << 32
         reason = reported(guest, {"plugin": self.name, "function": function_name}, code)
-        self._settle(guest, function_name)
         if reason is not None:
             raise reason
 
     def _unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
         """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
         reason = explain(failure, guest, self.name, function_name)
-        self._settle(guest, function_name)
         self._drop()
         if reason is not None:
             raise reason from reason.__cause__
@@ -414,13 +343,11 @@ class Plugin:
 
     def _cancel(self) -> bool:
         guest = self._guest
-        for running in tuple(ticker.running):
-            # An instance that is still being made is not yet the plugin's.
-            if running is guest or getattr(running, "log", None) is self._log:
-                running.cancelled = True
-                self.compiled_plugin._plan.engine.increment_epoch()
-                return True
-        return False
+        if guest is None or guest not in ticker.running:
+            return False
+        guest.cancelled = True
+        self.compiled_plugin._plan.engine.increment_epoch()
+        return True
 
     # ---- the plugin itself ----------------------------------------------------------------------------------------------------------
 
@@ -508,14 +435,6 @@ class Plugin:
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
-
-
-def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:
-    if not recipe.allowed_paths:
-        return ()
-    from ._sandbox.files import Preopen
-
-    return tuple(Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:")) for path, guest_path in recipe.allowed_paths.items())
 
 
 def _is_callable(item: Item) -> bool:

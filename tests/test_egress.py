@@ -1,4 +1,4 @@
-"""What a plugin may reach by HTTP, and how: rules 1 to 6 of `plugwasm._sandbox.egress`, against a real server."""
+"""What a plugin may reach by HTTP, and how: rules 1 to 6 of `plugwasm._sandbox.egress` and `exchange`, against a real server."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ from server import (
     silence,
 )
 
-from plugwasm._sandbox import egress
-from plugwasm._sandbox.egress import EgressPolicy, Response
+from plugwasm._sandbox import egress, exchange, wire
+from plugwasm._sandbox.egress import EgressPolicy
+from plugwasm._sandbox.exchange import Response
 from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, TimeoutError
 
 DATA = Path(__file__).parent / "data"
@@ -64,7 +65,7 @@ def policy(*hosts: str, **limits: int) -> EgressPolicy:
 
 
 def get(url: str, rules: EgressPolicy | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    return egress.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
+    return exchange.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
 class Names:
@@ -82,7 +83,7 @@ class Names:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     resolver = Names(plugin_test=["127.0.0.1"], other_test=["127.0.0.1"], localhost=["127.0.0.1"])
-    monkeypatch.setattr(egress, "resolve", resolver)
+    monkeypatch.setattr(wire, "resolve", resolver)
     return resolver
 
 
@@ -195,7 +196,7 @@ def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
     rules = policy("*.Example.com", "::1", max_response_bytes=5, max_redirects=3)
     with pytest.raises(AttributeError, match="cannot be changed"):
         rules.allowed_hosts = ("*",)
-    rules._tls_context()
+    rules.tls_context()
     again = pickle.loads(pickle.dumps(rules))
     assert again.allowed_hosts == ("*.example.com", "::1")
     assert (again.max_response_bytes, again.max_request_bytes, again.max_redirects) == (5, 50 << 20, 3)
@@ -483,7 +484,7 @@ def test_a_refused_target_is_never_connected_to(names: Names) -> None:
 
 def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [["127.0.0.1"], ["10.255.255.1"]]
-    monkeypatch.setattr(egress, "resolve", lambda host, port: answers.pop(0))
+    monkeypatch.setattr(wire, "resolve", lambda host, port: answers.pop(0))
     with Server(reply(b"pinned")) as server:
         assert get(f"http://Plugin.test.:{server.port}/", policy("plugin.test", "127.0.0.1")).body == b"pinned"
     assert len(answers) == 1
@@ -511,7 +512,7 @@ def test_a_name_that_does_not_resolve_is_an_error_that_says_so(monkeypatch: pyte
         return []
 
     for seam in (fail, find_nothing):
-        monkeypatch.setattr(egress, "resolve", seam)
+        monkeypatch.setattr(wire, "resolve", seam)
         with pytest.raises(EgressError, match="does not resolve"):
             get("http://plugin.test/", policy("*"))
 
@@ -545,7 +546,7 @@ def test_proxy_variables_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_request_is_exactly_what_was_asked_for() -> None:
     with Server(reply()) as server:
         headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
-        egress.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
+        exchange.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
     assert server.requests[0].head.split(b"\r\n") == [
         b"POST /a?b HTTP/1.1",
         b"Accept-Encoding: identity",
@@ -564,7 +565,7 @@ def test_the_request_is_exactly_what_was_asked_for() -> None:
 @pytest.mark.parametrize("body", [None, b"", b"text"])
 def test_every_ordinary_method_is_sent_with_and_without_a_body(method: str, body: bytes | None) -> None:
     with Server(reply(b"answer")) as server:
-        response = egress.send(policy(), method, server.url, {}, body, no_deadline)
+        response = exchange.send(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
     assert response.body == (b"" if method == "HEAD" else b"answer")
 
@@ -572,7 +573,7 @@ def test_every_ordinary_method_is_sent_with_and_without_a_body(method: str, body
 @pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "BREW", "GET ", "GET / HTTP/1.1\r\nX: y\r\n\r\nGET", "ſ", "G\x00ET"])
 def test_other_methods_are_refused(method: str) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="method: expected one of"):
-        egress.send(policy(), method, server.url, {}, None, no_deadline)
+        exchange.send(policy(), method, server.url, {}, None, no_deadline)
     assert server.connections == 0
 
 
@@ -590,7 +591,7 @@ BAD_HEADERS = [
 @pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
 def test_headers_that_are_not_the_guests_to_set_are_refused(headers: dict[str, str]) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
-        egress.send(policy(), "GET", server.url, headers, None, no_deadline)
+        exchange.send(policy(), "GET", server.url, headers, None, no_deadline)
     assert server.connections == 0
 
 
@@ -603,7 +604,7 @@ def test_as_many_headers_as_are_allowed_are_sent() -> None:
 @given(st.dictionaries(st.text(), st.text(), max_size=3))
 def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> None:
     try:
-        checked = egress._checked_headers(headers)
+        checked = exchange._checked_headers(headers)
     except EgressError:
         return
     for name, value in checked.items():
@@ -615,16 +616,16 @@ def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> 
 def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
     rules = policy(max_request_bytes=1000)
     with Server(reply()) as server:
-        egress.send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
+        exchange.send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
         with pytest.raises(EgressError, match="1001 bytes, more than the 1000 allowed"):
-            egress.send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
+            exchange.send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
     assert len(server.requests) == 1
 
 
 def test_a_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 20_000
     with Server(reply()) as server:
-        egress.send(policy(), "PUT", server.url, {}, body, no_deadline)
+        exchange.send(policy(), "PUT", server.url, {}, body, no_deadline)
     assert server.requests[0].body == body
 
 
@@ -641,7 +642,7 @@ def test_a_large_body_arrives_whole() -> None:
 def test_a_redirect_is_followed_with_the_method_its_status_asks_for(status: int, method: str, then: str) -> None:
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
-        response = egress.send(policy(), method, server.url, headers, b"body", no_deadline)
+        response = exchange.send(policy(), method, server.url, headers, b"body", no_deadline)
     _, second = server.requests
     assert response.status == 200
     assert (second.target, second.method, second.body) == ("/there", then, b"body" if then == method else b"")
@@ -903,7 +904,7 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
         connection.pause(30)
 
     with Server(on_connect=impatient) as server:
-        response = egress.send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
+        response = exchange.send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
     assert (response.status, response.body) == (413, b"big")
 
 
@@ -960,7 +961,7 @@ def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
     with Server(served) as server:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)) as caught:
-            egress.send(policy(), "GET", server.url, {}, None, deadline(0.3))
+            exchange.send(policy(), "GET", server.url, {}, None, deadline(0.3))
         took = time.monotonic() - started
     if served is not HANGS["interim answers"]:
         assert isinstance(caught.value, TimeoutError)
@@ -972,7 +973,7 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            egress.send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
+            exchange.send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
         assert time.monotonic() - started < 0.6
 
 
@@ -981,7 +982,7 @@ def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(authority: ssl.SS
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            egress.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
+            exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
         assert time.monotonic() - started < 0.6
 
 
@@ -1002,7 +1003,7 @@ def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
     with black_hole("127.0.0.1") as port:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
-            egress.send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
+            exchange.send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
         assert 0.25 < time.monotonic() - started < 0.6
 
 
@@ -1010,7 +1011,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> Non
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     rules = policy("plugin.test", "127.0.0.1", "127.0.0.2")
     with Server(reply(b"second")) as server, black_hole("127.0.0.2", server.port):
-        response = egress.send(rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0))
+        response = exchange.send(rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0))
     assert response.body == b"second"
 
 
@@ -1021,17 +1022,17 @@ def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatc
         release.wait(30)
         return []
 
-    monkeypatch.setattr(egress, "resolve", hang)
+    monkeypatch.setattr(wire, "resolve", hang)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        egress.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
+        exchange.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
     assert time.monotonic() - started < 0.6
     release.set()
 
 
 def test_a_deadline_that_has_passed_sends_nothing() -> None:
     with Server(reply()) as server, pytest.raises(TimeoutError):
-        egress.send(policy(), "GET", server.url, {}, None, deadline(-1))
+        exchange.send(policy(), "GET", server.url, {}, None, deadline(-1))
     assert server.connections == 0
 
 
@@ -1048,22 +1049,22 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
         timer.start()
         started = time.monotonic()
         with pytest.raises(CancelledError, match="by its handle"):
-            egress.send(policy(), "GET", server.url, {}, None, remaining)
+            exchange.send(policy(), "GET", server.url, {}, None, remaining)
         assert time.monotonic() - started < 0.5
         timer.join()
 
 
 @pytest.mark.parametrize("served", [silence, HANGS["stops in the body"]])
 def test_without_a_deadline_a_server_that_says_nothing_is_given_up(served: Route, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(egress, "_IDLE", 0.2)
+    monkeypatch.setattr(wire, "_IDLE", 0.2)
     with Server(served) as server, pytest.raises(EgressError, match="nothing came in time"):
         get(server.url)
 
 
 def test_without_a_deadline_a_lookup_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(egress, "_CONNECT", 0.2)
-    monkeypatch.setattr(egress, "resolve", lambda host, port: [str(release.wait(30))])
+    monkeypatch.setattr(wire, "_CONNECT", 0.2)
+    monkeypatch.setattr(wire, "resolve", lambda host, port: [str(release.wait(30))])
     with pytest.raises(EgressError, match="nothing came in time"):
         get("http://plugin.test/", policy("*"))
     release.set()
@@ -1093,7 +1094,7 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
     rules = EgressPolicy(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     body = bytes(range(256)) * 2000
     with Server(lambda request, connection: reply(request.body)(request, connection), tls=server_tls) as server:
-        response = egress.send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
+        response = exchange.send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
     assert response.body == body
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
     assert asked_for == ["plugin.test"]
@@ -1137,5 +1138,5 @@ def test_the_deadline_holds_for_a_drip_over_tls(authority: ssl.SSLContext, serve
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            egress.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
+            exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
         assert time.monotonic() - started < 0.6

@@ -23,15 +23,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm import _source
+from plugwasm import _fetch, _source
+from plugwasm._fetch import fetch, shown_url
 from plugwasm._source import (
     DEFAULT_MAX_HTTP_RESPONSE_BYTES,
     DEFAULT_MAX_VAR_BYTES,
+    MAX_MODULE_BYTES,
     Recipe,
-    fetch,
     read_file,
     resolve,
-    shown_url,
     sniff,
 )
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
@@ -446,7 +446,7 @@ def test_a_malformed_url_is_a_source_error(url: str) -> None:
 def test_a_redirect_is_followed(server: Server, status: int) -> None:
     server.answers["/old"] = redirect(status, "/m.wasm")
     server.answers["/m.wasm"] = serve_module
-    assert fetch(server.url("/old"), {"X-Key": "k"}, "POST") == WASM
+    assert fetch(server.url("/old"), {"X-Key": "k"}, "POST", limit=MAX_MODULE_BYTES) == WASM
     method, path, headers = server.requests[1]
     assert (method, path, headers["x-key"]) == ("POST" if status in (307, 308) else "GET", "/m.wasm", "k")
 
@@ -455,9 +455,9 @@ def test_five_redirects_are_followed_and_six_are_not(server: Server) -> None:
     for hop in range(6):
         server.answers[f"/{hop}"] = redirect(302, f"/{hop + 1}")
     server.answers["/6"] = serve_module
-    assert fetch(server.url("/1")) == WASM
+    assert fetch(server.url("/1"), limit=MAX_MODULE_BYTES) == WASM
     with pytest.raises(SourceError, match="more than 5 redirects"):
-        fetch(server.url("/0"))
+        fetch(server.url("/0"), limit=MAX_MODULE_BYTES)
 
 
 def test_a_redirect_loop_ends(server: Server) -> None:
@@ -471,7 +471,7 @@ def test_headers_do_not_follow_a_redirect_to_another_origin(server: Server, othe
     server.answers["/old"] = redirect(302, other_server.url("/back"))
     other_server.answers["/back"] = redirect(302, server.url("/m.wasm"))
     server.answers["/m.wasm"] = serve_module
-    assert fetch(server.url("/old"), {"X-Key": SECRET, "Authorization": SECRET}) == WASM
+    assert fetch(server.url("/old"), {"X-Key": SECRET, "Authorization": SECRET}, limit=MAX_MODULE_BYTES) == WASM
     assert SECRET in str(server.requests[0])
     assert SECRET not in str(other_server.requests + server.requests[1:])
 
@@ -545,7 +545,7 @@ def test_the_time_limit_is_on_the_whole_and_leaves_no_thread(server: Server, sta
     server.answers["/m.wasm"] = lambda handler: handler.drip(start, piece)
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"longer than 0\.3 seconds"):
-        fetch(server.url(), seconds=0.3)
+        fetch(server.url(), seconds=0.3, limit=MAX_MODULE_BYTES)
     assert time.monotonic() - began < 2
     assert no_download_is_left()
 
@@ -619,7 +619,7 @@ def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None
 def test_a_module_resolves_without_importing_what_it_does_not_need(tmp_path: Path, how: str) -> None:
     path = write(tmp_path / "m.wasm", WASM)
     plugin = repr(str(path)) if how == "path" else repr(WASM)
-    heavy = ("msgspec", "urllib3", "json", "logging", "typing", "re", "hashlib", "dataclasses", "plugwasm.manifest")
+    heavy = ("msgspec", "urllib3", "json", "logging", "typing", "re", "hashlib", "dataclasses", "plugwasm.manifest", "plugwasm._fetch")
     # Without the site module, so that nothing but the interpreter's own start has been imported before.
     code = f"""
 import sys
@@ -633,4 +633,4 @@ print(sorted(set(sys.modules) & {set(heavy)!r}))
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (_source.MAX_MODULE_BYTES, _source.FETCH_SECONDS, _source.MAX_REDIRECTS) == (256 * 2**20, 30, 5)
+    assert (MAX_MODULE_BYTES, _fetch.FETCH_SECONDS, _fetch.MAX_REDIRECTS) == (256 * 2**20, 30, 5)

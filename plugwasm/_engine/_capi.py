@@ -140,12 +140,12 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 def _package_folder() -> str:
-    import importlib.util
-
-    spec = importlib.util.find_spec("wasmtime")
-    if spec is None or spec.origin is None:
-        raise EngineError("the package `wasmtime` is not installed; plugwasm needs it: pip install wasmtime")
-    return os.path.dirname(spec.origin)
+    # What `importlib.util.find_spec` does, without importing that.
+    for finder in sys.meta_path:
+        spec = finder.find_spec("wasmtime", None)
+        if spec is not None and spec.origin is not None:
+            return os.path.dirname(spec.origin)
+    raise EngineError("the package `wasmtime` is not installed; plugwasm needs it: pip install wasmtime")
 
 
 def installed_version(package_folder: str) -> tuple[int, ...]:
@@ -175,9 +175,13 @@ def check_version(version: tuple[int, ...]) -> None:
 
 
 def _library_path(package_folder: str) -> str:
-    import platform
+    if hasattr(os, "uname"):
+        machine = os.uname().machine
+    else:
+        from platform import machine as find_machine
 
-    machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(platform.machine(), platform.machine())
+        machine = find_machine()
+    machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(machine, machine)
     name = {"win32": "_wasmtime.dll", "darwin": "_libwasmtime.dylib"}.get(sys.platform, "_libwasmtime.so")
     path = os.path.join(package_folder, f"{sys.platform}-{machine}", name)
     if not os.path.exists(path):

@@ -99,7 +99,7 @@ class Engine:
         out = c_void_p()
         if error := lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out)):
             raise take_error(error)
-        return Module(self, out.value).with_memories_of(wasm)
+        return Module(self, out.value).with_own_memories(_own_memories(wasm))
 
     def load(self, artifact: bytes) -> Module:
         """A module from what `Module.serialize` gave. The bytes are machine code: they must come from a place that can be trusted."""
@@ -132,11 +132,11 @@ class Module:
         self.exports = {item.name: item for item in (_export(vec.data[i]) for i in range(vec.size))}
         lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
         self.own_memories = (0, 0)
-        """How many memories it defines (not imports), and the pages that they have at first, together."""
+        """How many memories it defines (not imports), and the pages that they have at first, together. Known only to who compiled it."""
 
-    def with_memories_of(self, wasm: bytes) -> Module:
-        """The module itself, knowing the memories of the binary it was made from: the engine does not tell them."""
-        self.own_memories = _own_memories(wasm)
+    def with_own_memories(self, memories: tuple[int, int]) -> Module:
+        """The module itself, once it is known what memories it has."""
+        self.own_memories = memories
         return self
 
     def serialize(self) -> bytes:

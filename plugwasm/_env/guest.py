@@ -6,6 +6,7 @@ everything at once, without waiting for the garbage collector.
 
 from __future__ import annotations
 
+import weakref
 from time import monotonic, sleep
 
 from .._engine import Environment, ExportName, Memory, exported_memory
@@ -206,7 +207,13 @@ class Guest(Environment):
                 1: LineSplitter(lambda line, lost: log.write_line("info", line, lost)),
                 2: LineSplitter(lambda line, lost: log.write_line("warn", line, lost)),
             }
-            self.wasi = Wasi(preopens=self.preopens, on_output=lambda fd, chunk: splitters[fd].feed(chunk), sleep=self.sleep)
+            # The guest owns its WASI, so that must not own the guest.
+            guest = weakref.ref(self)
+            self.wasi = Wasi(
+                preopens=self.preopens,
+                on_output=lambda fd, chunk: splitters[fd].feed(chunk),
+                sleep=lambda seconds: guest().sleep(seconds),  # type: ignore[union-attr]
+            )
             self.streams = tuple(splitters.values())
         return self.wasi
 

@@ -6,12 +6,14 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
-from plugwasm._sandbox.egress import send
+from plugwasm._sandbox.exchange import send
 from plugwasm.errors import EgressError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from plugwasm._sandbox.egress import EgressPolicy, Remaining, Response
+    from plugwasm._sandbox.egress import EgressPolicy
+    from plugwasm._sandbox.exchange import Response
+    from plugwasm._sandbox.wire import Remaining
 
 __all__ = ["perform"]
 

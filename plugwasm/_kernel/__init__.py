@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from .._engine import Function, Instance, Pending
 
 SERVED = frozenset(
-    ["alloc", "free", "length", "length_unsafe", "load_u8", "load_u64", "store_u8", "store_u64", "input_load_u8", "input_load_u64", "input_set", "input_length", "input_offset", "output_set", "output_length", "output_offset", "error_set", "error_get", "reset", "memory_bytes"]
+    (
+        *("alloc", "free", "length", "length_unsafe", "load_u8", "load_u64", "store_u8", "store_u64"),
+        *("input_load_u8", "input_load_u64", "input_set", "input_length", "input_offset"),
+        *("output_set", "output_length", "output_offset", "error_set", "error_get", "reset", "memory_bytes"),
+    )
 )
 """The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
 

@@ -1,50 +1,31 @@
-"""The one way out: which HTTP targets are granted, and the request that reaches them.
+"""What a plugin may reach by HTTP: the policy that judges where a request goes, by its URL and then by its addresses.
 
 1. Nothing is reachable unless `allowed_hosts` grants its host.
 2. A URL is parsed once. The canonical form that was judged is the form that is sent; what two parsers could read
    differently (userinfo, backslashes, odd spellings of an address, zones, escapes in the host) is refused.
 3. A name is resolved once. Every address it has must be public, and the address that was vetted is the one connected to.
    An address that is not public is reachable only where `allowed_hosts` names it literally; "localhost" names loopback.
-4. Every redirect is judged like a first request; none goes from https to http, and credentials stay with their origin.
-5. No wait is longer than one slice before the deadline is looked at: resolving, connecting, TLS, sending, reading.
-6. Sizes are counted as they arrive, on what a body decodes to; what a peer or a guest announces is only a claim.
 
-`urllib3` parses URLs and decodes bodies, `http.client` frames messages, `ssl` checks certificates. `http.client` holds the
-connection because urllib3's own would resolve the name again, and logs whole URLs when a server's header is malformed.
+`exchange` sends what was judged here, and `wire` connects to what was vetted here; rules 4 to 6 stand there.
 """
 
 from __future__ import annotations
 
-import io
-
-from plugwasm.errors import EgressDeniedError, EgressError, Error, ManifestError
+from plugwasm.errors import EgressDeniedError, ManifestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import http.client
-    import socket
     import ssl
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from ipaddress import IPv4Address, IPv6Address
-    from typing import NoReturn, TypeVar
+    from typing import NoReturn
 
-    from _typeshed import WriteableBuffer
-
-    _T = TypeVar("_T")
-    Remaining = Callable[[], float | None]
-
-__all__ = ["EgressPolicy", "Response", "Target", "resolve", "send"]
+__all__ = ["EgressPolicy", "Target", "is_address"]
 
 _MIB = 1 << 20
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _PORTS = {"http": 80, "https": 443}
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_DECODED = frozenset({"gzip", "x-gzip", "deflate"})  # zlib stops where it is told to; other decoders may not
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
-_TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
-_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect"})
-_CREDENTIALS = frozenset({"authorization", "cookie"})
-_BODY_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
+_MAX_URL = 64 << 10
 
 # Not public although `ipaddress` calls them global: IETF protocol assignments, 6to4 relays, Azure's metadata service;
 # Teredo and other assignments, documentation, 6to4.
@@ -52,16 +33,6 @@ _NOT_PUBLIC = (
     ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"),
     ("2001::/23", "2001:db8::/32", "3fff::/20", "2002::/16"),
 )
-
-_MAX_URL = 64 << 10
-_MAX_HEADERS = 100
-_MAX_HEADER_BYTES = 64 << 10
-_MAX_HEAD = 256 << 10  # status line and headers of an answer, with the 100s before it
-_MAX_ADDRESSES = 8
-_CHUNK = 64 << 10
-_SLICE = 0.05  # seconds: how late a deadline or a cancel may be seen
-_CONNECT = 10.0  # seconds for each address, for resolving, and for the TLS handshake, even when there is no deadline
-_IDLE = 30.0  # seconds without a byte in either direction, when there is no deadline
 
 
 class Target:
@@ -105,27 +76,6 @@ class Target:
 
     def __repr__(self) -> str:
         return f"<Target {self.shown}>"
-
-
-class Response:
-    """What came back.
-
-    Attributes:
-        status: The status code.
-        headers: By lower-case name; repeated ones joined by ", ". When the body was decoded, without the
-            `content-encoding` and `content-length` that described the encoded one.
-        body: The body, decoded.
-    """
-
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    def __repr__(self) -> str:
-        return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
 class EgressPolicy:
@@ -216,7 +166,7 @@ class EgressPolicy:
         target.literal = target.host in self._literals
         if not target.literal and not self._fits_pattern(target.host):
             raise EgressDeniedError(f"the host {target.host} is not granted: no entry of allowed_hosts fits it")
-        if _is_address(target.host):
+        if is_address(target.host):
             self.vet(target.host, [target.host])
         return target
 
@@ -251,7 +201,8 @@ class EgressPolicy:
         loopback = address.is_loopback if address.version == 4 else str(address) == "::1"
         return loopback and host == "localhost" and host in self._literals
 
-    def _tls_context(self) -> ssl.SSLContext:
+    def tls_context(self) -> ssl.SSLContext:
+        """How certificates are checked; made when it is first needed."""
         if self._tls is None:
             import ssl
 
@@ -265,7 +216,8 @@ class EgressPolicy:
 # ---- Names, addresses, URLs
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a canonical host is an address, not a name."""
     return ":" in host or host.rpartition(".")[2].isdigit()
 
 
@@ -379,396 +331,3 @@ def _why_not_public(address: IPv4Address | IPv6Address) -> str | None:
     if any(address in ip_network(network) for network in _NOT_PUBLIC[address.version == 6]):
         return "reserved"
     return None
-
-
-# ---- The request
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a name, as the system gives them. Looked up here at each call, so that a test can replace it."""
-    import socket
-
-    return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-
-
-def send(policy: EgressPolicy, method: str, url: str, headers: Mapping[str, str], body: bytes | None, remaining: Remaining) -> Response:
-    """Send a request where `policy` allows it, follow redirects, and read the answer.
-
-    `Accept-Encoding` is "identity" and `User-Agent` "plugwasm" unless `headers` say otherwise. A body that comes as gzip or
-    deflate is decoded all the same; one in another encoding is given as it is, with its `content-encoding`. Proxy variables
-    of the environment are not looked at.
-
-    Args:
-        remaining: Called often. Gives the seconds left to the call (None: no deadline), raises when it is to end.
-
-    Raises:
-        EgressDeniedError: The target, or that of a redirect, is not granted.
-        EgressError: A header or the method is not the guest's to set, a limit is passed, or the exchange failed.
-        Error: Whatever `remaining` raises.
-    """
-    clock = _Clock(remaining)
-    clock.left()
-    verb = _checked_method(method)
-    fields = _checked_headers(headers)
-    if body is not None and len(body) > policy.max_request_bytes:
-        raise EgressError(f"the request body has {len(body)} bytes, more than the {policy.max_request_bytes} allowed")
-    target = policy.judge(url)
-    for _ in range(policy.max_redirects + 1):
-        answer = _exchange(policy, clock, verb, target, fields, body)
-        if isinstance(answer, Response):
-            return answer
-        status, location = answer
-        previous, target = target, _redirected(policy, target, location)
-        dropped: frozenset[str] = frozenset()
-        if (status == 303 and verb != "HEAD") or (status in (301, 302) and verb == "POST"):
-            verb, body, dropped = "GET", None, _BODY_HEADERS
-        if target.origin != previous.origin:
-            dropped |= _CREDENTIALS
-        fields = {name: value for name, value in fields.items() if name.lower() not in dropped}
-    raise EgressError(f"{target.shown} was not fetched: more than {policy.max_redirects} redirects led to it")
-
-
-def _redirected(policy: EgressPolicy, source: Target, location: str) -> Target:
-    from urllib.parse import urljoin
-
-    try:
-        target = policy.judge(urljoin(source.url, location))
-    except ValueError:
-        raise EgressDeniedError(f"{source.shown} redirects to something that is not a URL") from None
-    except EgressDeniedError as exc:
-        raise EgressDeniedError(f"{source.shown} redirects to a target that is not granted: {exc.message}") from None
-    if source.scheme == "https" and target.scheme == "http":
-        raise EgressDeniedError(f"{source.shown} redirects to {target.shown}: from https to http is refused")
-    return target
-
-
-def _checked_method(method: str) -> str:
-    verb = method.upper() if method.isascii() else ""
-    if verb not in _METHODS:
-        raise EgressError(f"method: expected one of {', '.join(sorted(_METHODS))}")
-    return verb
-
-
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, bytes]:
-    checked: dict[str, bytes] = {}
-    seen: set[str] = set()
-    size = 0
-    for name, value in headers.items():
-        key = name.lower()
-        if not key or not _TOKEN_CHARACTERS.issuperset(key) or not name.isascii():
-            raise EgressError(f"headers: {name[:64]!r} is not a header name")
-        if key in _OWN_HEADERS or key.startswith("proxy-"):
-            raise EgressError(f"headers: {name[:64]} is not the guest's to set")
-        if key in seen:
-            raise EgressError(f"headers: {name[:64]} is given twice")
-        try:
-            text = value.strip(" \t").encode()
-        except UnicodeEncodeError:
-            raise EgressError(f"headers: the value of {name[:64]} is not text") from None
-        if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in text):
-            raise EgressError(f"headers: the value of {name[:64]} has a line break or another control character")
-        seen.add(key)
-        checked[name] = text
-        size += len(name) + len(text) + 4
-    if len(checked) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
-        raise EgressError(f"headers: more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes")
-    if "user-agent" not in seen:
-        checked["User-Agent"] = b"plugwasm"
-    return checked
-
-
-def _exchange(
-    policy: EgressPolicy, clock: _Clock, verb: str, target: Target, fields: dict[str, bytes], body: bytes | None
-) -> Response | tuple[int, str]:
-    """One request and its answer, or the status and the location of a redirect."""
-    from http.client import HTTPException
-
-    from urllib3.exceptions import HTTPError
-
-    wire: _Wire | None = None
-    try:
-        wire = _connect(policy, clock, target)
-        return _converse(policy, wire, verb, target, fields, body)
-    except Error:
-        raise
-    except (OSError, HTTPException, HTTPError, ValueError) as exc:
-        if clock.ended is not None:  # urllib3 has wrapped the deadline's own error
-            raise clock.ended from None
-        raise EgressError(f"{verb} {target.shown} failed: {_reason(exc)}") from exc
-    finally:
-        if wire is not None:
-            wire.hang_up()
-
-
-def _reason(exc: Exception) -> str:
-    import socket
-    import ssl
-
-    from urllib3.exceptions import DecodeError, ReadTimeoutError
-
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {exc.verify_message}"
-    if isinstance(exc, ssl.SSLError):
-        return f"TLS failed: {exc.reason or type(exc).__name__}"
-    if isinstance(exc, socket.gaierror):
-        return "the host name does not resolve"
-    if isinstance(exc, (TimeoutError, ReadTimeoutError)):
-        return "nothing came in time"
-    if isinstance(exc, OSError):
-        return exc.strerror or type(exc).__name__
-    if isinstance(exc, DecodeError):
-        return "the body is not what its Content-Encoding says"
-    return f"the answer is broken off or is not HTTP ({type(exc).__name__})"
-
-
-def _connect(policy: EgressPolicy, clock: _Clock, target: Target) -> _Wire:
-    import errno
-    import os
-    import socket
-    from functools import partial
-
-    from urllib3.util.wait import wait_for_read, wait_for_write
-
-    addresses = [target.host] if _is_address(target.host) else _resolved(clock, target)
-    addresses = policy.vet(target.host, addresses)[:_MAX_ADDRESSES]
-    failure: OSError = socket.gaierror()
-    for index, address in enumerate(addresses):
-        left = clock.left()
-        limit = _CONNECT if left is None else min(_CONNECT, left / (len(addresses) - index))
-        wire: _Wire | None = None
-        try:
-            wire = _Wire(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM), clock)
-            wire.socket.setblocking(False)
-            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            failed = wire.socket.connect_ex((address, target.port))
-            if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-                clock.wait(partial(wait_for_write, wire.socket), limit)
-                failed = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if failed:
-                raise OSError(failed, os.strerror(failed))
-            break
-        except BaseException as exc:
-            if wire is not None:
-                wire.hang_up()
-            if isinstance(exc, Error) or not isinstance(exc, OSError):
-                raise
-            failure = exc
-    else:
-        raise failure
-    if target.scheme == "https":
-        try:
-            tls = policy._tls_context().wrap_socket(wire.socket, server_hostname=target.host, do_handshake_on_connect=False)
-            wire.socket = tls
-            wire.until_done(tls.do_handshake, wait_for_read, _CONNECT)
-        except BaseException:
-            wire.hang_up()
-            raise
-    return wire
-
-
-def _resolved(clock: _Clock, target: Target) -> list[str]:
-    """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind."""
-    import threading
-
-    answers: list[list[str]] = []
-    failures: list[Exception] = []
-    done = threading.Event()
-
-    def ask() -> None:
-        try:
-            answers.append(resolve(target.host, target.port))
-        except Exception as exc:
-            failures.append(exc)
-        done.set()
-
-    threading.Thread(target=ask, name="plugwasm-resolve", daemon=True).start()
-    clock.wait(done.wait, _CONNECT if clock.left() is None else None)
-    if failures:
-        raise failures[0]
-    return answers[0]
-
-
-def _converse(
-    policy: EgressPolicy, wire: _Wire, verb: str, target: Target, fields: dict[str, bytes], body: bytes | None
-) -> Response | tuple[int, str]:
-    import http.client
-
-    connection = http.client.HTTPConnection(target.host, target.port)
-    connection.auto_open = 0  # only what was vetted is ever connected to
-    connection.sock = wire
-    try:
-        connection.request(verb, target.path, body or None, {"Host": target.authority, "Connection": "close", **fields})
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # a server may answer, and hang up, without reading the whole body
-    wire.allowance = _MAX_HEAD
-    answer = connection.getresponse()
-    try:
-        if wire.at_end:  # within the headers, which `http.client` takes for the end of them
-            raise EgressError(f"{verb} {target.shown} failed: the answer is broken off within its headers")
-        if answer.status in _REDIRECTS and (location := answer.headers.get("location")):
-            return answer.status, _text_of_location(location)
-        if answer.status < 200:
-            raise EgressError(f"{verb} {target.shown} failed: the server switched to a protocol that was not asked for")
-        # One-byte chunks cost six bytes each; more than eight for one is a stream that goes on without saying anything.
-        wire.allowance = wire.received + 8 * policy.max_response_bytes + _MAX_HEAD
-        return _read(policy, verb, target, answer, wire)
-    finally:
-        answer.close()
-
-
-def _text_of_location(location: str) -> str:
-    try:
-        return location.encode("latin-1").decode()
-    except UnicodeError:
-        return location
-
-
-def _read(policy: EgressPolicy, verb: str, target: Target, answer: http.client.HTTPResponse, wire: _Wire) -> Response:
-    from urllib3 import HTTPHeaderDict, HTTPResponse
-
-    headers: dict[str, str] = {}
-    for name, value in answer.headers.items():
-        if "\n" in value or "\r" in value:  # a header folded over lines
-            value = " ".join(value.replace("\r", "\n").replace("\n", " ").split())
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    if verb == "HEAD" or answer.status in (204, 304):
-        return Response(answer.status, headers, b"")
-
-    encodings = {word.strip() for word in headers.get("content-encoding", "identity").lower().split(",")}
-    decode = encodings <= _DECODED
-    source = HTTPResponse(
-        body=answer,
-        headers=HTTPHeaderDict(headers),
-        status=answer.status,
-        preload_content=False,
-        decode_content=decode,
-        original_response=answer,
-        request_method=verb,
-    )
-    limit = policy.max_response_bytes
-    over = f"{verb} {target.shown} failed: the body of the answer is larger than the {limit} bytes allowed"
-    if not decode and (source.length_remaining or 0) > limit:
-        raise EgressError(over)
-    parts: list[bytes] = []
-    size = 0
-    for part in source.stream(_CHUNK, decode_content=decode):
-        wire.clock.left()
-        size += len(part)
-        if size > limit:
-            raise EgressError(over)
-        parts.append(part)
-    if decode:
-        headers.pop("content-encoding")
-        headers.pop("content-length", None)
-    return Response(answer.status, headers, b"".join(parts))
-
-
-# ---- Time, and the socket
-
-
-class _Clock:
-    """Cuts every wait into slices, so that a deadline or a cancel is seen while nothing happens."""
-
-    __slots__ = ("ended", "remaining")
-
-    def __init__(self, remaining: Remaining) -> None:
-        self.remaining = remaining
-        self.ended: Error | None = None
-
-    def left(self) -> float | None:
-        try:
-            return self.remaining()
-        except Error as exc:
-            self.ended = exc
-            raise
-
-    def wait(self, ready: Callable[[float], bool], limit: float | None) -> None:
-        """Until `ready` is true. Raises the built-in TimeoutError after `limit` seconds."""
-        from time import monotonic
-
-        end = None if limit is None else monotonic() + limit
-        while True:
-            left = self.left()
-            pause = _SLICE if left is None else max(0.0, min(_SLICE, left))
-            if ready(pause):
-                return
-            if end is not None and monotonic() >= end:
-                raise TimeoutError
-
-
-class _Wire(io.RawIOBase):
-    """A connected socket, as much of it as `http.client` wants, on which no operation outlives the deadline.
-
-    Attributes:
-        received: Bytes read so far.
-        at_end: Whether the server has closed its side, and all that it sent was read.
-        allowance: How many may be read; None while nothing was asked.
-    """
-
-    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
-        self.socket = sock
-        self.clock = clock
-        self.received = 0
-        self.at_end = False
-        self.allowance: int | None = None
-
-    def until_done(self, operation: Callable[[], _T], ready: Callable[..., bool], limit: float | None = None) -> _T:
-        from functools import partial
-        from ssl import SSLWantReadError, SSLWantWriteError
-
-        from urllib3.util.wait import wait_for_read, wait_for_write
-
-        if self.clock.left() is None and limit is None:
-            limit = _IDLE
-        while True:
-            try:
-                return operation()
-            except BlockingIOError:
-                until = ready
-            except SSLWantReadError:
-                until = wait_for_read
-            except SSLWantWriteError:
-                until = wait_for_write
-            self.clock.wait(partial(until, self.socket), limit)
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        from urllib3.util.wait import wait_for_read
-
-        count = self.until_done(lambda: self.socket.recv_into(buffer), wait_for_read)
-        self.received += count
-        self.at_end = not count
-        if self.allowance is not None and self.received > self.allowance:
-            raise EgressError("the server sent more than any answer within the limits needs")
-        return count
-
-    def sendall(self, data: bytes) -> None:
-        from functools import partial
-
-        from urllib3.util.wait import wait_for_write
-
-        view = memoryview(data)
-        while view:
-            view = view[self.until_done(partial(self.socket.send, view[:_CHUNK]), wait_for_write) :]
-
-    def readable(self) -> bool:
-        return True
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return _Reader(self, _CHUNK)
-
-    def settimeout(self, seconds: float | None) -> None:
-        pass  # time is kept by the clock
-
-    def close(self) -> None:
-        pass  # `http.client` closes a connection that will not be kept before it reads the body from it
-
-    def hang_up(self) -> None:
-        self.socket.close()
-
-
-class _Reader(io.BufferedReader):
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:  # what a chunk of a negative size asks for: everything, without bound
-            raise ValueError("unbounded read")
-        return super().read(size)

@@ -1,0 +1,68 @@
+# Each target does its own set-up: a virtual environment for the interpreter that PYTHON names.
+#
+#   make demo      run real plugins          make bench            compare with the official SDK
+#   make test      all tests                 make examples         rebuild the example plugins
+#   make check     lint, types, fast tests   make check-examples   …and compare their behaviour
+
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv-$(VERSION)
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types format bench examples check-examples fast clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# A stamp for each set of extras; it is renewed when the project's requirements change.
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "plugwasm needs Python 3.11 or later; name one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/with-%: $(VENV)/made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[$(subst +,$(comma),$*)]'
+	touch $@
+
+comma := ,
+
+demo: $(VENV)/with-cli
+	@$(BIN)/python examples/demo.py
+	@echo
+	@echo '$$ plugwasm call examples/count_vowels.wasm count_vowels --input "Hello, World!"'
+	@$(BIN)/plugwasm call examples/count_vowels.wasm count_vowels --input "Hello, World!"
+	@echo
+
+test: $(VENV)/with-cli+test
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+fast: $(VENV)/with-cli+test
+	$(BIN)/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
+
+lint: $(VENV)/with-cli+lint+test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/with-cli+lint+test
+	$(BIN)/mypy
+
+check: lint types fast
+
+format: $(VENV)/with-cli+lint+test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/with-bench
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+examples: $(VENV)/with-examples
+	$(BIN)/python examples/build.py
+
+check-examples: $(VENV)/with-examples
+	$(BIN)/python examples/verify.py
+
+clean:
+	rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build

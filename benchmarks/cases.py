@@ -1,0 +1,160 @@
+"""What is measured inside this process, where both packages are loaded."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from time import perf_counter
+from typing import Any
+
+from .measure import SIDES, Block, Factor, Goal, Row, Sample, check, repeated
+from .plugins import example
+
+LOOPS = 1000
+THREAD_SECONDS = 0.03
+
+
+def bytes_of(count: int) -> bytes:
+    """Text of that many bytes, with vowels."""
+    return (b"Hello, World! " * (count // 14 + 1))[:count]
+
+
+def blocks(effort: float) -> list[Block]:
+    """All blocks of this module."""
+    sizes = {"10 B": 10, "1 KB": 1000, "10 KB": 10_000, "64 KB": 65_536, "100 KB": 100_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
+    goals = {"10 B": Goal(8), "1 MB": Goal(1.1)}
+    steps = zip(list(sizes)[1:], sizes, strict=False)
+    return [
+        Block(
+            "echo",
+            [Row(f"echo {name}", partial(_call, "echo", "echo", bytes_of(size)), goals.get(name)) for name, size in sizes.items()],
+            [Factor(f"echo grows, {small} → {big}", f"echo {big}", f"echo {small}") for big, small in steps],
+            budget=9,
+        ),
+        Block(
+            "count_vowels",
+            [
+                Row("count_vowels 10 B", partial(_vowels, bytes_of(10))),
+                Row("count_vowels 64 KB", partial(_vowels, bytes_of(65_536))),
+            ],
+            [Factor("count_vowels grows, 10 B → 64 KB", "count_vowels 64 KB", "count_vowels 10 B")],
+        ),
+        Block(
+            "host functions, typed str → str",
+            [
+                Row("host function 10 B", partial(_greet, 10, 1), Goal(8)),
+                Row("host function 100 KB", partial(_greet, 100_000, 1)),
+                Row("host function 10 B, each in a loop of the guest", partial(_greet, 10, LOOPS), Goal(8)),
+            ],
+            [Factor("host function grows, 10 B → 100 KB", "host function 100 KB", "host function 10 B")],
+            budget=5,
+        ),
+        Block(
+            "isolation: a fresh instance for each call",
+            [
+                Row("fresh instance + call + close", partial(_fresh, "echo", False), Goal(3)),
+                Row("fresh instance + call + close, WASI", partial(_fresh, "bench_wasi", True), Goal(3)),
+            ],
+            budget=5,
+        ),
+        Block(
+            "threads, a plugin each, 64 KB echo",
+            [
+                Row("a call, 1 thread", partial(_threads, 1)),
+                Row("a call, 2 threads (wall time by calls)", partial(_threads, 2)),
+            ],
+            [Factor("throughput of 2 threads by 1", "a call, 1 thread", "a call, 2 threads (wall time by calls)", Goal(1.7))],
+            budget=8,
+        ),
+        Block(
+            "alloc + length in the guest",
+            [Row(f"{rounds:,} rounds", partial(_allocations, rounds)) for rounds in (16_000, 32_000)],
+            [Factor("rounds × 2 take", "32,000 rounds", "16,000 rounds", Goal(2.3, at_most=True))],
+            budget=10,
+            least=1 if effort < 1 else 5,
+        ),
+    ]
+
+
+def _sdk(side: str) -> Any:
+    return import_module(SIDES[side])
+
+
+def _call(name: str, function: str, data: bytes, side: str) -> Sample:
+    plugin = _sdk(side).Plugin(example(name), functions=[])
+    return repeated(partial(plugin.call, function, data), data)
+
+
+def _vowels(data: bytes, side: str) -> Sample:
+    plugin = _sdk(side).Plugin(example("count_vowels"), functions=[])
+    count = sum(data.count(vowel) for vowel in b"aeiouAEIOU")
+    return repeated(partial(plugin.call, "count_vowels", data), lambda output: json.loads(output)["count"] == count)
+
+
+def _host_functions(side: str) -> list[Any]:
+    sdk = _sdk(side)
+
+    def greet(name: str) -> str:
+        return f"Hello, {name}!"
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    def scale(x: float) -> float:
+        return x * 2.5
+
+    return [sdk.host_fn()(function) for function in (greet, add, scale)]
+
+
+def _greet(size: int, loops: int, side: str) -> Sample:
+    plugin = _sdk(side).Plugin(example("host_functions"), config={"times": str(loops)}, functions=_host_functions(side))
+    name = bytes_of(size)
+    return repeated(partial(plugin.call, "greet" if loops == 1 else "repeat_greet", name), b"Hello, " + name + b"!", parts=loops)
+
+
+def _fresh(name: str, wasi: bool, side: str) -> Sample:
+    sdk = _sdk(side)
+    compiled = sdk.CompiledPlugin(example(name), wasi, [])
+    data = bytes_of(10)
+
+    def run() -> Any:
+        with sdk.Plugin(compiled) as plugin:
+            return plugin.call("echo", data)
+
+    return repeated(run, data)
+
+
+def _allocations(rounds: int, side: str) -> Sample:
+    plugin = _sdk(side).Plugin(example("echo"), functions=[])
+    check(plugin.call("alloc_length", b"10"), b"160")
+    return repeated(partial(plugin.call, "alloc_length", str(rounds)), str(rounds * 16).encode())
+
+
+def _threads(threads: int, side: str) -> Sample:
+    sdk = _sdk(side)
+    data = bytes_of(65_536)
+    calls = [partial(plugin.call, "echo", data) for plugin in (sdk.Plugin(example("echo"), functions=[]) for _ in range(threads))]
+    for call in calls:
+        check(call(), data)
+    count = max(2, int(THREAD_SECONDS / repeated(calls[0], data)()))
+
+    def work(call: Callable[[], Any], ready: threading.Barrier, times: list[float]) -> None:
+        ready.wait()
+        times.append(perf_counter())
+        for _ in range(count):
+            call()
+        times.append(perf_counter())
+
+    def sample() -> float:
+        ready, times = threading.Barrier(threads), list[float]()
+        workers = [threading.Thread(target=work, args=(call, ready, times)) for call in calls]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return (max(times) - min(times)) / (count * threads)
+
+    return sample

@@ -1,0 +1,173 @@
+"""Rounds, samples and statistics.
+
+A row is measured in rounds, and in each round once on each side; who goes first changes with every round. So whatever slows the machine
+down for a while slows both sides down, and the median over the rounds is little touched by it. A sample of something short is the mean of
+as many runs as fill a few milliseconds. Before the first round both sides are run, checked and warm. The garbage collector runs between
+rounds and not within samples, for both sides.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+SIDES = {"plugwasm": "plugwasm", "extism": "extism.extism"}
+"""Each side's name, and the module that it is imported from."""
+OURS, PEER = SIDES
+
+Sample = Callable[[], float]
+"""Measures once: seconds (or bytes) for one run."""
+
+
+class WrongResultError(Exception):
+    """A side did not give the output that it should, so that its time would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure should reach: at least, or at most if `at_most`."""
+
+    value: float
+    at_most: bool = False
+
+    def is_met(self, figure: float) -> bool:
+        return figure <= self.value if self.at_most else figure >= self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something to measure. `prepare` gets the name of a side. The goal is for the ratio: the peer's median by ours."""
+
+    title: str
+    prepare: Callable[[str], Sample]
+    goal: Goal | None = None
+    unit: str = "s"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """How much more (or with `per_thread` how much less) one row takes than another of the same block. The goal is for our own factor."""
+
+    title: str
+    over: str
+    under: str
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that are measured together, so that they can be compared with each other, and how long that may take in seconds."""
+
+    title: str
+    rows: Sequence[Row]
+    factors: Sequence[Factor] = ()
+    budget: float = 3.0
+    least: int = 5
+    most: int = 61
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of one side's samples; `spread` is the distance of their quartiles, as a part of the median."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        if len(self.samples) < 2:
+            return 0.0
+        low, _, high = quantiles(self.samples, method="inclusive")
+        return (high - low) / self.median
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the table."""
+
+    title: str
+    unit: str
+    ours: Figure
+    peer: Figure
+    goal: Goal | None
+
+    @property
+    def ratio(self) -> float | None:
+        """The peer's median by ours, so more than 1 is better; None for a factor, which is compared with its goal only."""
+        return None if self.unit == "×" else self.peer.median / self.ours.median
+
+    @property
+    def is_met(self) -> bool | None:
+        return None if self.goal is None else self.goal.is_met(self.ours.median if self.ratio is None else self.ratio)
+
+
+def check(output: Any, expected: Any) -> None:
+    """Raises unless the output is as expected; that is the output itself, or a function that judges it."""
+    if not (expected(output) if callable(expected) else output == expected):
+        raise WrongResultError(f"unexpected output: {output!r:.200}")
+
+
+def repeated(run: Callable[[], Any], expected: Any, *, parts: int = 1, least: float = 0.004) -> Sample:
+    """Samples of a short run, which are the mean of so many runs as take `least` seconds; by `parts`, if a run does the thing so often."""
+    for _ in range(3):
+        check(run(), expected)
+
+    def seconds(count: int) -> float:
+        start = perf_counter()
+        for _ in range(count):
+            run()
+        return perf_counter() - start
+
+    count = 1
+    while (taken := seconds(count)) < least:
+        count = max(count + 1, min(count * 8, int(count * least / taken) + 1))
+
+    def sample() -> float:
+        return seconds(count) / count / parts
+
+    return sample
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()  # what exists by now is not looked at again, so that collecting between rounds takes no time
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def measure(block: Block, effort: float = 1.0) -> list[Result]:
+    """Measures the rows of a block. `effort` scales its budget."""
+    samplers = [(row, [row.prepare(side) for side in SIDES]) for row in block.rows]
+    taken: dict[str, tuple[list[float], list[float]]] = {row.title: ([], []) for row in block.rows}
+    with _no_collection():
+        for _, sides in samplers:  # warm-up
+            for sample in sides:
+                sample()
+        start = perf_counter()
+        done, rounds = 0, block.most
+        while done < rounds:
+            for row, sides in samplers:
+                for side in (0, 1) if done % 2 == 0 else (1, 0):
+                    taken[row.title][side].append(sides[side]())
+            gc.collect()
+            done += 1
+            rounds = max(min(block.least, 3) if effort < 1 else block.least, min(block.most, int(done * block.budget * effort / (perf_counter() - start))))
+    results = [Result(row.title, row.unit, *(Figure(tuple(samples)) for samples in taken[row.title]), row.goal) for row in block.rows]
+    for factor in block.factors:
+        if factor.over in taken and factor.under in taken:
+            pairs = [zip(taken[factor.over][side], taken[factor.under][side], strict=True) for side in (0, 1)]
+            results.append(Result(factor.title, "×", *(Figure(tuple(a / b for a, b in pair)) for pair in pairs), factor.goal))
+    return results

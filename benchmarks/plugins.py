@@ -1,0 +1,61 @@
+"""The modules that are measured, the same bytes for both sides.
+
+Most are examples of this repository. A large one is generated, for its size is all that matters about it: thousands of functions that all
+differ, as the standard library of a language with a run time would bring along.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from random import Random
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+LARGE_FUNCTIONS = 4200
+
+_ECHO = """
+  (import "extism:host/env" "input_length" (func $input_length (result i64)))
+  (import "extism:host/env" "input_load_u8" (func $input_load_u8 (param i64) (result i32)))
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "store_u8" (func $store_u8 (param i64 i32)))
+  (import "extism:host/env" "output_set" (func $output_set (param i64 i64)))
+  (memory 1)
+  (func (export "echo") (result i32) (local $i i64) (local $out i64)
+    (local.set $out (call $alloc (call $input_length)))
+    (loop $next
+      (call $store_u8 (i64.add (local.get $out) (local.get $i)) (call $input_load_u8 (local.get $i)))
+      (br_if $next (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (call $input_length))))
+    (call $output_set (local.get $out) (call $input_length))
+    (i32.const 0))"""
+
+
+def example(name: str) -> bytes:
+    """The module of an example."""
+    return (EXAMPLES / f"{name}.wasm").read_bytes()
+
+
+@cache
+def large() -> bytes:
+    """A module of more than 1.5 MB that exports `echo`."""
+    from wasmtime import wat2wasm
+
+    random = Random(1)
+    return bytes(wat2wasm(f"(module {_ECHO}\n{''.join(_function(random, index) for index in range(LARGE_FUNCTIONS))})"))
+
+
+def _function(random: Random, index: int) -> str:
+    steps = []
+    for _ in range(9):
+        a, b, at = random.getrandbits(63), random.getrandbits(31), random.randrange(0, 65528, 8)
+        steps.append(
+            f"(local.set $x (i64.mul (i64.xor (local.get $x) (i64.const {a})) (i64.const {b | 1})))"
+            f"(if (i64.gt_s (local.get $x) (i64.load (i32.const {at}))) (then (i64.store (i32.const {at}) (local.get $x))))"
+        )
+    call = f"(local.set $x (call $f{random.randrange(index)} (local.get $x)))" if index else ""
+    return f"(func $f{index} (param $x i64) (result i64) {''.join(steps)}{call}(local.get $x))\n"
+
+
+def variant(wasm: bytes, number: int) -> bytes:
+    """The same module under another digest: with a custom section that holds a number, as no host has seen it before."""
+    content = b"\x07variant" + number.to_bytes(8, "little")
+    return wasm + bytes([0, len(content)]) + content

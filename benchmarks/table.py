@@ -1,0 +1,65 @@
+"""The table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .measure import OURS, PEER, Figure, Goal, Result
+
+Section = tuple[str, Sequence[Result]]
+
+_HEAD = ("", OURS, "±", PEER, "±", "ratio", "target", "")
+
+
+def render(sections: Sequence[Section]) -> str:
+    """All results as one table in Markdown, whose columns also line up as plain text."""
+    lines: list[tuple[str, ...]] = []
+    for title, results in sections:
+        lines.append((f"**{title}**", *[""] * 7))
+        lines += map(_line, results)
+    widths = [max(3, *(len(line[i]) for line in [_HEAD, *lines])) for i in range(len(_HEAD))]
+    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:-1]), "-" * (widths[-1] + 2), ""])
+    return "\n".join([_row(_HEAD, widths), rule, *(_row(line, widths) for line in lines)])
+
+
+def summary(sections: Sequence[Section]) -> str:
+    """One line: how many targets are met, and which are not."""
+    results = [result for _, found in sections for result in found if result.goal is not None]
+    missed = [result.title for result in results if not result.is_met]
+    text = f"{len(results) - len(missed)} of {len(results)} targets are met"
+    return f"{text}; missed: {', '.join(missed)}" if missed else text
+
+
+def _line(result: Result) -> tuple[str, ...]:
+    return (
+        result.title,
+        _value(result.ours, result.unit),
+        f"{result.ours.spread:.0%}",
+        _value(result.peer, result.unit),
+        f"{result.peer.spread:.0%}",
+        "" if result.ratio is None else f"{result.ratio:.2f}×" if result.ratio < 10 else f"{result.ratio:.1f}×",
+        "" if result.goal is None else _goal(result.goal),
+        "" if result.is_met is None else "ok" if result.is_met else "MISSED",
+    )
+
+
+def _goal(goal: Goal) -> str:
+    return f"{'≤' if goal.at_most else '≥'} {goal.value:g}×"
+
+
+def _value(figure: Figure, unit: str) -> str:
+    value = figure.median
+    if unit == "×":
+        return f"×{value:.2f}"
+    if unit == "B":
+        return f"{value / 1000:.1f} KB"
+    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= scale:
+            return f"{value / scale:.3g} {name}" if value < 100 * scale else f"{value / scale:.0f} {name}"
+    return f"{value * 1e9:.0f} ns"
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    last = len(cells) - 1
+    padded = [cell.ljust(width) if i in (0, last) else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    return f"| {' | '.join(padded)} |"

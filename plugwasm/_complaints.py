@@ -1,0 +1,91 @@
+"""What is wrong with a manifest, in words: which field, where it stands, what was expected there and what was found.
+
+The checks of ``manifest`` and those of msgspec end in the same sentences here, so that an application's user reads one language.
+"""
+
+from __future__ import annotations
+
+from plugwasm.errors import ManifestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final
+
+    from msgspec import ValidationError
+
+__all__ = ["cut", "fault", "kind", "shown", "translated"]
+
+_KINDS: Final = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number with a fraction",
+    "bool": "a boolean",
+    "null": "null",
+    "NoneType": "null",
+    "bytes": "bytes",
+    "array": "a list",
+    "list": "a list",
+    "object": "an object",
+    "dict": "an object",
+}
+
+
+def kind(value: object) -> str:
+    """The type of a value in the words of JSON."""
+    return _KINDS.get(type(value).__name__, type(value).__name__)
+
+
+def cut(text: str) -> str:
+    """Text from outside, for a message: printable and not too long."""
+    printable = text if text.isprintable() else ascii(text)[1:-1]
+    return printable if len(printable) <= 200 else f"{printable[:200]}…"
+
+
+def shown(text: str) -> str:
+    """The same in quotes."""
+    return f'"{cut(text)}"'
+
+
+def fault(field: str, reason: str) -> ManifestError:
+    """The error for a field, by its place (empty: the manifest as a whole), that says what was expected and what was there."""
+    return ManifestError(f"manifest field `{field}`: {reason}" if field else f"manifest: {reason}", field=field or None)
+
+
+def translated(error: ValidationError, known_fields: Callable[[str], Sequence[str]]) -> ManifestError:
+    """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``.
+
+    ``known_fields`` gives the names that may stand at a place, for a hint when there is another.
+    """
+    what, _, path = str(error).rpartition(" - at `")
+    if not what:
+        what, path = str(error), ""
+    is_key = path.startswith("key` in `")
+    where = path.removeprefix("key` in `").removesuffix("`").removeprefix("$").removeprefix(".")
+    cause = error.__cause__
+    if isinstance(cause, ManifestError):
+        field, reason = cause.field or "", cause.message.partition(": ")[2]
+        if cause.field is not None:
+            reason = cause.message.removeprefix(f"manifest field `{field}`: ")
+        return fault(f"{where}{'.' if where and field else ''}{field}", reason)
+    quoted = what.split("`")
+    if what.startswith("Object contains unknown field"):
+        return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where))
+    if what.startswith("Object missing required field"):
+        return fault(quoted[1], "expected it, got nothing; a manifest says what to run")
+    if is_key:
+        return fault(where, "expected names of fields that are strings, got another type as a name")
+    if what.startswith("Expected") and len(quoted) >= 4:
+        expected = " or ".join(_KINDS.get(name, name) for name in quoted[1].split(" | "))
+        if where.endswith(".data"):
+            expected = "bytes, base64 text or null"
+        return fault(where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}")
+    return fault(where, what)
+
+
+def _unknown(where: str, name: str, known: Sequence[str]) -> ManifestError:
+    import difflib
+
+    close = difflib.get_close_matches(name[:64], known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
+    return fault(f"{where}{'.' if where else ''}{cut(name)}", f"unknown field; {hint}")

@@ -1,0 +1,96 @@
+"""Compiled plugins: read, compiled and linked once, and the start of any number of plugins."""
+
+from __future__ import annotations
+
+from ._code import engine
+from ._link import Plan
+from ._registry import registered
+from ._source import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from ._engine import Item
+    from ._sandbox.files import Preopen
+    from ._source import Recipe
+    from .functions import Function
+    from .manifest import Manifest
+
+    PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest
+
+__all__ = ["CompiledPlugin"]
+
+
+class _Registered:
+    def __repr__(self) -> str:
+        return "<all that host_fn registered>"
+
+
+REGISTERED: Any = _Registered()
+"""Stands for the host functions that `host_fn` registered, where none were given."""
+
+
+class CompiledPlugin:
+    """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
+
+    Args:
+        plugin: The path of a module or of a manifest (JSON or TOML); a module's bytes or text; a URL; a manifest as a dict, as JSON or TOML
+            text, or as an object.
+        wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
+        functions: The host functions that it may import; if not given, all that `host_fn` registered.
+        name: What errors and logs call it; if not given, the main module's file name.
+        fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
+        http_response_headers: Whether the plugin may read the headers of HTTP responses.
+
+    Raises:
+        ManifestError: The manifest is not valid, or a hash does not match.
+        SourceError: A module cannot be read or fetched.
+        ModuleError: A module is not valid.
+        LinkError: An import cannot be satisfied.
+    """
+
+    __slots__ = ("_plan", "_preopens", "_recipe", "fuel_limit", "functions", "http_response_headers", "name", "wasi")
+
+    def __init__(
+        self,
+        plugin: PluginInput,
+        wasi: bool = False,
+        functions: Iterable[Function] | None = REGISTERED,
+        *,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+    ) -> None:
+        self._recipe: Recipe = resolve(plugin)
+        self.name = name or self._recipe.label
+        self.wasi = wasi
+        self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else functions or ())
+        self.fuel_limit = fuel_limit
+        self.http_response_headers = http_response_headers
+        self._preopens = _preopens(self._recipe) if wasi else ()
+        offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
+        self._plan = Plan(engine(fuel_limit is not None), self._recipe.modules, self._recipe.main, wasi=wasi, functions=offered)
+
+    @property
+    def exports(self) -> tuple[Item, ...]:
+        """What the main module exports: name, kind, and for functions the type."""
+        return tuple(self._plan.main.module.exports.values())
+
+    @property
+    def imports(self) -> tuple[Item, ...]:
+        """What the main module imports: module, name, kind, and for functions the type."""
+        return self._plan.main.module.imports
+
+    def __repr__(self) -> str:
+        return f"<CompiledPlugin {self.name!r}>"
+
+
+def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:
+    if not recipe.allowed_paths:
+        return ()
+    from ._sandbox.files import Preopen
+
+    return tuple(Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:")) for path, guest_path in recipe.allowed_paths.items())
