@@ -47,8 +47,10 @@ def main() -> int:
     print()
     print(render(sections))
     print()
-    print("Times are medians of rounds in which both sides take turns; ± is the distance of their quartiles. Ratio: extism's by plugwasm's.")
-    print(f"{summary(sections)}. Took {perf_counter() - start:.0f} s{', with --quick: too short for good figures' if options.quick else ''}.")
+    print("Medians of rounds in which both sides take turns; ± is the distance of the quartiles. Ratio: extism's time by plugwasm's.")
+    print(
+        f"{summary(sections)}. Took {perf_counter() - start:.0f} s{', with --quick: too short for good figures' if options.quick else ''}."
+    )
     if options.json:
         options.json.write_text(json.dumps({"about": about, "rows": [row for section in sections for row in _rows(section)]}, indent=1))
     return 0
@@ -64,11 +66,17 @@ def _options() -> argparse.Namespace:
 
 def _about() -> dict[str, str]:
     packages = {name: version(name) for name in ("wasmtime", "extism", "extism-sys")}
-    return {"plugwasm": __version__} | packages | {"Python": platform.python_version(), platform.system(): platform.machine(), "processors": str(os.cpu_count())}
+    return (
+        {"plugwasm": __version__}
+        | packages
+        | {"Python": platform.python_version(), platform.system(): platform.machine(), "processors": str(os.cpu_count())}
+    )
 
 
 def _own_caches(folder: Path) -> None:
-    """Gives both sides an empty cache of this run's own, with default settings."""
+    """Gives both sides an empty cache of this run's own, with default settings; the same for Python's own cache of bytecode."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     os.environ.pop("EXTISM_CACHE_CONFIG", None)
     os.environ["PLUGWASM_CACHE"] = str(folder / "plugwasm-cache")
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
@@ -93,7 +101,7 @@ def _rows(section: Section) -> list[dict[str, object]]:
             "unit": result.unit,
             "plugwasm": result.ours.median,
             "extism": result.peer.median,
-            "ratio": result.ratio,
+            "ratio": result.ratio and result.ratio.median,
             "target": None if result.goal is None else result.goal.value,
             "met": result.is_met,
             "samples": {"plugwasm": result.ours.samples, "extism": result.peer.samples},

@@ -1,9 +1,9 @@
 """The program of a process that measures something about itself, for one side: `child.py MODULE TASK [ARGUMENT…]`. Prints numbers as JSON.
 
-    import          seconds to import what runs a plugin
-    load FILE…      seconds from each file's bytes to the output of the first call, in a process that has loaded another plugin before
-    again FILE…     the same, but the process has loaded that very module before
-    memory N FILE   bytes that each of N live instances takes, all called once; they share the compiled code
+import          seconds to import what runs a plugin
+load FILE…      seconds from each file's bytes to the output of the first call, in a process that has loaded another plugin before
+again FILE…     the same, but the process has loaded that very module before
+memory N FILE   bytes that each of N live instances takes, all called once; they share the compiled code
 """
 
 from __future__ import annotations

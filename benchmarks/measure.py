@@ -1,9 +1,9 @@
 """Rounds, samples and statistics.
 
 A row is measured in rounds, and in each round once on each side; who goes first changes with every round. So whatever slows the machine
-down for a while slows both sides down, and the median over the rounds is little touched by it. A sample of something short is the mean of
-as many runs as fill a few milliseconds. Before the first round both sides are run, checked and warm. The garbage collector runs between
-rounds and not within samples, for both sides.
+down for a while slows both sides down, and the ratio, which is taken in each round, is little touched by it. Of times and ratios alike the
+median over the rounds is reported. A sample of something short is the mean of as many runs as fill a few milliseconds. Before the first
+round both sides are run, checked and warm. The garbage collector runs between rounds and not within samples, for both sides.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """Something to measure. `prepare` gets the name of a side. The goal is for the ratio: the peer's median by ours."""
+    """Something to measure. `prepare` gets the name of a side. The goal is for the ratio."""
 
     title: str
     prepare: Callable[[str], Sample]
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Factor:
-    """How much more (or with `per_thread` how much less) one row takes than another of the same block. The goal is for our own factor."""
+    """How many times as long one row takes as another of the same block. The goal is for our own factor."""
 
     title: str
     over: str
@@ -73,7 +73,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of one side's samples; `spread` is the distance of their quartiles, as a part of the median."""
+    """The median of samples, one a round; `spread` is the distance of their quartiles, as a part of the median."""
 
     samples: tuple[float, ...]
 
@@ -100,13 +100,15 @@ class Result:
     goal: Goal | None
 
     @property
-    def ratio(self) -> float | None:
-        """The peer's median by ours, so more than 1 is better; None for a factor, which is compared with its goal only."""
-        return None if self.unit == "×" else self.peer.median / self.ours.median
+    def ratio(self) -> Figure | None:
+        """The peer's time by ours, round by round, so more than 1 is better; None for a factor, which is compared with its goal only."""
+        if self.unit == "×":
+            return None
+        return Figure(tuple(peer / ours for ours, peer in zip(self.ours.samples, self.peer.samples, strict=True)))
 
     @property
     def is_met(self) -> bool | None:
-        return None if self.goal is None else self.goal.is_met(self.ours.median if self.ratio is None else self.ratio)
+        return None if self.goal is None else self.goal.is_met((self.ratio or self.ours).median)
 
 
 def check(output: Any, expected: Any) -> None:
@@ -117,8 +119,6 @@ def check(output: Any, expected: Any) -> None:
 
 def repeated(run: Callable[[], Any], expected: Any, *, parts: int = 1, least: float = 0.004) -> Sample:
     """Samples of a short run, which are the mean of so many runs as take `least` seconds; by `parts`, if a run does the thing so often."""
-    for _ in range(3):
-        check(run(), expected)
 
     def seconds(count: int) -> float:
         start = perf_counter()
@@ -126,6 +126,12 @@ def repeated(run: Callable[[], Any], expected: Any, *, parts: int = 1, least: fl
             run()
         return perf_counter() - start
 
+    start = perf_counter()
+    check(run(), expected)
+    if perf_counter() - start > 25 * least:
+        return lambda: seconds(1) / parts
+    for _ in range(2):
+        check(run(), expected)
     count = 1
     while (taken := seconds(count)) < least:
         count = max(count + 1, min(count * 8, int(count * least / taken) + 1))
@@ -164,10 +170,19 @@ def measure(block: Block, effort: float = 1.0) -> list[Result]:
                     taken[row.title][side].append(sides[side]())
             gc.collect()
             done += 1
-            rounds = max(min(block.least, 3) if effort < 1 else block.least, min(block.most, int(done * block.budget * effort / (perf_counter() - start))))
-    results = [Result(row.title, row.unit, *(Figure(tuple(samples)) for samples in taken[row.title]), row.goal) for row in block.rows]
+            rounds = max(
+                min(block.least, 3) if effort < 1 else block.least,
+                min(block.most, int(done * block.budget * effort / (perf_counter() - start))),
+            )
+    results = []
+    for row in block.rows:
+        ours, peer = taken[row.title]
+        results.append(Result(row.title, row.unit, Figure(tuple(ours)), Figure(tuple(peer)), row.goal))
     for factor in block.factors:
         if factor.over in taken and factor.under in taken:
-            pairs = [zip(taken[factor.over][side], taken[factor.under][side], strict=True) for side in (0, 1)]
-            results.append(Result(factor.title, "×", *(Figure(tuple(a / b for a, b in pair)) for pair in pairs), factor.goal))
+            ours, peer = (
+                [over / under for over, under in zip(*pair, strict=True)]
+                for pair in zip(taken[factor.over], taken[factor.under], strict=True)
+            )
+            results.append(Result(factor.title, "×", Figure(tuple(ours)), Figure(tuple(peer)), factor.goal))
     return results

@@ -11,7 +11,6 @@ from pathlib import Path
 from random import Random
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-LARGE_FUNCTIONS = 4200
 
 _ECHO = """
   (import "extism:host/env" "input_length" (func $input_length (result i64)))
@@ -35,12 +34,12 @@ def example(name: str) -> bytes:
 
 
 @cache
-def large() -> bytes:
-    """A module of more than 1.5 MB that exports `echo`."""
+def large(functions: int) -> bytes:
+    """A module that exports `echo` and has many other functions, of some 430 bytes each."""
     from wasmtime import wat2wasm
 
     random = Random(1)
-    return bytes(wat2wasm(f"(module {_ECHO}\n{''.join(_function(random, index) for index in range(LARGE_FUNCTIONS))})"))
+    return bytes(wat2wasm(f"(module {_ECHO}\n{''.join(_function(random, index) for index in range(functions))})"))
 
 
 def _function(random: Random, index: int) -> str:

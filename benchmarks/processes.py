@@ -19,6 +19,7 @@ from .measure import SIDES, Block, Goal, Row, Sample, check
 from .plugins import example, large, variant
 
 CHILD = Path(__file__).with_name("child.py")
+LARGE_FUNCTIONS = 4200
 NO_CACHE = {"PLUGWASM_CACHE": "off", "EXTISM_CACHE_CONFIG": ""}
 START = "import sys; from {module} import Plugin; print(Plugin(sys.argv[1]).call('echo', b'0123456789').decode(), flush=True)"
 """What a user would write. The official package imports everything at once; ours imports what is used."""
@@ -26,7 +27,9 @@ START = "import sys; from {module} import Plugin; print(Plugin(sys.argv[1]).call
 
 def blocks(folder: Path, effort: float) -> list[Block]:
     """All blocks of this module. The folder is for modules that are made for this run."""
-    instances = 1000 if effort >= 1 else 200
+    full = effort >= 1
+    instances = 1000 if full else 200
+    small, big = example("echo"), large(LARGE_FUNCTIONS if full else LARGE_FUNCTIONS // 4)
     found = [
         Block(
             "a process",
@@ -36,8 +39,8 @@ def blocks(folder: Path, effort: float) -> list[Block]:
             ],
             budget=14,
         ),
-        Block("load a small module, to the first output", _loads(folder, "small", 10), budget=12),
-        Block("load a large module, to the first output", _loads(folder, "large", 3), budget=25, least=3 if effort >= 1 else 1),
+        Block("load a small module, to the first output", _loads(folder, "small", small, 10, 10), budget=12),
+        Block("load a large module, to the first output", _loads(folder, "large", big, 1, 3 if full else 1), budget=25),
     ]
     if os.path.exists("/proc/self/statm"):
         row = Row(f"memory of a live instance, of {instances:,}", partial(_memory, folder, instances), unit="B")
@@ -45,11 +48,13 @@ def blocks(folder: Path, effort: float) -> list[Block]:
     return found
 
 
-def _loads(folder: Path, size: str, count: int) -> list[Row]:
+def _loads(folder: Path, size: str, wasm: bytes, cold: int, warm: int) -> list[Row]:
+    """Rows for a module, of which each process loads so many variants."""
+    files = [_file(folder, f"{size}-{number}", variant(wasm, number)) for number in range(max(cold, warm))]
     return [
-        Row(f"{size}: cold (no cache)", partial(_load, folder, size, 1 if size == "large" else count, NO_CACHE, "load")),
-        Row(f"{size}: cached on disk", partial(_load, folder, size, count, {}, "load")),
-        Row(f"{size}: already seen by the process", partial(_load, folder, size, count, {}, "again"), Goal(3)),
+        Row(f"{size}: cold (no cache)", partial(_load, folder, files[:cold], NO_CACHE, "load")),
+        Row(f"{size}: cached on disk", partial(_load, folder, files[:warm], {}, "load")),
+        Row(f"{size}: already seen by the process", partial(_load, folder, files[:warm], {}, "again"), Goal(3)),
     ]
 
 
@@ -88,9 +93,7 @@ def _start(folder: Path, side: str) -> Sample:
     return sample
 
 
-def _load(folder: Path, size: str, count: int, environment: dict[str, str], task: str, side: str) -> Sample:
-    wasm = large() if size == "large" else example("echo")
-    files = [_file(folder, f"{size}-{number}", variant(wasm, number)) for number in range(count)]
+def _load(folder: Path, files: list[str], environment: dict[str, str], task: str, side: str) -> Sample:
     return _child(folder, environment, task, _file(folder, "first", variant(example("echo"), 2**32)), *files, side)
 
 

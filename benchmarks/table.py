@@ -8,14 +8,14 @@ from .measure import OURS, PEER, Figure, Goal, Result
 
 Section = tuple[str, Sequence[Result]]
 
-_HEAD = ("", OURS, "±", PEER, "±", "ratio", "target", "")
+_HEAD = ("", OURS, "±", PEER, "±", "ratio", "±", "target", "")
 
 
 def render(sections: Sequence[Section]) -> str:
     """All results as one table in Markdown, whose columns also line up as plain text."""
     lines: list[tuple[str, ...]] = []
     for title, results in sections:
-        lines.append((f"**{title}**", *[""] * 7))
+        lines.append((f"**{title}**", *[""] * (len(_HEAD) - 1)))
         lines += map(_line, results)
     widths = [max(3, *(len(line[i]) for line in [_HEAD, *lines])) for i in range(len(_HEAD))]
     rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:-1]), "-" * (widths[-1] + 2), ""])
@@ -31,13 +31,15 @@ def summary(sections: Sequence[Section]) -> str:
 
 
 def _line(result: Result) -> tuple[str, ...]:
+    ratio = result.ratio
     return (
         result.title,
         _value(result.ours, result.unit),
         f"{result.ours.spread:.0%}",
         _value(result.peer, result.unit),
         f"{result.peer.spread:.0%}",
-        "" if result.ratio is None else f"{result.ratio:.2f}×" if result.ratio < 10 else f"{result.ratio:.1f}×",
+        "" if ratio is None else f"{ratio.median:.3g}×",
+        "" if ratio is None else f"{ratio.spread:.0%}",
         "" if result.goal is None else _goal(result.goal),
         "" if result.is_met is None else "ok" if result.is_met else "MISSED",
     )

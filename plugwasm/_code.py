@@ -11,7 +11,7 @@ import os
 import threading
 
 from . import cache
-from ._engine import Engine, EngineFailure, Module, library_version, wat_to_wasm
+from ._engine import Engine, EngineFailure, Module, can_pool, library_version, wat_to_wasm
 from ._sandbox.deadline import ticker
 from .errors import ModuleError
 
@@ -25,31 +25,54 @@ KEPT_BYTES = 64 * 2**20
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
-_engines: dict[bool, Engine] = {}
-_seen: dict[tuple[bool, int, bytes], list[tuple[bytes, Module]]] = {}
-_lock = threading.Lock()
+_engines: dict[tuple[bool, bool], Engine] = {}
+_serial_engines: dict[bool, Engine] = {}
+_seen: dict[tuple[Engine, int, bytes], list[tuple[bytes, Module]]] = {}
+_lock = threading.RLock()
 _home = os.getpid()
 
 
-def engine(fuel: bool) -> Engine:
-    """The engine of this process, with or without fuel."""
-    found = _engines.get(fuel)
+class BeyondPool(Exception):
+    """The module is larger than what a pooled engine holds."""
+
+
+def engine(*, fuel: bool = False, pooled: bool = True) -> Engine:
+    """The engine of this process with these properties. Where there can be no pool, and with fuel, it has none."""
+    key = (fuel, pooled)
+    found = _engines.get(key)
     if found is None:
         with _lock:
-            found = _engines.get(fuel)
+            found = _engines.get(key)
             if found is None:
-                found = _engines[fuel] = Engine(fuel=fuel)
-                ticker.engines.append(found)
+                if pooled and (fuel or not can_pool()):
+                    found = engine(fuel=fuel, pooled=False)
+                else:
+                    found = Engine(fuel=fuel, pooled=pooled)
+                    ticker.engines.append(found)
+                _engines[key] = found
     return found
 
 
-def compiled(wasm: bytes, *, fuel: bool = False, name: str = "module") -> Module:
-    """The module for Wasm bytes or WAT text. Raises `ModuleError`."""
-    key = (fuel, len(wasm), wasm[-64:])
+def _serial_engine(fuel: bool) -> Engine:
+    """For a forked child: it has none of the threads that compile in parallel, and the engine would wait for them for ever."""
+    found = _serial_engines.get(fuel)
+    if found is None:
+        found = _serial_engines[fuel] = Engine(fuel=fuel, parallel=False)
+    return found
+
+
+def compiled(wasm: bytes, engine: Engine, name: str = "module") -> Module:
+    """The module for Wasm bytes or WAT text.
+
+    Raises:
+        ModuleError: It is not valid.
+        BeyondPool: The engine is pooled, and the module too large for that.
+    """
+    key = (engine, len(wasm), wasm[-64:])
     for bytes_, module in _seen.get(key, ()):
         if bytes_ == wasm:
             return module
-    module = _compile(engine(fuel), wasm, name)
+    module = _compile(engine, wasm, name)
     with _lock:
         _seen.setdefault(key, []).append((wasm, module))
         _forget()
@@ -63,27 +86,28 @@ def _forget() -> None:
         _seen.pop(next(iter(_seen)))
 
 
-def _compile(engine: Engine, wasm: bytes, name: str) -> Module:
-    key = _cache_key(engine, wasm) if cache.directory() else None
+def _compile(target: Engine, wasm: bytes, name: str) -> Module:
+    key = _cache_key(target, wasm) if cache.directory() else None
     if key and (entry := cache.load(key)):
         try:
-            return engine.load(entry[_MEMORIES:]).with_own_memories(_unpack(entry))
+            return target.load(entry[_MEMORIES:]).with_own_memories(_unpack(entry))
         except EngineFailure:
-            pass  # made by another engine under the same key: compile it again
+            pass  # too large for the pool, or made by another engine under the same key: compile it again
+    compiler = engine(fuel=target.fuel, pooled=False) if os.getpid() == _home else _serial_engine(target.fuel)
     try:
-        binary = wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm)
-        if os.getpid() == _home:
-            module = engine.compile(binary)
-        else:
-            # A forked child has none of the threads that compile in parallel, and the engine would wait for them for ever.
-            serial = Engine(fuel=engine.fuel, parallel=False).compile(binary)
-            module = engine.load(serial.serialize()).with_own_memories(serial.own_memories)
+        module = compiler.compile(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
     except EngineFailure as failure:
         raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
+    code = module.serialize()
     if key:
         count, pages = module.own_memories
-        cache.store(key, count.to_bytes(4, "little") + pages.to_bytes(8, "little") + module.serialize())
-    return module
+        cache.store(key, count.to_bytes(4, "little") + pages.to_bytes(8, "little") + code)
+    if target is compiler:
+        return module
+    try:
+        return target.load(code).with_own_memories(module.own_memories)
+    except EngineFailure as failure:
+        raise BeyondPool(failure.message) from None
 
 
 _MEMORIES = 12

@@ -55,11 +55,11 @@ class Plan:
 
     def __init__(self, engine: Engine, sources: Sequence[ModuleSource], main: str, *, wasi: bool, functions: Imports) -> None:
         self.engine = engine
-        self.kernel = compiled(_kernel.source(), fuel=engine.fuel, name="kernel")
+        self.kernel = compiled(_kernel.source(), engine, "kernel")
         ordered = sorted(sources, key=lambda source: source.name == main)
-        self.units = [Unit(i, source.name, compiled(source.wasm, fuel=engine.fuel, name=source.name)) for i, source in enumerate(ordered)]
+        self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name)) for i, source in enumerate(ordered)]
         self.main = self.units[-1]
-        self.order = _Linker(self.units, wasi, functions).link()
+        self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         wanted = {source for unit in self.units for source in unit.sources if isinstance(source, str)}
         self.kernel_exports = tuple(ExportName(name) for name in sorted(wanted))
         self.memories = sum(unit.module.own_memories[0] for unit in self.order)
@@ -139,8 +139,9 @@ def _instantiate(unit: Unit, guest: Guest, items: dict[str | HostFunction, bytes
 class _Linker:
     """Finds the source of each import, and the order in which units must be instantiated."""
 
-    def __init__(self, units: list[Unit], wasi: bool, functions: Imports) -> None:
+    def __init__(self, units: list[Unit], kernel: Module, wasi: bool, functions: Imports) -> None:
         self.units = units
+        self.kernel = kernel
         self.wasi = wasi
         self.functions = functions
         self.by_name = {unit.name: unit for unit in units}
@@ -181,7 +182,9 @@ class _Linker:
                     return _checked(unit, item, host.type, host)
             if item.module == env.NAMESPACE:
                 if item.name in _kernel.SERVED:
-                    return _checked(unit, item, _kernel_types()[item.name], item.name)
+                    served = self.kernel.exports[item.name].type
+                    assert served is not None
+                    return _checked(unit, item, served, item.name)
                 if host := env.FUNCTIONS.get(item.name):
                     return _checked(unit, item, host.type, host)
         raise _missing(unit, item, self.wasi)
@@ -232,16 +235,6 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     if item.module.startswith("wasi_") and not wasi:
         return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
     return MissingImportError(f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module")
-
-
-_KERNEL_TYPES: dict[str, FunctionType] = {}
-
-
-def _kernel_types() -> dict[str, FunctionType]:
-    if not _KERNEL_TYPES:
-        exports = compiled(_kernel.source(), name="kernel").exports
-        _KERNEL_TYPES.update({name: exports[name].type for name in _kernel.SERVED})  # type: ignore[misc]
-    return _KERNEL_TYPES
 
 
 # ---- host functions that stand for something else ----------------------------------------------------------------------------------

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._env.guest import Guest
+    from ._source import Recipe
+
+
+START = "start"
+"""Stands for the function in errors of what a guest runs before its first call."""
 
 
 def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) -> BaseException | None:
@@ -87,17 +92,15 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     return None
 
 
-def explain_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
-    """The same for an instance that could not be made."""
-    if isinstance(failure, (Trap, HostRaised)):
-        kernel = getattr(guest, "kernel", None)
-        if kernel is not None:
-            return explain(failure, guest, plugin, "start") or CallError(
-                f"plugin `{plugin}` ended itself while it was being started", plugin=plugin
-            )
-    if "memory minimum size" in failure.message or "memory limits" in failure.message:
-        return OutOfMemoryError(
-            f"plugin `{plugin}` needs more memory at its start than its limit of {guest.recipe.max_pages} pages: {failure.message}",
-            plugin=plugin,
-        )
+def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
+    """The same for what the guest did while it was being started."""
+    reason = explain(failure, guest, plugin, START)
+    return reason or CallError(f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START)
+
+
+def explain_start(failure: EngineFailure, plugin: str, recipe: Recipe) -> Error:
+    """The error for an instance that the engine would not make."""
+    if "memory minimum size" in failure.message:
+        limit = f"its limit of {recipe.max_pages} pages of 64 KiB allows"
+        return OutOfMemoryError(f"plugin `{plugin}` needs more memory at its start than {limit}: {failure.message}", plugin=plugin)
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)

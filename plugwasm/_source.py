@@ -117,7 +117,7 @@ def resolve(plugin: object) -> Recipe:
 
     ``plugin`` is a path (of a module or of a manifest), an ``http(s)://`` URL of a module, the bytes of a module or of a
     manifest, the text of a manifest or of a module, a mapping, or a ``Manifest``. A string that names an existing file is a path,
-    whatever else it might mean.
+    whatever else it might mean. A ``Recipe`` is the answer already.
 
     Raises:
         ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
@@ -137,6 +137,9 @@ def resolve(plugin: object) -> Recipe:
         return _from_content(bytes(plugin), "the bytes given")
     if isinstance(plugin, os.PathLike):
         return _from_file(os.fsdecode(plugin))
+
+    if isinstance(plugin, Recipe):
+        return plugin
 
     from plugwasm.manifest import parse
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._code import engine
+from ._code import BeyondPool, engine
 from ._link import Plan
 from ._registry import registered
 from ._source import resolve
@@ -52,7 +52,18 @@ class CompiledPlugin:
         LinkError: An import cannot be satisfied.
     """
 
-    __slots__ = ("_plan", "_preopens", "_recipe", "fuel_limit", "functions", "http_response_headers", "name", "wasi")
+    __slots__ = (
+        "_offered",
+        "_plan",
+        "_preopens",
+        "_recipe",
+        "_second_plan",
+        "fuel_limit",
+        "functions",
+        "http_response_headers",
+        "name",
+        "wasi",
+    )
 
     def __init__(
         self,
@@ -72,7 +83,27 @@ class CompiledPlugin:
         self.http_response_headers = http_response_headers
         self._preopens = _preopens(self._recipe) if wasi else ()
         offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
-        self._plan = Plan(engine(fuel_limit is not None), self._recipe.modules, self._recipe.main, wasi=wasi, functions=offered)
+        self._offered = offered
+        try:
+            self._plan = self._link(pooled=True)
+        except BeyondPool:
+            self._plan = self._link(pooled=False)
+        self._second_plan: Plan | None = None
+
+    def _link(self, *, pooled: bool) -> Plan:
+        return Plan(
+            engine(fuel=self.fuel_limit is not None, pooled=pooled),
+            self._recipe.modules,
+            self._recipe.main,
+            wasi=self.wasi,
+            functions=self._offered,
+        )
+
+    def _plan_without_pool(self) -> Plan:
+        """For instances that the pool has no room for; made when that happens first."""
+        if self._second_plan is None:
+            self._second_plan = self._link(pooled=False)
+        return self._second_plan
 
     @property
     def exports(self) -> tuple[Item, ...]:

@@ -102,14 +102,27 @@ class Error(Exception):
         return f"{self.message}\nwasm backtrace:\n{frames}"
 
     def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...]]:
-        return _rebuild, (type(self), self.message, dict(self.__dict__))
+        return _rebuild, (type(self), self.message, dict(self.__dict__), _portable(self.__cause__))
 
 
-def _rebuild(cls: type[Error], message: str, fields: dict[str, Any]) -> Error:
-    error = cls.__new__(cls, message)
-    error.args = (message,)
+def _rebuild(cls: type[Error], message: str, fields: dict[str, Any], cause: BaseException | None = None) -> Error:
+    error = cls(message)
     error.__dict__.update(fields)
+    if cause is not None:
+        error.__cause__ = cause
     return error
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """The cause, if it can be pickled and read again: exceptions of applications often cannot, and must not take ours with them."""
+    if cause is not None:
+        import pickle
+
+        try:
+            pickle.loads(pickle.dumps(cause))
+        except Exception:
+            return None
+    return cause
 
 
 class EngineError(Error):

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._engine import EngineFailure, ExportName, Store
+from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, is_pool_limit
 from ._env.guest import Guest
 from ._env.log import PluginLog
 from ._kernel import INPUT
-from ._report import explain, explain_start, reported
+from ._report import explain, explain_start, explain_trap_at_start, reported
 from ._sandbox.deadline import NEVER, ticker
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import BusyError, ClosedError, FunctionNotFoundError, ManifestError, OutOfMemoryError, SignatureError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ._engine import Function as Entry
     from ._engine import Item
+    from ._link import Plan
     from .compiled import PluginInput
     from .functions import Function
 
@@ -132,8 +133,8 @@ class Plugin:
         Args:
             function_name: The name of the export.
             data: The input: text (sent as UTF-8), bytes, or any object with the buffer protocol.
-            parse: Makes the result of the output, which it gets as a read-only view of the plugin's memory. Bytes if not given; None for
-                the view itself, without a copy. A view can be used until the plugin's next call.
+            parse: Makes the result of the output, which it gets as bytes; the bytes themselves if not given. None for a read-only view of
+                the plugin's memory, without a copy; it can be used until the plugin's next call.
             host_context: Any object; host functions find it in `CurrentPlugin.host_context`.
 
         Returns:
@@ -157,16 +158,17 @@ class Plugin:
             ) from None
         guest = self._guest
         try:
+            if guest is not None:
+                guest.cancelled = False
             if guest is None or function_name not in self._entries:
                 guest = self._prepare(function_name)
+            if type(data) is not bytes:
+                data = data.encode() if isinstance(data, str) else _octets(data)
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
-            if type(data) is not bytes:
-                data = data.encode() if isinstance(data, str) else memoryview(data).cast("B")
             length = len(data)
             kernel = guest.kernel
-            guest.cancelled = False
             if host_context is not None:
                 guest.host_context = host_context
             if self._settles:
@@ -189,10 +191,11 @@ class Plugin:
             end = offset + values[4]
             if end > len(kernel.heap):
                 kernel.refresh()
-            if parse is bytes:
-                return bytes(kernel.heap[offset:end])
-            self._view = kernel.heap[offset:end].toreadonly()
-            return self._view if parse is None else parse(self._view)
+            if parse is None:
+                self._view = kernel.heap[offset:end].toreadonly()
+                return self._view
+            output = bytes(kernel.heap[offset:end])
+            return output if parse is bytes else parse(output)
         finally:
             if guest is not None and (self._settles or host_context is not None or function_name == "_start"):
                 self._settle(guest, function_name)
@@ -236,16 +239,26 @@ class Plugin:
 
     def _start(self, function_name: str) -> Guest:
         """Makes an instance; the deadline of the call that needs it starts here."""
+        try:
+            return self._start_with(self.compiled_plugin._plan)
+        except EngineFailure as failure:
+            if not is_pool_limit(failure):
+                raise explain_start(failure, self.name, self.compiled_plugin._recipe) from None
+        try:
+            return self._start_with(self.compiled_plugin._plan_without_pool())
+        except EngineFailure as failure:
+            raise explain_start(failure, self.name, self.compiled_plugin._recipe) from None
+
+    def _start_with(self, plan: Plan) -> Guest:
         compiled = self.compiled_plugin
-        recipe = compiled._recipe
         guest = Guest(
-            recipe,
+            compiled._recipe,
             self._config,
             http_response_headers=compiled.http_response_headers,
             log=self._log,
             preopens=compiled._preopens,
         )
-        guest.store = Store(compiled._plan.engine, guest)
+        guest.store = Store(plan.engine, guest)
         self._guest = guest
         try:
             if self._settles:
@@ -253,9 +266,9 @@ class Plugin:
             ticker.running[guest] = guest.deadline
             if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
                 ticker.wake()
-            self._instance = compiled._plan.instantiate(guest)
-        except EngineFailure as failure:
-            reason = explain_start(failure, guest, self.name)
+            self._instance = plan.instantiate(guest)
+        except (Trap, HostRaised) as failure:
+            reason = explain_trap_at_start(failure, guest, self.name)
             raise reason from reason.__cause__
         finally:
             ticker.running.pop(guest, None)
@@ -346,7 +359,7 @@ class Plugin:
         if guest is None or guest not in ticker.running:
             return False
         guest.cancelled = True
-        self.compiled_plugin._plan.engine.increment_epoch()
+        guest.store.engine.increment_epoch()
         return True
 
     # ---- the plugin itself ----------------------------------------------------------------------------------------------------------
@@ -435,6 +448,11 @@ class Plugin:
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
+
+
+def _octets(data: bytearray | memoryview) -> bytes | memoryview:
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
 def _is_callable(item: Item) -> bool:

@@ -9,7 +9,7 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 
 from ._capi import EXTERN_SIZE, check_version, library_version
 from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, EngineFailure, HostRaised, Trap
-from ._module import Engine, FunctionType, Item, Module, wat_to_wasm
+from ._module import Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
 from ._store import Environment, ExportName, Function, HostFunction, Instance, Memory, Pending, Store, exported_memory
 
 __all__ = [
@@ -31,8 +31,10 @@ __all__ = [
     "Pending",
     "Store",
     "Trap",
+    "can_pool",
     "check_version",
     "exported_memory",
+    "is_pool_limit",
     "library_version",
     "wat_to_wasm",
 ]

@@ -29,8 +29,11 @@ TRAPS = (
 )
 """Names of the engine's trap codes, in their order."""
 
-KERNEL_NAME = "kernel"
+KERNEL_NAME = "extism:host/env"
 """The name of our own module; its frames are left out of backtraces."""
+
+MAX_NAME = 200
+"""Characters of a function's or a module's name that are shown."""
 
 OUT_OF_FUEL = TRAPS[11]
 STACK_OVERFLOW = TRAPS[0]
@@ -95,10 +98,16 @@ def _frames(get: Any, pointer: int, message: str) -> tuple[str, ...]:
         name = borrowed_text(lib.wasmtime_frame_func_name(frame)) or f"function {lib.wasm_frame_func_index(frame)}"
         if name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
-        where = f"{name} @ {lib.wasm_frame_module_offset(frame):#x}"
-        frames.append(f"{module}!{where}" if module else where)
+        where = f"{_shown(name)} @ {lib.wasm_frame_module_offset(frame):#x}"
+        frames.append(f"{_shown(module)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     return tuple(frames)
+
+
+def _shown(name: str) -> str:
+    """A name that the guest chose, as one line of bounded length without control characters."""
+    short = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
+    return short if short.isprintable() else short.encode("unicode_escape").decode()
 
 
 def _demangled(message: str, index: int) -> str | None:

@@ -142,13 +142,14 @@ class Function:
     way in: it takes nothing, and when the call failed it leaves `values` as they were; then `fail` must be called with what it returned.
     """
 
-    __slots__ = ("_trap", "invoke", "values")
+    __slots__ = ("_store", "_trap", "invoke", "values")
 
     def __init__(self, store: Store, item: bytes, slots: int) -> None:
         # One block for all that the call needs: the function (two words), the trap (one), a spare word, the values (two words each).
         words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(item[8:24] + bytes(16 + VALUE_SIZE * slots))
         address = addressof(words)
         view = memoryview(words).cast("B").cast("Q")
+        self._store = store
         self._trap = view[2:3]
         self.values = view[4:]
         self.invoke: Callable[[], int | None] = partial(
@@ -213,7 +214,7 @@ class Store:
     def function(self, host: HostFunction, environment: Environment) -> bytes:
         """A host function as an item that instances of this store can import."""
         item = (c_char * EXTERN_SIZE)()
-        lib.wasmtime_func_new_unchecked(self.context, host.type.pointer, host._callback, environment, None, addressof(item) + 8)
+        lib.wasmtime_func_new_unchecked(self.context, host.type.pointer(self.engine), host._callback, environment, None, addressof(item) + 8)
         return item.raw
 
     def instantiate(self, module: Module, imports: bytes, pending: Pending) -> Instance:

@@ -39,10 +39,16 @@ _GRANULE_SHIFT = 5
 _LIVE = 0x80000000
 
 
+_source: bytes | None = None
+
+
 def source() -> bytes:
     """The kernel in the Wasm text format."""
-    with open(os.path.join(os.path.dirname(__file__), "kernel.wat"), "rb") as file:
-        return file.read()
+    global _source
+    if _source is None:
+        with open(os.path.join(os.path.dirname(__file__), "kernel.wat"), "rb") as file:
+            _source = file.read()
+    return _source
 
 
 _MEMORY, _BOOK = ExportName("memory"), ExportName("book")
@@ -67,12 +73,12 @@ class Kernel:
         self._book: memoryview | None = None
         self._alloc: Function | None = None
         self.heap = self._heap_memory.view(FIRST_PAGES * _PAGE)
-        self.capacity = len(self.heap) - INPUT - 32
+        self.capacity = len(self.heap) - INPUT
 
     def refresh(self) -> None:
         """Looks at the size of the memories again; needed after anything that may have made them grow."""
         self.heap = self._heap_memory.view()
-        self.capacity = len(self.heap) - INPUT - 32
+        self.capacity = len(self.heap) - INPUT
         self._book = None
 
     def entry(self, returns_code: bool) -> Function:

@@ -16,7 +16,7 @@
 ;; with both neighbours at once. All of it takes constant time, except `reset`, which visits each block once.
 ;;
 ;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset 0 stays the null handle.
-(module $kernel
+(module $extism:host/env
   (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
 
   (memory $heap (export "memory") 2)
@@ -343,7 +343,7 @@
   (func $begin (param $length i64)
     (call $reset)
     (if (i64.eqz (local.get $length)) (then (return)))
-    (if (i64.gt_u (i64.add (local.get $length) (i64.const 543)) (global.get $end)) (then (unreachable)))
+    (if (i64.gt_u (i64.add (local.get $length) (i64.const 512)) (global.get $end)) (then (unreachable)))
     (call $push (call $granules (local.get $length)) (local.get $length))
     (global.set $input (i64.const 512))
     (global.set $input_length (local.get $length)))

@@ -1,0 +1,293 @@
+"""The commands and their options. What takes time to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from plugwasm import __version__
+
+from .terminal import INTERRUPTED, USAGE, UsageProblem, broken_pipe, escaped, logging_to_stderr, reporting, usage, write_stdout
+
+_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""The root of the errors that parsing raises. It has no public name in all versions of typer."""
+
+
+class _Commands(TyperGroup):
+    """The root command. Errors of parsing are written the way that all other errors are, not in a frame."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        extra["prog_name"] = "plugwasm"
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except _ClickException as error:
+            message = error.format_message()
+            context = getattr(error, "ctx", None)
+            usage(message[:1].lower() + message[1:].rstrip("."), context.command_path if context is not None else "plugwasm")
+            code = USAGE
+        except typer.Abort:
+            code = INTERRUPTED
+        except BrokenPipeError:
+            code = broken_pipe()
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="plugwasm",
+    help="Run WebAssembly plugins: sandboxed, compatible with Extism.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(help="The cache of compiled code.", rich_markup_mode="rich")
+app.add_typer(cache_app, name="cache")
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Runs the command line and gives its exit code."""
+    try:
+        app(list(arguments))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+class Level(StrEnum):
+    """The lowest level of the log that is shown."""
+
+    trace = "trace"
+    debug = "debug"
+    info = "info"
+    warn = "warn"
+    error = "error"
+    off = "off"
+
+
+_IO, _MAY, _LIMITS, _OTHER = "Input and output", "What the plugin is and may do", "Limits", "Other"
+
+PluginArgument = Annotated[
+    str, typer.Argument(metavar="PLUGIN", help="A .wasm or .wat file, a URL, or a manifest in JSON or TOML.", show_default=False)
+]
+TracebackOption = Annotated[
+    bool, typer.Option("--traceback", metavar="", help="When it fails, show where in Python and Wasm.", rich_help_panel=_OTHER)
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        engine = version("wasmtime")
+    except PackageNotFoundError:
+        engine = "missing"
+    typer.echo(f"plugwasm {__version__} (wasmtime {engine}, Python {sys.version.partition(' ')[0]})")
+    raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Show the versions and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        if help := context.get_help():  # with rich it is on the screen already
+            typer.echo(help)
+        raise typer.Exit(USAGE)
+
+
+@app.command(
+    epilog="Exit codes: 1 the plugin failed, 2 wrong usage or no such file, 3 a limit was reached.",
+)
+def call(
+    context: typer.Context,
+    plugin: PluginArgument,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)],
+    input: Annotated[str | None, typer.Option("--input", "-i", metavar="TEXT", help="The input.", rich_help_panel=_IO)] = None,
+    input_file: Annotated[
+        str | None, typer.Option("--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=_IO)
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Read the input from standard input.", rich_help_panel=_IO)] = False,
+    output_file: Annotated[
+        str | None, typer.Option("--output-file", "-o", metavar="PATH", help="Write the output to a file.", rich_help_panel=_IO)
+    ] = None,
+    loop: Annotated[
+        int,
+        typer.Option("--loop", metavar="N", help="Call it N times, one output a line.", show_default=False, rich_help_panel=_IO),
+    ] = 1,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE", help="What the plugin can read.", rich_help_panel=_MAY)
+    ] = None,
+    config_file: Annotated[
+        str | None,
+        typer.Option("--config-file", metavar="PATH", help="The same from a file: JSON or TOML, all text.", rich_help_panel=_MAY),
+    ] = None,
+    wasi: Annotated[
+        bool, typer.Option("--wasi", metavar="", help="Grant WASI: clocks, random numbers, output.", rich_help_panel=_MAY)
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="GLOB", help="Grant HTTP to hosts, as in *.example.com.", rich_help_panel=_MAY),
+    ] = None,
+    allow_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-path",
+            metavar="HOST[:GUEST]",
+            help="Grant a directory (and WASI); ro: before it for read-only.",
+            rich_help_panel=_MAY,
+        ),
+    ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option("--link", metavar="NAME=PATH", help="A module that the plugin imports from.", rich_help_panel=_MAY),
+    ] = None,
+    set_hash: Annotated[
+        str | None, typer.Option("--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=_MAY)
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="How long a call may take: 2, 0.5, 500ms.", rich_help_panel=_LIMITS)
+    ] = None,
+    memory_max_pages: Annotated[
+        int | None,
+        typer.Option("--memory-max-pages", metavar="N", help="Memory, in pages of 64 KiB.", rich_help_panel=_LIMITS),
+    ] = None,
+    fuel: Annotated[
+        int | None,
+        typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
+    ] = None,
+    log_level: Annotated[
+        Level, typer.Option("--log-level", metavar="LEVEL", help="trace, debug, info, warn, error or off.", rich_help_panel=_OTHER)
+    ] = Level.info,
+    traceback: TracebackOption = False,
+) -> None:
+    """Call a function of a plugin, and write its output.
+
+    Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
+    """
+    with reporting(context.command_path, traceback=traceback), logging_to_stderr(log_level.value):
+        from plugwasm._source import resolve
+
+        from . import run
+
+        # Everything that was typed is looked at before anything is read.
+        timeout_ms = None if timeout is None else run.milliseconds(timeout)
+        run.check_range("--loop", loop, 1)
+        run.check_range("--memory-max-pages", memory_max_pages, 0, 65536)
+        run.check_range("--fuel", fuel, 1, 2**63 - 1)
+        pinned = None if set_hash is None else run.sha256(set_hash)
+        settings = run.config_of(config or (), config_file)
+        for path in allow_path or ():
+            run.granted_path(path)
+        with run.output_to(output_file, lines=loop > 1) as write:
+            recipe: Any = resolve(plugin)
+            run.extend(
+                recipe,
+                config=settings,
+                hosts=allow_host or (),
+                paths=allow_path or (),
+                timeout_ms=timeout_ms,
+                max_pages=memory_max_pages,
+                links=link or (),
+                pinned=pinned,
+            )
+            data = run.read_input(input, input_file, stdin)
+            from plugwasm.compiled import CompiledPlugin
+            from plugwasm.plugin import Plugin
+
+            compiled = CompiledPlugin(recipe, wasi or bool(allow_path), (), fuel_limit=fuel)
+            with Plugin(compiled) as instance:
+                for _ in range(loop):
+                    write(instance.call(function, data))
+
+
+@app.command()
+def inspect(
+    context: typer.Context,
+    plugin: PluginArgument,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON.")] = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
+    with reporting(context.command_path, traceback=traceback), logging_to_stderr("warn"):
+        from plugwasm._source import resolve
+
+        from .inspection import facts, show
+
+        found = facts(resolve(plugin))
+        if as_json:
+            import json
+
+            write_stdout(json.dumps(found, indent=2).encode() + b"\n")
+        else:
+            show(found)
+
+
+@app.command()
+def schema(context: typer.Context) -> None:
+    """Show the JSON Schema of manifests, for editors and other tools."""
+    with reporting(context.command_path):
+        import json
+
+        from plugwasm.manifest import json_schema
+
+        write_stdout(json.dumps(json_schema(), indent=2).encode() + b"\n")
+
+
+@cache_app.callback(invoke_without_command=True)
+def _cache(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        with reporting(context.command_path):
+            path = _cache_directory()
+            sizes = _entry_sizes(path)
+            what = "1 entry" if len(sizes) == 1 else f"{len(sizes)} entries"
+            typer.echo(f"{escaped(path)}: {what}, {sum(sizes) / 2**20:.1f} MiB")
+
+
+@cache_app.command("dir")
+def cache_dir(context: typer.Context) -> None:
+    """Show where compiled code is kept."""
+    with reporting(context.command_path):
+        write_stdout(os.fsencode(_cache_directory()) + b"\n")
+
+
+@cache_app.command("clear")
+def cache_clear(context: typer.Context) -> None:
+    """Remove all compiled code that is kept."""
+    with reporting(context.command_path):
+        from plugwasm import cache
+
+        path = _cache_directory()
+        removed = cache.clear()
+        typer.echo(f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escaped(path)}")
+
+
+def _cache_directory() -> str:
+    from plugwasm import cache
+
+    path = cache.directory()
+    if path is None:
+        raise UsageProblem("PLUGWASM_CACHE", "the cache is off")
+    return path
+
+
+def _entry_sizes(path: str) -> list[int]:
+    try:
+        with os.scandir(path) as found:
+            return [entry.stat(follow_symlinks=False).st_size for entry in found if entry.name.endswith(".code")]
+    except FileNotFoundError:
+        return []

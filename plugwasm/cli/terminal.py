@@ -1,0 +1,222 @@
+"""What the command line writes to a terminal besides a plugin's output: errors, each with its exit code, and the log.
+
+Much of that text comes from guests, and a terminal obeys what is written to it. So all of it is escaped (no control characters, nothing
+that reverses the direction of text), never read as markup, and cut. Lines after the first are indented: none can pass for one of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+
+import typer
+
+from plugwasm import errors
+from plugwasm._env.log import LEVELS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+FAILED, USAGE, LIMIT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 70, 130, 141
+
+_MAX_CHARACTERS = 4000
+_MAX_LINES = 20
+_LIMITS = (errors.TimeoutError, errors.OutOfMemoryError, errors.OutOfFuelError, errors.CancelledError)
+_LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
+
+_PYTHON_ADVICE = (
+    ("pass `wasi=True`", "add --wasi"),
+    (
+        "pass a host function of that name in that namespace, or add a module",
+        "add the module that has it (--link), or run the plugin from an application that has the function",
+    ),
+)
+"""Advice of the package to those who call it from Python, and the same for those who type."""
+
+
+class UsageProblem(Exception):
+    """What was typed is not right: the option, and what was expected there."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+
+
+# ---- text -------------------------------------------------------------------------------------------------------------------------------
+
+
+def escaped(text: str) -> str:
+    """`text` in one line that a terminal takes for nothing but text."""
+    return text if text.isprintable() else "".join(map(_escaped_character, text))
+
+
+def _escaped_character(character: str) -> str:
+    if character.isprintable() or character in "\u00a0\u202f\u3000":
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def escaped_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:
+    """The same for text that may have several lines; those after the first are indented, and what is too much is counted only."""
+    cut, rest = text[:_MAX_CHARACTERS], len(text) - _MAX_CHARACTERS
+    lines = cut.replace("\r\n", "\n").rstrip("\n").split("\n")
+    shown = [escaped(line.replace("\t", "    ")) for line in lines[:max_lines]]
+    if len(lines) > max_lines:
+        shown.append(f"… ({len(lines) - max_lines} more lines)")
+    elif rest > 0:
+        shown[-1] += f"… ({rest} more characters)"
+    return "\n  ".join(shown)
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------------------------------
+
+
+def complain(message: str, hint: str = "", *, label: str = "error") -> None:
+    """Writes an error to stderr; `message` and `hint` are escaped already."""
+    from rich.text import Text
+
+    text = Text.assemble((f"{label}:", "bold red"), " ", message)
+    if hint:
+        text.append(f"\n  {hint}", "dim")
+    _stderr().print(text, soft_wrap=True)
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def reporting(command: str, *, traceback: bool = False) -> Iterator[None]:
+    """Ends the command with a message and an exit code for whatever is raised inside."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except BrokenPipeError:
+        raise typer.Exit(broken_pipe()) from None
+    except KeyboardInterrupt:
+        complain("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except UsageProblem as problem:
+        usage(str(problem), command)
+        raise typer.Exit(USAGE) from None
+    except Exception as error:
+        if traceback:
+            _show_traceback(error)
+        raise typer.Exit(_report(error, detailed=traceback)) from None
+
+
+def usage(message: str, command: str) -> None:
+    """Writes what was wrong with the arguments of a command, and where to read what is right."""
+    complain(escaped(message), f"see: {command} --help")
+
+
+def _report(error: Exception, *, detailed: bool) -> int:
+    if isinstance(error, errors.GuestError) and error.guest_message is not None:
+        complain(escaped_lines(error.guest_message or "(no message)"), label="plugin error")
+        return FAILED
+    if isinstance(error, errors.Error):
+        message = error.message or type(error).__name__
+        for advice, typed in _PYTHON_ADVICE:
+            message = message.replace(advice, typed)
+        complain(escaped_lines(message), _hint(error, detailed))
+        return _code(error)
+    if isinstance(error, MemoryError):
+        complain("this machine has not enough memory for that")
+        return LIMIT
+    if isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        complain(f"{escaped(os.fsdecode(error.filename))}: {reason}" if isinstance(error.filename, (str, bytes)) else reason)
+        return USAGE
+    hint = "" if detailed else "please report it, with what --traceback shows"
+    complain(f"a fault of plugwasm itself: {type(error).__name__}: {escaped_lines(str(error))}", hint)
+    return INTERNAL
+
+
+def _code(error: errors.Error) -> int:
+    if isinstance(error, _LIMITS):
+        return LIMIT
+    if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError)):
+        return USAGE
+    return FAILED if isinstance(error, (errors.CallError, errors.EgressError)) else USAGE
+
+
+def _hint(error: errors.Error, detailed: bool) -> str:
+    if isinstance(error, errors.EgressDeniedError):
+        return "grant a host with --allow-host"
+    if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError, errors.MissingImportError)):
+        return "see what it exports and imports: plugwasm inspect"
+    if isinstance(error, errors.TrapError) and error.backtrace and not detailed:
+        others = len(error.backtrace) - 1
+        return f"in {escaped(error.backtrace[0])}" + (f", and {others} frames around it: --traceback" if others else "")
+    return ""
+
+
+def _show_traceback(error: Exception) -> None:
+    import traceback
+
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(escaped(line.replace("\t", "    ")), file=sys.stderr)
+
+
+# ---- streams ----------------------------------------------------------------------------------------------------------------------------
+
+
+def broken_pipe() -> int:
+    """Nobody reads stdout any more: from here on what is written there goes nowhere. Gives the exit code."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, AttributeError):
+        pass
+    return BROKEN_PIPE
+
+
+def stdin_bytes() -> bytes:
+    if sys.stdin is None:
+        raise UsageProblem("--stdin", "there is no standard input")
+    return sys.stdin.buffer.read()
+
+
+def write_stdout(data: bytes) -> None:
+    if sys.stdout is None:
+        raise UsageProblem("standard output", "it is closed; use --output-file")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def logging_to_stderr(level: str) -> Iterator[None]:
+    """Writes what plugins and plugwasm log to stderr, from `level` on; "off" for nothing."""
+    logger = logging.getLogger("plugwasm")
+    handler = _StderrLog()
+    before, propagated = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(LEVELS.get(level, logging.CRITICAL + 1))
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        logger.propagate = propagated
+
+
+class _StderrLog(logging.Handler):
+    _console: Console | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.text import Text
+
+        if self._console is None:
+            self._console = _stderr()
+        level = _LEVEL_NAMES.get(record.levelno, record.levelname.lower())
+        name = escaped(record.name.removeprefix("plugwasm.plugin."))
+        style = {"warn": "yellow", "error": "red"}.get(level, "dim")
+        text = Text.assemble((f"{level:5} ", style), (f"{name}: ", "dim"), escaped_lines(record.getMessage(), max_lines=1000))
+        self._console.print(text, soft_wrap=True)
