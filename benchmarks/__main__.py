@@ -65,12 +65,9 @@ def _options() -> argparse.Namespace:
 
 
 def _about() -> dict[str, str]:
-    packages = {name: version(name) for name in ("wasmtime", "extism", "extism-sys")}
-    return (
-        {"plugwasm": __version__}
-        | packages
-        | {"Python": platform.python_version(), platform.system(): platform.machine(), "processors": str(os.cpu_count())}
-    )
+    about = {"plugwasm": __version__} | {name: version(name) for name in ("wasmtime", "extism", "extism-sys")}
+    about |= {"Python": platform.python_version(), platform.system(): platform.machine(), "processors": str(os.cpu_count())}
+    return about | ({"load before": f"{os.getloadavg()[0]:.1f}"} if hasattr(os, "getloadavg") else {})
 
 
 def _own_caches(folder: Path) -> None:

@@ -26,6 +26,7 @@ SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
 _engines: dict[tuple[bool, bool], Engine] = {}
+_settings: dict[Engine, str] = {}
 _serial_engines: dict[bool, Engine] = {}
 _seen: dict[tuple[Engine, int, bytes], list[tuple[bytes, Module]]] = {}
 _lock = threading.RLock()
@@ -87,35 +88,42 @@ def _forget() -> None:
 
 
 def _compile(target: Engine, wasm: bytes, name: str) -> Module:
-    key = _cache_key(target, wasm) if cache.directory() else None
-    if key and (entry := cache.load(key)):
+    if target.pooled:
+        module = compiled(wasm, engine(fuel=target.fuel, pooled=False), name)
         try:
-            return target.load(entry[_MEMORIES:]).with_own_memories(_unpack(entry))
-        except EngineFailure:
-            pass  # too large for the pool, or made by another engine under the same key: compile it again
-    compiler = engine(fuel=target.fuel, pooled=False) if os.getpid() == _home else _serial_engine(target.fuel)
+            return target.load(module.serialize()).with_own_memories(module.own_memories)
+        except EngineFailure as failure:
+            raise BeyondPool(failure.message) from None
+    key = _cache_key(target, wasm) if cache.directory() else None
+    if key and (found := _from_cache(target, key)) is not None:
+        return found
     try:
-        module = compiler.compile(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        binary = wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm)
+        if os.getpid() == _home:
+            module = target.compile(binary)
+        else:
+            serial = _serial_engine(target.fuel).compile(binary)
+            module = target.load(serial.serialize()).with_own_memories(serial.own_memories)
     except EngineFailure as failure:
         raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
-    code = module.serialize()
     if key:
         count, pages = module.own_memories
-        cache.store(key, count.to_bytes(4, "little") + pages.to_bytes(8, "little") + code)
-    if target is compiler:
-        return module
-    try:
-        return target.load(code).with_own_memories(module.own_memories)
-    except EngineFailure as failure:
-        raise BeyondPool(failure.message) from None
+        cache.store(key, module.serialize(), count.to_bytes(4, "little") + pages.to_bytes(8, "little"))
+    return module
 
 
-_MEMORIES = 12
-"""Bytes in front of an entry's code: the engine does not tell a module's own memories, so they are kept with it."""
-
-
-def _unpack(entry: bytes) -> tuple[int, int]:
-    return int.from_bytes(entry[:4], "little"), int.from_bytes(entry[4:_MEMORIES], "little")
+def _from_cache(target: Engine, key: str) -> Module | None:
+    entry = cache.load(key)
+    if entry is None:
+        return None
+    with entry:
+        # The engine does not tell a module's own memories, so they are kept with its code.
+        memories = int.from_bytes(entry.note[:4], "little"), int.from_bytes(entry.note[4:], "little")
+        try:
+            module = target.load_file(entry.path) if entry.code is None else target.load(entry.code)
+        except EngineFailure:
+            return None  # made by another engine under the same key: compile it again
+        return module.with_own_memories(memories)
 
 
 def _reason(message: str) -> str:
@@ -128,8 +136,10 @@ def _reason(message: str) -> str:
 
 
 def _cache_key(engine: Engine, wasm: bytes) -> str:
-    settings = f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}"
-    return f"{_digest(wasm)}-{_digest(settings.encode())[:16]}"
+    settings = _settings.get(engine)
+    if settings is None:
+        settings = _settings[engine] = _digest(f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}".encode())[:16]
+    return f"{_digest(wasm)}-{settings}"
 
 
 def _digest(data: bytes) -> str:

@@ -141,6 +141,9 @@ class _Download:
         with connection_from_url(url, timeout=Timeout(self.seconds), **secure) as pool:
 
             class Tracked(pool.ConnectionCls):  # type: ignore[name-defined,misc]
+                def __str__(self) -> str:  # what urllib3 begins its messages with
+                    return f"{self.host}:{self.port}"
+
                 def connect(self) -> None:
                     download.connections.append(self)
                     super().connect()

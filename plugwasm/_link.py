@@ -10,8 +10,6 @@ function that calls its export once it exists. Trampolines can only stand for fu
 
 from __future__ import annotations
 
-import operator
-
 from . import _kernel
 from ._code import compiled
 from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module
@@ -30,10 +28,10 @@ if TYPE_CHECKING:
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
 
-_text = operator.attrgetter("text")
 _NOTHING = FunctionType((), ())
 _HASKELL_START = FunctionType(("i32", "i32"), ())
 _MAY_GROW = FunctionType(("i32",), ("i32",))
+_PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
 
 
 class Unit:
@@ -60,8 +58,8 @@ class Plan:
         self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name)) for i, source in enumerate(ordered)]
         self.main = self.units[-1]
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
-        wanted = {source for unit in self.units for source in unit.sources if isinstance(source, str)}
-        self.kernel_exports = tuple(ExportName(name) for name in sorted(wanted))
+        self.kernel_names = sorted({source for unit in self.units for source in unit.sources if isinstance(source, str)})
+        self.kernel_exports = tuple(map(ExportName, self.kernel_names))
         self.memories = sum(unit.module.own_memories[0] for unit in self.order)
         self.first_pages = sum(unit.module.own_memories[1] for unit in self.order)
 
@@ -75,7 +73,7 @@ class Plan:
         kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         items: dict[str | HostFunction, bytes] = dict(
-            zip(map(_text, self.kernel_exports), kernel.exports(self.kernel_exports), strict=True)
+            zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
         )
         for unit in self.order:
             if not (unit.is_command and unit is not self.main):
@@ -203,6 +201,7 @@ class _Linker:
                     "each call of it runs in a fresh instance, so only its functions can be imported"
                 )
             if key not in self.commands:
+                _check_passable(unit, item, export.type)
                 self.commands[key] = _command_function(other, item.name, export.type)
             return self.commands[key]
         if other is unit or other in self.path:
@@ -212,6 +211,7 @@ class _Linker:
                     f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
                     f"(`{item.name}`): only functions can be linked in a circle"
                 )
+            _check_passable(unit, item, export.type)
             return _trampoline(other, item.name, export.type, circle)
         return other.index, item.name
 
@@ -222,6 +222,14 @@ def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
             f"module `{unit.name}` imports `{item.module}.{item.name}` as a function {item.type}, but what is offered is {offered}"
         )
     return source
+
+
+def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
+    if not _PASSABLE.issuperset(type.params + type.results):
+        raise LinkError(
+            f"module `{unit.name}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
+            "but the host can pass only values of i32, i64, f32 and f64"
+        )
 
 
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
@@ -274,14 +282,49 @@ def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> Host
 
 
 def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction:
+    """Calls a command's export in a fresh instance.
+
+    The instance has a store of its own, so that it is freed when the call ends; what it imports is reached through the host. A command that
+    imports a memory, a table or a global of another module has to be in that one's store, where instances stay until the plugin's ends.
+    """
+    apart: list[HostFunction] | None = None
+
     def body(guest: Guest, caller: int, values: Any) -> None:
-        exports = [ExportName(source) for source in unit.sources if isinstance(source, str)]
-        items: dict[str | HostFunction, bytes] = dict(zip(map(_text, exports), guest.kernel.exports(exports), strict=True))
-        try:
-            instance = _instantiate(unit, guest, items)
-        except EngineFailure as failure:
-            raise PassedOn(failure) from None
-        _call_through(instance, name, type, guest, values)
+        nonlocal apart
+        if any(item.kind != "function" for item in unit.module.imports):
+            names = [source for source in unit.sources if isinstance(source, str)]
+            items: dict[str | HostFunction, bytes] = dict(zip(names, guest.kernel.instance.exports(map(ExportName, names)), strict=True))
+            try:
+                instance = _instantiate(unit, guest, items)
+            except EngineFailure as failure:
+                raise PassedOn(failure) from None
+            _call_through(instance, name, type, guest, values)
+            return
+        if apart is None:
+            apart = [_from_another_store(source, item) for source, item in zip(unit.sources, unit.module.imports, strict=True)]
+        with guest.command_store() as store:
+            try:
+                imports = b"".join(store.function(function, guest) for function in apart)
+                instance = store.instantiate(unit.module, imports, guest.pending)
+            except EngineFailure as failure:
+                raise PassedOn(failure) from None
+            _call_through(instance, name, type, guest, values)
+
+    return HostFunction(type, body)  # type: ignore[arg-type]
+
+
+def _from_another_store(source: str | HostFunction | tuple[int, str], item: Item) -> HostFunction:
+    """A host function that stands for a function in the plugin's own store."""
+    if isinstance(source, HostFunction):
+        return source
+    assert item.type is not None
+    type = item.type
+
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        if isinstance(source, str):
+            _call_through(guest.kernel.instance, source, type, guest, values)
+        else:
+            _call_through(guest.instances[source[0]], source[1], type, guest, values)
 
     return HostFunction(type, body)  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, EngineFailure, HostRaised, Tra
 from ._env.guest import Exited
 from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT
 from ._link import PassedOn
+from ._sandbox.deadline import NEVER
 from .errors import (
     BadHandleError,
     CallError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ._source import Recipe
 
 
+_FUEL_OF_FAILURE = 10_000
 START = "start"
 """Stands for the function in errors of what a guest runs before its first call."""
 
@@ -37,10 +39,13 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     Of several reasons the first counts: what the host or the application raised, out of fuel, the message of `error_set`, the trap.
     """
     frames = failure.frames
-    while isinstance(failure, HostRaised) and isinstance(failure.exception, PassedOn):
-        failure = failure.exception.failure
-        frames = failure.frames + frames
+    while isinstance(failure, HostRaised) and isinstance(failure.exception, (PassedOn, EngineFailure)):
+        failure = failure.exception.failure if isinstance(failure.exception, PassedOn) else failure.exception
+        # Inside one store the engine has put the frames of the outer call after them.
+        frames = failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
+    if isinstance(failure, HostRaised) and isinstance(failure.exception, RecursionError):
+        failure = Trap(STACK_OVERFLOW)  # Python's stack, by calls from module to module through the host
     if isinstance(failure, HostRaised):
         return _raised(failure.exception, guest, facts)
     where = f"`{function}` of plugin `{plugin}`"
@@ -62,6 +67,9 @@ def _raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Ba
     where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
     if isinstance(exception, Exited):
         code = exception.exit_code
+        if (error := reported(guest, facts, 0)) is not None:
+            error.code = code
+            return error
         if code == 0:
             return None
         return ExitError(f"{where} ended itself with the exit code {code}", code=code, **facts)
@@ -78,7 +86,7 @@ def _raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Ba
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
     where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
-    fault, error, text, output, length = guest.kernel.failure()
+    fault, error, text, output, length = _failure(guest)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
         return GuestError(message, guest_message=message, code=code, **facts)
@@ -92,6 +100,19 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     return None
 
 
+def _failure(guest: Guest) -> tuple[int, int, bytes, int, int]:
+    # The kernel is asked by calling it, which the limits of the call that has just ended must not stop.
+    guest.deadline, guest.cancelled = NEVER, False
+    if not guest.fuelled:
+        return guest.kernel.failure()
+    left = guest.store.fuel()
+    guest.store.set_fuel(left + _FUEL_OF_FAILURE)
+    try:
+        return guest.kernel.failure()
+    finally:
+        guest.store.set_fuel(left)
+
+
 def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
     """The same for what the guest did while it was being started."""
     reason = explain(failure, guest, plugin, START)
@@ -103,4 +124,7 @@ def explain_start(failure: EngineFailure, plugin: str, recipe: Recipe) -> Error:
     if "memory minimum size" in failure.message:
         limit = f"its limit of {recipe.max_pages} pages of 64 KiB allows"
         return OutOfMemoryError(f"plugin `{plugin}` needs more memory at its start than {limit}: {failure.message}", plugin=plugin)
+    if "os error 12" in failure.message:
+        hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
+        return OutOfMemoryError(f"the system has no memory for another instance of plugin `{plugin}`: {hint}", plugin=plugin)
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)

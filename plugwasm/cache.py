@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["clear", "configure", "directory"]
 
 DEFAULT_MAX_BYTES = 2**30
+NOTE = 12
+"""Bytes that are kept with an entry's code."""
 _MAGIC = b"plugwasm 1\n"
-_HEADER = len(_MAGIC) + 12
+_TRAILER = NOTE + 12 + len(_MAGIC)
 _SUFFIX = ".code"
 
 
@@ -82,44 +84,58 @@ def clear() -> int:
     return removed
 
 
-def load(key: str) -> bytes | None:
-    """The compiled code that was kept under the key, or None. Never raises."""
+class Entry:
+    """An entry whose checksum holds. `path` can be mapped while the entry is open; where that does not work, `code` has the bytes."""
+
+    def __init__(self, descriptor: int, note: bytes, code: bytes | None) -> None:
+        self._descriptor = descriptor
+        self.note = note
+        self.code = code
+        self.path = f"/proc/self/fd/{descriptor}"
+
+    def __enter__(self) -> Entry:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._descriptor)
+
+
+def load(key: str) -> Entry | None:
+    """What was kept under the key, or None. Never raises."""
     path = directory()
     if path is None:
         return None
     try:
         folder = _open_folder(path)
+        try:
+            descriptor = os.open(key + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            os.close(folder)
     except FileNotFoundError:
         return None
     except OSError as error:
         _warn(path, error)
         return None
     try:
-        descriptor = os.open(key + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
+        entry = _checked(descriptor)
     except OSError as error:
         _warn(path, error)
-        return None
-    finally:
-        os.close(folder)
-    try:
-        return _read(descriptor)
-    except OSError as error:
-        _warn(path, error)
-        return None
-    finally:
+        entry = None
+    if entry is None:
         os.close(descriptor)
+    return entry
 
 
-def store(key: str, code: bytes) -> None:
-    """Keeps compiled code under the key. Never raises."""
+def store(key: str, code: bytes, note: bytes) -> None:
+    """Keeps compiled code under the key, with a note of `NOTE` bytes. Never raises."""
     path = directory()
     if path is None:
         return
     import zlib
 
-    header = _MAGIC + len(code).to_bytes(8, "little") + zlib.crc32(code).to_bytes(4, "little")
+    # The code comes first, because it is mapped as it is.
+    tail = note + len(code).to_bytes(8, "little")
+    checksum = zlib.crc32(tail, zlib.crc32(code)).to_bytes(4, "little")
     temporary = f".{os.getpid()}-{os.urandom(8).hex()}"
     try:
         if not os.path.isdir(path):
@@ -129,8 +145,7 @@ def store(key: str, code: bytes) -> None:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
             try:
                 with open(descriptor, "wb") as file:
-                    file.write(header)
-                    file.write(code)
+                    file.writelines((code, tail, checksum, _MAGIC))
                 os.replace(temporary, key + _SUFFIX, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 os.unlink(temporary, dir_fd=folder)
@@ -159,7 +174,9 @@ def _check_private(status: os.stat_result) -> None:
         raise PermissionError(f"others have access to it (mode {status.st_mode & 0o777:o}, should be 700)")
 
 
-def _read(descriptor: int) -> bytes | None:
+def _checked(descriptor: int) -> Entry | None:
+    """The entry in the open file; None when it is damaged. Raises `OSError` when it is not to be trusted."""
+    import mmap
     import stat
     import time
     import zlib
@@ -168,17 +185,20 @@ def _read(descriptor: int) -> bytes | None:
     if not stat.S_ISREG(status.st_mode):
         raise PermissionError("an entry is no regular file")
     _check_private(status)
-    with open(descriptor, "rb", buffering=0, closefd=False) as file:
-        header = file.read(_HEADER)
-        code = file.readall() or b""
-    if not header.startswith(_MAGIC) or len(header) != _HEADER:
+    size = status.st_size - _TRAILER
+    if size <= 0:
         return None
-    size, checksum = int.from_bytes(header[-12:-4], "little"), int.from_bytes(header[-4:], "little")
-    if len(code) != size or zlib.crc32(code) != checksum:
-        return None
+    with mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ) as content:
+        trailer = content[size:]
+        with memoryview(content) as view, view[: size + NOTE + 8] as covered:
+            checksum = zlib.crc32(covered)
+        note, said_size = trailer[:NOTE], int.from_bytes(trailer[NOTE : NOTE + 8], "little")
+        if not trailer.endswith(_MAGIC) or said_size != size or checksum != int.from_bytes(trailer[NOTE + 8 : NOTE + 12], "little"):
+            return None
+        code = None if sys.platform == "linux" else content[:size]
     if time.time() - status.st_mtime > 86400:
         os.utime(descriptor)
-    return code
+    return Entry(descriptor, note, code)
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:

@@ -29,6 +29,9 @@ class _Registered:
         return "<all that host_fn registered>"
 
 
+POOL_AFTER = 4
+"""The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
+
 REGISTERED: Any = _Registered()
 """Stands for the host functions that `host_fn` registered, where none were given."""
 
@@ -55,9 +58,11 @@ class CompiledPlugin:
     __slots__ = (
         "_offered",
         "_plan",
+        "_pool_was_tried",
+        "_pooled_plan",
         "_preopens",
         "_recipe",
-        "_second_plan",
+        "_starts",
         "fuel_limit",
         "functions",
         "http_response_headers",
@@ -84,11 +89,10 @@ class CompiledPlugin:
         self._preopens = _preopens(self._recipe) if wasi else ()
         offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
         self._offered = offered
-        try:
-            self._plan = self._link(pooled=True)
-        except BeyondPool:
-            self._plan = self._link(pooled=False)
-        self._second_plan: Plan | None = None
+        self._plan = self._link(pooled=False)
+        self._pooled_plan: Plan | None = None
+        self._pool_was_tried = False
+        self._starts = 0
 
     def _link(self, *, pooled: bool) -> Plan:
         return Plan(
@@ -99,11 +103,16 @@ class CompiledPlugin:
             functions=self._offered,
         )
 
-    def _plan_without_pool(self) -> Plan:
-        """For instances that the pool has no room for; made when that happens first."""
-        if self._second_plan is None:
-            self._second_plan = self._link(pooled=False)
-        return self._second_plan
+    def _plan_for_start(self) -> Plan:
+        """The plan for one more instance: with the pool once there have been a few, for it pays only then."""
+        self._starts += 1
+        if self._starts >= POOL_AFTER and not self._pool_was_tried:
+            self._pool_was_tried = True
+            try:
+                self._pooled_plan = self._link(pooled=True)
+            except BeyondPool:
+                pass
+        return self._pooled_plan or self._plan
 
     @property
     def exports(self) -> tuple[Item, ...]:

@@ -67,7 +67,7 @@ class CurrentPlugin:
         if mem.length == 0:
             return memoryview(b"")
         block = guest.kernel.block(mem.offset & MASK)
-        if block is None or mem.length > len(block):
+        if block is None or not 0 <= mem.length <= len(block):
             raise BadHandleError(f"{mem} is no memory that the plugin has allocated")
         view = block[: mem.length]
         self._views.append(view)

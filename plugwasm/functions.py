@@ -12,12 +12,12 @@ import operator
 import struct
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from ._engine import FunctionType, HostFunction
+from ._engine import EngineFailure, FunctionType, HostFunction
 from ._env.guest import MASK, Guest
 from ._registry import registered
 from ._sandbox.deadline import NEVER
 from .current import CurrentPlugin
-from .errors import HostFunctionError
+from .errors import CancelledError, Error, HostFunctionError, TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Function:
         self.returns = list(returns)
         self.f = f
         self.user_data = user_data
-        functools.update_wrapper(self, f)
+        functools.update_wrapper(self, f, updated=())
         self._host = HostFunction(self._type(), self._body())  # type: ignore[arg-type]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -118,19 +118,22 @@ class Function:
     def _type(self) -> FunctionType:
         for type in (*self.args, *self.returns):
             if type not in _KIND:
-                raise TypeError(f"host function `{self.name}`: values of type {type.name} cannot be passed; use I32, I64, F32, F64")
+                shown = getattr(type, "name", repr(type))
+                raise TypeError(f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64")
         return FunctionType(tuple(_KIND[t] for t in self.args), tuple(_KIND[t] for t in self.returns))
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
         f, args, returns, user_data = self.f, self.args, self.returns, self.user_data
+        readers = [(t, _READ[t]) for t in args]
+        writers = [_WRITE[t] for t in returns]
 
         def run(guest: Guest, values: Any) -> None:
             plugin = CurrentPlugin(guest)
             try:
                 results = [Val(t, 0) for t in returns]
-                f(plugin, [Val(t, _READ[t](values[2 * i])) for i, t in enumerate(args)], results, *user_data)
-                for i, (type, result) in enumerate(zip(returns, results, strict=True)):
-                    values[2 * i] = _WRITE[type](result.value)
+                f(plugin, [Val(t, read(values[2 * i])) for i, (t, read) in enumerate(readers)], results, *user_data)
+                for i, (write, result) in enumerate(zip(writers, results, strict=True)):
+                    values[2 * i] = write(result.value)
             finally:
                 plugin._expire()
 
@@ -144,8 +147,10 @@ class _InferredFunction(Function):
         import inspect
 
         hints = get_type_hints(f, include_extras=True)
-        names = [p.name for p in inspect.signature(f).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        names = names[: len(names) - len(user_data)] if user_data else names
+        parameters = inspect.signature(f).parameters.values()
+        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if user_data and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
+            names = names[: len(names) - len(user_data)]
         self._wants_plugin = bool(names) and hints.get(names[0]) is CurrentPlugin
         if self._wants_plugin:
             names = names[1:]
@@ -162,31 +167,39 @@ class _InferredFunction(Function):
         super().__init__(namespace, name, [t for t, _ in self._decoders], [t for t, _ in self._encoders], f, *user_data)
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        f, user_data, wants_plugin, is_tuple = self.f, self.user_data, self._wants_plugin, self._is_tuple
+        name, f, user_data, wants_plugin, is_tuple = self.name, self.f, self.user_data, self._wants_plugin, self._is_tuple
         decoders = [decode for _, decode in self._decoders]
         encoders = [encode for _, encode in self._encoders]
 
         if len(decoders) == len(encoders) == 1 and not (is_tuple or wants_plugin or user_data):
             decode, encode = decoders[0], encoders[0]
 
-            def run_simple(guest: Guest, values: Any) -> None:
-                values[0] = encode(guest, f(decode(guest, values[0])))
+            def run_simple(guest: Guest, caller: int, values: Any) -> None:
+                # As `_guarded`, with one function call less for the commonest kind.
+                try:
+                    values[0] = encode(guest, f(decode(guest, values[0])))
+                except (KeyboardInterrupt, EngineFailure):
+                    raise
+                except BaseException as exception:
+                    raise _failed(name, exception, guest) from exception
+                if guest.deadline != NEVER or guest.cancelled:
+                    guest.remaining()
 
-            return _guarded(self.name, run_simple)
+            return run_simple
 
         def run(guest: Guest, values: Any) -> None:
             plugin = CurrentPlugin(guest) if wants_plugin else None
             try:
                 arguments = [decode(guest, values[2 * i]) for i, decode in enumerate(decoders)]
                 result = f(plugin, *arguments, *user_data) if plugin else f(*arguments, *user_data)
+                if encoders:
+                    for i, (encode, member) in enumerate(zip(encoders, result if is_tuple else (result,), strict=True)):
+                        values[2 * i] = encode(guest, member)
             finally:
                 if plugin:
                     plugin._expire()
-            if encoders:
-                for i, (encode, member) in enumerate(zip(encoders, result if is_tuple else (result,), strict=True)):
-                    values[2 * i] = encode(guest, member)
 
-        return _guarded(self.name, run)
+        return _guarded(name, run)
 
 
 def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
@@ -195,14 +208,20 @@ def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, i
     def body(guest: Guest, caller: int, values: Any) -> None:
         try:
             run(guest, values)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EngineFailure):
             raise
         except BaseException as exception:
-            raise HostFunctionError(f"the host function `{name}` raised {type(exception).__name__}: {exception}") from exception
+            raise _failed(name, exception, guest) from exception
         if guest.deadline != NEVER or guest.cancelled:
             guest.remaining()
 
     return body
+
+
+def _failed(name: str, exception: BaseException, guest: Guest) -> Error:
+    if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
+        guest.remaining()  # raises it again if it came from there
+    return HostFunctionError(f"the host function `{name}` raised {type(exception).__name__}: {exception}")
 
 
 # ---- values --------------------------------------------------------------------------------------------------------------------------
@@ -392,6 +411,8 @@ def host_fn(
 
     def decorate(f: Callable[..., Any]) -> Function:
         own_name = name or f.__name__
+        if isinstance(f, Function):
+            f = f.f
         if signature is None:
             function: Function = _InferredFunction(namespace, own_name, f, data)
         else:

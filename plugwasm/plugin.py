@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, is_pool_limit
+from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, ensure_frames, is_pool_limit
 from ._env.guest import Guest
 from ._env.log import PluginLog
 from ._kernel import INPUT
@@ -182,6 +182,7 @@ class Plugin:
                 kernel.heap[INPUT : INPUT + length] = data
                 values[0] = target
                 values[2] = length
+                ensure_frames()
                 error = invoke()
             finally:
                 ticker.running.pop(guest, None)
@@ -197,11 +198,13 @@ class Plugin:
             output = bytes(kernel.heap[offset:end])
             return output if parse is bytes else parse(output)
         finally:
-            if guest is not None and (self._settles or host_context is not None or function_name == "_start"):
-                self._settle(guest, function_name)
-            self._idle = True
-            if self._closed:
-                self._drop_if_idle()
+            try:
+                if guest is not None and (self._settles or host_context is not None or function_name == "_start"):
+                    self._settle(guest, function_name)
+            finally:
+                self._idle = True
+                if self._closed:
+                    self._drop_if_idle()
 
     def _prepare(self, function_name: str) -> Guest:
         """Makes sure that there is an instance, and that the export can be called."""
@@ -239,15 +242,16 @@ class Plugin:
 
     def _start(self, function_name: str) -> Guest:
         """Makes an instance; the deadline of the call that needs it starts here."""
+        compiled = self.compiled_plugin
         try:
-            return self._start_with(self.compiled_plugin._plan)
+            try:
+                return self._start_with(compiled._plan_for_start())
+            except EngineFailure as failure:
+                if not is_pool_limit(failure):
+                    raise
+                return self._start_with(compiled._plan)
         except EngineFailure as failure:
-            if not is_pool_limit(failure):
-                raise explain_start(failure, self.name, self.compiled_plugin._recipe) from None
-        try:
-            return self._start_with(self.compiled_plugin._plan_without_pool())
-        except EngineFailure as failure:
-            raise explain_start(failure, self.name, self.compiled_plugin._recipe) from None
+            raise explain_start(failure, self.name, compiled._recipe) from None
 
     def _start_with(self, plan: Plan) -> Guest:
         compiled = self.compiled_plugin
@@ -273,7 +277,7 @@ class Plugin:
         finally:
             ticker.running.pop(guest, None)
             if self._instance is None:
-                self._drop()
+                self._settle(guest, "_start")
         return guest
 
     def _begin(self, guest: Guest) -> None:
@@ -313,6 +317,9 @@ class Plugin:
                 entry.fail(error, guest.pending)
             except EngineFailure as failure:
                 self._unwound(failure, guest, function_name)
+            except BaseException:
+                self._drop()
+                raise
             *_, offset, length = guest.kernel.failure()
             entry.values[2], entry.values[4] = offset, length
             return
@@ -450,7 +457,7 @@ class Plugin:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
 
 
-def _octets(data: bytearray | memoryview) -> bytes | memoryview:
+def _octets(data: bytes | bytearray | memoryview) -> bytes | memoryview:
     view = memoryview(data)
     return view.cast("B") if view.c_contiguous else view.tobytes()
 

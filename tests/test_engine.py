@@ -46,6 +46,7 @@ ENGINE = Engine()
 FUEL_ENGINE = Engine(fuel=True)
 PAGE = 65536
 MASK = 2**64 - 1
+ROOT = Path(__file__).parent.parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -55,6 +56,7 @@ class World:
     def __init__(self, wat: str | Module, *imports: HostFunction, engine: Engine = ENGINE, **limits: int) -> None:
         module = wat if isinstance(wat, Module) else engine.compile(wat_to_wasm(wat.encode()))
         self.environment = Environment()
+        self.imports = imports
         self.store = Store(module.engine, self.environment)
         if limits:
             self.store.limit(**limits)
@@ -119,7 +121,7 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path: Path)
         "except plugwasm.errors.EngineError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "pip install wasmtime" in done.stdout
 
 
@@ -454,9 +456,53 @@ def test_unbounded_recursion_between_guest_and_host_ends_in_an_error() -> None:
         world.call("f", 0)
 
     world = World(CALLS_HOST, host("i64", "i64", body))
-    with pytest.raises((HostRaised, Trap)):
+    with pytest.raises((HostRaised, Trap, RecursionError)):
         world.call("f", 0)
     assert world.call("quiet") == 5
+
+
+NEAR_THE_END = """
+import inspect, sys
+from plugwasm import Plugin, Function, ValType
+lost = []
+sys.unraisablehook = lost.append
+
+def add(plugin, inputs, outputs):
+    outputs[0].value = inputs[0].value + 1
+
+def raises(plugin, inputs, outputs):
+    raise LookupError
+
+PLUGIN = {"timeout_ms": 60, "wasm": [{"data": b'''(module
+  (import "extism:host/user" "add" (func $add (param i64) (result i64)))
+  (import "extism:host/user" "raises" (func $raises (param i64) (result i64)))
+  (func (export "add") (result i32) (i64.ne (call $add (i64.const 41)) (i64.const 42)))
+  (func (export "raises") (drop (call $raises (i64.const 0))))
+  (func (export "spin") (loop $l (br $l))))'''}]}
+i64 = [ValType.I64]
+plugin = Plugin(PLUGIN, functions=[Function(None, f.__name__, i64, i64, f) for f in (add, raises)])
+
+def at_depth(levels, name):
+    return plugin.call(name) if levels == 0 else at_depth(levels - 1, name)
+
+used, came = len(inspect.stack()), {}
+for name in ("add", "raises", "spin"):
+    came[name] = []
+    for spare in range(2, 34 if name != "spin" else 26):
+        try:
+            outcome = at_depth(sys.getrecursionlimit() - used - spare, name)
+        except BaseException as error:
+            outcome = "recursion" if "ecursion" in f"{error!r}{error.__cause__!r}" else type(error).__name__
+        came[name].append(outcome)
+print(*(set(outcomes) == {"recursion", end} for outcomes, end in zip(came.values(), (b"", "HostFunctionError", "TimeoutError"))))
+print(len(lost), plugin.call("add"))
+"""
+
+
+def test_a_call_with_hardly_any_stack_left_for_python_fails_or_works_but_loses_nothing() -> None:
+    """In a process of its own, for what is lost there is a pointer that the engine follows."""
+    done = subprocess.run([sys.executable, "-c", NEAR_THE_END], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["True True True", "0 b''"], done.stdout + done.stderr[-2000:]
 
 
 def test_a_host_function_sees_the_memory_of_its_caller() -> None:

@@ -32,6 +32,8 @@ TRAPS = (
 KERNEL_NAME = "extism:host/env"
 """The name of our own module; its frames are left out of backtraces."""
 
+_UNKNOWN = ctypes.c_size_t(-1).value
+
 MAX_NAME = 200
 """Characters of a function's or a module's name that are shown."""
 
@@ -98,7 +100,8 @@ def _frames(get: Any, pointer: int, message: str) -> tuple[str, ...]:
         name = borrowed_text(lib.wasmtime_frame_func_name(frame)) or f"function {lib.wasm_frame_func_index(frame)}"
         if name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
-        where = f"{_shown(name)} @ {lib.wasm_frame_module_offset(frame):#x}"
+        offset = lib.wasm_frame_module_offset(frame)
+        where = _shown(name) if offset == _UNKNOWN else f"{_shown(name)} @ {offset:#x}"
         frames.append(f"{_shown(module)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     return tuple(frames)

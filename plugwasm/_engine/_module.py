@@ -14,9 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VALUE_KINDS = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 4: "v128", 128: "externref", 129: "funcref"}
-_VALUE_CODES = {name: code for code, name in VALUE_KINDS.items()}
-_EXTERN_KINDS = ("function", "global", "table", "memory", "shared memory", "tag")
+_VALUE_CODES = {"i64": 1, "i32": 0, "f64": 3, "f32": 2, "externref": 128, "funcref": 129}
+_VALUE_TYPES = [(name, lib.wasm_valtype_new(code)) for name, code in _VALUE_CODES.items()]
+_VALUE_TYPES.append(("v128", lib.wasmtime_wasm_valtype_v128()))
+_EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
 
 MAX_WASM_STACK = 512 * 1024
 """Bytes of stack that a guest may use; on Linux and macOS it must fit into what the calling thread has left."""
@@ -153,6 +154,7 @@ def is_pool_limit(failure: EngineFailure) -> bool:
 
 def _use_pool(config: Any) -> None:
     pool = lib.wasmtime_pooling_allocation_config_new()
+    lib.wasmtime_pooling_allocation_config_total_stacks_set(pool, 0)  # those are for asynchronous calls
     lib.wasmtime_pooling_allocation_config_total_memories_set(pool, POOLED_MEMORIES)
     lib.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOLED_TABLES)
     lib.wasmtime_pooling_allocation_config_total_core_instances_set(pool, POOLED_MEMORIES)
@@ -263,7 +265,15 @@ def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
 
 
 def _names(vec: PointerVec) -> tuple[str, ...]:
-    return tuple(VALUE_KINDS.get(lib.wasm_valtype_kind(vec.data[i]), "reference") for i in range(vec.size))
+    return tuple(_name(vec.data[i]) for i in range(vec.size))
+
+
+def _name(pointer: Any) -> str:
+    # Compared, not asked for its number: `wasm_valtype_kind` ends the process for v128 and for most references.
+    for name, known in _VALUE_TYPES:
+        if lib.wasmtime_wasm_valtype_equal(pointer, known):
+            return name
+    return "reference"
 
 
 def _value_types(names: tuple[str, ...]) -> PointerVec:

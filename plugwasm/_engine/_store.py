@@ -9,8 +9,9 @@ An exception of a callback is kept in the environment (`pending`) while the gues
 from __future__ import annotations
 
 import ctypes
+import sys
+from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
-from functools import partial
 
 from ._capi import (
     EPOCH_CALLBACK,
@@ -72,6 +73,23 @@ def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
 
 
 _EPOCH = EPOCH_CALLBACK(shielded(_on_epoch))
+
+
+def _inner() -> None:
+    pass
+
+
+def _outer() -> None:
+    _inner()
+
+
+ensure_frames: Callable[[], object] = partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),)) if sys.version_info < (3, 12) else _outer
+"""Call it before any way into Wasm. It raises `RecursionError` when Python could not enter a callback, or could not call C from there.
+
+ctypes would print that error, drop it, and return whatever the stack holds to the engine, which takes it for the pointer to a trap. From Python
+3.12 on that takes two frames. Before, calls of C count as well (the way in, the callback, its way out); a check against nested tuples
+descends as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25 ns).
+"""
 
 
 class HostFunction:
@@ -140,6 +158,7 @@ class Function:
 
     `values` holds the parameters before a call and the results after it: number i is `values[2 * i]`, unsigned. `invoke` is the fastest
     way in: it takes nothing, and when the call failed it leaves `values` as they were; then `fail` must be called with what it returned.
+    Call `ensure_frames` before it.
     """
 
     __slots__ = ("_store", "_trap", "invoke", "values")
@@ -158,6 +177,7 @@ class Function:
 
     def call(self, pending: Pending) -> None:
         """Runs it. Raises `EngineFailure`; that is `HostRaised` when a host callback raised."""
+        ensure_frames()
         error = self.invoke()
         if error or self._trap[0]:
             self.fail(error, pending)
@@ -221,6 +241,7 @@ class Store:
         """An instance of the module; its start function runs. `imports` are items, one after the other, in the module's order."""
         out = (c_char * INSTANCE_SIZE)()
         trap = c_void_p()
+        ensure_frames()
         error = lib.wasmtime_instance_new(self.context, module.pointer, imports, len(imports) // EXTERN_SIZE, out, ctypes.byref(trap))
         if error or trap.value:
             raise take_failure(error, trap.value, pending)

@@ -6,20 +6,20 @@ everything at once, without waiting for the garbage collector.
 
 from __future__ import annotations
 
-import weakref
+from contextlib import contextmanager
 from time import monotonic, sleep
 
-from .._engine import Environment, ExportName, Memory, exported_memory
+from .._engine import Environment, ExportName, Memory, Store, exported_memory
 from .._sandbox.deadline import NEVER
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 from .vars import Vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from .._engine import Instance, Store
+    from .._engine import Instance
     from .._kernel import Kernel
     from .._sandbox.egress import EgressPolicy
     from .._sandbox.files import Preopen
@@ -40,6 +40,7 @@ class Guest(Environment):
     __slots__ = (
         "__weakref__",
         "_policy",
+        "_stores",
         "cancelled",
         "config",
         "deadline",
@@ -90,6 +91,7 @@ class Guest(Environment):
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
         self.preopens = preopens
+        self._stores: list[Store] = []
         self.streams: tuple[LineSplitter, ...] = ()
         self.log = log
         self.http_response_headers = http_response_headers
@@ -154,10 +156,30 @@ class Guest(Environment):
         """The memory of the module that calls; remembered where a module has one instance only, whose number is then not negative."""
         memory = self.memories.get(unit)
         if memory is None:
-            memory = GuestMemory(exported_memory(caller, self.store))
+            memory = GuestMemory(exported_memory(caller, self._stores[-1] if unit < 0 and self._stores else self.store))
             if unit >= 0:
                 self.memories[unit] = memory
         return memory
+
+    @contextmanager
+    def command_store(self) -> Iterator[Store]:
+        """A store for one call of a command, with the limits and the fuel of the guest's own."""
+        store = Store(self.store.engine, self)
+        if self.memory_cap is not None:
+            store.limit(memory_bytes=self.memory_cap * PAGE, table_elements=MAX_TABLE_ELEMENTS)
+        else:
+            store.limit(table_elements=MAX_TABLE_ELEMENTS)
+        fuel = store.engine.fuel
+        caller = self._stores[-1] if self._stores else self.store
+        if fuel:
+            store.set_fuel(caller.fuel())
+        self._stores.append(store)
+        try:
+            yield store
+        finally:
+            self._stores.pop()
+            if fuel:
+                caller.set_fuel(store.fuel())
 
     def may_grow(self, pages: int) -> bool:
         """Whether the kernel may grow to that many pages; see `limit_memory`."""
@@ -199,6 +221,8 @@ class Guest(Environment):
     def wasi_state(self) -> Wasi:
         """The WASI of this instance, made when it is used first."""
         if self.wasi is None:
+            import weakref
+
             from .._sandbox.stdio import LineSplitter
             from .._sandbox.wasi import Wasi
 

@@ -13,9 +13,7 @@ from .._engine import ExportName
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from .._engine import Function, Instance, Pending
+        from .._engine import Function, Instance, Pending
 
 SERVED = frozenset(
     (
@@ -35,7 +33,8 @@ INPUT = 512
 FAULT_ERROR, FAULT_OUTPUT, FAULT_ERROR_HANDLE, FAULT_INPUT = 1, 2, 4, 8
 
 _PAGE = 65536
-_GRANULE_SHIFT = 5
+_RECORD_SHIFT = 3
+"""From an offset to the index of its record in the book, seen as numbers of 32 bits: 32 bytes a granule, 4 numbers a record."""
 _LIVE = 0x80000000
 
 
@@ -64,14 +63,15 @@ class Kernel:
     input that fits without growing.
     """
 
-    __slots__ = ("_alloc", "_book", "_heap_memory", "_instance", "_pending", "capacity", "heap")
+    __slots__ = ("_alloc", "_book", "_functions", "_heap_memory", "_pending", "capacity", "heap", "instance")
 
     def __init__(self, instance: Instance, pending: Pending) -> None:
-        self._instance = instance
+        self.instance = instance
         self._pending = pending
         self._heap_memory = instance.memory(_MEMORY)
         self._book: memoryview | None = None
         self._alloc: Function | None = None
+        self._functions: dict[ExportName, Function] = {}
         self.heap = self._heap_memory.view(FIRST_PAGES * _PAGE)
         self.capacity = len(self.heap) - INPUT
 
@@ -83,11 +83,7 @@ class Kernel:
 
     def entry(self, returns_code: bool) -> Function:
         """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
-        return self._instance.function(_CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3)
-
-    def exports(self, names: Iterable[ExportName]) -> list[bytes]:
-        """Exports of the kernel, as items that guests can import."""
-        return self._instance.exports(names)
+        return self.instance.function(_CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3)
 
     def reserve(self, length: int) -> bool:
         """Makes room for an input of that many bytes. False when the limits do not allow it."""
@@ -99,10 +95,11 @@ class Kernel:
         """A new block; 0 when `length` is 0 or the limits do not allow it."""
         function = self._alloc
         if function is None:
-            function = self._alloc = self._instance.function(_ALLOC, 1)
-        function.values[0] = length
+            function = self._alloc = self.instance.function(_ALLOC, 1)
+        values = function.values
+        values[0] = length
         function.call(self._pending)
-        offset: int = function.values[0]
+        offset: int = values[0]
         if offset + length > len(self.heap):
             self.refresh()
         return offset
@@ -113,23 +110,26 @@ class Kernel:
 
     def length(self, offset: int) -> int:
         """The length of the live block that starts at the offset; 0 when none does."""
-        book = self._book
-        if book is None:
-            book = self._book = self._instance.memory(_BOOK).view().cast("I")
-        record = offset >> _GRANULE_SHIFT << 2
-        if offset & 31 or offset < INPUT or record >= len(book):
-            if record >= len(book) and offset < self._heap_memory.size():
-                self.refresh()
-                return self.length(offset)
-            return 0
-        return book[record + 2] if book[record] & _LIVE else 0
+        block = self.block(offset)
+        return 0 if block is None else len(block)
 
     def block(self, offset: int) -> memoryview | None:
         """The bytes of the live block that starts at the offset, or None when none does."""
-        length = self.length(offset)
-        if not length:
+        if offset & 31:
             return None
-        return self.range(offset, length)
+        book, record = self._book, offset >> _RECORD_SHIFT
+        if book is None or record >= len(book):
+            self.refresh()
+            book = self._book = self.instance.memory(_BOOK).view().cast("I")
+            if record >= len(book):
+                return None
+        if not book[record] & _LIVE:
+            return None
+        heap, end = self.heap, offset + book[record + 2]
+        if end > len(heap):
+            self.refresh()
+            heap = self.heap
+        return heap[offset:end]
 
     def put(self, data: bytes) -> int:
         """A new block with that content; 0 when it is empty or the limits do not allow it."""
@@ -151,14 +151,16 @@ class Kernel:
 
     def failure(self) -> tuple[int, int, bytes, int, int]:
         """After a call that failed: the fault bits, the error's handle and text, the output's offset and length."""
-        function = self._instance.function(_FAILURE, 5)
+        function = self.instance.function(_FAILURE, 5)
         function.call(self._pending)
         fault, error, error_length, output, output_length = function.values[::2].tolist()
         text = bytes(self.range(error, error_length)) if fault & FAULT_ERROR else b""
         return fault, error, text, output, output_length
 
     def _call(self, name: ExportName, value: int) -> int:
-        function = self._instance.function(name, 1)
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = self.instance.function(name, 1)
         function.values[0] = value
         function.call(self._pending)
         result: int = function.values[0]

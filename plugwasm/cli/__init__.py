@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         try:
+            import rich  # noqa: F401
+
             from .app import execute
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 
 from plugwasm import __version__
 
-from .terminal import INTERRUPTED, USAGE, UsageProblem, broken_pipe, escaped, logging_to_stderr, reporting, usage, write_stdout
+from .terminal import INTERRUPTED, USAGE, broken_pipe, complain, escaped, logging_to_stderr, reporting, usage, write_stdout
 
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """The root of the errors that parsing raises. It has no public name in all versions of typer."""
@@ -26,7 +25,8 @@ class _Commands(TyperGroup):
         extra["prog_name"] = "plugwasm"
         try:
             code = super().main(args, standalone_mode=False, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except _ClickException as error:
             message = error.format_message()
             context = getattr(error, "ctx", None)
@@ -61,17 +61,6 @@ def execute(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
-
-
-class Level(StrEnum):
-    """The lowest level of the log that is shown."""
-
-    trace = "trace"
-    debug = "debug"
-    info = "info"
-    warn = "warn"
-    error = "error"
-    off = "off"
 
 
 _IO, _MAY, _LIMITS, _OTHER = "Input and output", "What the plugin is and may do", "Limits", "Other"
@@ -126,9 +115,9 @@ def call(
         str | None, typer.Option("--output-file", "-o", metavar="PATH", help="Write the output to a file.", rich_help_panel=_IO)
     ] = None,
     loop: Annotated[
-        int,
+        str,
         typer.Option("--loop", metavar="N", help="Call it N times, one output a line.", show_default=False, rich_help_panel=_IO),
-    ] = 1,
+    ] = "1",
     config: Annotated[
         list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE", help="What the plugin can read.", rich_help_panel=_MAY)
     ] = None,
@@ -163,56 +152,42 @@ def call(
         str | None, typer.Option("--timeout", metavar="SECONDS", help="How long a call may take: 2, 0.5, 500ms.", rich_help_panel=_LIMITS)
     ] = None,
     memory_max_pages: Annotated[
-        int | None,
+        str | None,
         typer.Option("--memory-max-pages", metavar="N", help="Memory, in pages of 64 KiB.", rich_help_panel=_LIMITS),
     ] = None,
     fuel: Annotated[
-        int | None,
+        str | None,
         typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
     ] = None,
     log_level: Annotated[
-        Level, typer.Option("--log-level", metavar="LEVEL", help="trace, debug, info, warn, error or off.", rich_help_panel=_OTHER)
-    ] = Level.info,
+        str, typer.Option("--log-level", metavar="LEVEL", help="trace, debug, info, warn, error or off.", rich_help_panel=_OTHER)
+    ] = "info",
     traceback: TracebackOption = False,
 ) -> None:
     """Call a function of a plugin, and write its output.
 
     Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
     """
-    with reporting(context.command_path, traceback=traceback), logging_to_stderr(log_level.value):
-        from plugwasm._source import resolve
-
+    with reporting(context.command_path, traceback=traceback):
         from . import run
 
-        # Everything that was typed is looked at before anything is read.
-        timeout_ms = None if timeout is None else run.milliseconds(timeout)
-        run.check_range("--loop", loop, 1)
-        run.check_range("--memory-max-pages", memory_max_pages, 0, 65536)
-        run.check_range("--fuel", fuel, 1, 2**63 - 1)
-        pinned = None if set_hash is None else run.sha256(set_hash)
-        settings = run.config_of(config or (), config_file)
-        for path in allow_path or ():
-            run.granted_path(path)
-        with run.output_to(output_file, lines=loop > 1) as write:
-            recipe: Any = resolve(plugin)
-            run.extend(
-                recipe,
-                config=settings,
-                hosts=allow_host or (),
-                paths=allow_path or (),
-                timeout_ms=timeout_ms,
-                max_pages=memory_max_pages,
-                links=link or (),
-                pinned=pinned,
-            )
-            data = run.read_input(input, input_file, stdin)
-            from plugwasm.compiled import CompiledPlugin
-            from plugwasm.plugin import Plugin
-
-            compiled = CompiledPlugin(recipe, wasi or bool(allow_path), (), fuel_limit=fuel)
-            with Plugin(compiled) as instance:
-                for _ in range(loop):
-                    write(instance.call(function, data))
+        # All that was typed is looked at before anything is read or compiled.
+        rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
+        fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
+        read = run.input_of(input, input_file, stdin)
+        additions = run.Additions(
+            config=config or (),
+            config_file=config_file,
+            hosts=allow_host or (),
+            paths=allow_path or (),
+            timeout=timeout,
+            max_pages=memory_max_pages,
+            links=link or (),
+            sha256=set_hash,
+        )
+        with logging_to_stderr(run.log_level(log_level)), run.output_to(output_file, lines=rounds > 1) as write:
+            for output in run.calls(plugin, function, read, additions, wasi=wasi or bool(allow_path), fuel_limit=fuel_limit, rounds=rounds):
+                write(output)
 
 
 @app.command()
@@ -281,7 +256,8 @@ def _cache_directory() -> str:
 
     path = cache.directory()
     if path is None:
-        raise UsageProblem("PLUGWASM_CACHE", "the cache is off")
+        complain("the cache is off (PLUGWASM_CACHE)")
+        raise typer.Exit(USAGE)
     return path
 
 

@@ -134,7 +134,7 @@ def _show_module(console: Any, module: dict[str, Any], plugin: str, several: boo
     console.print(title)
     memories = module["memories"]
     pages = "1 page" if memories["pages"] == 1 else f"{memories['pages']:,} pages"
-    memory = f"{memories['own']}, at first of {pages} ({memories['pages'] * _PAGE_KIB:,} KiB)"
+    memory = f"{memories['own']}, of {pages} ({memories['pages'] * _PAGE_KIB:,} KiB) at first"
     lines = {"from": escaped(module["origin"]), "size": f"{module['size']:,} bytes", "sha256": module["sha256"]}
     lines["memories"] = (memory if memories["own"] else "none of its own") + ("; imports one" if memories["imported"] else "")
     table = _grid()

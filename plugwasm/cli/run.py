@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from plugwasm._source import MAIN, ModuleSource, Recipe, resolve
 from plugwasm.errors import HashMismatchError, ManifestError, SourceError
 
-from .terminal import UsageProblem, escaped, stdin_bytes, write_stdout
+from .terminal import UsageProblem, cannot_write, stdin_bytes, write_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
+LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
+MAX_NUMBER = 2**63 - 1
 _MAX_MILLISECONDS = 2**63 // 1_000_000
 _MAX_CONFIG_FILE = 64 * 2**20
 
@@ -46,12 +49,18 @@ def milliseconds(text: str) -> int:
     return round(value)
 
 
-def check_range(option: str, number: int | None, least: int, most: int | None = None) -> None:
-    """Whether a number that was typed is one that there can be."""
-    if number is None or (least <= number and (most is None or number <= most)):
-        return
-    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-    raise UsageProblem(option, f"expected a number, {bounds}; got {str(number)[:40]}")
+def number(option: str, text: str, least: int, most: int) -> int:
+    """A whole number in decimal digits."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise UsageProblem(option, f"expected a whole number from {least} to {most}, got {text!r}")
+    return int(text)
+
+
+def log_level(text: str) -> str:
+    """The lowest level of the log that is shown, or "off"."""
+    if text not in LOG_LEVELS:
+        raise UsageProblem("--log-level", f"expected {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, got {text!r}")
+    return text
 
 
 def granted_path(text: str) -> tuple[str, str]:
@@ -65,7 +74,7 @@ def granted_path(text: str) -> tuple[str, str]:
     return prefix + host, guest
 
 
-def sha256(text: str) -> str:
+def _hash(text: str) -> str:
     """64 hexadecimal digits, in lower case."""
     if len(text) != 64 or not frozenset("0123456789abcdef").issuperset(text.lower()):
         raise UsageProblem("--set-hash", f"expected the 64 hexadecimal digits of a sha256, got {text!r}")
@@ -114,51 +123,81 @@ def _config_file(path: str) -> dict[str, str]:
 # ---- the recipe -------------------------------------------------------------------------------------------------------------------------
 
 
-def extend(
-    recipe: Recipe,
-    *,
-    config: dict[str, str],
-    hosts: Sequence[str],
-    paths: Sequence[str],
-    timeout_ms: int | None,
-    max_pages: int | None,
-    links: Sequence[str],
-    pinned: str | None,
-) -> None:
-    """Lays what was typed over what the manifest says: config, hosts, paths and modules are added, limits replaced."""
-    recipe.config.update(config)
-    if hosts:
-        _check_hosts(hosts)
-        recipe.allowed_hosts = (*recipe.allowed_hosts, *hosts)
-    granted: dict[str, str] = {}
-    for text in paths:
-        host, guest = granted_path(text)
-        if host in granted or guest in granted.values():
-            raise UsageProblem("--allow-path", f"{host if host in granted else guest} is given twice")
-        granted[host] = guest
-    kept = {host: guest for host, guest in recipe.allowed_paths.items() if guest not in granted.values()}
-    recipe.allowed_paths = kept | granted
-    if timeout_ms is not None:
-        recipe.timeout_ms = timeout_ms
-    if max_pages is not None:
-        recipe.max_pages = max_pages
-    if pinned is not None:
-        _check_hash(recipe, pinned)
-    taken = {module.name for module in recipe.modules}
-    linked = []
-    for text in links:
-        name, source = pair("--link", text, "NAME=PATH")
-        if name in taken:
-            what = "is the plugin itself" if name == MAIN else "is the name of another module"
-            raise UsageProblem("--link", f"{name} {what}; choose another name")
-        taken.add(name)
-        linked.append(_linked(name, source))
-    recipe.modules = linked + recipe.modules
+class Additions:
+    """What was typed on top of what the plugin says of itself: config, hosts, paths and modules are added, limits replaced.
+
+    Raises:
+        UsageProblem: Something is not what it should be.
+        SourceError: The file of the configuration cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Sequence[str] = (),
+        config_file: str | None = None,
+        hosts: Sequence[str] = (),
+        paths: Sequence[str] = (),
+        timeout: str | None = None,
+        max_pages: str | None = None,
+        links: Sequence[str] = (),
+        sha256: str | None = None,
+    ) -> None:
+        self.timeout_ms = None if timeout is None else milliseconds(timeout)
+        self.max_pages = None if max_pages is None else number("--memory-max-pages", max_pages, 0, 65536)
+        self.pinned = None if sha256 is None else _hash(sha256)
+        self.hosts = tuple(hosts)
+        if hosts:
+            _check_hosts(hosts)
+        self.paths: dict[str, str] = {}
+        for text in paths:
+            host, guest = granted_path(text)
+            if host in self.paths or guest in self.paths.values():
+                raise UsageProblem("--allow-path", f"{host if host in self.paths else guest} is given twice")
+            self.paths[host] = guest
+        self.links: dict[str, str] = {}
+        for text in links:
+            name, source = pair("--link", text, "NAME=PATH")
+            if not source or name in self.links:
+                raise UsageProblem("--link", f"{name} is given twice" if source else "expected NAME=PATH, got nothing after the =")
+            self.links[name] = source
+        self.config = config_of(config, config_file)
+
+    def apply(self, recipe: Recipe) -> None:
+        """Lays them over a recipe."""
+        recipe.config.update(self.config)
+        recipe.allowed_hosts = (*recipe.allowed_hosts, *self.hosts)
+        kept = {host: guest for host, guest in recipe.allowed_paths.items() if guest not in self.paths.values()}
+        recipe.allowed_paths = kept | self.paths
+        if self.timeout_ms is not None:
+            recipe.timeout_ms = self.timeout_ms
+        if self.max_pages is not None:
+            recipe.max_pages = self.max_pages
+        if self.pinned is not None:
+            _check_hash(recipe, self.pinned)
+        for module in recipe.modules:
+            if module.name in self.links:
+                what = "the plugin itself" if module.name == MAIN else "another module"
+                raise UsageProblem("--link", f"{module.name} is the name of {what}; choose another")
+        recipe.modules = [_linked(name, source) for name, source in self.links.items()] + recipe.modules
+
+
+def calls(
+    plugin: str, function: str, read: Callable[[], bytes], additions: Additions, *, wasi: bool, fuel_limit: int | None, rounds: int
+) -> Iterator[bytes]:
+    """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it."""
+    from plugwasm.compiled import CompiledPlugin
+    from plugwasm.plugin import Plugin
+
+    recipe: Any = resolve(plugin)
+    additions.apply(recipe)
+    with Plugin(CompiledPlugin(recipe, wasi, (), fuel_limit=fuel_limit)) as instance:
+        data = read()
+        for _ in range(rounds):
+            yield instance.call(function, data)
 
 
 def _linked(name: str, source: str) -> ModuleSource:
-    if not source:
-        raise UsageProblem("--link", "expected NAME=PATH, got nothing after the =")
     modules = resolve(source).modules
     if len(modules) != 1:
         raise UsageProblem("--link", f"expected one module, but {source} has {len(modules)}")
@@ -186,23 +225,31 @@ def _check_hash(recipe: Recipe, expected: str) -> None:
 # ---- input and output -------------------------------------------------------------------------------------------------------------------
 
 
-def read_input(text: str | None, path: str | None, stdin: bool) -> bytes:
-    """The input: text, the content of a file, all of standard input, or nothing."""
+def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
+    """What reads the input: text, the content of a file, all of standard input, or nothing."""
     given = [name for name, is_given in (("--input", text is not None), ("--input-file", path is not None), ("--stdin", stdin)) if is_given]
     if len(given) > 1:
         raise UsageProblem(" and ".join(given), "only one of them can be given")
     if text is not None:
-        return os.fsencode(text)
-    if path is not None:
         try:
-            with open(path, "rb") as file:
-                return file.read()
-        except ValueError:
-            raise UsageProblem("--input-file", f"{path!r} cannot be the name of a file") from None
-        except OSError as error:
-            hint = "; --stdin reads standard input" if path == "-" else ""
-            raise SourceError(f"cannot read the input {path}: {error.strerror or type(error).__name__}{hint}") from error
-    return stdin_bytes() if stdin else b""
+            data = text.encode("utf-8", "surrogateescape")  # which is how Python keeps arguments that are not UTF-8
+        except UnicodeEncodeError:
+            raise UsageProblem("--input", "expected text, got lone surrogates") from None
+        return lambda: data
+    if path is not None:
+        return lambda: _content(path)
+    return stdin_bytes if stdin else bytes
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except ValueError:
+        raise UsageProblem("--input-file", f"{path!r} cannot be the name of a file") from None
+    except OSError as error:
+        hint = "; --stdin reads standard input" if path == "-" else ""
+        raise SourceError(f"cannot read the input {path}: {error.strerror or type(error).__name__}{hint}") from error
 
 
 @contextmanager
@@ -220,16 +267,22 @@ def output_to(path: str | None, *, lines: bool) -> Iterator[Callable[[bytes], No
         yield lambda data: write_stdout(_ended(data, ended))
         return
     folder = os.path.dirname(path) or "."
-    if not path or os.path.isdir(path) or not os.path.isdir(folder):
-        what = f"{path!r} is a directory" if path and os.path.isdir(path) else f"there is no directory {escaped(folder)}"
-        raise UsageProblem("--output-file", what if path else "expected the name of a file")
+    if not path or "\0" in path:
+        raise UsageProblem("--output-file", f"expected the name of a file, got {path!r}")
+    if os.path.isdir(path) or not os.path.isdir(folder):
+        raise UsageProblem("--output-file", f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}")
     file = None
 
     def write(data: bytes) -> None:
         nonlocal file
-        if file is None:
-            file = open(path, "wb")  # noqa: SIM115
-        file.write(_ended(data, lines))
+        try:
+            if file is None:
+                file = open(path, "wb", buffering=0)  # noqa: SIM115
+            rest = memoryview(_ended(data, lines))
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     try:
         yield write

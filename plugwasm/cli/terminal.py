@@ -26,6 +26,7 @@ FAILED, USAGE, LIMIT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 70, 130, 141
 
 _MAX_CHARACTERS = 4000
 _MAX_LINES = 20
+_MAX_FRAMES = 3
 _LIMITS = (errors.TimeoutError, errors.OutOfMemoryError, errors.OutOfFuelError, errors.CancelledError)
 _LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 
@@ -123,9 +124,11 @@ def _report(error: Exception, *, detailed: bool) -> int:
         return FAILED
     if isinstance(error, errors.Error):
         message = error.message or type(error).__name__
+        hint = _hint(error, detailed)
         for advice, typed in _PYTHON_ADVICE:
-            message = message.replace(advice, typed)
-        complain(escaped_lines(message), _hint(error, detailed))
+            if advice in message:
+                message, hint = message.replace(advice, typed), ""
+        complain(escaped_lines(message), hint)
         return _code(error)
     if isinstance(error, MemoryError):
         complain("this machine has not enough memory for that")
@@ -153,8 +156,8 @@ def _hint(error: errors.Error, detailed: bool) -> str:
     if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError, errors.MissingImportError)):
         return "see what it exports and imports: plugwasm inspect"
     if isinstance(error, errors.TrapError) and error.backtrace and not detailed:
-        others = len(error.backtrace) - 1
-        return f"in {escaped(error.backtrace[0])}" + (f", and {others} frames around it: --traceback" if others else "")
+        frames = [f"in {escaped(frame)}" for frame in error.backtrace]
+        return ", ".join(frames[:_MAX_FRAMES]) + (f", … (all {len(frames)} frames: --traceback)" if len(frames) > _MAX_FRAMES else "")
     return ""
 
 
@@ -186,8 +189,18 @@ def stdin_bytes() -> bytes:
 def write_stdout(data: bytes) -> None:
     if sys.stdout is None:
         raise UsageProblem("standard output", "it is closed; use --output-file")
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write("standard output", error) from error
+
+
+def cannot_write(what: str, error: OSError) -> OSError:
+    """The same error, that says what could not be written."""
+    return OSError(error.errno, error.strerror or type(error).__name__, f"cannot write {what}")
 
 
 @contextmanager

@@ -1,0 +1,321 @@
+"""What a signal handler raises just as a callback is entered must not get lost, on whatever Python runs this."""
+
+from __future__ import annotations
+
+import dis
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Store, wat_to_wasm
+from plugwasm._engine._capi import HOST_CALLBACK
+from plugwasm._engine._shield import _read, _write, shielded
+
+ROOT = Path(__file__).parent.parent
+posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+in_main_thread = pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals go to the main thread")
+
+CALLS_OFTEN = b"""(module
+  (import "h" "f" (func $f (param i64) (result i64)))
+  (func (export "often") (param $n i64) (result i64)
+    (loop $again
+      (drop (call $f (local.get $n)))
+      (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
+    (local.get $n))
+  (func (export "late") (param $n i64) (result i64)
+    (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
+    (call $f (local.get $n)))
+  (func (export "spin") (param i64) (result i64) (loop $again (br $again)) (i64.const 0)))"""
+
+
+class Alarm(BaseException):
+    """What the signal handlers of these tests raise."""
+
+
+@contextmanager
+def alarm_after(seconds: float) -> Iterator[list[int]]:
+    """Raises `Alarm` from a signal handler. Gives a list, to which each signal adds."""
+    rung: list[int] = []
+
+    def handler(number: int, frame: Any) -> None:
+        rung.append(number)
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What ctypes prints and drops, for want of somebody to raise it to."""
+    found: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_value))
+    return found
+
+
+class Spinning(Environment):
+    __slots__ = ()
+
+
+def prepared(engine: Engine, body: Callable[[Any, int, Any], None], name: str, callback: Any = None) -> tuple[Any, Environment, Any]:
+    environment = Spinning()
+    store = Store(engine, environment)
+    function = HostFunction(FunctionType(("i64",), ("i64",)), body)
+    if callback is not None:
+        function._callback = callback
+    instance = store.instantiate(engine.compile(wat_to_wasm(CALLS_OFTEN)), store.function(function, environment), environment.pending)
+    return instance.function(ExportName(name), 1), environment, function
+
+
+@posix
+@in_main_thread
+def test_an_exception_at_the_entry_of_a_host_callback_ends_the_guest(dropped: list[Any]) -> None:
+    """Nearly all of the time passes outside of Python, so nearly all signals are noticed where a callback begins."""
+
+    def body(environment: Any, caller: int, values: Any) -> None:
+        pass
+
+    call, environment, _function = prepared(Engine(), body, "often")
+    for n in range(40):
+        call.values[0] = 2**40
+        began = time.perf_counter()
+        with alarm_after(0.001 + n * 0.00007) as rung, pytest.raises(HostRaised) as caught:
+            call.call(environment.pending)
+        assert rung == [signal.SIGALRM]
+        assert type(caught.value.exception) is Alarm
+        assert time.perf_counter() - began < 2
+    assert dropped == []
+
+
+@posix
+@in_main_thread
+def test_an_exception_at_the_entry_of_the_epoch_callback_ends_the_guest(dropped: list[Any]) -> None:
+    engine = Engine()
+    call, environment, _function = prepared(engine, print, "spin")
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(0.002):
+            engine.increment_epoch()
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    try:
+        for n in range(20):
+            with alarm_after(0.003 + n * 0.0001) as rung, pytest.raises(HostRaised) as caught:
+                call.call(environment.pending)
+            assert rung == [signal.SIGALRM]
+            assert type(caught.value.exception) is Alarm
+    finally:
+        over.set()
+        ticking.join()
+    assert dropped == []
+
+
+CTRL_C = """
+import os, signal, sys, threading
+sys.path.insert(0, {root!r})
+import plugwasm
+from plugwasm import Function, Plugin, ValType
+lost = []
+sys.unraisablehook = lost.append
+
+def f(plugin, inputs, outputs):
+    pass
+
+plugin = Plugin(
+    b'''(module (import "extism:host/user" "f" (func $f))
+      (func (export "calls") (loop $l (call $f) (br $l)))
+      (func (export "late") (param $n i64) (result i64)
+    (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
+    (call $f (local.get $n)))
+  (func (export "spin") (loop $l (br $l))))''',
+    functions=[Function(None, "f", [], [], f)],
+)
+for name in ("spin", "calls") * 4:
+    timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        plugin.call(name)
+    except KeyboardInterrupt:
+        print("interrupted")
+    timer.join()
+print("lost", len(lost))
+"""
+
+
+@posix
+def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again() -> None:
+    done = subprocess.run([sys.executable, "-c", CTRL_C.format(root=str(ROOT))], capture_output=True, text=True, timeout=30)
+    assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
+
+
+@posix
+@in_main_thread
+@pytest.mark.parametrize("is_shielded", [True, False])
+def test_a_signal_that_comes_while_the_guest_computes_is_lost_at_the_entry_of_the_next_callback_only_without_the_shield(
+    is_shielded: bool, dropped: list[Any]
+) -> None:
+    engine, entered = Engine(), []
+
+    def body(environment: Any, caller: int, values: Any) -> None:
+        entered.append(values[0])
+
+    def plain(environment: Any, caller: int, values: Any, count: int) -> Any:
+        try:
+            body(environment, caller, values)
+            return None
+        except BaseException as exception:
+            environment.pending.exception = exception
+            raise
+
+    call, environment, function = prepared(engine, body, "late", None if is_shielded else HOST_CALLBACK(plain))
+    for _ in range(3):
+        call.values[0] = 40_000_000
+        with alarm_after(0.002) as rung:
+            try:
+                call.call(environment.pending)
+                outcome: Any = None
+            except HostRaised as raised:
+                outcome = type(raised.exception)
+        assert rung == [signal.SIGALRM]
+        assert outcome is (Alarm if is_shielded else None)
+    assert [type(exception) for exception in dropped] == ([] if is_shielded else [Alarm] * 3)
+    assert entered == []
+    del function
+
+
+@pytest.mark.parametrize("value", [0, 1, 63, 64, 4095, 4096, 262143, 262144])
+def test_numbers_of_exception_tables_are_written_as_they_are_read(value: int) -> None:
+    for first in (True, False):
+        encoded = _write(value, first)
+        assert _read(encoded, 0) == (value, len(encoded))
+        assert (encoded[0] & 128 != 0) == first
+        assert not any(byte & 128 for byte in encoded[1:])
+
+
+@given(st.lists(st.integers(0, 2**30), min_size=1, max_size=20))
+def test_any_numbers_of_exception_tables_are_written_as_they_are_read(values: list[int]) -> None:
+    table, at = b"".join(_write(value, False) for value in values), 0
+    for value in values:
+        found, at = _read(table, at)
+        assert found == value
+    assert at == len(table)
+
+
+def test_only_the_start_of_the_first_range_changes() -> None:
+    def function(x: int) -> str:
+        try:
+            x += 1
+            for i in range(x):
+                try:
+                    x //= i
+                except ZeroDivisionError:
+                    x = 5
+            if x == 99:
+                raise LookupError
+            return str(x)
+        except LookupError:
+            return "caught"
+        finally:
+            x = 0
+
+    def entries() -> list[Any]:
+        return list(dis._parse_exception_table(function.__code__))  # type: ignore[attr-defined]
+
+    before, results = entries(), [function(x) for x in (0, 3, 98)]
+    assert shielded(function) is function
+    after = entries()
+    assert [function(x) for x in (0, 3, 98)] == results
+    assert before[0].start > 0
+    assert after[0].start == 0
+    assert (after[0].end, after[0].target, after[0].depth, after[0].lasti) == (
+        before[0].end,
+        before[0].target,
+        before[0].depth,
+        before[0].lasti,
+    )
+    assert after[1:] == before[1:]
+
+
+def _closure() -> Callable[[], Any]:
+    seen: list[int] = []
+
+    def function() -> None:
+        try:
+            seen.append(1)
+        except BaseException:
+            pass
+
+    return function
+
+
+def _cell() -> Any:
+    def function(x: int) -> Any:
+        try:
+            return lambda: x
+        except BaseException:
+            return None
+
+    return function
+
+
+def _generator() -> Any:
+    def function() -> Any:
+        try:
+            yield
+        except BaseException:
+            pass
+
+    return function
+
+
+def _coroutine() -> Any:
+    async def function() -> Any:
+        try:
+            pass
+        except BaseException:
+            pass
+
+    return function
+
+
+def _asynchronous_generator() -> Any:
+    async def function() -> Any:
+        try:
+            yield
+        except BaseException:
+            pass
+
+    return function
+
+
+def _without_try() -> Any:
+    def function() -> None:
+        pass
+
+    return function
+
+
+@pytest.mark.parametrize("make", [_closure, _cell, _generator, _coroutine, _asynchronous_generator, _without_try])
+def test_what_cannot_be_shielded_is_refused(make: Callable[[], Any]) -> None:
+    function = make()
+    code = function.__code__
+    with pytest.raises(TypeError, match="cannot be shielded"):
+        shielded(function)
+    assert function.__code__ is code
