@@ -107,8 +107,9 @@ def _compile(target: Engine, wasm: bytes, name: str) -> Module:
     except EngineFailure as failure:
         raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
     if key:
-        count, pages = module.own_memories
-        cache.store(key, module.serialize(), count.to_bytes(4, "little") + pages.to_bytes(8, "little"))
+        # As many as a module could ever have is already far too many.
+        note = b"".join(min(number, 2**32 - 1).to_bytes(4, "little") for number in module.own_memories)
+        cache.store(key, module.serialize(), note)
     return module
 
 
@@ -118,12 +119,12 @@ def _from_cache(target: Engine, key: str) -> Module | None:
         return None
     with entry:
         # The engine does not tell a module's own memories, so they are kept with its code.
-        memories = int.from_bytes(entry.note[:4], "little"), int.from_bytes(entry.note[4:], "little")
+        count, total, largest = (int.from_bytes(entry.note[i : i + 4], "little") for i in (0, 4, 8))
         try:
             module = target.load_file(entry.path) if entry.code is None else target.load(entry.code)
         except EngineFailure:
             return None  # made by another engine under the same key: compile it again
-        return module.with_own_memories(memories)
+        return module.with_own_memories((count, total, largest))
 
 
 def _reason(message: str) -> str:

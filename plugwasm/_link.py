@@ -15,6 +15,7 @@ from ._code import compiled
 from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module
 from ._env import functions as env
 from ._env.guest import Exited, Guest
+from ._kernel import FIRST_PAGES
 from .errors import LinkError, MissingImportError
 
 TYPE_CHECKING = False
@@ -60,21 +61,22 @@ class Plan:
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted({source for unit in self.units for source in unit.sources if isinstance(source, str)})
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
-        self.memories = sum(unit.module.own_memories[0] for unit in self.order)
-        self.first_pages = sum(unit.module.own_memories[1] for unit in self.order)
-
+        present = [unit for unit in self.order if unit is self.main or not unit.is_command]
+        counts = [unit.module.own_memories for unit in present]
+        self.memories = sum(count for count, _, _ in counts), sum(total for _, total, _ in counts), max(most for _, _, most in counts)
+        self.first_pages = FIRST_PAGES + self.memories[1]
+        self.watched = next((found for unit in present if (found := _visible_memory(unit))), None)
         for unit in self.order:
             _check_start(unit, unit is self.main)
 
     def instantiate(self, guest: Guest) -> Instance:
         """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
         store = guest.store
-        guest.limit_memory(_kernel.FIRST_PAGES, self.memories, 0)
+        guest.limit_memory(self.memories, self.watched)
         kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
-        items: dict[str | HostFunction, bytes] = dict(
-            zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
-        )
+        guest.may_grow(0)
+        items: dict[str | HostFunction, bytes] = dict(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
         for unit in self.order:
             if not (unit.is_command and unit is not self.main):
                 instance = _instantiate(unit, guest, items)
@@ -106,6 +108,15 @@ def _check_start(unit: Unit, is_main: bool) -> None:
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
             raise LinkError(f"module `{unit.name}`: its export `{name}` is run at the start and must be a function {type}, not {item}")
+
+
+def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
+    """The unit and the name of the memory that it defines and exports, if there is no doubt which that is."""
+    module = unit.module
+    if module.own_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
+        return None
+    names = [name for name, item in module.exports.items() if item.kind == "memory"]
+    return (unit.index, ExportName(names[0])) if names else None
 
 
 def _may_grow(guest: Guest, caller: int, values: Any) -> None:

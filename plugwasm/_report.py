@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, EngineFailure, HostRaised, Trap
+from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap
 from ._env.guest import Exited
 from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT
 from ._link import PassedOn
@@ -47,14 +47,16 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     if isinstance(failure, HostRaised) and isinstance(failure.exception, RecursionError):
         failure = Trap(STACK_OVERFLOW)  # Python's stack, by calls from module to module through the host
     if isinstance(failure, HostRaised):
-        return _raised(failure.exception, guest, facts)
+        exception = failure.exception
+        del failure.exception  # the failure becomes the context of this exception, and must not refer to it as well
+        return _raised(exception, guest, facts)
     where = f"`{function}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         return OutOfFuelError(f"{where} used up its fuel", **facts)
     if (error := reported(guest, facts, 0)) is not None:
         return error
     if isinstance(failure, Trap):
-        if guest.is_out_of_memory():
+        if failure.message == UNREACHABLE and guest.is_out_of_memory():
             return OutOfMemoryError(
                 f"{where} ran out of memory: its limit is {guest.recipe.max_pages} pages of 64 KiB ({failure.message})", **facts
             )
@@ -86,7 +88,7 @@ def _raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Ba
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
     where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
-    fault, error, text, output, length = _failure(guest)
+    fault, error, text, output, length = outcome(guest)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
         return GuestError(message, guest_message=message, code=code, **facts)
@@ -100,8 +102,8 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     return None
 
 
-def _failure(guest: Guest) -> tuple[int, int, bytes, int, int]:
-    # The kernel is asked by calling it, which the limits of the call that has just ended must not stop.
+def outcome(guest: Guest) -> tuple[int, int, bytes, int, int]:
+    """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     guest.deadline, guest.cancelled = NEVER, False
     if not guest.fuelled:
         return guest.kernel.failure()

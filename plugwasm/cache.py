@@ -26,6 +26,7 @@ NOTE = 12
 _MAGIC = b"plugwasm 1\n"
 _TRAILER = NOTE + 12 + len(_MAGIC)
 _SUFFIX = ".code"
+DAY = 86400
 
 
 class _Settings:
@@ -46,7 +47,7 @@ def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool 
         max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it.
     """
     if directory is not None:
-        _Settings.directory = os.fspath(directory)
+        _Settings.directory = os.path.abspath(directory)
         _Settings.warned = False
     if enabled is not None:
         _Settings.enabled = enabled
@@ -79,8 +80,7 @@ def clear() -> int:
         return 0
     removed = 0
     for entry in _entries(path):
-        os.unlink(entry.path)
-        removed += 1
+        removed += _removed(entry.path)
     return removed
 
 
@@ -188,7 +188,11 @@ def _checked(descriptor: int) -> Entry | None:
     size = status.st_size - _TRAILER
     if size <= 0:
         return None
-    with mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ) as content:
+    try:
+        mapping = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
+    except ValueError:
+        return None  # it has become shorter just now
+    with mapping as content:
         trailer = content[size:]
         with memoryview(content) as view, view[: size + NOTE + 8] as covered:
             checksum = zlib.crc32(covered)
@@ -196,8 +200,11 @@ def _checked(descriptor: int) -> Entry | None:
         if not trailer.endswith(_MAGIC) or said_size != size or checksum != int.from_bytes(trailer[NOTE + 8 : NOTE + 12], "little"):
             return None
         code = None if sys.platform == "linux" else content[:size]
-    if time.time() - status.st_mtime > 86400:
-        os.utime(descriptor)
+    if time.time() - status.st_mtime > DAY:
+        try:
+            os.utime(descriptor)
+        except OSError:
+            pass  # a read-only file system; the entry is as good as before
     return Entry(descriptor, note, code)
 
 
@@ -206,13 +213,34 @@ def _entries(path: str) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in found if entry.name.endswith(_SUFFIX))
 
 
+def _removed(path: str) -> bool:
+    """Removes a file. False when another process was faster."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _prune(path: str) -> None:
-    entries = [(entry.stat(follow_symlinks=False), entry.path) for entry in _entries(path)]
+    import time
+
+    entries = []
+    with os.scandir(path) as found:
+        for entry in found:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if entry.name.endswith(_SUFFIX):
+                entries.append((status, entry.path))
+            elif entry.name.startswith(".") and time.time() - status.st_mtime > DAY:
+                _removed(entry.path)  # of a process that was killed while it wrote
     total = sum(status.st_size for status, _ in entries)
     for status, name in sorted(entries, key=lambda entry: entry[0].st_mtime):
         if total <= _Settings.max_bytes:
             break
-        os.unlink(name)
+        _removed(name)
         total -= status.st_size
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ._code import BeyondPool, engine
+from ._kernel import FIRST_PAGES
 from ._link import Plan
 from ._registry import registered
 from ._source import resolve
+from .errors import ManifestError, OutOfMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class CompiledPlugin:
         SourceError: A module cannot be read or fetched.
         ModuleError: A module is not valid.
         LinkError: An import cannot be satisfied.
+        OutOfMemoryError: The modules have more memory to start with than `max_pages` allows.
     """
 
     __slots__ = (
@@ -80,6 +83,8 @@ class CompiledPlugin:
         fuel_limit: int | None = None,
         http_response_headers: bool = False,
     ) -> None:
+        if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
+            raise ManifestError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
         self._recipe: Recipe = resolve(plugin)
         self.name = name or self._recipe.label
         self.wasi = wasi
@@ -90,6 +95,13 @@ class CompiledPlugin:
         offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
         self._offered = offered
         self._plan = self._link(pooled=False)
+        first, limit = self._plan.first_pages, self._recipe.max_pages
+        if limit is not None and first > limit:
+            raise OutOfMemoryError(
+                f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
+                f"but its limit is {limit} (`memory.max_pages`)",
+                plugin=self.name,
+            )
         self._pooled_plan: Plan | None = None
         self._pool_was_tried = False
         self._starts = 0
@@ -123,6 +135,9 @@ class CompiledPlugin:
     def imports(self) -> tuple[Item, ...]:
         """What the main module imports: module, name, kind, and for functions the type."""
         return self._plan.main.module.imports
+
+    def __reduce__(self) -> str:
+        raise TypeError("a CompiledPlugin cannot be copied or pickled; threads can share it, and another process makes its own")
 
     def __repr__(self) -> str:
         return f"<CompiledPlugin {self.name!r}>"

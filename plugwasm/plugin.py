@@ -19,7 +19,7 @@ from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, ensure_
 from ._env.guest import Guest
 from ._env.log import PluginLog
 from ._kernel import INPUT
-from ._report import explain, explain_start, explain_trap_at_start, reported
+from ._report import explain, explain_start, explain_trap_at_start, outcome, reported
 from ._sandbox.deadline import NEVER, ticker
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import BusyError, ClosedError, FunctionNotFoundError, ManifestError, OutOfMemoryError, SignatureError
@@ -64,7 +64,7 @@ class Plugin:
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of.
         wasi, functions, name, fuel_limit, http_response_headers: As for `CompiledPlugin`; not used when `plugin` is one.
-        config: What the plugin can read with `config_get`, on top of the manifest's.
+        config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -93,7 +93,7 @@ class Plugin:
         self,
         plugin: PluginInput | CompiledPlugin,
         wasi: bool = False,
-        config: Mapping[str, str] | None = None,
+        config: Mapping[str, str | None] | None = None,
         functions: Iterable[Function] | None = REGISTERED,
         *,
         name: str | None = None,
@@ -105,7 +105,7 @@ class Plugin:
         recipe = plugin._recipe
         self.compiled_plugin = plugin
         self._closed = False
-        self._config: dict[str, str] = recipe.config if config is None else recipe.config | _checked_config(config)
+        self._config: dict[str, str] = recipe.config if config is None else _changed_config(recipe.config, config)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
         self._fuel_limit = plugin.fuel_limit
@@ -183,7 +183,11 @@ class Plugin:
                 values[0] = target
                 values[2] = length
                 ensure_frames()
-                error = invoke()
+                try:
+                    error = invoke()
+                except BaseException:
+                    self._drop()  # of a signal handler, right after the call: how that ended nobody will know
+                    raise
             finally:
                 ticker.running.pop(guest, None)
             if error or values[0]:
@@ -273,7 +277,10 @@ class Plugin:
             self._instance = plan.instantiate(guest)
         except (Trap, HostRaised) as failure:
             reason = explain_trap_at_start(failure, guest, self.name)
-            raise reason from reason.__cause__
+            try:
+                raise reason from reason.__cause__
+            finally:
+                del reason
         finally:
             ticker.running.pop(guest, None)
             if self._instance is None:
@@ -320,22 +327,28 @@ class Plugin:
             except BaseException:
                 self._drop()
                 raise
-            *_, offset, length = guest.kernel.failure()
+            *_, offset, length = outcome(guest)
             entry.values[2], entry.values[4] = offset, length
             return
         code = entry.values[0] & _MASK32
         if code >> 31:
             code -= 1 << 32
         reason = reported(guest, {"plugin": self.name, "function": function_name}, code)
-        if reason is not None:
-            raise reason
+        try:
+            if reason is not None:
+                raise reason
+        finally:
+            del reason
 
     def _unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
         """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
         reason = explain(failure, guest, self.name, function_name)
         self._drop()
-        if reason is not None:
-            raise reason from reason.__cause__
+        try:
+            if reason is not None:
+                raise reason from reason.__cause__
+        finally:
+            del reason, failure  # or the traceback would hold the instance until the garbage collector comes
 
     def _release_view(self) -> None:
         view, self._view = self._view, None
@@ -407,13 +420,7 @@ class Plugin:
 
     def update_config(self, changes: Mapping[str, str | None]) -> None:
         """Changes the configuration, from the next `config_get` on; None removes a key. Only this plugin's, not its compiled plugin's."""
-        config = dict(self._config)
-        for key, value in changes.items():
-            if value is None:
-                config.pop(key, None)
-            else:
-                config |= _checked_config({key: value})
-        self._config = config
+        config = self._config = _changed_config(self._config, changes)
         if self._guest is not None:
             self._guest.config = config
 
@@ -453,6 +460,9 @@ class Plugin:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
+    def __reduce__(self) -> str:
+        raise TypeError("a Plugin cannot be copied or pickled; make another one of its `compiled_plugin`")
+
     def __repr__(self) -> str:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
 
@@ -466,8 +476,13 @@ def _is_callable(item: Item) -> bool:
     return item.type is not None and not item.type.params and item.type.results in ((), ("i32",))
 
 
-def _checked_config(config: Mapping[str, str]) -> dict[str, str]:
-    for key, value in config.items():
-        if not isinstance(key, str) or not isinstance(value, str):
+def _changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    changed = dict(config)
+    for key, value in changes.items():
+        if not isinstance(key, str) or not (value is None or isinstance(value, str)):
             raise ManifestError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")
-    return dict(config)
+        if value is None:
+            changed.pop(key, None)
+        else:
+            changed[key] = value
+    return changed

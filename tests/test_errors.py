@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import copy
+import gc
 import pickle
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -507,3 +509,32 @@ def test_error_messages_do_not_take_long_when_a_guest_makes_them_large() -> None
         plugin.call("f")
     assert len(caught.value.message) <= 3_000_000
     assert time.monotonic() - started < 2
+
+
+FAILS = ["trap", "message", "seven", "output_of_nothing", "raises"]
+
+
+@pytest.mark.parametrize("function", FAILS)
+def test_an_error_that_was_handled_keeps_nothing_alive_until_the_garbage_collector_comes(function: str) -> None:
+    def back(*_: Any) -> None:
+        raise LookupError
+
+    source = (
+        FAULTY[:-1].replace("(module", '(module (import "extism:host/user" "back" (func $back))', 1)
+        + export("raises", "(call $back)")
+        + ")"
+    )
+    plugin = Plugin(source, functions=[Function(None, "back", [], [], back)])
+    gc.collect()
+    gc.disable()
+    try:
+        plugin.call("good")
+        instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+        try:
+            plugin.call(function)
+        except errors.CallError:
+            pass
+        plugin.close()
+        assert instance() is None
+    finally:
+        gc.enable()

@@ -366,7 +366,8 @@ def test_signatures_follow_from_annotations() -> None:
 def test_annotations_may_be_strings() -> None:
     namespace: dict[str, Any] = {"plugwasm": plugwasm, "Annotated": Annotated}
     exec(
-        "from __future__ import annotations\ndef f(p: plugwasm.CurrentPlugin, a: 'Annotated[dict, plugwasm.Json]') -> tuple[int, float]: ...",
+        "from __future__ import annotations\n"
+        "def f(p: plugwasm.CurrentPlugin, a: 'Annotated[dict, plugwasm.Json]') -> tuple[int, float]: ...",
         namespace,
     )
     assert kinds(namespace["f"]) == ([ValType.I64], [ValType.I64, ValType.F64])

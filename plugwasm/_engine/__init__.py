@@ -8,7 +8,7 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
 from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, EngineFailure, HostRaised, Trap
+from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap
 from ._module import Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
 from ._store import Environment, ExportName, Function, HostFunction, Instance, Memory, Pending, Store, ensure_frames, exported_memory
 
@@ -16,6 +16,7 @@ __all__ = [
     "EXTERN_SIZE",
     "OUT_OF_FUEL",
     "STACK_OVERFLOW",
+    "UNREACHABLE",
     "Engine",
     "EngineFailure",
     "Environment",

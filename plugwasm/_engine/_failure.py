@@ -39,6 +39,7 @@ MAX_NAME = 200
 
 OUT_OF_FUEL = TRAPS[11]
 STACK_OVERFLOW = TRAPS[0]
+UNREACHABLE = TRAPS[9]
 
 
 class EngineFailure(Exception):

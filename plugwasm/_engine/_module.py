@@ -39,6 +39,9 @@ class FunctionType:
     def __hash__(self) -> int:
         return hash((self.params, self.results))
 
+    def __reduce__(self) -> tuple[type[FunctionType], tuple[tuple[str, ...], tuple[str, ...]]]:
+        return FunctionType, (self.params, self.results)
+
     def __repr__(self) -> str:
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
 
@@ -183,10 +186,10 @@ class Module:
         lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
         self.exports = {item.name: item for item in (_export(vec.data[i]) for i in range(vec.size))}
         lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
-        self.own_memories = (0, 0)
-        """How many memories it defines (not imports), and the pages that they have at first, together. Known only to who compiled it."""
+        self.own_memories = (0, 0, 0)
+        """How many memories it defines (not imports), and the pages at first of all and of the largest. Known to who compiled it."""
 
-    def with_own_memories(self, memories: tuple[int, int]) -> Module:
+    def with_own_memories(self, memories: tuple[int, int, int]) -> Module:
         """The module itself, once it is known what memories it has."""
         self.own_memories = memories
         return self
@@ -198,12 +201,15 @@ class Module:
             raise take_error(error)
         return take_bytes(vec)
 
+    def __reduce__(self) -> str:
+        raise TypeError("a module cannot be copied or pickled")  # two objects would free it
+
     def __del__(self) -> None:
         if lib is not None and hasattr(self, "pointer"):
             lib.wasmtime_module_delete(self.pointer)
 
 
-def _own_memories(wasm: bytes) -> tuple[int, int]:
+def _own_memories(wasm: bytes) -> tuple[int, int, int]:
     """Reads the memory section of a module that is known to be valid (WebAssembly 2.0, 5.5.8)."""
     at, end = 8, len(wasm)
     while at < end:
@@ -211,18 +217,18 @@ def _own_memories(wasm: bytes) -> tuple[int, int]:
         size, at = _leb128(wasm, at + 1)
         if section == 5:
             count, at = _leb128(wasm, at)
-            pages = 0
+            total = largest = 0
             for _ in range(count):
                 flags = wasm[at]
                 first, at = _leb128(wasm, at + 1)
-                pages += first
+                total, largest = total + first, max(largest, first)
                 if flags & 1:
                     _, at = _leb128(wasm, at)
                 if flags & 8:
                     _, at = _leb128(wasm, at)
-            return count, pages
+            return count, total, largest
         at += size
-    return 0, 0
+    return 0, 0, 0
 
 
 def _leb128(wasm: bytes, at: int) -> tuple[int, int]:

@@ -42,12 +42,33 @@ _INTERRUPTED = b"ended by the host"
 
 
 class Pending:
-    """Holds what a host callback raised while the guest is unwound. Apart from the environment, so that nobody has to refer to that."""
+    """Holds what a host callback raised while the guest is unwound. Apart from the environment, so that nobody has to refer to that.
 
-    __slots__ = ("exception",)
+    It also keeps a trap and an error ready, one of which a callback returns then. To make one there would be a call, and after a call
+    CPython may run a signal handler; what that raises would leave the callback, ctypes would drop it and return what the stack holds, and
+    the engine would take that for a pointer.
+    """
+
+    __slots__ = ("error", "exception", "trap")
 
     def __init__(self) -> None:
         self.exception: BaseException | None = None
+        self.trap = self.error = 0
+        self.arm()
+
+    def arm(self) -> None:
+        """Makes anew what was used."""
+        if not self.trap:
+            self.trap = lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+        if not self.error:
+            self.error = lib.wasmtime_error_new(_INTERRUPTED)
+
+    def __del__(self) -> None:
+        if lib is not None:
+            if self.trap:
+                lib.wasm_trap_delete(self.trap)
+            if self.error:
+                lib.wasmtime_error_delete(self.error)
 
 
 class Environment:
@@ -68,8 +89,16 @@ def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
         delta[0] = 1
         return None
     except BaseException as exception:
-        environment.pending.exception = exception
-        return lib.wasmtime_error_new(_INTERRUPTED)
+        pending = environment.pending
+        pending.exception = exception
+        error, pending.error = pending.error, 0
+        if error:
+            return error
+        try:
+            return lib.wasmtime_error_new(_INTERRUPTED)
+        except BaseException as another:
+            pending.exception = another
+            return lib.wasmtime_error_new(_INTERRUPTED)
 
 
 _EPOCH = EPOCH_CALLBACK(shielded(_on_epoch))
@@ -83,11 +112,13 @@ def _outer() -> None:
     _inner()
 
 
-ensure_frames: Callable[[], object] = partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),)) if sys.version_info < (3, 12) else _outer
+ensure_frames: Callable[[], object] = (
+    partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),)) if sys.version_info < (3, 12) else _outer
+)
 """Call it before any way into Wasm. It raises `RecursionError` when Python could not enter a callback, or could not call C from there.
 
-ctypes would print that error, drop it, and return whatever the stack holds to the engine, which takes it for the pointer to a trap. From Python
-3.12 on that takes two frames. Before, calls of C count as well (the way in, the callback, its way out); a check against nested tuples
+ctypes would print that error, drop it, and return whatever the stack holds to the engine, which takes it for the pointer to a trap. From
+Python 3.12 on that takes two frames. Before, calls of C count as well (the way in, the callback, its way out); a check against nested tuples
 descends as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25 ns).
 """
 
@@ -114,8 +145,16 @@ def _callback_of(body: Body) -> Any:
             body(environment, caller, values)
             return None
         except BaseException as exception:
-            environment.pending.exception = exception
-            return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+            pending = environment.pending
+            pending.exception = exception
+            trap, pending.trap = pending.trap, 0
+            if trap:
+                return trap
+            try:
+                return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+            except BaseException as another:
+                pending.exception = another
+                return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
 
     return shielded(callback)
 
@@ -178,7 +217,14 @@ class Function:
     def call(self, pending: Pending) -> None:
         """Runs it. Raises `EngineFailure`; that is `HostRaised` when a host callback raised."""
         ensure_frames()
-        error = self.invoke()
+        try:
+            error = self.invoke()
+        except BaseException:
+            # Of a signal handler, right after the call. How that ended nobody will know.
+            self._trap[0] = 0
+            pending.exception = None
+            pending.arm()
+            raise
         if error or self._trap[0]:
             self.fail(error, pending)
 
@@ -201,6 +247,7 @@ def take_failure(error: int | None, trap: int | None, pending: Pending) -> Engin
     if exception is None:
         return failure
     pending.exception = None
+    pending.arm()
     return HostRaised(exception, failure.frames)
 
 
@@ -234,7 +281,9 @@ class Store:
     def function(self, host: HostFunction, environment: Environment) -> bytes:
         """A host function as an item that instances of this store can import."""
         item = (c_char * EXTERN_SIZE)()
-        lib.wasmtime_func_new_unchecked(self.context, host.type.pointer(self.engine), host._callback, environment, None, addressof(item) + 8)
+        lib.wasmtime_func_new_unchecked(
+            self.context, host.type.pointer(self.engine), host._callback, environment, None, addressof(item) + 8
+        )
         return item.raw
 
     def instantiate(self, module: Module, imports: bytes, pending: Pending) -> Instance:
@@ -246,6 +295,9 @@ class Store:
         if error or trap.value:
             raise take_failure(error, trap.value, pending)
         return Instance(self, out)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a store cannot be copied or pickled")  # two objects would free it
 
     def __del__(self) -> None:
         if lib is not None and hasattr(self, "context"):

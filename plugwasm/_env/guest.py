@@ -6,10 +6,13 @@ everything at once, without waiting for the garbage collector.
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from time import monotonic, sleep
 
 from .._engine import Environment, ExportName, Memory, Store, exported_memory
+from .._kernel import FIRST_PAGES
+from .._sandbox.budget import MemoryBudget
 from .._sandbox.deadline import NEVER
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 from .vars import Vars
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
 MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
-_MEMORY = ExportName("memory")
 _SLICE = 0.05
 
 
@@ -41,6 +43,7 @@ class Guest(Environment):
         "__weakref__",
         "_policy",
         "_stores",
+        "budget",
         "cancelled",
         "config",
         "deadline",
@@ -51,8 +54,6 @@ class Guest(Environment):
         "kernel",
         "log",
         "memories",
-        "memory_cap",
-        "memory_refused",
         "preopens",
         "recipe",
         "response_headers",
@@ -85,8 +86,7 @@ class Guest(Environment):
         self.vars = Vars(recipe.max_var_bytes)
         self.instances: dict[int, Instance] = {}
         self.memories: dict[int, GuestMemory] = {}
-        self.memory_cap: int | None = None
-        self.memory_refused = False
+        self.budget: MemoryBudget | None = None
         self.response_status = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
@@ -165,10 +165,8 @@ class Guest(Environment):
     def command_store(self) -> Iterator[Store]:
         """A store for one call of a command, with the limits and the fuel of the guest's own."""
         store = Store(self.store.engine, self)
-        if self.memory_cap is not None:
-            store.limit(memory_bytes=self.memory_cap * PAGE, table_elements=MAX_TABLE_ELEMENTS)
-        else:
-            store.limit(table_elements=MAX_TABLE_ELEMENTS)
+        cap = -1 if self.budget is None else self.budget.cap * PAGE
+        store.limit(memory_bytes=cap, table_elements=MAX_TABLE_ELEMENTS)
         fuel = store.engine.fuel
         caller = self._stores[-1] if self._stores else self.store
         if fuel:
@@ -182,47 +180,43 @@ class Guest(Environment):
                 caller.set_fuel(store.fuel())
 
     def may_grow(self, pages: int) -> bool:
-        """Whether the kernel may grow to that many pages; see `limit_memory`."""
-        maximum = self.recipe.max_pages
-        if maximum is None:
+        """Whether the kernel may grow to that many pages; 0 says that it is done."""
+        if self.budget is None:
             return True
-        sizes = [memory.size() // PAGE for memory in self._own_memories()]
-        others = sum(sizes) if sizes else self.memory_cap or 0
-        if pages + others > maximum:
-            self.memory_refused = True
-            return False
-        self.limit_memory(pages, len(sizes), max(sizes, default=0))
-        return True
+        kernel = getattr(self, "kernel", None)
+        return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
 
-    def limit_memory(self, kernel_pages: int, count: int, least: int) -> None:
-        """Sets what each memory may grow to, so that the kernel's and all others together stay within `max_pages`.
-
-        The engine knows one limit for each memory, not one for their sum. With one memory besides the kernel's the limit is exact: all
-        that the kernel does not have. With several, each may have its share.
-        """
+    def limit_memory(self, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None) -> None:
+        """Sets the limits of the store. `memories`: how many, their pages at first, those of the largest; `watched`: see `MemoryBudget`."""
         maximum = self.recipe.max_pages
         if maximum is None:
             self.store.limit(table_elements=MAX_TABLE_ELEMENTS)
             return
-        self.memory_cap = max((maximum - kernel_pages) // max(count, 1), least)
-        self.store.limit(memory_bytes=max(self.memory_cap, kernel_pages) * PAGE, table_elements=MAX_TABLE_ELEMENTS)
+        count, total, largest = memories
+        guest = weakref.ref(self)
+
+        def limit(pages: int) -> None:
+            self_ = guest()
+            if self_ is not None:
+                self_.store.limit(memory_bytes=pages * PAGE, table_elements=MAX_TABLE_ELEMENTS)
+
+        def size() -> int | None:
+            self_ = guest()
+            instance = self_.instances.get(watched[0]) if self_ is not None and watched is not None else None
+            memory = instance.find_memory(watched[1]) if instance is not None and watched is not None else None
+            return None if memory is None else memory.size() // PAGE
+
+        self.budget = MemoryBudget(maximum, count, largest, total, limit, size if watched is not None else None)
 
     def is_out_of_memory(self) -> bool:
-        """Whether a memory has reached its limit, so that a trap was probably caused by that."""
-        if self.memory_refused:
-            return True
-        return self.memory_cap is not None and any(memory.size() // PAGE >= self.memory_cap for memory in self._own_memories())
-
-    def _own_memories(self) -> list[Memory]:
-        return [memory for instance in self.instances.values() if (memory := instance.find_memory(_MEMORY))]
+        """Whether a memory has reached its limit, so that a guest that gave up probably did so because of that."""
+        return self.budget is not None and self.budget.is_used_up()
 
     # ---- WASI -----------------------------------------------------------------------------------------------------------------------
 
     def wasi_state(self) -> Wasi:
         """The WASI of this instance, made when it is used first."""
         if self.wasi is None:
-            import weakref
-
             from .._sandbox.stdio import LineSplitter
             from .._sandbox.wasi import Wasi
 

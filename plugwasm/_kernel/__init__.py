@@ -13,7 +13,7 @@ from .._engine import ExportName
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-        from .._engine import Function, Instance, Pending
+    from .._engine import Function, Instance, Pending
 
 SERVED = frozenset(
     (
@@ -84,6 +84,10 @@ class Kernel:
     def entry(self, returns_code: bool) -> Function:
         """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
         return self.instance.function(_CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3)
+
+    def pages(self) -> int:
+        """How many pages of 64 KiB plugins can reach now."""
+        return self._heap_memory.size() // _PAGE
 
     def reserve(self, length: int) -> bool:
         """Makes room for an input of that many bytes. False when the limits do not allow it."""

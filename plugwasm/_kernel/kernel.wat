@@ -17,6 +17,7 @@
 ;;
 ;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset 0 stays the null handle.
 (module $extism:host/env
+  ;; Whether $heap may have so many pages; 0 says that growing is over.
   (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
 
   (memory $heap (export "memory") 2)
@@ -112,9 +113,15 @@
     (i32.wrap_i64 (i64.shr_u (i64.add (local.get $length) (i64.const 31)) (i64.const 5))))
 
   (func $grow_to (param $pages i32) (result i32)
-    (local $book_pages i32)
+    (local $grown i32)
     (if (i32.gt_u (local.get $pages) (i32.const 65536)) (then (return (i32.const 0))))
     (if (i32.eqz (call $may_grow (local.get $pages))) (then (return (i32.const 0))))
+    (local.set $grown (call $grow_granted (local.get $pages)))
+    (drop (call $may_grow (i32.const 0)))
+    (local.get $grown))
+
+  (func $grow_granted (param $pages i32) (result i32)
+    (local $book_pages i32)
     (local.set $book_pages
       (i32.sub (i32.shr_u (i32.add (local.get $pages) (i32.const 1)) (i32.const 1)) (memory.size $book)))
     (if (i32.gt_s (local.get $book_pages) (i32.const 0))

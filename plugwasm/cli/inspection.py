@@ -66,7 +66,7 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
     import hashlib
 
     module = modules[source.name]
-    count, pages = module.own_memories
+    count, pages, _ = module.own_memories
     return {
         "name": source.name,
         "main": is_main,

@@ -1,0 +1,133 @@
+"""What is public stays public, imports stay lean, and arrows point down the map."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import plugwasm
+import pytest
+
+PACKAGE = Path(plugwasm.__file__).parent
+
+PUBLIC = """
+BadHandleError BusyError CallError CancelHandle CancelledError ClosedError Codec CompiledPlugin CurrentPlugin CustomLogger EgressDeniedError
+EgressError EngineError Error ExitError Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError Item Json
+LinkError Manifest ManifestError Memory MemoryOptions MissingImportError ModuleError OutOfFuelError OutOfMemoryError Pickle Plugin
+SignatureError SourceError TimeoutError TrapError UnsafePickle Val ValType WasmSource __version__ cache errors extism_version host_fn
+set_log_custom set_log_file
+""".split()
+
+# From the top of the map down; a module may import what stands in its own line or below.
+LAYERS = [
+    {"cli", "__main__"},
+    {"plugin"},
+    {"compiled"},
+    {"functions", "current", "logs"},
+    {"_report"},
+    {"_link"},
+    {"_registry"},
+    {"_code"},
+    {"cache"},
+    {"_env"},
+    {"_sandbox"},
+    {"_source", "manifest", "_fetch", "_complaints"},
+    {"_kernel"},
+    {"_engine"},
+    {"errors"},
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(plugwasm.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_can_be_imported_and_is_documented(name: str) -> None:
+    value = getattr(plugwasm, name)
+    assert name == "__version__" or value.__doc__
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Plugn'"):
+        _ = plugwasm.Plugn  # type: ignore[attr-defined]
+
+
+def test_everything_public_is_listed_by_dir() -> None:
+    assert set(plugwasm.__all__) <= set(dir(plugwasm))
+
+
+def loaded_after(program: str) -> set[str]:
+    code = f"import sys\n{program}\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return set(run.stdout.split())
+
+
+HEAVY = {"msgspec", "urllib3", "logging", "json", "typing", "wasmtime", "hashlib", "inspect", "dataclasses", "ssl", "http", "re", "typer", "rich"}
+
+
+def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
+    start = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\n"
+    assert not loaded_after(start + "import plugwasm\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0") & (
+        HEAVY | {"ctypes", "plugwasm.plugin"}
+    )
+
+
+def test_running_a_small_module_loads_nothing_heavy() -> None:
+    plugin = str(PACKAGE.parent / "examples" / "echo.wasm")
+    program = (
+        f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\nimport plugwasm\n"
+        f"assert plugwasm.Plugin({plugin!r}).call('echo', b'x') == b'x'\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0"
+    )
+    assert not loaded_after(program) & HEAVY
+
+
+def imports_of(path: Path) -> set[str]:
+    """The plugwasm modules that a file imports when it is run, as the names of their lines in the map."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    package = [*parts[:-1]] if parts[-1] != "__init__" else [*parts[:-1]]
+    found = set()
+    tree = ast.parse(path.read_text())
+    guarded = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" for n in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            target = [*base, *(node.module.split(".") if node.module else [])]
+            if not node.level:
+                if target[:1] != ["plugwasm"]:
+                    continue
+                target = target[1:]
+            found |= {target[0]} if target else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("plugwasm.")}
+    return found
+
+
+def layer(name: str) -> int:
+    (number,) = [i for i, names in enumerate(LAYERS) if name in names] or [-1]
+    return number
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_imports_one_that_stands_above_it(path: Path) -> None:
+    name = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if name == "__init__":
+        return
+    assert layer(name) >= 0, f"{name} has no place on the map"
+    above = {other for other in imports_of(path) if 0 <= layer(other) < layer(name)}
+    assert not above
+
+
+def test_only_the_engine_imports_ctypes() -> None:
+    users = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(alias.name.startswith("ctypes") for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctypes"))
+    }
+    assert users == {"_engine"}
