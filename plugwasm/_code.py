@@ -75,16 +75,30 @@ def compiled(wasm: bytes, engine: Engine, name: str = "module") -> Module:
             return module
     module = _compile(engine, wasm, name)
     with _lock:
-        _seen.setdefault(key, []).append((wasm, module))
+        _seen[key] = [*_seen.pop(key, ()), (wasm, module)]
         _forget()
     return module
 
 
 def _forget() -> None:
-    while len(_seen) > 1 and (
-        sum(map(len, _seen.values())) > KEPT_MODULES or sum(len(key_bytes) for kept in _seen.values() for key_bytes, _ in kept) > KEPT_BYTES
-    ):
-        _seen.pop(next(iter(_seen)))
+    sizes = [len(wasm) for kept in _seen.values() for wasm, _ in kept]
+    while len(sizes) > 1 and (len(sizes) > KEPT_MODULES or sum(sizes) > KEPT_BYTES):
+        key, kept = next(iter(_seen.items()))
+        if len(kept) > 1:
+            _seen[key] = kept[1:]
+        else:
+            del _seen[key]
+        del sizes[0]
+
+
+def _after_fork_in_child() -> None:
+    # Some other thread, which the child does not have, may have held it.
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _compile(target: Engine, wasm: bytes, name: str) -> Module:

@@ -160,9 +160,7 @@ def _leb(value: int) -> bytes:
 
 
 @pytest.mark.parametrize("variable", ["off", "OFF", "0", "no", "False"])
-def test_switched_off_by_the_environment_nothing_is_read_or_written(
-    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_switched_off_by_the_environment_nothing_is_read_or_written(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -306,9 +304,7 @@ ENTRY_FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
-def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(
-    fault: str, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(fault: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     forge(folder)
     FOLDER_FAULTS[fault](folder)
     before = sorted(folder.parent.rglob("*"))

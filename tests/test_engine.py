@@ -208,7 +208,11 @@ def test_bytes_that_are_no_module_are_refused(wasm: bytes) -> None:
 
 
 @given(
-    at=st.integers(0, len(RICH) - 1), bit=st.integers(0, 7), cut=st.integers(0, len(RICH)), insert=st.binary(max_size=3), do=st.sampled_from("flc")
+    at=st.integers(0, len(RICH) - 1),
+    bit=st.integers(0, 7),
+    cut=st.integers(0, len(RICH)),
+    insert=st.binary(max_size=3),
+    do=st.sampled_from("flc"),
 )
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(at: int, bit: int, cut: int, insert: bytes, do: str) -> None:
@@ -224,7 +228,9 @@ def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(at: int, bit: 
         assert isinstance(module.exports, dict)
 
 
-@pytest.mark.parametrize("text", [b"(module", b"(modul)", b"(module (func (i32.add)))", b"\xff\xfe", b"(module (func $a) (func $a))", b"junk"])
+@pytest.mark.parametrize(
+    "text", [b"(module", b"(modul)", b"(module (func (i32.add)))", b"\xff\xfe", b"(module (func $a) (func $a))", b"junk"]
+)
 def test_bad_text_is_refused_and_the_message_shows_where(text: bytes) -> None:
     with pytest.raises(EngineFailure) as caught:
         ENGINE.compile(wat_to_wasm(text))
@@ -626,7 +632,10 @@ def test_names_that_a_guest_chose_stay_on_their_line_and_short() -> None:
 
 
 def test_a_deep_stack_makes_a_short_trace_in_a_short_time() -> None:
-    world = World(f'(module (func $f (export "f") (@name "{"n" * 10_000}") (call $f)))'.replace('$f (export "f") (@name', '$f (@name', 1)[:-1] + ' (export "f" (func $f)))')
+    world = World(
+        f'(module (func $f (export "f") (@name "{"n" * 10_000}") (call $f)))'.replace('$f (export "f") (@name', "$f (@name", 1)[:-1]
+        + ' (export "f" (func $f)))'
+    )
     began = time.perf_counter()
     with pytest.raises(Trap, match="stack overflow") as caught:
         world.call("f")

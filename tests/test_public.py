@@ -65,7 +65,22 @@ def loaded_after(program: str) -> set[str]:
     return set(run.stdout.split())
 
 
-HEAVY = {"msgspec", "urllib3", "logging", "json", "typing", "wasmtime", "hashlib", "inspect", "dataclasses", "ssl", "http", "re", "typer", "rich"}
+HEAVY = {
+    "msgspec",
+    "urllib3",
+    "logging",
+    "json",
+    "typing",
+    "wasmtime",
+    "hashlib",
+    "inspect",
+    "dataclasses",
+    "ssl",
+    "http",
+    "re",
+    "typer",
+    "rich",
+}
 
 
 def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
@@ -90,7 +105,9 @@ def imports_of(path: Path) -> set[str]:
     package = [*parts[:-1]] if parts[-1] != "__init__" else [*parts[:-1]]
     found = set()
     tree = ast.parse(path.read_text())
-    guarded = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" for n in ast.walk(node)}
+    guarded = {
+        id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" for n in ast.walk(node)
+    }
     for node in ast.walk(tree):
         if id(node) in guarded:
             continue

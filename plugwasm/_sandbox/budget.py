@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 class MemoryBudget:
     """The limit of one instance of a plugin.
 

@@ -72,6 +72,7 @@ class Ticker:
                 return
             first = min(deadlines.values(), default=NEVER)
             present = set(map(id, deadlines))
+            deadlines.clear()  # or the calls would live as long as this thread sleeps
             if first <= now or present & before:
                 for engine in self.engines:
                     engine.increment_epoch()
