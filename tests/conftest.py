@@ -17,17 +17,3 @@ sys.path.insert(0, str(ROOT / "tests"))
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled code goes to a directory of this test run, not to the user's."""
     os.environ["PLUGWASM_CACHE"] = str(tmp_path_factory.mktemp("cache", numbered=True) / "plugwasm")
-
-
-@pytest.fixture
-def example() -> "type[Examples]":
-    """The example plugins, by name: their path."""
-    return Examples
-
-
-class Examples:
-    """Paths of the prebuilt example plugins."""
-
-    @staticmethod
-    def path(name: str) -> str:
-        return str(ROOT / "examples" / f"{name}.wasm")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +114,16 @@ def number(output: bytes) -> int:
     """What `$answer` answered."""
     assert len(output) == 8
     return int.from_bytes(output, "little", signed=True)
+
+
+def soon(condition: Callable[[], object], seconds: float = 2) -> bool:
+    """Whether the condition becomes true in that time: another thread may hold something for a moment."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 class InThread:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from guests import LOOP, MEMORY, InThread, export, guest, manifest, number
+from guests import LOOP, MEMORY, InThread, export, guest, manifest, number, soon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -652,7 +652,7 @@ def test_a_closed_plugin_frees_its_instance_at_once_without_the_garbage_collecto
                 del plugin
             else:
                 getattr(plugin, end)()
-            assert instance() is None, end
+            assert soon(lambda instance=instance: instance() is None), end
     finally:
         gc.enable()
 

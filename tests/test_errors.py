@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest, number
+from guests import LOOP, export, guest, manifest, number, soon
 
 import plugwasm
 from plugwasm import Function, Plugin, errors
@@ -535,6 +535,6 @@ def test_an_error_that_was_handled_keeps_nothing_alive_until_the_garbage_collect
         except errors.CallError:
             pass
         plugin.close()
-        assert instance() is None
+        assert soon(lambda: instance() is None)
     finally:
         gc.enable()

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import plugwasm
 import pytest
+
+import plugwasm
 
 PACKAGE = Path(plugwasm.__file__).parent
 
@@ -102,7 +103,7 @@ def test_running_a_small_module_loads_nothing_heavy() -> None:
 def imports_of(path: Path) -> set[str]:
     """The plugwasm modules that a file imports when it is run, as the names of their lines in the map."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    package = [*parts[:-1]] if parts[-1] != "__init__" else [*parts[:-1]]
+    package = [*parts[:-1]]
     found = set()
     tree = ast.parse(path.read_text())
     guarded = {

@@ -118,8 +118,8 @@ ensure_frames: Callable[[], object] = (
 """Call it before any way into Wasm. It raises `RecursionError` when Python could not enter a callback, or could not call C from there.
 
 ctypes would print that error, drop it, and return whatever the stack holds to the engine, which takes it for the pointer to a trap. From
-Python 3.12 on that takes two frames. Before, calls of C count as well (the way in, the callback, its way out); a check against nested tuples
-descends as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25 ns).
+Python 3.12 on that takes two frames. Before, calls of C count as well (the way in, the callback, its way out); a check against nested
+tuples descends as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25 ns).
 """
 
 

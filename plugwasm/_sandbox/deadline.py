@@ -77,6 +77,7 @@ class Ticker:
                 for engine in self.engines:
                     engine.increment_epoch()
             before = present
+            del deadlines  # it must not keep guests while this waits
             pause = INSIST if first <= now else min(HEARTBEAT, first - now)
             self.next_look = now + pause
             self._alarm.acquire(timeout=pause)
