@@ -365,7 +365,7 @@ def test_an_instance_that_used_wasi_is_freed_without_the_garbage_collector() -> 
             if end == "close":
                 plugin.close()
             del plugin
-            assert soon(lambda: instance() is None), end
+            assert soon(lambda instance=instance: instance() is None), end
     finally:
         gc.enable()
 

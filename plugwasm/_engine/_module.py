@@ -88,7 +88,7 @@ class Engine:
     def __init__(self, *, fuel: bool = False, parallel: bool = True, pooled: bool = False) -> None:
         self.fuel = fuel
         self.pooled = pooled
-        self.key = f"epoch=1;fuel={int(fuel)};stack={MAX_WASM_STACK};cow=0;may_move=0;threads=0"
+        self.key = f"epoch=1;fuel={int(fuel)};stack={MAX_WASM_STACK};cow=0;may_move=0;threads=0;signals=0"
         """The settings that compiled code depends on, for keys of caches."""
         config = lib.wasm_config_new()
         lib.wasmtime_config_epoch_interruption_set(config, True)
@@ -99,6 +99,8 @@ class Engine:
         # Copying the initial data costs less than mapping it for all but very large modules, and saves a mapping an instance.
         lib.wasmtime_config_memory_init_cow_set(config, False)
         lib.wasmtime_config_wasm_threads_set(config, False)
+        # Whoever replaces the handler of SIGSEGV after us (faulthandler, crash reporters, other runtimes) would turn a trap into a crash.
+        lib.wasmtime_config_signals_based_traps_set(config, False)
         lib.wasmtime_config_parallel_compilation_set(config, parallel)
         if pooled:
             _use_pool(config)

@@ -13,6 +13,8 @@ import os
 import threading
 from time import monotonic
 
+from ..errors import CallError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -40,18 +42,25 @@ class Ticker:
         self.next_look = NEVER
         self.engines: list[Engine] = []
         self._thread: threading.Thread | None = None
+        """The thread that ticks. One that finds that it is not this one ends."""
         self._lock = threading.Lock()
         self._alarm = threading.Lock()
         self._alarm.acquire()
-        self._stop = False
 
     def wake(self) -> None:
         """Makes the thread look at the calls under way now; starts it when it does not run."""
         with self._lock:
             if self._thread is None:
-                self.next_look = monotonic() + HEARTBEAT
-                self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
-                self._thread.start()
+                thread = self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+                try:
+                    thread.start()
+                except BaseException as error:
+                    # There can be no more threads, or a signal handler raised. The next call tries again.
+                    self._thread = None
+                    if not isinstance(error, RuntimeError):
+                        raise
+                    if any(deadline != NEVER for deadline in self.running.values()):
+                        raise CallError(f"no thread can be started, so nobody would watch the deadline of the call: {error}") from error
         self._ring()
 
     def _ring(self) -> None:
@@ -63,7 +72,9 @@ class Ticker:
     def _run(self) -> None:
         idle_since = monotonic()
         before: set[int] = set()
-        while not self._stop:
+        while self._thread is threading.current_thread():
+            # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
+            self.next_look = NEVER
             deadlines = self.running.copy()
             now = monotonic()
             if deadlines:
@@ -72,37 +83,33 @@ class Ticker:
                 return
             first = min(deadlines.values(), default=NEVER)
             present = set(map(id, deadlines))
-            deadlines.clear()  # or the calls would live as long as this thread sleeps
             if first <= now or present & before:
                 for engine in self.engines:
                     engine.increment_epoch()
             before = present
-            del deadlines  # it must not keep guests while this waits
             pause = INSIST if first <= now else min(HEARTBEAT, first - now)
             self.next_look = now + pause
             self._alarm.acquire(timeout=pause)
-        self._stop = False
-        with self._lock:
-            self._thread = None
-            self.next_look = NEVER
 
     def _ended(self) -> bool:
         with self._lock:
-            # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look.
             self.next_look = NEVER
             if self.running:
                 return False
-            self._thread = None
+            if self._thread is threading.current_thread():
+                self._thread = None
             return True
 
     def before_fork(self) -> None:
         """Ends the thread, so that it is not in the middle of something when the process is copied."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self._stop = True
+        self._lock.acquire()
+        while (thread := self._thread) is not None and thread is not threading.current_thread():
+            self._thread = None
+            self._lock.release()
             self._ring()
             thread.join()
-        self._lock.acquire()
+            self._lock.acquire()
+        self.next_look = NEVER
 
     def after_fork(self) -> None:
         """Goes on in the parent."""
@@ -111,7 +118,7 @@ class Ticker:
             self.wake()
 
     def after_fork_in_child(self) -> None:
-        """Starts anew: of the calls under way only those of the forking thread still exist, and they look at their deadline themselves."""
+        """Starts anew: of the calls under way none goes on in the child but one whose host function forked, and that should not return."""
         engines = self.engines
         self.__init__()  # type: ignore[misc]
         self.engines = engines
