@@ -320,13 +320,11 @@ class Plugin:
     def _finish(self, guest: Guest, function_name: str, entry: Entry, error: int | None) -> None:
         """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
         if error or entry.trapped:
+            self._drop()  # first of all, so that nothing, not even a signal handler's exception, lets it be used again
             try:
                 entry.fail(error, guest.pending)
             except EngineFailure as failure:
                 self._unwound(failure, guest, function_name)
-            except BaseException:
-                self._drop()
-                raise
             *_, offset, length = outcome(guest)
             entry.values[2], entry.values[4] = offset, length
             return
@@ -342,8 +340,8 @@ class Plugin:
 
     def _unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
         """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
-        reason = explain(failure, guest, self.name, function_name)
         self._drop()
+        reason = explain(failure, guest, self.name, function_name)
         try:
             if reason is not None:
                 raise reason from reason.__cause__

@@ -431,8 +431,9 @@ def test_what_a_guest_says_is_escaped_and_cannot_pass_for_ours(evil: str) -> Non
     for function in ("fail", "log"):
         done = typed("call", evil, function)
         assert r"\x1b[31mred\x1b[0m [bold]x[/bold]" in done.err
-        assert "\n  error: forged\n" in done.err
-        assert r"  \u202egpj.exe \x9bm" in done.err
+        assert "error: forged" in done.err
+        assert "\nerror: forged" not in done.err
+        assert r"\u202egpj.exe \x9bm" in done.err
         assert is_harmless(done.err)
     traceback = typed("call", evil, "fail", "--traceback")
     assert is_harmless(traceback.err)

@@ -76,6 +76,10 @@ def enter(own: Ticker, call: object, seconds: float) -> float:
     return until
 
 
+def since(moment: float, epochs: Epochs) -> list[float]:
+    return [tick for tick in epochs.times if tick >= moment]
+
+
 def tickers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "plugwasm-ticker"]
 
@@ -93,10 +97,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 3.0) -> bool:
 def test_an_overdue_call_is_ticked_in_time_and_until_it_ends(own: tuple[Ticker, Epochs]) -> None:
     watch, epochs = own
     until = enter(watch, "call", 0.03)
-    assert wait_for(lambda: len(epochs.times) >= 4)
+    assert wait_for(lambda: len(since(until, epochs)) >= 4)
     watch.running.clear()
-    assert 0 <= epochs.times[0] - until < 0.05
-    assert epochs.times[3] - epochs.times[0] < 10 * INSIST + 0.05
+    first, *_, fourth = since(until, epochs)[:4]
+    assert first - until < 0.05
+    assert fourth - first < 10 * INSIST + 0.05
     count = len(epochs.times)
     time.sleep(0.05)
     assert len(epochs.times) <= count + 1, "nothing ticks for calls that are over"
@@ -104,12 +109,16 @@ def test_an_overdue_call_is_ticked_in_time_and_until_it_ends(own: tuple[Ticker, 
 
 def test_a_short_call_is_not_ticked_and_a_long_one_at_each_heartbeat(own: tuple[Ticker, Epochs]) -> None:
     watch, epochs = own
-    enter(watch, "short", NEVER)
-    time.sleep(HEARTBEAT / 2)
-    del watch.running["short"]
-    enter(watch, "another", 50.0)
-    time.sleep(HEARTBEAT / 3)
+    enter(watch, "first", NEVER)
+    del watch.running["first"]
+    time.sleep(0.02)
+    epochs.times.clear()
+    for n in range(4):
+        enter(watch, n, NEVER)
+        time.sleep(HEARTBEAT / 2)
+        del watch.running[n]
     assert epochs.times == []
+    enter(watch, "long", 50.0)
     assert wait_for(lambda: len(epochs.times) >= 3)
     gaps = [after - before for before, after in zip(epochs.times, epochs.times[1:], strict=False)]
     assert min(gaps) > HEARTBEAT * 0.8
@@ -121,31 +130,33 @@ def test_a_nearer_deadline_brings_the_next_look_forward(own: tuple[Ticker, Epoch
     assert wait_for(lambda: watch.next_look is not NEVER)
     time.sleep(0.01)
     until = enter(watch, "near", 0.02)
-    assert wait_for(lambda: epochs.times)
-    assert 0 <= epochs.times[0] - until < HEARTBEAT / 2
+    assert wait_for(lambda: since(until, epochs))
+    assert since(until, epochs)[0] - until < HEARTBEAT / 2
 
 
 def test_a_call_that_starts_while_the_thread_makes_up_its_mind_is_seen_in_time(own: tuple[Ticker, Epochs]) -> None:
     """The thread has looked at the calls under way, and has not said yet when it will look again."""
     watch, epochs = own
     until: list[float] = []
+    looks: list[float] = []
 
     class Running(dict[Any, float]):
         def copy(self) -> dict[Any, float]:
             seen = dict(self)
-            if threading.current_thread() is watch._thread and not until and watch.next_look is not None and "first" in seen:
+            looks.append(time.monotonic())
+            if len(looks) == 4:  # it looks because the time has come, not because it was woken
                 until.append(enter(watch, "second", 0.01))
             return seen
 
     watch.running = Running()
     enter(watch, "first", 60.0)
-    assert wait_for(lambda: epochs.times)
-    assert epochs.times[0] - until[0] < HEARTBEAT / 2
+    assert wait_for(lambda: until and since(until[0], epochs))
+    assert since(until[0], epochs)[0] - until[0] < HEARTBEAT / 2
 
 
 @pytest.mark.usefixtures("short_idle")
 def test_the_thread_ends_when_idle_and_comes_back(own: tuple[Ticker, Epochs]) -> None:
-    watch, epochs = own
+    watch, _ = own
     for _ in range(3):
         assert watch._thread is None
         assert watch.next_look is NEVER
@@ -160,15 +171,14 @@ def test_the_thread_ends_when_idle_and_comes_back(own: tuple[Ticker, Epochs]) ->
     assert wait_for(lambda: watch._thread is None)
 
 
-def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(
-    own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch) -> None:
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE", 0.0004)
     monkeypatch.setattr(deadline, "HEARTBEAT", 0.0005)
+    monkeypatch.setattr(deadline, "INSIST", 0.0005)
     chance = random.Random(1)
     started = set()
-    for n in range(400):
+    for n in range(250):
         before = len(epochs.times)
         enter(watch, n, 0.0002)
         started.add(watch._thread)
@@ -197,7 +207,9 @@ def test_where_no_thread_can_be_started_calls_with_a_deadline_are_refused_and_la
 
 
 @posix
-def test_a_fork_just_after_the_thread_has_ended_leaves_a_ticker_that_works(own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_just_after_the_thread_has_ended_leaves_a_ticker_that_works(
+    own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE", 0.001)
     for _ in range(60):
@@ -233,13 +245,17 @@ def test_a_thread_that_ended_while_a_fork_wanted_to_end_it_leaves_nothing_behind
 def test_a_call_ends_soon_after_its_deadline(function: str, timeout_ms: int) -> None:
     with Plugin(manifest(timeout_ms)) as plugin:
         plugin.call("quick")
-        for _ in range(3):
+        took = []
+        for _ in range(5):
             began = time.perf_counter()
             with pytest.raises(plugwasm.TimeoutError):
                 plugin.call(function)
-            took = time.perf_counter() - began
-            assert timeout_ms / 1000 * 0.99 <= took < timeout_ms / 1000 + 0.1
+            took.append(time.perf_counter() - began)
             plugin.call("quick")
+        assert min(took) >= timeout_ms / 1000 * 0.99
+        # The machine may be busy with something else, but not each time.
+        assert min(took) < timeout_ms / 1000 * 1.5
+        assert max(took) < timeout_ms / 1000 + 2
 
 
 def test_a_plugin_that_times_out_does_no_harm_to_another_of_the_same_code() -> None:
@@ -287,8 +303,11 @@ def test_a_call_leaves_nothing_in_the_ticker_however_it_ends() -> None:
         raise LookupError
 
     plugin = Plugin(
-        manifest(50, b'(module (import "extism:host/user" "r" (func $r)) (func (export "r") (call $r)) (func (export "t") unreachable)'
-                     b' (func (export "s") (loop $l (br $l))) (func (export "q")))'),
+        manifest(
+            50,
+            b'(module (import "extism:host/user" "r" (func $r)) (func (export "r") (call $r)) (func (export "t") unreachable)'
+            b' (func (export "s") (loop $l (br $l))) (func (export "q")))',
+        ),
         functions=[Function(None, "r", [], [], raises)],
     )
     for name in ("q", "r", "t", "s", "nothing"):
@@ -395,6 +414,7 @@ def in_process(script: str) -> list[str]:
 
 def test_there_is_no_thread_before_the_first_call_and_none_when_calls_are_over() -> None:
     script = """
+deadline.IDLE = 0.2
 p = plugin(60)
 print(threading.active_count())
 p.call("quick")
@@ -477,14 +497,14 @@ threads = [threading.Thread(target=work) for _ in range(2)]
 for thread in threads:
     thread.start()
 statuses = []
-end = time.monotonic() + 1.5
+end = time.monotonic() + 0.8
 while time.monotonic() < end:
     statuses.append(in_child(lambda: True))
     time.sleep(0.003)
 over.set()
 for thread in threads:
     thread.join(5)
-print(set(statuses), set(outcomes), len(outcomes) > 50)
+print(set(statuses), set(outcomes), len(outcomes) > 30)
 """
     assert in_process(script) == ["{0}", "{'TimeoutError'}", "True"]
 
@@ -532,9 +552,10 @@ print("end")
 def test_calls_work_while_the_interpreter_shuts_down() -> None:
     script = """
 import atexit
+deadline.IDLE = 0.1
 p = plugin()
 p.call("quick")
-time.sleep(deadline.IDLE + 0.3)
+time.sleep(deadline.IDLE + 0.4)
 assert threading.active_count() == 1
 atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -488,6 +489,7 @@ HTTP = guest(
     + export("get", "(call $give (call $http_request (call $input) (i64.const 0)))")
     + export("status", "(call $answer (i64.extend_i32_u (call $http_status_code)))")
     + export("headers", "(call $answer (call $http_headers))")
+    + export("header_document", "(call $give (call $http_headers))")
 )
 
 
@@ -501,3 +503,79 @@ def test_before_any_request_there_is_no_status_and_there_are_no_headers() -> Non
     with Plugin(HTTP, http_response_headers=True) as plugin:
         assert number(plugin.call("status")) == 0
         assert number(plugin.call("headers")) == 0
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    import verify
+
+    with verify.server() as address:
+        yield address
+
+
+@pytest.fixture
+def http(address: str) -> Iterator[Plugin]:
+    with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"]), http_response_headers=True) as plugin:
+        yield plugin
+
+
+def test_a_response_has_a_body_a_status_and_headers_with_lower_case_names(http: Plugin, address: str) -> None:
+    assert http.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
+    assert number(http.call("status")) == 200
+    assert number(http.call("headers")) != 0
+    headers = json.loads(http.call("header_document"))
+    assert headers["content-length"] == "5"
+    assert all(name == name.lower() and isinstance(value, str) for name, value in headers.items())
+
+
+def test_headers_are_hidden_unless_they_are_asked_for(address: str) -> None:
+    with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"])) as plugin:
+        assert plugin.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
+        assert number(plugin.call("headers")) == 0
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/broken", 500), ("/empty", 200)])
+def test_a_status_is_an_answer_and_not_an_error(http: Plugin, address: str, path: str, status: int) -> None:
+    body = http.call("get", json.dumps({"url": f"http://{address}{path}", "method": "GET", "headers": {"x-a": "b"}}))
+    assert number(http.call("status")) == status
+    assert (body == b"") is (path == "/empty")
+
+
+def test_a_request_that_failed_leaves_no_status_of_an_earlier_one(address: str) -> None:
+    source = manifest(HTTP, allowed_hosts=["127.0.0.1"])
+    with Plugin(source) as plugin:
+        plugin.call("get", json.dumps({"url": f"http://{address}/hello"}))
+        with pytest.raises(plugwasm.EgressDeniedError) as caught:
+            plugin.call("get", json.dumps({"url": "http://localhost.example/"}))
+        assert caught.value.function == "get"
+        assert number(plugin.call("status")) == 0
+
+
+@pytest.mark.parametrize(
+    ("document", "part"),
+    [
+        ("{", "JSON"),
+        ("[]", "an object"),
+        ('{"url": 5}', "url"),
+        ('{"method": "GET"}', "url"),
+        ('{"url": "http://127.0.0.1/", "timeout": 5}', "timeout"),
+        ('{"url": "http://127.0.0.1/", "headers": []}', "headers"),
+        ('{"url": "http://127.0.0.1/", "headers": {"a": 5}}', "headers"),
+        ('{"url": "http://127.0.0.1/", "method": 5}', "method"),
+    ],
+)
+def test_a_request_document_that_is_not_valid_is_an_error_that_names_the_field(http: Plugin, document: str, part: str) -> None:
+    with pytest.raises(plugwasm.EgressError, match=part) as caught:
+        http.call("get", document)
+    assert (caught.value.plugin, caught.value.function) == ("plugin", "get")
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(76_799, False), (76_800, True), (76_801, True)])
+def test_a_body_is_limited_to_the_byte(address: str, limit: int, fits: bool) -> None:
+    with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"], memory={"max_http_response_bytes": limit})) as plugin:
+        document = json.dumps({"url": f"http://{address}/bytes"})
+        if fits:
+            assert plugin.call("get", document) == bytes(range(256)) * 300
+        else:
+            with pytest.raises(plugwasm.EgressError, match=str(limit)):
+                plugin.call("get", document)

@@ -219,14 +219,16 @@ class Function:
         ensure_frames()
         try:
             error = self.invoke()
+            if error or self._trap[0]:
+                self.fail(error, pending)
+        except EngineFailure:
+            raise
         except BaseException:
             # Of a signal handler, right after the call. How that ended nobody will know.
             self._trap[0] = 0
             pending.exception = None
             pending.arm()
             raise
-        if error or self._trap[0]:
-            self.fail(error, pending)
 
     @property
     def trapped(self) -> bool:

@@ -13,7 +13,7 @@ OFF = 2**31 - 1
 MAX_MESSAGE = 65536
 """Characters of a message that are kept."""
 
-_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
+_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i != 9}
 
 
 class PluginLog:
@@ -35,7 +35,7 @@ class PluginLog:
         return self._logger
 
     def write(self, level: str, message: str) -> None:
-        """Logs a message of the guest: text from outside, so its control characters are escaped and its length is capped."""
+        """Logs a message of the guest: text from outside, so its control characters are escaped, line ends too and its length is capped."""
         if not self.logger.isEnabledFor(LEVELS[level]):
             return
         if len(message) > MAX_MESSAGE:
