@@ -57,10 +57,14 @@ def fetch(
         if late:
             download.abandon()
     if late:
-        raise SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds")
+        raise _too_slow(url, seconds)
     if download.error is not None:
         raise download.error
     return download.body
+
+
+def _too_slow(url: str, seconds: float) -> SourceError:
+    return SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds")
 
 
 class _Download:
@@ -92,6 +96,7 @@ class _Download:
         from http.client import HTTPException
 
         from urllib3.exceptions import HTTPError, LocationParseError
+        from urllib3.exceptions import TimeoutError as NetworkTimeoutError
 
         try:
             self.body = self._follow()
@@ -100,6 +105,8 @@ class _Download:
         except (LocationParseError, HTTPException, ValueError):
             # Their messages repeat the URL or a header, and either may hold a secret.
             self.error = SourceError(f"cannot fetch {shown_url(self.url)}: the URL, a header or the answer is malformed")
+        except (NetworkTimeoutError, TimeoutError):
+            self.error = _too_slow(self.url, self.seconds)
         except (HTTPError, OSError) as error:
             self.error = SourceError(f"cannot fetch {shown_url(self.url)}: {error}")
         except BaseException as error:
