@@ -95,8 +95,7 @@ class _Download:
     def run(self) -> None:
         from http.client import HTTPException
 
-        from urllib3.exceptions import HTTPError, LocationParseError
-        from urllib3.exceptions import TimeoutError as NetworkTimeoutError
+        from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
 
         try:
             self.body = self._follow()
@@ -105,7 +104,7 @@ class _Download:
         except (LocationParseError, HTTPException, ValueError):
             # Their messages repeat the URL or a header, and either may hold a secret.
             self.error = SourceError(f"cannot fetch {shown_url(self.url)}: the URL, a header or the answer is malformed")
-        except (NetworkTimeoutError, TimeoutError):
+        except (ReadTimeoutError, TimeoutError):
             self.error = _too_slow(self.url, self.seconds)
         except (HTTPError, OSError) as error:
             self.error = SourceError(f"cannot fetch {shown_url(self.url)}: {error}")

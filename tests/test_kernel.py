@@ -467,20 +467,44 @@ def test_a_loop_of_alloc_and_free_does_not_grow(size: int) -> None:
     rig.check_books({keep: 1, fence: 1})
 
 
+def test_a_free_block_of_the_right_bin_that_is_too_small_is_left_alone() -> None:
+    rig = Rig()
+    fitting, fence, small, last = (rig.alloc(granules * GRANULE) for granules in (5, 1, 4, 1))
+    assert bin_of(5) == bin_of(4)
+    rig.free(fitting)
+    rig.free(small)  # so that it is the first of its bin
+    live = {fence: GRANULE, last: GRANULE}
+    rig.check_books(live)
+    block = rig.alloc(5 * GRANULE)
+    assert block not in (small, 0)
+    rig.check_books(live | {block: 5 * GRANULE})
+    assert rig.alloc(4 * GRANULE) == small
+
+
+@pytest.mark.parametrize("granules", [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 15, 16, 23, 24, 2047, 2048])
+def test_a_free_block_of_the_next_bin_is_used_before_new_space(granules: int) -> None:
+    rig = Rig(64)
+    larger = next(size for size in range(granules, 2 * granules + 2) if bin_of(size) > bin_of(granules))
+    block, fence = rig.alloc(larger * GRANULE), rig.alloc(1)
+    rig.free(block)
+    assert rig.alloc(granules * GRANULE) == block
+    rig.check_books({fence: 1, block: granules * GRANULE})
+
+
 def test_two_sizes_of_one_bin_in_turn_do_not_grow_without_end() -> None:
     rig = Rig(1000)
-    fences = {}
+    fences: dict[int, int] = {}
     for _ in range(300):
-        first, fence, second = rig.alloc(5 * GRANULE), rig.alloc(1), rig.alloc(4 * GRANULE)
+        first, fence, second, other = (rig.alloc(granules * GRANULE) for granules in (5, 1, 4, 1))
         rig.free(first)
         rig.free(second)
-        fences[fence] = 1
-        if len(fences) > 20:
+        fences |= {fence: GRANULE, other: GRANULE}
+        while len(fences) > 20:
             oldest = next(iter(fences))
             rig.free(oldest)
             del fences[oldest]
+        rig.check_books(fences)
     assert rig.memory_bytes() == FIRST_PAGES * PAGE
-    rig.check_books(fences)
 
 
 def test_alloc_of_nothing_is_the_null_handle() -> None:
@@ -520,7 +544,7 @@ def test_growing_by_what_is_needed_still_works_where_a_spare_quarter_is_not_gran
     assert rig.alloc(100 * PAGE - INPUT) == INPUT
     rig.owner.asked.clear()
     assert rig.alloc(1)
-    assert [pages for pages in rig.owner.asked if pages] == [125, 101]
+    assert rig.owner.asked == [125, 101, 0], "and then it says that it is done"
     assert rig.memory_bytes() == 101 * PAGE
 
 
