@@ -316,3 +316,29 @@ print(in_child(work, 30))
     if not Path("/proc/self/statm").exists():
         pytest.skip("reads /proc")
     assert forking(script) == ["0"]
+
+
+@forks
+def test_threads_that_read_the_first_manifest_of_a_process_at_once_do_not_crash_it() -> None:
+    script = """
+sys.setswitchinterval(1e-6)
+manifest = {"wasm": [{"data": b"(module)"}]}
+def work():
+    barrier = threading.Barrier(4)
+    failed = []
+    def first():
+        barrier.wait()
+        try:
+            Plugin(manifest)
+        except BaseException as error:
+            failed.append(error)
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+Plugin(b"(module)")
+print(*{in_child(work) for _ in range(40)})
+"""
+    assert forking(script) == ["0"]
