@@ -2,7 +2,7 @@
 
 Compiling a plugin takes milliseconds to seconds; loading what was compiled before takes a fraction of that. So compiled code is kept in a
 directory, by default `plugwasm` in the user's cache directory. The environment variable `PLUGWASM_CACHE` names another one, or turns the
-cache off (`PLUGWASM_CACHE=off`); `configure` does the same from code, and wins.
+cache off (`PLUGWASM_CACHE=off`); `configure` does the same from code: its `directory` and its `enabled` each win.
 
 An entry is machine code that will run in this process, so what is not above doubt is not loaded: the directory must belong to this user,
 be closed to all others and be no symbolic link; so must the entries, and their checksum must hold. When something is wrong with the

@@ -124,7 +124,7 @@ tuples descends as many levels, seven with two to spare, at an eighth of the pri
 
 
 class HostFunction:
-    """A Python function that guests can import. Made once, shared by all stores.
+    """A Python function that guests can import. Made once, shared by all stores, which it must outlive.
 
     `body` is called with the environment, the caller (for `exported_memory`), and the values: `values[2 * i]` is parameter i as a signed
     64-bit integer (of an i32 only the lower half counts), and where result i goes.
