@@ -11,11 +11,13 @@ connection carries one request. Leaving the block ends every route, also those t
 from __future__ import annotations
 
 import gzip
+import select
 import socket
 import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -93,6 +95,8 @@ class Server:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stopping.set()
+        with suppress(OSError), socket.create_connection((self.host, self.port), timeout=1):
+            self._accepting.join()  # it sees at once that the connection is the last one
         self._accepting.join()
         for thread in self._threads:
             thread.join()
@@ -104,6 +108,9 @@ class Server:
                 sock, _ = self._listener.accept()
             except TimeoutError:
                 continue
+            if self._stopping.is_set():
+                sock.close()
+                return
             self.connections += 1
             thread = threading.Thread(target=self._serve, args=(sock,), name="test-server-connection")
             self._threads.append(thread)
@@ -213,3 +220,19 @@ def gzip_bomb(size: int) -> Route:
 
 # Decodes to nothing, as often as it is repeated.
 EMPTY_GZIP_MEMBER = gzip.compress(b"")
+
+
+def tunnel(request: Request, connection: Connection) -> None:
+    """What an HTTP proxy does for CONNECT: connects to the address it is told, and passes bytes both ways."""
+    host, _, port = request.target.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as far:
+        connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        ends = {connection.sock: far, far: connection.sock}
+        while True:
+            ready, _, _ = select.select(list(ends), [], [], 0.05)
+            for sock in ready:
+                data = sock.recv(65536)
+                if not data:
+                    return
+                ends[sock].sendall(data)
+            connection.pause(0)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -35,8 +36,8 @@ from server import (
     silence,
 )
 
-from plugwasm._sandbox import egress, exchange, wire
-from plugwasm._sandbox.egress import EgressPolicy
+from plugwasm._sandbox import addresses, exchange, wire
+from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.exchange import Response
 from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, TimeoutError
 
@@ -60,11 +61,11 @@ def deadline(seconds: float) -> Callable[[], float]:
     return remaining
 
 
-def policy(*hosts: str, **limits: int) -> EgressPolicy:
-    return EgressPolicy(allowed_hosts=hosts or ["127.0.0.1"], **limits)  # type: ignore[arg-type]
+def policy(*hosts: str, **settings: Any) -> Egress:
+    return Egress(allowed_hosts=hosts or ["127.0.0.1"], **settings)
 
 
-def get(url: str, rules: EgressPolicy | None = None, headers: Mapping[str, str] | None = None) -> Response:
+def get(url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None) -> Response:
     return exchange.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
@@ -92,7 +93,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 def test_nothing_is_granted_by_default() -> None:
     with pytest.raises(EgressDeniedError, match="HTTP is off"):
-        EgressPolicy().judge("http://example.com/")
+        Egress().judge("http://example.com/")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_an_entry_that_is_no_host_is_an_error_rather_than_a_grant_of_nothing(ent
 
 def test_one_string_is_not_a_list_of_hosts() -> None:
     with pytest.raises(ManifestError, match="got one string"):
-        EgressPolicy(allowed_hosts="*")
+        Egress(allowed_hosts="*")
 
 
 @pytest.mark.parametrize("limit", ["max_response_bytes", "max_request_bytes", "max_redirects"])
@@ -196,16 +197,308 @@ def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
     rules = policy("*.Example.com", "::1", max_response_bytes=5, max_redirects=3)
     with pytest.raises(AttributeError, match="cannot be changed"):
         rules.allowed_hosts = ("*",)
-    rules.tls_context()
     again = pickle.loads(pickle.dumps(rules))
     assert again.allowed_hosts == ("*.example.com", "::1")
     assert (again.max_response_bytes, again.max_request_bytes, again.max_redirects) == (5, 50 << 20, 3)
     assert again.judge("http://a.example.com/").host == "a.example.com"
 
 
+def test_repr_shows_what_was_set_and_no_secrets() -> None:
+    rules = Egress(
+        allowed_hosts=["*"],
+        ports=[443],
+        added_headers={"https://api.test": {"Authorization": "hunter2"}},
+        proxy="http://user:hunter2@proxy.test",
+        denied_headers=["B", "A"],
+    )
+    expected = "Egress(allowed_hosts=['*'], ports=[443], proxy=…, added_headers={'https://api.test': ['Authorization']}, denied_headers=['a', 'b'])"
+    assert sorted(repr(rules)) == sorted(expected)
+    assert repr(Egress()) == "Egress()"
+    assert "hunter2" not in repr(rules) + repr(rules.for_manifest(["a.test"]))
+    assert "a.test" in repr(rules.for_manifest(["a.test"]))
+
+
+def test_replacing_settings_gives_another_policy_with_the_rest_as_it_was() -> None:
+    rules = policy("*.test", ports=[80, range(8000, 8080)], private_addresses=["10.0.0.0/8"])
+    other = rules.replace(ports=None)
+    assert (rules.ports, other.ports, other.allowed_hosts) == ((80, range(8000, 8080)), None, ("*.test",))
+    assert other.vet("a.test", ["10.0.0.1"]) == ("10.0.0.1",)
+    with pytest.raises(EgressDeniedError):
+        rules.for_manifest(["a.test"]).replace(ports=None).judge("http://b.test:99/")
+
+
 def test_a_policy_with_its_own_ssl_context_does_not_lose_it_by_pickling() -> None:
     with pytest.raises(TypeError, match="SSLContext"):
-        pickle.dumps(EgressPolicy(allowed_hosts=["*"], ssl_context=ssl.create_default_context()))
+        pickle.dumps(Egress(allowed_hosts=["*"], ssl_context=ssl.create_default_context()))
+
+
+# ---- The application's say and the manifest's
+
+
+def granted(rules: Egress, host: str) -> bool:
+    try:
+        rules.judge(f"http://{host}/")
+    except EgressDeniedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("application", "manifest", "hosts"),
+    [
+        (None, ["*.test"], {"a.test", "b.test"}),
+        (None, [], set()),
+        (None, ["127.0.0.1"], {"127.0.0.1"}),
+        (["*"], ["*"], {"a.test", "b.test", "c.example"}),
+        (["*"], ["127.0.0.1"], set()),
+        (["127.0.0.1"], ["*"], set()),
+        (["*", "127.0.0.1"], ["127.0.0.1", "a.test"], {"a.test", "127.0.0.1"}),
+        (["a.test"], ["*"], {"a.test"}),
+        (["*"], ["a.test"], {"a.test"}),
+        (["a.*"], ["*.test"], {"a.test"}),
+        ([], ["*"], set()),
+        (["a.test"], ["b.test"], set()),
+    ],
+)
+def test_a_host_is_reached_when_the_application_and_the_manifest_grant_it(
+    application: list[str] | None, manifest: list[str], hosts: set[str]
+) -> None:
+    rules = Egress(allowed_hosts=application).for_manifest(manifest)
+    assert {host for host in ("a.test", "b.test", "c.example", "127.0.0.1") if granted(rules, host)} == hosts
+
+
+def test_the_message_says_whose_list_it_is() -> None:
+    rules = policy("a.test").for_manifest(["b.test", "a.test"])
+    with pytest.raises(EgressDeniedError, match="no entry of the application's allowed_hosts fits it"):
+        rules.judge("http://b.test/")
+    with pytest.raises(EgressDeniedError, match="no entry of allowed_hosts fits it"):
+        policy("*").for_manifest(["b.test"]).judge("http://a.test/")
+
+
+@pytest.mark.parametrize(
+    ("application", "manifest", "limit"),
+    [
+        (None, None, 50 << 20),
+        (None, 5, 5),
+        (None, 1 << 40, 1 << 40),
+        (10, None, 10),
+        (10, 5, 5),
+        (10, 15, 10),
+        (1 << 30, None, 1 << 30),
+        (0, 5, 0),
+    ],
+)
+def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(application: int | None, manifest: int | None, limit: int) -> None:
+    assert Egress(max_response_bytes=application).for_manifest(["*"], manifest).max_response_bytes == limit
+
+
+def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None:
+    with pytest.raises(ManifestError, match="allowed_hosts: 'a:80' is not a host name"):
+        Egress().for_manifest(["a:80"])
+
+
+# ---- Schemes, ports, methods
+
+
+@pytest.mark.parametrize(
+    ("settings", "yes", "no"),
+    [
+        ({"schemes": ["https"]}, ["https://a.test/", "https://a.test:80/"], ["http://a.test/", "http://a.test:443/"]),
+        ({"schemes": ("http",)}, ["http://a.test/"], ["https://a.test/"]),
+        ({"ports": [443]}, ["https://a.test/", "http://a.test:443/"], ["http://a.test/", "https://a.test:444/", "https://a.test:442/"]),
+        ({"ports": {80, 443}}, ["http://a.test/", "https://a.test/"], ["http://a.test:8080/"]),
+        ({"ports": [range(8000, 8003)]}, ["http://a.test:8000/", "http://a.test:8002/"], ["http://a.test:7999/", "http://a.test:8003/"]),
+        ({"ports": range(1, 65536)}, ["http://a.test:65535/"], []),
+        ({"ports": []}, [], ["http://a.test/"]),
+    ],
+)
+def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(settings: dict[str, object], yes: list[str], no: list[str]) -> None:
+    rules = Egress(allowed_hosts=["*"], **settings).for_manifest(["*"])  # type: ignore[arg-type]
+    for url in yes:
+        rules.judge(url)
+    for url in no:
+        with pytest.raises(EgressDeniedError, match="is refused: the application"):
+            rules.judge(url)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"schemes": value} for value in ("http", 7, [], ["ftp"], ["HTTP"], [7])),
+        *(
+            {"ports": value}
+            for value in ([0], [65536], ["80"], [True], [range(5)], [range(65000, 65537)], [range(5, 5)], [80.0], 443, "80")
+        ),
+        *({"methods": value} for value in ("GET", [], ["get"], ["CONNECT"], ["TRACE"], ["A B"], [7], [""])),
+        *(
+            {"private_addresses": value}
+            for value in ("10.0.0.0/8", ["10.0.0.1/8"], ["10.0.0.0/33"], ["a.test"], [7], ["fe80::1%eth0"], [""])
+        ),
+        *({"allowed_headers": value} for value in ("X", ["a b"], [7], ["a:"])),
+        *({name: ["é"]} for name in ("denied_headers", "hidden_headers")),
+        *(
+            {"added_headers": value}
+            for value in ({"a.test": {"X": "y"}}, {"ftp://a": {}}, {"https://a:0": {}}, {"https://a:b": {}}, {7: {}}, [7])
+        ),
+        *(
+            {"added_headers": {"https://a.test": value}}
+            for value in ({"Host": "x"}, {"X": "a\nb"}, {"X": 7}, {"a b": "c"}, "X", {"Proxy-A": "b"})
+        ),
+        {"added_headers": {"https://a.test/path": {"X": "y"}}},
+        {"max_redirects": None},
+        {"max_request_bytes": None},
+        {"max_response_bytes": "5"},
+        {"max_redirects": True},
+        {"resolve": None},
+        {"ca_file": "no-such-file"},
+        {"ca_file": __file__},
+        {"client_certificate": "no-such-file"},
+        {"client_certificate": str(DATA / "tls-ca.pem")},
+        {"client_certificate": 7},
+        {"ca_file": "x", "ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+    ],
+    ids=lambda settings: ascii(settings)[:60],
+)
+def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str, object]) -> None:
+    with pytest.raises(ManifestError, match=f"^({'|'.join(settings)})"):
+        Egress(**settings)  # type: ignore[arg-type]
+
+
+def test_methods_are_those_that_the_application_names() -> None:
+    rules = policy(methods=["GET", "PROPFIND"])
+    with Server(reply()) as server:
+        exchange.send(rules, "propfind", server.url, {}, None, no_deadline)
+        with pytest.raises(EgressError, match="method: expected one of GET, PROPFIND"):
+            exchange.send(rules, "POST", server.url, {}, None, no_deadline)
+        with pytest.raises(EgressError, match="method: expected one of DELETE, GET"):
+            exchange.send(policy(), "PROPFIND", server.url, {}, None, no_deadline)
+    assert [request.method for request in server.requests] == ["PROPFIND"]
+
+
+def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowed() -> None:
+    rules = policy(methods=["POST"])
+    with Server({"/": redirect("/next", status=303)}) as server, pytest.raises(EgressError, match="method: expected one of POST"):
+        exchange.send(rules, "POST", server.url, {}, b"body", no_deadline)
+    assert len(server.requests) == 1
+
+
+def test_a_redirect_to_a_port_or_a_scheme_that_is_not_allowed_is_denied() -> None:
+    with Server(reply()) as other, Server(redirect(other.url)) as server:
+        with pytest.raises(EgressDeniedError, match=rf"redirects to .* does not allow port {other.port}"):
+            get(server.url, policy(ports=[server.port]))
+        server.routes["*"] = redirect(f"https://127.0.0.1:{other.port}/")
+        with pytest.raises(EgressDeniedError, match=r"redirects to .* allows http only"):
+            get(server.url, policy(schemes=["http"]))
+    assert other.connections == 0
+
+
+# ---- Headers of the application
+
+
+def test_added_headers_are_sent_to_their_origin_only_and_win(names: Names) -> None:
+    with Server(reply()) as other, Server(reply()) as server:
+        added = {f"http://*.test:{server.port}": {"AUTHORIZATION": "of the application", "X-Key": "hunter2"}}
+        rules = policy("plugin.test", "other.test", "127.0.0.1").replace(added_headers=added)
+        get(f"http://plugin.test:{server.port}/", rules, {"Authorization": "of the guest", "X_Key": "of the guest", "X-Guest": "yes"})
+        get(f"http://127.0.0.1:{server.port}/", rules, {"Authorization": "of the guest"})
+        get(f"http://plugin.test:{other.port}/", rules)
+    first, second = server.requests
+    assert first.head.lower().count(b"authorization") == 1
+    assert "x_key" not in first.headers
+    assert (first.headers["authorization"], first.headers["x-key"], first.headers["x-guest"]) == ("of the application", "hunter2", "yes")
+    assert second.headers["authorization"] == "of the guest"
+    assert not {"x-key", "authorization"} & set(second.headers.keys() - {"authorization"})
+    assert not {"x-key", "authorization"} & set(other.requests[0].headers)
+
+
+def test_added_headers_are_not_sent_any_more_once_a_redirect_led_away(names: Names) -> None:
+    with Server({"/end": reply()}) as server:
+        here, there = f"http://plugin.test:{server.port}", f"http://other.test:{server.port}"
+        server.routes |= {"/": redirect("/kept"), "/kept": redirect(there + "/away"), "/away": redirect(here + "/end")}
+        rules = policy("*.test", "127.0.0.1").replace(added_headers={here: {"X-Key": "secret"}, there: {"X-Other": "secret"}})
+        get(here + "/", rules)
+    assert [set(request.headers) & {"x-key", "x-other"} for request in server.requests] == [{"x-key"}, {"x-key"}, set(), set()]
+
+
+def test_the_names_that_a_guest_may_set_are_for_the_application_to_say() -> None:
+    with Server(reply()) as server:
+        only = policy().replace(allowed_headers=["X-Guest", "accept"])
+        get(server.url, only, {"x-guest": "1", "Accept": "2"})
+        none = policy().replace(denied_headers=["x-DEBUG", "X_Trace"])
+        get(server.url, none, {"X-Guest": "1"})
+        for rules, name in (
+            (only, "X-Other"),
+            (only, "User-Agent"),
+            (none, "X-Debug"),
+            (none, "X_Debug"),
+            (none, "x-trace"),
+            (policy().replace(allowed_headers=[]), "A"),
+        ):
+            with pytest.raises(EgressError, match=f"headers: '{name}' is not the guest's to set"):
+                get(server.url, rules, {name: "1"})
+        with pytest.raises(EgressError, match="Host is not the guest's to set"):
+            get(server.url, policy().replace(allowed_headers=["host"]), {"Host": "evil.test"})
+    assert len(server.requests) == 2
+
+
+def test_hidden_headers_are_not_shown() -> None:
+    with Server(reply(b"", headers=[("Set-Cookie", "a=b"), ("SET-COOKIE", "c=d"), ("X-Kept", "yes")])) as server:
+        headers = get(server.url, policy().replace(hidden_headers=["Set-Cookie"])).headers
+    assert "set-cookie" not in headers
+    assert headers["x-kept"] == "yes"
+
+
+# ---- Private addresses
+
+
+@pytest.mark.parametrize(
+    ("network", "yes", "no"),
+    [
+        ("10.0.0.0/8", ["10.0.0.0", "10.255.255.255"], ["192.168.0.1", "127.0.0.1"]),
+        ("10.0.0.7", ["10.0.0.7"], ["10.0.0.6", "10.0.0.8"]),
+        ("127.0.0.0/8", ["127.0.0.1"], ["::1", "0.0.0.0", "::ffff:127.0.0.1"]),
+        (
+            "0.0.0.0/0",
+            ["127.0.0.1", "10.0.0.1"],
+            ["169.254.169.254", "169.254.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "::1"],
+        ),
+        ("169.254.0.0/16", [], ["169.254.169.254", "169.254.170.2"]),
+        ("169.254.169.254", ["169.254.169.254"], ["169.254.169.253"]),
+        ("169.254.169.254/32", ["169.254.169.254"], ["169.254.169.255"]),
+        ("fd00::/8", ["fd00::1", "fdff::"], ["fd00:ec2::254", "fc00::1", "fe80::1"]),
+        ("::/0", ["::1", "fd00::1", "2002:808:808::", "64:ff9b::808:808", "::ffff:8.8.8.8"], ["fd00:ec2::254", "fd20:ce::254", "fe80::1"]),
+        ("::/0", [], ["2002:7f00:1::", "64:ff9b::a00:1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2001::1", "64:ff9b:1::808:808"]),
+        ("fd00:ec2::254", ["fd00:ec2::254"], ["fd00:ec2::253"]),
+        ("64:ff9b::/96", ["64:ff9b::808:808"], ["64:ff9b::7f00:1", "64:ff9b:1::808:808", "::ffff:8.8.8.8"]),
+        ("2002::/16", ["2002:808:808::"], ["2002:a00:1::"]),
+        ("64:ff9b::7f00:1", ["64:ff9b::7f00:1"], ["64:ff9b::7f00:2"]),
+    ],
+)
+def test_a_network_grants_the_addresses_in_it_but_for_those_of_metadata_services(network: str, yes: list[str], no: list[str]) -> None:
+    rules = policy("*", private_addresses=[network]).for_manifest(["plugin.test", "*"])
+    for address in yes:
+        assert len(rules.vet("plugin.test", [address])) == 1
+        rules.judge(in_url(address))
+    for address in no:
+        with pytest.raises(EgressDeniedError, match="refused: its address"):
+            rules.vet("plugin.test", [address])
+
+
+def test_an_inner_address_is_granted_by_a_network_around_it() -> None:
+    rules = policy("*", private_addresses=["64:ff9b::/96", "10.0.0.0/8"])
+    assert rules.vet("plugin.test", ["64:ff9b::a00:1"])
+    with pytest.raises(EgressDeniedError):
+        rules.vet("plugin.test", ["64:ff9b::c0a8:1"])
+
+
+def test_a_zone_is_never_granted() -> None:
+    with pytest.raises(EgressDeniedError):
+        policy("*", private_addresses=["fe80::1"]).vet("plugin.test", ["fe80::1%eth0"])
+
+
+def test_a_network_does_not_grant_hosts() -> None:
+    with pytest.raises(EgressDeniedError, match="is not granted"):
+        policy("plugin.test", private_addresses=["10.0.0.0/8"]).judge("http://10.0.0.7/")
 
 
 # ---- One canonical parse
@@ -320,6 +613,7 @@ NASTY = [
     "http://[example.com]/",
     "http://" + "a" * 64 + ".com/",
     "http://" + "a." * 127 + "com/",
+    "http://" + "é" * 60_000 + "/",
     "http://example.com/" + "a" * (64 << 10),
 ]
 
@@ -369,6 +663,11 @@ def test_a_second_parser_sees_the_same_host_and_port_or_the_url_is_refused(url: 
     assert target.path.isprintable()
     assert target.path.startswith("/")
     assert rules.judge(target.url).url == target.url
+
+
+def test_a_host_that_is_too_long_is_refused_before_anything_is_made_of_it() -> None:
+    with pytest.raises(EgressDeniedError, match="its host is longer than 1000 characters"):
+        policy("*").judge("http://" + "é" * 1001 + "/")
 
 
 def test_refusals_do_not_repeat_what_may_be_secret() -> None:
@@ -427,14 +726,14 @@ def test_an_address_that_is_not_public_needs_a_literal_grant(address: str) -> No
         policy("*").judge(in_url(address))
     with pytest.raises(EgressDeniedError, match="refused: its address"):
         policy("*", "localhost", "plugin.test").vet("plugin.test", [address])
-    assert policy(address).judge(in_url(address)).literal
+    assert policy(address).judge(in_url(address)).host
     assert len(policy("plugin.test", address).vet("plugin.test", [address])) == 1
 
 
 @pytest.mark.parametrize("address", IS_PUBLIC)
 def test_a_public_address_needs_none(address: str) -> None:
     assert policy("*").judge(in_url(address)).host == address
-    assert policy("*").vet("plugin.test", [address]) == [address]
+    assert policy("*").vet("plugin.test", [address]) == (address,)
 
 
 def test_one_bad_address_among_good_ones_is_enough_to_refuse_the_name() -> None:
@@ -449,7 +748,7 @@ def test_a_name_that_is_granted_literally_does_not_grant_private_addresses() -> 
 
 def test_localhost_grants_loopback_and_only_to_itself() -> None:
     rules = policy("localhost", "*")
-    assert rules.vet("localhost", ["127.0.0.1", "127.9.9.9", "::1"]) == ["127.0.0.1", "127.9.9.9", "::1"]
+    assert rules.vet("localhost", ["127.0.0.1", "127.9.9.9", "::1"]) == ("127.0.0.1", "127.9.9.9", "::1")
     for host, address in [("plugin.test", "127.0.0.1"), ("localhost", "10.0.0.1"), ("localhost", "::ffff:127.0.0.1")]:
         with pytest.raises(EgressDeniedError):
             rules.vet(host, [address])
@@ -466,7 +765,7 @@ def test_what_a_resolver_says_must_be_an_address(text: str) -> None:
 
 @given(st.ip_addresses())
 def test_any_address_that_is_private_or_loopback_is_refused_under_a_wildcard(address: object) -> None:
-    why = egress._why_not_public(address)  # type: ignore[arg-type]
+    why = addresses.why_not_public(address)  # type: ignore[arg-type]
     if address.is_private or address.is_loopback or address.is_multicast or not address.is_global:  # type: ignore[attr-defined]
         assert why is not None
 
@@ -549,13 +848,13 @@ def test_the_request_is_exactly_what_was_asked_for() -> None:
         exchange.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
     assert server.requests[0].head.split(b"\r\n") == [
         b"POST /a?b HTTP/1.1",
-        b"Accept-Encoding: identity",
         b"Content-Length: 5",
         f"Host: 127.0.0.1:{server.port}".encode(),
         b"Connection: close",
+        b"Accept-Encoding: identity",
+        b"User-Agent: plugwasm",
         "X-Guest: é ✓".encode(),
         b"Content-Type: text/x",
-        b"User-Agent: plugwasm",
         b"",
     ]
     assert server.requests[0].body == b"\x00body"
@@ -582,7 +881,9 @@ BAD_HEADERS = [
     *({name: "x"} for name in ("TE", "Trailer", "Expect", "Proxy-Authorization", "PROXY-anything", "proxy-connection")),
     *({name: "x"} for name in ("", " ", "a b", "a:", "a\r\nb", "a\x00", "é", "\u212a", "(a)", "Host ", ":authority", "a\n")),
     *({"X": value} for value in ("a\r\nHost: evil", "a\nb", "a\rb", "a\x00b", "a\x0bb", "a\x1bb", "a\x7fb", "a\r\n b", "\n", "\ud800")),
+    *({name: "x"} for name in ("Content_Length", "TRANSFER_ENCODING", "Proxy", "Proxy_Authorization")),
     {"X-A": "1", "x-a": "2"},
+    {"X-A": "1", "X_A": "2"},
     {f"X-{index}": "v" for index in range(101)},
     {"X": "v" * (64 << 10)},
 ]
@@ -604,13 +905,13 @@ def test_as_many_headers_as_are_allowed_are_sent() -> None:
 @given(st.dictionaries(st.text(), st.text(), max_size=3))
 def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> None:
     try:
-        checked = exchange._checked_headers(headers)
+        checked = Egress().judge_headers(headers)
     except EgressError:
         return
     for name, value in checked.items():
         assert name.isascii()
         assert not set(name) & set(" :\r\n\t")
-        assert not any(byte < 32 and byte != 9 for byte in value)
+        assert not any(byte < 32 and byte != 9 for byte in value.encode())
 
 
 def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
@@ -702,6 +1003,13 @@ def test_a_loop_of_redirects_ends() -> None:
     with Server(redirect("/")) as server, pytest.raises(EgressError, match="more than 2 redirects"):
         get(server.url, policy(max_redirects=2))
     assert len(server.requests) == 3
+
+
+def test_where_no_redirects_are_followed_a_redirect_is_given_as_it_is() -> None:
+    with Server(redirect("http://evil.test/")) as server:
+        response = get(server.url, policy(max_redirects=0))
+    assert (response.status, response.headers["location"], response.body) == (302, "http://evil.test/", b"moved")
+    assert len(server.requests) == 1
 
 
 def test_a_location_in_utf8_is_read_as_such() -> None:
@@ -966,7 +1274,7 @@ def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
     if served is not HANGS["interim answers"]:
         assert isinstance(caught.value, TimeoutError)
         assert took >= 0.29
-    assert took < 0.6
+    assert took < 3
 
 
 def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
@@ -974,16 +1282,16 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             exchange.send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 3
 
 
 def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(authority: ssl.SSLContext, names: Names) -> None:
-    rules = EgressPolicy(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 3
 
 
 @contextmanager
@@ -1004,7 +1312,7 @@ def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
             exchange.send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
-        assert 0.25 < time.monotonic() - started < 0.6
+        assert 0.25 < time.monotonic() - started < 3
 
 
 def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> None:
@@ -1026,7 +1334,7 @@ def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatc
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         exchange.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 3
     release.set()
 
 
@@ -1050,7 +1358,7 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
         started = time.monotonic()
         with pytest.raises(CancelledError, match="by its handle"):
             exchange.send(policy(), "GET", server.url, {}, None, remaining)
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 3
         timer.join()
 
 
@@ -1059,6 +1367,26 @@ def test_without_a_deadline_a_server_that_says_nothing_is_given_up(served: Route
     monkeypatch.setattr(wire, "_IDLE", 0.2)
     with Server(served) as server, pytest.raises(EgressError, match="nothing came in time"):
         get(server.url)
+
+
+def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    asked: list[str] = []
+
+    def hang(host: str, port: int) -> list[str]:
+        asked.append(host)
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(wire, "resolve", hang)
+    alive = sum(thread.name == wire._LOOKUP for thread in threading.enumerate())
+    monkeypatch.setattr(wire, "_MAX_LOOKUPS", alive + 2)
+    for _ in range(4):
+        with pytest.raises(TimeoutError):
+            exchange.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
+    assert len(asked) == 2
+    release.set()
+    monkeypatch.setattr(wire, "_MAX_LOOKUPS", 64)
 
 
 def test_without_a_deadline_a_lookup_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1091,7 +1419,7 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
 ) -> None:
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda sock, name, context: asked_for.append(name)
-    rules = EgressPolicy(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     body = bytes(range(256)) * 2000
     with Server(lambda request, connection: reply(request.body)(request, connection), tls=server_tls) as server:
         response = exchange.send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
@@ -1102,7 +1430,7 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
 
 @pytest.mark.parametrize("host", ["other.test", "127.0.0.1", "localhost"])
 def test_a_certificate_for_another_name_is_refused(authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, host: str) -> None:
-    rules = EgressPolicy(allowed_hosts=[host, "127.0.0.1"], ssl_context=authority)
+    rules = Egress(allowed_hosts=[host, "127.0.0.1"], ssl_context=authority)
     with Server(reply(), tls=server_tls) as server, pytest.raises(EgressError, match="certificate is not accepted"):
         get(f"https://{host}:{server.port}/", rules)
     assert server.requests == []
@@ -1115,14 +1443,14 @@ def test_a_certificate_that_no_authority_of_the_system_vouches_for_is_refused(se
 
 
 def test_a_server_that_does_not_speak_tls_is_an_error(authority: ssl.SSLContext, names: Names) -> None:
-    rules = EgressPolicy(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     plain = Server(on_connect=lambda connection: connection.send(b"HTTP/1.1 200 OK\r\n\r\n"))
     with plain as server, pytest.raises(EgressError, match="TLS failed"):
         get(f"https://plugin.test:{server.port}/", rules)
 
 
 def test_a_redirect_from_https_to_http_is_refused(authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names) -> None:
-    rules = EgressPolicy(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(reply()) as plain, Server(redirect(f"http://plugin.test:{plain.port}/"), tls=server_tls) as server:
         with pytest.raises(EgressDeniedError, match="from https to http"):
             get(f"https://plugin.test:{server.port}/", rules)
@@ -1134,9 +1462,89 @@ def test_a_redirect_from_https_to_http_is_refused(authority: ssl.SSLContext, ser
 
 @pytest.mark.parametrize("every", [0.05])
 def test_the_deadline_holds_for_a_drip_over_tls(authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, every: float) -> None:
-    rules = EgressPolicy(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("seconds", [None, 0.3])
+def test_a_server_that_sends_tickets_without_end_is_given_up(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, seconds: float | None
+) -> None:
+    server_tls.num_tickets = 30_000  # about 7 MB
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    remaining = no_deadline if seconds is None else deadline(seconds)
+    with (
+        Server(silence, tls=server_tls) as server,
+        pytest.raises(EgressError if seconds is None else (EgressError, TimeoutError)) as caught,
+    ):
+        exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining)
+    if seconds is None:
+        assert "bytes of TLS without any content" in str(caught.value)
+
+
+def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
+) -> None:
+    def impatient(connection: Connection) -> None:
+        sock = server_tls.wrap_socket(connection.sock, server_side=True)
+        sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        sock.shutdown(socket.SHUT_WR)
+        connection.pause(0.5)
+        sock.close()
+
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    with Server(on_connect=impatient) as server:
+        response = exchange.send(rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20))
+    assert (response.status, response.body) == (413, b"big")
+
+
+def test_the_end_of_a_request_over_tls_is_sent_while_the_answer_is_waited_for(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext
+) -> None:
+    size = 1 << 18
+    near, far = socket.socketpair()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that a portion does not fit
+    near.setblocking(False)
+    may_read = threading.Event()
+
+    def serve() -> None:
+        far.settimeout(20)
+        with server_tls.wrap_socket(far, server_side=True) as sock:
+            may_read.wait(20)
+            left = size
+            while left:
+                left -= len(sock.recv(min(left, 1 << 16)))
+            sock.sendall(b"whole")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    connection = wire.Wire(near, wire.Clock(deadline(20)))
+    connection.start_tls(authority, "plugin.test")
+    timer = threading.Timer(0.1, may_read.set)
+    timer.start()
+    connection.sendall(bytes(size))
+    answer = bytearray(5)
+    assert connection.readinto(answer) == 5
+    assert answer == b"whole"
+    connection.hang_up()
+    for each in (thread, timer):
+        each.join()
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 << 10, 3 << 20])
+@pytest.mark.parametrize("closes_properly", [True, False])
+def test_a_body_without_a_length_over_tls_ends_with_the_connection(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, size: int, closes_properly: bool
+) -> None:
+    def route(request: Request, connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(size))
+        if closes_properly:
+            connection.sock.unwrap()  # type: ignore[attr-defined]
+
+    rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
+    with Server(route, tls=server_tls) as server:
+        assert len(get(f"https://plugin.test:{server.port}/", rules).body) == size

@@ -1,158 +1,228 @@
 """What a plugin may reach by HTTP: the policy that judges where a request goes, by its URL and then by its addresses.
 
-1. Nothing is reachable unless `allowed_hosts` grants its host.
-2. A URL is parsed once. The canonical form that was judged is the form that is sent; what two parsers could read
-   differently (userinfo, backslashes, odd spellings of an address, zones, escapes in the host) is refused.
-3. A name is resolved once. Every address it has must be public, and the address that was vetted is the one connected to.
-   An address that is not public is reachable only where `allowed_hosts` names it literally; "localhost" names loopback.
+1. Nothing is reachable unless `allowed_hosts` grants its host: the manifest's, and the application's where it has one.
+2. A URL is parsed once. The canonical form that was judged is the form that is sent (`target`).
+3. A name is resolved once. Every address it has must be public (`addresses`), and the address that was vetted is the one connected to.
+   An address that is not public is reachable only where `allowed_hosts` names it literally ("localhost" names loopback), or where
+   `private_addresses` has a network around it.
 
-`exchange` sends what was judged here, and `wire` connects to what was vetted here; rules 4 to 6 stand there.
+`exchange` sends what was judged here; rules 4 to 6 stand there.
 """
 
 from __future__ import annotations
 
-from plugwasm.errors import EgressDeniedError, ManifestError
+from plugwasm._sandbox.addresses import Networks, why_not_public
+from plugwasm._sandbox.gate import Gate
+from plugwasm._sandbox.headers import HeaderRules, is_token
+from plugwasm._sandbox.http_transport import HttpTransport
+from plugwasm._sandbox.target import PORTS, HostRules, Target, is_address, listed
+from plugwasm.errors import EgressDeniedError, EgressError, ManifestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from ipaddress import IPv4Address, IPv6Address
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-__all__ = ["EgressPolicy", "Target", "is_address"]
+    from plugwasm._sandbox.http_transport import Certificate, Path
+    from plugwasm._sandbox.transport import Transport
+
+__all__ = ["Egress"]
 
 _MIB = 1 << 20
-_PORTS = {"http": 80, "https": 443}
-_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
-_MAX_URL = 64 << 10
-
-# Not public although `ipaddress` calls them global: IETF protocol assignments, 6to4 relays, Azure's metadata service;
-# Teredo and other assignments, documentation, 6to4.
-_NOT_PUBLIC = (
-    ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"),
-    ("2001::/23", "2001:db8::/32", "3fff::/20", "2002::/16"),
-)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+_MAX_RESPONSE = 50 * _MIB
+_NEVER = frozenset({"CONNECT", "TRACE"})  # a tunnel to anywhere; an echo of headers that the guest must not see
 
 
-class Target:
-    """What a URL denotes, in the one form that is both judged and sent.
+class Egress:
+    """What plugins may reach by HTTP, and how. Immutable. All that is not said here is as safe as it can be.
 
-    Attributes:
-        scheme: "http" or "https".
-        host: Lower-case ASCII name without a trailing dot, or an address (IPv6 without brackets).
-        port: 1 to 65535.
-        path: Path and query as they go on the wire; the fragment is gone.
-        literal: Whether `allowed_hosts` names this very host, rather than a pattern that it fits.
-    """
-
-    __slots__ = ("host", "literal", "path", "port", "scheme")
-
-    def __init__(self, scheme: str, host: str, port: int, path: str, literal: bool = False) -> None:
-        self.scheme = scheme
-        self.host = host
-        self.port = port
-        self.path = path
-        self.literal = literal
-
-    @property
-    def authority(self) -> str:
-        """The `Host` header: the port only if it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.path}"
-
-    @property
-    def shown(self) -> str:
-        """The URL for messages and logs: without the query, which may hold secrets."""
-        return self.url.partition("?")[0]
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        return self.scheme, self.host, self.port
-
-    def __repr__(self) -> str:
-        return f"<Target {self.shown}>"
-
-
-class EgressPolicy:
-    """What a plugin may reach by HTTP. Immutable; can be pickled unless it holds an `ssl_context`.
+    The manifest says which hosts a plugin reaches; this object says so for the application, and what it does not grant, no manifest can.
+    Plugins that share one object share its limits in number and rate. Can be pickled if `ssl_context` and `transport` can.
 
     Args:
-        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run of characters (dots
-            too) and `?` for one. Case and a trailing dot do not matter; Unicode names need the `idna` package. An entry
-            has no scheme, port or path: every port of a granted host is granted. Empty: HTTP is off.
-        max_response_bytes: The largest body, decoded, that a plugin is given.
+        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run of characters (dots too) and `?` for
+            one. Case and a trailing dot do not matter; Unicode names need the `idna` package. An entry has no scheme, port or path. If
+            given, a host must be granted by both this list and the manifest's; if not, the manifest decides.
+        schemes: "http", "https" or both.
+        ports: Numbers and ranges (`range(8000, 9000)`). If not given, all.
+        methods: In upper case; other than the usual ones may be named, but not CONNECT or TRACE.
+        private_addresses: Networks ("10.0.0.0/8") and addresses that granted hosts may have although they are not public. The addresses of
+            metadata services, and link-local ones, must be named one by one.
+        max_redirects: How many are followed, each judged like a first request. 0: a redirect is given to the plugin as it is.
         max_request_bytes: The largest body that a plugin may send.
-        max_redirects: How many redirects are followed.
-        ssl_context: How certificates are checked, instead of by the system's authorities.
+        max_response_bytes: The largest body, decoded, that a plugin is given, unless the manifest wants less. 50 MiB if neither says.
+        added_headers: Headers by origin (`{"https://api.example.com": {"Authorization": "Bearer …"}}`; the host may be a pattern). They
+            replace the plugin's own, are never shown to it, and are not sent any more once a redirect has led to another origin.
+        allowed_headers: The names that a plugin may set. If not given, all but those that frame a message (`Host`, `Content-Length`, …).
+        denied_headers: Names that it may not set.
+        hidden_headers: The names of an answer's headers that it is not shown.
+        max_concurrent: How many requests may be under way, of all plugins that share this object in one process. A plugin waits for its
+            turn within its deadline, or half a minute when it has none.
+        max_per_second: How many may start in any second, redirects included; the same holds.
+        ssl_context, ca_file, client_certificate, proxy: See `HttpTransport`.
+        resolve: Whether names are resolved, and their addresses vetted, before the transport is asked. False leaves that to a proxy or to
+            the transport; then names are judged, and addresses only where a URL has one.
+        transport: What carries requests instead of `HttpTransport`.
 
     Raises:
-        ManifestError: An entry or a limit is not valid; the message says which.
+        ManifestError: A setting is not valid; the message says which.
     """
 
     __slots__ = (
-        "_globs",
-        "_literals",
-        "_tls",
+        "_base",
+        "_headers",
+        "_limit_of_manifest",
+        "_networks",
+        "_rules",
+        "_settings",
         "allowed_hosts",
+        "gate",
         "max_redirects",
         "max_request_bytes",
         "max_response_bytes",
-        "ssl_context",
+        "methods",
+        "ports",
+        "resolve",
+        "schemes",
+        "transport",
     )
 
-    allowed_hosts: tuple[str, ...]
-    max_response_bytes: int
-    max_request_bytes: int
+    allowed_hosts: tuple[str, ...] | None
+    schemes: tuple[str, ...]
+    ports: tuple[int | range, ...] | None
+    methods: tuple[str, ...]
     max_redirects: int
-    ssl_context: ssl.SSLContext | None
-    _literals: frozenset[str]
-    _globs: tuple[str, ...]
-    _tls: ssl.SSLContext | None
+    max_request_bytes: int
+    max_response_bytes: int
+    resolve: bool
+    transport: Transport
+    gate: Gate
+    _settings: dict[str, Any]
+    _headers: HeaderRules
+    _networks: Networks
+    _rules: tuple[HostRules, ...]
+    _base: Egress | None
+    _limit_of_manifest: int | None
 
     def __init__(
         self,
         *,
-        allowed_hosts: Sequence[str] = (),
-        max_response_bytes: int = 50 * _MIB,
-        max_request_bytes: int = 50 * _MIB,
+        allowed_hosts: Sequence[str] | None = None,
+        schemes: Iterable[str] = ("http", "https"),
+        ports: Iterable[int | range] | None = None,
+        methods: Iterable[str] = _METHODS,
+        private_addresses: Sequence[str] = (),
         max_redirects: int = 10,
+        max_request_bytes: int = 50 * _MIB,
+        max_response_bytes: int | None = None,
+        added_headers: Mapping[str, Mapping[str, str]] | None = None,
+        allowed_headers: Iterable[str] | None = None,
+        denied_headers: Iterable[str] = (),
+        hidden_headers: Iterable[str] = (),
+        max_concurrent: int | None = None,
+        max_per_second: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
+        client_certificate: Certificate | None = None,
+        proxy: str | None = None,
+        resolve: bool = True,
+        transport: Transport | None = None,
     ) -> None:
-        limits = {
-            "max_response_bytes": max_response_bytes,
-            "max_request_bytes": max_request_bytes,
+        for name, limit, least in (
+            ("max_redirects", max_redirects, 0),
+            ("max_request_bytes", max_request_bytes, 0),
+            ("max_response_bytes", max_response_bytes, 0),
+            ("max_concurrent", max_concurrent, 1),
+            ("max_per_second", max_per_second, 1),
+        ):
+            is_optional = name not in ("max_redirects", "max_request_bytes")
+            if not (is_optional and limit is None) and (not isinstance(limit, int) or isinstance(limit, bool) or limit < least):
+                raise ManifestError(f"{name}: expected a number of at least {least}, got {limit!r}")
+        if not isinstance(resolve, bool):
+            raise ManifestError(f"resolve: expected True or False, got {resolve!r}")
+        rules = None if allowed_hosts is None else HostRules(allowed_hosts)
+        networks = Networks(private_addresses, "private_addresses")
+        headers = HeaderRules(added_headers, allowed_headers, denied_headers, hidden_headers)
+        wire = {"ssl_context": ssl_context, "ca_file": ca_file, "client_certificate": client_certificate, "proxy": proxy}
+        if transport is not None:
+            if not callable(getattr(transport, "send", None)):
+                raise ManifestError(f"transport: expected an object with a method `send`, got {type(transport).__name__}")
+            for name in [name for name, value in wire.items() if value is not None]:
+                raise ManifestError(f"{name}: it is for the transport to know, and the application has its own")
+        public: dict[str, Any] = {
+            "allowed_hosts": None if rules is None else rules.entries,
+            "schemes": _words(schemes, "schemes", PORTS.__contains__, "http and https"),
+            "ports": None if ports is None else _ports(ports),
+            "methods": _words(methods, "methods", _is_method, "methods in upper case, but not CONNECT and TRACE"),
             "max_redirects": max_redirects,
+            "max_request_bytes": max_request_bytes,
+            "max_response_bytes": max_response_bytes,
+            "resolve": resolve,
+            "transport": transport,
         }
-        for name, limit in limits.items():
-            if not isinstance(limit, int) or limit < 0:
-                raise ManifestError(f"{name}: expected a number of at least 0, got {limit!r}")
-        if isinstance(allowed_hosts, str):
-            raise ManifestError("allowed_hosts: expected a list of host names, got one string")
-        entries = tuple(dict.fromkeys(_canonical_entry(entry) for entry in allowed_hosts))
-        globs = tuple(entry for entry in entries if "*" in entry or "?" in entry)
-        self._set(allowed_hosts=entries, ssl_context=ssl_context, _tls=ssl_context, **limits)
-        self._set(_globs=globs, _literals=frozenset(entries).difference(globs))
+        settings = public | {
+            "private_addresses": networks.entries,
+            "added_headers": headers.added,
+            "allowed_headers": headers.allowed,
+            "denied_headers": headers.denied,
+            "hidden_headers": headers.hidden,
+            "max_concurrent": max_concurrent,
+            "max_per_second": max_per_second,
+        }
+        self._set(**public, _settings=settings | wire, _headers=headers, _networks=networks, _base=None, _limit_of_manifest=None)
+        self._set(_rules=() if rules is None else (rules,), gate=Gate(max_concurrent, max_per_second))
+        self._set(transport=HttpTransport(**wire) if transport is None else transport)  # type: ignore[arg-type]
+        self._set(max_response_bytes=_MAX_RESPONSE if max_response_bytes is None else max_response_bytes)
+
+    def for_manifest(self, allowed_hosts: Sequence[str], max_response_bytes: int | None = None) -> Egress:
+        """This policy for the plugin of a manifest: it reaches what both grant.
+
+        The smaller limit holds (None: the manifest has none). What is returned shares this object's limits in number and rate.
+
+        Raises:
+            ManifestError: An entry is not valid; the message says which.
+        """
+        rules = HostRules(allowed_hosts)
+        known = [limit for limit in (self._limit_of_manifest, max_response_bytes) if limit is not None]
+        own: int | None = self._settings["max_response_bytes"]
+        derived = object.__new__(type(self))
+        derived._set(**{name: getattr(self, name) for name in self.__slots__})
+        derived._set(_base=self, _rules=(*self._rules, rules), allowed_hosts=rules.entries, _limit_of_manifest=min(known, default=None))
+        derived._set(max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE))
+        return derived
+
+    def replace(self, **changes: Any) -> Egress:
+        """The same with other values for some. It has limits in number and rate of its own."""
+        if self._base is not None:
+            return self._base.replace(**changes).for_manifest(self.allowed_hosts or (), self._limit_of_manifest)
+        return type(self)(**self._settings | changes)
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"an EgressPolicy cannot be changed ({name}); make another one")
+        raise AttributeError(f"an Egress cannot be changed; make another with `egress.replace({name}=…)`")
 
     def __repr__(self) -> str:
-        return f"EgressPolicy(allowed_hosts={list(self.allowed_hosts)!r})"
+        defaults = type(self).__init__.__kwdefaults__ or {}
+        changed = {name: value for name, value in self._settings.items() if value != defaults[name] and value not in (frozenset(), {})}
+        parts = [f"{name}={_shown(name, value)}" for name, value in changed.items()]
+        if self._base is not None:
+            parts.append(f"manifest={list(self.allowed_hosts or ())!r}")
+        return f"Egress({', '.join(parts)})"
 
-    def __reduce__(self) -> tuple[Callable[[], EgressPolicy], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[..., Egress], tuple[Any, ...]]:
         from functools import partial
 
-        names = ("allowed_hosts", "max_response_bytes", "max_request_bytes", "max_redirects", "ssl_context")
-        return partial(type(self), **{name: getattr(self, name) for name in names}), ()
+        if self._base is not None:
+            return type(self).for_manifest, (self._base, self.allowed_hosts, self._limit_of_manifest)
+        return partial(type(self), **self._settings), ()
+
+    # ---- judging ------------------------------------------------------------------------------------------------------------------
 
     def judge(self, url: str) -> Target:
         """The target that `url` denotes, if it is granted.
@@ -160,26 +230,47 @@ class EgressPolicy:
         Raises:
             EgressDeniedError: It is not, or the URL is not one that can be read in only one way.
         """
-        if not self.allowed_hosts:
+        if not self._rules or not all(rules.entries for rules in self._rules):
             raise EgressDeniedError("HTTP is off for this plugin: allowed_hosts grants no host")
-        target = _parse(url)
-        target.literal = target.host in self._literals
-        if not target.literal and not self._fits_pattern(target.host):
-            raise EgressDeniedError(f"the host {target.host} is not granted: no entry of allowed_hosts fits it")
+        target = Target.of(url)
+        for index, rules in enumerate(self._rules):
+            if not rules.grant(target.host):
+                whose = "" if index == len(self._rules) - 1 else "the application's "
+                raise EgressDeniedError(f"the host {target.host} is not granted: no entry of {whose}allowed_hosts fits it")
+        if target.scheme not in self.schemes:
+            raise EgressDeniedError(f"{target.shown} is refused: the application allows {' and '.join(self.schemes)} only")
+        if self.ports is not None and not any(
+            target.port in entry if isinstance(entry, range) else target.port == entry for entry in self.ports
+        ):
+            raise EgressDeniedError(f"{target.shown} is refused: the application does not allow port {target.port}")
         if is_address(target.host):
             self.vet(target.host, [target.host])
         return target
 
-    def _fits_pattern(self, host: str) -> bool:
-        from fnmatch import fnmatchcase
+    def judge_method(self, method: str) -> str:
+        """The method in upper case. Raises EgressError when it is not allowed."""
+        verb = method.upper() if method.isascii() else ""
+        if verb not in self.methods:
+            raise EgressError(f"method: expected one of {', '.join(sorted(self.methods))}")
+        return verb
 
-        return any(fnmatchcase(host, pattern) for pattern in self._globs)
+    def judge_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers that a guest sets. Raises EgressError when one is not its to set."""
+        return self._headers.check(headers)
 
-    def vet(self, host: str, addresses: Iterable[str]) -> list[str]:
+    def adds_to(self, target: Target) -> dict[str, str]:
+        """The headers that the application adds to a request for this target."""
+        return self._headers.adds_to(target)
+
+    def show(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """The headers of an answer, as a guest sees them."""
+        return self._headers.show(headers)
+
+    def vet(self, host: str, addresses: Iterable[str]) -> tuple[str, ...]:
         """The addresses of a granted host, in canonical form, if all of them may be connected to.
 
         Raises:
-            EgressDeniedError: One of them is not public and not granted literally.
+            EgressDeniedError: One of them is not public and not granted.
         """
         from ipaddress import ip_address
 
@@ -189,145 +280,45 @@ class EgressPolicy:
                 address = ip_address(text)
             except ValueError:
                 raise EgressDeniedError(f"the host {host} is refused: it resolves to {text!r}, which is no address") from None
-            why = _why_not_public(address)
-            if why and str(address) not in self._literals and not self._is_granted_loopback(host, address):
+            why = why_not_public(address)
+            if why and not self._networks.grant(address) and not self._is_named(host, address):
                 raise EgressDeniedError(
                     f"the host {host} is refused: its address {address} is {why}; to grant it, name the address itself in allowed_hosts"
                 )
             vetted.append(str(address))
-        return vetted
+        return tuple(vetted)
 
-    def _is_granted_loopback(self, host: str, address: IPv4Address | IPv6Address) -> bool:
+    def _is_named(self, host: str, address: IPv4Address | IPv6Address) -> bool:
+        """Whether each list names this address, or names "localhost" where it is that host's."""
         loopback = address.is_loopback if address.version == 4 else str(address) == "::1"
-        return loopback and host == "localhost" and host in self._literals
-
-    def tls_context(self) -> ssl.SSLContext:
-        """How certificates are checked; made when it is first needed."""
-        if self._tls is None:
-            import ssl
-
-            context = ssl.create_default_context()
-            context.set_alpn_protocols(["http/1.1"])
-            self._set(_tls=context)
-            return context
-        return self._tls
+        names = {str(address), "localhost"} if loopback and host == "localhost" else {str(address)}
+        return all(not names.isdisjoint(rules.literals) for rules in self._rules)
 
 
-# ---- Names, addresses, URLs
+def _words(given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str) -> tuple[str, ...]:
+    words = tuple(listed(given, setting, expected))
+    if not words or not all(isinstance(word, str) and is_one(word) for word in words):
+        raise ManifestError(f"{setting}: expected a list of {expected}, got {given!r}")
+    return words
 
 
-def is_address(host: str) -> bool:
-    """Whether a canonical host is an address, not a name."""
-    return ":" in host or host.rpartition(".")[2].isdigit()
+def _is_method(word: str) -> bool:
+    return is_token(word) and word == word.upper() and word not in _NEVER
 
 
-def _canonical_host(host: str) -> str:
-    """The one spelling of a lower-case ASCII name or an address. Raises ValueError, saying what is wrong with it."""
-    if ":" in host or host.startswith("["):
-        from ipaddress import IPv6Address
-
-        if "%" in host:
-            raise ValueError("an IPv6 address with a zone is not accepted")
-        try:
-            return str(IPv6Address(host.removeprefix("[").removesuffix("]")))
-        except ValueError:
-            raise ValueError("that is not an IPv6 address") from None
-    host = host.removesuffix(".")
-    if not _HOST_CHARACTERS.issuperset(host):
-        raise ValueError("a host name has only ASCII letters, digits, '-', '_' and '.'")
-    labels = host.split(".")
-    if len(host) > 253 or not all(0 < len(label) < 64 for label in labels):
-        raise ValueError("a label of the host name is empty or too long")
-    if labels[-1].isdigit() or labels[-1].startswith("0x"):
-        from ipaddress import IPv4Address
-
-        try:
-            return str(IPv4Address(host))
-        except ValueError:
-            raise ValueError("an IPv4 address must be written as four decimal numbers") from None
-    return host
+def _ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
+    ports = tuple([given] if isinstance(given, range) else listed(given, "ports", "numbers and ranges"))
+    for entry in ports:
+        bounds = (entry[0], entry[-1]) if isinstance(entry, range) and entry else (entry,)
+        if not all(isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536 for port in bounds):
+            raise ManifestError(f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}")
+    return ports
 
 
-def _canonical_entry(entry: str) -> str:
-    if not isinstance(entry, str):
-        raise ManifestError(f"allowed_hosts: expected host names, got {entry!r}")
-    text = entry.lower()
-    try:
-        if not text.isascii():
-            text = ".".join(label if label.isascii() else _encode_label(label) for label in text.split("."))
-        if "*" not in text and "?" not in text:
-            return _canonical_host(text)
-        text = text.removesuffix(".")
-        if not _HOST_CHARACTERS.issuperset(text.replace("*", "").replace("?", "")):
-            raise ValueError("a pattern has only the characters of a host name, '*' and '?'")
-        return text
-    except ValueError as exc:
-        raise ManifestError(f"allowed_hosts: {entry!r} is not a host name without scheme and port: {exc}") from None
-
-
-def _encode_label(label: str) -> str:
-    from urllib3.util import parse_url
-
-    try:
-        return parse_url(f"http://{label}/").host or ""
-    except ValueError:
-        raise ValueError("not encodable; write it in its ASCII form (xn--…), or install `idna`") from None
-
-
-def _parse(url: str) -> Target:
-    if len(url) > _MAX_URL:
-        raise EgressDeniedError(f"the URL is refused: it is longer than {_MAX_URL} characters")
-    if " " in url or "\\" in url or not url.isprintable():
-        raise EgressDeniedError("the URL is refused: it has a space, a backslash or a character that does not print")
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in _PORTS:
-        raise EgressDeniedError("the URL is refused: it does not begin with http:// or https://")
-    authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
-    if "@" in authority:
-        raise EgressDeniedError("the URL is refused: it holds a user name or a password; use a header")
-    if "%" in authority:
-        raise EgressDeniedError("the URL is refused: its host has a percent sign (an escape, or the zone of an address)")
-    from urllib3.util import parse_url
-
-    try:
-        parsed = parse_url(url)
-        port = _PORTS[scheme] if parsed.port is None else parsed.port
-        host = _canonical_host(parsed.host or "")
-    except ValueError as exc:
-        if not authority.isascii():
-            why = "its host name is not ASCII; write it in its ASCII form (xn--…), or let the application install `idna`"
-        elif type(exc) is ValueError:
-            why = str(exc)
-        else:
-            why = "its host or port is not valid"
-        raise EgressDeniedError(f"the URL is refused: {why}") from None
-    if port == 0:
-        raise EgressDeniedError("the URL is refused: its port is 0")
-    return Target(scheme, host, port, parsed.request_uri)
-
-
-def _why_not_public(address: IPv4Address | IPv6Address) -> str | None:
-    from ipaddress import ip_network
-
-    if address.version == 6:
-        if address.scope_id is not None:
-            return "an address with a zone"
-        # NAT64 and IPv4-mapped: what they lead to is an IPv4 address that these checks would not see.
-        if address.ipv4_mapped or address in ip_network("64:ff9b::/96") or address in ip_network("64:ff9b:1::/48"):
-            return "an IPv4 address inside an IPv6 one"
-    if address.is_unspecified:
-        return "the unspecified address"
-    if address.is_loopback:
-        return "a loopback address"
-    if address.is_link_local:
-        return "a link-local address (metadata services live there)"
-    if address.is_multicast:
-        return "a multicast address"
-    if not address.is_global or address.is_reserved:
-        return "private or reserved"
-    if address.version == 6 and address not in ip_network("2000::/3"):
-        return "reserved"
-    if any(address in ip_network(network) for network in _NOT_PUBLIC[address.version == 6]):
-        return "reserved"
-    return None
+def _shown(name: str, value: Any) -> str:
+    """A setting as `repr` has it: without what may be secret."""
+    if name == "added_headers":
+        return repr({origin: sorted(headers) for origin, headers in value.items()})
+    if name in ("ssl_context", "client_certificate", "proxy", "transport"):
+        return f"<{type(value).__name__}>" if name != "proxy" else "…"
+    return repr(sorted(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value)

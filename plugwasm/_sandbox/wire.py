@@ -1,32 +1,35 @@
-"""A connection to an address that was vetted, on which no operation outlives the deadline of the call.
+"""Names and connections on which no operation outlives the deadline of the call.
 
-A name is resolved once, here; the policy vets its addresses, and one of those is connected to. Every wait (for the resolver, the
-connection, TLS, room to send, bytes to read) is cut into slices, so that a deadline or a cancel is seen while nothing happens.
+Every wait (for the resolver, the connection, TLS, room to send, bytes to read) is cut into slices, so that a deadline or a cancel is seen
+while nothing happens. What may be connected to is for others to say.
 """
 
 from __future__ import annotations
 
 import io
 
-from plugwasm._sandbox.egress import is_address
+from plugwasm._sandbox.target import is_address
 from plugwasm.errors import EgressError, Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from _typeshed import WriteableBuffer
 
-    from plugwasm._sandbox.egress import EgressPolicy, Target
+    from plugwasm._sandbox.tls import TlsSocket
 
     _T = TypeVar("_T")
     Remaining = Callable[[], float | None]
 
-__all__ = ["Clock", "Wire", "connect", "resolve"]
+__all__ = ["Clock", "Wire", "connect", "resolve", "resolved"]
 
 _MAX_ADDRESSES = 8
+_MAX_LOOKUPS = 64  # at once: a guest that asks for names that hang leaves a thread behind with each
+_LOOKUP = "plugwasm-resolve"
 _CHUNK = 64 << 10
 _SLICE = 0.05  # seconds: how late a deadline or a cancel may be seen
 _CONNECT = 10.0  # seconds for each address, for resolving, and for the TLS handshake, even when there is no deadline
@@ -40,78 +43,96 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
-def connect(policy: EgressPolicy, clock: Clock, target: Target) -> Wire:
-    """A connection to one of the target's addresses, all of which `policy` has vetted; for https, with TLS done.
+def resolved(clock: Clock, host: str, port: int) -> list[str]:
+    """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind.
 
     Raises:
-        EgressDeniedError: One of the addresses is not granted.
-        OSError: None of them could be reached, or the certificate is not accepted.
+        OSError: It has none, or they were not told in time.
         Error: Whatever the clock raises.
     """
-    import errno
-    import os
-    import socket
-    from functools import partial
-
-    from urllib3.util.wait import wait_for_read, wait_for_write
-
-    addresses = [target.host] if is_address(target.host) else _resolved(clock, target)
-    addresses = policy.vet(target.host, addresses)[:_MAX_ADDRESSES]
-    failure: OSError = socket.gaierror()
-    for index, address in enumerate(addresses):
-        left = clock.left()
-        limit = _CONNECT if left is None else min(_CONNECT, left / (len(addresses) - index))
-        wire: Wire | None = None
-        try:
-            wire = Wire(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM), clock)
-            wire.socket.setblocking(False)
-            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            failed = wire.socket.connect_ex((address, target.port))
-            if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-                clock.wait(partial(wait_for_write, wire.socket), limit)
-                failed = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if failed:
-                raise OSError(failed, os.strerror(failed))
-            break
-        except BaseException as exc:
-            if wire is not None:
-                wire.hang_up()
-            if isinstance(exc, Error) or not isinstance(exc, OSError):
-                raise
-            failure = exc
-    else:
-        raise failure
-    if target.scheme == "https":
-        try:
-            tls = policy.tls_context().wrap_socket(wire.socket, server_hostname=target.host, do_handshake_on_connect=False)
-            wire.socket = tls
-            wire.until_done(tls.do_handshake, wait_for_read, _CONNECT)
-        except BaseException:
-            wire.hang_up()
-            raise
-    return wire
-
-
-def _resolved(clock: Clock, target: Target) -> list[str]:
-    """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind."""
     import threading
 
+    if is_address(host):
+        return [host]
     answers: list[list[str]] = []
     failures: list[Exception] = []
     done = threading.Event()
 
     def ask() -> None:
         try:
-            answers.append(resolve(target.host, target.port))
+            answers.append(resolve(host, port))
         except Exception as exc:
             failures.append(exc)
         done.set()
 
-    threading.Thread(target=ask, name="plugwasm-resolve", daemon=True).start()
-    clock.wait(done.wait, _CONNECT if clock.left() is None else None)
+    limit = _CONNECT if clock.left() is None else None
+    clock.wait(_may_look_up, limit)
+    threading.Thread(target=ask, name=_LOOKUP, daemon=True).start()
+    clock.wait(done.wait, limit)
     if failures:
-        raise failures[0]
+        raise failures.pop()  # not kept here: its traceback has this frame
     return answers[0]
+
+
+def _may_look_up(pause: float) -> bool:
+    """Whether few enough of those threads live; waits a little if not."""
+    import threading
+    from time import sleep
+
+    if sum(thread.name == _LOOKUP for thread in threading.enumerate()) < _MAX_LOOKUPS:
+        return True
+    sleep(pause)
+    return False
+
+
+def connect(clock: Clock, addresses: Sequence[str], port: int) -> Wire:
+    """A connection to the first of the addresses that takes one.
+
+    Raises:
+        OSError: None of them does.
+        Error: Whatever the clock raises.
+    """
+    import socket
+
+    addresses = addresses[:_MAX_ADDRESSES]
+    failure: OSError = socket.gaierror()
+    for index, address in enumerate(addresses):
+        left = clock.left()
+        limit = _CONNECT if left is None else min(_CONNECT, left / (len(addresses) - index))
+        try:
+            return _connected(clock, address, port, limit)
+        except Error:
+            raise
+        except OSError as exc:
+            failure = exc
+    try:
+        raise failure
+    finally:
+        del failure  # its traceback has this frame
+
+
+def _connected(clock: Clock, address: str, port: int, limit: float) -> Wire:
+    import errno
+    import os
+    import socket
+    from functools import partial
+
+    from urllib3.util.wait import wait_for_write
+
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failed = sock.connect_ex((address, port))
+        if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            clock.wait(partial(wait_for_write, sock), limit)
+            failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
+    except BaseException:
+        sock.close()
+        raise
+    return Wire(sock, clock)
 
 
 class Clock:
@@ -144,6 +165,12 @@ class Clock:
                 raise TimeoutError
 
 
+def _wait_for_either(sock: socket.socket, timeout: float) -> bool:
+    from urllib3.util.wait import wait_for_socket
+
+    return wait_for_socket(sock, read=True, write=True, timeout=timeout)
+
+
 class Wire(io.RawIOBase):
     """A connected socket, as much of it as `http.client` wants, on which no operation outlives the deadline.
 
@@ -154,7 +181,7 @@ class Wire(io.RawIOBase):
     """
 
     def __init__(self, sock: socket.socket, clock: Clock) -> None:
-        self.socket = sock
+        self.socket: socket.socket | TlsSocket = sock
         self.clock = clock
         self.received = 0
         self.at_end = False
@@ -166,18 +193,34 @@ class Wire(io.RawIOBase):
 
         from urllib3.util.wait import wait_for_read, wait_for_write
 
+        from plugwasm._sandbox.tls import MadeProgress, WantReadOrWrite
+
         if self.clock.left() is None and limit is None:
             limit = _IDLE
         while True:
             try:
                 return operation()
+            except MadeProgress:  # of which there is not much between two waits
+                continue
             except BlockingIOError:
                 until = ready
             except SSLWantReadError:
                 until = wait_for_read
             except SSLWantWriteError:
                 until = wait_for_write
+            except WantReadOrWrite:
+                until = _wait_for_either
             self.clock.wait(partial(until, self.socket), limit)
+
+    def start_tls(self, context: ssl.SSLContext, name: str) -> None:
+        """The handshake, in which the server proves to be `name`."""
+        from urllib3.util.wait import wait_for_read
+
+        from plugwasm._sandbox.tls import TlsSocket
+
+        tls = TlsSocket(self.socket, context, name)  # type: ignore[arg-type]
+        self.socket = tls
+        self.until_done(tls.do_handshake, wait_for_read, _CONNECT)
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         from urllib3.util.wait import wait_for_read

@@ -205,10 +205,10 @@ def _linked(name: str, source: str) -> ModuleSource:
 
 
 def _check_hosts(hosts: Sequence[str]) -> None:
-    from plugwasm._sandbox.egress import EgressPolicy
+    from plugwasm._sandbox.egress import Egress
 
     try:
-        EgressPolicy(allowed_hosts=hosts)
+        Egress(allowed_hosts=hosts)
     except ManifestError as error:
         raise UsageProblem("--allow-host", error.message.removeprefix("allowed_hosts: ")) from None
 
