@@ -14,10 +14,13 @@ The map. Arrows point down only: no module imports one that stands above it.
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
+    _compiler               compiling within limits of time and memory, in a process of its own
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
     _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
+    limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
     _fetch, _complaints     modules from URLs; what is wrong with a manifest, in words
+    _nesting                how deep JSON from outside may be nested
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
     errors                  one tree
@@ -36,6 +39,11 @@ if TYPE_CHECKING:
     from . import errors as errors
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
+    from ._sandbox.egress import Egress as Egress
+    from ._sandbox.http_transport import HttpTransport as HttpTransport
+    from ._sandbox.transport import EgressRequest as EgressRequest
+    from ._sandbox.transport import EgressResponse as EgressResponse
+    from ._sandbox.transport import Transport as Transport
     from .compiled import CompiledPlugin as CompiledPlugin
     from .current import CurrentPlugin as CurrentPlugin
     from .current import Memory as Memory
@@ -61,8 +69,10 @@ if TYPE_CHECKING:
     from .errors import OutOfMemoryError as OutOfMemoryError
     from .errors import SignatureError as SignatureError
     from .errors import SourceError as SourceError
+    from .errors import StackError as StackError
     from .errors import TimeoutError as TimeoutError
     from .errors import TrapError as TrapError
+    from .errors import WorkerError as WorkerError
     from .functions import Codec as Codec
     from .functions import Function as Function
     from .functions import Json as Json
@@ -71,6 +81,7 @@ if TYPE_CHECKING:
     from .functions import Val as Val
     from .functions import ValType as ValType
     from .functions import host_fn as host_fn
+    from .limits import Limits as Limits
     from .logs import CustomLogger as CustomLogger
     from .logs import set_log_custom as set_log_custom
     from .logs import set_log_file as set_log_file
@@ -79,19 +90,29 @@ if TYPE_CHECKING:
     from .manifest import WasmSource as WasmSource
     from .plugin import CancelHandle as CancelHandle
     from .plugin import Plugin as Plugin
+    from .wasi import Clock as Clock
+    from .wasi import CoarseClock as CoarseClock
+    from .wasi import FrozenClock as FrozenClock
+    from .wasi import SeededRandom as SeededRandom
+    from .wasi import WasiOptions as WasiOptions
 
 _HOMES = {
     "_engine": "FunctionType Item",
+    "_sandbox.egress": "Egress",
+    "_sandbox.http_transport": "HttpTransport",
+    "_sandbox.transport": "EgressRequest EgressResponse Transport",
     "cache": "",
     "current": "CurrentPlugin Memory",
     "errors": "BadHandleError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error ExitError "
     "FunctionNotFoundError GuestError HashMismatchError HostFunctionError LinkError ManifestError MissingImportError ModuleError "
-    "OutOfFuelError OutOfMemoryError SignatureError SourceError TimeoutError TrapError",
+    "OutOfFuelError OutOfMemoryError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
     "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
+    "limits": "Limits",
     "logs": "CustomLogger set_log_custom set_log_file",
     "manifest": "Manifest MemoryOptions WasmSource",
     "compiled": "CompiledPlugin",
     "plugin": "CancelHandle Plugin",
+    "wasi": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -11,9 +11,14 @@ import os
 import threading
 
 from . import cache
-from ._engine import Engine, EngineFailure, Module, can_pool, library_version, wat_to_wasm
+from ._compiler import compile_within, facts_in, note_of
+from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown
 from ._sandbox.deadline import ticker
 from .errors import ModuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .limits import Limits
 
 TRANSFORMATION = "none"
 """Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
@@ -25,9 +30,9 @@ KEPT_BYTES = 64 * 2**20
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
-_engines: dict[tuple[bool, bool], Engine] = {}
+_engines: dict[tuple[bool, bool, int], Engine] = {}
 _settings: dict[Engine, str] = {}
-_serial_engines: dict[bool, Engine] = {}
+_serial_engines: dict[tuple[bool, int], Engine] = {}
 _seen: dict[tuple[Engine, int, bytes], list[tuple[bytes, Module]]] = {}
 _lock = threading.RLock()
 _home = os.getpid()
@@ -37,43 +42,44 @@ class BeyondPool(Exception):
     """The module is larger than what a pooled engine holds."""
 
 
-def engine(*, fuel: bool = False, pooled: bool = True) -> Engine:
-    """The engine of this process with these properties. Where there can be no pool, and with fuel, it has none."""
-    key = (fuel, pooled)
+def engine(*, fuel: bool = False, pooled: bool = True, stack_bytes: int = DEFAULT_STACK) -> Engine:
+    """The engine of this process with these properties. Where there can be no pool, and with fuel or another stack, it has none."""
+    key = (fuel, pooled, stack_bytes)
     found = _engines.get(key)
     if found is None:
         with _lock:
             found = _engines.get(key)
             if found is None:
-                if pooled and (fuel or not can_pool()):
-                    found = engine(fuel=fuel, pooled=False)
+                if pooled and (fuel or stack_bytes != DEFAULT_STACK or not can_pool()):
+                    found = engine(fuel=fuel, pooled=False, stack_bytes=stack_bytes)
                 else:
-                    found = Engine(fuel=fuel, pooled=pooled)
+                    found = Engine(fuel=fuel, pooled=pooled, stack_bytes=stack_bytes)
                     ticker.engines.append(found)
                 _engines[key] = found
     return found
 
 
-def _serial_engine(fuel: bool) -> Engine:
+def _serial_engine(target: Engine) -> Engine:
     """For a forked child: it has none of the threads that compile in parallel, and the engine would wait for them for ever."""
-    found = _serial_engines.get(fuel)
+    key = (target.fuel, target.stack_bytes)
+    found = _serial_engines.get(key)
     if found is None:
-        found = _serial_engines[fuel] = Engine(fuel=fuel, parallel=False)
+        found = _serial_engines[key] = Engine(fuel=target.fuel, stack_bytes=target.stack_bytes, parallel=False)
     return found
 
 
-def compiled(wasm: bytes, engine: Engine, name: str = "module") -> Module:
-    """The module for Wasm bytes or WAT text.
+def compiled(wasm: bytes, engine: Engine, name: str = "module", limits: Limits | None = None) -> Module:
+    """The module for Wasm bytes or WAT text. Without limits, compiling may take any time and memory.
 
     Raises:
-        ModuleError: It is not valid.
+        ModuleError: It is not valid, or is beyond the limits.
         BeyondPool: The engine is pooled, and the module too large for that.
     """
     key = (engine, len(wasm), wasm[-64:])
     for bytes_, module in _seen.get(key, ()):
         if bytes_ == wasm:
             return module
-    module = _compile(engine, wasm, name)
+    module = _compile(engine, wasm, name, limits)
     with _lock:
         _seen[key] = [*_seen.pop(key, ()), (wasm, module)]
         _forget()
@@ -101,29 +107,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _compile(target: Engine, wasm: bytes, name: str) -> Module:
+def _compile(target: Engine, wasm: bytes, name: str, limits: Limits | None) -> Module:
     if target.pooled:
-        module = compiled(wasm, engine(fuel=target.fuel, pooled=False), name)
+        module = compiled(wasm, engine(fuel=target.fuel, pooled=False), name, limits)
         try:
-            return target.load(module.serialize()).with_own_memories(module.own_memories)
+            return target.load(module.serialize()).with_facts(module.facts)
         except EngineFailure as failure:
             raise BeyondPool(failure.message) from None
     key = _cache_key(target, wasm) if cache.directory() else None
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        binary = wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm)
         if os.getpid() == _home:
-            module = target.compile(binary)
+            module = compile_within(limits, target, wasm, name)
         else:
-            serial = _serial_engine(target.fuel).compile(binary)
-            module = target.load(serial.serialize()).with_own_memories(serial.own_memories)
+            serial = compile_within(limits, _serial_engine(target), wasm, name)
+            module = target.load(serial.serialize()).with_facts(serial.facts)
     except EngineFailure as failure:
         raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
     if key:
-        # As many as a module could ever have is already far too many.
-        note = b"".join(min(number, 2**32 - 1).to_bytes(4, "little") for number in module.own_memories)
-        cache.store(key, module.serialize(), note)
+        cache.store(key, module.serialize(), note_of(module.facts))
     return module
 
 
@@ -132,21 +135,20 @@ def _from_cache(target: Engine, key: str) -> Module | None:
     if entry is None:
         return None
     with entry:
-        # The engine does not tell a module's own memories, so they are kept with its code.
-        count, total, largest = (int.from_bytes(entry.note[i : i + 4], "little") for i in (0, 4, 8))
         try:
             module = target.load_file(entry.path) if entry.code is None else target.load(entry.code)
         except EngineFailure:
             return None  # made by another engine under the same key: compile it again
-        return module.with_own_memories((count, total, largest))
+        return module.with_facts(facts_in(entry.note))  # which the engine does not tell
 
 
 def _reason(message: str) -> str:
     """The engine's chain of causes in one line, without its own headline."""
-    lines = [line.strip() for line in message.splitlines()]
+    lines = [shown(line.rstrip()) for line in message.splitlines()]
+    if any(line.lstrip().startswith("-->") for line in lines):
+        return "\n".join(lines).strip()
+    lines = [line.strip() for line in lines]
     lines = [line for line in lines if line and line not in ("Caused by:", "failed to parse WebAssembly module")]
-    if any(line.startswith("-->") for line in lines):
-        return message.strip()
     return ": ".join(line.split(": ", 1)[1] if line[:1].isdigit() and ": " in line else line for line in lines)
 
 

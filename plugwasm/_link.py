@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from . import _kernel
 from ._code import compiled
-from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module
+from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, shown
 from ._env import functions as env
 from ._env.guest import Exited, Guest
 from ._kernel import FIRST_PAGES
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ._engine import Engine, Item
     from ._source import ModuleSource
+    from .limits import Limits
 
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
@@ -52,11 +53,13 @@ class Unit:
 class Plan:
     """A plugin's modules, compiled and linked. It does not change, and threads may share it. The last unit is the main module."""
 
-    def __init__(self, engine: Engine, sources: Sequence[ModuleSource], main: str, *, wasi: bool, functions: Imports) -> None:
+    def __init__(
+        self, engine: Engine, sources: Sequence[ModuleSource], main: str, *, wasi: bool, functions: Imports, limits: Limits | None = None
+    ) -> None:
         self.engine = engine
         self.kernel = compiled(_kernel.source(), engine, "kernel")
         ordered = sorted(sources, key=lambda source: source.name == main)
-        self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name)) for i, source in enumerate(ordered)]
+        self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name, limits)) for i, source in enumerate(ordered)]
         self.main = self.units[-1]
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted({source for unit in self.units for source in unit.sources if isinstance(source, str)})
@@ -220,7 +223,7 @@ class _Linker:
             if export.type is None:
                 raise LinkError(
                     f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
-                    f"(`{item.name}`): only functions can be linked in a circle"
+                    f"(`{shown(item.name)}`): only functions can be linked in a circle"
                 )
             _check_passable(unit, item, export.type)
             return _trampoline(other, item.name, export.type, circle)
@@ -230,7 +233,8 @@ class _Linker:
 def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
-            f"module `{unit.name}` imports `{item.module}.{item.name}` as a function {item.type}, but what is offered is {offered}"
+            f"module `{unit.name}` imports `{shown(item.module)}.{shown(item.name)}` as a function {item.type}, "
+            f"but what is offered is {offered}"
         )
     return source
 
@@ -244,7 +248,8 @@ def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
 
 
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
-    what = f"module `{unit.name}` imports `{item.module}.{item.name}` ({item.kind}{' ' + repr(item.type) if item.type else ''})"
+    kind = f"{item.kind} {item.type}" if item.type else item.kind
+    what = f"module `{unit.name}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
             return MissingImportError(f"{what}: a plugin can import only functions from `{env.NAMESPACE}`")

@@ -16,6 +16,7 @@ from .errors import (
     LinkError,
     OutOfFuelError,
     OutOfMemoryError,
+    StackError,
     TimeoutError,
     TrapError,
 )
@@ -24,11 +25,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._engine import ThreadStack
     from ._env.guest import Guest
-    from ._source import Recipe
+    from .limits import Limits
 
 
 _FUEL_OF_FAILURE = 10_000
+_COUNTED = {
+    "memory count too high": "memories",
+    "table count too high": "tables",
+    "instance count too high": "instances",
+    "table minimum size": "table_elements",
+}
+_FULL_HEAP = "GC heap out of memory"
 START = "start"
 """Stands for the function in errors of what a guest runs before its first call."""
 
@@ -57,11 +66,11 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         return error
     if isinstance(failure, Trap):
         if failure.message == UNREACHABLE and guest.is_out_of_memory():
-            return OutOfMemoryError(
-                f"{where} ran out of memory: its limit is {guest.recipe.max_pages} pages of 64 KiB ({failure.message})", **facts
-            )
+            return OutOfMemoryError(f"{where} ran out of memory: its limit is {_pages(guest.limits)} ({failure.message})", **facts)
         hint = "; it recursed too deeply" if failure.message == STACK_OVERFLOW else ""
         return TrapError(f"{where} trapped: {failure.message}{hint}", trap=failure.message, **facts)
+    if _FULL_HEAP in failure.message:  # where exceptions live
+        return OutOfMemoryError(f"{where} ran out of memory for exceptions: its limit is {_pages(guest.limits)}", **facts)
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
@@ -77,12 +86,22 @@ def _raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Ba
         return ExitError(f"{where} ended itself with the exit code {code}", code=code, **facts)
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
-            exception.message = f"{where} did not end before its deadline of {guest.recipe.timeout_ms} ms"
+            exception.message = f"{where} did not end before its deadline of {_deadline(guest)}"
         else:
             exception.message = f"{where}: {exception.message}"
         exception.args = (exception.message,)
         exception.__dict__.update(facts)
     return exception
+
+
+def _pages(limits: Limits) -> str:
+    return f"{(limits.memory_bytes or 0) // 65536} pages of 64 KiB (`memory.max_pages`, `Limits.memory_bytes`)"
+
+
+def _deadline(guest: Guest) -> str:
+    seconds = guest.limits.timeout or 0
+    shown = f"{seconds * 1000:.0f} ms"
+    return shown if guest.grants.recipe.timeout_ms is not None else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
 
 
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
@@ -105,14 +124,16 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
 def outcome(guest: Guest) -> tuple[int, int, bytes, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     guest.deadline, guest.cancelled = NEVER, False
-    if not guest.fuelled:
-        return guest.kernel.failure()
-    left = guest.store.fuel()
-    guest.store.set_fuel(left + _FUEL_OF_FAILURE)
+    left = guest.store.fuel() if guest.fuelled else 0
+    if guest.fuelled:
+        guest.store.set_fuel(left + _FUEL_OF_FAILURE)
     try:
         return guest.kernel.failure()
+    except HostRaised as failure:  # of a signal handler
+        raise failure.exception from None
     finally:
-        guest.store.set_fuel(left)
+        if guest.fuelled:
+            guest.store.set_fuel(left)
 
 
 def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
@@ -121,12 +142,30 @@ def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> 
     return reason or CallError(f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START)
 
 
-def explain_start(failure: EngineFailure, plugin: str, recipe: Recipe) -> Error:
+def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
     """The error for an instance that the engine would not make."""
     if "memory minimum size" in failure.message:
-        limit = f"its limit of {recipe.max_pages} pages of 64 KiB allows"
+        limit = f"its limit of {_pages(limits)} allows"
         return OutOfMemoryError(f"plugin `{plugin}` needs more memory at its start than {limit}: {failure.message}", plugin=plugin)
+    for what, field in _COUNTED.items():
+        if what in failure.message:
+            return OutOfMemoryError(
+                f"plugin `{plugin}` has more than its limits allow (`Limits.{field}` is {getattr(limits, field)}): {failure.message}",
+                plugin=plugin,
+            )
     if "os error 12" in failure.message:
         hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
         return OutOfMemoryError(f"the system has no memory for another instance of plugin `{plugin}`: {hint}", plugin=plugin)
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
+
+
+def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
+    """The error for a call, or for compiling, on a thread that has too little stack left for it."""
+    where = f"`{function}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    return StackError(
+        f"{where}: this thread has {max(0, stack.room()) // 1024} KiB of its stack left, and a plugin needs "
+        f"{stack.need // 1024} KiB: make the thread with more (`threading.stack_size`), let plugins call plugins less deep, or give "
+        "guests less (`Limits.stack_bytes`)",
+        plugin=plugin,
+        function=function,
+    )

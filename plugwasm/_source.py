@@ -1,8 +1,8 @@
 """From what an application passes as a plugin to the bytes of its modules and the settings they run under.
 
 A plugin can be a path, the bytes of a module, a URL, or a manifest in any of its forms. ``resolve`` tells them apart, reads or
-fetches every module, checks the pinned hashes and gives one ``Recipe``: all that the rest of the package needs, with every
-default filled in. Nothing is compiled here, so a wrong hash is found before any of the bytes are looked at.
+fetches every module, checks the pinned hashes and gives one ``Recipe``: all that the rest of the package needs.
+Nothing is compiled here, so a wrong hash is found before any of the bytes are looked at.
 
 The two commonest cases, the path and the bytes of a module, must start fast: they import nothing that the interpreter
 has not imported already. Manifests (``plugwasm.manifest``) and downloads (``plugwasm._fetch``) are imported when they are met.
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from plugwasm.manifest import Manifest, WasmSource
 
-DEFAULT_MAX_HTTP_RESPONSE_BYTES: Final = 50 * 2**20
-DEFAULT_MAX_VAR_BYTES: Final = 2**20
 MAX_MODULE_BYTES: Final = 256 * 2**20
 MAIN: Final = "main"
 
@@ -52,7 +50,7 @@ class ModuleSource:
 
 
 class Recipe:
-    """The modules of a plugin and what they may do, with defaults filled in.
+    """The modules of a plugin and what they may do.
 
     Attributes:
         modules: In the order of the manifest; at least one.
@@ -60,10 +58,12 @@ class Recipe:
         config: What ``config_get`` serves.
         allowed_hosts: Globs over host names; empty denies all.
         allowed_paths: Host directory (with ``ro:`` in front when read-only) to guest path.
-        timeout_ms: The deadline of a call, or None.
-        max_pages: The cap on all memory of the plugin in pages of 64 KiB, or None.
+        timeout_ms: The deadline of a call.
+        max_pages: The cap on all memory of the plugin in pages of 64 KiB.
         max_http_response_bytes: The cap on one response body.
         max_var_bytes: The cap on all vars of an instance; 0 turns vars off.
+
+    The last four are None where the manifest is silent.
     """
 
     __slots__ = (
@@ -88,8 +88,8 @@ class Recipe:
         allowed_paths: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
         max_pages: int | None = None,
-        max_http_response_bytes: int = DEFAULT_MAX_HTTP_RESPONSE_BYTES,
-        max_var_bytes: int = DEFAULT_MAX_VAR_BYTES,
+        max_http_response_bytes: int | None = None,
+        max_var_bytes: int | None = None,
     ) -> None:
         self.modules = modules
         self.main = main
@@ -112,12 +112,12 @@ class Recipe:
         return f"Recipe(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
 
 
-def resolve(plugin: object) -> Recipe:
+def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES) -> Recipe:
     """Reads everything that ``plugin`` stands for.
 
     ``plugin`` is a path (of a module or of a manifest), an ``http(s)://`` URL of a module, the bytes of a module or of a
     manifest, the text of a manifest or of a module, a mapping, or a ``Manifest``. A string that names an existing file is a path,
-    whatever else it might mean. A ``Recipe`` is the answer already.
+    whatever else it might mean. A ``Recipe`` is the answer already. No file or download may be larger than ``module_bytes``.
 
     Raises:
         ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
@@ -129,48 +129,47 @@ def resolve(plugin: object) -> Recipe:
         if is_url(plugin):
             from plugwasm._fetch import fetch, shown_url
 
-            return _of_one_module(fetch(plugin, limit=MAX_MODULE_BYTES), shown_url(plugin))
+            return _of_one_module(fetch(plugin, limit=module_bytes), shown_url(plugin))
         if not _is_file(plugin) and _looks_like_text(plugin):
-            return _from_content(_encoded(plugin), "the text given")
-        return _from_file(plugin)
+            return _from_content(_encoded(plugin), "the text given", module_bytes)
+        return _from_file(plugin, module_bytes)
     if isinstance(plugin, (bytes, bytearray, memoryview)):
-        return _from_content(bytes(plugin), "the bytes given")
+        return _from_content(bytes(plugin), "the bytes given", module_bytes)
     if isinstance(plugin, os.PathLike):
-        return _from_file(os.fsdecode(plugin))
+        return _from_file(os.fsdecode(plugin), module_bytes)
 
     if isinstance(plugin, Recipe):
         return plugin
 
     from plugwasm.manifest import parse
 
-    return _from_manifest(parse(plugin))
+    return _from_manifest(parse(plugin), module_bytes)
 
 
-def _from_file(path: str) -> Recipe:
-    content = read_file(path, MAX_MODULE_BYTES)
+def _from_file(path: str, module_bytes: int) -> Recipe:
+    content = read_file(path, module_bytes)
     if path.lower().endswith(_MODULE_SUFFIXES):
         return _of_one_module(content, path)
-    return _from_content(content, path, folder=os.path.dirname(path))
+    return _from_content(content, path, module_bytes, folder=os.path.dirname(path))
 
 
-def _from_content(content: bytes, origin: str, *, folder: str | None = None) -> Recipe:
+def _from_content(content: bytes, origin: str, module_bytes: int, *, folder: str | None = None) -> Recipe:
     if sniff(content) != "text":
         return _of_one_module(content, origin)
 
     from plugwasm.manifest import parse_named
 
-    return _from_manifest(parse_named(content, origin, folder))
+    return _from_manifest(parse_named(content, origin, folder), module_bytes)
 
 
 def _of_one_module(content: bytes, origin: str) -> Recipe:
     return Recipe([ModuleSource(MAIN, _checked(content, origin), origin)])
 
 
-def _from_manifest(manifest: Manifest) -> Recipe:
-    contents = [_read(source, f"wasm[{index}]") for index, source in enumerate(manifest.wasm)]
+def _from_manifest(manifest: Manifest, module_bytes: int) -> Recipe:
+    contents = [_read(source, f"wasm[{index}]", module_bytes) for index, source in enumerate(manifest.wasm)]
     names = _names(manifest.wasm)
     memory = manifest.memory
-    http_bytes, var_bytes = memory.max_http_response_bytes, memory.max_var_bytes
     return Recipe(
         [ModuleSource(name, content, origin) for name, (content, origin) in zip(names, contents, strict=True)],
         config=manifest.config,
@@ -178,22 +177,22 @@ def _from_manifest(manifest: Manifest) -> Recipe:
         allowed_paths=manifest.allowed_paths,
         timeout_ms=manifest.timeout_ms,
         max_pages=memory.max_pages,
-        max_http_response_bytes=DEFAULT_MAX_HTTP_RESPONSE_BYTES if http_bytes is None else http_bytes,
-        max_var_bytes=DEFAULT_MAX_VAR_BYTES if var_bytes is None else var_bytes,
+        max_http_response_bytes=memory.max_http_response_bytes,
+        max_var_bytes=memory.max_var_bytes,
     )
 
 
-def _read(source: WasmSource, field: str) -> tuple[bytes, str]:
+def _read(source: WasmSource, field: str, module_bytes: int) -> tuple[bytes, str]:
     origin = f"manifest field `{field}`"
     try:
         if source.path is not None:
             origin = source.path
-            content = read_file(source.path, MAX_MODULE_BYTES)
+            content = read_file(source.path, module_bytes)
         elif source.url is not None:
             from plugwasm._fetch import fetch, shown_url
 
             origin = shown_url(source.url)
-            content = fetch(source.url, source.headers, source.method or "GET", limit=MAX_MODULE_BYTES)
+            content = fetch(source.url, source.headers, source.method or "GET", limit=module_bytes)
         else:
             content = source.data or b""
     except SourceError as error:

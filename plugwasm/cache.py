@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["clear", "configure", "directory"]
 
 DEFAULT_MAX_BYTES = 2**30
-NOTE = 12
+NOTE = 16
 """Bytes that are kept with an entry's code."""
 _MAGIC = b"plugwasm 1\n"
 _TRAILER = NOTE + 12 + len(_MAGIC)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from ._code import BeyondPool, engine
+from ._engine import POOLED_TABLE_ELEMENTS
+from ._env.grants import Grants
+from ._env.log import PluginLog
 from ._kernel import FIRST_PAGES
 from ._link import Plan
 from ._registry import registered
+from ._report import no_stack
 from ._source import resolve
-from .errors import ManifestError, OutOfMemoryError
+from .errors import ManifestError, ModuleError, OutOfMemoryError
+from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._engine import Item
+    from ._sandbox.egress import Egress
     from ._sandbox.files import Preopen
     from ._source import Recipe
     from .functions import Function
     from .manifest import Manifest
+    from .wasi import WasiOptions
 
     PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest
 
@@ -45,30 +52,37 @@ class CompiledPlugin:
         plugin: The path of a module or of a manifest (JSON or TOML); a module's bytes or text; a URL; a manifest as a dict, as JSON or TOML
             text, or as an object.
         wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
+            `WasiOptions` give it other clocks and another source of random bytes than the system's.
         functions: The host functions that it may import; if not given, all that `host_fn` registered.
         name: What errors and logs call it; if not given, the main module's file name.
         fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
         http_response_headers: Whether the plugin may read the headers of HTTP responses.
+        limits: What the plugin may make the host spend. If given, the manifest can only lower it; if not, the defaults of `Limits` count
+            where the manifest is silent.
+        egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants.
 
     Raises:
         ManifestError: The manifest is not valid, or a hash does not match.
         SourceError: A module cannot be read or fetched.
-        ModuleError: A module is not valid.
+        ModuleError: A module is not valid, or takes too long to compile.
         LinkError: An import cannot be satisfied.
-        OutOfMemoryError: The modules have more memory to start with than `max_pages` allows.
+        OutOfMemoryError: The modules have more memory to start with than the limit allows.
+        StackError: The thread has too little stack.
     """
 
     __slots__ = (
+        "_grants",
         "_offered",
         "_plan",
         "_pool_was_tried",
         "_pooled_plan",
-        "_preopens",
         "_recipe",
         "_starts",
+        "egress",
         "fuel_limit",
         "functions",
         "http_response_headers",
+        "limits",
         "name",
         "wasi",
     )
@@ -76,43 +90,79 @@ class CompiledPlugin:
     def __init__(
         self,
         plugin: PluginInput,
-        wasi: bool = False,
+        wasi: bool | WasiOptions = False,
         functions: Iterable[Function] | None = REGISTERED,
         *,
         name: str | None = None,
         fuel_limit: int | None = None,
         http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
     ) -> None:
         if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
             raise ManifestError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
-        self._recipe: Recipe = resolve(plugin)
+        self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self.name = name or self._recipe.label
         self.wasi = wasi
         self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else functions or ())
         self.fuel_limit = fuel_limit
         self.http_response_headers = http_response_headers
-        self._preopens = _preopens(self._recipe) if wasi else ()
+        self.limits = effective(limits, self._recipe)
+        self.egress = egress
+        self._grants = Grants(
+            self._recipe,
+            self.limits,
+            log=PluginLog(self.name, self.limits),
+            egress=egress,
+            wasi=None if isinstance(wasi, bool) else wasi,
+            preopens=_preopens(self._recipe) if wasi else (),
+            http_response_headers=http_response_headers,
+        )
+        self._check_sizes()
+        stack = engine(fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes).stack
+        if not stack.here.levels and not stack.has_room():
+            raise no_stack(self.name, None, stack)
         offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
         self._offered = offered
+        self._build()
+
+    def _build(self) -> None:
+        """Compiles and links. Up to here there are only settings."""
         self._plan = self._link(pooled=False)
-        first, limit = self._plan.first_pages, self._recipe.max_pages
-        if limit is not None and first > limit:
+        self._check_memory()
+        self._pooled_plan: Plan | None = None
+        # Linked commands are instantiated in calls, which a full pool must not make fail.
+        has_commands = any(unit.is_command for unit in self._plan.units[:-1])
+        self._pool_was_tried = (
+            has_commands or self.limits.stack_bytes != DEFAULT_STACK or self.limits.table_elements > POOLED_TABLE_ELEMENTS
+        )
+        self._starts = 0
+
+    def _check_sizes(self) -> None:
+        for module in self._recipe.modules:
+            if len(module.wasm) > self.limits.module_bytes:
+                raise ModuleError(
+                    f"module `{module.name}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} (`Limits.module_bytes`)",
+                    plugin=self.name,
+                )
+
+    def _check_memory(self) -> None:
+        limit, first = self.limits.memory_bytes, self._plan.first_pages
+        if limit is not None and first > limit // PAGE:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
-                f"but its limit is {limit} (`memory.max_pages`)",
+                f"but its limit is {limit // PAGE} (`memory.max_pages`, `Limits.memory_bytes`)",
                 plugin=self.name,
             )
-        self._pooled_plan: Plan | None = None
-        self._pool_was_tried = False
-        self._starts = 0
 
     def _link(self, *, pooled: bool) -> Plan:
         return Plan(
-            engine(fuel=self.fuel_limit is not None, pooled=pooled),
+            engine(fuel=self.fuel_limit is not None, pooled=pooled, stack_bytes=self.limits.stack_bytes),
             self._recipe.modules,
             self._recipe.main,
-            wasi=self.wasi,
+            wasi=bool(self.wasi),
             functions=self._offered,
+            limits=self.limits,
         )
 
     def _plan_for_start(self) -> Plan:
@@ -136,6 +186,11 @@ class CompiledPlugin:
         """What the main module imports: module, name, kind, and for functions the type."""
         return self._plan.main.module.imports
 
+    @property
+    def log_lines_dropped(self) -> int:
+        """How many lines the plugins made of this one have logged beyond their limits, which were dropped."""
+        return self._grants.log.dropped
+
     def __reduce__(self) -> str:
         raise TypeError("a CompiledPlugin cannot be copied or pickled; threads can share it, and another process makes its own")
 
@@ -146,6 +201,9 @@ class CompiledPlugin:
 def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:
     if not recipe.allowed_paths:
         return ()
-    from ._sandbox.files import Preopen
+    from ._sandbox.files import Preopen, check_overlaps
 
-    return tuple(Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:")) for path, guest_path in recipe.allowed_paths.items())
+    paths = recipe.allowed_paths.items()
+    preopens = tuple(Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:")) for path, guest_path in paths)
+    check_overlaps(preopens)
+    return preopens

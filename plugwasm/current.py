@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from ._env.guest import MASK
-from .errors import BadHandleError, ClosedError, OutOfMemoryError
+from .errors import BadHandleError, BusyError, ClosedError, OutOfMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,20 +36,28 @@ class Memory:
 class CurrentPlugin:
     """The plugin that is calling a host function; valid until that returns.
 
-    Every method raises `ClosedError` when it is used later, and so do the memory views that it gave.
+    Every method raises `ClosedError` when it is used later, and so do the memory views that it gave. Other threads can read with it while
+    the host function runs; what allocates, frees or sets an error raises `BusyError` there.
     """
 
-    __slots__ = ("_guest", "_views")
+    __slots__ = ("_guest", "_thread", "_views")
 
     def __init__(self, guest: Guest) -> None:
         self._guest: Guest | None = guest
         self._views: list[memoryview] = []
+        self._thread = get_ident()
 
     def _now(self) -> Guest:
         guest = self._guest
         if guest is None:
             raise ClosedError("this CurrentPlugin was used after the host function that it was given to has returned")
         return guest
+
+    def _inside(self) -> Guest:
+        """For what enters the guest, which only the thread of the call can."""
+        if self._thread != get_ident():
+            raise BusyError("only the thread that the host function was called in can allocate, free or set an error")
+        return self._now()
 
     def _expire(self) -> None:
         self._guest = None
@@ -65,7 +75,7 @@ class CurrentPlugin:
         """
         guest = self._now()
         if mem.length == 0:
-            return memoryview(b"")
+            return memoryview(bytearray())
         block = guest.kernel.block(mem.offset & MASK)
         if block is None or not 0 <= mem.length <= len(block):
             raise BadHandleError(f"{mem} is no memory that the plugin has allocated")
@@ -85,14 +95,14 @@ class CurrentPlugin:
         """
         if size < 0:
             raise ValueError(f"cannot allocate {size} bytes")
-        offset = self._now().kernel.alloc(size)
+        offset = self._inside().kernel.alloc(size)
         if not offset and size:
             raise OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")
         return Memory(offset, size)
 
     def free(self, mem: Memory) -> None:
         """Frees a block; nothing happens when it is none."""
-        self._now().kernel.free(mem.offset & MASK)
+        self._inside().kernel.free(mem.offset & MASK)
 
     def memory_at_offset(self, offs: int | Val) -> Memory:
         """The block that starts at an offset; of length 0 when none does."""
@@ -101,7 +111,7 @@ class CurrentPlugin:
 
     def return_bytes(self, output: Val, b: bytes) -> None:
         """Copies bytes into a new block and makes the result refer to it."""
-        output.value = self._now().give(bytes(b))
+        output.value = self._inside().give(bytes(b))
 
     def return_string(self, output: Val, s: str) -> None:
         """The same with text, as UTF-8."""
@@ -142,11 +152,12 @@ class CurrentPlugin:
         if value is None:
             guest.vars.delete(name)
         elif not guest.vars.set(name, bytes(value)):
-            raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {guest.recipe.max_var_bytes} bytes")
+            limits = guest.limits
+            raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes, or of {limits.vars} names")
 
     def set_error(self, message: str) -> None:
         """Makes the call under way end with that error message, as if the plugin had set it."""
-        guest = self._now()
+        guest = self._inside()
         guest.kernel.set_error(guest.give(message.encode()))
 
     def time_remaining(self) -> float | None:

@@ -23,7 +23,9 @@
         ├── TimeoutError            the deadline passed (also a built-in ``TimeoutError``)
         ├── CancelledError          a ``CancelHandle`` ended it
         ├── OutOfMemoryError        a memory limit ended it (also a built-in ``MemoryError``)
-        └── OutOfFuelError          the fuel limit ended it
+        ├── StackError              the thread has too little stack left to begin it
+        ├── OutOfFuelError          the fuel limit ended it
+        └── WorkerError             the process that ran it ended, or had to be ended
 
 An error says what failed and what to do about it in its message, and carries the same facts as fields. All of them can be pickled.
 """
@@ -60,8 +62,10 @@ __all__ = [
     "OutOfMemoryError",
     "SignatureError",
     "SourceError",
+    "StackError",
     "TimeoutError",
     "TrapError",
+    "WorkerError",
 ]
 
 
@@ -229,5 +233,16 @@ class OutOfMemoryError(CallError, MemoryError):
     """The plugin needed more memory than its limit allows."""
 
 
+class StackError(CallError):
+    """The thread that calls has too little of its stack left to run a plugin."""
+
+
 class OutOfFuelError(CallError):
     """The call used up its fuel."""
+
+
+class WorkerError(CallError):
+    """The process of an `IsolatedPlugin` could not be started, has ended, or was ended because it misbehaved: the message says how.
+
+    The plugin can be used again; its next call starts another process.
+    """

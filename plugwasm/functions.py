@@ -10,12 +10,13 @@ import enum
 import functools
 import operator
 import struct
+from time import monotonic
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ._engine import EngineFailure, FunctionType, HostFunction
 from ._env.guest import MASK, Guest
+from ._nesting import MAX_LEVELS, is_too_deep
 from ._registry import registered
-from ._sandbox.deadline import NEVER
 from .current import CurrentPlugin
 from .errors import CancelledError, Error, HostFunctionError, TimeoutError
 
@@ -182,7 +183,7 @@ class _InferredFunction(Function):
                     raise
                 except BaseException as exception:
                     raise _failed(name, exception, guest) from exception
-                if guest.deadline != NEVER or guest.cancelled:
+                if guest.cancelled or monotonic() >= guest.deadline:
                     guest.remaining()
 
             return run_simple
@@ -212,7 +213,7 @@ def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, i
             raise
         except BaseException as exception:
             raise _failed(name, exception, guest) from exception
-        if guest.deadline != NEVER or guest.cancelled:
+        if guest.cancelled or monotonic() >= guest.deadline:
             guest.remaining()
 
     return body
@@ -221,7 +222,11 @@ def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, i
 def _failed(name: str, exception: BaseException, guest: Guest) -> Error:
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
         guest.remaining()  # raises it again if it came from there
-    return HostFunctionError(f"the host function `{name}` raised {type(exception).__name__}: {exception}")
+    try:
+        words = str(exception)
+    except Exception:
+        words = "(it cannot be shown)"
+    return HostFunctionError(f"the host function `{name}` raised {type(exception).__name__}: {words}")
 
 
 # ---- values --------------------------------------------------------------------------------------------------------------------------
@@ -288,7 +293,15 @@ def _bytes(guest: Guest, raw: int) -> bytes:
     block = guest.kernel.block(handle)
     if block is None:
         return guest.peek(handle, "a host function")
-    return bytes(block)
+    return block.tobytes()
+
+
+def _from_json(data: bytes) -> Any:
+    import json
+
+    if is_too_deep(data):
+        raise ValueError(f"the JSON is nested more than {MAX_LEVELS} levels deep")
+    return json.loads(data)
 
 
 def _text(guest: Guest, raw: int) -> str:
@@ -327,9 +340,7 @@ def _plain(annotation: Any) -> Any:
 def _decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
     marker = _marker(annotation)
     if marker is Json:
-        import json
-
-        return ValType.I64, lambda guest, raw: json.loads(_bytes(guest, raw))
+        return ValType.I64, lambda guest, raw: _from_json(_bytes(guest, raw))
     if marker is UnsafePickle:
         import pickle
 

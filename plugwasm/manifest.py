@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from plugwasm._complaints import cut, fault, kind, shown, translated
 from plugwasm._fetch import shown_url
+from plugwasm._nesting import MAX_LEVELS, is_too_deep
 from plugwasm._source import is_url, read_file, sniff
 from plugwasm.errors import ManifestError
 
@@ -230,6 +231,8 @@ def _decode(text: str | bytes | bytearray | memoryview) -> object:
     text = text.removeprefix("\ufeff").lstrip()
     try:
         if text.startswith("{"):
+            if is_too_deep(text.encode()):
+                raise ManifestError(f"the manifest is nested too deeply: more than {MAX_LEVELS} levels")
             return msgspec.json.decode(text)
         return _decode_toml(text)
     except (RecursionError, MemoryError):
@@ -263,6 +266,8 @@ def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
         raise translated(error, _known_fields) from None
     except RecursionError:
         raise ManifestError("the manifest is nested too deeply") from None
+    except UnicodeEncodeError:  # where msgspec wants something else, it reads a string as UTF-8
+        raise ManifestError("the manifest has text that cannot be encoded as UTF-8 (lone surrogates)") from None
 
 
 def _known_fields(where: str) -> tuple[str, ...]:

@@ -13,13 +13,13 @@ and `_idle` (there unless running), `_guest` and `_closed` are all that tells th
 
 from __future__ import annotations
 
+from sys import getrecursionlimit
 from time import monotonic
 
-from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, ensure_frames, is_pool_limit
+from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, ensure_frames, ensure_frames_to_start, is_pool_limit, shown
 from ._env.guest import Guest
-from ._env.log import PluginLog
 from ._kernel import INPUT
-from ._report import explain, explain_start, explain_trap_at_start, outcome, reported
+from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, reported
 from ._sandbox.deadline import NEVER, ticker
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import BusyError, ClosedError, FunctionNotFoundError, ManifestError, OutOfMemoryError, SignatureError
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from ._engine import Function as Entry
     from ._engine import Item
     from ._link import Plan
+    from ._sandbox.egress import Egress
     from .compiled import PluginInput
     from .functions import Function
+    from .limits import Limits
+    from .wasi import WasiOptions
 
 __all__ = ["CancelHandle", "Plugin"]
 
@@ -63,7 +66,7 @@ class Plugin:
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of.
-        wasi, functions, name, fuel_limit, http_response_headers: As for `CompiledPlugin`; not used when `plugin` is one.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
         config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
 
     Raises:
@@ -82,8 +85,8 @@ class Plugin:
         "_idle",
         "_instance",
         "_kernel_entries",
-        "_log",
         "_settles",
+        "_stack",
         "_timeout",
         "_view",
         "compiled_plugin",
@@ -92,20 +95,31 @@ class Plugin:
     def __init__(
         self,
         plugin: PluginInput | CompiledPlugin,
-        wasi: bool = False,
+        wasi: bool | WasiOptions = False,
         config: Mapping[str, str | None] | None = None,
         functions: Iterable[Function] | None = REGISTERED,
         *,
         name: str | None = None,
         fuel_limit: int | None = None,
         http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
     ) -> None:
         if not isinstance(plugin, CompiledPlugin):
-            plugin = CompiledPlugin(plugin, wasi, functions, name=name, fuel_limit=fuel_limit, http_response_headers=http_response_headers)
-        recipe = plugin._recipe
+            plugin = CompiledPlugin(
+                plugin,
+                wasi,
+                functions,
+                name=name,
+                fuel_limit=fuel_limit,
+                http_response_headers=http_response_headers,
+                limits=limits,
+                egress=egress,
+            )
         self.compiled_plugin = plugin
         self._closed = False
-        self._config: dict[str, str] = recipe.config if config is None else _changed_config(recipe.config, config)
+        granted = plugin._recipe.config
+        self._config: dict[str, str] = granted if config is None else _changed_config(granted, config)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
         self._fuel_limit = plugin.fuel_limit
@@ -113,9 +127,10 @@ class Plugin:
         self._guest: Guest | None = None
         self._instance: Any = None
         self._id: UUID | None = None
-        self._log = PluginLog(plugin.name)
-        self._timeout: float | None = None if recipe.timeout_ms is None else recipe.timeout_ms / 1000
-        self._settles = self._timeout is not None or self._fuel_limit is not None or plugin.wasi
+        timeout = plugin.limits.timeout
+        self._timeout = NEVER if timeout is None else timeout
+        self._settles = self._fuel_limit is not None or bool(plugin.wasi)
+        self._stack = plugin._plan.engine.stack
         self._view: memoryview | None = None
         self._idle = True
 
@@ -158,10 +173,14 @@ class Plugin:
             ) from None
         guest = self._guest
         try:
+            running, here = ticker.running, self._stack.here
+            if (len(running) >= here.levels or getrecursionlimit() > here.recursion_limit) and not self._stack.has_room():
+                raise no_stack(self.name, function_name, self._stack)
             if guest is not None:
                 guest.cancelled = False
+                guest.deadline = monotonic() + self._timeout
             if guest is None or function_name not in self._entries:
-                guest = self._prepare(function_name)
+                guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
                 data = data.encode() if isinstance(data, str) else _octets(data)
             if self._view is not None:
@@ -171,12 +190,15 @@ class Plugin:
             kernel = guest.kernel
             if host_context is not None:
                 guest.host_context = host_context
-            if self._settles:
-                self._begin(guest)
+            if self._fuel_limit is not None:
+                self._fuel(guest)
             try:
-                ticker.running[guest] = guest.deadline
-                if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
+                # As `_enter`, without the price of a call.
+                running[guest] = guest.deadline
+                if ticker.next_look >= guest.deadline:
                     ticker.wake()
+                if self._closed:
+                    raise self._closed_error(function_name)
                 if length > kernel.capacity:
                     self._reserve(guest, function_name, length)
                 kernel.heap[INPUT : INPUT + length] = data
@@ -189,7 +211,7 @@ class Plugin:
                     self._drop()  # of a signal handler, right after the call: how that ended nobody will know
                     raise
             finally:
-                ticker.running.pop(guest, None)
+                running.pop(guest, None)
             if error or values[0]:
                 self._finish(guest, function_name, entry, error)
             offset = values[2]
@@ -199,7 +221,7 @@ class Plugin:
             if parse is None:
                 self._view = kernel.heap[offset:end].toreadonly()
                 return self._view
-            output = bytes(kernel.heap[offset:end])
+            output = kernel.heap[offset:end].tobytes()
             return output if parse is bytes else parse(output)
         finally:
             try:
@@ -210,14 +232,14 @@ class Plugin:
                 if self._closed:
                     self._drop_if_idle()
 
-    def _prepare(self, function_name: str) -> Guest:
+    def _prepare(self, function_name: str, host_context: object) -> Guest:
         """Makes sure that there is an instance, and that the export can be called."""
         if self._closed:
-            raise ClosedError(f"plugin `{self.name}` was closed", plugin=self.name, function=function_name)
+            raise self._closed_error(function_name)
         returns_code = self._check_callable(function_name)
         guest = self._guest
         if guest is None:
-            guest = self._start(function_name)
+            guest = self._start(host_context)
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
@@ -235,7 +257,9 @@ class Plugin:
 
             callable_ = [item.name for item in exports.values() if _is_callable(item)]
             close = difflib.get_close_matches(function_name, callable_, 1)
-            hint = f"did you mean `{close[0]}`?" if close else f"it exports {', '.join(map(repr, sorted(callable_))) or 'none'}"
+            names = [f"`{shown(name)}`" for name in sorted(callable_)]
+            some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+            hint = f"did you mean `{shown(close[0])}`?" if close else f"it exports {some or 'none'}"
             raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{function_name}`: {hint}", **where)
         if not _is_callable(item):
             raise SignatureError(
@@ -244,36 +268,32 @@ class Plugin:
             )
         return bool(item.type.results)
 
-    def _start(self, function_name: str) -> Guest:
+    def _start(self, host_context: object) -> Guest:
         """Makes an instance; the deadline of the call that needs it starts here."""
         compiled = self.compiled_plugin
+        ensure_frames_to_start()
         try:
             try:
-                return self._start_with(compiled._plan_for_start())
+                return self._start_with(compiled._plan_for_start(), host_context)
             except EngineFailure as failure:
                 if not is_pool_limit(failure):
                     raise
-                return self._start_with(compiled._plan)
+                return self._start_with(compiled._plan, host_context)
         except EngineFailure as failure:
-            raise explain_start(failure, self.name, compiled._recipe) from None
+            raise explain_start(failure, self.name, compiled.limits) from None
 
-    def _start_with(self, plan: Plan) -> Guest:
-        compiled = self.compiled_plugin
-        guest = Guest(
-            compiled._recipe,
-            self._config,
-            http_response_headers=compiled.http_response_headers,
-            log=self._log,
-            preopens=compiled._preopens,
-        )
+    def _start_with(self, plan: Plan, host_context: object) -> Guest:
+        guest = Guest(self.compiled_plugin._grants, self._config)
         guest.store = Store(plan.engine, guest)
+        guest.host_context = host_context
+        self._entries.clear()
+        self._kernel_entries.clear()
         self._guest = guest
         try:
-            if self._settles:
-                self._begin(guest)
-            ticker.running[guest] = guest.deadline
-            if ticker.next_look > guest.deadline or ticker.next_look is NEVER:
-                ticker.wake()
+            guest.deadline = monotonic() + self._timeout
+            if self._fuel_limit is not None:
+                self._fuel(guest)
+            self._enter(guest, START)
             self._instance = plan.instantiate(guest)
         except (Trap, HostRaised) as failure:
             reason = explain_trap_at_start(failure, guest, self.name)
@@ -287,18 +307,27 @@ class Plugin:
                 self._settle(guest, "_start")
         return guest
 
-    def _begin(self, guest: Guest) -> None:
-        """Starts the deadline and fills up the fuel, unless that was done when the instance was made for this call."""
-        if self._timeout is not None and guest.deadline is NEVER:
-            guest.deadline = monotonic() + self._timeout
-        if self._fuel_limit is not None and not guest.fuelled:
+    def _enter(self, guest: Guest, function_name: str) -> None:
+        """Enters the call among those that are watched."""
+        ticker.running[guest] = guest.deadline
+        if ticker.next_look >= guest.deadline:
+            ticker.wake()
+        if self._closed:  # `close` may just have missed it among those
+            raise self._closed_error(function_name)
+
+    def _closed_error(self, function_name: str) -> ClosedError:
+        return ClosedError(f"plugin `{self.name}` was closed", plugin=self.name, function=function_name)
+
+    def _fuel(self, guest: Guest) -> None:
+        """Fills up the fuel, unless that was done when the instance was made for this call."""
+        if not guest.fuelled:
+            assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
             guest.fuelled = True
 
     def _settle(self, guest: Guest, function_name: str) -> None:
         """Undoes what was set for one call."""
         guest.host_context = None
-        guest.deadline = NEVER
         guest.flush()
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
@@ -358,19 +387,20 @@ class Plugin:
 
     def _drop(self) -> None:
         """Lets go of the instance; the next call makes a new one. Views of its memory keep what they need."""
+        self._guest = self._instance = None  # first of all: a signal handler may raise after a call, such as those that follow
         self._entries.clear()
         self._kernel_entries.clear()
-        self._instance = None
-        self._guest = None
 
     def _drop_if_idle(self) -> None:
         try:
             del self._idle
         except AttributeError:
             return
-        self._release_view()
-        self._drop()
-        self._idle = True
+        try:
+            self._release_view()
+            self._drop()
+        finally:
+            self._idle = True
 
     def _cancel(self) -> bool:
         guest = self._guest
@@ -441,9 +471,11 @@ class Plugin:
             del self._idle
         except AttributeError:
             raise BusyError(f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name) from None
-        self._release_view()
-        self._drop()
-        self._idle = True
+        try:
+            self._release_view()
+            self._drop()
+        finally:
+            self._idle = True
 
     def close(self) -> None:
         """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled. Closing twice is allowed."""

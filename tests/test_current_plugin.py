@@ -12,7 +12,19 @@ import pytest
 from guests import export, guest, manifest, number
 
 import plugwasm
-from plugwasm import BadHandleError, ClosedError, CurrentPlugin, Function, HostFunctionError, Memory, OutOfMemoryError, Plugin, Val, ValType
+from plugwasm import (
+    BadHandleError,
+    ClosedError,
+    CurrentPlugin,
+    Function,
+    HostFunctionError,
+    Limits,
+    Memory,
+    OutOfMemoryError,
+    Plugin,
+    Val,
+    ValType,
+)
 
 GUEST = guest(
     export("run", "(call $give (call $f <<from the guest>>))")
@@ -29,11 +41,11 @@ GUEST = guest(
 )
 
 
-def plugin_with(f: Callable[[CurrentPlugin, Val, Val], Any], **fields: Any) -> Plugin:
+def plugin_with(f: Callable[[CurrentPlugin, Val, Val], Any], limits: Limits | None = None, **fields: Any) -> Plugin:
     def body(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         f(plugin, params[0], results[0])
 
-    return Plugin(manifest(GUEST, **fields), functions=[Function(None, "f", [ValType.I64], [ValType.I64], body)])
+    return Plugin(manifest(GUEST, **fields), functions=[Function(None, "f", [ValType.I64], [ValType.I64], body)], limits=limits)
 
 
 def run(f: Callable[[CurrentPlugin, Val, Val], Any], export: str = "run", **fields: Any) -> bytes:
@@ -257,7 +269,8 @@ def test_the_time_that_remains_is_told() -> None:
         time.sleep(0.02)
         seen.append(plugin.time_remaining())
 
-    run(f)
+    with plugin_with(f, limits=Limits(timeout=None)) as plugin:
+        plugin.call("run")
     run(f, timeout_ms=5000)
     assert seen[:2] == [None, None]
     assert seen[2] is not None

@@ -499,7 +499,7 @@ def at_depth(levels, name):
 used, came = len(inspect.stack()), {}
 for name in ("add", "raises", "spin"):
     came[name] = []
-    for spare in range(2, 34 if name != "spin" else 26):
+    for spare in range(2, 34 if name != "spin" else 44, 1 if name != "spin" else 2):
         try:
             outcome = at_depth(sys.getrecursionlimit() - used - spare, name)
         except BaseException as error:

@@ -227,7 +227,7 @@ def test_a_key_is_counted_in_bytes() -> None:
 @settings(max_examples=200, deadline=None)
 def test_vars_count_as_a_model_does(steps: list[tuple[str, bytes | None]], limit: int) -> None:
     model: dict[str, bytes] = {}
-    vars = Vars(limit)
+    vars = Vars(limit, 100)
     for name, value in steps:
         if value is None:
             model.pop(name, None)

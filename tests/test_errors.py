@@ -402,6 +402,8 @@ TREE: dict[str, tuple[type, ...]] = {
     "TimeoutError": (errors.CallError, builtins.TimeoutError),
     "CancelledError": (errors.CallError,),
     "OutOfMemoryError": (errors.CallError, MemoryError),
+    "StackError": (errors.CallError,),
+    "WorkerError": (errors.CallError,),
     "OutOfFuelError": (errors.CallError,),
 }
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from server import Server, reply
 
 from plugwasm._env.http import perform
-from plugwasm._sandbox.egress import EgressPolicy
+from plugwasm._sandbox.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
 
-LOCAL = EgressPolicy(allowed_hosts=["127.0.0.1"])
+LOCAL = Egress(allowed_hosts=["127.0.0.1"])
 
 
 def no_deadline() -> None:
@@ -55,7 +55,9 @@ URL = '"url": "http://127.0.0.1:9/"'
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b'{"url": "\xff"}', "not JSON"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 256, "not JSON"),
+        (b"[" * 257, "nested more than 256 levels deep"),
+        (b"[" * 100_000, "nested more than 256 levels deep"),
         (b"[]", "the document: expected an object, got a list"),
         (b"null", "the document: expected an object, got nothing"),
         (b"{}", "url: expected a string, got nothing"),
@@ -96,7 +98,7 @@ json_values = st.recursive(
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_document_is_an_error_of_ours_when_nothing_is_granted(document: bytes) -> None:
     with pytest.raises(EgressError):
-        perform(document, None, EgressPolicy(), no_deadline)
+        perform(document, None, Egress(), no_deadline)
 
 
 def test_importing_it_loads_nothing_that_only_a_request_needs() -> None:

@@ -98,18 +98,22 @@ MAY_GROW = HostFunction(FunctionType(("i32",), ("i32",)), _may_grow)
 
 
 @functools.cache
-def modules(fuel: bool) -> tuple[Engine, Module, Module]:
+def modules(fuel: bool, pooled: bool = False) -> tuple[Engine, Module, Module]:
+    if pooled:  # what is compiled without a pool is loaded there
+        own, *plain = Engine(pooled=True), *modules(fuel)[1:]
+        kernel, guest = (own.load(module.serialize()) for module in plain)
+        return own, kernel, guest
     own = Engine(fuel=fuel)
-    kernel = _kernel.source().rstrip()
-    assert kernel.endswith(b")")
-    return own, own.compile(wat_to_wasm(kernel[:-1] + REGISTERS)), own.compile(wat_to_wasm(GUEST))
+    source = _kernel.source().rstrip()
+    assert source.endswith(b")")
+    return own, own.compile(wat_to_wasm(source[:-1] + REGISTERS)), own.compile(wat_to_wasm(GUEST))
 
 
 class Rig:
     """A kernel and a guest in a store of their own. `rig.alloc(8)` and the like call the kernel's export, `rig.run("ok")` the guest's."""
 
-    def __init__(self, max_pages: int = 16, fuel: bool = False) -> None:
-        own, kernel, guest = modules(fuel)
+    def __init__(self, max_pages: int = 16, fuel: bool = False, pooled: bool = False) -> None:
+        own, kernel, guest = modules(fuel, pooled)
         self.owner = Owner(max_pages)
         self.store = Store(own, self.owner)
         if fuel:

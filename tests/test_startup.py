@@ -305,3 +305,13 @@ def test_a_start_up_function_can_also_be_called_by_name() -> None:
     with Plugin(starts("_initialize"), functions=notes.functions) as plugin:
         plugin.call("_initialize")
     assert notes.seen == [2, 2]
+
+
+def test_a_host_function_that_is_called_at_the_start_sees_the_context_of_the_call() -> None:
+    seen: list[object] = []
+    note = Function(None, "note", [plugwasm.ValType.I64], [], lambda plugin, *_: seen.append(plugin.host_context()))
+    text = guest(export("_initialize", "(call $note (i64.const 1))") + export("run", "(call $note (i64.const 2))"), NOTE)
+    with Plugin(text, functions=[note]) as plugin:
+        plugin.call("run", host_context="mine")
+        plugin.call("run")
+    assert seen == ["mine", "mine", None]

@@ -2,19 +2,37 @@
 
 _capi       the library: found, checked, declared
 _module     engines and modules: compile, serialize, load, imports and exports
+_binary     what the C API does not tell of a module, read off its bytes
 _store      stores, instances, calls, and host callbacks
+_stack      how much of its own stack a thread has left for guests
 _failure    what the engine reports, as exceptions of this package
 _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
+from ._binary import facts, is_light
 from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap
-from ._module import Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
-from ._store import Environment, ExportName, Function, HostFunction, Instance, Memory, Pending, Store, ensure_frames, exported_memory
+from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, shown
+from ._module import DEFAULT_STACK, POOLED_TABLE_ELEMENTS, Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
+from ._stack import ThreadStack
+from ._store import (
+    Environment,
+    ExportName,
+    Function,
+    HostFunction,
+    Instance,
+    Memory,
+    Pending,
+    Store,
+    ensure_frames,
+    ensure_frames_to_start,
+    exported_memory,
+)
 
 __all__ = [
+    "DEFAULT_STACK",
     "EXTERN_SIZE",
     "OUT_OF_FUEL",
+    "POOLED_TABLE_ELEMENTS",
     "STACK_OVERFLOW",
     "UNREACHABLE",
     "Engine",
@@ -31,12 +49,17 @@ __all__ = [
     "Module",
     "Pending",
     "Store",
+    "ThreadStack",
     "Trap",
     "can_pool",
     "check_version",
     "ensure_frames",
+    "ensure_frames_to_start",
     "exported_memory",
+    "facts",
+    "is_light",
     "is_pool_limit",
     "library_version",
+    "shown",
     "wat_to_wasm",
 ]

@@ -80,12 +80,13 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_config_max_wasm_stack_set": (None, [_PTR, _SIZE]),
     "wasmtime_config_signals_based_traps_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_wasm_threads_set": (None, [_PTR, _FLAG]),
-    "wasmtime_config_wasm_exceptions_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_wasm_gc_set": (None, [_PTR, _FLAG]),
     "wasmtime_pooling_allocation_config_new": (_PTR, []),
     "wasmtime_pooling_allocation_config_delete": (None, [_PTR]),
     "wasmtime_pooling_allocation_config_total_stacks_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_total_memories_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_total_tables_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_table_elements_set": (None, [_PTR, _SIZE]),
     "wasmtime_pooling_allocation_config_total_core_instances_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_max_memory_size_set": (None, [_PTR, _SIZE]),
     "wasmtime_pooling_allocation_config_max_memories_per_module_set": (None, [_PTR, c_uint32]),
@@ -132,6 +133,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_func_new_unchecked": (None, [_PTR, _PTR, HOST_CALLBACK, py_object, _PTR, _PTR]),
     "wasmtime_caller_export_get": (_FLAG, [_PTR, c_char_p, _SIZE, _PTR]),
     "wasmtime_instance_new": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
+    "wasmtime_instance_new_without_start": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
     "wasmtime_memory_data": (_PTR, [_PTR, _PTR]),
     "wasmtime_memory_data_size": (_SIZE, [_PTR, _PTR]),
     "wasmtime_error_new": (_PTR, [c_char_p]),
@@ -210,11 +212,32 @@ def library_version() -> str:
     return ".".join(map(str, installed_version(_FOLDER)))
 
 
+_UNFORKABLE = (
+    "wasm_functype_delete",
+    "wasm_functype_new",
+    "wasmtime_func_new_unchecked",
+    "wasmtime_instance_new_without_start",
+    "wasmtime_module_delete",
+    "wasmtime_module_deserialize",
+    "wasmtime_module_deserialize_file",
+    "wasmtime_module_exports",
+    "wasmtime_module_imports",
+    "wasmtime_module_serialize",
+    "wasmtime_store_delete",
+    "wasmtime_store_new",
+)
+"""What takes locks of the engine for a moment and runs no guest. It keeps the interpreter's lock, which a thread needs to fork: a child
+that was forked in the middle would wait for those locks for ever."""
+_ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
+
+
 def _load() -> Any:
     check_version(installed_version(_FOLDER))
-    library = ctypes.CDLL(_library_path(_FOLDER))
+    path = _library_path(_FOLDER)
+    library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
     for name, (result, parameters) in _DECLARATIONS.items():
-        function = getattr(library, name)
+        function = (locked if name in _UNFORKABLE else library)[_ALIASES.get(name, name)]
+        setattr(library, name, function)
         function.restype = result
         function.argtypes = parameters
     return library

@@ -102,14 +102,14 @@ def _frames(get: Any, pointer: int, message: str) -> tuple[str, ...]:
         if name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
-        where = _shown(name) if offset == _UNKNOWN else f"{_shown(name)} @ {offset:#x}"
-        frames.append(f"{_shown(module)}!{where}" if module else where)
+        where = shown(name) if offset == _UNKNOWN else f"{shown(name)} @ {offset:#x}"
+        frames.append(f"{shown(module)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     return tuple(frames)
 
 
-def _shown(name: str) -> str:
-    """A name that the guest chose, as one line of bounded length without control characters."""
+def shown(name: str) -> str:
+    """Text that a guest chose, as one line of bounded length without control characters."""
     short = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
     return short if short.isprintable() else short.encode("unicode_escape").decode()
 

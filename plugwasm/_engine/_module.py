@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from ctypes import c_void_p
 
+from ._binary import facts
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
-from ._failure import EngineFailure, take_error
+from ._failure import EngineFailure, shown, take_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +21,17 @@ _VALUE_TYPES = [(name, lib.wasm_valtype_new(code)) for name, code in _VALUE_CODE
 _VALUE_TYPES.append(("v128", lib.wasmtime_wasm_valtype_v128()))
 _EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
 
-MAX_WASM_STACK = 512 * 1024
-"""Bytes of stack that a guest may use; on Linux and macOS it must fit into what the calling thread has left."""
+DEFAULT_STACK = 512 * 1024
+"""Bytes of stack that a guest may use; they must fit into what the calling thread has left (see `_stack`)."""
+MAX_VALUES = 128
+"""Parameters and results of a function that a module imports or exports."""
+MAX_IMPORTS, MAX_EXPORTS = 10_000, 50_000
+"""Reading, linking and, for imports, starting take time for each."""
+
+# Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
+_compiling = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release)
 
 
 class FunctionType:
@@ -71,7 +82,7 @@ class Item:
         self.type = type
 
     def __repr__(self) -> str:
-        where = f"{self.module}.{self.name}" if self.module else self.name
+        where = f"{shown(self.module)}.{shown(self.name)}" if self.module else shown(self.name)
         return f"{self.kind} {where}{self.type or ''}"
 
 
@@ -85,26 +96,34 @@ class Engine:
     the same artifacts.
     """
 
-    def __init__(self, *, fuel: bool = False, parallel: bool = True, pooled: bool = False) -> None:
+    def __init__(self, *, fuel: bool = False, parallel: bool = True, pooled: bool = False, stack_bytes: int = DEFAULT_STACK) -> None:
         self.fuel = fuel
         self.pooled = pooled
-        self.key = f"epoch=1;fuel={int(fuel)};stack={MAX_WASM_STACK};cow=0;may_move=0;threads=0;signals=0"
+        self.stack_bytes = stack_bytes
+        self.key = f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow=0;may_move=0;threads=0;signals=0;gc=0"
         """The settings that compiled code depends on, for keys of caches."""
         config = lib.wasm_config_new()
         lib.wasmtime_config_epoch_interruption_set(config, True)
         lib.wasmtime_config_consume_fuel_set(config, fuel)
-        lib.wasmtime_config_max_wasm_stack_set(config, MAX_WASM_STACK)
+        lib.wasmtime_config_max_wasm_stack_set(config, stack_bytes)
         # A memory keeps its address for life, which is what lets the host keep a view of it.
         lib.wasmtime_config_memory_may_move_set(config, False)
         # Copying the initial data costs less than mapping it for all but very large modules, and saves a mapping an instance.
         lib.wasmtime_config_memory_init_cow_set(config, False)
         lib.wasmtime_config_wasm_threads_set(config, False)
+        # Objects would live in a heap apart from all memories, and no kit makes plugins that have them. Exceptions need such a heap all the
+        # same; each memory's limit holds for it as well.
+        lib.wasmtime_config_wasm_gc_set(config, False)
         # Whoever replaces the handler of SIGSEGV after us (faulthandler, crash reporters, other runtimes) would turn a trap into a crash.
         lib.wasmtime_config_signals_based_traps_set(config, False)
         lib.wasmtime_config_parallel_compilation_set(config, parallel)
         if pooled:
             _use_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
+        from ._stack import ThreadStack  # which is made of what stands below
+
+        self.stack = ThreadStack(self)
+        """The stack of the thread that asks."""
 
     def increment_epoch(self) -> None:
         """Makes every guest that runs on this engine call its store's epoch callback soon."""
@@ -113,9 +132,11 @@ class Engine:
     def compile(self, wasm: bytes) -> Module:
         """Compiles a module in the binary format. Raises `EngineFailure`."""
         out = c_void_p()
-        if error := lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out)):
+        with _compiling:
+            error = lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out))
+        if error:
             raise take_error(error)
-        return Module(self, out.value).with_own_memories(_own_memories(wasm))
+        return Module(self, out.value).with_facts(facts(wasm))
 
     def load(self, artifact: bytes) -> Module:
         """A module from what `Module.serialize` gave. The bytes are machine code: they must come from a place that can be trusted."""
@@ -135,6 +156,7 @@ class Engine:
 POOLED_MEMORIES = 1024
 """How many memories the pool has room for: a plugin of one module takes three."""
 _POOLED_TABLES = 2048
+POOLED_TABLE_ELEMENTS = 1_000_000
 _SLOT = 2**32
 
 
@@ -146,7 +168,12 @@ def can_pool() -> bool:
 
     no_reserve = 0x4000  # MAP_NORESERVE, which the module names only from Python 3.13 on
     try:
-        mmap.mmap(-1, POOLED_MEMORIES * (_SLOT + 2**26), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve, 0).close()
+        mmap.mmap(
+            -1,
+            POOLED_MEMORIES * (_SLOT + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS,
+            mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve,
+            0,
+        ).close()
     except (OSError, ValueError, OverflowError):
         return False
     return True
@@ -162,6 +189,7 @@ def _use_pool(config: Any) -> None:
     lib.wasmtime_pooling_allocation_config_total_stacks_set(pool, 0)  # those are for asynchronous calls
     lib.wasmtime_pooling_allocation_config_total_memories_set(pool, POOLED_MEMORIES)
     lib.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOLED_TABLES)
+    lib.wasmtime_pooling_allocation_config_table_elements_set(pool, POOLED_TABLE_ELEMENTS)
     lib.wasmtime_pooling_allocation_config_total_core_instances_set(pool, POOLED_MEMORIES)
     lib.wasmtime_pooling_allocation_config_max_memory_size_set(pool, _SLOT)
     lib.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 8)
@@ -183,18 +211,29 @@ class Module:
         self.pointer: int = pointer
         vec = PointerVec()
         lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
-        self.imports = tuple(_import(vec.data[i]) for i in range(vec.size))
-        lib.wasm_importtype_vec_delete(ctypes.byref(vec))
+        try:
+            _check_number(vec, MAX_IMPORTS, "imports")
+            self.imports = tuple(_import(vec.data[i]) for i in range(vec.size))
+        finally:
+            lib.wasm_importtype_vec_delete(ctypes.byref(vec))
         lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
-        self.exports = {item.name: item for item in (_export(vec.data[i]) for i in range(vec.size))}
-        lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
-        self.own_memories = (0, 0, 0)
-        """How many memories it defines (not imports), and the pages at first of all and of the largest. Known to who compiled it."""
+        try:
+            _check_number(vec, MAX_EXPORTS, "exports")
+            self.exports = {item.name: item for item in (_export(vec.data[i]) for i in range(vec.size))}
+        finally:
+            lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
+        self.facts = (0, 0, 0, 0)
+        """What `_binary.facts` says of it; known to who compiled it."""
 
-    def with_own_memories(self, memories: tuple[int, int, int]) -> Module:
-        """The module itself, once it is known what memories it has."""
-        self.own_memories = memories
+    def with_facts(self, facts: tuple[int, int, int, int]) -> Module:
+        """The module itself, once they are known."""
+        self.facts = facts
         return self
+
+    @property
+    def own_memories(self) -> tuple[int, int, int]:
+        """How many memories it defines (not imports), and the pages at first of all and of the largest."""
+        return self.facts[:3]
 
     def serialize(self) -> bytes:
         """The compiled code, for `Engine.load`."""
@@ -211,37 +250,9 @@ class Module:
             lib.wasmtime_module_delete(self.pointer)
 
 
-def _own_memories(wasm: bytes) -> tuple[int, int, int]:
-    """Reads the memory section of a module that is known to be valid (WebAssembly 2.0, 5.5.8)."""
-    at, end = 8, len(wasm)
-    while at < end:
-        section = wasm[at]
-        size, at = _leb128(wasm, at + 1)
-        if section == 5:
-            count, at = _leb128(wasm, at)
-            total = largest = 0
-            for _ in range(count):
-                flags = wasm[at]
-                first, at = _leb128(wasm, at + 1)
-                total, largest = total + first, max(largest, first)
-                if flags & 1:
-                    _, at = _leb128(wasm, at)
-                if flags & 8:
-                    _, at = _leb128(wasm, at)
-            return count, total, largest
-        at += size
-    return 0, 0, 0
-
-
-def _leb128(wasm: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = wasm[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
+def _check_number(vec: PointerVec, most: int, what: str) -> None:
+    if vec.size > most:
+        raise EngineFailure(f"it {what} {vec.size} items, more than the {most} that are allowed")
 
 
 def wat_to_wasm(text: bytes) -> bytes:
@@ -267,9 +278,11 @@ def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
     if kind != 0:
         return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else f"item of kind {kind}", None
     function = lib.wasm_externtype_as_functype_const(pointer)
-    return "function", FunctionType(
-        _names(lib.wasm_functype_params(function).contents), _names(lib.wasm_functype_results(function).contents)
-    )
+    params, results = lib.wasm_functype_params(function).contents, lib.wasm_functype_results(function).contents
+    if params.size + results.size > MAX_VALUES:
+        # They are read one by one, which takes seconds for a thousand exports of a thousand values each.
+        raise EngineFailure(f"a function that it imports or exports has more than {MAX_VALUES} parameters and results")
+    return "function", FunctionType(_names(params), _names(results))
 
 
 def _names(vec: PointerVec) -> tuple[str, ...]:

@@ -65,10 +65,11 @@ class Pending:
 
     def __del__(self) -> None:
         if lib is not None:
-            if self.trap:
-                lib.wasm_trap_delete(self.trap)
-            if self.error:
-                lib.wasmtime_error_delete(self.error)
+            # A signal handler may have raised before there was either.
+            if trap := getattr(self, "trap", 0):
+                lib.wasm_trap_delete(trap)
+            if error := getattr(self, "error", 0):
+                lib.wasmtime_error_delete(error)
 
 
 class Environment:
@@ -121,6 +122,15 @@ ctypes would print that error, drop it, and return whatever the stack holds to t
 Python 3.12 on that takes two frames. Before, calls of C count as well (the way in, the callback, its way out); a check against nested
 tuples descends as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25 ns).
 """
+
+
+_TO_START = 25
+
+
+def ensure_frames_to_start(levels: int = _TO_START) -> None:
+    """The same before an instance is made: near the end of Python's stack, ctypes would report a `RecursionError` as something else."""
+    if levels:
+        ensure_frames_to_start(levels - 1)
 
 
 class HostFunction:
@@ -293,7 +303,8 @@ class Store:
         out = (c_char * INSTANCE_SIZE)()
         trap = c_void_p()
         ensure_frames()
-        error = lib.wasmtime_instance_new(self.context, module.pointer, imports, len(imports) // EXTERN_SIZE, out, ctypes.byref(trap))
+        start = lib.wasmtime_instance_new if module.facts[3] else lib.wasmtime_instance_new_without_start
+        error = start(self.context, module.pointer, imports, len(imports) // EXTERN_SIZE, out, ctypes.byref(trap))
         if error or trap.value:
             raise take_failure(error, trap.value, pending)
         return Instance(self, out)

@@ -29,23 +29,25 @@ def _var_get(guest: Guest, caller: int, values: Any) -> None:
 
 def _var_set(guest: Guest, caller: int, values: Any) -> None:
     key, handle = guest.take_text(values[0], "var_set"), values[2]
-    maximum = guest.recipe.max_var_bytes
-    if maximum == 0:
+    limits = guest.limits
+    if limits.var_bytes == 0:
         raise GuestError("the plugin tried to set a var, but its vars are disabled (`memory.max_var_bytes` is 0)")
     if handle == 0:
         guest.vars.delete(key)
     elif not guest.vars.set(key, guest.take(handle, "var_set")):
-        raise GuestError(f"the plugin's vars would exceed their limit of {maximum} bytes (`memory.max_var_bytes`)")
+        raise GuestError(
+            f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes (`memory.max_var_bytes`), or of {limits.vars} names"
+        )
 
 
 def _http_request(guest: Guest, caller: int, values: Any) -> None:
     request, body = guest.take(values[0], "http_request"), guest.take(values[2], "http_request")
     guest.response_status, guest.response_headers = 0, None
-    if not guest.recipe.allowed_hosts:
+    if not guest.grants.recipe.allowed_hosts:
         raise EgressDeniedError("the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)")
     from .http import perform
 
-    response = perform(request, body or None, guest.policy, guest.remaining)
+    response = perform(request, body or None, guest.grants.policy, guest.remaining)
     guest.response_status, guest.response_headers = response.status, response.headers
     values[0] = guest.give(response.body)
 
@@ -55,7 +57,7 @@ def _http_status_code(guest: Guest, caller: int, values: Any) -> None:
 
 
 def _http_headers(guest: Guest, caller: int, values: Any) -> None:
-    if guest.response_headers is None or not guest.http_response_headers:
+    if guest.response_headers is None or not guest.grants.http_response_headers:
         values[0] = 0
         return
     import json

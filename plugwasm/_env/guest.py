@@ -19,16 +19,15 @@ from .vars import Vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from typing import Any
 
     from .._engine import Instance
     from .._kernel import Kernel
-    from .._sandbox.egress import EgressPolicy
-    from .._sandbox.files import Preopen
     from .._sandbox.stdio import LineSplitter
     from .._sandbox.wasi import Wasi
-    from .._source import Recipe
+    from ..limits import Limits
+    from .grants import Grants
     from .log import PluginLog
 
 MASK = 0xFFFFFFFFFFFFFFFF
@@ -41,21 +40,19 @@ class Guest(Environment):
 
     __slots__ = (
         "__weakref__",
-        "_policy",
         "_stores",
         "budget",
         "cancelled",
         "config",
         "deadline",
         "fuelled",
+        "grants",
         "host_context",
-        "http_response_headers",
         "instances",
         "kernel",
+        "limits",
         "log",
         "memories",
-        "preopens",
-        "recipe",
         "response_headers",
         "response_status",
         "store",
@@ -66,36 +63,26 @@ class Guest(Environment):
 
     store: Store
     kernel: Kernel
+    budget: MemoryBudget
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        config: dict[str, str],
-        *,
-        http_response_headers: bool,
-        log: PluginLog,
-        preopens: Sequence[Preopen] = (),
-    ) -> None:
+    def __init__(self, grants: Grants, config: dict[str, str]) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.grants = grants
+        self.limits: Limits = grants.limits
+        self.log: PluginLog = grants.log
         self.config = config
         self.deadline = NEVER
         self.cancelled = False
         self.fuelled = False
         self.host_context: Any = None
-        self.vars = Vars(recipe.max_var_bytes)
+        self.vars = Vars(self.limits.var_bytes, self.limits.vars)
         self.instances: dict[int, Instance] = {}
         self.memories: dict[int, GuestMemory] = {}
-        self.budget: MemoryBudget | None = None
         self.response_status = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
-        self.preopens = preopens
         self._stores: list[Store] = []
         self.streams: tuple[LineSplitter, ...] = ()
-        self.log = log
-        self.http_response_headers = http_response_headers
-        self._policy: EgressPolicy | None = None
 
     # ---- the call under way -------------------------------------------------------------------------------------------------------
 
@@ -132,7 +119,7 @@ class Guest(Environment):
         block = self.kernel.block(handle)
         if block is None:
             raise BadHandleError(f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated")
-        return bytes(block)
+        return block.tobytes()
 
     def take(self, handle: int, what: str) -> bytes:
         """The same, and the block is freed: the host owns what it is given."""
@@ -164,9 +151,18 @@ class Guest(Environment):
     @contextmanager
     def command_store(self) -> Iterator[Store]:
         """A store for one call of a command, with the limits and the fuel of the guest's own."""
-        store = Store(self.store.engine, self)
-        cap = -1 if self.budget is None else self.budget.cap * PAGE
-        store.limit(memory_bytes=cap, table_elements=MAX_TABLE_ELEMENTS)
+        engine = self.store.engine
+        if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
+            raise RecursionError("modules call each other too deep")
+        store = Store(engine, self)
+        limits, cap = self.limits, self.budget.cap
+        store.limit(
+            memory_bytes=-1 if cap is None else cap * PAGE,
+            table_elements=limits.table_elements,
+            instances=limits.instances,
+            tables=limits.tables,
+            memories=limits.memories,
+        )
         fuel = store.engine.fuel
         caller = self._stores[-1] if self._stores else self.store
         if fuel:
@@ -181,36 +177,16 @@ class Guest(Environment):
 
     def may_grow(self, pages: int) -> bool:
         """Whether the kernel may grow to that many pages; 0 says that it is done."""
-        if self.budget is None:
-            return True
         kernel = getattr(self, "kernel", None)
         return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
 
     def limit_memory(self, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None) -> None:
-        """Sets the limits of the store. `memories`: how many, their pages at first, those of the largest; `watched`: see `MemoryBudget`."""
-        maximum = self.recipe.max_pages
-        if maximum is None:
-            self.store.limit(table_elements=MAX_TABLE_ELEMENTS)
-            return
-        count, total, largest = memories
-        guest = weakref.ref(self)
-
-        def limit(pages: int) -> None:
-            self_ = guest()
-            if self_ is not None:
-                self_.store.limit(memory_bytes=pages * PAGE, table_elements=MAX_TABLE_ELEMENTS)
-
-        def size() -> int | None:
-            self_ = guest()
-            instance = self_.instances.get(watched[0]) if self_ is not None and watched is not None else None
-            memory = instance.find_memory(watched[1]) if instance is not None and watched is not None else None
-            return None if memory is None else memory.size() // PAGE
-
-        self.budget = MemoryBudget(maximum, count, largest, total, limit, size if watched is not None else None)
+        """Sets the limits of the store. `memories`, `watched`: see `MemoryBudget`."""
+        self.budget = MemoryBudget(self.store, self.limits, memories, watched, self.instances)
 
     def is_out_of_memory(self) -> bool:
         """Whether a memory has reached its limit, so that a guest that gave up probably did so because of that."""
-        return self.budget is not None and self.budget.is_used_up()
+        return self.budget.is_used_up()
 
     # ---- WASI -----------------------------------------------------------------------------------------------------------------------
 
@@ -219,6 +195,7 @@ class Guest(Environment):
         if self.wasi is None:
             from .._sandbox.stdio import LineSplitter
             from .._sandbox.wasi import Wasi
+            from ..wasi import SeededRandom, WasiOptions
 
             log = self.log
             splitters = {
@@ -227,10 +204,24 @@ class Guest(Environment):
             }
             # The guest owns its WASI, so that must not own the guest.
             guest = weakref.ref(self)
+
+            def sleep(seconds: float) -> None:
+                self_ = guest()
+                if self_ is not None:
+                    self_.sleep(seconds)
+
+            options = self.grants.wasi or WasiOptions()
+            clock, random = options.clock.for_instance(), options.random
             self.wasi = Wasi(
-                preopens=self.preopens,
+                preopens=self.grants.preopens,
                 on_output=lambda fd, chunk: splitters[fd].feed(chunk),
-                sleep=lambda seconds: guest().sleep(seconds),  # type: ignore[union-attr]
+                sleep=sleep,
+                pause=lambda seconds: clock.sleep(seconds, sleep),
+                now=clock.realtime,
+                monotonic=clock.monotonic,
+                resolution=clock.resolution,
+                random=random.for_instance() if isinstance(random, SeededRandom) else random,
+                max_descriptors=self.limits.descriptors,
             )
             self.streams = tuple(splitters.values())
         return self.wasi
@@ -239,20 +230,6 @@ class Guest(Environment):
         """Logs what the guest wrote since the last end of a line."""
         for splitter in self.streams:
             splitter.flush()
-
-    # ---- egress -------------------------------------------------------------------------------------------------------------------
-
-    @property
-    def policy(self) -> EgressPolicy:
-        """What the guest may send where."""
-        if self._policy is None:
-            from .._sandbox.egress import EgressPolicy
-
-            self._policy = EgressPolicy(allowed_hosts=self.recipe.allowed_hosts, max_response_bytes=self.recipe.max_http_response_bytes)
-        return self._policy
-
-
-MAX_TABLE_ELEMENTS = 1_000_000
 
 
 class Exited(Exception):

@@ -6,12 +6,13 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
+from plugwasm._nesting import MAX_LEVELS, is_too_deep
 from plugwasm._sandbox.exchange import send
 from plugwasm.errors import EgressError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from plugwasm._sandbox.egress import EgressPolicy
+    from plugwasm._sandbox.egress import Egress
     from plugwasm._sandbox.exchange import Response
     from plugwasm._sandbox.wire import Remaining
 
@@ -21,7 +22,7 @@ _MAX_DOCUMENT = 1 << 20
 _FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Extism hosts take either
 
 
-def perform(request_json: bytes, body: bytes | None, policy: EgressPolicy, remaining: Remaining) -> Response:
+def perform(request_json: bytes, body: bytes | None, egress: Egress, remaining: Remaining) -> Response:
     """Do what a request document (`{"url": …, "method": "GET", "headers": {…}}`) asks for.
 
     `method` is GET and `headers` empty when they are missing or null.
@@ -36,12 +37,14 @@ def perform(request_json: bytes, body: bytes | None, policy: EgressPolicy, remai
         EgressDeniedError: Its target is not granted.
     """
     url, method, headers = _read(request_json)
-    return send(policy, method, url, headers, body, remaining)
+    return send(egress, method, url, headers, body, remaining)
 
 
 def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     if len(request_json) > _MAX_DOCUMENT:
         raise EgressError(f"the HTTP request document has {len(request_json)} bytes, more than the {_MAX_DOCUMENT} allowed")
+    if is_too_deep(request_json):
+        raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     import msgspec
 
     try:

@@ -1,10 +1,17 @@
-"""What plugins log, as records of the standard library's logging: one logger for each plugin, below `plugwasm.plugin`."""
+"""What plugins log, as records of the standard library's logging: one logger for each plugin, below `plugwasm.plugin`.
+
+A plugin may log as much as its limits say; the rest is dropped, and counted. The record that comes after a flood says how much was lost.
+"""
 
 from __future__ import annotations
+
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+
+    from ..limits import Limits
 
 TRACE = 5
 """The level of `log_trace`, below `logging.DEBUG`."""
@@ -12,17 +19,52 @@ LEVELS = {"trace": TRACE, "debug": 10, "info": 20, "warn": 30, "error": 40}
 OFF = 2**31 - 1
 MAX_MESSAGE = 65536
 """Characters of a message that are kept."""
+BURST_SECONDS = 10
+"""A plugin may log at once what its limits allow it in that time."""
 
 _CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i != 9}
 
 
+class Allowance:
+    """How much of something may pass: an average over `BURST_SECONDS` (a token bucket). None as the rate lets everything pass."""
+
+    __slots__ = ("_left", "_rate", "_seen")
+
+    def __init__(self, per_second: int | None) -> None:
+        self._rate = per_second
+        self._left = float(BURST_SECONDS * (per_second or 0))
+        self._seen = monotonic()
+
+    def has(self, amount: int) -> bool:
+        """Whether so much may pass now. It is not taken yet."""
+        if self._rate is None:
+            return True
+        now = monotonic()
+        self._left = min(self._left + (now - self._seen) * self._rate, BURST_SECONDS * self._rate)
+        self._seen = now
+        return self._left >= amount
+
+    def take(self, amount: int) -> None:
+        """Takes so much of what may pass."""
+        self._left -= amount
+
+
 class PluginLog:
-    """The log of one plugin. The logger is looked up when something is logged, since most plugins never do."""
+    """The log of the plugins of one compiled plugin. The logger is looked up when something is logged, since most plugins never do.
 
-    __slots__ = ("_logger", "name")
+    Attributes:
+        dropped: How many lines were dropped because they were too many.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unsaid", "dropped", "name")
+
+    def __init__(self, name: str, limits: Limits) -> None:
         self.name = name
+        self.dropped = 0
+        self._unsaid = 0
+        self._limits = limits
+        self._lines: Allowance | None = None
+        self._bytes: Allowance | None = None
         self._logger: logging.Logger | None = None
 
     @property
@@ -35,12 +77,31 @@ class PluginLog:
         return self._logger
 
     def write(self, level: str, message: str) -> None:
-        """Logs a message of the guest: text from outside, so its control characters are escaped, line ends too and its length is capped."""
-        if not self.logger.isEnabledFor(LEVELS[level]):
+        """Logs a message of the guest: text from outside, so control characters are escaped, line ends too, and its length is capped."""
+        if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes(min(len(message), MAX_MESSAGE)):
             return
         if len(message) > MAX_MESSAGE:
             message = f"{message[:MAX_MESSAGE]}… ({len(message) - MAX_MESSAGE} more characters)"
         self.logger.log(LEVELS[level], "%s", message.translate(_CONTROL))
+
+    def _passes(self, size: int) -> bool:
+        if self._lines is None or self._bytes is None:
+            self._lines = Allowance(self._limits.log_lines_per_second)
+            self._bytes = Allowance(self._limits.log_bytes_per_second)
+        # After a flood it begins again only when there is room for a while, or each line would bring two that tell of the loss.
+        lines = max(1, self._limits.log_lines_per_second or 0) if self._unsaid else 1
+        if not (self._lines.has(lines) and self._bytes.has(size)):
+            self.dropped += 1
+            self._unsaid += 1
+            if self._unsaid == 1:
+                self.logger.warning("the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)")
+            return False
+        self._lines.take(1)
+        self._bytes.take(size)
+        if self._unsaid:
+            self.logger.warning("%d lines of the plugin were dropped", self._unsaid)
+            self._unsaid = 0
+        return True
 
     def write_line(self, level: str, line: bytes, lost: int) -> None:
         """Logs a line that the guest wrote to its stdout or stderr; `lost` bytes of it were cut off."""

@@ -1,4 +1,4 @@
-"""Keeps all memories of a plugin together within `max_pages`.
+"""Keeps all memories of a plugin together within its limit.
 
 The engine knows one limit, for each memory by itself, not one for their sum. So:
 
@@ -14,57 +14,84 @@ from .._kernel import FIRST_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .._engine import ExportName, Instance, Store
+    from ..limits import Limits
+
+PAGE = 65536
+KERNEL_MEMORIES, KERNEL_TABLES = 2, 1
 
 
 class MemoryBudget:
-    """The limit of one instance of a plugin.
+    """The limit of one instance of a plugin, which it sets in the engine.
 
     Args:
-        maximum: `max_pages`.
-        count, largest, total: Of the plugin's own memories: how many, and the pages at first of the largest and of all.
-        limit: Sets the engine's limit for each memory, in pages.
-        watched: The present pages of the only memory; None when there are several, or the host cannot see it.
+        store: Where the plugin's instances live.
+        limits: Of its memory, in whole pages, and of what else the engine counts.
+        memories: The plugin's own memories: how many, and the pages at first of all and of the largest.
+        watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
+        instances: The plugin's instances by unit, as far as they are made.
     """
 
-    __slots__ = ("_limit", "_share", "_watched", "cap", "maximum", "refused")
+    __slots__ = ("_instances", "_limits", "_set", "_share", "_store", "_watched", "cap", "maximum", "refused")
 
     def __init__(
-        self, maximum: int, count: int, largest: int, total: int, limit: Callable[[int], None], watched: Callable[[], int | None] | None
+        self,
+        store: Store,
+        limits: Limits,
+        memories: tuple[int, int, int],
+        watched: tuple[int, ExportName] | None,
+        instances: dict[int, Instance],
     ) -> None:
-        self.maximum = maximum
+        self._store = store
+        self._limits = limits
+        self._instances = instances
         self.refused = False
-        self._limit = limit
+        self._set: int | None = -1
+        count, total, largest = memories
         self._watched = watched if count == 1 else None
-        if count == 0:
-            self._share, self.cap = maximum, maximum
+        self.maximum = self._share = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        if maximum is None or count == 0:
+            self.cap = maximum
         elif self._watched is not None:
-            self._share, self.cap = maximum, maximum - FIRST_PAGES
+            self.cap = maximum - FIRST_PAGES
         else:
             self._share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
             self.cap = (maximum - self._share) // count
             if self.cap < largest:
                 self._share, self.cap = FIRST_PAGES, (maximum - FIRST_PAGES) // count
-        limit(max(self.cap, FIRST_PAGES))  # until the kernel is made, and says so
+        self.limit(None if self.cap is None else max(self.cap, FIRST_PAGES))  # until the kernel is made, and says so
+
+    def limit(self, pages: int | None) -> None:
+        """Sets the engine's limit for each memory."""
+        if pages != self._set:
+            limits = self._limits
+            self._store.limit(
+                memory_bytes=-1 if pages is None else pages * PAGE,
+                table_elements=limits.table_elements,
+                instances=limits.instances + 1,
+                tables=limits.tables + KERNEL_TABLES,
+                memories=limits.memories + KERNEL_MEMORIES,
+            )
+            self._set = pages
 
     def may_grow(self, pages: int, present: int) -> bool:
         """Whether the kernel, which has `present` pages, may grow to `pages`; 0 says that it is done."""
+        if self.maximum is None or self.cap is None or self._share is None:
+            return True
         if self._watched is not None:
-            others = self._watched()
-            if others is None:
-                others = self.cap
             if pages == 0:
                 self.cap = self.maximum - present
-                self._limit(self.cap)
+                self.limit(self.cap)
                 return True
-            if pages + others <= self.maximum:
-                self._limit(max(pages, self.cap))
+            others = self._present()
+            if pages + (self.cap if others is None else others) <= self.maximum:
+                self.limit(max(pages, self.cap))
                 return True
         elif pages == 0:
-            self._limit(self.cap)
+            self.limit(self.cap)
             return True
         elif pages <= self._share:
-            self._limit(max(pages, self.cap))
+            self.limit(max(pages, self.cap))
             return True
         self.refused = True
         return False
@@ -73,5 +100,12 @@ class MemoryBudget:
         """Whether a memory was refused more, or has all that it may."""
         if self.refused:
             return True
-        pages = self._watched() if self._watched is not None else None
-        return pages is not None and pages >= self.cap
+        pages = self._present()
+        return pages is not None and self.cap is not None and pages >= self.cap
+
+    def _present(self) -> int | None:
+        """The pages of the only memory, if it is there yet."""
+        if self._watched is None or (instance := self._instances.get(self._watched[0])) is None:
+            return None
+        memory = instance.find_memory(self._watched[1])
+        return None if memory is None else memory.size() // PAGE

@@ -87,6 +87,7 @@ class Ticker:
                 for engine in self.engines:
                     engine.increment_epoch()
             before = present
+            del deadlines  # which would keep guests that are dropped meanwhile
             pause = INSIST if first <= now else min(HEARTBEAT, first - now)
             self.next_look = now + pause
             self._alarm.acquire(timeout=pause)

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 # glibc writes to each block where the file system cannot allocate, so one call must stay small.
 MAX_ALLOCATE = 256 * 1024 * 1024
 
+HOST_DESCRIPTORS = 256
+"""How many of the process's descriptors are left to the host, whatever all guests together have open; but at most a quarter of all."""
+
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _OPEN_PREOPEN = os.O_RDONLY | _DIRECTORY | getattr(os, "O_CLOEXEC", 0)
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY | getattr(os, "O_CLOEXEC", 0)
 _OPEN_FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _SYNC = getattr(os, "O_SYNC", 0)
 _DSYNC = getattr(os, "O_DSYNC", _SYNC)
@@ -78,6 +82,33 @@ class Preopen:
             self.close()
         except (AttributeError, OSError):
             pass
+
+
+def check_overlaps(preopens: Sequence[Preopen]) -> None:
+    """Raises `LinkError` for a read-only directory that is, or lies in, a writable one: its `ro:` would promise what does not hold."""
+    writable = {_identity(os.fstat(preopen.fd)): preopen for preopen in preopens if not preopen.read_only}
+    for preopen in preopens if writable else ():
+        fd = os.dup(preopen.fd)
+        try:
+            while preopen.read_only:
+                identity = _identity(os.fstat(fd))
+                if other := writable.get(identity):
+                    raise LinkError(
+                        f"allowed_paths grants {preopen.host_path!r} read-only, but the plugin may write to it through {other.host_path!r}"
+                    )
+                above = os.open("..", _LOOK, dir_fd=fd)
+                os.close(fd)
+                fd = above
+                if _identity(os.fstat(fd)) == identity:
+                    break
+        except OSError:
+            pass  # what is above cannot be opened by this process, nor then be granted to a plugin
+        finally:
+            os.close(fd)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 class File:
@@ -192,6 +223,7 @@ class Directory:
 
     def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int) -> File | Directory:
         """Open a regular file or a directory beneath. ``rights`` says whether for reading, writing, or both."""
+        _leave_some_to_the_host(self.fd)
         with Walk(self.fd, path, follow=follow or path.endswith((b"/", b"/."))) as at:
             found = at.found
             if found is None:
@@ -237,6 +269,21 @@ class Directory:
             self.close()
         except (AttributeError, OSError, WasiError):
             pass
+
+
+def _leave_some_to_the_host(directory: int) -> None:
+    """MFILE when few descriptors are left. Asked before opening, which may create or truncate."""
+    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+
+    limit, _ = getrlimit(RLIMIT_NOFILE)
+    if limit == RLIM_INFINITY:
+        return
+    with host_errors:
+        # The system gives out the lowest number that is free, so it tells how many are in use.
+        lowest_free = os.dup(directory)
+        os.close(lowest_free)
+    if lowest_free >= limit - min(limit // 4, HOST_DESCRIPTORS):
+        raise WasiError(abi.MFILE)
 
 
 def _open_flags(oflags: int, fdflags: int, rights: int) -> int:

@@ -56,9 +56,11 @@ class Wasi(PathCalls):
     Args:
         preopens: The directories that are granted, descriptor 3 and up.
         on_output: Called with 1 or 2 and what the guest wrote to its stdout or stderr.
-        sleep: Called with seconds for a wait; with 0.0 now and then during long work. It may raise to end the call.
+        sleep: Called with 0.0 now and then during long work. It may raise to end the call.
+        pause: Called with seconds when the guest sleeps; `sleep` if not given.
         now: The realtime clock, in nanoseconds since 1970.
         monotonic: The monotonic clock, in nanoseconds.
+        resolution: Of both clocks, in nanoseconds.
         random: Gives that many random bytes.
         max_descriptors: How many files and directories the guest may have open at once, the preopens not counted.
     """
@@ -69,8 +71,10 @@ class Wasi(PathCalls):
         preopens: Sequence[Preopen] = (),
         on_output: Callable[[int, bytes], None],
         sleep: Callable[[float], None],
+        pause: Callable[[float], None] | None = None,
         now: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
+        resolution: int = 1,
         random: Callable[[int], bytes] = os.urandom,
         max_descriptors: int = 64,
     ) -> None:
@@ -78,8 +82,10 @@ class Wasi(PathCalls):
         for fd, preopen in enumerate(preopens, 3):
             self._table[fd] = Directory.of_preopen(preopen)
         self._sleep = sleep
+        self._pause = pause or sleep
         self._now = now
         self._monotonic = monotonic
+        self._resolution = resolution
         self._random = random
         self._max_descriptors = max_descriptors
         self._opened = 0
@@ -122,7 +128,7 @@ class Wasi(PathCalls):
 
     def clock_res_get(self, memory: Memory, clock: int, resolution: int) -> int:
         self._clock(clock)
-        memory.write(resolution, U64.pack(1))
+        memory.write(resolution, U64.pack(self._resolution))
         return 0
 
     def clock_time_get(self, memory: Memory, clock: int, precision: int, result: int) -> int:
@@ -135,7 +141,10 @@ class Wasi(PathCalls):
             if start:
                 self._sleep(0.0)
             size = min(RANDOM_CHUNK, length - start)
-            target[start : start + size] = self._random(size)
+            data = self._random(size)
+            if len(data) != size:
+                raise ValueError(f"the source of random bytes gave {len(data)} of them where {size} were asked for")
+            target[start : start + size] = data
         return 0
 
     # Waiting
@@ -180,7 +189,7 @@ class Wasi(PathCalls):
     def _wait(self, nanoseconds: int) -> None:
         while nanoseconds > 0:
             part = min(nanoseconds, MAX_SLEEP)
-            self._sleep(part / 1e9)
+            self._pause(part / 1e9)
             nanoseconds -= part
 
     def _readiness(self, fd: int, kind: int) -> tuple[int, int, int, int]:

@@ -1,0 +1,112 @@
+"""What the engine does not tell of a module: read off the binary format (WebAssembly 3.0, chapter 5), as far as it is needed."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CUSTOM, TYPE, MEMORY, START, CODE = 0, 1, 5, 8, 10
+_FUNCTION_TYPE = 0x60
+_PLAIN_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x7B, 0x70, 0x6F))
+
+LIGHT_BYTES = 4096
+"""Of all but custom sections."""
+_LIGHT_VALUES = 32
+_LIGHT_LOCALS = 4096
+
+
+def facts(wasm: bytes) -> tuple[int, int, int, int]:
+    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, and whether it starts
+    with a function."""
+    count = total = largest = start = 0
+    for section, at, _ in _sections(wasm):
+        start |= section == START
+        if section == CODE:
+            break
+        if section == MEMORY:
+            number, at = _leb128(wasm, at)
+            for _ in range(number):
+                flags = wasm[at]
+                first, at = _leb128(wasm, at + 1)
+                total, largest = total + first, max(largest, first)
+                if flags & 1:
+                    _, at = _leb128(wasm, at)
+                if flags & 8:
+                    _, at = _leb128(wasm, at)
+            count += number
+    return count, total, largest, start
+
+
+def is_light(wasm: bytes) -> bool:
+    """Whether it is certain, before the module is even known to be valid, that compiling it takes little time and memory.
+
+    Bytes are not enough to tell: a type can have a thousand parameters that each call moves, and five bytes declare 50,000 locals.
+    """
+    if len(wasm) > 16 * LIGHT_BYTES:
+        return False  # counts are claims: following them must not take long either
+    size = 0
+    try:
+        for section, at, end in _sections(wasm):
+            size += end - at if section != CUSTOM else 0
+            if size > LIGHT_BYTES or (section == TYPE and not _has_light_types(wasm, at)):
+                return False
+            if section == CODE and _locals(wasm, at) > _LIGHT_LOCALS:
+                return False
+    except IndexError:
+        pass  # broken off: the engine will find that out soon enough
+    return True
+
+
+def _has_light_types(wasm: bytes, at: int) -> bool:
+    count, at = _leb128(wasm, at)
+    for _ in range(count):
+        if wasm[at] != _FUNCTION_TYPE:
+            return False
+        at += 1
+        for _ in ("parameters", "results"):
+            values, at = _leb128(wasm, at)
+            if values > _LIGHT_VALUES or not _PLAIN_TYPES.issuperset(wasm[at : at + values]):
+                return False
+            at += values
+    return True
+
+
+def _locals(wasm: bytes, at: int) -> int:
+    functions, at = _leb128(wasm, at)
+    total = 0
+    for _ in range(functions):
+        size, at = _leb128(wasm, at)
+        end = at + size
+        groups, at = _leb128(wasm, at)
+        for _ in range(groups):
+            count, at = _leb128(wasm, at)
+            total += count
+            if total > _LIGHT_LOCALS:
+                return total  # what follows may be broken, which the engine finds out only when it has compiled this
+            at += 1
+        at = end
+    return total
+
+
+def _sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
+    """The number of each section, where its content starts, and where that ends."""
+    at = 8
+    while at < len(wasm):
+        section = wasm[at]
+        size, at = _leb128(wasm, at + 1)
+        yield section, at, at + size
+        at += size
+
+
+def _leb128(wasm: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = wasm[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise IndexError  # no number of the format is longer, and one of a megabyte would take minutes to make

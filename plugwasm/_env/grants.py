@@ -1,0 +1,53 @@
+"""What was granted to a plugin, and where what it says goes: made once for each compiled plugin, and shared by all of its instances."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._sandbox.egress import Egress
+    from .._sandbox.files import Preopen
+    from .._source import Recipe
+    from ..limits import Limits
+    from ..wasi import WasiOptions
+    from .log import PluginLog
+
+__all__ = ["Grants"]
+
+
+class Grants:
+    """Immutable but for what is made when it is needed first, and for the log's counts."""
+
+    __slots__ = ("_egress", "_policy", "http_response_headers", "limits", "log", "preopens", "recipe", "wasi")
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        limits: Limits,
+        *,
+        log: PluginLog,
+        egress: Egress | None = None,
+        wasi: WasiOptions | None = None,
+        preopens: Sequence[Preopen] = (),
+        http_response_headers: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.limits = limits
+        self.log = log
+        self.wasi = wasi
+        self.preopens = preopens
+        self.http_response_headers = http_response_headers
+        self._egress = egress
+        self._policy: Egress | None = None
+
+    @property
+    def policy(self) -> Egress:
+        """What the plugin may send where: what the manifest grants, within what the application does."""
+        if self._policy is None:
+            from .._sandbox.egress import Egress
+
+            recipe = self.recipe
+            own = self._egress or Egress()
+            self._policy = own.for_manifest(recipe.allowed_hosts, recipe.max_http_response_bytes)
+        return self._policy

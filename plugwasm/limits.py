@@ -1,0 +1,172 @@
+"""What a plugin may make the host spend, in one object; its defaults hold for plugins that mean harm.
+
+A manifest can set some of these as well (`timeout_ms`, `memory.max_pages`, `memory.max_var_bytes`). Where the application passes no
+`Limits`, the manifest's value counts, and the default where it is silent. Where it passes them, they are ceilings: the lower value counts.
+"""
+
+from __future__ import annotations
+
+from .errors import ManifestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from ._source import Recipe
+
+__all__ = ["Limits"]
+
+PAGE = 65536
+DEFAULT_STACK = 512 * 1024
+"""Bytes; what `Limits.stack_bytes` is if not given."""
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "timeout": (0.001, 2**33),
+    "memory_bytes": (0, 2**32),
+    "memories": (0, 1000),
+    "tables": (0, 1000),
+    "table_elements": (0, 2**32 - 1),
+    "instances": (1, 10_000),
+    "stack_bytes": (2**14, 2**28),
+    "var_bytes": (0, 2**64 - 1),
+    "vars": (0, 2**32),
+    "log_lines_per_second": (0, 2**32),
+    "log_bytes_per_second": (0, 2**64),
+    "descriptors": (0, 10_000),
+    "module_bytes": (8, 2**31),
+    "compile_seconds": (0.001, 2**33),
+    "compile_bytes": (2**26, 2**50),
+}
+_SECONDS = ("timeout", "compile_seconds")
+_MAY_BE_NONE = ("timeout", "memory_bytes", "log_lines_per_second", "log_bytes_per_second", "compile_seconds", "compile_bytes")
+
+
+class Limits:
+    """What a plugin may make the host spend. Immutable; two with the same values are equal.
+
+    Args:
+        timeout: Seconds that a call may take, the start of an instance, WASI sleeps and HTTP requests included.
+        memory_bytes: All memories of an instance together, in whole pages of 64 KiB, with what is passed in and out. 4 GiB is the most.
+        memories: How many memories the modules may have, without the kernel's.
+        tables: How many tables.
+        table_elements: Of each table; an element takes the host 8 bytes.
+        instances: How many instances of modules a plugin may hold: one for each module, and some for what modules import from commands.
+        stack_bytes: The guest's stack. A thread that runs plugins needs this much of its own, and 256 KiB besides. Each value but the
+            default makes an engine of its own in the process, without a pool of instances.
+        var_bytes: All vars of an instance, names and values.
+        vars: How many vars.
+        log_lines_per_second: How much a plugin may log, its stdout and stderr included, on an average over ten seconds; more is dropped,
+            and counted. All plugins of one `CompiledPlugin` count together.
+        log_bytes_per_second: The same, in bytes.
+        descriptors: How many files and directories an instance may have open.
+        module_bytes: The size of a module, in the binary or the text format.
+        compile_seconds: How long it may take to compile a module. All but the smallest are compiled in a process of their own, which can be
+            ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this process.
+        compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
+
+    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), the two for logs, and the
+    two for compiling.
+
+    Raises:
+        ManifestError: A value is not a number in its range.
+    """
+
+    __slots__ = tuple(_RANGES)
+
+    timeout: float | None
+    memory_bytes: int | None
+    memories: int
+    tables: int
+    table_elements: int
+    instances: int
+    stack_bytes: int
+    var_bytes: int
+    vars: int
+    log_lines_per_second: int | None
+    log_bytes_per_second: int | None
+    descriptors: int
+    module_bytes: int
+    compile_seconds: float | None
+    compile_bytes: int | None
+
+    def __init__(
+        self,
+        *,
+        timeout: float | None = 60.0,
+        memory_bytes: int | None = 2**30,
+        memories: int = 8,
+        tables: int = 16,
+        table_elements: int = 1_000_000,
+        instances: int = 1000,
+        stack_bytes: int = DEFAULT_STACK,
+        var_bytes: int = 2**20,
+        vars: int = 10_000,
+        log_lines_per_second: int | None = 1000,
+        log_bytes_per_second: int | None = 2**20,
+        descriptors: int = 64,
+        module_bytes: int = 64 * 2**20,
+        compile_seconds: float | None = 60.0,
+        compile_bytes: int | None = 2**31,
+    ) -> None:
+        given = locals()
+        for name, (least, most) in _RANGES.items():
+            value = given[name]
+            if not (value is None and name in _MAY_BE_NONE):
+                is_number = isinstance(value, (int, float) if name in _SECONDS else int) and not isinstance(value, bool)
+                if not is_number or not least <= value <= most:
+                    what = "a number" if name in _SECONDS else "a whole number"
+                    none = ", or None for no limit" if name in _MAY_BE_NONE else ""
+                    raise ManifestError(f"Limits.{name}: expected {what} from {least} to {most}{none}, got {value!r}", field=name)
+            object.__setattr__(self, name, value)
+
+    def replace(self, **changes: Any) -> Limits:
+        """The same with other values for some."""
+        return Limits(**{name: getattr(self, name) for name in _RANGES} | changes)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"Limits cannot be changed; make others with `limits.replace({name}=…)`")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Limits) and all(getattr(self, name) == getattr(other, name) for name in _RANGES)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in _RANGES))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, ({name: getattr(self, name) for name in _RANGES},)
+
+    def __repr__(self) -> str:
+        defaults = Limits.__init__.__kwdefaults__ or {}
+        changed = [f"{name}={getattr(self, name)!r}" for name in _RANGES if getattr(self, name) != defaults[name]]
+        return f"Limits({', '.join(changed)})"
+
+
+def _rebuild(values: dict[str, Any]) -> Limits:
+    return Limits(**values)
+
+
+DEFAULT = Limits()
+
+
+def effective(limits: Limits | None, recipe: Recipe) -> Limits:
+    """What counts for a plugin: what the application set, and what its manifest says."""
+    said: dict[str, Any] = {}
+    if recipe.timeout_ms is not None:
+        said["timeout"] = recipe.timeout_ms / 1000
+    if recipe.max_pages is not None:
+        said["memory_bytes"] = recipe.max_pages * PAGE
+    if recipe.max_var_bytes is not None:
+        said["var_bytes"] = recipe.max_var_bytes
+    if not said:
+        return limits or DEFAULT
+    if limits is None:
+        return _with(DEFAULT, said)
+    return _with(limits, {name: value if (own := getattr(limits, name)) is None else min(value, own) for name, value in said.items()})
+
+
+def _with(limits: Limits, values: dict[str, Any]) -> Limits:
+    """Without the checks: a manifest's values have been checked, and their ranges are wider."""
+    changed = Limits.__new__(Limits)
+    for name in _RANGES:
+        object.__setattr__(changed, name, values.get(name, getattr(limits, name)))
+    return changed
