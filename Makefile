@@ -2,6 +2,7 @@
 #
 #   make demo      run real plugins          make bench            compare with the official SDK
 #   make test      all tests                 make examples         rebuild the example plugins
+#   make fuzz      SECONDS a harness         make hammer           threads, SECONDS a test
 #   make check     lint, types, fast tests   make check-examples   …and compare their behaviour
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format bench examples check-examples fast clean
+.PHONY: help demo test check lint types format bench examples check-examples fast fuzz hammer clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,14 @@ format: $(VENV)/with-cli+lint+test
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+SECONDS ?= 20
+
+fuzz: $(VENV)/with-fuzz+test
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ_ARGS)
+
+hammer: $(VENV)/with-test
+	PLUGWASM_HAMMER_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/hammer $(PYTEST_ARGS)
 
 examples: $(VENV)/with-examples
 	$(BIN)/python examples/build.py

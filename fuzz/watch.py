@@ -1,0 +1,194 @@
+"""A harness in a child process, since what is looked for may crash or hang it.
+
+The child writes each input to a file before it runs it, so when it dies or stands still, the file has the input that did it. It goes on
+in another child then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from . import ROOT, harness, inputs
+from .session import Session, resident, save
+
+HANG = 90.0
+"""Seconds without a new case after which the child is ended. Guests end by their own deadlines long before."""
+CRASHES = 5
+"""After so many a harness is given up for this run."""
+LARGEST_FILE = 2**24
+"""What a guest may write in one file, in bytes."""
+WARM = 200
+"""Executions after which a process has all that it keeps."""
+GROWTH = 512 * 2**20
+"""Bytes of memory that a run may add after that."""
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    name: str
+    executions: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+    growth: int = 0
+    guided: bool = False
+    findings: list[str] = field(default_factory=list)
+
+
+class LeakError(AssertionError):
+    """The process holds more and more memory."""
+
+
+def watch(name: str, *, seed: int, seconds: float | None, executions: int | None, guided: bool, folder: Path) -> Outcome:
+    """Runs a harness in children until a limit is reached. Findings are saved in `folder`."""
+    total = Outcome(name, guided=guided)
+    started = monotonic()
+    crashes = 0
+    while True:
+        left = None if seconds is None else seconds - (monotonic() - started)
+        more = None if executions is None else executions - total.executions
+        if (left is not None and left <= 0) or (more is not None and more <= 0) or crashes >= CRASHES:
+            total.seconds = monotonic() - started
+            return total
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+            job = {"name": name, "seed": seed + crashes, "seconds": left, "executions": more, "guided": guided, "folder": str(folder)}
+            outcome, end = _child(job, Path(scratch))
+            total.executions += outcome.executions
+            total.slowest = max(total.slowest, outcome.slowest)
+            total.growth = max(total.growth, outcome.growth)
+            total.findings += [path for path in outcome.findings if path not in total.findings]
+            if end is None:
+                total.seconds = monotonic() - started
+                return total
+            crashes += 1
+            current = Path(scratch, "current").read_bytes() if Path(scratch, "current").exists() else b"\0\0\0\0"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{name}-crash-{seed + crashes:x}"
+            path.write_bytes(current[4 : 4 + int.from_bytes(current[:4], "little")])
+            path.with_suffix(".txt").write_text(end, errors="backslashreplace")
+            total.findings.append(str(path))
+
+
+def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
+    """What the child came to, and what went wrong with it, if anything."""
+    with open(scratch / "output", "wb") as output:
+        environment = {**os.environ, "PLUGWASM_CACHE": "off", "PYTHONFAULTHANDLER": "1", "TMPDIR": str(scratch)}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "fuzz.watch", json.dumps(job), str(scratch)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        why = ""
+        seen, since = 0, monotonic()
+        while True:
+            try:
+                code = child.wait(0.2)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+            except BaseException:
+                child.kill()
+                child.wait()
+                raise
+            now = os.stat(scratch / "current").st_mtime_ns if (scratch / "current").exists() else 0
+            if now != seen:
+                seen, since = now, monotonic()
+            elif monotonic() - since > HANG:
+                why = f"hung: no end after {HANG:.0f} s\n"
+                child.send_signal(signal.SIGABRT)  # which prints where it stands
+    try:
+        outcome = Outcome(**json.loads((scratch / "outcome").read_text()))
+    except (OSError, ValueError):
+        outcome = Outcome(str(job["name"]))
+    if code == 0 and not why:
+        return outcome, None
+    return outcome, f"{why}the child ended with {code}\n" + (scratch / "output").read_text(errors="replace")[-20_000:]
+
+
+class _Child:
+    """The other side: runs the cases, and leaves word of each before it runs it."""
+
+    def __init__(self, job: dict[str, object], scratch: Path) -> None:
+        self.seed, self.limit = job["seed"], job["executions"]
+        self.folder = Path(str(job["folder"]))
+        if job["guided"]:
+            inputs.instrument(_covered(str(job["name"])))
+        self.harness = harness(str(job["name"]))
+        self.session = Session(self.harness)
+        self.scratch = scratch
+        self.started = monotonic()
+        self.end = None if job["seconds"] is None else self.started + float(str(job["seconds"]))
+        self.current = os.open(scratch / "current", os.O_RDWR | os.O_CREAT)
+        self.warm: int | None = None
+        self.told = 0.0
+        self.outcome = Outcome(str(job["name"]), guided=bool(job["guided"]))
+
+    def case(self, data: bytes) -> None:
+        if self.session.executions == self.limit or (self.end is not None and monotonic() >= self.end):
+            self.tell()
+            os._exit(0)
+        os.pwrite(self.current, len(data).to_bytes(4, "little") + data, 0)
+        known = len(self.session.findings)
+        self.session.case(data)
+        if len(self.session.findings) > known:
+            self.keep()
+        if monotonic() - self.told > 0.5:
+            self.tell()
+
+    def keep(self) -> None:
+        finding = list(self.session.findings.values())[-1]
+        self.outcome.findings.append(str(save(finding, self.harness, self.folder)))
+
+    def tell(self) -> None:
+        self.told = monotonic()
+        if self.warm is None and self.session.executions >= WARM:
+            self.warm = resident()
+        if self.warm is not None:
+            self.outcome.growth = max(self.outcome.growth, resident() - self.warm)
+            if self.outcome.growth > GROWTH:
+                raise LeakError(f"{self.outcome.growth >> 20} MiB more than after {WARM} executions")
+        self.outcome.executions = self.session.executions
+        self.outcome.slowest = self.session.slowest
+        self.outcome.seconds = monotonic() - self.started
+        new = self.scratch / "outcome.new"
+        new.write_text(json.dumps(asdict(self.outcome)))
+        new.replace(self.scratch / "outcome")
+
+
+def _covered(name: str) -> list[str]:
+    """`COVERED` of a harness, which must be known before what it covers is imported."""
+    import ast
+
+    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COVERED":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    child = _Child(job, Path(sys.argv[2]))
+    if job["guided"]:
+        inputs.guided(child.harness.SEEDS, job["seed"], child.case)
+    for data in inputs.by_chance(child.harness.SEEDS, child.harness.SIZES, job["seed"]):
+        child.case(data)
+
+
+if __name__ == "__main__":
+    main()

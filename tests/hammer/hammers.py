@@ -1,0 +1,344 @@
+"""Hammers: threads that do everything to plugins at once, at random, for a bounded time. Each is a program, for it may crash or hang.
+
+    python tests/hammer/hammers.py NAME [SEED]          PLUGWASM_HAMMER_SECONDS says how long (2)
+
+Whatever happens must be explained: an outcome is the right answer for the input that was passed, or an error for which there was a reason
+(`tool.py`). In the end nothing may be left: no thread, no descriptor, no call in the ticker, no instance. Prints what it did as JSON.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
+from worker import ERRANDS, MIXED, Worker  # noqa: E402
+
+import plugwasm  # noqa: E402
+from plugwasm import Plugin  # noqa: E402
+from plugwasm._env.guest import Guest  # noqa: E402
+from plugwasm._sandbox.deadline import ticker  # noqa: E402
+
+SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "2"))
+PATIENCE = 60
+"""Seconds after which something hangs."""
+
+
+class Hammer:
+    """Threads, what they do, and what they share."""
+
+    deeds: Sequence[str] = MIXED
+    errands: Sequence[str] = ERRANDS
+    echoes: Sequence[str] = ("echo", "remember", "grow", "log")
+    threads = 5
+    burst = 30
+    interval: float | None = 1e-6
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.end = time.monotonic() + SECONDS
+        self.failures: list[BaseException] = []
+        self.found: list[Tool] = []
+        self.plain = compiled()
+        self.fuelled = compiled(fuel_limit=50_000_000)
+        self.hurried = {milliseconds: compiled(milliseconds) for milliseconds in (1, 5, 20, 100)}
+        self.quick = self.hurried[20]
+        self.shared = [self.new(random.Random(seed), shared=True) for _ in range(3)]
+
+    def new(self, chance: random.Random, shared: bool = False) -> Tool:
+        kind = chance.random()
+        if kind < 0.6 or shared:
+            return Tool(self.plain, shared=shared)
+        if kind < 0.7:
+            return Tool(self.fuelled, fuel=True)
+        milliseconds = chance.choice(list(self.hurried))
+        return Tool(self.hurried[milliseconds], milliseconds)
+
+    def replace(self, chance: random.Random) -> None:
+        old = self.shared[at := chance.randrange(len(self.shared))]
+        self.shared[at] = self.new(chance, shared=True)
+        old.close()
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.end = 0
+
+    def run(self) -> Counter[str]:
+        workers = [Worker(self, i) for i in range(self.threads)]
+        threads = [threading.Thread(target=worker.run) for worker in workers]
+        for thread in threads:
+            thread.start()
+        done = self.meanwhile()
+        for thread in threads:
+            thread.join()
+        for tool in self.shared:
+            tool.close()
+        done["latest timeout, ms"] = int(1000 * max(worker.latest for worker in workers))
+        for worker in workers:
+            done += worker.done
+        self.shared.clear()
+        self.found.clear()
+        return done
+
+    def meanwhile(self) -> Counter[str]:
+        """What the main thread does."""
+        return Counter()
+
+
+class Calls(Hammer):
+    """Everything, as threads usually take turns."""
+
+    interval = None
+
+
+class Turns(Hammer):
+    """Everything, with threads that take turns all the time."""
+
+    threads = 8
+
+
+class Pool(Hammer):
+    """More instances than the pool holds, made and dropped by threads at once."""
+
+    deeds = ("burst",) * 6 + ("hand_over", "collect", "trap", "compile", "echo", "command")
+    burst = 250
+    threads = 3
+
+
+class Compiling(Hammer):
+    """Modules that are compiled, linked, started and dropped, and others that cannot be."""
+
+    deeds = ("compile",) * 5 + ("broken", "hand_over", "echo", "collect", "burst")
+    burst = 8
+
+
+class Forks(Hammer):
+    """Forks from the main thread, from workers and from host functions, while others work."""
+
+    deeds = (*MIXED, "fork", "burst", "compile", "hand_over")
+    errands = (*ERRANDS, "fork")
+    threads = 3
+    burst = 10
+
+    def meanwhile(self) -> Counter[str]:
+        main = Worker(self, -1)
+        main.deeds = {"fork": main.fork}
+        main.run()
+        return main.done
+
+
+class Signals(Hammer):
+    """A handler that raises, at any moment of what the main thread does, while others work.
+
+    It does not log: until Python 3.12 an exception at the wrong moment of `logging.getLogger` leaves the lock of `logging` held for ever.
+    """
+
+    threads = 1
+    echoes = ("echo", "remember", "grow")
+    deeds = tuple(deed for deed in MIXED if deed not in ("close_shared", "cancel_shared"))
+    errands = tuple(errand for errand in ERRANDS if errand not in ("another_thread", "drop"))
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.armed = False
+        self.rung = 0
+        self.lost: list[str] = []
+
+    def meanwhile(self) -> Counter[str]:
+        main = Worker(self, -1)
+        for name in ("hand_over", "interrupts", "spin", "compile", "collect"):
+            main.deeds.pop(name, None)
+        main.deeds["endless"] = lambda: main.use(main.own[0], "spin", b"", lambda e: False)
+        chance = random.Random(f"{self.seed} alarms")
+
+        def handler(number: int, frame: Any) -> None:
+            if self.armed:
+                self.armed = False
+                self.rung += 1
+                raise (KeyboardInterrupt if chance.random() < 0.5 else Alarm)
+
+        def unraisable(what: Any) -> None:
+            # Nothing that Python code raises can leave a finaliser.
+            where = getattr(what.object, "__qualname__", repr(what.object))
+            if isinstance(what.exc_value, (Alarm, KeyboardInterrupt)):
+                main.done[f"lost in {where}"] += 1
+            else:
+                self.fail(what.exc_value)
+
+        sys.unraisablehook = unraisable
+        signal.signal(signal.SIGALRM, handler)
+        shared, self.shared = self.shared, []
+        try:
+            while time.monotonic() < self.end:
+                self.one(main, chance)
+        except BaseException as error:
+            self.fail(error)
+        self.armed = False
+        for tool in shared:
+            tool.close()
+        main.kept.clear()
+        for tool in main.own:
+            tool.close()
+        main.own.clear()
+        sys.unraisablehook = sys.__unraisablehook__
+        main.done["alarms"] = self.rung
+        return main.done
+
+    def one(self, main: Worker, chance: random.Random) -> None:
+        tool = Tool(self.plain)
+        main.own[:] = [tool]
+        name = chance.choice(list(main.deeds))
+        main.done[name] += 1
+        work = main.deeds[name]
+        if chance.random() < 0.5:
+            tool.plugin.call("echo")
+        rung = self.rung
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02 if name == "endless" else chance.uniform(0.00001, 0.002))
+            self.armed = True
+            work()
+            self.armed = False
+        except (Alarm, KeyboardInterrupt):
+            main.done["interrupted"] += 1
+        except Unexplained as error:
+            self.armed = False
+            cause = error.__cause__ and error.__cause__.__cause__
+            if rung == self.rung or not isinstance(cause, (Alarm, KeyboardInterrupt)):
+                raise
+            main.done["interrupted in a host function"] += 1
+        self.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not tool.closed:
+            try:
+                for _ in range(2):
+                    assert tool.plugin.call("echo", b"afterwards") == b"afterwards"
+            except plugwasm.Error as error:
+                raise Unexplained(f"after {name}: {error!r}") from error
+
+
+class Shutdown(Hammer):
+    """Interpreters that end while daemon threads are in the middle of everything."""
+
+    threads = 0
+
+    def run(self) -> Counter[str]:
+        done: Counter[str] = Counter()
+        while time.monotonic() < self.end or done["ends"] < 3:
+            seed = str(self.seed * 1000 + done["ends"])
+            process = subprocess.run(
+                [sys.executable, __file__, "daemons", seed], capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+            if (process.returncode, process.stdout, process.stderr) != (0, "end\n", ""):
+                raise Unexplained(f"seed {seed}: exit {process.returncode}\n{process.stdout}{process.stderr}")
+            done["ends"] += 1
+        self.shared.clear()
+        return done
+
+
+class Daemons(Hammer):
+    """The program of `shutdown`: it ends in the middle of its work."""
+
+    deeds = tuple(deed for deed in MIXED if deed != "spin")
+
+    def run(self) -> Counter[str]:
+        self.end = time.monotonic() + 30
+        for i in range(4):
+            threading.Thread(target=Worker(self, i).run, daemon=True).start()
+        time.sleep(random.Random(self.seed).uniform(0, 0.15))
+        if self.failures:
+            raise self.failures[0]
+        print("end")
+        sys.stdout.flush()
+        sys.exit()
+
+
+HAMMERS: dict[str, type[Hammer]] = {
+    kind.__name__.lower(): kind for kind in (Calls, Turns, Pool, Compiling, Forks, Signals, Shutdown, Daemons)
+}
+
+
+# ---- what may be left afterwards ------------------------------------------------------------------------------------------------------
+
+
+def descriptors() -> Counter[str]:
+    """What is open, but for compiled code from the cache: the process keeps modules that it has seen, and they their file."""
+    found: Counter[str] = Counter()
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            found[os.readlink(f"/proc/self/fd/{descriptor}")] += 1
+        except FileNotFoundError:
+            pass  # the one that the directory was read with
+    return Counter({name: count for name, count in found.items() if not name.removesuffix(" (deleted)").endswith(".code")})
+
+
+def guests_alive() -> int:
+    gc.collect()
+    return sum(type(thing) is Guest for thing in gc.get_objects())
+
+
+def resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 5
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+@contextmanager
+def nothing_is_left() -> Iterator[None]:
+    before = descriptors()
+    yield
+    left = {
+        "descriptors": eventually(lambda: not descriptors() - before),
+        "threads": eventually(lambda: {thread.name for thread in threading.enumerate()} <= {"MainThread", "plugwasm-ticker"}),
+        "calls": eventually(lambda: not ticker.running),
+        "instances": eventually(lambda: guests_alive() == 0),
+    }
+    if not all(left.values()):
+        gone = [what for what, gone in left.items() if not gone]
+        raise Unexplained(f"left behind: {gone}; descriptors: {dict(descriptors() - before)}")
+
+
+def main(name: str, seed: int) -> None:
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(SECONDS + PATIENCE, exit=True)
+    warm = compiled(1000)
+    for _ in range(5):  # makes the pool, and imports all that is imported late
+        with Plugin(warm) as first:
+            first.call("log")
+    del warm, first
+    kind = HAMMERS[name]
+    if kind.interval is not None:
+        sys.setswitchinterval(kind.interval)
+    with nothing_is_left():
+        hammer = kind(seed)
+        done = hammer.run()
+        failures = hammer.failures
+        if failures:
+            raise failures[0]
+        del hammer
+    print(json.dumps({"hammer": name, "seed": seed, "MB": resident() >> 20, "done": dict(sorted(done.items()))}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**6))

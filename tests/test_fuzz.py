@@ -1,0 +1,328 @@
+"""A short run of every harness in `fuzz/`, and that they would find what they look for."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import socket
+import subprocess
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from guests import export, guest, manifest, soon
+
+import plugwasm
+from plugwasm.manifest import ManifestError, parse
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from fuzz import FINDINGS, NAMES, harness, inputs, watch  # noqa: E402
+from fuzz.choices import Choices  # noqa: E402
+from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save  # noqa: E402
+
+# What one run may do. A guest costs a compilation, and both it and a module may take a process along.
+EXECUTIONS = {"manifests": 150, "urls": 1500, "exchanges": 800, "kernel": 80, "modules": 250, "guests": 25}
+IN_A_CHILD = ("modules", "guests")
+
+
+@pytest.mark.parametrize("seed", [1, None], ids=["the same seed", "a new seed"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
+    subject = harness(name)
+    seed = random.randrange(2**31) if seed is None else seed
+    if name in IN_A_CHILD:
+        outcome = watch.watch(name, seed=seed, seconds=None, executions=EXECUTIONS[name], guided=False, folder=FINDINGS)
+        found = [Path(path).with_suffix(".txt").read_text() + f"\npython -m fuzz {name} {path}" for path in outcome.findings]
+        executions = outcome.executions
+    else:
+        session = Session(subject)
+        session.run(inputs.by_chance(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name])
+        found = [shown(subject, finding) for finding in session.findings.values()]
+        executions = session.executions
+    assert not found, f"seed {seed}\n" + "\n\n".join(found)
+    assert executions == EXECUTIONS[name]
+
+
+def shown(subject: Any, finding: Finding) -> str:
+    return f"{described(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
+
+
+def first_finding(name: str, executions: int) -> Finding:
+    """What a run comes to that must come to something. The seed is one with which it does so soon."""
+    subject = harness(name)
+    session = Session(subject, shrinking=0)
+    for data in itertools.islice(inputs.by_chance(subject.SEEDS, subject.SIZES, 3), executions):
+        if found := session.case(data):
+            return found
+    raise AssertionError(f"{executions} executions of {name} did not notice it")
+
+
+# ---- bugs that are planted, and found ---------------------------------------------------------------------------------------------------
+
+
+def raising(*args: Any, **kwargs: Any) -> Any:
+    raise KeyError("planted")
+
+
+def test_a_manifest_field_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm.manifest._checked_hash", raising)
+    found = first_finding("manifests", 500)
+    assert isinstance(found.error, KeyError)
+    assert "hash" in described(harness("manifests"), found.data)
+
+
+def test_a_manifest_error_that_shows_a_secret_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm.manifest.kind", lambda value: "a value")
+    monkeypatch.setattr("plugwasm.manifest.Manifest.__repr__", lambda self: f"Manifest(config={self.config})")
+    assert "a secret in a repr" in str(first_finding("manifests", 500).error)
+
+
+def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugwasm._sandbox.target import Target
+
+    honest = Target.of
+    monkeypatch.setattr(Target, "of", staticmethod(lambda url: honest(url.replace("good.test@", "").replace("@", "."))))
+    first_finding("urls", 5000)
+
+
+def test_a_wildcard_that_grants_private_addresses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._sandbox.egress.why_not_public", lambda address: None)
+    assert "is not among" in str(first_finding("urls", 5000).error)
+
+
+def test_a_header_that_makes_another_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from http import client
+
+    monkeypatch.setattr("plugwasm._sandbox.headers.HeaderRules.check", lambda self, headers: dict(headers))
+    monkeypatch.setattr(client, "_is_illegal_header_value", lambda value: None)
+    monkeypatch.setattr(client, "_is_legal_header_name", lambda name: True)
+    first_finding("exchanges", 3000)
+
+
+def test_credentials_that_follow_a_redirect_to_another_origin_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._sandbox.headers.HeaderRules.adds_to", lambda self, target: {"Authorization": "s3cr3t-9f1c"})
+    monkeypatch.setattr("plugwasm._sandbox.target.Target.origin", property(lambda self: "everywhere the same"))
+    assert "a secret of one origin" in str(first_finding("exchanges", 3000).error)
+
+
+def test_a_function_of_the_host_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._env.vars.Vars.get", raising)
+    assert isinstance(first_finding("guests", 60).error, KeyError)
+
+
+def test_a_read_only_directory_that_is_not_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugwasm._sandbox.files import Preopen
+
+    honest = Preopen.__init__
+    monkeypatch.setattr(Preopen, "__init__", lambda self, host, guest, read_only=False: honest(self, host, guest, False))
+    assert "files have changed" in str(first_finding("guests", 60).error)
+
+
+def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugwasm._sandbox.files import Preopen
+
+    kept: list[Any] = []
+    honest = Preopen.__init__
+
+    def keep(self: Any, *args: Any, **kwargs: Any) -> None:
+        honest(self, *args, **kwargs)
+        kept.append(self)
+
+    monkeypatch.setattr(Preopen, "__init__", keep)
+    monkeypatch.setattr("fuzz.guests.soon", lambda condition: condition())
+    assert "left open" in str(first_finding("guests", 5).error)
+
+
+def test_a_module_that_makes_loading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._link._check_start", raising)
+    assert isinstance(first_finding("modules", 50).error, KeyError)
+
+
+def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_kernel import Rig
+
+    honest = Rig.__init__
+
+    def used(self: Any, max_pages: int = 16, fuel: bool = False, pooled: bool = False) -> None:
+        honest(self, max_pages, fuel, pooled)
+        if pooled:
+            self.kernel.heap[1000:1001] = b"x"
+
+    monkeypatch.setattr(Rig, "__init__", used)
+    first_finding("kernel", 5)
+
+
+# ---- bugs that were found this way -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields", [{"wasm": "\ud800"}, {"memory": "\ud800"}, {"timeout_ms": "\ud800"}, {"allowed_hosts": "\ud800"}, {"\ud800": 1}], ids=ascii
+)
+def test_a_lone_surrogate_where_a_manifest_wants_something_else_is_a_manifest_error(fields: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError):
+        parse({"wasm": [{"path": "m"}], **fields})
+
+
+def test_the_memory_of_an_empty_block_can_be_written_to_like_any_other() -> None:
+    def write(plugin: plugwasm.CurrentPlugin, args: list[plugwasm.Val], results: list[plugwasm.Val]) -> None:
+        memory = plugin.memory(plugin.memory_at_offset(0))
+        assert not memory.readonly
+        memory[:] = b""
+
+    function = plugwasm.Function(None, "write", [], [], write)
+    text = b'(module (import "extism:host/user" "write" (func $f)) (func (export "run") (call $f)))'
+    with plugwasm.Plugin(text, functions=[function]) as plugin:
+        plugin.call("run")
+
+
+@pytest.mark.parametrize("addresses", [[], ["127.0.0.1"]], ids=["does not resolve", "refuses the connection"])
+def test_a_request_that_fails_keeps_nothing_alive(addresses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return addresses
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        port = unused.getsockname()[1]
+        monkeypatch.setattr("plugwasm._sandbox.wire.resolve", resolve)
+        text = guest(export("run", f'(drop (call $http_request <<{{"url":"http://a.test:{port}/"}}>> (i64.const 0)))'))
+        plugin = plugwasm.Plugin(manifest(text, allowed_hosts=["a.test", "127.0.0.1"]), functions=())
+        with pytest.raises(plugwasm.EgressError) as raised:
+            plugin.call("run")
+        kept = weakref.ref(plugin)
+        gc.disable()
+        try:
+            del raised, plugin
+            assert soon(lambda: kept() is None), "only the garbage collector would free it"
+        finally:
+            gc.enable()
+
+
+# ---- what finds them ------------------------------------------------------------------------------------------------------------------
+
+
+def subject(check: Callable[[bytes], None]) -> Any:
+    return SimpleNamespace(__name__="fuzz.planted", __doc__="Nothing.", SEEDS=[], SIZES=(0, 8), COVERED=[], check=check, describe=repr)
+
+
+def test_a_finding_is_shrunk_to_what_it_takes() -> None:
+    def check(data: bytes) -> None:
+        assert not (b"bad" in data and data[:1] > b"\x10")
+
+    found = Session(subject(check)).case(b"some bytes, then bad ones, and others")
+    assert found is not None
+    assert found.data == b"bad"
+
+
+def test_one_place_is_one_finding_and_its_file_runs_it_again(tmp_path: Path) -> None:
+    def check(data: bytes) -> None:
+        if b"a" in data:
+            raise KeyError("a")
+        if b"b" in data:
+            raise KeyError("b")
+
+    session = Session(subject(check))
+    session.run([b"1", b"a1", b"2a", b"b3", b"ba"])
+    assert session.executions == 5
+    assert sorted(finding.data for finding in session.findings.values()) == [b"a", b"b"]
+    for finding in session.findings.values():
+        path = save(finding, session.harness, tmp_path)
+        assert path.read_bytes() == finding.data
+        assert "KeyError" in path.with_suffix(".txt").read_text()
+
+
+def test_what_python_would_print_and_drop_is_a_finding() -> None:
+    class Loud:
+        def __del__(self) -> None:
+            raise KeyError("in a finalizer")
+
+    found = Session(subject(lambda data: Loud() and None)).case(b"")  # type: ignore[func-returns-value]
+    assert found is not None
+    assert isinstance(found.error, DroppedError)
+
+
+def test_a_warning_is_a_finding() -> None:
+    found = Session(subject(lambda data: warnings.warn("left open", ResourceWarning, stacklevel=1))).case(b"")
+    assert found is not None
+    assert isinstance(found.error, ResourceWarning)
+
+
+def test_a_case_that_takes_too_long_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzz.session.SLOW", 0.0)
+    found = Session(subject(lambda data: None)).case(b"")
+    assert found is not None
+    assert isinstance(found.error, TooSlowError)
+
+
+CRASHES = """
+import os, signal, time
+SEEDS, SIZES, COVERED = [b"fine", b"bad one", b"fine too"], (0, 4), []
+def check(data):
+    if data.startswith(b"bad"):
+        {}
+def describe(data):
+    return repr(data)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [("os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"), ("time.sleep(60)", "hung")], ids=["crash", "hang"]
+)
+def test_an_input_that_takes_the_process_along_is_kept_and_the_run_goes_on(
+    how: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted_harness.py").write_text(CRASHES.format(how))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(watch, "HANG", 1.0)
+    monkeypatch.setattr(watch, "CRASHES", 1)
+    outcome = watch.watch("planted_harness", seed=1, seconds=None, executions=50, guided=False, folder=tmp_path / "found")
+    assert [Path(path).read_bytes() for path in outcome.findings] == [b"bad one"]
+    assert why in Path(outcome.findings[0]).with_suffix(".txt").read_text()
+
+
+def test_a_seed_gives_the_same_inputs_again_and_another_gives_others() -> None:
+    def some(seed: int) -> list[bytes]:
+        return list(itertools.islice(inputs.by_chance([b"seed"], (0, 9), seed), 50))
+
+    assert some(5) == some(5)
+    assert some(5)[0] == some(6)[0] == b"seed"
+    assert some(5)[1:] != some(6)[1:]
+
+
+def test_decisions_stay_within_their_alternatives_also_when_the_bytes_are_used_up() -> None:
+    chance = random.Random(3)
+    for _ in range(300):
+        choices = Choices(chance.randbytes(chance.randint(0, 40)))
+        for end in (1, 2, 3, 255, 256, 257, 70_000):
+            assert 0 <= choices.below(end) < end
+        assert choices.pick("abc") in "abc"
+        assert choices.integer(2) < 65536
+        choices.spliced(b"", [b"token"])
+        choices.spliced(b"base", [b"token"])
+        assert not choices or choices.rest()
+        assert (choices.below(9), choices.pick("abc"), choices.take(3), choices.rarely(2)) == (0, "a", b"", False)
+
+
+def test_the_command_line_runs_a_harness_and_one_input_again(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        result = subprocess.run([sys.executable, "-m", "fuzz", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stderr) == (0, "")
+        return result.stdout
+
+    out = run("urls", "--executions", "20", "--seed", "4", "--unguided", "--findings", str(tmp_path))
+    assert "seed 4" in out
+    assert "20 executions, no findings" in out
+    (tmp_path / "input").write_bytes(b"\0\0http://good.test/")
+    out = run("urls", str(tmp_path / "input"))
+    assert "'http://good.test/'" in out
+    assert "holds: A URL that the egress policy grants" in out
