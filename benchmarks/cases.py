@@ -10,7 +10,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any
 
-from .measure import SIDES, Block, Factor, Goal, Row, Sample, check, repeated
+from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, repeated
 from .plugins import example
 
 LOOPS = 1000
@@ -57,6 +57,15 @@ def blocks(effort: float) -> list[Block]:
             [
                 Row("fresh instance + call + close", partial(_fresh, "echo", False), Goal(3)),
                 Row("fresh instance + call + close, WASI", partial(_fresh, "bench_wasi", True), Goal(3)),
+            ],
+            budget=5,
+        ),
+        Block(
+            "isolation in a process of its own (extism: in this one)",
+            [
+                *(Row(f"isolated: echo {name}", partial(_isolated_echo, sizes[name])) for name in ("10 B", "64 KB", "1 MB")),
+                Row("isolated: host function 10 B", _isolated_greet),
+                Row("isolated: worker started + call + close", _isolated_start),
             ],
             budget=5,
         ),
@@ -122,6 +131,30 @@ def _fresh(name: str, wasi: bool, side: str) -> Sample:
 
     def run() -> Any:
         with sdk.Plugin(compiled) as plugin:
+            return plugin.call("echo", data)
+
+    return repeated(run, data)
+
+
+def _isolated(side: str) -> Any:
+    return import_module("plugwasm.isolated").IsolatedPlugin if side == OURS else _sdk(side).Plugin
+
+
+def _isolated_echo(size: int, side: str) -> Sample:
+    plugin, data = _isolated(side)(example("echo"), functions=[]), bytes_of(size)
+    return repeated(partial(plugin.call, "echo", data), data)
+
+
+def _isolated_greet(side: str) -> Sample:
+    plugin = _isolated(side)(example("host_functions"), functions=_host_functions(side))
+    return repeated(partial(plugin.call, "greet", bytes_of(10)), b"Hello, " + bytes_of(10) + b"!")
+
+
+def _isolated_start(side: str) -> Sample:
+    make, data = _isolated(side), bytes_of(10)
+
+    def run() -> Any:
+        with make(example("echo"), functions=[]) as plugin:
             return plugin.call("echo", data)
 
     return repeated(run, data)

@@ -8,6 +8,8 @@
 The map. Arrows point down only: no module imports one that stands above it.
 
     cli                     the command line
+    isolated                IsolatedPlugin: a plugin in a process of its own
+    _worker                 that process: what runs in it, how it is confined, what it says
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
     functions, current      host functions, and what they see of the plugin that calls them
     logs                    the official SDK's logging functions
@@ -26,7 +28,8 @@ The map. Arrows point down only: no module imports one that stands above it.
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
-(`cache`), and the host functions that `host_fn` registered (`_registry`). All else belongs to an object.
+(`cache`), the host functions that `host_fn` registered (`_registry`), and the live workers, for a fork's child (`_worker.process`). All
+else belongs to an object.
 """
 
 from __future__ import annotations
@@ -81,7 +84,9 @@ if TYPE_CHECKING:
     from .functions import Val as Val
     from .functions import ValType as ValType
     from .functions import host_fn as host_fn
+    from .isolated import IsolatedPlugin as IsolatedPlugin
     from .limits import Limits as Limits
+    from .limits import ProcessLimits as ProcessLimits
     from .logs import CustomLogger as CustomLogger
     from .logs import set_log_custom as set_log_custom
     from .logs import set_log_file as set_log_file
@@ -107,7 +112,8 @@ _HOMES = {
     "FunctionNotFoundError GuestError HashMismatchError HostFunctionError LinkError ManifestError MissingImportError ModuleError "
     "OutOfFuelError OutOfMemoryError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
     "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
-    "limits": "Limits",
+    "isolated": "IsolatedPlugin",
+    "limits": "Limits ProcessLimits",
     "logs": "CustomLogger set_log_custom set_log_file",
     "manifest": "Manifest MemoryOptions WasmSource",
     "compiled": "CompiledPlugin",

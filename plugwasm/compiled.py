@@ -101,6 +101,7 @@ class CompiledPlugin:
     ) -> None:
         if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
             raise ManifestError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
+        _check_kinds(wasi, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self.name = name or self._recipe.label
         self.wasi = wasi
@@ -114,7 +115,7 @@ class CompiledPlugin:
             self.limits,
             log=PluginLog(self.name, self.limits),
             egress=egress,
-            wasi=None if isinstance(wasi, bool) else wasi,
+            wasi=None if isinstance(wasi, int) else wasi,
             preopens=_preopens(self._recipe) if wasi else (),
             http_response_headers=http_response_headers,
         )
@@ -196,6 +197,21 @@ class CompiledPlugin:
 
     def __repr__(self) -> str:
         return f"<CompiledPlugin {self.name!r}>"
+
+
+def _check_kinds(wasi: object, limits: object, egress: object) -> None:
+    if not isinstance(wasi, (bool, int)):
+        from .wasi import WasiOptions
+
+        if not isinstance(wasi, WasiOptions):
+            raise ManifestError(f"wasi: expected True, False or WasiOptions, got {type(wasi).__name__}")
+    if not (limits is None or isinstance(limits, Limits)):
+        raise ManifestError(f"limits: expected Limits, got {type(limits).__name__}")
+    if egress is not None:
+        from ._sandbox.egress import Egress
+
+        if not isinstance(egress, Egress):
+            raise ManifestError(f"egress: expected an Egress, got {type(egress).__name__}")
 
 
 def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:

@@ -6,6 +6,8 @@ A manifest can set some of these as well (`timeout_ms`, `memory.max_pages`, `mem
 
 from __future__ import annotations
 
+import os
+
 from .errors import ManifestError
 
 TYPE_CHECKING = False
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from ._source import Recipe
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "ProcessLimits"]
 
 PAGE = 65536
 DEFAULT_STACK = 512 * 1024
@@ -170,3 +172,81 @@ def _with(limits: Limits, values: dict[str, Any]) -> Limits:
     for name in _RANGES:
         object.__setattr__(changed, name, values.get(name, getattr(limits, name)))
     return changed
+
+
+class ProcessLimits:
+    """What the process of an `IsolatedPlugin` may take. Immutable; two with the same values are equal.
+
+    Args:
+        memory_bytes: Its data: the guest's memories, the compiler, the interpreter (some 30 MB), and what passes in and out. Linux only.
+        cpu_seconds: Processor time, of all its threads, that a call may take; looked at ten times a second. Linux only.
+        start_seconds: How long it may take to start. How long it may compile is `Limits.compile_seconds`; how much memory it may take
+            to compile is `memory_bytes`.
+        grace: Seconds that it is given to end a call by itself, past a deadline or after it was cancelled, before it is killed.
+        user: The user and group id that it runs under; only a privileged application can change it. Directories that are granted to the
+            guest must be open to that user.
+        python: The Python interpreter that runs it; `sys.executable` if not given.
+
+    None stands for no limit, where that is allowed: `memory_bytes`, `cpu_seconds`.
+
+    Raises:
+        ManifestError: A value is not in its range.
+    """
+
+    __slots__ = ("cpu_seconds", "grace", "memory_bytes", "python", "start_seconds", "user")
+
+    memory_bytes: int | None
+    cpu_seconds: float | None
+    start_seconds: float
+    grace: float
+    user: tuple[int, int] | None
+    python: str | None
+
+    def __init__(
+        self,
+        *,
+        memory_bytes: int | None = 2 * 2**30,
+        cpu_seconds: float | None = None,
+        start_seconds: float = 30.0,
+        grace: float = 1.0,
+        user: tuple[int, int] | None = None,
+        python: str | os.PathLike[str] | None = None,
+    ) -> None:
+        _check("memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
+        _check("cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
+        _check("start_seconds", start_seconds, (int, float), 0.001, 2**31)
+        _check("grace", grace, (int, float), 0, 2**31)
+        if user is not None and not (
+            isinstance(user, tuple) and len(user) == 2 and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
+        ):
+            raise ManifestError(
+                f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}", field="user"
+            )
+        if python is not None:
+            python = os.fsdecode(python)
+        values = locals()
+        for name in self.__slots__:
+            object.__setattr__(self, name, values[name])
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("ProcessLimits cannot be changed; make others")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProcessLimits) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.__slots__))
+
+    def __repr__(self) -> str:
+        return f"ProcessLimits({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+def _check(name: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False) -> None:
+    if value is None and none:
+        return
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+        what = "a whole number" if kind is int else "a number"
+        raise ManifestError(
+            f"ProcessLimits.{name}: expected {what} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
+            field=name,
+        )

@@ -216,3 +216,16 @@ def test_functions_of_one_plugin_can_be_called_in_any_order() -> None:
     )
     with Plugin(source) as plugin:
         assert [number(plugin.call(name)) for name in ("double", "increment", "increment", "double")] == [2, 3, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wasi": "yes"}, "wasi: expected True, False or WasiOptions, got str"),
+        ({"limits": {"timeout": 1}}, "limits: expected Limits, got dict"),
+        ({"egress": ["example.com"]}, "egress: expected an Egress, got list"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=f"^{message}$"):
+        CompiledPlugin(ECHO, **options)

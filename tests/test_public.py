@@ -16,9 +16,9 @@ PACKAGE = Path(plugwasm.__file__).parent
 PUBLIC = """
 BadHandleError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin CustomLogger
 Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FrozenClock Function FunctionNotFoundError
-FunctionType GuestError HashMismatchError HostFunctionError HttpTransport Item Json Limits LinkError Manifest ManifestError Memory
-MemoryOptions MissingImportError ModuleError OutOfFuelError OutOfMemoryError Pickle Plugin SeededRandom SignatureError SourceError
-StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ cache errors
+FunctionType GuestError HashMismatchError HostFunctionError HttpTransport IsolatedPlugin Item Json Limits LinkError Manifest ManifestError
+Memory MemoryOptions MissingImportError ModuleError OutOfFuelError OutOfMemoryError Pickle Plugin ProcessLimits SeededRandom SignatureError
+SourceError StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ cache errors
 extism_version host_fn set_log_custom set_log_file
 """.split()
 

@@ -133,9 +133,7 @@ def _exchange(
     except Error:
         raise
     except Exception as exc:
-        if clock.ended is not None:  # somebody wrapped the deadline's own error
-            raise clock.ended from None
-        clock.left()  # a transport that gave up because there was no time left says so in its own words
+        clock.left()  # whoever gave up because there was no time left, or wrapped the error that said so
         raise EgressError(f"{failed}: {_reason(exc)}") from exc
     finally:
         egress.gate.leave(ticket)

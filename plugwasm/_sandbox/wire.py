@@ -138,18 +138,11 @@ def _connected(clock: Clock, address: str, port: int, limit: float) -> Wire:
 class Clock:
     """Cuts every wait into slices, so that a deadline or a cancel is seen while nothing happens."""
 
-    __slots__ = ("ended", "remaining")
+    __slots__ = ("left",)
 
     def __init__(self, remaining: Remaining) -> None:
-        self.remaining = remaining
-        self.ended: Error | None = None
-
-    def left(self) -> float | None:
-        try:
-            return self.remaining()
-        except Error as exc:
-            self.ended = exc
-            raise
+        self.left = remaining
+        """Gives the seconds left to the call, None for no end; raises when it is to end."""
 
     def wait(self, ready: Callable[[float], bool], limit: float | None) -> None:
         """Until `ready` is true. Raises the built-in TimeoutError after `limit` seconds."""

@@ -1,0 +1,211 @@
+"""What application and worker say to each other.
+
+    application → worker        worker → application
+
+    Confine                     Confined
+    Load                        Loaded, Failed
+    Call                        Done, Failed; before them any number of Line and HostCall
+    Return, Raise               (answer a HostCall)
+    Peek, Put, Alloc, SetError  Answer, NotNow; while a HostCall is open
+                                NoRoom: a block of a Return could not be made, so the HostCall is still open
+
+Decoders are strict, and what a number or a name refers to is for the receiver to check. Messages hold nothing but numbers, text, bytes, and
+lists and maps of these.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+U64 = Annotated[int, Meta(ge=0)]
+"""What does not fit into 64 bits cannot be said in msgpack."""
+S64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+INLINE = 2**16
+"""Bytes of a block that travel with a call of a host function; of a longer one only its length does."""
+
+
+class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The root of all."""
+
+
+# ---- application → worker --------------------------------------------------------------------------------------------------------------
+
+
+class Confine(Message, tag=1):
+    """The first message: what the worker may keep. `paths` are those that its guest may be granted, and whether for reading only."""
+
+    memory_bytes: int | None
+    descriptors: int
+    user: tuple[int, int] | None
+    paths: list[tuple[str, bool]]
+
+
+class HostFunctionType(Message):
+    """A host function of the application; its place in the list is its number."""
+
+    namespace: str
+    name: str
+    params: list[str]
+    results: list[str]
+
+
+class Load(Message, tag=2):
+    """The plugin: its modules (name, bytes, origin), and what a `CompiledPlugin` is made of.
+
+    `own_clock`, `own_random`: whether time and random bytes are the worker's own; otherwise it asks the application for them.
+    """
+
+    modules: list[tuple[str, bytes, str]]
+    main: str
+    name: str
+    allowed_paths: dict[str, str]
+    timeout_ms: int | None
+    limits: dict[str, int | float | None]
+    wasi: bool
+    clock_resolution: int
+    own_clock: bool
+    own_random: bool
+    fuel_limit: int | None
+    functions: list[HostFunctionType]
+
+
+class Call(Message, tag=3):
+    """Calls an export. `number` tells this call from others; `fresh` asks for a new instance."""
+
+    number: int
+    function: str
+    data: memoryview
+    fresh: bool
+
+
+class Return(Message, tag=4):
+    """The host function has returned. `made` are new blocks, and the numbers of the results that are to refer to them."""
+
+    values: list[int]
+    made: list[tuple[int, bytes]]
+    freed: list[int]
+    written: list[tuple[int, bytes]]
+
+
+class Raise(Message, tag=5):
+    """The host function has raised; the guest is to be unwound."""
+
+
+class Peek(Message, tag=6):
+    """Asks for the content of a block."""
+
+    handle: int
+    freed: list[int]
+
+
+class Put(Message, tag=7):
+    """Makes a block with that content."""
+
+    data: bytes
+    freed: list[int]
+
+
+class Alloc(Message, tag=8):
+    """Makes a block of that size."""
+
+    size: int
+    freed: list[int]
+
+
+class SetError(Message, tag=9):
+    """Sets the error of the call to a block."""
+
+    handle: int
+    freed: list[int]
+
+
+# ---- worker → application --------------------------------------------------------------------------------------------------------------
+
+
+class Confined(Message, tag=1):
+    """What the worker gave up."""
+
+    measures: list[str]
+
+
+class ItemType(Message):
+    """An import or export; `params` and `results` are None for all but functions."""
+
+    module: str
+    name: str
+    kind: str
+    params: list[str] | None
+    results: list[str] | None
+
+
+class Loaded(Message, tag=2):
+    """The plugin is compiled and linked."""
+
+    exports: list[ItemType]
+    imports: list[ItemType]
+    first_pages: int
+
+
+class Failed(Message, tag=3):
+    """An error: the name of a class of `plugwasm.errors`, and its fields. None is for the exception that the application kept.
+
+    `number`: of the call, 0 for what went wrong before the first. `live`: whether the instance lives on.
+    """
+
+    number: int
+    error: str | None
+    fields: dict[str, str | int | float | list[str] | None]
+    fuel_used: U64 | None
+    live: bool
+
+
+class Done(Message, tag=4):
+    """A call has ended well."""
+
+    number: int
+    output: memoryview
+    fuel_used: U64 | None
+    live: bool
+
+
+class HostCall(Message, tag=5):
+    """The guest calls a host function. For each i64 parameter that is the handle of a live block there is its content, or its length."""
+
+    function: int
+    values: list[S64]
+    blocks: list[bytes | U64 | None]
+
+
+class Line(Message, tag=6):
+    """A line that the guest wrote to its stdout or stderr, without what was cut off."""
+
+    is_error: bool
+    line: bytes
+    lost: U64
+
+
+class Answer(Message, tag=7):
+    """To `Peek`: the content, None where no block is. To `Put` and `Alloc`: the handle, 0 when there is no room."""
+
+    value: U64
+    data: bytes | None
+
+
+class NotNow(Message, tag=8):
+    """The guest has been ended while it was asked; the host function should give up."""
+
+
+class NoRoom(Message, tag=9):
+    """A result of so many bytes does not fit."""
+
+    size: U64
+
+
+ToWorker = Confine | Load | Call | Return | Raise | Peek | Put | Alloc | SetError
+FromWorker = Confined | Loaded | Failed | Done | HostCall | Line | Answer | NotNow | NoRoom
+
+encoder = msgspec.msgpack.Encoder()

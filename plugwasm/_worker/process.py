@@ -1,0 +1,282 @@
+"""The application's side of a worker: starts it, talks to it, ends it and says how it ended.
+
+The interpreter is started anew: a fork would copy the application's memory with all its secrets, and `multiprocessing` would run its main
+module again. The worker gets two ends of sockets, an empty environment and no other descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from contextlib import ExitStack
+from time import monotonic
+
+import msgspec
+
+from .._engine import EngineFailure
+from ..errors import WorkerError
+from . import messages as m
+from .channel import NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
+
+GLANCE = 0.1
+"""Seconds between two looks at the clocks while the application waits for the worker."""
+EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71
+MAX_STDERR = 2000
+"""Characters of what a worker wrote to its stderr that are shown."""
+
+_PROGRAM = "import sys; sys.path += sys.argv[3:]; from plugwasm._worker.child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+_PACKAGES = ("plugwasm", "wasmtime", "msgspec")
+_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)
+"""Without it some interpreters do not start."""
+
+_decoder: msgspec.msgpack.Decoder[m.FromWorker] = msgspec.msgpack.Decoder(m.FromWorker)
+_live: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+class Lost(EngineFailure):
+    """The worker has ended, or was ended; `kind` may be "overdue", "used up" (its processor time) or "out of memory".
+
+    It is of the engine's kind, which passes through host functions as it is.
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Worker:
+    """A process that runs one plugin.
+
+    Attributes:
+        measures: How it is confined, as it said before it saw any of the guest.
+        until: When it is given up, on the monotonic clock.
+        cpu_until: How much processor time it may have used by then, in seconds, or None.
+    """
+
+    def __init__(self, python: str | None, limit: int) -> None:
+        self.measures: tuple[str, ...] = ()
+        self.until = monotonic()
+        self.cpu_until: float | None = None
+        self.owner = os.getpid()
+        self._ended = False
+        self._lost: Lost | None = None
+        with ExitStack() as ours, ExitStack() as theirs:
+            self._stderr, stderr = os.pipe()
+            ours.callback(os.close, self._stderr)
+            theirs.callback(os.close, stderr)
+            for end in (self._stderr, stderr):
+                os.set_blocking(end, False)  # what nobody reads does not hold up the one who writes it
+            self._sock, sock = map(_held, (ours, theirs), socket.socketpair())
+            self._control, control = map(_held, (ours, theirs), socket.socketpair())
+            self._process = _start(_interpreter(python), sock.fileno(), control.fileno(), stderr)
+            ours.pop_all()
+        self._sock.settimeout(GLANCE)
+        self._channel = Channel(self._sock, m.encoder, limit)
+        self._release = weakref.finalize(self, _release, self._process, self._sock, self._control, self._stderr, self.owner)
+        _live.add(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it has not ended, as far as is known, and is this process's own."""
+        return not self._ended and self.owner == os.getpid()
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def send(self, message: object) -> None:
+        """Sends a message.
+
+        Raises:
+            Lost: There is nobody to send it to.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._channel.send(message, self._glance)
+        except ChannelClosed:
+            raise self._died() from None
+
+    def receive(self) -> m.FromWorker:
+        """The next message, of which only the types are sure.
+
+        Raises:
+            Lost: There is none, or none that could be one.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            if monotonic() >= self.until:
+                self._glance()
+            return _decoder.decode(self._channel.receive(self._glance))
+        except ChannelClosed:
+            raise self._died() from None
+        except (MessageTooLarge, msgspec.DecodeError, RecursionError) as error:
+            raise self.nonsense(str(error)) from None
+
+    def nonsense(self, what: str) -> Lost:
+        """The end of a worker that said something impossible."""
+        self.end()
+        return self._lose(Lost(f"said what no worker says, and was killed: {what}{self._last_words()}"))
+
+    def cpu_time(self) -> float | None:
+        """Seconds of processor time that it has used, or None where the system does not tell."""
+        if sys.platform != "linux":
+            return None
+        import time
+
+        try:
+            return time.clock_gettime(~self._process.pid << 3 | 2)  # clock_getcpuclockid(3)
+        except OSError:
+            return None
+
+    def cancel(self, number: int) -> None:
+        """Asks it to end a call. Can be used from any thread."""
+        try:
+            self._control.send(number.to_bytes(8, "big"), socket.MSG_DONTWAIT | NO_SIGNAL)
+        except OSError:
+            pass
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self._ended = True
+        if self.owner != os.getpid():
+            return
+        _kill(self._process)
+        self._sock.close()
+        self._control.close()
+
+    def _glance(self) -> None:
+        if monotonic() >= self.until:
+            self.end()
+            raise self._lose(Lost("did not answer in time, and was killed", "overdue"))
+        if self.cpu_until is not None:
+            used = self.cpu_time()
+            if used is not None and used > self.cpu_until:
+                self.end()
+                raise self._lose(Lost("used up its processor time, and was killed", "used up"))
+
+    def _died(self) -> Lost:
+        """It has closed its end of the connection: it has ended, or is made to."""
+        self._ended = True
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return self._lose(Lost(f"closed its connection, and was killed{self._last_words()}"))
+        self.end()
+        if code == EXIT_OUT_OF_MEMORY:
+            return self._lose(Lost("ran out of memory (`ProcessLimits.memory_bytes`)", "out of memory"))
+        return self._lose(Lost(f"ended {_ending(code)}{self._last_words()}"))
+
+    def _lose(self, lost: Lost) -> Lost:
+        self._lost = lost
+        return lost
+
+    def _last_words(self) -> str:
+        try:
+            said = os.read(self._stderr, 65536)
+        except OSError:
+            said = b""
+        text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
+        shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+        return f"; its last words:\n{shown}" if shown else ""
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # where it could start others, they go with it
+        except OSError:
+            pass
+        process.kill()
+        process.wait()
+
+
+def _release(process: subprocess.Popen[bytes], sock: socket.socket, control: socket.socket, stderr: int, owner: int) -> None:
+    if owner == os.getpid():
+        _kill(process)
+    else:
+        process.returncode = 0  # of the process that this one was forked from: not ours to wait for
+    sock.close()
+    control.close()
+    os.close(stderr)
+
+
+def _after_fork_in_child() -> None:
+    # Or a worker would not notice that its application has ended, as long as this process lives.
+    for worker in list(_live):
+        worker._ended = True
+        worker._release()
+    _live.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _held(stack: ExitStack, sock: socket.socket) -> socket.socket:
+    return stack.enter_context(sock)
+
+
+def _interpreter(python: str | None) -> str:
+    if python is not None:
+        return python
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise WorkerError(
+            "this program is no Python interpreter, so a worker cannot be started with it: name one with ProcessLimits.python"
+        )
+    return sys.executable
+
+
+def _folders() -> list[str]:
+    """Where the packages are that a worker imports, for the interpreter is started without the application's paths."""
+    from importlib.util import find_spec
+
+    found: dict[str, None] = {}
+    for name in _PACKAGES:
+        try:
+            spec = find_spec(name)
+        except ValueError:  # it is loaded, but nobody knows where from
+            spec = None
+        if spec is not None and spec.origin is not None:
+            found[os.path.dirname(os.path.dirname(os.path.abspath(spec.origin)))] = None
+    return list(found)
+
+
+def _start(python: str, sock: int, control: int, stderr: int) -> subprocess.Popen[bytes]:
+    options = ["-I", "-S", "-X", "utf8"]
+    if sys.dont_write_bytecode:
+        options.append("-B")
+    if sys.pycache_prefix:
+        options += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    command = [python, *options, "-c", _PROGRAM, str(sock), str(control), *_folders()]
+    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=(sock, control),
+            env=environment,
+            cwd="/",
+            umask=0o077,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise WorkerError(f"cannot start a worker with `{python}`: {error}") from error
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"with the exit code {code}"
+    try:
+        return f"by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"by signal {-code}"

@@ -1,0 +1,436 @@
+"""Plugins in a process of their own: for code that is trusted so little that even a bug in the engine must not matter.
+
+Everything that touches the guest's bytes (compiler, engine, kernel, WASI) runs in a worker, a process without privileges. What the
+application grants stays with it: host functions, config, vars, HTTP and the log. The worker lives as long as its plugin, and is replaced
+when it has ended or does not do as it should. See `_worker`.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from . import errors
+from ._engine import FunctionType, Item
+from ._report import _raised
+from ._sandbox.deadline import NEVER
+from ._worker import messages as m
+from ._worker.channel import MAX_MESSAGE
+from ._worker.process import Lost, Worker
+from ._worker.remote import MAX_MEMORY, RemoteGuest, served
+from .compiled import REGISTERED, CompiledPlugin
+from .errors import BusyError, CancelledError, Error, ManifestError, ModuleError, OutOfMemoryError, TimeoutError, WorkerError
+from .limits import ProcessLimits
+from .plugin import Plugin, _changed_config, _octets
+from .wasi import Clock, WasiOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, NoReturn
+
+    from ._sandbox.egress import Egress
+    from .compiled import PluginInput
+    from .functions import Function
+    from .limits import Limits
+
+__all__ = ["IsolatedPlugin"]
+
+_SLACK = 2**20
+"""Bytes of a message besides what the guest made."""
+_APPLICATIONS_OWN = frozenset(("BusyError", "ClosedError", "EgressDeniedError", "EgressError", "HostFunctionError", "WorkerError"))
+"""Errors that are raised on this side only."""
+_ERRORS: dict[str, type[Error]] = {name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN}
+
+
+class IsolatedPlugin(Plugin):
+    """A `Plugin` that runs in a process of its own. It takes and does the same; each call costs two switches between processes.
+
+    One worker process is started for each plugin, when it is made, and serves all of its calls. It is confined as far as the system allows
+    (`confinement`): limits on memory, and on Linux no files but the directories that the plugin was granted, no network, no other
+    processes. It is killed when it goes beyond its limits or says what makes no sense; the call ends with an error, and the next one
+    starts another worker.
+
+    Args:
+        plugin: As for `Plugin`. Of a `CompiledPlugin` it is the modules and the settings that are used, not the compiled code.
+        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress: As for `Plugin`.
+        process: What the process may take.
+
+    Raises:
+        Error: As `Plugin`.
+        WorkerError: The process could not be started.
+    """
+
+    __slots__ = ("_calls", "_confinement", "_process", "_running", "_served", "_stale", "_types", "_worker")
+
+    _guest: RemoteGuest | None
+
+    def __init__(
+        self,
+        plugin: PluginInput | CompiledPlugin,
+        wasi: bool | WasiOptions = False,
+        config: Mapping[str, str | None] | None = None,
+        functions: Iterable[Function] | None = REGISTERED,
+        *,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+        process: ProcessLimits | None = None,
+    ) -> None:
+        process = process or ProcessLimits()
+        if not isinstance(plugin, CompiledPlugin):
+            plugin = _Elsewhere(
+                plugin,
+                wasi,
+                functions,
+                name=name,
+                fuel_limit=fuel_limit,
+                http_response_headers=http_response_headers,
+                limits=limits,
+                egress=egress,
+            )
+        granted = plugin._recipe.config
+        self._config = granted if config is None else _changed_config(granted, config)
+        self._closed = False
+        self._guest = None
+        self._fuel_used = None
+        self._id = None
+        self._view = None
+        self._calls = 0
+        self._process = process
+        self._stale = False
+        self._running = 0
+        self._types, self._served = served(plugin.functions)
+        self.compiled_plugin = _Elsewhere.like(plugin)
+        self._worker: Worker | None = None
+        self._start_worker()
+        self.compiled_plugin._check_memory()
+        self._idle = True
+
+    # ---- calling --------------------------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        function_name: str,
+        data: str | bytes | bytearray | memoryview = b"",
+        parse: Callable[[Any], Any] | None = bytes,
+        host_context: Any = None,
+    ) -> Any:
+        """Calls an export of the plugin, as `Plugin.call`. With None as `parse` the view is of a copy.
+
+        Raises:
+            WorkerError: The worker ended in the middle of the call, or misbehaved.
+        """
+        try:
+            del self._idle
+        except AttributeError:
+            raise BusyError(
+                f"plugin `{self.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
+                plugin=self.name,
+                function=function_name,
+            ) from None
+        try:
+            if self._closed:
+                raise self._closed_error(function_name)
+            self._check_callable(function_name)
+            view = memoryview(data.encode() if isinstance(data, str) else data if type(data) is bytes else _octets(data))
+            self._release_view()
+            if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
+                raise OutOfMemoryError(
+                    f"plugin `{self.name}` has no room for an input of {view.nbytes} bytes", plugin=self.name, function=function_name
+                )
+            outcome = self._run(function_name, view, host_context)
+            if parse is None:
+                self._view = memoryview(bytes(outcome))
+                return self._view
+            output = bytes(outcome)
+            return output if parse is bytes else parse(output)
+        finally:
+            self._running = 0
+            if self._guest is not None:
+                self._guest.host_context = None
+            self._idle = True
+            if self._closed:
+                self._drop_if_idle()
+
+    def _run(self, function_name: str, data: memoryview, host_context: Any) -> memoryview:
+        """Has the worker run the export. Whatever else is raised meanwhile, by a signal handler say, costs the worker its life."""
+        worker, guest = self._begin(host_context)
+        number, fresh = self._calls, self._stale
+        self._stale = False
+        message: m.Done | m.Failed | None = None
+        try:
+            if self._closed:
+                raise self._closed_error(function_name)
+            worker.send(m.Call(number, function_name, data, fresh))
+            message = self._converse(worker, guest)
+            reason = self._reason(message, guest, worker, function_name)
+        except Lost as lost:
+            message = None
+            reason = guest.kept or self._explain(lost, guest, function_name)
+        finally:
+            worker.until = NEVER
+            guest.kept = None
+            if message is None:
+                self._discard()
+        if message is not None:
+            self._fuel_used = message.fuel_used
+            if not message.live:
+                self._guest = None
+        try:
+            if reason is not None:
+                raise reason from reason.__cause__
+        finally:
+            del reason
+        assert type(message) is m.Done
+        return message.output
+
+    def _begin(self, host_context: Any) -> tuple[Worker, RemoteGuest]:
+        """A worker and a guest for a call, with its limits set."""
+        process = self._process
+        worker, guest = self._worker, self._guest
+        if worker is None or not worker.usable:
+            self._discard()
+            worker, guest = self._start_worker(), None
+        if guest is None:
+            guest = self._guest = RemoteGuest(self.compiled_plugin._grants, self._config, worker)
+        timeout = self.compiled_plugin.limits.timeout
+        guest.deadline = NEVER if timeout is None else monotonic() + timeout
+        guest.cancelled = guest.made = False
+        guest.host_context = host_context
+        worker.until = guest.deadline + process.grace
+        if process.cpu_seconds is not None:
+            used = worker.cpu_time()
+            worker.cpu_until = None if used is None else used + process.cpu_seconds
+        self._calls += 1
+        self._running = self._calls
+        return worker, guest
+
+    def _converse(self, worker: Worker, guest: RemoteGuest) -> m.Done | m.Failed:
+        """Serves what the guest asks for until the call has ended."""
+        while True:
+            message = worker.receive()
+            kind = type(message)
+            if kind is m.Done or kind is m.Failed:
+                if message.number != self._calls:  # type: ignore[union-attr]
+                    raise worker.nonsense("the end of another call")
+                return message  # type: ignore[return-value]
+            if kind is m.HostCall:
+                guest.serve(message, self._served)  # type: ignore[arg-type]
+            elif kind is m.Line:
+                guest.log.write_line("warn" if message.is_error else "info", message.line, message.lost)  # type: ignore[union-attr]
+            elif kind is m.NoRoom and guest.made:
+                guest.no_room(message.size)  # type: ignore[union-attr]
+            else:
+                raise worker.nonsense(f"`{kind.__name__}` in the middle of a call")
+
+    def _reason(self, message: m.Done | m.Failed, guest: RemoteGuest, worker: Worker, function_name: str) -> BaseException | None:
+        """The exception that the call ends with, or None. What a host function raised comes before all else, whatever the worker says."""
+        if guest.kept is not None:
+            facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
+            if type(message) is m.Failed and message.error is None:
+                facts |= _fields(Error, message.fields)
+            return _raised(guest.kept, guest, {name: facts[name] for name in ("plugin", "function", "backtrace")})
+        if type(message) is m.Done:
+            return None
+        return _rebuilt(message, worker)  # type: ignore[arg-type]
+
+    def _explain(self, lost: Lost, guest: RemoteGuest, function_name: str) -> BaseException | None:
+        """The error for a call whose worker was lost."""
+        where = f"`{function_name}` of plugin `{self.name}`"
+        facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
+        if lost.kind == "overdue":
+            if guest.cancelled:
+                return CancelledError(f"{where}: the call was cancelled, and its process killed", **facts)
+            return _raised(TimeoutError(), guest, facts)
+        if lost.kind == "used up":
+            return TimeoutError(
+                f"{where} used more than {self._process.cpu_seconds} s of processor time (`ProcessLimits.cpu_seconds`)", **facts
+            )
+        if lost.kind == "out of memory":
+            return OutOfMemoryError(f"{where}: its process {lost.message}", **facts)
+        return WorkerError(f"{where}: its process {lost.message}", **facts)
+
+    # ---- the worker -----------------------------------------------------------------------------------------------------------------
+
+    def _start_worker(self) -> Worker:
+        compiled, process = self.compiled_plugin, self._process
+        limits = compiled.limits
+        try:
+            worker = Worker(process.python, min((limits.memory_bytes or MAX_MEMORY) + _SLACK, MAX_MESSAGE))
+        except OSError as error:
+            raise WorkerError(f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name) from error
+        worker.until = monotonic() + process.start_seconds
+        confined: object = None
+        loaded: object = None
+        try:
+            paths = _absolute(compiled._recipe.allowed_paths) if compiled.wasi else {}
+            kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
+            worker.send(m.Confine(process.memory_bytes, limits.descriptors, process.user, kept))
+            worker.send(self._to_load(paths))
+            confined = worker.receive()
+            seconds = limits.compile_seconds
+            worker.until = NEVER if seconds is None else monotonic() + seconds * len(compiled._recipe.modules)
+            loaded = worker.receive()
+            if type(loaded) is m.Failed:
+                raise _rebuilt(loaded, worker)
+            if type(confined) is not m.Confined or type(loaded) is not m.Loaded:
+                raise worker.nonsense(f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start")
+        except Lost as lost:
+            if lost.kind == "overdue":
+                if confined is not None:
+                    allowed = f"the {limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
+                    raise ModuleError(f"plugin `{self.name}` takes longer to compile than {allowed}", plugin=self.name) from None
+                hint = f"did not start within {process.start_seconds} s (`ProcessLimits.start_seconds`), and was killed"
+                raise WorkerError(f"plugin `{self.name}`: its process {hint}", plugin=self.name) from None
+            raise WorkerError(f"plugin `{self.name}`: its process {lost.message}", plugin=self.name) from None
+        finally:
+            if type(loaded) is not m.Loaded:
+                worker.end()
+        worker.until = NEVER
+        self._confinement = tuple(confined.measures)
+        compiled._plan = _PlanElsewhere(loaded)  # type: ignore[assignment]
+        self._stale = False
+        self._worker = worker
+        return worker
+
+    def _to_load(self, paths: dict[str, str]) -> m.Load:
+        compiled = self.compiled_plugin
+        recipe, limits, options = compiled._recipe, compiled.limits, compiled._grants.wasi or WasiOptions()
+        return m.Load(
+            modules=[(module.name, module.wasm, module.origin) for module in recipe.modules],
+            main=recipe.main,
+            name=compiled.name,
+            allowed_paths=paths,
+            timeout_ms=recipe.timeout_ms,
+            limits={name: getattr(limits, name) for name in limits.__slots__},
+            wasi=bool(compiled.wasi),
+            clock_resolution=options.clock.resolution,
+            own_clock=type(options.clock) is Clock,
+            own_random=options.random is os.urandom,
+            fuel_limit=compiled.fuel_limit,
+            functions=self._types,
+        )
+
+    def _discard(self) -> None:
+        """Ends the worker, and forgets what belonged to its instance."""
+        worker, self._worker = self._worker, None
+        self._guest = None
+        if worker is not None:
+            worker.end()
+
+    def _drop(self) -> None:
+        self._guest = None
+        self._stale = True
+        if self._closed:
+            self._discard()
+
+    def _cancel(self) -> bool:
+        worker, guest, number = self._worker, self._guest, self._running
+        if worker is None or guest is None or not number:
+            return False
+        guest.cancelled = True
+        worker.until = min(worker.until, monotonic() + self._process.grace)
+        worker.cancel(number)
+        return True
+
+    @property
+    def confinement(self) -> tuple[str, ...]:
+        """What the worker gave up before it saw any of the plugin, as one short text each."""
+        return self._confinement
+
+    def __reduce__(self) -> str:
+        raise TypeError("an IsolatedPlugin cannot be copied or pickled; make another one of its `compiled_plugin`")
+
+    def __repr__(self) -> str:
+        return f"<IsolatedPlugin {self.name!r}{', closed' if self._closed else ''}>"
+
+
+class _Elsewhere(CompiledPlugin):
+    """The modules and the settings of a plugin. What is compiled is not here, but in a worker."""
+
+    __slots__ = ()
+
+    @classmethod
+    def like(cls, plugin: CompiledPlugin) -> _Elsewhere:
+        """The same modules and settings as another one's."""
+        made = cls.__new__(cls)
+        for name in CompiledPlugin.__slots__:
+            if name not in _BUILT and hasattr(plugin, name):
+                setattr(made, name, getattr(plugin, name))
+        return made
+
+    def _build(self) -> None:
+        pass
+
+
+_BUILT = ("_plan", "_pooled_plan")
+
+
+class _PlanElsewhere:
+    """What a worker says of a plugin that it has linked: as much of a `Plan` as can be asked for here."""
+
+    __slots__ = ("first_pages", "main", "module")
+
+    def __init__(self, loaded: m.Loaded) -> None:
+        self.first_pages = loaded.first_pages
+        self.main = self
+        self.module = _Module(
+            {item.name: _item(item) for item in loaded.exports},
+            tuple(map(_item, loaded.imports)),
+        )
+
+    @property
+    def engine(self) -> NoReturn:
+        raise ManifestError(
+            "this plugin is compiled in the process of an IsolatedPlugin, and runs only there: make a CompiledPlugin for others"
+        )
+
+
+class _Module:
+    __slots__ = ("exports", "imports")
+
+    def __init__(self, exports: dict[str, Item], imports: tuple[Item, ...]) -> None:
+        self.exports = exports
+        self.imports = imports
+
+
+def _item(item: m.ItemType) -> Item:
+    type = None if item.params is None or item.results is None else FunctionType(tuple(item.params), tuple(item.results))
+    return Item(item.module, item.name, item.kind, type)
+
+
+def _absolute(paths: Mapping[str, str]) -> dict[str, str]:
+    """The worker's current directory is another."""
+    return {
+        f"ro:{os.path.abspath(path[3:])}" if path.startswith("ro:") else os.path.abspath(path): guest_path
+        for path, guest_path in paths.items()
+    }
+
+
+def _rebuilt(failed: m.Failed, worker: Worker) -> Error:
+    """The error that a worker reports: a class of ours, and of its fields those that it has, if they are of their types."""
+    kind = _ERRORS.get(failed.error or "")
+    if kind is None:
+        raise worker.nonsense(f"an error of the class {failed.error!r:.100}")
+    message = failed.fields.get("message")
+    error = kind(message if isinstance(message, str) else "")
+    error.__dict__.update(_fields(kind, failed.fields))
+    return error
+
+
+def _fields(kind: type[Error], said: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in vars(kind()):
+        if name == "message":
+            continue
+        value = said.get(name)
+        if name == "backtrace":
+            fields[name] = tuple(value) if isinstance(value, list) else ()
+        elif name == "code":
+            fields[name] = value if isinstance(value, int) else None
+        else:
+            fields[name] = value if isinstance(value, str) else None
+    return fields
