@@ -16,7 +16,18 @@ from __future__ import annotations
 from sys import getrecursionlimit
 from time import monotonic
 
-from ._engine import EngineFailure, ExportName, HostRaised, Store, Trap, ensure_frames, ensure_frames_to_start, is_pool_limit, shown
+from ._engine import (
+    ArgumentError,
+    EngineFailure,
+    ExportName,
+    HostRaised,
+    Store,
+    Trap,
+    ensure_frames,
+    ensure_frames_to_start,
+    is_pool_limit,
+    shown,
+)
 from ._env.guest import Guest
 from ._kernel import INPUT
 from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, reported
@@ -281,6 +292,10 @@ class Plugin:
                 return self._start_with(compiled._plan, host_context)
         except EngineFailure as failure:
             raise explain_start(failure, self.name, compiled.limits) from None
+        except ArgumentError as error:
+            if "RecursionError" not in str(error):
+                raise
+            raise RecursionError(f"Python's stack has no room to start plugin `{self.name}`") from None
 
     def _start_with(self, plan: Plan, host_context: object) -> Guest:
         guest = Guest(self.compiled_plugin._grants, self._config)

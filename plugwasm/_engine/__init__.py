@@ -11,7 +11,7 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 
 from ._binary import facts, is_light
 from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, shown
+from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, shown
 from ._module import DEFAULT_STACK, POOLED_TABLE_ELEMENTS, Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
 from ._stack import ThreadStack
 from ._store import (
@@ -35,6 +35,7 @@ __all__ = [
     "POOLED_TABLE_ELEMENTS",
     "STACK_OVERFLOW",
     "UNREACHABLE",
+    "ArgumentError",
     "Engine",
     "EngineFailure",
     "Environment",

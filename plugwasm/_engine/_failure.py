@@ -32,6 +32,9 @@ TRAPS = (
 KERNEL_NAME = "extism:host/env"
 """The name of our own module; its frames are left out of backtraces."""
 
+ArgumentError = ctypes.ArgumentError
+"""What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
+
 _UNKNOWN = ctypes.c_size_t(-1).value
 
 MAX_NAME = 200

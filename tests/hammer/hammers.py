@@ -8,6 +8,7 @@ Whatever happens must be explained: an outcome is the right answer for the input
 
 from __future__ import annotations
 
+import difflib  # noqa: F401  # an import that a signal handler interrupts is seen half done by other threads
 import faulthandler
 import gc
 import json
