@@ -124,7 +124,7 @@ tuples descends as many levels, seven with two to spare, at an eighth of the pri
 """
 
 
-_TO_START = 25
+_TO_START = 12
 
 
 def ensure_frames_to_start(levels: int = _TO_START) -> None:
