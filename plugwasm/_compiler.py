@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ._engine import EngineFailure, facts, is_light, wat_to_wasm
+from ._engine import EngineFailure, facts, is_light, wat_to_wasm, without_long_names
 from .errors import ModuleError
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def serve(fuel: str, stack_bytes: str, memory: str, seconds: str) -> None:
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:
-        binary = wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm)
+        binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
         answer = [_DONE, note_of(facts(binary)), module.serialize()]
     except EngineFailure as failure:

@@ -17,6 +17,7 @@ from ._env import functions as env
 from ._env.guest import Exited, Guest
 from ._kernel import FIRST_PAGES
 from .errors import LinkError, MissingImportError
+from .limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class Plan:
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
         present = [unit for unit in self.order if unit is self.main or not unit.is_command]
         counts = [unit.module.own_memories for unit in present]
-        self.memories = sum(count for count, _, _ in counts), sum(total for _, total, _ in counts), max(most for _, _, most in counts)
+        count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
+        if any(unit.module.own_memories[0] and not _can_stand_apart(unit) for unit in self.order if unit not in present):
+            count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
+        self.memories = count, sum(total for _, total, _ in counts), largest
         self.first_pages = FIRST_PAGES + self.memories[1]
         self.watched = next((found for unit in present if (found := _visible_memory(unit))), None)
         for unit in self.order:
@@ -102,6 +106,11 @@ class Plan:
             _run(unit, instance, "__wasm_call_ctors", guest)
         elif "_initialize" in exports:
             _run(unit, instance, "_initialize", guest)
+
+
+def _can_stand_apart(unit: Unit) -> bool:
+    """Whether a command can be instantiated in a store of its own: it imports functions only, which the host can call for it."""
+    return all(item.kind == "function" for item in unit.module.imports)
 
 
 def _check_start(unit: Unit, is_main: bool) -> None:
@@ -307,7 +316,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
 
     def body(guest: Guest, caller: int, values: Any) -> None:
         nonlocal apart
-        if any(item.kind != "function" for item in unit.module.imports):
+        if not _can_stand_apart(unit):
             names = [source for source in unit.sources if isinstance(source, str)]
             items: dict[str | HostFunction, bytes] = dict(zip(names, guest.kernel.instance.exports(map(ExportName, names)), strict=True))
             try:
@@ -318,7 +327,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
             return
         if apart is None:
             apart = [_from_another_store(source, item) for source, item in zip(unit.sources, unit.module.imports, strict=True)]
-        with guest.command_store() as store:
+        with guest.command_store(unit.module.own_memories[0]) as store:
             try:
                 imports = b"".join(store.function(function, guest) for function in apart)
                 instance = store.instantiate(unit.module, imports, guest.pending)

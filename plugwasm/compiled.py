@@ -105,7 +105,7 @@ class CompiledPlugin:
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self.name = name or self._recipe.label
         self.wasi = wasi
-        self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else functions or ())
+        self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else _checked_functions(functions or ()))
         self.fuel_limit = fuel_limit
         self.http_response_headers = http_response_headers
         self.limits = effective(limits, self._recipe)
@@ -197,6 +197,14 @@ class CompiledPlugin:
 
     def __repr__(self) -> str:
         return f"<CompiledPlugin {self.name!r}>"
+
+
+def _checked_functions(functions: Any) -> Iterable[Function]:
+    for function in (functions,) if callable(functions) else functions:
+        if not hasattr(function, "_host"):
+            shown = getattr(function, "__name__", repr(function))
+            raise TypeError(f"functions: `{shown}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them")
+        yield function
 
 
 def _check_kinds(wasi: object, limits: object, egress: object) -> None:

@@ -79,7 +79,10 @@ class IsolatedPlugin(Plugin):
         egress: Egress | None = None,
         process: ProcessLimits | None = None,
     ) -> None:
-        process = process or ProcessLimits()
+        if process is None:
+            process = ProcessLimits()
+        elif not isinstance(process, ProcessLimits):
+            raise ManifestError(f"process: expected ProcessLimits, got {type(process).__name__}")
         if not isinstance(plugin, CompiledPlugin):
             plugin = _Elsewhere(
                 plugin,

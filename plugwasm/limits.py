@@ -231,6 +231,9 @@ class ProcessLimits:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("ProcessLimits cannot be changed; make others")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_process, ({name: getattr(self, name) for name in self.__slots__},)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ProcessLimits) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
@@ -239,6 +242,10 @@ class ProcessLimits:
 
     def __repr__(self) -> str:
         return f"ProcessLimits({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+def _rebuild_process(values: dict[str, Any]) -> ProcessLimits:
+    return ProcessLimits(**values)
 
 
 def _check(name: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False) -> None:

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 __all__ = ["CancelHandle", "Plugin"]
 
 _MASK32 = 0xFFFFFFFF
+MOST_COMPARED = 500
+"""Names among which one is looked for that may have been meant: comparing takes 0.1 ms each, and the deadline does not run yet."""
 
 
 class CancelHandle:
@@ -267,7 +269,7 @@ class Plugin:
             import difflib
 
             callable_ = [item.name for item in exports.values() if _is_callable(item)]
-            close = difflib.get_close_matches(function_name, callable_, 1)
+            close = difflib.get_close_matches(function_name, callable_, 1) if len(callable_) <= MOST_COMPARED else []
             names = [f"`{shown(name)}`" for name in sorted(callable_)]
             some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
             hint = f"did you mean `{shown(close[0])}`?" if close else f"it exports {some or 'none'}"

@@ -362,7 +362,7 @@ WRONG = [
     (["call", COUNT, "count_vowels", "--link", "lib=nowhere"], 2, "no such file: nowhere"),
     (["call", COUNT, "count_vowels", "--link", f"main={ECHO}"], 2, "main is the name of the plugin itself"),
     (["call", COUNT, "count_vowels", "--link", f"a={ECHO}", "--link", f"a={ECHO}"], 2, "a is given twice"),
-    (["call", COUNT, "count_vowels", "--allow-host", "https://example.com"], 2, "--allow-host: 'https://example.com' is not a host name"),
+    (["call", COUNT, "count_vowels", "--allow-host", "https://example.com"], 2, "--allow-host: 'https://example.com' is a URL"),
     (["call", COUNT, "count_vowels", "--allow-host", ""], 2, "--allow-host: ''"),
     (["call", COUNT, "count_vowels", "--log-level", "loud"], 2, "--log-level: expected trace, debug"),
     (["call", ECHO, "spin", "--timeout", "50ms"], 3, "deadline of 50 ms"),

@@ -293,7 +293,7 @@ def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(applicati
 
 
 def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None:
-    with pytest.raises(ManifestError, match="allowed_hosts: 'a:80' is not a host name"):
+    with pytest.raises(ManifestError, match="allowed_hosts: 'a:80' has a port"):
         Egress().for_manifest(["a:80"])
 
 

@@ -9,7 +9,7 @@ _failure    what the engine reports, as exceptions of this package
 _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
-from ._binary import facts, is_light
+from ._binary import facts, is_light, without_long_names
 from ._capi import EXTERN_SIZE, check_version, library_version
 from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, shown
 from ._module import DEFAULT_STACK, POOLED_TABLE_ELEMENTS, Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
@@ -63,4 +63,5 @@ __all__ = [
     "library_version",
     "shown",
     "wat_to_wasm",
+    "without_long_names",
 ]

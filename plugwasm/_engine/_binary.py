@@ -10,6 +10,8 @@ CUSTOM, TYPE, MEMORY, START, CODE = 0, 1, 5, 8, 10
 _FUNCTION_TYPE = 0x60
 _PLAIN_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x7B, 0x70, 0x6F))
 
+MAX_NAME = 4096
+"""Bytes of a name in the section of names."""
 LIGHT_BYTES = 4096
 """Of all but custom sections."""
 _LIGHT_VALUES = 32
@@ -36,6 +38,44 @@ def facts(wasm: bytes) -> tuple[int, int, int, int]:
                     _, at = _leb128(wasm, at)
             count += number
     return count, total, largest, start
+
+
+def without_long_names(wasm: bytes) -> bytes:
+    """The module without its names for functions if one of them is very long: a backtrace has a copy of the name for each frame."""
+    kept, begin = [wasm[:8]], 8
+    try:
+        for section, at, end in _sections(wasm):
+            if not (section == CUSTOM and _has_long_names(wasm, at, end)):
+                kept.append(wasm[begin:end])
+            begin = end
+    except IndexError:
+        return wasm  # broken off: the engine will find that out
+    return b"".join(kept)
+
+
+def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
+    """Whether a custom section is one of names, and has a long one for the module or a function, or cannot be read."""
+    length, at = _leb128(wasm, at)
+    if wasm[at : at + length] != b"name":
+        return False
+    at += length
+    try:
+        while at < end:
+            kind = wasm[at]
+            size, at = _leb128(wasm, at + 1)
+            after = at + size
+            count, at = _leb128(wasm, at) if kind == 1 else (int(kind == 0), at)
+            for _ in range(count):
+                if kind == 1:
+                    _, at = _leb128(wasm, at)
+                size, at = _leb128(wasm, at)
+                if size > MAX_NAME:
+                    return True
+                at += size
+            at = after
+    except IndexError:
+        return True
+    return False
 
 
 def is_light(wasm: bytes) -> bool:

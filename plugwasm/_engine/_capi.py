@@ -267,9 +267,9 @@ def take_bytes(vec: ByteVec) -> bytes:
     return data
 
 
-def borrowed_text(vec: Any) -> str | None:
-    """Copies text that the library keeps."""
+def borrowed_text(vec: Any, most: int = 2**32) -> str | None:
+    """Copies text that the library keeps, or its first `most` bytes."""
     if not vec:
         return None
     contents = vec.contents
-    return ctypes.string_at(contents.data, contents.size).decode("utf-8", "replace")
+    return ctypes.string_at(contents.data, min(contents.size, most)).decode("utf-8", "replace")

@@ -40,6 +40,14 @@ _UNKNOWN = ctypes.c_size_t(-1).value
 MAX_NAME = 200
 """Characters of a function's or a module's name that are shown."""
 
+MAX_SHOWN_BYTES = 1000
+"""Bytes of a name that are looked at; longer ones are cut off."""
+
+MAX_REFERENCES = 12
+"""To what stands before, in a mangled name. Names with more are shown as they are."""
+
+UNTOLD = "the engine could not tell why"
+
 OUT_OF_FUEL = TRAPS[11]
 STACK_OVERFLOW = TRAPS[0]
 UNREACHABLE = TRAPS[9]
@@ -68,16 +76,14 @@ class HostRaised(EngineFailure):
 
 def take_error(pointer: int) -> EngineFailure:
     """The failure that a `wasmtime_error_t` describes; frees it."""
-    message = _text(lib.wasmtime_error_message, pointer)
-    frames = _frames(lib.wasmtime_error_wasm_trace, pointer, message)
+    message, frames = _told(lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer)
     lib.wasmtime_error_delete(pointer)
     return EngineFailure(message, frames)
 
 
 def take_trap(pointer: int) -> EngineFailure:
     """The failure that a `wasm_trap_t` describes; frees it."""
-    message = _text(lib.wasm_trap_message, pointer)
-    frames = _frames(lib.wasm_trap_trace, pointer, message)
+    message, frames = _told(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
     code = ctypes.c_uint8()
     known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
     lib.wasm_trap_delete(pointer)
@@ -92,23 +98,43 @@ def _text(get: Any, pointer: int) -> str:
     return take_bytes(vec).decode("utf-8", "replace").rstrip("\0")
 
 
-def _frames(get: Any, pointer: int, message: str) -> tuple[str, ...]:
+def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
+    """The message and the frames.
+
+    The engine writes a backtrace into its message, and demangles the names in it: some hundred bytes of a C++ name can stand for more
+    text than there is memory. So it is asked for its message only where no name in the backtrace can do that.
+    """
     vec = PointerVec()
-    get(pointer, ctypes.byref(vec))
+    trace(pointer, ctypes.byref(vec))
+    names = [borrowed_text(lib.wasmtime_frame_func_name(vec.data[i]), MAX_SHOWN_BYTES) for i in range(vec.size)]
+    modules = [borrowed_text(lib.wasmtime_frame_module_name(vec.data[i]), MAX_SHOWN_BYTES) for i in range(vec.size)]
+    harmless = all(_is_harmless(name) for name in names + modules if name)
+    message = _text(text, pointer) if harmless else UNTOLD
     frames = []
-    for i in range(vec.size):
-        frame = vec.data[i]
-        module = borrowed_text(lib.wasmtime_frame_module_name(frame))
+    for i, (name, module) in enumerate(zip(names, modules, strict=True)):
         if module == KERNEL_NAME:
             continue
-        name = borrowed_text(lib.wasmtime_frame_func_name(frame)) or f"function {lib.wasm_frame_func_index(frame)}"
-        if name.startswith(("_Z", "_R")):
+        frame = vec.data[i]
+        if not name:
+            name = f"function {lib.wasm_frame_func_index(frame)}"
+        elif name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
         where = shown(name) if offset == _UNKNOWN else f"{shown(name)} @ {offset:#x}"
         frames.append(f"{shown(module)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
-    return tuple(frames)
+    if message.startswith("error while executing at wasm backtrace:"):  # with names as the guest wrote them, of any length
+        message = message.rpartition("Caused by:\n")[2].strip()
+    return message, tuple(frames)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether what the engine makes of it is of bounded length: with r references back, at most 3^(r/3) times as long."""
+    if len(name) >= MAX_SHOWN_BYTES or not name.startswith("_"):
+        return len(name) < MAX_SHOWN_BYTES
+    import re
+
+    return len(re.findall("[ST][0-9A-Z]*_", name)) <= MAX_REFERENCES
 
 
 def shown(name: str) -> str:

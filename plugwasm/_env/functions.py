@@ -34,19 +34,22 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
         raise GuestError("the plugin tried to set a var, but its vars are disabled (`memory.max_var_bytes` is 0)")
     if handle == 0:
         guest.vars.delete(key)
-    elif not guest.vars.set(key, guest.take(handle, "var_set")):
+    elif guest.size(handle) > limits.var_bytes or not guest.vars.set(key, guest.take(handle, "var_set")):
         raise GuestError(
             f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes (`memory.max_var_bytes`), or of {limits.vars} names"
         )
 
 
 def _http_request(guest: Guest, caller: int, values: Any) -> None:
-    request, body = guest.take(values[0], "http_request"), guest.take(values[2], "http_request")
     guest.response_status, guest.response_headers = 0, None
     if not guest.grants.recipe.allowed_hosts:
+        for handle in (values[0], values[2]):
+            guest.peek(handle, "http_request", 0)
         raise EgressDeniedError("the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)")
-    from .http import perform
+    from .http import check_sizes, perform
 
+    check_sizes(guest.size(values[0]), guest.size(values[2]), guest.grants.policy)
+    request, body = guest.take(values[0], "http_request"), guest.take(values[2], "http_request")
     response = perform(request, body or None, guest.grants.policy, guest.remaining)
     guest.response_status, guest.response_headers = response.status, response.headers
     values[0] = guest.give(response.body)

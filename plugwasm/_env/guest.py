@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
 _SLICE = 0.05
+MAX_TEXT = 2**22
+"""Bytes of a name, or of what is logged, that the host looks at; of a var's name as many as a var may have, if that is more."""
 
 
 class Guest(Environment):
@@ -111,26 +113,30 @@ class Guest(Environment):
 
     # ---- memory -------------------------------------------------------------------------------------------------------------------
 
-    def peek(self, handle: int, what: str) -> bytes:
-        """The bytes of a block; empty for the null handle. `what` names the function that got the handle, for the error."""
+    def peek(self, handle: int, what: str, most: int | None = None) -> bytes:
+        """The first `most` bytes of a block; empty for the null handle. `what` names the function that got the handle, for the error."""
         handle &= MASK
         if handle == 0:
             return b""
         block = self.kernel.block(handle)
         if block is None:
             raise BadHandleError(f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated")
-        return block.tobytes()
+        return block[:most].tobytes()
 
-    def take(self, handle: int, what: str) -> bytes:
+    def take(self, handle: int, what: str, most: int | None = None) -> bytes:
         """The same, and the block is freed: the host owns what it is given."""
-        data = self.peek(handle, what)
+        data = self.peek(handle, what, most)
         if data:
             self.kernel.free(handle & MASK)
         return data
 
     def take_text(self, handle: int, what: str) -> str:
-        """The same as text; what is not UTF-8 is replaced."""
-        return self.take(handle, what).decode("utf-8", "replace")
+        """The same as text, of bounded length; what is not UTF-8 is replaced. Decoding takes up to four times the memory, and time."""
+        return self.take(handle, what, max(MAX_TEXT, self.limits.var_bytes + 1)).decode("utf-8", "replace")
+
+    def size(self, handle: int) -> int:
+        """The length of the block; 0 when there is none. For a look before it is copied."""
+        return self.kernel.length(handle & MASK)
 
     def give(self, data: bytes) -> int:
         """A new block for the guest with that content; the null handle when it is empty."""
@@ -149,16 +155,20 @@ class Guest(Environment):
         return memory
 
     @contextmanager
-    def command_store(self) -> Iterator[Store]:
-        """A store for one call of a command, with the limits and the fuel of the guest's own."""
+    def command_store(self, memories: int) -> Iterator[Store]:
+        """A store for one call of a command that has so many memories, with the fuel of the guest's own.
+
+        The engine counts in each store anew. So each has half of what the one around it may have, and all of them together at most as much
+        again as the plugin.
+        """
         engine = self.store.engine
         if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
-        limits, cap = self.limits, self.budget.cap
+        limits, maximum, depth = self.limits, self.budget.maximum, len(self._stores) + 1
         store.limit(
-            memory_bytes=-1 if cap is None else cap * PAGE,
-            table_elements=limits.table_elements,
+            memory_bytes=-1 if maximum is None else (maximum >> depth) // max(memories, 1) * PAGE,
+            table_elements=limits.table_elements >> depth,
             instances=limits.instances,
             tables=limits.tables,
             memories=limits.memories,

@@ -40,9 +40,16 @@ def perform(request_json: bytes, body: bytes | None, egress: Egress, remaining: 
     return send(egress, method, url, headers, body, remaining)
 
 
+def check_sizes(document: int, body: int, egress: Egress | None) -> None:
+    """Raises `EgressError` when a request is too large to be looked at."""
+    if document > _MAX_DOCUMENT:
+        raise EgressError(f"the HTTP request document has {document} bytes, more than the {_MAX_DOCUMENT} allowed")
+    if egress is not None and body > egress.max_request_bytes:
+        raise EgressError(f"the request body has {body} bytes, more than the {egress.max_request_bytes} allowed")
+
+
 def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
-    if len(request_json) > _MAX_DOCUMENT:
-        raise EgressError(f"the HTTP request document has {len(request_json)} bytes, more than the {_MAX_DOCUMENT} allowed")
+    check_sizes(len(request_json), 0, None)
     if is_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     import msgspec

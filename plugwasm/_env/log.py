@@ -78,26 +78,27 @@ class PluginLog:
 
     def write(self, level: str, message: str) -> None:
         """Logs a message of the guest: text from outside, so control characters are escaped, line ends too, and its length is capped."""
-        if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes(min(len(message), MAX_MESSAGE)):
+        if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
             return
-        if len(message) > MAX_MESSAGE:
-            message = f"{message[:MAX_MESSAGE]}… ({len(message) - MAX_MESSAGE} more characters)"
-        self.logger.log(LEVELS[level], "%s", message.translate(_CONTROL))
+        more = f"… ({len(message) - MAX_MESSAGE} more characters)" if len(message) > MAX_MESSAGE else ""
+        shown = message[:MAX_MESSAGE].translate(_CONTROL) + more
+        if self._bytes is not None:  # counted as they are written: escaped ones are four
+            self._bytes.take(len(shown) if shown.isascii() else len(shown.encode("utf-8", "replace")))
+        self.logger.log(LEVELS[level], "%s", shown)
 
-    def _passes(self, size: int) -> bool:
+    def _passes(self) -> bool:
         if self._lines is None or self._bytes is None:
             self._lines = Allowance(self._limits.log_lines_per_second)
             self._bytes = Allowance(self._limits.log_bytes_per_second)
         # After a flood it begins again only when there is room for a while, or each line would bring two that tell of the loss.
         lines = max(1, self._limits.log_lines_per_second or 0) if self._unsaid else 1
-        if not (self._lines.has(lines) and self._bytes.has(size)):
+        if not (self._lines.has(lines) and self._bytes.has(1)):
             self.dropped += 1
             self._unsaid += 1
             if self._unsaid == 1:
                 self.logger.warning("the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)")
             return False
         self._lines.take(1)
-        self._bytes.take(size)
         if self._unsaid:
             self.logger.warning("%d lines of the plugin were dropped", self._unsaid)
             self._unsaid = 0

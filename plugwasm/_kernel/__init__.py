@@ -32,6 +32,9 @@ INPUT = 512
 
 FAULT_ERROR, FAULT_OUTPUT, FAULT_ERROR_HANDLE, FAULT_INPUT = 1, 2, 4, 8
 
+MAX_ERROR = 2**20
+"""Bytes of what a guest reports as its error that are kept."""
+
 _PAGE = 65536
 _RECORD_SHIFT = 3
 """From an offset to the index of its record in the book, seen as numbers of 32 bits: 32 bytes a granule, 4 numbers a record."""
@@ -158,7 +161,7 @@ class Kernel:
         function = self.instance.function(_FAILURE, 5)
         function.call(self._pending)
         fault, error, error_length, output, output_length = function.values[::2].tolist()
-        text = bytes(self.range(error, error_length)) if fault & FAULT_ERROR else b""
+        text = bytes(self.range(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
         return fault, error, text, output, output_length
 
     def _call(self, name: ExportName, value: int) -> int:

@@ -85,7 +85,13 @@ class Preopen:
 
 
 def check_overlaps(preopens: Sequence[Preopen]) -> None:
-    """Raises `LinkError` for a read-only directory that is, or lies in, a writable one: its `ro:` would promise what does not hold."""
+    """Raises `LinkError` for two directories of one name, and for a read-only one in a writable one: its `ro:` would promise what does not
+    hold."""
+    names: dict[str, Preopen] = {}
+    for preopen in preopens:
+        first = names.setdefault(preopen.guest_path, preopen)
+        if first is not preopen:
+            raise LinkError(f"allowed_paths grants {first.host_path!r} and {preopen.host_path!r} under one name, {preopen.guest_path!r}")
     writable = {_identity(os.fstat(preopen.fd)): preopen for preopen in preopens if not preopen.read_only}
     for preopen in preopens if writable else ():
         fd = os.dup(preopen.fd)

@@ -65,6 +65,11 @@ class HttpTransport:
         if ssl_context is not None and (ca_file is not None or client_certificate is not None):
             raise ManifestError("ssl_context: expected it alone; load ca_file and client_certificate into it")
         self._proxy = proxy if proxy is None or proxy == ENVIRONMENT else Proxy(proxy)
+        if ssl_context is not None:
+            import ssl
+
+            if not isinstance(ssl_context, ssl.SSLContext):
+                raise ManifestError(f"ssl_context: expected an ssl.SSLContext, got {type(ssl_context).__name__}")
         self._context = ssl_context
         if ca_file is not None or client_certificate is not None:
             self._context = _tls_context(ca_file, client_certificate)

@@ -205,7 +205,11 @@ def _canonical_entry(entry: str, setting: str) -> str:
             raise ValueError("a pattern has only the characters of a host name, '*' and '?'")
         return text
     except ValueError as exc:
-        raise ManifestError(f"{setting}: {entry!r} is not a host name without scheme and port: {exc}") from None
+        if "://" in text or "/" in text:
+            raise ManifestError(f"{setting}: {entry!r} is a URL; expected its host alone") from None
+        if text.count(":") == 1:
+            raise ManifestError(f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)") from None
+        raise ManifestError(f"{setting}: {entry!r} is not a host name: {exc}") from None
 
 
 def _encode_label(label: str) -> str:

@@ -252,7 +252,10 @@ def _random(guest: RemoteGuest, caller: int, values: Any) -> None:
     size = values[0]
     if not 0 <= size <= MAX_RANDOM:
         raise ValueError(f"{size} random bytes")
-    values[0] = guest.give(bytes(memoryview(guest.random(size))))
+    data = bytes(memoryview(guest.random(size)))
+    if len(data) != size:
+        raise ValueError(f"the source of random bytes gave {len(data)} of them where {size} were asked for")
+    values[0] = guest.give(data)
 
 
 MAX_RANDOM = 2**20
