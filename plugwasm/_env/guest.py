@@ -158,14 +158,14 @@ class Guest(Environment):
     def command_store(self, memories: int) -> Iterator[Store]:
         """A store for one call of a command that has so many memories, with the fuel of the guest's own.
 
-        The engine counts in each store anew. So each has half of what the one around it may have, and all of them together at most as much
-        again as the plugin.
+        The engine counts in each store anew. So the first may have as much as the plugin, and each within it half of that around it: all
+        together less than twice as much.
         """
         engine = self.store.engine
         if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
-        limits, maximum, depth = self.limits, self.budget.maximum, len(self._stores) + 1
+        limits, maximum, depth = self.limits, self.budget.maximum, len(self._stores)
         store.limit(
             memory_bytes=-1 if maximum is None else (maximum >> depth) // max(memories, 1) * PAGE,
             table_elements=limits.table_elements >> depth,
