@@ -295,7 +295,7 @@ def test_calls_that_come_and_go_at_random_all_end_in_time(monkeypatch: pytest.Mo
     for thread in threads:
         thread.join()
     assert len(late) == 75
-    assert max(late) < 0.3
+    assert max(late) < 1.0
 
 
 def test_a_call_leaves_nothing_in_the_ticker_however_it_ends() -> None:
