@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from time import perf_counter
 from typing import Any
+
+from plugwasm.pool import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, repeated
 from .plugins import example
 
 LOOPS = 1000
 THREAD_SECONDS = 0.03
+MAPPED = 20
+AWAITED = 50
 
 
 def bytes_of(count: int) -> bytes:
@@ -77,6 +83,29 @@ def blocks(effort: float) -> list[Block]:
             ],
             [Factor("throughput of 2 threads by 1", "a call, 1 thread", "a call, 2 threads (wall time by calls)", Goal(1.7))],
             budget=8,
+        ),
+        Block(
+            "pools (extism: one plugin; a thread pool with a plugin for each thread)",
+            [
+                Row("plugin: echo 10 B", partial(_pool_call, False)),
+                Row("pool: echo 10 B", partial(_pool_call, True)),
+                Row("map: count_vowels 256 KB, 1 worker", partial(_map, 1)),
+                Row("map: count_vowels 256 KB, 2 workers (wall time by calls)", partial(_map, 2)),
+            ],
+            [
+                Factor("a pool's call by a plugin's", "pool: echo 10 B", "plugin: echo 10 B"),
+                Factor(
+                    "throughput of 2 workers by 1",
+                    "map: count_vowels 256 KB, 1 worker",
+                    "map: count_vowels 256 KB, 2 workers (wall time by calls)",
+                    Goal(1.7),
+                ),
+            ],
+            budget=8,
+        ),
+        Block(
+            "event loops, asyncio (extism: asyncio.to_thread)",
+            [Row("call_async: echo 10 B", _call_async)],
         ),
         Block(
             "alloc + length in the guest",
@@ -191,3 +220,44 @@ def _threads(threads: int, side: str) -> Sample:
         return (max(times) - min(times)) / (count * threads)
 
     return sample
+
+
+def _pool_call(pooled: bool, side: str) -> Sample:
+    data = bytes_of(10)
+    if pooled and side == OURS:
+        return repeated(partial(PluginPool(example("echo"), functions=[], size=2).call, "echo", data), data)
+    return _call("echo", "echo", data, side)
+
+
+def _map(workers: int, side: str) -> Sample:
+    sdk = _sdk(side)
+    compiled = sdk.CompiledPlugin(example("count_vowels"), False, [])
+    inputs = [bytes_of(262_144)] * MAPPED
+    count = sum(inputs[0].count(vowel) for vowel in b"aeiouAEIOU")
+    if side == OURS:
+        spread = partial(PluginPool(compiled, size=workers).map, "count_vowels")
+    else:
+        own = threading.local()
+
+        def begin() -> None:
+            own.plugin = sdk.Plugin(compiled)
+
+        threads = ThreadPoolExecutor(workers, initializer=begin)
+        spread = partial(threads.map, lambda data: own.plugin.call("count_vowels", data))
+
+    def run() -> list[bytes]:
+        return list(spread(inputs))
+
+    return repeated(run, lambda outputs: all(json.loads(output)["count"] == count for output in outputs), parts=MAPPED)
+
+
+def _call_async(side: str) -> Sample:
+    plugin, data = _sdk(side).Plugin(example("echo"), functions=[]), bytes_of(10)
+    runner = asyncio.Runner()
+
+    async def calls() -> bytes:
+        for _ in range(AWAITED):
+            output: bytes = await (plugin.call_async("echo", data) if side == OURS else asyncio.to_thread(plugin.call, "echo", data))
+        return output
+
+    return repeated(lambda: runner.run(calls()), data, parts=AWAITED)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from msgspec import ValidationError
 
-__all__ = ["cut", "fault", "kind", "shown", "translated"]
+__all__ = ["cut", "fault", "kind", "meant", "shown", "translated"]
 
 _KINDS: Final = {
     "str": "a string",
@@ -34,6 +34,19 @@ _KINDS: Final = {
 def kind(value: object) -> str:
     """The type of a value in the words of JSON."""
     return _KINDS.get(type(value).__name__, type(value).__name__)
+
+
+MOST_COMPARED = 500
+"""Names among which one is looked for that may have been meant: comparing takes 0.1 ms each, and a stranger may have chosen them."""
+
+
+def meant(name: str, names: Sequence[str]) -> str | None:
+    """The one of the names that may have been meant."""
+    if len(names) > MOST_COMPARED:
+        return None
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, names, 1)), None)
 
 
 def cut(text: str) -> str:

@@ -371,3 +371,8 @@ def _wasi_function(name: str, unit: int) -> HostFunction:
             values[0] = errno
 
     return HostFunction(FunctionType(params, results), body)  # type: ignore[arg-type]
+
+
+def is_callable(item: Item) -> bool:
+    """Whether an export can be called by the plugin contract: `() -> ()` or `() -> (i32)`."""
+    return item.type is not None and not item.type.params and item.type.results in ((), ("i32",))

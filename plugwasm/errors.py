@@ -7,15 +7,20 @@
     ├── SourceError                 a module's bytes cannot be read or fetched
     ├── ModuleError                 the bytes are not a Wasm module that can run here
     ├── LinkError                   the modules do not fit together
-    │   └── MissingImportError      a module wants something that nobody provides
+    │   ├── MissingImportError      a module wants something that nobody provides
+    │   └── InterfaceError          a plugin lacks exports that an interface asks for
     ├── ClosedError                 the plugin was closed
     ├── BusyError                   the plugin is running another call
+    │   └── PoolTimeoutError        no plugin of a pool became free in time (also a built-in ``TimeoutError``)
     ├── EgressError                 a request left the bounds that the application set
     │   └── EgressDeniedError       its target is not granted
+    ├── BatchError                  a batch of rows cannot be processed
+    │   └── RowError                the call for one of them failed; the ``__cause__`` says why
     └── CallError                   a call ended without a result
         ├── FunctionNotFoundError   the plugin exports nothing of that name
         ├── SignatureError          it does, but that is not callable by the plugin contract
         ├── GuestError              the guest reported a failure (a message, or a return code)
+        ├── OutputError             the output is not of the type that was asked for
         ├── ExitError               the guest called ``proc_exit`` with a code other than 0
         ├── TrapError               the guest did what Wasm forbids
         ├── BadHandleError          the guest passed memory that it does not own
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadHandleError",
+    "BatchError",
     "BusyError",
     "CallError",
     "CancelledError",
@@ -54,12 +60,16 @@ __all__ = [
     "GuestError",
     "HashMismatchError",
     "HostFunctionError",
+    "InterfaceError",
     "LinkError",
     "ManifestError",
     "MissingImportError",
     "ModuleError",
     "OutOfFuelError",
     "OutOfMemoryError",
+    "OutputError",
+    "PoolTimeoutError",
+    "RowError",
     "SignatureError",
     "SourceError",
     "StackError",
@@ -165,6 +175,18 @@ class MissingImportError(LinkError):
     """A module imports something that neither the plugin contract, WASI, the application nor another module provides."""
 
 
+class InterfaceError(LinkError):
+    """A plugin does not export all that an interface asks for.
+
+    Attributes:
+        missing: The names of the exports that are not there, or cannot be called.
+    """
+
+    def __init__(self, message: str = "", *, missing: Sequence[str] = (), **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.missing = tuple(missing)
+
+
 class ClosedError(Error):
     """The plugin was closed, so it cannot be used any more."""
 
@@ -173,12 +195,32 @@ class BusyError(Error):
     """The plugin is in the middle of a call. One plugin runs one call at a time; make a second plugin for a second call."""
 
 
+class PoolTimeoutError(BusyError, builtins.TimeoutError):
+    """All plugins of a pool were in use for as long as the caller would wait."""
+
+
 class EgressError(Error):
     """An HTTP request of the guest failed or left the bounds that the application set."""
 
 
 class EgressDeniedError(EgressError):
     """The target of an HTTP request is not granted."""
+
+
+class BatchError(Error):
+    """A batch of rows cannot be processed, or what a plugin made of it cannot be taken."""
+
+
+class RowError(BatchError):
+    """The call for a row failed, or its output is not of the type that was asked for. Why is the ``__cause__``.
+
+    Attributes:
+        row: Which, counted from 0 in its batch.
+    """
+
+    def __init__(self, message: str = "", *, row: int = 0, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.row = row
 
 
 class CallError(Error):
@@ -195,6 +237,20 @@ class SignatureError(CallError):
 
 class GuestError(CallError):
     """The guest reported a failure: see ``guest_message`` and ``code``."""
+
+
+class OutputError(CallError):
+    """The call ended well, but its output is not of the type that was asked for (`returns`).
+
+    Attributes:
+        path: Where in the output, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
+        output: The first 256 bytes of it.
+    """
+
+    def __init__(self, message: str = "", *, path: str = "$", output: bytes = b"", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.path = path
+        self.output = output
 
 
 class ExitError(CallError):

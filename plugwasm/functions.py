@@ -10,19 +10,24 @@ import enum
 import functools
 import operator
 import struct
+import types
+from collections.abc import Mapping, Sequence, Set
 from time import monotonic
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ._engine import EngineFailure, FunctionType, HostFunction
 from ._env.guest import MASK, Guest
 from ._nesting import MAX_LEVELS, is_too_deep
 from ._registry import registered
+from .codecs import JSON, argument_reader
 from .current import CurrentPlugin
 from .errors import CancelledError, Error, HostFunctionError, TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from .codecs import TypedCodec
 
 __all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
 
@@ -124,7 +129,7 @@ class Function:
         return FunctionType(tuple(_KIND[t] for t in self.args), tuple(_KIND[t] for t in self.returns))
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        f, args, returns, user_data = self.f, self.args, self.returns, self.user_data
+        f, args, returns, user_data = _callable(self.name, self.f), self.args, self.returns, self.user_data
         readers = [(t, _READ[t]) for t in args]
         writers = [_WRITE[t] for t in returns]
 
@@ -168,7 +173,8 @@ class _InferredFunction(Function):
         super().__init__(namespace, name, [t for t, _ in self._decoders], [t for t, _ in self._encoders], f, *user_data)
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        name, f, user_data, wants_plugin, is_tuple = self.name, self.f, self.user_data, self._wants_plugin, self._is_tuple
+        name, user_data, wants_plugin, is_tuple = self.name, self.user_data, self._wants_plugin, self._is_tuple
+        f = _callable(name, self.f)
         decoders = [decode for _, decode in self._decoders]
         encoders = [encode for _, encode in self._encoders]
 
@@ -201,6 +207,23 @@ class _InferredFunction(Function):
                     plugin._expire()
 
         return _guarded(name, run)
+
+
+def _callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+    """What a guest's thread can call: the function, or what has an event loop run it when it is `async def`."""
+    target: Any = f
+    while isinstance(target, functools.partial):
+        target = target.func
+    code = getattr(target, "__code__", None) or getattr(getattr(target, "__call__", None), "__code__", None)  # noqa: B004
+    if code is None or not code.co_flags & _CO_COROUTINE:
+        return f
+    from ._bridge import on_event_loop
+
+    return on_event_loop(name, f)
+
+
+_CO_COROUTINE = 0x80
+"""As in `inspect`."""
 
 
 def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
@@ -321,15 +344,50 @@ def _give_bytes(guest: Guest, value: Any) -> int:
     return guest.give(bytes(memoryview(value)))
 
 
+def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
+    """Gives a result by a codec, after a look at its class where the annotation is one that objects have."""
+    plain = _plain(annotation)
+    expected = plain if isinstance(plain, type) and get_origin(plain) is None and not hasattr(plain, "__required_keys__") else object
+
+    def give(guest: Guest, value: Any) -> int:
+        if not isinstance(value, expected):
+            raise TypeError(f"it should return {expected.__name__}, but returned {type(value).__name__}")
+        return guest.give(codec.encode(value))
+
+    return give
+
+
 def _marker(annotation: Any) -> Any:
     """The one of our markers in an `Annotated`, or None; a class stands for its instance."""
     for item in getattr(annotation, "__metadata__", ()):
         for marker in (Json, Pickle, UnsafePickle):
             if item is marker or isinstance(item, marker):
                 return marker
-        if isinstance(item, Codec):
+        if isinstance(item, Codec) or (hasattr(item, "encode") and hasattr(item, "decode")):
             return item
     return None
+
+
+def _codec(annotation: Any, marker: Any) -> TypedCodec | None:
+    """What values of a type travel by: the codec in the annotation, or JSON for a type that says what is in it."""
+    return marker if marker is not None else JSON if _is_record(annotation) else None
+
+
+def _is_record(annotation: Any) -> bool:
+    """Whether it is a dataclass, a Struct, a TypedDict, a NamedTuple, a model of pydantic, or a container or a union of what is typed."""
+    plain = _plain(annotation)
+    origin = get_origin(plain)
+    if origin in (Union, types.UnionType):
+        return all(member is type(None) or _is_record(member) for member in get_args(plain))
+    if not isinstance(origin or plain, type):
+        return False
+    if origin is not None and issubclass(origin, (Mapping, Sequence, Set)):
+        return True
+    return any(hasattr(origin or plain, mark) for mark in _RECORDS)
+
+
+_RECORDS = ("__dataclass_fields__", "__struct_fields__", "__required_keys__", "_fields", "__pydantic_validator__")
+"""Attributes that classes of records have, and others do not."""
 
 
 def _plain(annotation: Any) -> Any:
@@ -351,8 +409,12 @@ def _decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, D
             "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if the guest is trusted that much"
         )
     if isinstance(marker, Codec):
-        codec = marker.codec
-        return ValType.I64, lambda guest, raw: codec(_bytes(guest, raw))
+        convert = marker.codec
+        return ValType.I64, lambda guest, raw: convert(_bytes(guest, raw))
+    codec = _codec(annotation, marker)
+    if codec is not None:
+        read = argument_reader(parameter, annotation, codec)
+        return ValType.I64, lambda guest, raw: read(_bytes(guest, raw))
     plain = _plain(annotation)
     if plain is str:
         return ValType.I64, _text
@@ -378,8 +440,11 @@ def _encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
 
         return ValType.I64, lambda guest, value: guest.give(pickle.dumps(value))
     if isinstance(marker, Codec):
-        codec = marker.codec
-        return ValType.I64, lambda guest, value: _give_bytes(guest, codec(value))
+        convert = marker.codec
+        return ValType.I64, lambda guest, value: _give_bytes(guest, convert(value))
+    codec = _codec(annotation, marker)
+    if codec is not None:
+        return ValType.I64, _giver(codec, annotation)
     plain = _plain(annotation)
     if plain is str:
         return ValType.I64, _give_text
@@ -395,8 +460,14 @@ def _encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
 
 
 _HINT = (
-    "use str, bytes, int, float, bool, a tuple of these (result only), Annotated[…, Json], Annotated[…, Codec(…)], or give a `signature`"
+    "use str, bytes, int, float, bool, a dataclass or another record, list[…] or dict[…, …], a tuple of these (result only), "
+    "Annotated[…, Json], Annotated[…, codecs.JSON], Annotated[…, Codec(…)], or give a `signature`"
 )
+
+
+def inferred(namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()) -> Function:
+    """A host function whose signature follows from its annotations. It is not registered."""
+    return _InferredFunction(namespace, name, f, user_data)
 
 
 def host_fn(
@@ -411,8 +482,10 @@ def host_fn(
         name: The name that plugins import it by; the function's own if not given.
         namespace: The module name that plugins import it from; `extism:host/user` if not given.
         signature: The types of the parameters and of the results. The function then gets the plugin, and parameters and results as `Val`.
-            If not given, they are inferred from the annotations: str, bytes, int, float, bool, and Annotated with `Json`, `Pickle`
-            (results only), `UnsafePickle` or `Codec`; a tuple as result for several. The first parameter may be a `CurrentPlugin`.
+            If not given, they are inferred from the annotations: str, bytes, int, float, bool; dataclasses, Structs, TypedDicts,
+            NamedTuples, models of pydantic, and containers that say what is in them, as JSON; and Annotated with `Json`, `Pickle` (results
+            only), `UnsafePickle`, `Codec` or one of `plugwasm.codecs`; a tuple as result for several. The first parameter may be a
+            `CurrentPlugin`.
         user_data: A value, or a list of values, passed to the function after the rest.
 
     Raises:
@@ -425,7 +498,7 @@ def host_fn(
         if isinstance(f, Function):
             f = f.f
         if signature is None:
-            function: Function = _InferredFunction(namespace, own_name, f, data)
+            function = inferred(namespace, own_name, f, data)
         else:
             function = Function(namespace, own_name, signature[0], signature[1], f, *data)
         registered.append(function)

@@ -12,6 +12,7 @@ from time import monotonic
 
 from . import errors
 from ._engine import FunctionType, Item
+from ._env.vars import first_vars
 from ._report import _raised
 from ._sandbox.deadline import NEVER
 from ._worker import messages as m
@@ -27,20 +28,39 @@ from .wasi import Clock, WasiOptions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeVar
 
     from ._sandbox.egress import Egress
+    from .codecs import TypedCodec
     from .compiled import PluginInput
     from .functions import Function
     from .limits import Limits
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["IsolatedPlugin"]
 
 _SLACK = 2**20
 """Bytes of a message besides what the guest made."""
-_APPLICATIONS_OWN = frozenset(("BusyError", "ClosedError", "EgressDeniedError", "EgressError", "HostFunctionError", "WorkerError"))
+_APPLICATIONS_OWN = frozenset(
+    (
+        "BusyError",
+        "ClosedError",
+        "EgressDeniedError",
+        "EgressError",
+        "HostFunctionError",
+        "InterfaceError",
+        "OutputError",
+        "WorkerError",
+    )
+)
 """Errors that are raised on this side only."""
 _ERRORS: dict[str, type[Error]] = {name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN}
+
+
+def _with_the_signature_of(model: F) -> Callable[[Callable[..., Any]], F]:
+    """For type checkers, which find the overloads there."""
+    return lambda method: method  # type: ignore[return-value]
 
 
 class IsolatedPlugin(Plugin):
@@ -53,7 +73,7 @@ class IsolatedPlugin(Plugin):
 
     Args:
         plugin: As for `Plugin`. Of a `CompiledPlugin` it is the modules and the settings that are used, not the compiled code.
-        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress: As for `Plugin`.
+        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars: As for `Plugin`.
         process: What the process may take.
 
     Raises:
@@ -78,6 +98,7 @@ class IsolatedPlugin(Plugin):
         limits: Limits | None = None,
         egress: Egress | None = None,
         process: ProcessLimits | None = None,
+        vars: Mapping[str, bytes] | None = None,
     ) -> None:
         if process is None:
             process = ProcessLimits()
@@ -100,6 +121,7 @@ class IsolatedPlugin(Plugin):
         self._guest = None
         self._fuel_used = None
         self._id = None
+        self._vars = first_vars(vars, plugin.limits)
         self._view = None
         self._calls = 0
         self._process = process
@@ -114,18 +136,25 @@ class IsolatedPlugin(Plugin):
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
+    @_with_the_signature_of(Plugin.call)
     def call(
         self,
         function_name: str,
-        data: str | bytes | bytearray | memoryview = b"",
+        data: object = b"",
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
+        returns: Any = None,
+        codec: TypedCodec | None = None,
     ) -> Any:
         """Calls an export of the plugin, as `Plugin.call`. With None as `parse` the view is of a copy.
 
         Raises:
             WorkerError: The worker ended in the middle of the call, or misbehaved.
         """
+        if returns is not None or codec is not None:
+            from .codecs import typed_call
+
+            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             del self._idle
         except AttributeError:
@@ -198,7 +227,7 @@ class IsolatedPlugin(Plugin):
             self._discard()
             worker, guest = self._start_worker(), None
         if guest is None:
-            guest = self._guest = RemoteGuest(self.compiled_plugin._grants, self._config, worker)
+            guest = self._guest = RemoteGuest(self.compiled_plugin._grants, self._config, self._vars, worker)
         timeout = self.compiled_plugin.limits.timeout
         guest.deadline = NEVER if timeout is None else monotonic() + timeout
         guest.cancelled = guest.made = False

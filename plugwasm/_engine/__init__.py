@@ -4,6 +4,7 @@ _capi       the library: found, checked, declared
 _module     engines and modules: compile, serialize, load, imports and exports
 _binary     what the C API does not tell of a module, read off its bytes
 _store      stores, instances, calls, and host callbacks
+_profiler   stacks of running guests; imported by who takes them
 _stack      how much of its own stack a thread has left for guests
 _failure    what the engine reports, as exceptions of this package
 _shield     lets callbacks catch what a signal handler raises at their entry

@@ -151,6 +151,10 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasm_frame_module_offset": (_SIZE, [_PTR]),
     "wasmtime_frame_func_name": (POINTER(ByteVec), [_PTR]),
     "wasmtime_frame_module_name": (POINTER(ByteVec), [_PTR]),
+    "wasmtime_guestprofiler_new": (_PTR, [_PTR, POINTER(ByteVec), c_uint64, _PTR, _SIZE]),
+    "wasmtime_guestprofiler_sample": (None, [_PTR, _PTR, c_uint64]),
+    "wasmtime_guestprofiler_finish": (_PTR, [_PTR, POINTER(ByteVec)]),
+    "wasmtime_guestprofiler_delete": (None, [_PTR]),
 }
 
 
@@ -216,6 +220,8 @@ _UNFORKABLE = (
     "wasm_functype_delete",
     "wasm_functype_new",
     "wasmtime_func_new_unchecked",
+    "wasmtime_guestprofiler_new",
+    "wasmtime_guestprofiler_sample",
     "wasmtime_instance_new_without_start",
     "wasmtime_module_delete",
     "wasmtime_module_deserialize",

@@ -144,11 +144,15 @@ def shown(name: str) -> str:
 
 
 def _demangled(message: str, index: int) -> str | None:
-    """The name in line `index` of the backtrace that the engine prints, which it demangles; without the hash that Rust appends."""
+    """The name in line `index` of the backtrace that the engine prints, which it demangles."""
     for line in message.splitlines():
         number, _, rest = line.strip().partition(": ")
         if number == str(index) and rest.lstrip().startswith("0x"):
-            name = rest.partition(" - ")[2].partition("!")[2]
-            head, _, last = name.rpartition("::")
-            return head if len(last) == 17 and last[0] == "h" else name
+            return without_hash(rest.partition(" - ")[2].partition("!")[2])
     return None
+
+
+def without_hash(name: str) -> str:
+    """A demangled name without the hash that Rust appends."""
+    head, _, last = name.rpartition("::")
+    return head if len(last) == 17 and last[0] == "h" else name

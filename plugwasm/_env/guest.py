@@ -19,7 +19,7 @@ from .vars import Vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .._engine import Instance
@@ -57,6 +57,7 @@ class Guest(Environment):
         "memories",
         "response_headers",
         "response_status",
+        "sampler",
         "store",
         "streams",
         "vars",
@@ -67,7 +68,7 @@ class Guest(Environment):
     kernel: Kernel
     budget: MemoryBudget
 
-    def __init__(self, grants: Grants, config: dict[str, str]) -> None:
+    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[str, bytes]) -> None:
         super().__init__()
         self.grants = grants
         self.limits: Limits = grants.limits
@@ -77,7 +78,7 @@ class Guest(Environment):
         self.cancelled = False
         self.fuelled = False
         self.host_context: Any = None
-        self.vars = Vars(self.limits.var_bytes, self.limits.vars)
+        self.vars = Vars(self.limits.var_bytes, self.limits.vars, first_vars)
         self.instances: dict[int, Instance] = {}
         self.memories: dict[int, GuestMemory] = {}
         self.response_status = 0
@@ -85,10 +86,14 @@ class Guest(Environment):
         self.wasi: Wasi | None = None
         self._stores: list[Store] = []
         self.streams: tuple[LineSplitter, ...] = ()
+        self.sampler: Callable[[Guest], None] | None = None
+        """Of the profile that is being taken: called with each tick."""
 
     # ---- the call under way -------------------------------------------------------------------------------------------------------
 
     def on_epoch(self) -> None:
+        if self.sampler is not None:
+            self.sampler(self)
         if self.cancelled or monotonic() >= self.deadline:
             self.remaining()
 
@@ -153,6 +158,11 @@ class Guest(Environment):
             if unit >= 0:
                 self.memories[unit] = memory
         return memory
+
+    @property
+    def running_store(self) -> Store:
+        """The store whose instance runs: that of the innermost command, if one is called."""
+        return self._stores[-1] if self._stores else self.store
 
     @contextmanager
     def command_store(self, memories: int) -> Iterator[Store]:

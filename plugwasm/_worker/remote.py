@@ -137,8 +137,8 @@ class RemoteGuest(Guest):
 
     kernel: RemoteKernel  # type: ignore[assignment]
 
-    def __init__(self, grants: Grants, config: dict[str, str], worker: Worker) -> None:
-        super().__init__(grants, config)
+    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[str, bytes], worker: Worker) -> None:
+        super().__init__(grants, config, first_vars)
         self.kernel = RemoteKernel(worker)
         self.kept: BaseException | None = None
         self._last: Served | None = None

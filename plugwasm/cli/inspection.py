@@ -11,8 +11,8 @@ import sys
 from plugwasm._code import BeyondPool, compiled, engine
 from plugwasm._env import functions as env
 from plugwasm._kernel import SERVED, source
+from plugwasm._link import is_callable
 from plugwasm._sandbox.wasi_abi import SIGNATURES
-from plugwasm.plugin import _is_callable
 
 from .terminal import escaped, write_stdout
 
@@ -74,7 +74,7 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
         "size": len(source.wasm),
         "sha256": hashlib.sha256(source.wasm).hexdigest(),
         "memories": {"own": count, "pages": pages, "imported": sum(item.kind == "memory" for item in module.imports)},
-        "exports": [_item(item) | {"callable": is_main and _is_callable(item)} for item in module.exports.values()],
+        "exports": [_item(item) | {"callable": is_main and is_callable(item)} for item in module.exports.values()],
         "imports": [{"module": item.module} | _item(item) | _provider(item, source.name, modules) for item in module.imports],
     }
 

@@ -1,0 +1,190 @@
+"""Running something in a thread while a task of asyncio or trio awaits it.
+
+The threads belong to the process as a whole, and are made as they are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
+from ._bridge import Crossing, Desk, is_nested
+from .errors import BusyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from typing import Any
+
+    import anyio
+    from anyio.lowlevel import RunVar
+
+    from .plugin import Plugin
+
+THREADS = 40
+"""Calls that one event loop awaits at a time if nobody says otherwise."""
+_STACK = 8 * 2**20
+"""Bytes of stack of a thread, where the application gives its threads less."""
+_MOST = 2**20
+
+
+def need_anyio() -> None:
+    """Raises where the package `anyio` is not there."""
+    try:
+        import anyio.lowlevel  # noqa: F401
+    except ImportError as error:
+        raise ImportError("asynchronous calls need the package `anyio`: pip install 'plugwasm[async]'") from error
+
+
+_lock = threading.Lock()
+_executor: ThreadPoolExecutor | None = None
+
+
+def submit(executor: ThreadPoolExecutor | None, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Has a thread of the executor, or one of ours, run the function, with room on its stack for a guest."""
+    global _executor
+    with _lock:
+        if executor is None:
+            if _executor is None:
+                _executor = ThreadPoolExecutor(_MOST, "plugwasm")
+            executor = _executor
+        configured = threading.stack_size()
+        if not 0 < configured < _STACK:
+            return executor.submit(function, *args)
+        threading.stack_size(_STACK)
+        try:
+            return executor.submit(function, *args)
+        finally:
+            threading.stack_size(configured)
+
+
+def _after_fork_in_child() -> None:
+    # It has none of the threads, and one of them may have held the lock.
+    global _lock, _executor
+    _lock, _executor = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+async def cross(work: Callable[[Crossing], Any], limiter: Any = None, *, patient: bool = True) -> Any:
+    """Runs `work` in a thread, and awaits it.
+
+    Args:
+        work: Gets the crossing.
+        limiter: Bounds the threads: an `anyio.CapacityLimiter` or a `trio.CapacityLimiter`, or None.
+        patient: Whether a task that is cancelled waits for the thread. If not, what it makes is closed.
+    """
+    need_anyio()
+    from anyio.lowlevel import checkpoint
+
+    await checkpoint()  # what was cancelled before it began does not begin
+    desk = Desk()
+    crossing = Crossing(desk, work)
+    if limiter is not None and is_nested.get():
+        limiter = None
+    if limiter is not None:
+        try:
+            limiter.acquire_on_behalf_of_nowait(crossing)
+        except Exception:  # anyio's WouldBlock, or trio's
+            await limiter.acquire_on_behalf_of(crossing)
+    is_held = limiter is not None
+    try:
+        try:
+            job = submit(None, copy_context().run, crossing.run)
+        except BaseException:
+            crossing.is_off = True
+            raise
+        try:
+            while not crossing.is_over:
+                await desk.wait()
+                await desk.serve()
+        except GeneratorExit:  # the event loop has let go of the task: there is nothing to wait with
+            is_held = False
+            crossing.is_off = True
+            desk.close()
+            job.cancel()
+            crossing.cancel()
+            raise
+        except BaseException:
+            crossing.is_off = True
+            if not job.cancel():
+                if patient:
+                    await desk.settle(lambda: crossing.is_over, crossing.cancel)
+                else:
+                    job.add_done_callback(lambda _: crossing.discard())
+                    if is_held:
+                        is_held = False
+                        job.add_done_callback(lambda _: desk.soon(limiter.release_on_behalf_of, crossing))
+            raise
+    finally:
+        if is_held:
+            limiter.release_on_behalf_of(crossing)
+    return crossing.outcome()
+
+
+async def finish(function: Callable[[], object]) -> None:
+    """Runs in a thread what must be done, also in a task that is cancelled."""
+    need_anyio()
+    import anyio
+
+    has_begun = False
+
+    def work(_: Crossing) -> None:
+        nonlocal has_begun
+        has_begun = True
+        function()
+
+    try:
+        with anyio.CancelScope(shield=True):
+            await cross(work)
+    finally:
+        if not has_begun:
+            function()  # asyncio's own cancellation, which no scope holds off
+
+
+async def call_plugin(plugin: Plugin, limiter: Any, function_name: str, *args: Any, **options: Any) -> Any:
+    """`plugin.call` in a thread."""
+
+    def work(crossing: Crossing) -> Any:
+        crossing.plugin = plugin
+        try:
+            return plugin.call(function_name, *args, **options)
+        finally:
+            crossing.leave()
+
+    if getattr(plugin, "_is_awaited", False) or not hasattr(plugin, "_idle"):
+        raise BusyError(
+            f"plugin `{plugin.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
+            plugin=plugin.name,
+            function=function_name,
+        )
+    plugin._is_awaited = True
+    try:
+        return await cross(work, default_limiter() if limiter is None else limiter)
+    finally:
+        plugin._is_awaited = False
+
+
+_limiters: RunVar[anyio.CapacityLimiter] | None = None
+
+
+def default_limiter() -> anyio.CapacityLimiter:
+    """The event loop's own limiter."""
+    global _limiters
+    need_anyio()
+    import anyio
+    from anyio.lowlevel import RunVar
+
+    if _limiters is None:
+        _limiters = RunVar("plugwasm_threads")
+    try:
+        return _limiters.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(THREADS)
+        _limiters.set(limiter)
+        return limiter

@@ -1,0 +1,198 @@
+"""How Python's values travel: from Python to the bytes that a guest gets, and from the bytes that it gives to a type.
+
+Without a codec, str is UTF-8 text, bytes (or any buffer) are as they are, and everything else is JSON. `JSON`, `MSGPACK` and `RAW` say it
+for all types alike, and any object with the two methods of `TypedCodec` can take their place:
+
+    plugin.call("find", {"name": "Ada"}, returns=list[User])
+    plugin.call("find", query, returns=list[User], codec=plugwasm.codecs.MSGPACK)
+
+What msgspec converts can travel: builtin types, dataclasses, `msgspec.Struct`, `TypedDict`, `NamedTuple`, enums, dates and times, `UUID`,
+`Decimal`, unions, and containers of these; and models of pydantic, where the application has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ._conversion import (
+    NONE,
+    DecodeError,
+    begins,
+    cached,
+    is_pydantic,
+    json_encoder,
+    json_reader,
+    msgpack_encoder,
+    msgpack_reader,
+    name_of,
+    nothing,
+    placed,
+    raw_reader,
+    told,
+)
+from .errors import OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]
+
+KEPT_BYTES = 256
+"""Of an output, in an `OutputError`."""
+
+
+class TypedCodec(Protocol):
+    """What turns values into bytes, and bytes into a value of a type.
+
+    `plugwasm.Codec` is something else: one function, for one parameter of a host function.
+    """
+
+    def encode(self, value: Any, /) -> bytes:
+        """The bytes for a value."""
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        """The value of that type. Raises `DecodeError`, or any other exception, when the bytes are none."""
+
+
+# ---- codecs --------------------------------------------------------------------------------------------------------------------------
+
+
+class _Json:
+    def encode(self, value: Any, /) -> bytes:
+        if is_pydantic(type(value)):
+            return bytes(value.__pydantic_serializer__.to_json(value))
+        return json_encoder()(value)
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        return cached(json_reader, type)(data)
+
+    def __repr__(self) -> str:
+        return "plugwasm.codecs.JSON"
+
+
+class _Msgpack:
+    def encode(self, value: Any, /) -> bytes:
+        return msgpack_encoder()(value)
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        return cached(msgpack_reader, type)(data)
+
+    def __repr__(self) -> str:
+        return "plugwasm.codecs.MSGPACK"
+
+
+class _Raw:
+    def encode(self, value: Any, /) -> bytes:
+        return value.encode() if isinstance(value, str) else bytes(memoryview(value))
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        read = raw_reader(type)
+        if read is None:
+            raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(type)}")
+        return read(data)
+
+    def __repr__(self) -> str:
+        return "plugwasm.codecs.RAW"
+
+
+JSON: TypedCodec = _Json()
+"""Everything as JSON, also str (in quotes) and bytes (as base64)."""
+MSGPACK: TypedCodec = _Msgpack()
+"""Everything as MessagePack."""
+RAW: TypedCodec = _Raw()
+"""Bytes as they are, and str as UTF-8; nothing else."""
+
+
+# ---- what a call sends and gets --------------------------------------------------------------------------------------------------------
+
+
+def encoded(value: Any) -> bytes:
+    """What a call sends for a value that is neither text nor a buffer.
+
+    Raises:
+        TypeError: There is no JSON for it.
+    """
+    try:
+        return JSON.encode(value)
+    except TypeError as error:
+        raise TypeError(f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give a `codec`") from error
+
+
+def typed_call(
+    function: str, data: Any, parse: Any, returns: Any, codec: TypedCodec | None, plugin: str | None
+) -> tuple[Any, Callable[[bytes], Any]]:
+    """`data` and `parse` for a call that was made with `returns` or `codec`."""
+    if codec is not None and not (type(data) is bytes and not data):
+        data = codec.encode(data)
+    if returns is None:
+        return data, parse
+    if parse is not bytes:
+        raise TypeError(f"call of `{function}`: give either `parse` or `returns`, not both")
+    return data, output_reader(returns, codec, plugin, function)
+
+
+def output_reader(returns: Any, codec: TypedCodec | None, plugin: str | None, function: str) -> Callable[[bytes], Any]:
+    """A function that makes an output of that export a value of the type, or raises `OutputError`.
+
+    Raises:
+        TypeError: No output could ever be one.
+    """
+    read = reader(returns, codec)
+
+    def parse(output: bytes) -> Any:
+        try:
+            return read(output)
+        except MemoryError:
+            raise
+        except Exception as error:
+            reason, path = told(error)
+            where = f"`{function}` of plugin `{plugin}`" if plugin else f"`{function}`"
+            raise OutputError(
+                f"{where}: the output is no {name_of(returns)}: {placed(reason, path)}; it {begins(output)}",
+                plugin=plugin,
+                function=function,
+                path=path,
+                output=output[:KEPT_BYTES],
+            ) from error
+
+    return parse
+
+
+def reader(kind: Any, codec: TypedCodec | None = None) -> Callable[[bytes], Any]:
+    """A function that makes bytes a value of the type.
+
+    Raises:
+        TypeError: No bytes could ever be one.
+    """
+    if codec is None:
+        return cached(_reader, kind)
+    if isinstance(codec, _Json):
+        return cached(json_reader, kind)
+    if isinstance(codec, _Msgpack):
+        return cached(msgpack_reader, kind)
+    if isinstance(codec, _Raw) and raw_reader(kind) is None:
+        raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(kind)}")
+    return lambda data: codec.decode(data, kind)
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    if kind is NONE:
+        return nothing
+    return raw_reader(kind) or json_reader(kind)
+
+
+def argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Callable[[bytes], Any]:
+    """A function that makes what a guest passed to a host function a value of the type, or raises `DecodeError`."""
+    read = reader(kind, codec)
+
+    def decode(data: bytes) -> Any:
+        try:
+            return read(data)
+        except Exception as error:
+            reason, path = told(error)
+            raise DecodeError(
+                f"the guest passed for `{parameter}` what is no {name_of(kind)}: {placed(reason, path)}; it {begins(data)}"
+            ) from error
+
+    return decode

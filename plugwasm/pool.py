@@ -1,0 +1,387 @@
+"""Pools of plugins: a few instances of one plugin for any number of callers, in threads and in event loops."""
+
+from __future__ import annotations
+
+import os
+
+from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
+from .compiled import REGISTERED, CompiledPlugin
+from .plugin import Plugin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Any, Self, TypeVar, overload
+
+    from typing_extensions import TypeForm
+
+    from ._bridge import Crossing
+    from ._sandbox.egress import Egress
+    from ._spread import AsyncOutputs
+    from .codecs import TypedCodec
+    from .compiled import PluginInput
+    from .functions import Function
+    from .limits import Limits
+    from .wasi import WasiOptions
+
+    T = TypeVar("T")
+
+__all__ = ["Lease", "PluginPool", "PoolStats"]
+
+
+class PluginPool:
+    """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
+
+    Which plugin serves a call is not for the caller to know. What an instance keeps (memory, vars) stays with it from call to call;
+    `fresh` does without, and `plugin` gives several calls one instance.
+
+    Args:
+        plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a `factory`.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
+        config: As for `Plugin`.
+        size: How many plugins there are at most; as many as there are processors for this process if not given.
+        wait: Seconds that a caller waits for a plugin at most; None for no limit.
+        fresh: Whether each caller gets a new instance.
+        factory: Makes the plugins, e.g. `lambda: IsolatedPlugin("count_vowels.wasm")`. With `fresh` they are reset after each use.
+
+    Raises:
+        Error: As `CompiledPlugin`.
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        plugin: PluginInput | CompiledPlugin | None = None,
+        wasi: bool | WasiOptions = False,
+        config: Mapping[str, str | None] | None = None,
+        functions: Iterable[Function] | None = REGISTERED,
+        *,
+        size: int | None = None,
+        wait: float | None = None,
+        fresh: bool = False,
+        factory: Callable[[], Plugin] | None = None,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+    ) -> None:
+        if size is None:
+            size = _processors()
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"size must be a number of plugins, at least 1, not {size!r}")
+        if (plugin is None) == (factory is None):
+            raise ValueError("a pool is made of a plugin or of a `factory`, and not of both")
+        if plugin is not None:
+            compiled = (
+                plugin
+                if isinstance(plugin, CompiledPlugin)
+                else CompiledPlugin(
+                    plugin,
+                    wasi,
+                    functions,
+                    name=name,
+                    fuel_limit=fuel_limit,
+                    http_response_headers=http_response_headers,
+                    limits=limits,
+                    egress=egress,
+                )
+            )
+            name = compiled.name
+            factory = _maker(compiled, config)
+        assert factory is not None
+        refresh = None if not fresh else _throw_away if plugin is not None else _reset
+        self._slots = Slots(name or "pool", size, wait, factory, refresh)
+
+    def bind(self, interface: Callable[..., T]) -> T:
+        """As `Plugin.bind`: each call of a method takes a plugin of the pool."""
+        from .interfaces import bind
+
+        bound: T = bind(self, interface)
+        return bound
+
+    # ---- calling --------------------------------------------------------------------------------------------------------------------
+
+    if TYPE_CHECKING:
+        # What type checkers see: the result has the type of `returns`, or of what `parse` makes, or is bytes.
+
+        @overload
+        def call(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: type[T],
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> T: ...
+        @overload
+        def call(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: TypeForm[T],
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> T: ...
+        @overload
+        def call(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: type[bytes] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> bytes: ...
+        @overload
+        def call(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: Callable[[bytes], T] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> T: ...
+
+    def call(
+        self,
+        function_name: str,
+        data: object = b"",
+        parse: Callable[[Any], Any] | None = bytes,
+        host_context: Any = None,
+        *,
+        wait: float | None = AS_THE_POOL,
+        **options: Any,
+    ) -> Any:
+        """Calls an export, on whichever plugin is free.
+
+        Args:
+            function_name, data, parse, host_context, options: As for `Plugin.call`. `parse` cannot be None.
+            wait: As for the pool, for this call.
+
+        Raises:
+            PoolTimeoutError: No plugin became free in time.
+            ClosedError: The pool was closed.
+            Error: As `Plugin.call`.
+        """
+        _check_parse(parse)
+        lease = Lease(self._slots, wait)
+        try:
+            lease.take()
+            return lease.plugin().call(function_name, data, parse, host_context, **options)
+        finally:
+            lease.give_back()
+
+    if TYPE_CHECKING:
+
+        @overload
+        async def call_async(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: type[T],
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> T: ...
+        @overload
+        async def call_async(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: TypeForm[T],
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> T: ...
+        @overload
+        async def call_async(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: type[bytes] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> bytes: ...
+        @overload
+        async def call_async(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: Callable[[bytes], T] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            wait: Any = ...,
+        ) -> T: ...
+
+    async def call_async(
+        self,
+        function_name: str,
+        data: object = b"",
+        parse: Callable[[Any], Any] | None = bytes,
+        host_context: Any = None,
+        *,
+        wait: float | None = AS_THE_POOL,
+        **options: Any,
+    ) -> Any:
+        """The same for a task of asyncio or trio; see `Plugin.call_async`. The pool's size bounds the threads."""
+        from ._awaiting import cross
+
+        _check_parse(parse)
+        lease = Lease(self._slots, wait)
+        has_begun = False
+
+        def work(crossing: Crossing) -> Any:
+            nonlocal has_begun
+            has_begun = True
+            try:
+                plugin = crossing.plugin = lease.plugin()
+                return plugin.call(function_name, data, parse, host_context, **options)
+            finally:
+                crossing.leave()
+                lease.give_back()
+
+        try:
+            await lease.take_async()
+            return await cross(work)
+        finally:
+            if not has_begun:
+                lease.give_back()
+
+    def plugin(self, *, wait: float | None = AS_THE_POOL) -> Lease:
+        """One of the plugins for a while, for several calls on one instance: `with pool.plugin() as plugin`, or `async with`."""
+        return Lease(self._slots, wait)
+
+    def map(
+        self,
+        function_name: str,
+        inputs: Iterable[Any],
+        *,
+        workers: int | None = None,
+        ahead: int | None = None,
+        return_exceptions: bool = False,
+        on_progress: Callable[[int, int | None], object] | None = None,
+        wait: float | None = AS_THE_POOL,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """Calls an export with each of the inputs, several at a time, and yields the outputs in the order of the inputs.
+
+        The inputs are read in the caller's thread, as outputs are asked for, so they may be endless. Where the iteration ends early, the
+        calls under way are cancelled.
+
+        Args:
+            function_name, options: As for `Plugin.call`.
+            inputs: The `data` of each call.
+            workers: How many calls run at a time; `size` if not given, and at most. With 1 they run in the caller's thread.
+            ahead: How many inputs are taken at most beyond the outputs that were asked for; four for each worker if not given.
+            return_exceptions: Whether a call that fails yields its exception. If not, that is raised in its place, and ends the iteration.
+            on_progress: Called with the number of outputs so far, and how many there will be (None if unknown), before each is yielded.
+            wait: As for the pool, for each of the calls.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        from ._spread import Plan, outputs
+
+        plan = Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options)
+        return outputs(plan, inputs)
+
+    def map_async(
+        self,
+        function_name: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        workers: int | None = None,
+        ahead: int | None = None,
+        return_exceptions: bool = False,
+        on_progress: Callable[[int, int | None], object] | None = None,
+        wait: float | None = AS_THE_POOL,
+        **options: Any,
+    ) -> AsyncOutputs:
+        """The same for a task of asyncio or trio: `async with pool.map_async(…) as outputs`, and then `async for output in outputs`.
+
+        The calls belong to the block: leaving it cancels those under way, and waits for them. Outputs are not held up by inputs that are
+        slow to come.
+        """
+        from ._spread import AsyncOutputs, Plan
+
+        return AsyncOutputs(Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options), inputs)
+
+    # ---- the pool itself ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What errors call the plugin."""
+        return self._slots.name
+
+    @property
+    def size(self) -> int:
+        """How many plugins it has at most."""
+        return self._slots.size
+
+    @property
+    def stats(self) -> PoolStats:
+        """What it is doing right now."""
+        return self._slots.stats()
+
+    def close(self) -> None:
+        """Closes the plugins. Calls under way are cancelled, and callers that wait get a `ClosedError`. Closing twice is allowed."""
+        self._slots.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        from ._awaiting import need_anyio
+
+        need_anyio()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        from ._awaiting import finish
+
+        await finish(self.close)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a PluginPool cannot be copied or pickled; threads can share it, and another process makes its own")
+
+    def __repr__(self) -> str:
+        return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"
+
+
+def _maker(compiled: CompiledPlugin, config: Mapping[str, str | None] | None) -> Callable[[], Plugin]:
+    return lambda: Plugin(compiled, config=config)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _throw_away(plugin: Plugin) -> bool:
+    return False
+
+
+def _reset(plugin: Plugin) -> bool:
+    plugin.reset()
+    return True
+
+
+def _check_parse(parse: object) -> None:
+    if parse is None:
+        raise ValueError("a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it")
