@@ -21,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 
 FREESTANDING = ("-target", "wasm32-freestanding", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,-z,stack-size=16384")
 WASI = ("-target", "wasm32-wasi", "-Os", "-mexec-model=reactor", "-Wl,-z,stack-size=65536")
-FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-s", "-fno-sanitize=undefined")
+DEBUG = (*FREESTANDING, "-O1", "-gline-tables-only", "-fdebug-compilation-dir=.")
+FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=undefined")
 
 PLUGINS = {
     "count_vowels": FREESTANDING,
@@ -30,6 +31,7 @@ PLUGINS = {
     "echo": FREESTANDING,
     "wasi_files": WASI,
     "bench_wasi": WASI,
+    "faulty": DEBUG,
 }
 
 
@@ -45,7 +47,8 @@ def build(directory: Path, names: Sequence[str] = ()) -> list[Path]:
         caches = {"ZIG_GLOBAL_CACHE_DIR": f"{scratch}/global", "ZIG_LOCAL_CACHE_DIR": f"{scratch}/local"}
         for name in names or PLUGINS:
             fresh = Path(scratch, f"{name}.wasm")
-            command = [sys.executable, "-m", "ziglang", "cc", *PLUGINS[name], *FLAGS, "-o", str(fresh), f"{name}.c"]
+            stripped = () if PLUGINS[name] is DEBUG else ("-s",)
+            command = [sys.executable, "-m", "ziglang", "cc", *PLUGINS[name], *FLAGS, *stripped, "-o", str(fresh), f"{name}.c"]
             subprocess.run(command, cwd=HERE, env=caches | os.environ, check=True)
             target = directory / fresh.name
             target.write_bytes(fresh.read_bytes())

@@ -283,4 +283,6 @@ BENCH_WASI = (
     ),
 )
 
-CASES: tuple[Case, ...] = (*COUNT_VOWELS, *ECHO, *HOST_FUNCTIONS, *HTTP_GET, *WASI_FILES, *BENCH_WASI)
+FAULTY = (Case("counts primes", "faulty", (Call("primes", b"2 3 4 5 6 7", b"4"), Call("primes", b"", b"0"))),)
+
+CASES: tuple[Case, ...] = (*COUNT_VOWELS, *ECHO, *HOST_FUNCTIONS, *HTTP_GET, *WASI_FILES, *BENCH_WASI, *FAULTY)

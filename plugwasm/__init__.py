@@ -8,11 +8,19 @@
 The map. Arrows point down only: no module imports one that stands above it.
 
     cli                     the command line
+    batches, ref            MapBatches, PluginRef: plugins over tables, on many machines; _tables, _arrow, _pins
+    plugin_set, _plugins    PluginSet: the plugins of an application: where they are, what they get, how they are asked
+    _pytest, testing        fixtures for pytest; a harness for tests of plugins: fakes, and what happened
+    debugging, _debugging   backtraces with source lines, dumps, profiles
     isolated                IsolatedPlugin: a plugin in a process of its own
     _worker                 that process: what runs in it, how it is confined, what it says
+    pool, aio               PluginPool, sync and async; loading without blocking an event loop; _spread, _slots
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
+    interfaces              protocols bound to plugins, and objects whose methods are host functions
+    _awaiting, _bridge      calls in worker threads, and the way back to an event loop
     functions, current      host functions, and what they see of the plugin that calls them
     logs                    the official SDK's logging functions
+    codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
@@ -28,8 +36,9 @@ The map. Arrows point down only: no module imports one that stands above it.
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
-(`cache`), the host functions that `host_fn` registered (`_registry`), and the live workers, for a fork's child (`_worker.process`). All
-else belongs to an object.
+(`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of awaited calls
+(`_awaiting`), the refs seen (`ref`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to
+an object.
 """
 
 from __future__ import annotations
@@ -38,8 +47,12 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import aio as aio
     from . import cache as cache
+    from . import codecs as codecs
+    from . import debugging as debugging
     from . import errors as errors
+    from . import testing as testing
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
     from ._sandbox.egress import Egress as Egress
@@ -47,10 +60,12 @@ if TYPE_CHECKING:
     from ._sandbox.transport import EgressRequest as EgressRequest
     from ._sandbox.transport import EgressResponse as EgressResponse
     from ._sandbox.transport import Transport as Transport
+    from .batches import MapBatches as MapBatches
     from .compiled import CompiledPlugin as CompiledPlugin
     from .current import CurrentPlugin as CurrentPlugin
     from .current import Memory as Memory
     from .errors import BadHandleError as BadHandleError
+    from .errors import BatchError as BatchError
     from .errors import BusyError as BusyError
     from .errors import CallError as CallError
     from .errors import CancelledError as CancelledError
@@ -64,12 +79,16 @@ if TYPE_CHECKING:
     from .errors import GuestError as GuestError
     from .errors import HashMismatchError as HashMismatchError
     from .errors import HostFunctionError as HostFunctionError
+    from .errors import InterfaceError as InterfaceError
     from .errors import LinkError as LinkError
     from .errors import ManifestError as ManifestError
     from .errors import MissingImportError as MissingImportError
     from .errors import ModuleError as ModuleError
     from .errors import OutOfFuelError as OutOfFuelError
     from .errors import OutOfMemoryError as OutOfMemoryError
+    from .errors import OutputError as OutputError
+    from .errors import PoolTimeoutError as PoolTimeoutError
+    from .errors import RowError as RowError
     from .errors import SignatureError as SignatureError
     from .errors import SourceError as SourceError
     from .errors import StackError as StackError
@@ -84,6 +103,8 @@ if TYPE_CHECKING:
     from .functions import Val as Val
     from .functions import ValType as ValType
     from .functions import host_fn as host_fn
+    from .interfaces import export as export
+    from .interfaces import host_namespace as host_namespace
     from .isolated import IsolatedPlugin as IsolatedPlugin
     from .limits import Limits as Limits
     from .limits import ProcessLimits as ProcessLimits
@@ -95,6 +116,10 @@ if TYPE_CHECKING:
     from .manifest import WasmSource as WasmSource
     from .plugin import CancelHandle as CancelHandle
     from .plugin import Plugin as Plugin
+    from .plugin_set import PluginSet as PluginSet
+    from .pool import PluginPool as PluginPool
+    from .ref import FromEnvironment as FromEnvironment
+    from .ref import PluginRef as PluginRef
     from .wasi import Clock as Clock
     from .wasi import CoarseClock as CoarseClock
     from .wasi import FrozenClock as FrozenClock
@@ -106,23 +131,31 @@ _HOMES = {
     "_sandbox.egress": "Egress",
     "_sandbox.http_transport": "HttpTransport",
     "_sandbox.transport": "EgressRequest EgressResponse Transport",
+    "batches": "MapBatches",
     "cache": "",
     "current": "CurrentPlugin Memory",
-    "errors": "BadHandleError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error ExitError "
-    "FunctionNotFoundError GuestError HashMismatchError HostFunctionError LinkError ManifestError MissingImportError ModuleError "
-    "OutOfFuelError OutOfMemoryError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
+    "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
+    "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
+    "MissingImportError ModuleError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RowError SignatureError "
+    "SourceError StackError TimeoutError TrapError WorkerError",
     "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
+    "interfaces": "export host_namespace",
     "isolated": "IsolatedPlugin",
     "limits": "Limits ProcessLimits",
     "logs": "CustomLogger set_log_custom set_log_file",
     "manifest": "Manifest MemoryOptions WasmSource",
     "compiled": "CompiledPlugin",
     "plugin": "CancelHandle Plugin",
+    "plugin_set": "PluginSet",
+    "pool": "PluginPool",
+    "ref": "FromEnvironment PluginRef",
     "wasi": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted([*_HOME, "__version__", "cache", "errors", "extism_version"])
+_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "testing")
+
+__all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version"])
 
 
 def extism_version() -> str:
@@ -134,7 +167,7 @@ def __getattr__(name: str) -> object:
     # Names are imported when they are used first: a program that runs one module need not wait for the rest.
     from importlib import import_module
 
-    if name in ("cache", "errors"):
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     home = _HOME.get(name)
     if home is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,3 +36,31 @@ def test_an_example_behaves_as_its_case_says(case: cases.Case, address: str) -> 
 def test_a_plugin_of_the_assemblyscript_kit_behaves_as_its_case_says(case: cases.Case, address: str) -> None:
     wasm = (ROOT / "tests" / "plugins" / "as" / "plugin.wasm").read_bytes()
     assert verify.failures(plugwasm, wasm, case, address) == []
+
+
+def test_the_programs_are_typed() -> None:
+    programs = ["typed_calls", "async_calls", "pools", "plugin_set", "debugging", "scale_out", "test_count_vowels"]
+    files = [str(ROOT / "examples" / f"{name}.py") for name in programs]
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file", str(ROOT / "pyproject.toml"), *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "last"),
+    [
+        ("typed_calls", "  19 + 23 = 42"),
+        ("async_calls", "  doubled: 0 2 4 6 8"),
+        ("async_calls trio", "  doubled: 0 2 4 6 8"),
+        ("pools", "  11"),
+        ("debugging", "saved as a flame graph"),
+        ("scale_out threads", "20000 lines have 140000 vowels"),
+    ],
+)
+def test_a_program_runs_to_its_end(program: str, last: str, tmp_path: Path) -> None:
+    name, *arguments = program.split()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    assert last in done.stdout.splitlines()[-1]

@@ -14,22 +14,39 @@ import plugwasm
 PACKAGE = Path(plugwasm.__file__).parent
 
 PUBLIC = """
-BadHandleError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin CustomLogger
-Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FrozenClock Function FunctionNotFoundError
-FunctionType GuestError HashMismatchError HostFunctionError HttpTransport IsolatedPlugin Item Json Limits LinkError Manifest ManifestError
-Memory MemoryOptions MissingImportError ModuleError OutOfFuelError OutOfMemoryError Pickle Plugin ProcessLimits SeededRandom SignatureError
-SourceError StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ cache errors
-extism_version host_fn set_log_custom set_log_file
+BadHandleError BatchError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin
+CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FromEnvironment FrozenClock
+Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
+Json Limits LinkError Manifest ManifestError MapBatches Memory MemoryOptions MissingImportError ModuleError OutOfFuelError OutOfMemoryError
+OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RowError SeededRandom SignatureError SourceError
+StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs
+debugging errors export extism_version host_fn host_namespace set_log_custom set_log_file testing
 """.split()
 
 # From the top of the map down; a module may import what stands in its own line or below.
 LAYERS = [
     {"cli", "__main__"},
+    {"batches"},
+    {"ref", "_tables"},
+    {"_pins", "_arrow"},
+    {"plugin_set"},
+    {"_plugins"},
+    {"_pytest"},
+    {"testing"},
+    {"debugging"},
+    {"_debugging"},
     {"isolated"},
     {"_worker"},
+    {"pool", "aio"},
+    {"_spread"},
+    {"_slots"},
     {"plugin"},
     {"compiled"},
-    {"functions", "current", "logs"},
+    {"interfaces"},
+    {"_awaiting"},
+    {"functions", "current", "logs", "_bridge"},
+    {"codecs"},
+    {"_conversion"},
     {"_report"},
     {"_link"},
     {"_registry"},

@@ -159,6 +159,10 @@ def call(
         str | None,
         typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="PATH", help="Write where the time went: .html, .svg, .json, .txt.", rich_help_panel=_OTHER),
+    ] = None,
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="LEVEL", help="trace, debug, info, warn, error or off.", rich_help_panel=_OTHER)
     ] = "info",
@@ -175,6 +179,7 @@ def call(
         rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
         fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
         read = run.input_of(input, input_file, stdin)
+        profiling = run.profile_to(profile)
         additions = run.Additions(
             config=config or (),
             config_file=config_file,
@@ -186,7 +191,9 @@ def call(
             sha256=set_hash,
         )
         with logging_to_stderr(run.log_level(log_level)), run.output_to(output_file, lines=rounds > 1) as write:
-            for output in run.calls(plugin, function, read, additions, wasi=wasi or bool(allow_path), fuel_limit=fuel_limit, rounds=rounds):
+            granted = wasi or bool(allow_path)
+            outputs = run.calls(plugin, function, read, additions, wasi=granted, fuel_limit=fuel_limit, rounds=rounds, profiling=profiling)
+            for output in outputs:
                 write(output)
 
 

@@ -6,7 +6,7 @@ What was typed is checked here, before anything is read or compiled; each proble
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from plugwasm._source import MAIN, ModuleSource, Recipe, resolve
 from plugwasm.errors import HashMismatchError, ManifestError, SourceError
@@ -16,7 +16,10 @@ from .terminal import UsageProblem, cannot_write, stdin_bytes, write_stdout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
+
+    from plugwasm.plugin import Plugin
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 MAX_NUMBER = 2**63 - 1
@@ -183,7 +186,15 @@ class Additions:
 
 
 def calls(
-    plugin: str, function: str, read: Callable[[], bytes], additions: Additions, *, wasi: bool, fuel_limit: int | None, rounds: int
+    plugin: str,
+    function: str,
+    read: Callable[[], bytes],
+    additions: Additions,
+    *,
+    wasi: bool,
+    fuel_limit: int | None,
+    rounds: int,
+    profiling: Callable[[Plugin], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[bytes]:
     """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it."""
     from plugwasm.compiled import CompiledPlugin
@@ -193,8 +204,35 @@ def calls(
     additions.apply(recipe)
     with Plugin(CompiledPlugin(recipe, wasi, (), fuel_limit=fuel_limit)) as instance:
         data = read()
-        for _ in range(rounds):
-            yield instance.call(function, data)
+        with profiling(instance):
+            for _ in range(rounds):
+                yield instance.call(function, data)
+
+
+def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
+    """What takes a profile of a plugin and writes it to the file, also when a call fails; nothing without one."""
+    if path is None:
+        return nullcontext
+    from plugwasm._debugging.profile import FORMATS, suffix_of
+
+    if suffix_of(path) not in FORMATS or "\0" in path:
+        raise UsageProblem("--profile", f"expected the name of a file that ends with {', '.join(FORMATS)}, got {path!r}")
+
+    @contextmanager
+    def profiling(plugin: Plugin) -> Iterator[None]:
+        from plugwasm.debugging import profile
+
+        taken = profile(plugin)
+        try:
+            with taken:
+                yield
+        finally:
+            try:
+                taken.save(path)
+            except OSError as error:
+                raise cannot_write(path, error) from error
+
+    return profiling
 
 
 def _linked(name: str, source: str) -> ModuleSource:

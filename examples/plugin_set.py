@@ -1,0 +1,69 @@
+"""The plugins of an application: a directory of them, asked by hooks, changed while the application runs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import plugwasm
+from plugwasm.plugin_set import PluginSet
+
+HERE = Path(__file__).resolve().parent
+
+ABOUT = """
+[plugin]
+title = "Vowels of {language}"
+version = "1.0"
+description = "Counts the vowels of a text."
+
+[plugin.settings.vowels]
+description = "Which letters are vowels"
+default = "{vowels}"
+"""
+
+
+def install(directory: Path, language: str, vowels: str) -> None:
+    """What an installer of plugins does: a folder with what the plugin says of itself, and its module."""
+    folder = directory / language.lower()
+    folder.mkdir()
+    (folder / "plugin.toml").write_text(ABOUT.format(language=language, vowels=vowels))
+    shutil.copy(HERE / "count_vowels.wasm", folder / "plugin.wasm")
+
+
+def show(plugins: PluginSet) -> None:
+    """A settings page."""
+    for plugin in plugins.describe():
+        state = "on" if plugin.loaded else f"off: {plugin.error}" if plugin.error else "off"
+        print(f"  {plugin.title} {plugin.version} serves {', '.join(plugin.hooks) or 'nothing'} ({state})")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        install(directory, "English", "aeiouAEIOU")
+        install(directory, "French", "aeiouyAEIOUY")
+        (directory / "broken.wasm").write_bytes(b"not a plugin")
+
+        limits = plugwasm.Limits(timeout=1, memory_bytes=16 * 2**20)
+        with PluginSet.from_directory(directory, limits=limits, functions=[]) as plugins:
+            print("What was found:")
+            show(plugins)
+
+            print("\nEach plugin is asked:")
+            for plugin, output, error in plugins.all("count_vowels", "Say why", parse=bytes.decode):
+                print(f"  {plugin}: {error or output}")
+
+            print("\nThe first answer:")
+            print(f"  {plugins.first('count_vowels', 'Hello', returns=dict)['count']} vowels")
+
+            print("\nThe user turns one off, sets the letters of the other, and installs a third:")
+            plugins.disable("english")
+            plugins.configure("french", {"vowels": "aeiouyàâéèêëîïôùû"})
+            install(directory, "Latin", "aeiouAEIOU")
+            print(f"  {plugins.reload().added} came")
+            show(plugins)
+
+
+if __name__ == "__main__":
+    main()

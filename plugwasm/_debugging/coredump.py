@@ -1,0 +1,246 @@
+"""What is left of a call that was ended, as files: a core dump (WebAssembly/tool-conventions, Coredump.md) and each memory as it was.
+
+A core dump is a module that nobody instantiates: memories with their content as data segments, and in custom sections the process (`core`),
+its modules and instances, and the stack (`corestack`). The engine's C API tells the functions and offsets of frames and what instances
+export; so there are no locals, no operands, and no memory that is not exported.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from itertools import count
+
+from .._engine import ExportName
+from ..errors import CallError, Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO, Self
+
+    from .._env.guest import Guest
+    from ..plugin import Plugin
+    from .frames import CodeMaps
+
+KERNEL = "extism:host/env"
+PAGE = 65536
+CHUNK = 65536
+"""Bytes of memory that become one data segment, without the zeros at its ends. Validators allow 100,000 segments."""
+_CUSTOM, _MEMORY, _DATA = 0, 5, 11
+_MAIN_THREAD = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """The files of one call that was ended: `core` is the core dump, and `memories` holds each memory as it was."""
+
+    core: str
+    memories: tuple[str, ...]
+
+
+class Dumper:
+    """Writes dumps of one plugin until it is closed. `dumps` has those that were written."""
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        directory: str | os.PathLike[str],
+        maps: CodeMaps,
+        *,
+        on: type[CallError] | tuple[type[CallError], ...],
+        most: int,
+    ) -> None:
+        if plugin._post_mortem is not None:
+            raise ValueError(f"plugin `{plugin.name}` writes dumps already")
+        self.dumps: list[Dump] = []
+        self._directory = os.path.abspath(directory)
+        self._maps = maps
+        self._name = plugin.name
+        self._on = on
+        self._most = most
+        self._plugin = weakref.ref(plugin)  # which refers to this object
+        self._closed = False
+        plugin._post_mortem = self._write
+
+    def close(self) -> None:
+        """Stops."""
+        plugin = self._plugin()
+        if plugin is not None and not self._closed:
+            plugin._post_mortem = None
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _write(self, reason: BaseException, guest: Guest) -> None:
+        """Called by the plugin. It must not replace the reason by one of its own."""
+        if not isinstance(reason, self._on) or not isinstance(reason, Error) or len(self.dumps) >= self._most:
+            return
+        try:
+            dump = self._files(reason, guest)
+        except OSError as error:
+            reason.add_note(f"no core dump could be written: {error}")
+            return
+        self.dumps.append(dump)
+        reason.add_note(f"core dump: {dump.core}")
+
+    def _files(self, reason: Error, guest: Guest) -> Dump:
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        state = State(guest, self._maps)
+        stem = _file_name(f"{self._name}-{reason.function}")
+        for number in count():
+            core = os.path.join(self._directory, f"{stem}-{os.getpid()}-{number}.coredump")
+            try:
+                file = _create(core)
+                break
+            except FileExistsError:
+                continue
+        written = [core]
+        try:
+            with file:
+                write_coredump(file, self._name, state, reason.backtrace, self._maps)
+            for i, (module, memory) in enumerate(state.memories):
+                path = f"{core.removesuffix('.coredump')}-{i}-{_file_name(module)}.memory"
+                with _create(path) as file:
+                    written.append(path)
+                    file.write(memory)
+        except BaseException:
+            for path in written:  # half a dump would pass for a whole one
+                os.unlink(path)
+            raise
+        return Dump(core, tuple(written[1:]))
+
+
+class State:
+    """The instances of a guest, and the memories that they export.
+
+    Attributes:
+        modules: The name of each instance's module, the kernel's first.
+        owned: For each instance, the numbers of its memories.
+        memories: Each memory once: the first module that exports it, and its bytes.
+        instance_of: From a module's place in the manifest to its instance.
+    """
+
+    def __init__(self, guest: Guest, maps: CodeMaps) -> None:
+        self.modules = [KERNEL]
+        self.memories: list[tuple[str, memoryview]] = []
+        self.owned: list[list[int]] = [[]]
+        self.instance_of: dict[int, int] = {}
+        known: dict[int, int] = {}
+        kernel = getattr(guest, "kernel", None)
+        if kernel is not None:
+            kernel.refresh()
+            self.memories.append((KERNEL, kernel.heap))
+            self.owned[0].append(0)
+        # Instances are numbered with the main module last, as the plan orders them.
+        main = maps.main
+        order = sorted(range(len(maps.sources)), key=lambda i: i == main)
+        for index, instance in sorted(guest.instances.items()):
+            source = order[index]
+            name = maps.sources[source].name
+            owned = []
+            for export in maps[source].memories:
+                memory = instance.find_memory(ExportName(export))
+                if memory is None:
+                    continue
+                number = known.get(memory.address)
+                if number is None:
+                    number = known[memory.address] = len(self.memories)
+                    self.memories.append((name, memory.view()))
+                owned.append(number)
+            self.instance_of[source] = len(self.modules)
+            self.modules.append(name)
+            self.owned.append(owned)
+
+
+def write_coredump(file: BinaryIO, name: str, state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> None:
+    """Writes a core dump; memories go to the file piece by piece."""
+    file.write(b"\0asm\1\0\0\0")
+    file.write(_custom("core", b"\0" + _text(name)))
+    # A memory of 4 GiB has a page more than a memory of 32 bits can state; there is none that is larger.
+    limits = [b"\0" + _u32(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
+    file.write(_section(_MEMORY, _vec(limits)))
+    segments = [(number, start, end) for number, (_, memory) in enumerate(state.memories) for start, end in _content(memory)]
+    heads = [_segment(number, start, end - start) for number, start, end in segments]
+    total = _u32(len(segments))
+    file.write(bytes([_DATA]) + _u32(len(total) + sum(map(len, heads)) + sum(end - start for _, start, end in segments)) + total)
+    for head, (number, start, end) in zip(heads, segments, strict=True):
+        file.write(head)
+        file.write(state.memories[number][1][start:end])
+    file.write(_custom("coremodules", _vec([b"\0" + _text(module) for module in state.modules])))
+    instances = [b"\0" + _u32(i) + _vec([*map(_u32, owned)]) + _vec([]) for i, owned in enumerate(state.owned)]
+    file.write(_custom("coreinstances", _vec(instances)))
+    file.write(_custom("corestack", b"\0" + _text(_MAIN_THREAD) + _vec(list(_frames(state, backtrace, maps)))))
+
+
+def _frames(state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> Iterator[bytes]:
+    """Frames that were found in a module; one of a command has no instance any more."""
+    for text in backtrace:
+        _, place = maps.find(text)
+        if place is not None and place.module in state.instance_of:
+            instance, start = state.instance_of[place.module], maps[place.module].start(place.function)
+            yield b"\0" + _u32(instance) + _u32(place.function) + _u32(place.offset - start) + _vec([]) + _vec([])
+
+
+def _content(memory: memoryview) -> Iterator[tuple[int, int]]:
+    """The parts of a memory that are not zero."""
+    for at in range(0, len(memory), CHUNK):
+        chunk = memory[at : at + CHUNK].tobytes()
+        end = len(chunk.rstrip(b"\0"))
+        if end:
+            yield at + len(chunk) - len(chunk.lstrip(b"\0")), at + end
+
+
+def _segment(memory: int, offset: int, length: int) -> bytes:
+    """The head of an active data segment."""
+    return b"\2" + _u32(memory) + b"\x41" + _s32(offset) + b"\x0b" + _u32(length)
+
+
+def _section(number: int, content: bytes) -> bytes:
+    return bytes([number]) + _u32(len(content)) + content
+
+
+def _custom(name: str, content: bytes) -> bytes:
+    return _section(_CUSTOM, _text(name) + content)
+
+
+def _vec(items: list[bytes]) -> bytes:
+    return _u32(len(items)) + b"".join(items)
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode("utf-8", "replace")
+    return _u32(len(encoded)) + encoded
+
+
+def _u32(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _s32(value: int) -> bytes:
+    value -= value >> 31 << 32
+    out = bytearray()
+    while not -64 <= value < 64:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value & 127)
+    return bytes(out)
+
+
+def _create(path: str) -> BinaryIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600), "wb")
+
+
+def _file_name(text: str) -> str:
+    """What is safe as a part of a file's name."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:60]

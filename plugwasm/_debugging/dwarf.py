@@ -1,0 +1,210 @@
+"""From an address in a module's code to source lines, by the DWARF that its compiler left in custom sections.
+
+pyelftools reads the formats. What is read was written by whoever made the module, so it is walked here entry by entry, forward only and
+up to a limit, instead of along the references that it contains.
+"""
+
+from __future__ import annotations
+
+import inspect
+from io import BytesIO
+from itertools import islice
+from posixpath import join, normpath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .code import CodeMap
+
+MAX_ENTRIES = 200_000
+"""Entries of one compilation unit that are read (about 20 µs each)."""
+MAX_UNITS = 20_000
+MAX_SECTION = 2**28
+MAX_PROGRAM = 2**21
+"""Bytes of a unit's line table in its encoded form: a byte can become a row, which takes 300 bytes."""
+
+_SCOPES = ("DW_TAG_namespace", "DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type", "DW_TAG_module")
+
+
+class Location:
+    """A place in the source. `function` is known for what was inlined; where it was inlined into is the location that follows."""
+
+    __slots__ = ("column", "file", "function", "inlined", "line")
+
+    def __init__(self, file: str | None, line: int | None, column: int | None) -> None:
+        self.file = file
+        self.line = line
+        self.column = column
+        self.function: str | None = None
+        self.inlined = False
+
+
+class SourceLines:
+    """The DWARF of one module. Raises `ImportError` when pyelftools is not installed."""
+
+    def __init__(self, code: CodeMap) -> None:
+        try:
+            from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
+        except ImportError as error:
+            raise ImportError("source lines need pyelftools: pip install 'plugwasm[debug]'") from error
+        sections: dict[str, Any] = {}
+        for parameter in inspect.signature(DWARFInfo.__init__).parameters:
+            if parameter.endswith("_sec"):
+                name = f".{parameter.removesuffix('_sec')}"
+                content = code.custom(name)
+                sections[parameter] = (
+                    DebugSectionDescriptor(BytesIO(content), name, 0, len(content), 0) if 0 < len(content) <= MAX_SECTION else None
+                )
+        self._dwarf: Any = DWARFInfo(DwarfConfig(True, "wasm", 4), **sections)
+        self._units: dict[int, _Unit] = {}
+
+    def locate(self, address: int) -> list[Location]:
+        """Where the instruction at that address comes from, innermost first. Empty when that is not known."""
+        try:
+            return self._locate(address)
+        except Exception:  # whatever pyelftools makes of what a stranger wrote
+            return []
+
+    def _locate(self, address: int) -> list[Location]:
+        for unit in islice(self._dwarf.iter_CUs(), MAX_UNITS):
+            top = unit.get_top_DIE()
+            if any(start <= address < end for start, end in _ranges(self._dwarf, unit, top)):
+                known = self._units.get(unit.cu_offset)
+                if known is None:
+                    known = self._units[unit.cu_offset] = _Unit(self._dwarf, unit)
+                return known.locate(address)
+        return []
+
+
+class _Unit:
+    """One compilation unit: its rows and its functions, each read once."""
+
+    def __init__(self, dwarf: Any, unit: Any) -> None:
+        self._program: Any = dwarf.line_program_for_CU(unit)
+        self._version5: bool = self._program is not None and self._program["version"] >= 5
+        self._directory = _directory(unit.get_top_DIE())
+        self._rows = _rows(self._program) if self._program is not None and self._program["unit_length"] <= MAX_PROGRAM else []
+        self._functions: list[tuple[list[tuple[int, int]], Any, int]] = []
+        self._named: dict[int, str] = {}
+        for entry, depth, scope in _entries(unit):
+            if entry.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
+                name = _attribute(entry, "DW_AT_name")
+                if name is not None:
+                    self._named[entry.offset] = "::".join((*scope, _decoded(name)))
+                elif "DW_AT_specification" in entry.attributes:
+                    origin = entry.attributes["DW_AT_specification"]
+                    self._named[entry.offset] = self._named.get(_target(unit, origin), "")
+                if ranges := _ranges(dwarf, unit, entry):
+                    self._functions.append((ranges, entry, depth))
+        self._unit = unit
+
+    def locate(self, address: int) -> list[Location]:
+        row = self._row(address)
+        if row is None:
+            return []
+        file, line, column = row
+        found = [Location(self._file(file), line or None, column or None)]
+        around = [(depth, entry) for ranges, entry, depth in self._functions if any(start <= address < end for start, end in ranges)]
+        inlined = [entry for _, entry in sorted(around, key=lambda pair: -pair[0]) if entry.tag == "DW_TAG_inlined_subroutine"]
+        for entry in inlined:
+            origin = entry.attributes.get("DW_AT_abstract_origin")
+            found[-1].function = (origin and self._named.get(_target(self._unit, origin))) or "?"
+            found[-1].inlined = True
+            file, line, column = (_attribute(entry, f"DW_AT_call_{what}") or 0 for what in ("file", "line", "column"))
+            found.append(Location(self._file(file), line or None, column or None))
+        return found
+
+    def _row(self, address: int) -> tuple[int, int, int] | None:
+        best: tuple[int, int, int] | None = None
+        nearest = -1
+        for start, end, file, line, column in self._rows:
+            if start <= address < end and start >= nearest:
+                nearest, best = start, (file, line, column)
+        return best
+
+    def _file(self, number: int) -> str | None:
+        if self._program is None:
+            return None
+        files, folders = self._program["file_entry"], self._program["include_directory"]
+        index = number if self._version5 else number - 1
+        if not 0 <= index < len(files):
+            return None
+        entry = files[index]
+        folder = entry.dir_index if self._version5 else entry.dir_index - 1
+        around = _decoded(folders[folder]) if 0 <= folder < len(folders) else ""
+        # Paths may be relative to the folder, and that to where the compiler ran.
+        return normpath(join(self._directory, around, _decoded(entry.name)))
+
+
+def _rows(program: Any) -> list[tuple[int, int, int, int, int]]:
+    """Start and end address, file, line and column."""
+    rows = []
+    before = None
+    for entry in program.get_entries():
+        state = entry.state
+        if state is None:
+            continue
+        if before is not None and before.address < state.address:
+            rows.append((before.address, state.address, before.file, before.line, before.column))
+        before = None if state.end_sequence else state
+    return rows
+
+
+def _entries(unit: Any) -> Iterator[tuple[Any, int, tuple[str, ...]]]:
+    """Every entry of a unit in the order of the bytes, with its depth and the names of the scopes around it."""
+    from elftools.dwarf.die import DIE
+
+    at, end = unit.cu_die_offset, unit.cu_offset + unit["unit_length"] + unit.structs.initial_length_field_size()
+    scopes: list[tuple[str, ...]] = [()]
+    for _ in range(MAX_ENTRIES):
+        if at >= end or not scopes:
+            return
+        entry = DIE(unit, unit.dwarfinfo.debug_info_sec.stream, at)
+        at += entry.size
+        if entry.is_null():
+            scopes.pop()
+            continue
+        yield entry, len(scopes), scopes[-1]
+        if entry.has_children:
+            name = _attribute(entry, "DW_AT_name") if entry.tag in _SCOPES else None
+            scopes.append(scopes[-1] if name is None else (*scopes[-1], _decoded(name)))
+
+
+def _ranges(dwarf: Any, unit: Any, entry: Any) -> list[tuple[int, int]]:
+    low, high = entry.attributes.get("DW_AT_low_pc"), entry.attributes.get("DW_AT_high_pc")
+    if low is not None and high is not None:
+        is_length = high.form.startswith(("DW_FORM_data", "DW_FORM_udata", "DW_FORM_sdata", "DW_FORM_implicit"))
+        return [(low.value, low.value + high.value if is_length else high.value)]
+    ranges = entry.attributes.get("DW_AT_ranges")
+    if ranges is None:
+        return []
+    base = _attribute(unit.get_top_DIE(), "DW_AT_low_pc") or 0
+    found = []
+    for item in islice(dwarf.range_lists().get_range_list_at_offset(ranges.value, unit), MAX_ENTRIES):
+        if hasattr(item, "base_address"):
+            base = item.base_address
+        else:
+            shift = 0 if item.is_absolute else base
+            found.append((item.begin_offset + shift, item.end_offset + shift))
+    return found
+
+
+def _target(unit: Any, reference: Any) -> int:
+    value: int = reference.value
+    return value if reference.form == "DW_FORM_ref_addr" else value + unit.cu_offset
+
+
+def _directory(top: Any) -> str:
+    value = _attribute(top, "DW_AT_comp_dir")
+    return _decoded(value) if value is not None else ""
+
+
+def _attribute(entry: Any, name: str) -> Any:
+    attribute = entry.attributes.get(name)
+    return None if attribute is None else attribute.value
+
+
+def _decoded(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,164 @@
+"""What a profile of a plugin's calls shows, and the files that it is saved as."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from time import monotonic
+
+from .._sandbox.deadline import ticker
+from .sampling import Recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from .._env.guest import Guest
+    from ..plugin import Plugin
+
+FORMATS = (".html", ".svg", ".json", ".txt", ".folded")
+MIN_INTERVAL = 0.0001
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTime:
+    """Seconds of a function: its own, and with all that it called."""
+
+    function: str
+    own: float
+    total: float
+
+
+class Profile:
+    """Where the time of a plugin's calls goes. Use it with `with`; look at it afterwards."""
+
+    def __init__(self, plugin: Plugin, interval: float) -> None:
+        if not MIN_INTERVAL <= interval <= 10:
+            raise ValueError(f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}")
+        self.name = plugin.name
+        self.interval = interval
+        self._plugin: Plugin | None = plugin
+        self._recorder: Recorder | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._json: dict[str, Any] = {}
+        self._stacks: dict[tuple[str, ...], float] = {}
+
+    def __enter__(self) -> Self:
+        plugin = self._plugin
+        if plugin is None or self._thread is not None:
+            raise ValueError("a profile can be taken once only")
+        if plugin._guest is not None and plugin._guest.sampler is not None:
+            raise ValueError(f"another profile of plugin `{self.name}` is being taken")
+        recorder = self._recorder = Recorder(plugin.compiled_plugin, self.interval)
+        self._thread = threading.Thread(target=self._run, args=(plugin, recorder), name="plugwasm-profile", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        plugin, recorder, thread = self._plugin, self._recorder, self._thread
+        if plugin is None or recorder is None or thread is None:
+            return
+        self._stop.set()
+        thread.join()
+        self._plugin = self._recorder = None
+        guest = plugin._guest
+        if guest is not None and guest.sampler is recorder:
+            guest.sampler = None
+        self._json, self._stacks = recorder.finish()
+
+    def _run(self, plugin: Plugin, recorder: Recorder) -> None:
+        before = monotonic()
+        last: Guest | None = None
+        while not self._stop.wait(self.interval):
+            now = monotonic()
+            guest = plugin._guest
+            if guest is None or guest not in ticker.running:
+                last = None
+                recorder.between_calls()
+            else:
+                if guest.sampler is None:
+                    guest.sampler = recorder
+                if recorder.tick(now - before if guest is last else self.interval):
+                    guest.store.engine.increment_epoch()
+                last = guest
+            before = now
+            del guest
+
+    # ---- what was found -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """How much time of calls the samples stand for."""
+        return sum(self._stacks.values())
+
+    @property
+    def samples(self) -> int:
+        """How many stacks were taken."""
+        return sum(thread["samples"]["length"] for thread in self._json.get("threads", ()))
+
+    @property
+    def stacks(self) -> dict[tuple[str, ...], float]:
+        """Seconds by stack: names of functions, outermost first. Those of other modules than the main one have these before their names."""
+        return dict(self._stacks)
+
+    @property
+    def functions(self) -> list[FunctionTime]:
+        """Seconds by function, the longest of their own first."""
+        own: dict[str, float] = {}
+        total: dict[str, float] = {}
+        for stack, seconds in self._stacks.items():
+            if stack:
+                own[stack[-1]] = own.get(stack[-1], 0.0) + seconds
+            for name in set(stack):
+                total[name] = total.get(name, 0.0) + seconds
+        found = [FunctionTime(name, own.get(name, 0.0), seconds) for name, seconds in total.items()]
+        return sorted(found, key=lambda time: (-time.own, -time.total))
+
+    def collapsed(self) -> str:
+        """A line for each stack, functions joined by `;`, and its microseconds: what flamegraph.pl, speedscope and others read."""
+        lines = []
+        for stack, seconds in sorted(self._stacks.items()):
+            if micros := round(seconds * 1e6):
+                lines.append(f"{';'.join(name.replace(';', ':') for name in stack)} {micros}\n")
+        return "".join(lines)
+
+    def firefox(self) -> str:
+        """The profile for the Firefox Profiler (profiler.firefox.com), as JSON. It runs in the browser and sends nothing."""
+        return json.dumps(self._json, ensure_ascii=False, separators=(",", ":"))
+
+    def svg(self) -> str:
+        """A flame graph."""
+        from .flame import svg
+
+        return svg(self._stacks, self.name)
+
+    def html(self) -> str:
+        """The same as a page of its own, in which one can look closer and search."""
+        from .flame import html
+
+        return html(self._stacks, self.name, self.functions)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a file, by its suffix: `.svg`, `.html`, `.json` (Firefox Profiler), `.txt` or `.folded` (collapsed).
+
+        Raises:
+            ValueError: Another suffix.
+        """
+        suffix = suffix_of(path)
+        make = {".svg": self.svg, ".html": self.html, ".json": self.firefox, ".txt": self.collapsed, ".folded": self.collapsed}.get(suffix)
+        if make is None:
+            raise ValueError(f"a profile can be saved as {', '.join(FORMATS)}, not as `{suffix}`")
+        content = make()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(content)
+
+    def __repr__(self) -> str:
+        return f"<Profile of {self.name!r}: {self.samples} samples, {self.seconds:.3f} s>"
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """The suffix of a file's name, which tells its format."""
+    return os.path.splitext(os.fspath(path))[1].lower()

@@ -1,0 +1,166 @@
+"""From what an application passes as a plugin to a manifest that can be sent: pinned, with absolute paths, and without its secrets.
+
+As `_source.resolve`, but what comes out still says where the modules are, and only those that must be read are.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ._source import MAIN, _encoded, _is_file, _looks_like_text, is_url, read_file, sniff
+from .errors import HashMismatchError, ManifestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .limits import Limits
+    from .manifest import Manifest, WasmSource
+
+__all__ = ["FromEnvironment"]
+
+
+class FromEnvironment:
+    """A secret of a `PluginRef`: the variable of the environment that holds it, where the plugin runs. Stands for a value of `config`, or
+    of the `headers` of a module's URL.
+
+    Args:
+        name: The variable.
+
+    Raises:
+        ManifestError: That cannot be the name of a variable.
+    """
+
+    __slots__ = ("name",)
+
+    name: str
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ManifestError(f"FromEnvironment: expected the name of a variable, got {name!r}")
+        object.__setattr__(self, "name", name)
+
+    def value(self, field: str) -> str:
+        """What the variable holds now. `field` says what it is for, in the error.
+
+        Raises:
+            ManifestError: It is not set.
+        """
+        try:
+            return os.environ[self.name]
+        except KeyError:
+            raise ManifestError(f"{field}: the variable {self.name} is not set in this process's environment", field=field) from None
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("FromEnvironment cannot be changed; make another")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FromEnvironment) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((FromEnvironment, self.name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FromEnvironment, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"FromEnvironment({self.name!r})"
+
+
+def parted(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironment]]:
+    """A mapping without its secrets, for a manifest has only text; and the secrets, by where they stood."""
+    from collections.abc import Mapping
+
+    secrets: dict[tuple[str, int, str], FromEnvironment] = {}
+    if not isinstance(plugin, Mapping):
+        return plugin, secrets
+
+    def without(value: object, field: str, index: int) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        found = {key: item for key, item in value.items() if isinstance(item, FromEnvironment)}
+        secrets.update({(field, index, key): item for key, item in found.items()})
+        return {key: item for key, item in value.items() if key not in found}
+
+    plain = dict(plugin)
+    if "config" in plain:
+        plain["config"] = without(plain["config"], "config", 0)
+    if isinstance(plain.get("wasm"), (list, tuple)):
+        plain["wasm"] = [
+            {**source, "headers": without(source["headers"], "headers", index)}
+            if isinstance(source, Mapping) and "headers" in source
+            else source
+            for index, source in enumerate(plain["wasm"])
+        ]
+    return plain, secrets
+
+
+def manifest_of(plugin: Any, module_bytes: int) -> Manifest:
+    """The manifest that `plugin` is, or one around the module that it is. As `_source.resolve`, but modules are not read yet."""
+    from .manifest import Manifest, WasmSource, parse, parse_named
+
+    if isinstance(plugin, str) and is_url(plugin):
+        return Manifest(wasm=[WasmSource(url=plugin)])
+    if isinstance(plugin, str) and not _is_file(plugin) and _looks_like_text(plugin):
+        plugin = _encoded(plugin)
+    if isinstance(plugin, (bytes, bytearray, memoryview)):
+        content = bytes(plugin)
+        return parse(content) if sniff(content) == "text" else Manifest(wasm=[WasmSource(data=content)])
+    if isinstance(plugin, (str, os.PathLike)):
+        path = os.fsdecode(plugin)
+        content = read_file(path, module_bytes)
+        if not path.lower().endswith((".wasm", ".wat")) and sniff(content) == "text":
+            return parse_named(content, path, os.path.dirname(path))
+        return Manifest(wasm=[WasmSource(path=path)])
+    return parse(plugin)
+
+
+def pinned(
+    source: WasmSource, index: int, headers: tuple[tuple[int, str, FromEnvironment], ...], embed: bool, limits: Limits
+) -> WasmSource:
+    """The module with its sha256, and with its bytes if they are to travel."""
+    import hashlib
+
+    import msgspec
+
+    path = None if source.path is None else os.path.abspath(source.path)
+    if source.hash is not None and source.data is None and not embed:
+        return msgspec.structs.replace(source, path=path)
+    content = source.data
+    if path is not None:
+        content = read_file(path, limits.module_bytes)
+    elif source.url is not None:
+        from ._fetch import fetch
+
+        secrets = {name: secret.value(f"wasm[{index}].headers.{name}") for at, name, secret in headers if at == index}
+        content = fetch(source.url, {**source.headers, **secrets}, source.method or "GET", limit=limits.module_bytes)
+    digest = hashlib.sha256(content or b"").hexdigest()
+    if source.hash not in (None, digest):
+        raise HashMismatchError(
+            f"manifest field `wasm[{index}].hash`: expected {source.hash}, but the sha256 of the module is {digest}; "
+            "it is not the module that was pinned",
+            field=f"wasm[{index}].hash",
+        )
+    if embed:
+        return msgspec.structs.replace(source, path=None, url=None, headers={}, method=None, data=content, hash=digest)
+    return msgspec.structs.replace(source, path=path, hash=digest)
+
+
+def absolute(paths: dict[str, str] | None) -> dict[str, str] | None:
+    """The current directory where it runs is another."""
+    if not paths:
+        return paths
+    return {
+        f"ro:{os.path.abspath(path[3:])}" if path.startswith("ro:") else os.path.abspath(path): guest_path
+        for path, guest_path in paths.items()
+    }
+
+
+def label(sources: list[WasmSource]) -> str:
+    """As `Recipe.label`, also where the main module is embedded."""
+    from ._fetch import shown_url
+
+    main = next((source for source in sources if source.name == MAIN), sources[-1])
+    place = main.path or shown_url(main.url or "")
+    stem = os.path.splitext(os.path.basename(place.partition("?")[0]))[0]
+    return stem if stem and " " not in stem else "plugin"

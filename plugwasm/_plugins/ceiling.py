@@ -1,0 +1,86 @@
+"""What the application grants to all plugins of a set, and the way from what one asks for to what it gets."""
+
+from __future__ import annotations
+
+import os
+
+from .._source import Recipe, _shown_path
+from ..compiled import REGISTERED, CompiledPlugin, _check_kinds
+from ..errors import ManifestError
+from ..limits import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from .._sandbox.egress import Egress
+    from ..functions import Function
+    from ..wasi import WasiOptions
+
+__all__ = ["Ceiling"]
+
+
+class Ceiling:
+    """What no manifest of the set can exceed."""
+
+    def __init__(
+        self,
+        wasi: bool | WasiOptions,
+        functions: Iterable[Function] | None,
+        limits: Limits | None,
+        egress: Egress | None,
+        allowed_paths: Iterable[str],
+        fuel_limit: int | None,
+        http_response_headers: bool,
+    ) -> None:
+        _check_kinds(wasi, limits, egress)
+        self.limits = limits or Limits()
+        self._options: dict[str, Any] = {
+            "wasi": wasi,
+            "functions": functions if functions is REGISTERED or functions is None else tuple(functions),
+            "limits": self.limits,
+            "egress": egress,
+            "fuel_limit": fuel_limit,
+            "http_response_headers": http_response_headers,
+        }
+        self._grants_hosts = egress is not None and egress.allowed_hosts is not None
+        self._paths: dict[str, str] = {}
+        for path in allowed_paths:
+            self._paths[os.path.realpath(path.removeprefix("ro:"))] = path
+
+    def compiled(self, name: str, asked: Recipe) -> CompiledPlugin:
+        granted = Recipe(
+            asked.modules,
+            main=asked.main,
+            config=asked.config,
+            allowed_hosts=asked.allowed_hosts if self._grants_hosts else (),
+            allowed_paths=self._granted_paths(asked.allowed_paths) if self._options["wasi"] else {},
+            timeout_ms=asked.timeout_ms,
+            max_pages=asked.max_pages,
+            max_http_response_bytes=asked.max_http_response_bytes,
+            max_var_bytes=asked.max_var_bytes,
+        )
+        return CompiledPlugin(granted, name=name, **self._options)  # type: ignore[arg-type]
+
+    def _granted_paths(self, asked: Mapping[str, str]) -> dict[str, str]:
+        """The application's own paths of the directories that are asked for, each read-only if either side says so."""
+        granted: dict[str, str] = {}
+        for path, guest_path in asked.items():
+            place = path.removeprefix("ro:")
+            try:
+                own = self._paths.get(os.path.realpath(place))
+            except (OSError, ValueError):
+                own = None
+            if own is None:
+                raise ManifestError(
+                    f"manifest field `allowed_paths`: it asks for {_shown_path(place)}, "
+                    "which the application grants to no plugin (`allowed_paths`)",
+                    field="allowed_paths",
+                )
+            if path.startswith("ro:") and not own.startswith("ro:"):
+                own = f"ro:{own}"
+            if own in granted:
+                raise ManifestError(f"manifest field `allowed_paths`: it asks for {_shown_path(place)} twice", field="allowed_paths")
+            granted[own] = guest_path
+        return granted

@@ -1,0 +1,324 @@
+"""Where the plugins of an application are: files and folders of a directory, what the application names itself, entry points of packages.
+
+Each place gives sources. A `Source` has a name that the author of the plugin has no say in, can be read again, and can tell cheaply
+whether that would give something new. Nothing is compiled here.
+
+What lies in a directory is a stranger's: no link is followed, no folder refers to anything outside of itself, nothing is fetched,
+and no more is read than a plugin may have. What the application names itself is read as `CompiledPlugin` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from .._complaints import fault
+from .._fetch import shown_url
+from .._source import Recipe, _from_manifest, _is_file, _looks_like_text, _names, _of_one_module, _shown_path, is_url, resolve
+from ..compiled import CompiledPlugin
+from ..errors import Error, ManifestError, SourceError
+from ..manifest import Manifest, parse
+from .plugin_file import PluginFile, check_name, parse_plugin_file
+
+__all__ = ["EntryPointSource", "FileSource", "FolderSource", "GivenSource", "Source", "entry_points", "given", "in_directory"]
+
+MAX_TEXT: Final = 2**20
+"""Bytes of a description or a manifest in a folder."""
+MAX_MODULES: Final = 64
+MODULE: Final = "plugin.wasm"
+"""The module of a folder that has no manifest."""
+_ABOUT: Final = ("plugin.toml", "plugin.json")
+_MANIFESTS: Final = ("manifest.toml", "manifest.json")
+
+T = TypeVar("T")
+Stamp = tuple[tuple[int, ...] | None, ...]
+
+
+class Source:
+    """A place that a plugin can be read from, as often as it changes.
+
+    Attributes:
+        name: What the application calls the plugin.
+        where: The place, for people.
+    """
+
+    def __init__(self, name: str, where: str) -> None:
+        self.name = name
+        self.where = where
+        self._files: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it from other sources."""
+        return type(self), self.name, self.where
+
+    def stamp(self) -> Stamp:
+        """Something that changes when what the plugin was last read from does."""
+        return tuple(_stamp(path) for path in self._files)
+
+    def about(self) -> PluginFile:
+        """What the author says of the plugin. Raises `Error`."""
+        return PluginFile()
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        """The plugin itself, not compiled unless it already is. Raises `Error`."""
+        raise NotImplementedError
+
+
+class Refused(Source):
+    """Something in a directory that looks like a plugin and is none, and why."""
+
+    def __init__(self, name: str, where: str, reason: str) -> None:
+        super().__init__(name, where)
+        self._reason = reason
+
+    def about(self) -> PluginFile:
+        raise SourceError(f"{_shown_path(self.where)} {self._reason}")
+
+
+class FileSource(Source):
+    """A `.wasm` file in a directory."""
+
+    def __init__(self, name: str, directory: str, file: str) -> None:
+        super().__init__(name, os.path.join(directory, file))
+        self._directory, self._file = directory, file
+        self._files = (self.where,)
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe:
+        return _of_one_module(_read_inside(self._directory, self._file, module_bytes), _shown_path(self.where))
+
+
+class FolderSource(Source):
+    """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        super().__init__(name, folder)
+        self._files = self._texts = tuple(os.path.join(folder, file) for file in (*_ABOUT, *_MANIFESTS))
+
+    def about(self) -> PluginFile:
+        file = self._only(_ABOUT)
+        if file is None:
+            return PluginFile()
+        return self._parsed(file, parse_plugin_file)
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe:
+        file = self._only(_MANIFESTS)
+        if file is None and about.manifest is None:
+            path = os.path.join(self.where, MODULE)
+            self._files = (*self._texts, path)
+            return _of_one_module(_read_inside(self.where, MODULE, module_bytes), _shown_path(path))
+        if file is None:
+            file = self._only(_ABOUT) or _ABOUT[0]
+            manifest = self._located(file, lambda: parse(about.manifest))
+        elif about.manifest is not None:
+            raise ManifestError(f"{_shown_path(self.where)} has two manifests: `[manifest]` and {file}")
+        else:
+            manifest = self._parsed(file, parse)
+        return self._located(file, lambda: self._recipe(manifest, module_bytes))
+
+    def _recipe(self, manifest: Manifest, module_bytes: int) -> Recipe:
+        """The recipe of a manifest whose modules all lie in this folder, and together are no larger than one may be."""
+        if len(manifest.wasm) > MAX_MODULES:
+            raise fault("wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}")
+        paths = [source.path for source in manifest.wasm if source.path is not None]
+        self._files = (*self._texts, *(os.path.join(self.where, path) for path in paths if "\0" not in path))
+        modules, left = [], module_bytes
+        for index, (source, name) in enumerate(zip(manifest.wasm, _names(manifest.wasm), strict=True)):
+            if source.url is not None:
+                raise fault(f"wasm[{index}].url", "a plugin in a folder has its modules there, and fetches none")
+            content = source.data if source.path is None else _read_inside(self.where, source.path, left)
+            left -= len(content or b"")
+            modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
+        return _from_manifest(msgspec.structs.replace(manifest, wasm=modules), module_bytes)
+
+    def _only(self, files: tuple[str, ...]) -> str | None:
+        there = [file for file in files if os.path.lexists(os.path.join(self.where, file))]
+        if len(there) > 1:
+            raise ManifestError(f"{_shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count")
+        return there[0] if there else None
+
+    def _parsed(self, file: str, parser: Callable[[bytes], T]) -> T:
+        content = _read_inside(self.where, file, MAX_TEXT)
+        return self._located(file, lambda: parser(content))
+
+    def _located(self, file: str, action: Callable[[], T]) -> T:
+        """What `action` gives; where it finds a fault in what `file` says, the error says that it is there."""
+        try:
+            return action()
+        except Error as error:
+            error.message = f"{_shown_path(os.path.join(self.where, file))}: {error.message}"
+            error.args = (error.message,)
+            raise
+
+
+class GivenSource(Source):
+    """What the application passed itself: anything that `CompiledPlugin` takes, or one."""
+
+    def __init__(self, name: str, value: object, where: str | None = None) -> None:
+        super().__init__(name, where or _where(value))
+        self._value = value
+        self._files = (path,) if (path := _path(value)) is not None else ()
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        return self._resolved(self._value, module_bytes)
+
+    def _resolved(self, value: Any, module_bytes: int) -> Recipe | CompiledPlugin:
+        if isinstance(value, CompiledPlugin):
+            return value
+        recipe = resolve(value, module_bytes=module_bytes)
+        path = _path(value)
+        self._files = tuple({path: None for path in (path, *(module.origin for module in recipe.modules)) if path and _is_file(path)})
+        return recipe
+
+
+class EntryPointSource(GivenSource):
+    """What a Python package gives for one of its entry points: an object, or a function without parameters that returns it."""
+
+    def __init__(self, entry_point: Any, group: str) -> None:
+        super().__init__(entry_point.name, None, f"entry point {entry_point.name!r} of {group}: {entry_point.value}")
+        self._entry_point = entry_point
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        try:
+            value = self._entry_point.load()
+            if callable(value):
+                value = value()
+        except Exception as error:
+            if isinstance(error, Error):
+                raise
+            raise SourceError(f"{self.where}: it raised {type(error).__name__}: {error}") from error
+        return self._resolved(value, module_bytes)
+
+
+# ---- the places ---------------------------------------------------------------------------------------------------------------------
+
+
+def in_directory(directory: str) -> Iterator[Source]:
+    """The plugins of a directory, by name: each `.wasm` file, and each folder that says what it is. Hidden ones are left out.
+
+    Raises:
+        SourceError: The directory cannot be read.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            found = sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"cannot read the directory {_shown_path(directory)}: {reason}") from error
+    for file, is_link, is_directory in found:
+        where = os.path.join(directory, file)
+        is_module = file.lower().endswith(".wasm") and not is_directory
+        if file.startswith((".", "__")) or not (is_module or ((is_directory or is_link) and _is_folder(where))):
+            continue
+        name = file[:-5] if is_module else file
+        if wrong := check_name(name):
+            yield Refused(ascii(name)[1:-1][:80], where, f"cannot be the name of a plugin: it {wrong}")
+        elif is_link:
+            yield Refused(name, where, "is a symbolic link, which is not followed; move the plugin here")
+        elif is_directory:
+            yield FolderSource(name, where)
+        else:
+            yield FileSource(name, directory, file)
+
+
+def given(plugins: Iterable[object] | Mapping[str, object]) -> Iterator[Source]:
+    """What the application passed, by its names or in its order. Raises `ManifestError` for a name that cannot be one."""
+    if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
+        raise ManifestError("plugins: expected a list, or plugins by their names, got one manifest; put it in a list")
+    pairs = plugins.items() if isinstance(plugins, Mapping) else ((None, value) for value in plugins)
+    for index, (name, value) in enumerate(pairs, 1):
+        if name is None:
+            name = _given_name(value) or f"plugin-{index}"
+        if not isinstance(name, str) or (reason := check_name(name)):
+            raise ManifestError(f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}")
+        path = _path(value)
+        yield FolderSource(name, path) if path is not None and os.path.isdir(path) else GivenSource(name, value)
+
+
+def entry_points(group: str) -> Iterator[Source]:
+    """The entry points of a group, by name. Their packages are not imported yet."""
+    from importlib import metadata
+
+    for entry_point in sorted(metadata.entry_points(group=group), key=lambda entry_point: entry_point.name):
+        yield EntryPointSource(entry_point, group)
+
+
+def _is_folder(path: str) -> bool:
+    return any(os.path.lexists(os.path.join(path, file)) for file in (*_ABOUT, *_MANIFESTS))
+
+
+def _path(value: object) -> str | None:
+    """The path that a value is, if it is one."""
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if isinstance(value, str) and not is_url(value) and (_is_file(value) or not _looks_like_text(value)):
+        return value
+    return None
+
+
+def _given_name(value: object) -> str | None:
+    if isinstance(value, CompiledPlugin):
+        return value.name
+    path = shown_url(value).removesuffix("?…") if isinstance(value, str) and is_url(value) else _path(value)
+    if path is None:
+        return None
+    head, file = os.path.split(path.rstrip("/" + os.sep))
+    if file in (*_ABOUT, *_MANIFESTS, MODULE):
+        file = os.path.basename(head) or file
+    return file.rpartition(".")[0] if file.endswith((".wasm", ".wat", ".toml", ".json")) else file
+
+
+def _where(value: object) -> str:
+    if isinstance(value, CompiledPlugin):
+        return repr(value)
+    if isinstance(value, str) and is_url(value):
+        return shown_url(value)
+    path = _path(value)
+    return _shown_path(path) if path is not None else "given by the application"
+
+
+# ---- files of strangers -------------------------------------------------------------------------------------------------------------
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read_inside(folder: str, relative: str, limit: int) -> bytes:
+    """The content of a regular file beneath `folder` that no link leads to, at most `limit` bytes of it. Raises `SourceError`."""
+    place = _shown_path(os.path.join(folder, relative))
+    parts = relative.replace(os.sep, "/").split("/")
+    if os.path.isabs(relative) or os.path.splitdrive(relative)[0] or ".." in parts:
+        raise SourceError(f"cannot read {_shown_path(relative)}: a plugin's files lie in its folder, {_shown_path(folder)}")
+    try:
+        path = folder
+        for part in parts:
+            path = os.path.join(path, part)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                raise SourceError(f"cannot read {place}: {_shown_path(path)} is a symbolic link, which is not followed")
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"cannot read {place}: it is not a regular file")
+        # Should it be swapped for something else now: neither a link nor a pipe is opened, nor a device read.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SourceError(f"cannot read {place}: it is not a regular file")
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        raise SourceError(f"no such file: {place}") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {place}: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > limit:
+        raise SourceError(f"cannot read {place}: it is larger than the limit of {limit} bytes")
+    if not content:
+        raise SourceError(f"cannot read {place}: it is empty")
+    return content

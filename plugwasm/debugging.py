@@ -1,0 +1,98 @@
+"""Debugging guests: where a call ended, what the memory held, where the time went.
+
+    from plugwasm import debugging
+
+    try:
+        plugin.call("run", data)
+    except plugwasm.CallError as error:
+        print(debugging.explain(error, plugin))          # with source lines, if the module has DWARF
+
+    debugging.dump_on_trap(plugin, "dumps")              # a core dump and the memories, for each call that is ended
+
+    with debugging.profile(plugin) as profile:
+        plugin.call("run", data)
+    profile.save("run.html")                             # or .svg; .json for the Firefox Profiler; .txt for flamegraph.pl, speedscope
+
+Nothing of it costs a call anything before it is used.
+"""
+
+from __future__ import annotations
+
+from ._debugging.coredump import Dump, Dumper
+from ._debugging.frames import Backtrace, CodeMaps, Frame
+from ._debugging.frames import explain as _explain
+from ._debugging.profile import FunctionTime, Profile
+from ._source import resolve
+from .compiled import CompiledPlugin
+from .errors import CallError, Error
+from .plugin import Plugin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from ._source import Recipe
+    from .compiled import PluginInput
+
+__all__ = ["Backtrace", "Dump", "Dumper", "Frame", "FunctionTime", "Profile", "dump_on_trap", "explain", "profile"]
+
+
+def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Backtrace:
+    """The frames of an error with functions and source lines, innermost first; functions that were inlined have frames of their own.
+
+    Only the modules' bytes are needed: the error may come from another process, and the plugin may be closed. A module that was built
+    without debug information gives frames without lines.
+
+    Raises:
+        ImportError: A module has DWARF, and pyelftools is not installed: `pip install 'plugwasm[debug]'`.
+        ManifestError, SourceError, ModuleError: Of `plugin`, when it is not read already.
+    """
+    recipe = _recipe(plugin)
+    return _explain(error.backtrace, CodeMaps(recipe.modules, recipe.main))
+
+
+def dump_on_trap(
+    plugin: Plugin,
+    directory: str | os.PathLike[str],
+    *,
+    on: type[CallError] | tuple[type[CallError], ...] = CallError,
+    most: int = 10,
+) -> Dumper:
+    """From now on, writes what is left of a call that is ended in its middle: a core dump, and each memory as it was.
+
+    The core dump is in the format of WebAssembly's tool conventions, with frames and memories; wasmgdb reads it. Values of locals and
+    the operand stack are not in it, for the engine does not give them. A note of the error says where it is. Memories hold whatever the
+    plugin was given, secrets included, so nobody else may read the files.
+
+    Args:
+        directory: Where the files go. It is made when it is needed.
+        on: The errors to dump for: all ends of a call but those that the guest returns normally.
+        most: How many dumps are written before it stops, for a plugin that traps on each call must not fill the disk.
+
+    Returns:
+        What was written so far, and a way to stop.
+    """
+    _check_here(plugin)
+    recipe = _recipe(plugin)
+    return Dumper(plugin, directory, CodeMaps(recipe.modules, recipe.main), on=on, most=most)
+
+
+def profile(plugin: Plugin, *, interval: float = 0.001) -> Profile:
+    """Takes the guest's stack every `interval` seconds while the plugin runs calls, from `with` on to its end.
+
+    Stacks are seen at the entries of functions and at the heads of loops. The time of a host function that takes about as long as the
+    interval, or longer, is shown by its name below the export that was called; that of shorter ones counts for what the guest does next.
+    """
+    _check_here(plugin)
+    return Profile(plugin, interval)
+
+
+def _recipe(plugin: Plugin | CompiledPlugin | PluginInput) -> Recipe:
+    if isinstance(plugin, Plugin):
+        plugin = plugin.compiled_plugin
+    return plugin._recipe if isinstance(plugin, CompiledPlugin) else resolve(plugin)
+
+
+def _check_here(plugin: Plugin) -> None:
+    if not isinstance(plugin, Plugin) or not hasattr(plugin, "_post_mortem"):  # as an IsolatedPlugin has not
+        raise TypeError(f"expected a Plugin that runs in this process, got {type(plugin).__name__}")

@@ -1,0 +1,469 @@
+"""The plugins of an application: found, loaded, asked by hooks, replaced when their files change, described for a settings page.
+
+A hook is the name of an export. A plugin serves each hook that it exports as a function, and the set asks those that serve it in
+order. A plugin that fails is passed over and noted; the others are asked all the same.
+
+What a set knows is one immutable `State`. A change makes another and puts it in the place of the first, so a call that is under
+way ends with the plugins that it began with. Modules are compiled before that, and what cannot be loaded replaces nothing.
+
+A manifest in a set only asks. What it gets is bounded by what the application passes: limits, hosts and directories.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, Self
+
+from ._complaints import cut, meant
+from ._plugins import discovery
+from ._plugins.asking import Unparsed, guarded, unless_empty
+from ._plugins.ceiling import Ceiling
+from ._plugins.description import Description, Grants, describe
+from ._plugins.loaded import Loaded, same
+from ._plugins.plugin_file import PluginFile, Setting
+from ._plugins.state import Entry, State, log
+from ._source import _shown_path
+from .compiled import REGISTERED, CompiledPlugin
+from .errors import ClosedError, Error, FunctionNotFoundError, ManifestError, SourceError
+from .plugin import _changed_config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._plugins.discovery import Source
+    from ._sandbox.egress import Egress
+    from .functions import Function
+    from .limits import Limits
+    from .wasi import WasiOptions
+
+__all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
+
+ENTRY_POINTS: Final = "plugwasm.plugins"
+"""The group of entry points that packages with plugins use."""
+_SETTLED_NS: Final = 2 * 10**9
+"""A file that changed later than this before it was read may change again without its times telling."""
+
+
+class Result(NamedTuple):
+    """What one plugin made of a hook: an output, or an error."""
+
+    plugin: str
+    output: Any = None
+    error: Exception | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call ended well."""
+        return self.error is None
+
+    def get(self) -> Any:
+        """The output. Raises the error if there is one."""
+        if self.error is not None:
+            raise self.error
+        return self.output
+
+
+class Changes(NamedTuple):
+    """The names of plugins that `reload` found new, changed or gone, and of those that could not be loaded. False when there are none."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
+class PluginSet:
+    """The plugins of an application. Any number of threads can use it.
+
+    Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
+    were found: `plugins`, entry points by name, directories by name. Where two have one name, the first has it.
+
+    Each call takes an instance of its own; some are kept for the next calls. So a plugin's memory and vars may or may not be there
+    in its next call: what must not depend on that needs `fresh=True`.
+
+    Args:
+        plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A `CompiledPlugin` is used as it is: none
+            of the arguments below apply to it but those about names.
+        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or `manifest.toml` (or `.json`). The
+            plugin is called what the file (without `.wasm`) or folder is called.
+        entry_points: The group of entry points of installed packages to look at: "plugwasm.plugins", say. None for none.
+        hooks: The names that are hooks. If not given, all functions that a plugin exports, but not those that begin with `_`.
+        order: Names of plugins that are asked first, in this order.
+        disabled: Names of plugins that are not loaded until they are enabled.
+        config: What plugins read with `config_get`, by the plugin's name, on top of their manifests.
+        wasi, functions, fuel_limit, http_response_headers: As for `CompiledPlugin`, for each plugin.
+        limits: What each plugin may make the host spend; a manifest can only ask for less. If not given, the defaults of `Limits`.
+        egress: What HTTP requests may be. A host must be granted by its `allowed_hosts` and the plugin's manifest; without them, none is.
+        allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front makes one read-only for all.
+        instances: How many idle instances are kept of each plugin.
+        fresh: Whether each call gets a new instance.
+
+    Raises:
+        SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
+        ManifestError: An argument is not valid.
+    """
+
+    def __init__(
+        self,
+        plugins: Iterable[Any] | Mapping[str, Any] = (),
+        *,
+        directories: Iterable[str | os.PathLike[str]] = (),
+        entry_points: str | None = None,
+        hooks: Iterable[str] | None = None,
+        order: Iterable[str] = (),
+        disabled: Iterable[str] = (),
+        config: Mapping[str, Mapping[str, str | None]] | None = None,
+        wasi: bool | WasiOptions = False,
+        functions: Iterable[Function] | None = REGISTERED,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+        allowed_paths: Iterable[str] = (),
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        instances: int = 4,
+        fresh: bool = False,
+    ) -> None:
+        for name, value in (
+            ("plugins", plugins),
+            ("hooks", hooks),
+            ("order", order),
+            ("disabled", disabled),
+            ("allowed_paths", allowed_paths),
+        ):
+            if isinstance(value, (str, bytes, os.PathLike)):
+                raise ManifestError(f"{name}: expected a list, got {type(value).__name__}")
+        if isinstance(directories, (str, bytes, os.PathLike)):
+            directories = [directories]
+        if isinstance(instances, bool) or not isinstance(instances, int) or instances < 0:
+            raise ManifestError(f"instances: expected a number of at least 0, got {instances!r}")
+        self._ceiling = Ceiling(wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers)
+        self._declared = None if hooks is None else frozenset(hooks)
+        self._order = {name: place for place, name in reversed(list(enumerate(order)))}
+        self._enabled = dict.fromkeys(disabled, False)
+        self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
+        self._kept = 0 if fresh else instances
+        self._directories = [os.fsdecode(directory) for directory in directories]
+        self._fixed = [*discovery.given(plugins), *(discovery.entry_points(entry_points) if entry_points is not None else ())]
+        self._lock = (os.getpid(), threading.Lock())
+        self._stops: list[Callable[[], None]] = []
+        self._closed = False
+        self._state = State({}, (), self._order)
+        self.reload()
+
+    @classmethod
+    def from_directory(cls, *directories: str | os.PathLike[str], **options: Any) -> Self:
+        """The plugins of these directories."""
+        return cls(directories=directories, **options)
+
+    @classmethod
+    def from_entry_points(cls, group: str = ENTRY_POINTS, **options: Any) -> Self:
+        """The plugins that installed packages give as entry points: a path, a manifest, a module, or a function that returns one."""
+        return cls(entry_points=group, **options)
+
+    # ---- asking -----------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def hooks(self) -> dict[str, tuple[str, ...]]:
+        """The names of the plugins that serve each hook, in the order in which they are asked."""
+        return {hook: tuple(entry.name for entry in entries) for hook, entries in self._current().hooks.items()}
+
+    def first(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
+        """The first answer: plugins are asked until one gives an output that is not empty.
+
+        Args:
+            hook: The export to call.
+            data: The input.
+            stop_on_error: Whether a plugin's error is raised. If not, it is noted, and the next plugin is asked.
+            **options: As for `Plugin.call`, but `parse` cannot be None. What it raises is the plugin's error. An empty output is not
+                looked at: it is no answer, whatever `parse` or `returns` would make of it; nor is a None that they make.
+
+        Returns:
+            The output; None when no plugin gave any.
+
+        Raises:
+            FunctionNotFoundError: There is no such hook among those that were declared.
+        """
+        options = guarded(options)
+        for entry in self._serving(hook):
+            try:
+                output = entry.call(hook, *unless_empty(entry.name, hook, data, options))
+            except (Error, Unparsed) as error:
+                entry.note(hook, error, stop_on_error)
+                continue
+            if output is not None:
+                return output
+        return None
+
+    def all(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> list[Result]:
+        """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
+        options = guarded(options)
+        results = []
+        for entry in self._serving(hook):
+            try:
+                results.append(Result(entry.name, entry.call(hook, data, options)))
+            except (Error, Unparsed) as error:
+                results.append(Result(entry.name, error=entry.note(hook, error, stop_on_error)))
+        return results
+
+    def chain(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
+        """What is left after each plugin made its output of the one before it, also of an empty one. A plugin that fails is left out.
+
+        Returns:
+            The last output, or `data` itself when no plugin made any.
+        """
+        options = guarded(options)
+        for entry in self._serving(hook):
+            try:
+                data = entry.call(hook, data, options)
+            except (Error, Unparsed) as error:
+                entry.note(hook, error, stop_on_error)
+        return data
+
+    def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
+        """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
+        options = guarded(options)
+        entry = self._entry(name)
+        if entry.loaded is None:
+            why = f"it could not be loaded: {entry.error.message}" if entry.error is not None else "it is disabled"
+            raise FunctionNotFoundError(f"plugin `{name}` cannot be called: {why}", plugin=name, function=function_name)
+        try:
+            return entry.call(function_name, data, options)
+        except (Error, Unparsed) as error:
+            raise entry.note(function_name, error, True) from None
+
+    def _serving(self, hook: str) -> tuple[Entry, ...]:
+        state = self._current()
+        if self._declared is not None and hook not in self._declared:
+            raise FunctionNotFoundError(f"there is no hook `{hook}`{_closest(hook, self._declared)}", function=hook)
+        return state.hooks.get(hook, ())
+
+    def _entry(self, name: str) -> Entry:
+        state = self._current()
+        entry = state.entries.get(name)
+        if entry is None:
+            raise ManifestError(f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}")
+        return entry
+
+    def _current(self) -> State:
+        state = self._state
+        if self._closed:
+            raise ClosedError("the plugin set was closed")
+        return state
+
+    # ---- changing ---------------------------------------------------------------------------------------------------------------------
+
+    def reload(self) -> Changes:
+        """Looks once for plugins that are new, changed or gone. Calls under way end with the plugins that they began with.
+
+        A plugin whose new files cannot be loaded goes on as it was; `describe` has the error.
+
+        Raises:
+            SourceError: A directory cannot be read; nothing was changed.
+        """
+        with self._changing():
+            before = self._current()
+            taken: dict[str, Entry] = {}
+            others: list[Entry] = []
+            for source in [*self._fixed, *(source for directory in self._directories for source in discovery.in_directory(directory))]:
+                name = source.name
+                if name in taken:
+                    others.append(
+                        Entry(source, error=SourceError(f"there is another plugin `{name}`: {_shown_path(taken[name].source.where)}"))
+                    )
+                    continue
+                old = before.entries.get(name)
+                taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None)
+            self._replace(taken, tuple(others))
+            return _compared(before.entries, taken)
+
+    def enable(self, name: str) -> None:
+        """Loads a plugin that is disabled, or could not be loaded.
+
+        Raises:
+            Error: Why it cannot be loaded. It is enabled all the same, and `reload` loads it when its files have changed.
+        """
+        with self._changing():
+            old = self._entry(name)
+            self._enabled[name] = True
+            entry = self._renewed(old.source, old, anew=True)
+            self._replace_one(entry)
+        if entry.error is not None:
+            raise entry.error.with_traceback(None)
+
+    def disable(self, name: str) -> None:
+        """Asks a plugin no more, and lets go of it. Calls under way end on their own."""
+        with self._changing():
+            old = self._entry(name)
+            self._enabled[name] = False
+            self._replace_one(Entry(old.source, old.about, enabled=False))
+
+    def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
+        with self._changing():
+            old = self._entry(name)
+            self._config[name] = self._config.get(name, {}) | _checked_config(changes)
+            loaded = old.loaded and Loaded(
+                old.loaded.compiled, old.loaded.asked, self._config[name], old.loaded.defaults, self._kept, self._declared
+            )
+            self._replace_one(Entry(old.source, old.about, stamp=old.stamp, enabled=old.enabled, loaded=loaded, error=old.error))
+
+    def watch(self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None) -> Callable[[], None]:
+        """Reloads every `interval` seconds in a thread of its own, and calls `on_change` there when something changed.
+
+        Returns:
+            A function that ends it. `close` does so too. A forked child watches nothing until it asks for it.
+        """
+        self._current()
+        stop = threading.Event()
+        threading.Thread(
+            target=_watch, args=(weakref.ref(self), stop, interval, on_change), name="plugwasm-plugin-set", daemon=True
+        ).start()
+        self._stops.append(stop.set)
+        return stop.set
+
+    def close(self) -> None:
+        """Lets go of all plugins. Calls under way end on their own. Closing twice is allowed."""
+        for stop in self._stops:
+            stop()
+        with self._changing():
+            self._closed = True
+            self._replace({}, ())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _changing(self) -> threading.Lock:
+        """The lock that changes take, one at a time. A forked child makes another: who held it may not be there."""
+        pid, lock = self._lock
+        if pid != os.getpid():
+            lock = threading.Lock()
+            self._lock = (os.getpid(), lock)
+        return lock
+
+    def _replace(self, entries: dict[str, Entry], others: tuple[Entry, ...]) -> None:
+        before = self._state
+        self._state = State(entries, others, self._order)
+        kept = {id(entry.loaded) for entry in entries.values()}
+        for entry in before.entries.values():
+            if entry.loaded is not None and id(entry.loaded) not in kept:
+                entry.loaded.retire()
+
+    def _replace_one(self, entry: Entry) -> None:
+        self._replace(self._state.found | {entry.name: entry}, self._state.others)
+
+    def _renewed(self, source: Source, old: Entry | None, *, anew: bool = False) -> Entry:
+        """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
+        if old is not None:
+            source = old.source
+        now, stamp = time.time_ns(), source.stamp()
+        if old is not None and not anew and stamp == old.stamp:
+            return old
+        wanted = self._enabled.get(source.name)
+        entry = Entry(source, stamp=stamp, enabled=True if wanted is None else wanted)
+        if old is not None:
+            entry.about, entry.loaded = old.about, old.loaded
+            entry.enabled = old.enabled if wanted is None else wanted
+        try:
+            about = source.about()
+            if entry.loaded is None:
+                entry.about = about
+            entry.enabled = about.plugin.enabled if wanted is None else wanted
+            entry.loaded = self._load(source, about, entry.loaded) if entry.enabled else None
+            entry.about = about
+        except Exception as error:
+            reason = error if isinstance(error, Error) else SourceError(f"{_shown_path(source.where)}: {type(error).__name__}: {error}")
+            entry.error = reason.with_traceback(None)
+            if old is None or old.error is None or old.error.message != reason.message:
+                log.warning("plugin %s was not loaded: %s", cut(source.name), cut(reason.message))
+        if old is not None and entry.loaded is old.loaded:
+            entry.last_failure = old.last_failure
+        if any(file and max(file[3:]) + _SETTLED_NS > now for file in stamp):
+            entry.stamp = None
+        return entry
+
+    def _load(self, source: Source, about: PluginFile, old: Loaded | None) -> Loaded:
+        asked = source.load(about, self._ceiling.limits.module_bytes)
+        defaults = {name: setting.default for name, setting in about.plugin.settings.items() if setting.default is not None}
+        if old is not None and old.defaults == defaults and same(old.asked, asked):
+            return old
+        compiled = asked if isinstance(asked, CompiledPlugin) else self._ceiling.compiled(source.name, asked)
+        return Loaded(compiled, asked, self._config.get(source.name, {}), defaults, self._kept, self._declared)
+
+    # ---- describing -------------------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> list[Description]:
+        """All plugins, in order: those that are asked, those that are disabled, and those that could not be loaded.
+
+        At the end stand those whose names were taken. `msgspec.to_builtins` makes plain data of a description.
+        """
+        state = self._current()
+        return [describe(entry, self._config.get(entry.name, ())) for entry in (*state.entries.values(), *state.others)]
+
+    def __repr__(self) -> str:
+        return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
+
+
+def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
+    _changed_config({}, changes)
+    return dict(changes)
+
+
+def _closest(name: str, names: Iterable[str]) -> str:
+    close = meant(name, list(names))
+    return f": did you mean `{close}`?" if close else ""
+
+
+def _compared(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Changes:
+    both = [(name, before[name], after[name]) for name in after if name in before]
+    return Changes(
+        added=tuple(name for name in after if name not in before),
+        changed=tuple(
+            name for name, old, new in both if new.loaded is not old.loaded or new.about != old.about or new.enabled != old.enabled
+        ),
+        removed=tuple(name for name in before if name not in after),
+        failed=tuple(
+            name for name, entry in after.items() if entry.error is not None and _message(before.get(name)) != entry.error.message
+        ),
+    )
+
+
+def _message(entry: Entry | None) -> str | None:
+    return None if entry is None or entry.error is None else entry.error.message
+
+
+def _watch(
+    reference: weakref.ref[PluginSet], stop: threading.Event, interval: float, on_change: Callable[[Changes], object] | None
+) -> None:
+    complaint = None
+    while not stop.wait(interval):
+        plugins = reference()
+        if plugins is None:
+            return
+        try:
+            changes = plugins.reload()
+            complaint = None
+        except ClosedError:
+            return
+        except Error as error:
+            if error.message != complaint:
+                complaint = error.message
+                log.warning("plugins cannot be reloaded: %s", cut(complaint))
+            continue
+        finally:
+            del plugins
+        if changes and on_change is not None:
+            try:
+                on_change(changes)
+            except Exception:
+                log.exception("`on_change` raised")

@@ -1,0 +1,350 @@
+"""The harness: one plugin, what it may do, the fakes around it, and what happened."""
+
+from __future__ import annotations
+
+import copy
+import os
+from time import perf_counter
+
+from .._code import compiled, engine
+from .._complaints import meant
+from .._env.functions import NAMESPACE
+from .._source import resolve
+from ..compiled import CompiledPlugin
+from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError
+from ..limits import DEFAULT, PAGE, effective
+from ..plugin import Plugin
+from ..wasi import SeededRandom, WasiOptions
+from ._clock import FakeClock
+from ._host import FakeHostFunction, Switchboard, can_be_faked
+from ._http import FakeHttp
+from ._logs import Logs, Tap
+from ._records import Call
+from ._usage import Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any, Self
+
+    from .._engine import FunctionType
+    from .._sandbox.egress import Egress
+    from .._source import Recipe
+    from ..compiled import PluginInput
+    from ..functions import Function
+    from ..limits import Limits
+    from ._records import HostCall, LogLine
+
+_PLENTY = 2**62
+"""Fuel for a plugin that has no limit: so much that it is only measured."""
+_NEVER_RAN = (FunctionNotFoundError, SignatureError, BusyError, ClosedError)
+_LINES = 200
+"""Of a transcript; of a longer one the beginning is left out."""
+
+
+class Harness:
+    """A plugin under test. Nothing is compiled before it is needed.
+
+    Host functions that the plugin imports and nobody provides are linked all the same; when one is called, `host` must have said what it
+    returns.
+
+    Args:
+        plugin: As for `Plugin`.
+        config: As for `Plugin`.
+        vars: What each new instance begins with as its vars.
+        wasi: Whether the plugin may import WASI. It sees `clock`, and random bytes that follow from `seed`; `WasiOptions` replace both.
+        functions: Host functions of the application, which are called for those that `host` does not fake. None if not given.
+        name: What errors and logs call it; if not given, the main module's file name.
+        fuel_limit: For each call; if not given, fuel is measured only.
+        http_response_headers: As for `Plugin`.
+        limits: As for `Plugin`.
+        egress: The application's policy, which judges requests before `http` answers them. Its transport is not used.
+        allowed_hosts: What the manifest would grant; if not given, what it does, and every host where it grants none.
+        allowed_paths: The same for directories; if not given, what the manifest grants.
+        fake_missing: Whether host functions that nobody provides return zeros when they are called, instead of failing the test.
+        log_level: The lowest level that is logged: "trace", "debug", "info", "warn" or "error".
+        seed: Of the random bytes that the plugin gets from WASI.
+
+    Attributes:
+        http: Answers the plugin's HTTP requests (`FakeHttp`), and has those it made.
+        clock: The time that the plugin sees (`FakeClock`).
+        logs: What it logged (`Logs`).
+        calls: The calls of its exports (`Call`), failed ones too.
+
+    Raises:
+        ManifestError, SourceError, ModuleError: As for `Plugin`.
+    """
+
+    def __init__(
+        self,
+        plugin: PluginInput,
+        *,
+        config: Mapping[str, str | None] | None = None,
+        vars: Mapping[str, bytes] | None = None,
+        wasi: bool | WasiOptions = False,
+        functions: Iterable[Function] | None = None,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+        allowed_hosts: Sequence[str] | None = None,
+        allowed_paths: Mapping[str | os.PathLike[str], str] | None = None,
+        fake_missing: bool = False,
+        log_level: str = "trace",
+        seed: int = 0,
+    ) -> None:
+        if isinstance(plugin, CompiledPlugin):
+            raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
+        recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
+        self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
+        self.name = name or recipe.label
+        self.limits = effective(limits, recipe)
+        self.http = FakeHttp(self._keep)
+        self.clock = FakeClock()
+        self.logs = Logs()
+        self.calls: list[Call] = []
+        self._happened: list[object] = []
+        self._switchboard = Switchboard(self._keep, fake_missing)
+        self._tap = Tap(f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line)
+        self._wasi = WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
+        self._config, self._vars = dict(config or {}), dict(vars or {})
+        self._functions = tuple(functions or ())
+        self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
+        self._settings: dict[str, Any] = {"http_response_headers": http_response_headers, "limits": limits, "egress": self._policy(egress)}
+        self._importable: dict[tuple[str, str], FunctionType] | None = None
+        self._compiled: CompiledPlugin | None = None
+        self._plugins: list[_Watched] = []
+
+    # ---- what the test says ---------------------------------------------------------------------------------------------------------
+
+    def host(
+        self,
+        name: str,
+        *params: type,
+        returns: Any = None,
+        raises: BaseException | None = None,
+        namespace: str | None = None,
+    ) -> FakeHostFunction:
+        """Fakes a host function that the plugin imports; once more for the same one replaces the fake, at any time.
+
+        Args:
+            name: The name that the plugin imports it by.
+            params: The types of what the plugin passes: str, bytes, and by JSON dict, list and dataclasses, for blocks of its memory; int,
+                float and bool. They can be left out; see `HostCall.args` for what then counts.
+            returns: What it returns: None (0), a number, text, bytes, anything else by JSON, or a tuple where the function has several
+                results; or a callable that gets what the plugin passed, and returns one of these.
+            raises: What it raises instead.
+            namespace: The module name that the plugin imports it from; to be given only where two functions have the same name.
+
+        Raises:
+            LinkError: The plugin imports no such function.
+        """
+        key = self._find_import(name, namespace)
+        expected = len(self._imports()[key].params)
+        if params and len(params) != expected:
+            raise LinkError(
+                f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not {len(params)}", plugin=self.name
+            )
+        fake = self._switchboard.fakes[key] = FakeHostFunction(*key, params or None, returns, raises)
+        return fake
+
+    def plugin(self) -> Plugin:
+        """A plugin that can be called, with instances of its own. Close it, or the harness.
+
+        Raises:
+            Error: As `Plugin`.
+        """
+        plugin = _Watched(self, self._compile())
+        self._plugins.append(plugin)
+        return plugin
+
+    # ---- what happened --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def host_calls(self) -> list[HostCall]:
+        """The calls of host functions (`HostCall`), faked or not."""
+        return self._switchboard.calls
+
+    @property
+    def vars(self) -> dict[str, bytes]:
+        """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
+        return self._plugins[-1].vars if self._plugins else dict(self._vars)
+
+    def at_most(self, *, fuel: int | None = None, seconds: float | None = None, memory_bytes: int | None = None) -> Usage:
+        """For a `with` block: asserts what the calls in it take, and gives what they took.
+
+        Fuel is the measure that is the same on all machines and at all times. The first call of an instance includes its start.
+
+        Args:
+            fuel: Of all calls in the block together.
+            seconds: The same.
+            memory_bytes: Of each instance, its memory and what is passed in and out.
+
+        Raises:
+            AssertionError: It was more; or there was no call, so that nothing was asserted.
+        """
+        if fuel is seconds is memory_bytes is None:
+            raise TypeError("Harness.at_most: say how much of what: fuel, seconds or memory_bytes")
+        return Usage(self, fuel, seconds, memory_bytes)
+
+    def assert_all_called(self) -> None:
+        """Asserts that the plugin made a request for each route of `http`, and called each function that `host` fakes."""
+        __tracebackhide__ = True
+        missed = [f"  {route}" for route in self.http.routes if not route.called]
+        missed += [f"  host function `{fake.name}`" for fake in self._switchboard.fakes.values() if not fake.called]
+        if missed:
+            raise AssertionError(f"plugin `{self.name}` was expected to use, and did not:\n" + "\n".join(missed))
+
+    def transcript(self) -> str:
+        """What happened, in order, by lines: calls, and what the plugin did in each."""
+        lines = [str(it) if isinstance(it, Call) else f"    {it}" for it in self._happened]
+        if len(lines) > _LINES:
+            lines[: len(lines) - _LINES] = [f"… {len(lines) - _LINES} lines before"]
+        return "\n".join(lines)
+
+    # ---- life -----------------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Closes the plugins. What happened can still be looked at."""
+        for plugin in self._plugins:
+            plugin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Harness {self.name!r}, {len(self.calls)} calls>"
+
+    # ---- linking --------------------------------------------------------------------------------------------------------------------
+
+    def _keep(self, record: object) -> None:
+        self._happened.append(record)
+
+    def _keep_line(self, line: LogLine) -> None:
+        self.logs._lines.append(line)
+        self._keep(line)
+
+    def _policy(self, egress: Egress | None) -> Egress:
+        from .._sandbox.egress import Egress
+
+        wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
+        if egress is not None:
+            return egress.replace(**wire, transport=self.http, resolve=False)
+        return Egress(private_addresses=["0.0.0.0/0", "::/0"], transport=self.http, resolve=False)
+
+    def _compile(self) -> CompiledPlugin:
+        if self._compiled is None:
+            real = {(function.namespace or "extism:host/user", function.name): function for function in self._functions}
+            types = {key: function._host.type for key, function in real.items()}
+            functions = [self._switchboard.connect(*key, type, real.get(key)) for key, type in {**self._imports(), **types}.items()]
+            self._compiled = CompiledPlugin(
+                self._recipe,  # type: ignore[arg-type]
+                self._wasi,
+                functions,
+                name=self.name,
+                fuel_limit=self._fuel_limit,
+                **self._settings,
+            )
+            self._compiled._grants.log._logger = self._tap
+        return self._compiled
+
+    def _imports(self) -> dict[tuple[str, str], FunctionType]:
+        """The functions that only the application can provide."""
+        if self._importable is None:
+            on = engine(fuel=True, pooled=False, stack_bytes=self.limits.stack_bytes)
+            modules = {source.name: compiled(source.wasm, on, source.name, self.limits) for source in self._recipe.modules}
+            self._importable = {
+                (item.module, item.name): item.type
+                for module in modules.values()
+                for item in module.imports
+                if item.type is not None
+                and can_be_faked(item.type)
+                and item.module != NAMESPACE
+                and not item.module.startswith("wasi_")
+                and not (item.module in modules and item.name in modules[item.module].exports)
+            }
+        return self._importable
+
+    def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
+        known = self._imports()
+        fitting = [key for key in known if key[1] == name and namespace in (None, key[0])]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            spaces = ", ".join(f"`{key[0]}`" for key in fitting)
+            raise LinkError(f"plugin `{self.name}` imports `{name}` from {spaces}: say which, with `namespace`", plugin=self.name)
+        names = [key[1] for key in known]
+        close = meant(name, names)
+        hint = f"did you mean `{close}`?" if close else f"it imports {', '.join(f'`{n}`' for n in sorted(names)) or 'none'}"
+        where = f" from `{namespace}`" if namespace else ""
+        raise LinkError(f"plugin `{self.name}` imports no host function `{name}`{where}: {hint}", plugin=self.name)
+
+
+class _Watched(Plugin):
+    """A plugin whose calls are kept."""
+
+    def __init__(self, harness: Harness, plugin: CompiledPlugin) -> None:
+        self._harness = harness
+        self._last_vars: dict[str, bytes] | None = None
+        super().__init__(plugin, config=harness._config, vars=harness._vars)
+
+    if not TYPE_CHECKING:  # to a type checker it is as `Plugin` has it
+
+        def call(self, function_name, *args, **kwargs):
+            __tracebackhide__ = True
+            call = Call(function_name, args[0] if args else kwargs.get("data", b""))
+            self._harness.calls.append(call)
+            self._harness._keep(call)
+            start = perf_counter()
+            try:
+                output = super().call(function_name, *args, **kwargs)
+                call.output = bytes(output) if isinstance(output, memoryview) else output
+                return output
+            except Error as error:
+                call.error = error
+                error.__traceback__ = None  # its way through plugwasm is of no use to a test; its cause has its own
+                raise
+            except BaseException as error:
+                call.error = error
+                raise
+            finally:
+                call.seconds = perf_counter() - start
+                call.fuel = 0 if isinstance(call.error, _NEVER_RAN) else self.fuel_used or 0
+                call.memory_bytes = self._memory()
+                call.done = True
+
+    def _memory(self) -> int | None:
+        """The bytes of all memories of the instance."""
+        guest = self._guest
+        if guest is None:
+            return None
+        own = 0
+        if self.compiled_plugin._plan.memories[0]:
+            pages = guest.budget._present()
+            if pages is None:
+                return None
+            own = pages
+        return (own + guest.kernel.pages()) * PAGE
+
+    @property
+    def vars(self) -> dict[str, bytes]:
+        return super().vars if self._last_vars is None else dict(self._last_vars)
+
+    def close(self) -> None:
+        if self._last_vars is None:
+            self._last_vars = super().vars
+        super().close()
+
+
+def _granted(recipe: Recipe, allowed_hosts: Sequence[str] | None, allowed_paths: Mapping[str | os.PathLike[str], str] | None) -> Recipe:
+    """The same modules, with what the test grants."""
+    granted = copy.copy(recipe)
+    granted.allowed_hosts = tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+    if allowed_paths is not None:
+        granted.allowed_paths = {os.fspath(path): guest_path for path, guest_path in allowed_paths.items()}
+    return granted

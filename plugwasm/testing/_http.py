@@ -1,0 +1,188 @@
+"""Answers to a plugin's HTTP requests: a transport that knows the whole world, because the test has told it."""
+
+from __future__ import annotations
+
+from .._sandbox.target import Target
+from .._sandbox.transport import EgressResponse
+from ..errors import EgressError
+from ._records import Request, brief
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Mapping
+    from typing import Any, Self
+
+    from .._sandbox.transport import EgressRequest
+
+    Answer = Callable[[Request], EgressResponse] | EgressResponse | BaseException
+
+
+class UnexpectedRequestError(EgressError, AssertionError):
+    """The plugin made an HTTP request that the test has no answer for."""
+
+
+class Route:
+    """The requests of one method to one URL, and what they are answered with: 200 and no body, unless something else is said.
+
+    Attributes:
+        method: In upper case; None for any.
+        url: In canonical form, or a pattern.
+        requests: Those that came here.
+    """
+
+    def __init__(self, method: str | None, url: str | re.Pattern[str]) -> None:
+        self.method = method
+        self.url = Target.of(url).url if isinstance(url, str) else url
+        self.requests: list[Request] = []
+        self._answers: list[Answer] = []
+
+    @property
+    def called(self) -> bool:
+        """Whether a request came here."""
+        return bool(self.requests)
+
+    def respond(
+        self,
+        status: int = 200,
+        *,
+        json: Any = None,
+        text: str | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Adds an answer. The first is for the first request and so on; the last is for all that follow.
+
+        Args:
+            status: 200 to 999.
+            json, text, body: The body, one of them at most; the first two with their `Content-Type`.
+            headers: By name.
+        """
+        if [json, text, body].count(None) < 2:
+            raise TypeError("Route.respond: give one of json, text and body")
+        own: dict[str, str] = {}
+        if json is not None:
+            import json as encoder
+
+            own["Content-Type"], body = "application/json", encoder.dumps(json).encode()
+        elif text is not None:
+            own["Content-Type"], body = "text/plain; charset=utf-8", text.encode()
+        self._answers.append(EgressResponse(status, {**own, **(headers or {})}, body or b""))
+        return self
+
+    def respond_with(self, answer: Callable[[Request], EgressResponse]) -> Self:
+        """Adds an answer that is made of the request."""
+        self._answers.append(answer)
+        return self
+
+    def fail(self, error: BaseException) -> Self:
+        """Adds a failure in the place of an answer, e.g. `ConnectionRefusedError()`: the plugin's call ends with an `EgressError`."""
+        self._answers.append(error)
+        return self
+
+    def fits(self, method: str, url: str) -> bool:
+        """Whether a request belongs here."""
+        if self.method not in (None, method):
+            return False
+        return self.url == url if isinstance(self.url, str) else self.url.fullmatch(url) is not None
+
+    def answer(self, request: Request) -> EgressResponse:
+        """The answer to the request, which is the next one to come here."""
+        self.requests.append(request)
+        if not self._answers:
+            return EgressResponse(200)
+        answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer if isinstance(answer, EgressResponse) else answer(request)
+
+    def __str__(self) -> str:
+        return f"{self.method or 'any method'} {self.url if isinstance(self.url, str) else f'a URL that fits {self.url.pattern!r}'}"
+
+    def __repr__(self) -> str:
+        return f"<Route {self}, requested {_times(len(self.requests))}>"
+
+
+class FakeHttp:
+    """A transport that answers with what the test says, and refuses everything else. It never touches the network.
+
+    URLs are compared in canonical form, so `https://API.example.com:443` is `https://api.example.com/`. Of several routes that fit, the one
+    that was added last counts.
+
+    Attributes:
+        routes: In the order they were added.
+        requests: All requests that the policy let through, in order, refused ones included.
+    """
+
+    def __init__(self, keep: Callable[[Request], None]) -> None:
+        self.routes: list[Route] = []
+        self.requests: list[Request] = []
+        self._keep = keep
+
+    def route(self, method: str | None, url: str | re.Pattern[str]) -> Route:
+        """Expects requests.
+
+        Args:
+            method: None for any.
+            url: With its query; or a compiled pattern that fits the whole of it.
+
+        Raises:
+            EgressDeniedError: No plugin could ask for such a URL; the message says why.
+        """
+        route = Route(method.upper() if method else None, url)
+        self.routes.append(route)
+        return route
+
+    def get(self, url: str | re.Pattern[str]) -> Route:
+        """Expects GET requests."""
+        return self.route("GET", url)
+
+    def head(self, url: str | re.Pattern[str]) -> Route:
+        """Expects HEAD requests."""
+        return self.route("HEAD", url)
+
+    def post(self, url: str | re.Pattern[str]) -> Route:
+        """Expects POST requests."""
+        return self.route("POST", url)
+
+    def put(self, url: str | re.Pattern[str]) -> Route:
+        """Expects PUT requests."""
+        return self.route("PUT", url)
+
+    def patch(self, url: str | re.Pattern[str]) -> Route:
+        """Expects PATCH requests."""
+        return self.route("PATCH", url)
+
+    def delete(self, url: str | re.Pattern[str]) -> Route:
+        """Expects DELETE requests."""
+        return self.route("DELETE", url)
+
+    def send(self, request: EgressRequest, /) -> EgressResponse:
+        """See `plugwasm.Transport`."""
+        from urllib3 import HTTPHeaderDict
+
+        seen = Request(request.method, request.url, HTTPHeaderDict(request.headers), request.body or b"")
+        self.requests.append(seen)
+        self._keep(seen)
+        try:
+            route = next((route for route in reversed(self.routes) if route.fits(seen.method, seen.url)), None)
+            if route is None:
+                raise UnexpectedRequestError(self._unexpected(seen))
+            response = route.answer(seen)
+        except BaseException as error:
+            seen.error = error
+            raise
+        seen.status = response.status
+        return response
+
+    def _unexpected(self, request: Request) -> str:
+        sent = f"{request.method} {request.url}" + (f" with {brief(request.body)}" if request.body else "")
+        if not self.routes:
+            add = f'harness.http.{request.method.lower()}("{request.url}").respond(…)'
+            return f"the test expects no request, but there was {sent}\nto answer it: {add}"
+        known = "\n".join(f"  {route}, requested {_times(len(route.requests))}" for route in self.routes)
+        return f"the test does not expect {sent}\nit expects:\n{known}"
+
+
+def _times(number: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")

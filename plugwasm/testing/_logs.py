@@ -1,0 +1,61 @@
+"""What a plugin logged, caught on its way to the application's handlers."""
+
+from __future__ import annotations
+
+import logging
+
+from .._env.log import LEVELS
+from ._records import LogLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_NAMES = {number: name for name, number in LEVELS.items()}
+
+
+class Logs:
+    """The lines that a plugin logged, with its stdout (info) and stderr (warn), in order."""
+
+    def __init__(self) -> None:
+        self._lines: list[LogLine] = []
+
+    def messages(self, level: str | None = None) -> list[str]:
+        """The messages of one level ("trace", "debug", "info", "warn", "error"), or of all."""
+        if level is not None and level not in LEVELS:
+            raise ValueError(f"Logs.messages: expected one of {', '.join(LEVELS)}, got {level!r}")
+        return [line.message for line in self._lines if level in (None, line.level)]
+
+    def clear(self) -> None:
+        """Forgets what was logged up to now."""
+        self._lines.clear()
+
+    def __iter__(self) -> Iterator[LogLine]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __repr__(self) -> str:
+        return f"<Logs: {', '.join(map(str, self._lines)) or 'nothing'}>"
+
+
+class Tap(logging.Logger):
+    """Stands before the logger of that name, to which it passes on what it keeps; so the application's logging is as it was.
+
+    Args:
+        name: Of the logger that would have been used.
+        level: The lowest level that is kept, which the plugin can ask for.
+        keep: Called with each line.
+    """
+
+    def __init__(self, name: str, level: str, keep: Callable[[LogLine], None]) -> None:
+        if level not in LEVELS:
+            raise ValueError(f"log_level: expected one of {', '.join(LEVELS)}, got {level!r}")
+        super().__init__(name, LEVELS[level])
+        self.parent = logging.getLogger(name)
+        self._keep = keep
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self._keep(LogLine(_NAMES.get(record.levelno, record.levelname.lower()), record.getMessage()))
+        super().handle(record)
