@@ -107,17 +107,7 @@ def json_reader(kind: Any) -> Reader:
         _check(kind)
         decode = msgspec.json.Decoder(_any(kind), dec_hook=_pydantic_of_json).decode
 
-    def read(data: bytes) -> Any:
-        if is_too_deep(data):
-            raise DecodeError(f"the JSON is nested more than {MAX_LEVELS} levels deep")
-        try:
-            return decode(data)
-        except msgspec.DecodeError as error:
-            raise _from_msgspec(error) from error
-        except ValueError as error:  # of pydantic, or text in it that is not UTF-8
-            raise DecodeError(*told(error)) from error
-
-    return read
+    return _told_apart("JSON", decode, is_too_deep)
 
 
 def msgpack_reader(kind: Any) -> Reader:
@@ -129,9 +119,16 @@ def msgpack_reader(kind: Any) -> Reader:
         _check(kind)
         decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
 
+    return _told_apart("MessagePack", decode, is_too_deep_msgpack)
+
+
+def _told_apart(format: str, decode: Reader, is_deep: Callable[[bytes], bool]) -> Reader:
+    """What reads with `decode`, but nothing that is nested too deep, and says what is wrong in our words."""
+    import msgspec
+
     def read(data: bytes) -> Any:
-        if is_too_deep_msgpack(data):
-            raise DecodeError(f"the MessagePack is nested more than {MAX_LEVELS} levels deep")
+        if is_deep(data):
+            raise DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
         try:
             return decode(data)
         except msgspec.DecodeError as error:

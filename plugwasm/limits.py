@@ -113,12 +113,7 @@ class Limits:
         given = locals()
         for name, (least, most) in _RANGES.items():
             value = given[name]
-            if not (value is None and name in _MAY_BE_NONE):
-                is_number = isinstance(value, (int, float) if name in _SECONDS else int) and not isinstance(value, bool)
-                if not is_number or not least <= value <= most:
-                    what = "a number" if name in _SECONDS else "a whole number"
-                    none = ", or None for no limit" if name in _MAY_BE_NONE else ""
-                    raise ManifestError(f"Limits.{name}: expected {what} from {least} to {most}{none}, got {value!r}", field=name)
+            _check(f"Limits.{name}", value, (int, float) if name in _SECONDS else int, least, most, none=name in _MAY_BE_NONE)
             object.__setattr__(self, name, value)
 
     def replace(self, **changes: Any) -> Limits:
@@ -135,7 +130,7 @@ class Limits:
         return hash(tuple(getattr(self, name) for name in _RANGES))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, ({name: getattr(self, name) for name in _RANGES},)
+        return _rebuild, (Limits, {name: getattr(self, name) for name in _RANGES})
 
     def __repr__(self) -> str:
         defaults = Limits.__init__.__kwdefaults__ or {}
@@ -143,8 +138,19 @@ class Limits:
         return f"Limits({', '.join(changed)})"
 
 
-def _rebuild(values: dict[str, Any]) -> Limits:
-    return Limits(**values)
+def _rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
+    return kind(**values)
+
+
+def _check(what: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False) -> None:
+    if value is None and none:
+        return
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+        number = "a whole number" if kind is int else "a number"
+        raise ManifestError(
+            f"{what}: expected {number} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
+            field=what.partition(".")[2],
+        )
 
 
 DEFAULT = Limits()
@@ -212,10 +218,10 @@ class ProcessLimits:
         user: tuple[int, int] | None = None,
         python: str | os.PathLike[str] | None = None,
     ) -> None:
-        _check("memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
-        _check("cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
-        _check("start_seconds", start_seconds, (int, float), 0.001, 2**31)
-        _check("grace", grace, (int, float), 0, 2**31)
+        _check("ProcessLimits.memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
+        _check("ProcessLimits.cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
+        _check("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
+        _check("ProcessLimits.grace", grace, (int, float), 0, 2**31)
         if user is not None and not (
             isinstance(user, tuple) and len(user) == 2 and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
         ):
@@ -232,7 +238,7 @@ class ProcessLimits:
         raise AttributeError("ProcessLimits cannot be changed; make others")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_process, ({name: getattr(self, name) for name in self.__slots__},)
+        return _rebuild, (ProcessLimits, {name: getattr(self, name) for name in self.__slots__})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ProcessLimits) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -242,18 +248,3 @@ class ProcessLimits:
 
     def __repr__(self) -> str:
         return f"ProcessLimits({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
-
-
-def _rebuild_process(values: dict[str, Any]) -> ProcessLimits:
-    return ProcessLimits(**values)
-
-
-def _check(name: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False) -> None:
-    if value is None and none:
-        return
-    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
-        what = "a whole number" if kind is int else "a number"
-        raise ManifestError(
-            f"ProcessLimits.{name}: expected {what} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
-            field=name,
-        )

@@ -491,16 +491,18 @@ class Plugin:
         self._entries.clear()
         self._kernel_entries.clear()
 
-    def _drop_if_idle(self) -> None:
+    def _drop_if_idle(self) -> bool:
+        """Lets go of the instance and of a view, unless a call is under way. Whether it did."""
         try:
             del self._idle
         except AttributeError:
-            return
+            return False
         try:
             self._release_view()
             self._drop()
         finally:
             self._idle = True
+        return True
 
     def _cancel(self) -> bool:
         guest = self._guest
@@ -573,15 +575,8 @@ class Plugin:
         Raises:
             BusyError: A call is under way.
         """
-        try:
-            del self._idle
-        except AttributeError:
-            raise BusyError(f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name) from None
-        try:
-            self._release_view()
-            self._drop()
-        finally:
-            self._idle = True
+        if not self._drop_if_idle():
+            raise BusyError(f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name)
 
     def close(self) -> None:
         """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled. Closing twice is allowed."""

@@ -44,8 +44,8 @@ def check_sizes(document: int, body: int, egress: Egress | None) -> None:
     """Raises `EgressError` when a request is too large to be looked at."""
     if document > _MAX_DOCUMENT:
         raise EgressError(f"the HTTP request document has {document} bytes, more than the {_MAX_DOCUMENT} allowed")
-    if egress is not None and body > egress.max_request_bytes:
-        raise EgressError(f"the request body has {body} bytes, more than the {egress.max_request_bytes} allowed")
+    if egress is not None:
+        egress.judge_body(body)
 
 
 def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:

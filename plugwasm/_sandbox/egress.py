@@ -254,6 +254,11 @@ class Egress:
             raise EgressError(f"method: expected one of {', '.join(sorted(self.methods))}")
         return verb
 
+    def judge_body(self, size: int) -> None:
+        """Raises EgressError when a request's body has more bytes than are allowed."""
+        if size > self.max_request_bytes:
+            raise EgressError(f"the request body has {size} bytes, more than the {self.max_request_bytes} allowed")
+
     def judge_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers that a guest sets. Raises EgressError when one is not its to set."""
         return self._headers.check(headers)

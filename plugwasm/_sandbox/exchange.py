@@ -71,8 +71,7 @@ def send(egress: Egress, method: str, url: str, headers: Mapping[str, str], body
     clock.left()
     verb = egress.judge_method(method)
     fields = merged({"Accept-Encoding": "identity", "User-Agent": "plugwasm"}, egress.judge_headers(headers))
-    if body is not None and len(body) > egress.max_request_bytes:
-        raise EgressError(f"the request body has {len(body)} bytes, more than the {egress.max_request_bytes} allowed")
+    egress.judge_body(len(body or b""))
     target = egress.judge(url)
     is_home = True  # no redirect has led to another origin
     for _ in range(egress.max_redirects + 1):
