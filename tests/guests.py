@@ -110,6 +110,20 @@ def manifest(*modules: str | tuple[str, str], **fields: Any) -> dict[str, Any]:
     return {"wasm": wasm, **fields}
 
 
+def leb128(number: int) -> bytes:
+    """An unsigned number as the binary format has it."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def section(number: int, content: bytes) -> bytes:
+    """A section of a module in the binary format."""
+    return bytes([number]) + leb128(len(content)) + content
+
+
 def number(output: bytes) -> int:
     """What `$answer` answered."""
     assert len(output) == 8

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import InThread, export, guest
+from guests import InThread, export, guest, leb128, section
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, _code, _compiler, cache
@@ -52,29 +52,17 @@ def heavy(body: str = "(call $echo)") -> bytes:
 
 def bomb(functions: int) -> bytes:
     """A kilobyte or so that takes seconds to compile: five bytes declare 49,000 locals."""
-    body = b"\x01" + leb(49_000) + b"\x7b" + b"\x03\x40\x0b" + b"\x0b"
-    bodies = leb(functions) + (leb(len(body)) + body) * functions
-    return b"\0asm\1\0\0\0" + section(1, b"\x01\x60\0\0") + section(3, leb(functions) + b"\0" * functions) + section(10, bodies)
+    body = b"\x01" + leb128(49_000) + b"\x7b" + b"\x03\x40\x0b" + b"\x0b"
+    bodies = leb128(functions) + (leb128(len(body)) + body) * functions
+    return b"\0asm\1\0\0\0" + section(1, b"\x01\x60\0\0") + section(3, leb128(functions) + b"\0" * functions) + section(10, bodies)
 
 
 def greedy(blocks: int) -> bytes:
     """Blocks within each other, each with a thousand results: ten bytes of Wasm take megabytes to compile."""
-    wide = leb(1000) + b"\x7e" * 1000
+    wide = leb128(1000) + b"\x7e" * 1000
     types = section(1, b"\x03\x60\0\0" + b"\x60\0" + wide + b"\x60" + wide + wide)
     code = b"\x01\x01\x7f" + b"\x10\0" + b"\x02\x02" * blocks + b"\x20\0\x0d\0\x0b" * blocks + b"\x1a" * 1000 + b"\x0b"
-    return b"\0asm\1\0\0\0" + types + section(3, b"\x02\x01\0") + section(10, b"\x02\x03\0\0\x0b" + leb(len(code)) + code)
-
-
-def leb(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def section(number: int, content: bytes) -> bytes:
-    return bytes([number]) + leb(len(content)) + content
+    return b"\0asm\1\0\0\0" + types + section(3, b"\x02\x01\0") + section(10, b"\x02\x03\0\0\x0b" + leb128(len(code)) + code)
 
 
 # ---- where ------------------------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, MEMORY, export, guest, manifest, number
+from guests import LOOP, MEMORY, export, guest, leb128, manifest, number, section
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,18 +33,6 @@ from plugwasm import CompiledPlugin, Function, Limits, ManifestError, ModuleErro
 from plugwasm._engine import wat_to_wasm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def leb128(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def section(number: int, content: bytes) -> bytes:
-    return bytes([number]) + leb128(len(content)) + content
 
 
 HEADER = b"\0asm\1\0\0\0"
