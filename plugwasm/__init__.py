@@ -16,8 +16,10 @@ The map. Arrows point down only: no module imports one that stands above it.
     _worker                 that process: what runs in it, how it is confined, what it says
     pool, aio               PluginPool, sync and async; loading without blocking an event loop; _spread, _slots
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
+    _watch                  what sees everything that an observed plugin does
     interfaces              protocols bound to plugins, and objects whose methods are host functions
     _awaiting, _bridge      calls in worker threads, and the way back to an event loop
+    observing               observers: statistics, traces, logs of calls; _values
     functions, current      host functions, and what they see of the plugin that calls them
     logs                    the official SDK's logging functions
     codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from . import codecs as codecs
     from . import debugging as debugging
     from . import errors as errors
+    from . import observing as observing
     from . import testing as testing
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
     from .errors import ManifestError as ManifestError
     from .errors import MissingImportError as MissingImportError
     from .errors import ModuleError as ModuleError
+    from .errors import OptionError as OptionError
     from .errors import OutOfFuelError as OutOfFuelError
     from .errors import OutOfMemoryError as OutOfMemoryError
     from .errors import OutputError as OutputError
@@ -114,6 +118,7 @@ if TYPE_CHECKING:
     from .manifest import Manifest as Manifest
     from .manifest import MemoryOptions as MemoryOptions
     from .manifest import WasmSource as WasmSource
+    from .observing import Measured as Measured
     from .plugin import CancelHandle as CancelHandle
     from .plugin import Plugin as Plugin
     from .plugin_set import PluginSet as PluginSet
@@ -136,7 +141,7 @@ _HOMES = {
     "current": "CurrentPlugin Memory",
     "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
     "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
-    "MissingImportError ModuleError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RowError SignatureError "
+    "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RowError SignatureError "
     "SourceError StackError TimeoutError TrapError WorkerError",
     "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
     "interfaces": "export host_namespace",
@@ -144,6 +149,7 @@ _HOMES = {
     "limits": "Limits ProcessLimits",
     "logs": "CustomLogger set_log_custom set_log_file",
     "manifest": "Manifest MemoryOptions WasmSource",
+    "observing": "Measured",
     "compiled": "CompiledPlugin",
     "plugin": "CancelHandle Plugin",
     "plugin_set": "PluginSet",
@@ -153,7 +159,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "testing")
+_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "testing")
 
 __all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version"])
 
@@ -163,18 +169,20 @@ def extism_version() -> str:
     return __version__
 
 
-def __getattr__(name: str) -> object:
-    # Names are imported when they are used first: a program that runs one module need not wait for the rest.
-    from importlib import import_module
+if not TYPE_CHECKING:  # else no name would be unknown to a type checker
 
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        # Names are imported when they are used first: a program that runs one module need not wait for the rest.
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

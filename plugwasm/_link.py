@@ -152,7 +152,7 @@ def _instantiate(unit: Unit, guest: Guest, items: dict[str | HostFunction, bytes
         item = items.get(source)
         if item is None:
             assert isinstance(source, HostFunction)
-            item = items[source] = store.function(source, guest)
+            item = items[source] = guest.imported(source, store)
         imports.append(item)
     return store.instantiate(unit.module, b"".join(imports), guest.pending)
 
@@ -329,7 +329,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
             apart = [_from_another_store(source, item) for source, item in zip(unit.sources, unit.module.imports, strict=True)]
         with guest.command_store(unit.module.own_memories[0]) as store:
             try:
-                imports = b"".join(store.function(function, guest) for function in apart)
+                imports = b"".join(guest.imported(function, store) for function in apart)
                 instance = store.instantiate(unit.module, imports, guest.pending)
             except EngineFailure as failure:
                 raise PassedOn(failure) from None
@@ -370,7 +370,7 @@ def _wasi_function(name: str, unit: int) -> HostFunction:
         if results:
             values[0] = errno
 
-    return HostFunction(FunctionType(params, results), body)  # type: ignore[arg-type]
+    return HostFunction(FunctionType(params, results), body, ("wasi_snapshot_preview1", name))  # type: ignore[arg-type]
 
 
 def is_callable(item: Item) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from ._source import MAIN, _encoded, _is_file, _looks_like_text, is_url, read_file, sniff
-from .errors import HashMismatchError, ManifestError
+from .errors import HashMismatchError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class FromEnvironment:
         name: The variable.
 
     Raises:
-        ManifestError: That cannot be the name of a variable.
+        OptionError: That cannot be the name of a variable.
     """
 
     __slots__ = ("name",)
@@ -37,19 +37,19 @@ class FromEnvironment:
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise ManifestError(f"FromEnvironment: expected the name of a variable, got {name!r}")
+            raise OptionError(f"FromEnvironment: expected the name of a variable, got {name!r}")
         object.__setattr__(self, "name", name)
 
     def value(self, field: str) -> str:
         """What the variable holds now. `field` says what it is for, in the error.
 
         Raises:
-            ManifestError: It is not set.
+            OptionError: It is not set.
         """
         try:
             return os.environ[self.name]
         except KeyError:
-            raise ManifestError(f"{field}: the variable {self.name} is not set in this process's environment", field=field) from None
+            raise OptionError(f"{field}: the variable {self.name} is not set in this process's environment", field=field) from None
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("FromEnvironment cannot be changed; make another")

@@ -24,7 +24,7 @@ from .errors import (
     ExitError,
     GuestError,
     HostFunctionError,
-    ManifestError,
+    OptionError,
     OutOfFuelError,
     OutOfMemoryError,
     OutputError,
@@ -90,7 +90,7 @@ class MapBatches:
         output_bytes: What the outputs for a batch may have together; more is a `BatchError`. The plugin's limits hold for each call.
 
     Raises:
-        ManifestError: A setting is not valid.
+        OptionError: A setting is not valid.
         ImportError: pyarrow is not installed.
     """
 
@@ -108,11 +108,11 @@ class MapBatches:
         output_bytes: int = OUTPUT_BYTES,
     ) -> None:
         if not isinstance(ref, PluginRef):
-            raise ManifestError(f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)")
+            raise OptionError(f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)")
         given = {"on_error": on_error, "instance_per": instance_per}
         for name, choices in _CHOICES.items():
             if given[name] not in choices:
-                raise ManifestError(f"MapBatches: {name}: expected one of {choices}, got {given[name]!r}", field=name)
+                raise OptionError(f"MapBatches: {name}: expected one of {choices}, got {given[name]!r}", field=name)
         columns = None if column is None else (column,) if isinstance(column, str) else tuple(column)
         names = [into, *(columns or ()), *(() if error_column is None else (error_column,))]
         if (
@@ -121,7 +121,7 @@ class MapBatches:
             or error_column == into
             or len(set(columns or ())) < len(columns or ())
         ):
-            raise ManifestError(
+            raise OptionError(
                 "MapBatches: column: expected a name or a list of different names, and other names for `into` and `error_column`, "
                 f"got {column!r}, {into!r} and {error_column!r}",
                 field="column",
@@ -149,7 +149,7 @@ class MapBatches:
         if column is None:
             self._schema = _schema(returns)
             if error_column is not None or on_error != "raise":
-                raise ManifestError("MapBatches: on_error and error_column are for calls row by row, so give a `column`")
+                raise OptionError("MapBatches: on_error and error_column are for calls row by row, so give a `column`")
         else:
             self._type, decoded = _output_type(returns)
             self._decode = None if decoded is None else output_reader(decoded, None, ref.name, function)
@@ -336,7 +336,7 @@ def _output_type(returns: Any) -> tuple[Any, Any]:
     if found is None and isinstance(returns, type):
         found = plain.get(returns)
     if found is None:
-        raise ManifestError(
+        raise OptionError(
             f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}", field="returns"
         )
     if is_raw(found):
@@ -356,7 +356,7 @@ def _output_type(returns: Any) -> tuple[Any, Any]:
 
 def _schema(returns: Any) -> Any:
     if not isinstance(returns, pyarrow().Schema):
-        raise ManifestError(
+        raise OptionError(
             f"MapBatches: without a `column`, batches go in as a whole; then returns is the pyarrow schema of the result, not {returns!r}",
             field="returns",
         )

@@ -127,6 +127,8 @@ def typed_call(
         data = codec.encode(data)
     if returns is None:
         return data, parse
+    if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
+        raise TypeError(f"call of `{function}`: only a plugin that is observed can measure its calls; make it with `observe=True`")
     if parse is not bytes:
         raise TypeError(f"call of `{function}`: give either `parse` or `returns`, not both")
     return data, output_reader(returns, codec, plugin, function)

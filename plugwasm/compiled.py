@@ -11,7 +11,7 @@ from ._link import Plan
 from ._registry import registered
 from ._report import no_stack
 from ._source import resolve
-from .errors import ManifestError, ModuleError, OutOfMemoryError
+from .errors import ModuleError, OptionError, OutOfMemoryError
 from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._source import Recipe
     from .functions import Function
     from .manifest import Manifest
+    from .observing import Observe, Observer
     from .wasi import WasiOptions
 
     PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest
@@ -60,9 +61,12 @@ class CompiledPlugin:
         limits: What the plugin may make the host spend. If given, the manifest can only lower it; if not, the defaults of `Limits` count
             where the manifest is silent.
         egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants.
+        observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`): True for calls that are `Measured`, an
+            `Observer`, or several.
 
     Raises:
         ManifestError: The manifest is not valid, or a hash does not match.
+        OptionError: Another argument is not valid.
         SourceError: A module cannot be read or fetched.
         ModuleError: A module is not valid, or takes too long to compile.
         LinkError: An import cannot be satisfied.
@@ -84,6 +88,7 @@ class CompiledPlugin:
         "http_response_headers",
         "limits",
         "name",
+        "observers",
         "wasi",
     )
 
@@ -98,9 +103,10 @@ class CompiledPlugin:
         http_response_headers: bool = False,
         limits: Limits | None = None,
         egress: Egress | None = None,
+        observe: Observe = None,
     ) -> None:
         if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
-            raise ManifestError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
+            raise OptionError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
         _check_kinds(wasi, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self.name = name or self._recipe.label
@@ -110,6 +116,11 @@ class CompiledPlugin:
         self.http_response_headers = http_response_headers
         self.limits = effective(limits, self._recipe)
         self.egress = egress
+        self.observers: tuple[Observer, ...] | None = None
+        if observe is not None:
+            from .observing import observers
+
+            self.observers = observers(observe)
         self._grants = Grants(
             self._recipe,
             self.limits,
@@ -212,14 +223,14 @@ def _check_kinds(wasi: object, limits: object, egress: object) -> None:
         from .wasi import WasiOptions
 
         if not isinstance(wasi, WasiOptions):
-            raise ManifestError(f"wasi: expected True, False or WasiOptions, got {type(wasi).__name__}")
+            raise OptionError(f"wasi: expected True, False or WasiOptions, got {type(wasi).__name__}")
     if not (limits is None or isinstance(limits, Limits)):
-        raise ManifestError(f"limits: expected Limits, got {type(limits).__name__}")
+        raise OptionError(f"limits: expected Limits, got {type(limits).__name__}")
     if egress is not None:
         from ._sandbox.egress import Egress
 
         if not isinstance(egress, Egress):
-            raise ManifestError(f"egress: expected an Egress, got {type(egress).__name__}")
+            raise OptionError(f"egress: expected an Egress, got {type(egress).__name__}")
 
 
 def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:

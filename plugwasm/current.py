@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import get_ident
 
 from ._env.guest import MASK
-from .errors import BadHandleError, BusyError, ClosedError, OutOfMemoryError
+from .errors import BadHandleError, BusyError, ClosedError, OptionError, OutOfMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class CurrentPlugin:
             OutOfMemoryError: The plugin's limit does not allow it.
         """
         if size < 0:
-            raise ValueError(f"cannot allocate {size} bytes")
+            raise OptionError(f"cannot allocate {size} bytes")
         offset = self._inside().kernel.alloc(size)
         if not offset and size:
             raise OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")

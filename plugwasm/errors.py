@@ -2,6 +2,7 @@
 
     Error
     ├── EngineError                 the Wasm runtime is missing, or of a version that was not tested
+    ├── OptionError                 an argument of the application's own is not one that can be (also a built-in ``ValueError``)
     ├── ManifestError               what the application passed as a plugin does not say what to run
     │   └── HashMismatchError       a module's bytes are not the ones that were pinned
     ├── SourceError                 a module's bytes cannot be read or fetched
@@ -65,6 +66,7 @@ __all__ = [
     "ManifestError",
     "MissingImportError",
     "ModuleError",
+    "OptionError",
     "OutOfFuelError",
     "OutOfMemoryError",
     "OutputError",
@@ -141,6 +143,20 @@ def _portable(cause: BaseException | None) -> BaseException | None:
 
 class EngineError(Error):
     """The Wasm runtime cannot be used: not installed for this platform, or a version outside the tested range."""
+
+
+class OptionError(Error, ValueError):
+    """An argument that the application gave is not one that can be; the message names it and says what was expected.
+
+    A value of a kind that none of our parameters takes (what is no host function, a type that nothing can be read as) is a ``TypeError``.
+
+    Attributes:
+        field: Which, e.g. ``"timeout"``, or None where the message alone says it.
+    """
+
+    def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.field = field
 
 
 class ManifestError(Error, ValueError):

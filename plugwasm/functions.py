@@ -115,7 +115,8 @@ class Function:
         self.f = f
         self.user_data = user_data
         functools.update_wrapper(self, f, updated=())
-        self._host = HostFunction(self._type(), self._body())  # type: ignore[arg-type]
+        imported_as = (namespace or USER_NAMESPACE, name)
+        self._host = HostFunction(self._type(), self._body(), imported_as, self._kinds())  # type: ignore[arg-type]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the Python function itself."""
@@ -127,6 +128,10 @@ class Function:
                 shown = getattr(type, "name", repr(type))
                 raise TypeError(f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64")
         return FunctionType(tuple(_KIND[t] for t in self.args), tuple(_KIND[t] for t in self.returns))
+
+    def _kinds(self) -> tuple[Any, ...]:
+        """The Python types of the parameters and the results, as far as they are known."""
+        return ()
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
         f, args, returns, user_data = _callable(self.name, self.f), self.args, self.returns, self.user_data
@@ -170,7 +175,11 @@ class _InferredFunction(Function):
         self._is_tuple = get_origin(returned) is tuple
         members = get_args(returned) if self._is_tuple else () if returned in (None, type(None)) else (returned,)
         self._encoders = [_encoder(name, member) for member in members]
+        self._annotations = (*(hints[parameter] for parameter in names), *members)
         super().__init__(namespace, name, [t for t, _ in self._decoders], [t for t, _ in self._encoders], f, *user_data)
+
+    def _kinds(self) -> tuple[Any, ...]:
+        return self._annotations
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
         name, user_data, wants_plugin, is_tuple = self.name, self.user_data, self._wants_plugin, self._is_tuple

@@ -6,7 +6,7 @@
     users = plugin.bind(Search).find("Ada")
 
 A method's annotations say what travels. No parameter: an empty input. One: str as text, bytes as they are, anything else as JSON. Several:
-one JSON object, by the parameters' names, defaults included. The result likewise; None is an output that is empty or `null`.
+one JSON object, by the parameters' names, defaults included. The result likewise; None is an output that is empty or `null`, and `Measured[…]` says besides what the call took.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from functools import lru_cache, update_wrapper
 from types import FunctionType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ._complaints import meant
 from ._conversion import NONE, bare
@@ -22,6 +22,7 @@ from ._link import is_callable
 from .codecs import JSON, RAW, output_reader
 from .errors import InterfaceError
 from .functions import Function, inferred
+from .observing import Measured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ class _Export:
         if self.codec is RAW and len(self.parameters) > 1:
             raise TypeError(f"{where}: RAW is for one parameter, not for {len(self.parameters)}")
         self.encode = self._encoder(hints)
-        self.returns = NONE if hints["return"] is None else hints["return"]
+        self.is_measured = get_origin(hints["return"]) is Measured
+        returned = get_args(hints["return"])[0] if self.is_measured else hints["return"]
+        self.returns = NONE if returned is None else returned
         try:
             output_reader(self.returns, self.codec, None, self.name)
         except TypeError as error:
@@ -178,6 +181,7 @@ class _Export:
 
     def method(self) -> Callable[..., Any]:
         name, codec, returns, encode = self.name, self.codec, self.returns, self.encode
+        options = {"returns": Measured} if self.is_measured else {}
         signature = self.signature
         by_place = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values()) - 1
         count = by_place if by_place == len(self.parameters) else -1
@@ -194,13 +198,13 @@ class _Export:
 
             async def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
                 plugin, data, parse = prepared(self, args, kwargs)
-                return await plugin.call_async(name, data, parse)
+                return await plugin.call_async(name, data, parse, **options)
 
         else:
 
             def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
                 plugin, data, parse = prepared(self, args, kwargs)
-                return plugin.call(name, data, parse)
+                return plugin.call(name, data, parse, **options)
 
         update_wrapper(method, self.function)
         method.__isabstractmethod__ = False  # type: ignore[attr-defined]

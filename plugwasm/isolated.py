@@ -20,9 +20,9 @@ from ._worker.channel import MAX_MESSAGE
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import BusyError, CancelledError, Error, ManifestError, ModuleError, OutOfMemoryError, TimeoutError, WorkerError
+from .errors import BusyError, CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError
 from .limits import ProcessLimits
-from .plugin import Plugin, _changed_config, _octets
+from .plugin import Plugin, _changed_config, _octets, watch
 from .wasi import Clock, WasiOptions
 
 TYPE_CHECKING = False
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .codecs import TypedCodec
     from .compiled import PluginInput
     from .functions import Function
+    from .observing import Observe
     from .limits import Limits
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -73,7 +74,8 @@ class IsolatedPlugin(Plugin):
 
     Args:
         plugin: As for `Plugin`. Of a `CompiledPlugin` it is the modules and the settings that are used, not the compiled code.
-        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars: As for `Plugin`.
+        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars, observe: As for `Plugin`. What is seen is
+            what the application serves: of WASI nothing, and how much memory there was neither.
         process: What the process may take.
 
     Raises:
@@ -99,11 +101,12 @@ class IsolatedPlugin(Plugin):
         egress: Egress | None = None,
         process: ProcessLimits | None = None,
         vars: Mapping[str, bytes] | None = None,
+        observe: Observe = None,
     ) -> None:
         if process is None:
             process = ProcessLimits()
         elif not isinstance(process, ProcessLimits):
-            raise ManifestError(f"process: expected ProcessLimits, got {type(process).__name__}")
+            raise OptionError(f"process: expected ProcessLimits, got {type(process).__name__}")
         if not isinstance(plugin, CompiledPlugin):
             plugin = _Elsewhere(
                 plugin,
@@ -129,6 +132,7 @@ class IsolatedPlugin(Plugin):
         self._running = 0
         self._types, self._served = served(plugin.functions)
         self.compiled_plugin = _Elsewhere.like(plugin)
+        self._watch = watch(self, observe)
         self._worker: Worker | None = None
         self._start_worker()
         self.compiled_plugin._check_memory()
@@ -183,13 +187,15 @@ class IsolatedPlugin(Plugin):
             self._running = 0
             if self._guest is not None:
                 self._guest.host_context = None
+                if self._watch is not None:
+                    self._watch.settle(self._guest)
             self._idle = True
             if self._closed:
                 self._drop_if_idle()
 
     def _run(self, function_name: str, data: memoryview, host_context: Any) -> memoryview:
         """Has the worker run the export. Whatever else is raised meanwhile, by a signal handler say, costs the worker its life."""
-        worker, guest = self._begin(host_context)
+        worker, guest = self._begin(function_name, host_context)
         number, fresh = self._calls, self._stale
         self._stale = False
         message: m.Done | m.Failed | None = None
@@ -209,6 +215,8 @@ class IsolatedPlugin(Plugin):
                 self._discard()
         if message is not None:
             self._fuel_used = message.fuel_used
+            if self._watch is not None:
+                self._watch.call.fuel = message.fuel_used
             if not message.live:
                 self._guest = None
         try:
@@ -219,7 +227,7 @@ class IsolatedPlugin(Plugin):
         assert type(message) is m.Done
         return message.output
 
-    def _begin(self, host_context: Any) -> tuple[Worker, RemoteGuest]:
+    def _begin(self, function_name: str, host_context: Any) -> tuple[Worker, RemoteGuest]:
         """A worker and a guest for a call, with its limits set."""
         process = self._process
         worker, guest = self._worker, self._guest
@@ -228,10 +236,13 @@ class IsolatedPlugin(Plugin):
             worker, guest = self._start_worker(), None
         if guest is None:
             guest = self._guest = RemoteGuest(self.compiled_plugin._grants, self._config, self._vars, worker)
+            if self._watch is not None:
+                self._watch.attach(guest)
         timeout = self.compiled_plugin.limits.timeout
         guest.deadline = NEVER if timeout is None else monotonic() + timeout
         guest.cancelled = guest.made = False
         guest.host_context = host_context
+        guest.ended = function_name
         worker.until = guest.deadline + process.grace
         if process.cpu_seconds is not None:
             used = worker.cpu_time()
@@ -252,7 +263,7 @@ class IsolatedPlugin(Plugin):
             if kind is m.HostCall:
                 guest.serve(message, self._served)  # type: ignore[arg-type]
             elif kind is m.Line:
-                guest.log.write_line("warn" if message.is_error else "info", message.line, message.lost)  # type: ignore[union-attr]
+                guest.log.write_line("warn" if message.is_error else "info", message.line, message.lost, guest.function)  # type: ignore[union-attr]
             elif kind is m.NoRoom and guest.made:
                 guest.no_room(message.size)  # type: ignore[union-attr]
             else:
@@ -416,7 +427,7 @@ class _PlanElsewhere:
 
     @property
     def engine(self) -> NoReturn:
-        raise ManifestError(
+        raise OptionError(
             "this plugin is compiled in the process of an IsolatedPlugin, and runs only there: make a CompiledPlugin for others"
         )
 

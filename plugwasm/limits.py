@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import ManifestError
+from .errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Limits:
     two for compiling.
 
     Raises:
-        ManifestError: A value is not a number in its range.
+        OptionError: A value is not a number in its range.
     """
 
     __slots__ = tuple(_RANGES)
@@ -147,7 +147,7 @@ def _check(what: str, value: Any, kind: Any, least: float, most: float, *, none:
         return
     if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
         number = "a whole number" if kind is int else "a number"
-        raise ManifestError(
+        raise OptionError(
             f"{what}: expected {number} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
             field=what.partition(".")[2],
         )
@@ -196,7 +196,7 @@ class ProcessLimits:
     None stands for no limit, where that is allowed: `memory_bytes`, `cpu_seconds`.
 
     Raises:
-        ManifestError: A value is not in its range.
+        OptionError: A value is not in its range.
     """
 
     __slots__ = ("cpu_seconds", "grace", "memory_bytes", "python", "start_seconds", "user")
@@ -225,7 +225,7 @@ class ProcessLimits:
         if user is not None and not (
             isinstance(user, tuple) and len(user) == 2 and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
         ):
-            raise ManifestError(
+            raise OptionError(
                 f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}", field="user"
             )
         if python is not None:

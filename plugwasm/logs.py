@@ -9,6 +9,7 @@ import logging
 from collections import deque
 
 from ._env.log import LEVELS, TRACE
+from .errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _KEPT = 10_000
 
 def _attach(handler: logging.Handler, level: Level | None) -> None:
     if level is not None and level not in LEVELS:
-        raise ValueError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
+        raise OptionError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
     logging.addLevelName(TRACE, "TRACE")
     handler.setFormatter(logging.Formatter(_FORMAT))
     logger = logging.getLogger("plugwasm")

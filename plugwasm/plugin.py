@@ -36,7 +36,7 @@ from ._link import is_callable
 from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, reported
 from ._sandbox.deadline import NEVER, ticker
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import BusyError, ClosedError, FunctionNotFoundError, ManifestError, OutOfMemoryError, SignatureError
+from .errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, OutOfMemoryError, SignatureError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ if TYPE_CHECKING:
     from ._engine import Item
     from ._link import Plan
     from ._sandbox.egress import Egress
+    from ._watch import Watch
     from .codecs import TypedCodec
     from .compiled import PluginInput
     from .functions import Function
     from .limits import Limits
+    from .observing import Observe
     from .wasi import WasiOptions
 
     T = TypeVar("T")
@@ -89,6 +91,7 @@ class Plugin:
         wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
         config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
         vars: What each new instance of the plugin begins with as its vars.
+        observe: As for `CompiledPlugin`, besides what its own says.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -113,6 +116,7 @@ class Plugin:
         "_timeout",
         "_vars",
         "_view",
+        "_watch",
         "compiled_plugin",
     )
 
@@ -132,6 +136,7 @@ class Plugin:
         limits: Limits | None = None,
         egress: Egress | None = None,
         vars: Mapping[str, bytes] | None = None,
+        observe: Observe = None,
     ) -> None:
         if not isinstance(plugin, CompiledPlugin):
             plugin = CompiledPlugin(
@@ -160,7 +165,8 @@ class Plugin:
         """Sees the guest of a call that was unwound, and why, before it is freed (`debugging.dump_on_trap`)."""
         timeout = plugin.limits.timeout
         self._timeout = NEVER if timeout is None else timeout
-        self._settles = self._fuel_limit is not None or bool(plugin.wasi)
+        self._watch: Watch | None = watch(self, observe)
+        self._settles = self._fuel_limit is not None or bool(plugin.wasi) or self._watch is not None
         self._stack = plugin._plan.engine.stack
         self._view: memoryview | None = None
         self._idle = True
@@ -246,11 +252,7 @@ class Plugin:
             # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
             del self._idle
         except AttributeError:
-            raise BusyError(
-                f"plugin `{self.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
-                plugin=self.name,
-                function=function_name,
-            ) from None
+            raise self._busy_error(function_name) from None
         guest = self._guest
         try:
             running, here = ticker.running, self._stack.here
@@ -382,6 +384,9 @@ class Plugin:
         guest = Guest(self.compiled_plugin._grants, self._config, self._vars)
         guest.store = Store(plan.engine, guest)
         guest.host_context = host_context
+        guest.entries = self._entries
+        if self._watch is not None:
+            self._watch.attach(guest)
         self._entries.clear()
         self._kernel_entries.clear()
         self._guest = guest
@@ -413,6 +418,13 @@ class Plugin:
         if self._closed:  # `close` may just have missed it among those
             raise self._closed_error(function_name)
 
+    def _busy_error(self, function_name: str) -> BusyError:
+        return BusyError(
+            f"plugin `{self.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
+            plugin=self.name,
+            function=function_name,
+        )
+
     def _closed_error(self, function_name: str) -> ClosedError:
         return ClosedError(f"plugin `{self.name}` was closed", plugin=self.name, function=function_name)
 
@@ -426,7 +438,7 @@ class Plugin:
     def _settle(self, guest: Guest, function_name: str) -> None:
         """Undoes what was set for one call."""
         guest.host_context = None
-        guest.flush()
+        guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
             guest.fuelled = False
@@ -695,6 +707,45 @@ class Plugin:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
 
 
+class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
+    """Mixed into the classes of plugins that are observed: what they do goes through a `Watch`."""
+
+    __slots__ = ()
+    _watch: Watch
+
+    if not TYPE_CHECKING:
+
+        def call(self, function_name, data=b"", parse=bytes, host_context=None, returns=None, codec=None):
+            return self._watch.run(super().call, function_name, data, parse, host_context, returns, codec)
+
+    def _start(self, host_context: object) -> Guest:
+        return self._watch.starting(super()._start, host_context)
+
+    def _settle(self, guest: Guest, function_name: str) -> None:
+        self._watch.settle(guest)
+        super()._settle(guest, function_name)
+        self._watch.call.fuel = self._fuel_used
+
+
+_observed: dict[type[Plugin], type[Plugin]] = {}
+"""For classes of plugins, those whose objects are observed."""
+
+
+def watch(plugin: Plugin, observe: Observe) -> Watch | None:
+    """Makes a new plugin one that is observed, if it is to be: one of a subclass, so that others pay nothing. Gives what watches it."""
+    of_all = plugin.compiled_plugin.observers
+    if of_all is None and (observe is None or observe is False):
+        return None
+    from ._watch import Watch
+    from .observing import observers
+
+    kind = type(plugin)
+    if kind not in _observed:
+        _observed[kind] = type(kind.__name__, (Observed, kind), {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__})
+    plugin.__class__ = _observed[kind]
+    return Watch(plugin.name, (*(of_all or ()), *(observers(observe) or ())), _octets)
+
+
 def _octets(data: Any) -> bytes | memoryview:
     """What is sent for anything but text."""
     try:
@@ -710,7 +761,7 @@ def _changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -
     changed = dict(config)
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
-            raise ManifestError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")
+            raise OptionError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")
         if value is None:
             changed.pop(key, None)
         else:

@@ -28,7 +28,7 @@ from ._plugins.plugin_file import PluginFile, Setting
 from ._plugins.state import Entry, State, log
 from ._source import _shown_path
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import ClosedError, Error, FunctionNotFoundError, ManifestError, SourceError
+from .errors import ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
 from .plugin import _changed_config
 
 TYPE_CHECKING = False
@@ -108,7 +108,7 @@ class PluginSet:
 
     Raises:
         SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
-        ManifestError: An argument is not valid.
+        OptionError: An argument is not valid.
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class PluginSet:
             ("allowed_paths", allowed_paths),
         ):
             if isinstance(value, (str, bytes, os.PathLike)):
-                raise ManifestError(f"{name}: expected a list, got {type(value).__name__}")
+                raise OptionError(f"{name}: expected a list, got {type(value).__name__}")
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
         if isinstance(instances, bool) or not isinstance(instances, int) or instances < 0:
-            raise ManifestError(f"instances: expected a number of at least 0, got {instances!r}")
+            raise OptionError(f"instances: expected a number of at least 0, got {instances!r}")
         self._ceiling = Ceiling(wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers)
         self._declared = None if hooks is None else frozenset(hooks)
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
@@ -249,7 +249,7 @@ class PluginSet:
         state = self._current()
         entry = state.entries.get(name)
         if entry is None:
-            raise ManifestError(f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}")
+            raise OptionError(f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}")
         return entry
 
     def _current(self) -> State:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .compiled import PluginInput
     from .functions import Function
     from .limits import Limits
+    from .observing import Observe
     from .wasi import WasiOptions
 
     T = TypeVar("T")
@@ -38,7 +39,8 @@ class PluginPool:
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a `factory`.
-        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress, observe: As for `CompiledPlugin`; not used when `plugin` is
+            one.
         config: As for `Plugin`.
         size: How many plugins there are at most; as many as there are processors for this process if not given.
         wait: Seconds that a caller waits for a plugin at most; None for no limit.
@@ -66,6 +68,7 @@ class PluginPool:
         http_response_headers: bool = False,
         limits: Limits | None = None,
         egress: Egress | None = None,
+        observe: Observe = None,
     ) -> None:
         if size is None:
             size = _processors()
@@ -86,6 +89,7 @@ class PluginPool:
                     http_response_headers=http_response_headers,
                     limits=limits,
                     egress=egress,
+                    observe=observe,
                 )
             )
             name = compiled.name

@@ -15,7 +15,7 @@ import threading
 
 from ._pins import FromEnvironment, absolute, label, manifest_of, parted, pinned
 from .compiled import CompiledPlugin
-from .errors import ManifestError
+from .errors import ManifestError, OptionError
 from .limits import DEFAULT, Limits
 from .plugin import Plugin
 
@@ -53,7 +53,8 @@ class PluginRef:
         embed: Whether modules given by path or URL travel along. Those given as bytes always do.
 
     Raises:
-        ManifestError: The manifest or a setting is not valid, or something given cannot be sent.
+        ManifestError: The manifest is not valid.
+        OptionError: A setting is not valid, or something given cannot be sent.
         HashMismatchError: A module that is to be embedded is not the one that the manifest pins.
         SourceError: A module cannot be read or fetched.
     """
@@ -102,9 +103,9 @@ class PluginRef:
         import msgspec
 
         if not (limits is None or isinstance(limits, Limits)):
-            raise ManifestError(f"limits: expected Limits, got {type(limits).__name__}")
+            raise OptionError(f"limits: expected Limits, got {type(limits).__name__}")
         if isinstance(plugin, CompiledPlugin):
-            raise ManifestError("a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes")
+            raise OptionError("a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes")
         plain, secrets = parted(plugin)
         manifest = manifest_of(plain, (limits or DEFAULT).module_bytes)
         headers = tuple((place[1], place[2], secret) for place, secret in secrets.items() if place[0] == "headers")
@@ -112,7 +113,7 @@ class PluginRef:
         merged |= config or {}
         for key, value in merged.items():
             if not isinstance(key, str) or not (value is None or isinstance(value, (str, FromEnvironment))):
-                raise ManifestError(f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}")
+                raise OptionError(f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}")
         sources = [pinned(source, index, headers, embed, limits or DEFAULT) for index, source in enumerate(manifest.wasm)]
         with_pins = msgspec.structs.replace(manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths))
         try:
@@ -140,7 +141,7 @@ class PluginRef:
 
         Raises:
             HashMismatchError: A module here is not the one that was pinned.
-            ManifestError: A secret is not in the environment, or a host function cannot be imported.
+            OptionError: A secret is not in the environment, or a host function cannot be imported.
             Error: As `CompiledPlugin`.
         """
         slot = _slots.get(self) or _slots.setdefault(self, _Slot())
@@ -258,7 +259,7 @@ def _sendable(value: object, field: str) -> str | bytes:
     try:
         return pickle.dumps(value)
     except Exception as error:
-        raise ManifestError(
+        raise OptionError(
             f"{field}: it cannot be pickled ({error}); put it into a module, and name it: {field}='package.module:name'", field=field
         ) from None
 
@@ -274,7 +275,7 @@ def _found(sent: str | bytes, field: str) -> Any:
 def _checked_name(text: str, field: str) -> str:
     module, colon, name = text.partition(":")
     if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
-        raise ManifestError(f"{field}: expected a name such as 'package.module:name', got {text!r}", field=field)
+        raise OptionError(f"{field}: expected a name such as 'package.module:name', got {text!r}", field=field)
     return text
 
 
@@ -287,7 +288,7 @@ def _imported(text: str, field: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise ManifestError(f"{field}: cannot import `{text}` in this process: {error}", field=field) from error
+        raise OptionError(f"{field}: cannot import `{text}` in this process: {error}", field=field) from error
     return found
 
 
@@ -297,16 +298,16 @@ def _named(function: Any) -> str:
         return _checked_name(function, "functions")
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not (callable(function) and module and name):
-        raise ManifestError(f"functions: expected host functions or their names, got {type(function).__name__}", field="functions")
+        raise OptionError(f"functions: expected host functions or their names, got {type(function).__name__}", field="functions")
     hint = "move it to the top of a module that the other side can import, or name it: 'package.module:name'"
     if module == "__main__":
-        raise ManifestError(f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}")
+        raise OptionError(f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}")
     try:
         found = _imported(_checked_name(f"{module}:{name}", "functions"), "functions")
-    except ManifestError:
+    except OptionError:
         found = None
     if found is not function:
-        raise ManifestError(f"functions: `{module}:{name}` is not what was given; {hint}", field="functions")
+        raise OptionError(f"functions: `{module}:{name}` is not what was given; {hint}", field="functions")
     return f"{module}:{name}"
 
 
@@ -317,5 +318,5 @@ def _function(name: str) -> Function:
     if isinstance(found, Function):
         return found
     if not callable(found):
-        raise ManifestError(f"functions: `{name}` is no function, but {type(found).__name__}", field="functions")
+        raise OptionError(f"functions: `{name}` is no function, but {type(found).__name__}", field="functions")
     return _InferredFunction(None, name.rpartition(":")[2].rpartition(".")[2], found, ())

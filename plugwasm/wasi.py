@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from .errors import ManifestError
+from .errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class FrozenClock(Clock):
     def __init__(self, realtime: int = 0, monotonic: int = 0) -> None:
         for name, value in (("realtime", realtime), ("monotonic", monotonic)):
             if not isinstance(value, int) or not 0 <= value < 2**64:
-                raise ManifestError(f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got {value!r}")
+                raise OptionError(f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got {value!r}")
         self._start = realtime, monotonic
         self._slept = 0
 
@@ -81,7 +81,7 @@ class CoarseClock(Clock):
 
     def __init__(self, resolution: int = 1_000_000) -> None:
         if not isinstance(resolution, int) or resolution < 1:
-            raise ManifestError(f"CoarseClock: expected a resolution of at least 1 nanosecond, got {resolution!r}")
+            raise OptionError(f"CoarseClock: expected a resolution of at least 1 nanosecond, got {resolution!r}")
         self.resolution = resolution
 
     def realtime(self) -> int:
@@ -100,7 +100,7 @@ class SeededRandom:
 
     def __init__(self, seed: int | str | bytes) -> None:
         if not isinstance(seed, (int, str, bytes)):
-            raise ManifestError(f"SeededRandom: expected a number, text or bytes as the seed, got {type(seed).__name__}")
+            raise OptionError(f"SeededRandom: expected a number, text or bytes as the seed, got {type(seed).__name__}")
         self.seed = seed
 
     def for_instance(self) -> Callable[[int], bytes]:
@@ -122,10 +122,10 @@ class WasiOptions:
 
     def __init__(self, *, clock: Clock | None = None, random: Callable[[int], bytes] | SeededRandom = os.urandom) -> None:
         if not (clock is None or isinstance(clock, Clock)):
-            raise ManifestError(f"WasiOptions.clock: expected a Clock, got {type(clock).__name__}")
+            raise OptionError(f"WasiOptions.clock: expected a Clock, got {type(clock).__name__}")
         if isinstance(random, type) or not (callable(random) or isinstance(random, SeededRandom)):
             what = f"the class {random.__name__}" if isinstance(random, type) else type(random).__name__
-            raise ManifestError(f"WasiOptions.random: expected a SeededRandom or a callable, got {what}")
+            raise OptionError(f"WasiOptions.random: expected a SeededRandom or a callable, got {what}")
         self.clock = clock or Clock()
         self.random = random
 

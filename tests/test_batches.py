@@ -397,9 +397,9 @@ def test_a_column_that_is_none_for_arrow_is_refused(ref: PluginRef) -> None:
     ],
 )
 def test_a_setting_that_is_wrong_is_refused_at_once(ref: PluginRef, settings: Any, message: str) -> None:
-    with pytest.raises(plugwasm.ManifestError, match=message):
+    with pytest.raises(plugwasm.OptionError, match=message):
         MapBatches(ref, "echo", **settings)
-    with pytest.raises(plugwasm.ManifestError, match="expected a PluginRef, got str"):
+    with pytest.raises(plugwasm.OptionError, match="expected a PluginRef, got str"):
         MapBatches("echo.wasm", "echo", column="a")  # type: ignore[arg-type]
 
 

@@ -39,7 +39,7 @@ from server import (
 from plugwasm._sandbox import addresses, exchange, wire
 from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.exchange import Response
-from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, TimeoutError
+from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, OptionError, TimeoutError
 
 DATA = Path(__file__).parent / "data"
 PUBLIC = "93.184.215.14"
@@ -165,18 +165,18 @@ def test_an_entry_grants_no_other_host(entry: str, host: str) -> None:
     ],
 )
 def test_an_entry_that_is_no_host_is_an_error_rather_than_a_grant_of_nothing(entry: str) -> None:
-    with pytest.raises(ManifestError, match="allowed_hosts"):
+    with pytest.raises(OptionError, match="allowed_hosts"):
         policy(entry)
 
 
 def test_one_string_is_not_a_list_of_hosts() -> None:
-    with pytest.raises(ManifestError, match="got one string"):
+    with pytest.raises(OptionError, match="got one string"):
         Egress(allowed_hosts="*")
 
 
 @pytest.mark.parametrize("limit", ["max_response_bytes", "max_request_bytes", "max_redirects"])
 def test_a_limit_below_zero_is_refused(limit: str) -> None:
-    with pytest.raises(ManifestError, match=limit):
+    with pytest.raises(OptionError, match=limit):
         policy(**{limit: -1})
 
 
@@ -184,7 +184,7 @@ def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_wit
     try:
         importlib.import_module("idna")
     except ImportError:
-        with pytest.raises(ManifestError, match="xn--"):
+        with pytest.raises(OptionError, match="xn--"):
             policy("bücher.de")
         with pytest.raises(EgressDeniedError, match="xn--"):
             policy("*").judge("http://bücher.de/")
@@ -360,7 +360,7 @@ def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(settings
     ids=lambda settings: ascii(settings)[:60],
 )
 def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str, object]) -> None:
-    with pytest.raises(ManifestError, match=f"^({'|'.join(settings)})"):
+    with pytest.raises(OptionError, match=f"^({'|'.join(settings)})"):
         Egress(**settings)  # type: ignore[arg-type]
 
 

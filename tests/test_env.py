@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import BadHandleError, GuestError, ManifestError, Plugin
+from plugwasm import BadHandleError, GuestError, OptionError, Plugin
 from plugwasm._env.log import LEVELS, MAX_MESSAGE, OFF, TRACE
 from plugwasm._env.vars import Vars
 
@@ -104,10 +104,10 @@ def test_what_the_application_passed_is_copied() -> None:
 
 @pytest.mark.parametrize("config", [{"a": 1}, {1: "a"}, {"a": ["b"]}, {"a": b"b"}], ids=repr)
 def test_config_that_is_no_text_is_refused_without_showing_the_value(config: dict[Any, Any]) -> None:
-    with pytest.raises(ManifestError, match="config"):
+    with pytest.raises(OptionError, match="config"):
         Plugin(CONFIG, config=config)
     with Plugin(CONFIG, config={"kept": "yes"}) as plugin:
-        with pytest.raises(ManifestError):
+        with pytest.raises(OptionError):
             plugin.update_config(config)
         assert plugin.config == {"kept": "yes"}
 
@@ -118,7 +118,7 @@ def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
         with pytest.raises(plugwasm.Error) as caught:
             plugin.call("nothing")
         shown += [str(caught.value), repr(caught.value)]
-    with pytest.raises(ManifestError) as refused:
+    with pytest.raises(OptionError) as refused:
         Plugin(CONFIG, config={"token": ["s3cret-3"]})  # type: ignore[dict-item]
     assert "s3cret" not in " ".join([*shown, str(refused.value)])
 

@@ -16,7 +16,7 @@ from guests import InThread, soon
 from plugwasm._sandbox import exchange, gate
 from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.transport import EgressRequest, EgressResponse
-from plugwasm.errors import CancelledError, EgressError, ManifestError, TimeoutError
+from plugwasm.errors import CancelledError, EgressError, OptionError, TimeoutError
 
 
 class Held:
@@ -193,7 +193,7 @@ def test_what_was_pickled_together_shares_its_limits_again() -> None:
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "1", True])
 @pytest.mark.parametrize("name", ["max_concurrent", "max_per_second"])
 def test_a_limit_that_is_none_is_refused(name: str, limit: object) -> None:
-    with pytest.raises(ManifestError, match=f"{name}: expected a number of at least 1"):
+    with pytest.raises(OptionError, match=f"{name}: expected a number of at least 1"):
         Egress(**{name: limit})  # type: ignore[arg-type]
 
 

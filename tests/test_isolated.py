@@ -156,7 +156,7 @@ def test_a_compiled_plugin_gives_its_modules_and_settings() -> None:
         assert (plugin.name, again.name) == ("given", "given")
         assert plugin.call("echo", b"x") == again.call("echo", b"x") == b"x"
         assert 0 < (plugin.fuel_used or 0) < 10_000
-        with pytest.raises(plugwasm.ManifestError, match="the process of an IsolatedPlugin"):
+        with pytest.raises(plugwasm.OptionError, match="the process of an IsolatedPlugin"):
             Plugin(plugin.compiled_plugin).call("echo")
 
 
@@ -809,7 +809,7 @@ def test_a_program_that_is_no_interpreter_is_an_error(monkeypatch: pytest.Monkey
     ],
 )
 def test_limits_out_of_range_are_errors(given: dict[str, Any]) -> None:
-    with pytest.raises(plugwasm.ManifestError, match=rf"ProcessLimits\.{next(iter(given))}"):
+    with pytest.raises(plugwasm.OptionError, match=rf"ProcessLimits\.{next(iter(given))}"):
         ProcessLimits(**given)
 
 

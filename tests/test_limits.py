@@ -18,7 +18,7 @@ from plugwasm import (
     CompiledPlugin,
     Function,
     Limits,
-    ManifestError,
+    OptionError,
     OutOfFuelError,
     OutOfMemoryError,
     Plugin,
@@ -539,7 +539,7 @@ def test_limits_cannot_be_changed_and_can_be_compared_copied_and_pickled() -> No
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(ManifestError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got ") as caught:
+    with pytest.raises(OptionError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got ") as caught:
         Limits(**{name: value})
     assert caught.value.field == name
 

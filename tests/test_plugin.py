@@ -15,7 +15,7 @@ import pytest
 from guests import export, guest, manifest, number
 
 import plugwasm
-from plugwasm import CancelHandle, CompiledPlugin, HashMismatchError, ManifestError, ModuleError, Plugin, SourceError
+from plugwasm import CancelHandle, CompiledPlugin, HashMismatchError, ManifestError, ModuleError, OptionError, Plugin, SourceError
 
 ECHO = guest(export("echo", "(call $echo)") + '(func (export "code") (result i32) (i32.const 0))')
 CONFIG = guest(export("get", "(call $give (call $config_get <<k>>))"))
@@ -227,5 +227,5 @@ def test_functions_of_one_plugin_can_be_called_in_any_order() -> None:
     ],
 )
 def test_an_option_of_another_kind_is_refused_at_once(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ManifestError, match=f"^{message}$"):
+    with pytest.raises(OptionError, match=f"^{message}$"):
         CompiledPlugin(ECHO, **options)

@@ -33,6 +33,7 @@ from plugwasm.errors import (
     GuestError,
     HostFunctionError,
     ManifestError,
+    OptionError,
     SourceError,
     TrapError,
 )
@@ -144,7 +145,7 @@ def test_a_list_gives_names_by_what_is_in_it(tmp_path: Path) -> None:
 def test_names_can_be_given() -> None:
     with PluginSet(wat("b", says("1"), "a", says("2"))) as plugins:
         assert plugins.hooks == {"hook": ("b", "a")}
-    with pytest.raises(ManifestError, match="cannot be the name of a plugin: it is empty"):
+    with pytest.raises(OptionError, match="cannot be the name of a plugin: it is empty"):
         PluginSet({"": says("x")})
 
 
@@ -211,7 +212,7 @@ def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(OptionError, match=message):
         PluginSet(**arguments)
 
 
@@ -330,7 +331,7 @@ def test_what_the_application_does_wrong_is_raised() -> None:
             plugins.all("hook", object())
         with pytest.raises(TypeError, match="unexpected keyword"):
             plugins.first("hook", colour="red")
-        with pytest.raises(ManifestError, match="gives no views"):
+        with pytest.raises(OptionError, match="gives no views"):
             plugins.first("hook", parse=None)
 
 
@@ -342,7 +343,7 @@ def test_one_plugin_can_be_called_by_name() -> None:
                 plugins.call(name, "hook")
         with pytest.raises(FunctionNotFoundError, match="exports no function `hok`: did you mean `hook`"):
             plugins.call("a", "hok")
-        with pytest.raises(ManifestError, match="there is no plugin `brokn` in the set: did you mean `broken`"):
+        with pytest.raises(OptionError, match="there is no plugin `brokn` in the set: did you mean `broken`"):
             plugins.call("brokn", "hook")
 
 
@@ -676,9 +677,9 @@ def test_configuration_is_for_one_plugin_and_can_change(tmp_path: Path) -> None:
         plugins.reload()
         assert plugins.first("hook") == b"mine"
         assert described(plugins, "a").configured == ("k",)
-        with pytest.raises(ManifestError, match="keys and values must be text"):
+        with pytest.raises(OptionError, match="keys and values must be text"):
             plugins.configure("a", {"k": 5})  # type: ignore[dict-item]
-        with pytest.raises(ManifestError, match="no plugin `c`"):
+        with pytest.raises(OptionError, match="no plugin `c`"):
             plugins.configure("c", {})
 
 

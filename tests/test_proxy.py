@@ -13,7 +13,7 @@ from server import Connection, Request, Server, drip, endless, raw, redirect, re
 from plugwasm._sandbox import exchange, wire
 from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.exchange import Response
-from plugwasm.errors import EgressDeniedError, EgressError, ManifestError, TimeoutError
+from plugwasm.errors import EgressDeniedError, EgressError, OptionError, TimeoutError
 
 DATA = Path(__file__).parent / "data"
 
@@ -240,5 +240,5 @@ def test_without_a_proxy_for_it_a_name_is_vetted_whatever_resolve_says(names: di
     ],
 )
 def test_a_proxy_that_is_none_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(ManifestError, match=r"proxy: expected 'http://host:port' or 'environment'"):
+    with pytest.raises(OptionError, match=r"proxy: expected 'http://host:port' or 'environment'"):
         policy(url)

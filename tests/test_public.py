@@ -17,10 +17,10 @@ PUBLIC = """
 BadHandleError BatchError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin
 CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FromEnvironment FrozenClock
 Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
-Json Limits LinkError Manifest ManifestError MapBatches Memory MemoryOptions MissingImportError ModuleError OutOfFuelError OutOfMemoryError
-OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RowError SeededRandom SignatureError SourceError
+Json Limits LinkError Manifest ManifestError MapBatches Memory MemoryOptions Measured MissingImportError ModuleError OptionError OutOfFuelError
+OutOfMemoryError OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RowError SeededRandom SignatureError SourceError
 StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs
-debugging errors export extism_version host_fn host_namespace set_log_custom set_log_file testing
+debugging errors export extism_version host_fn host_namespace observing set_log_custom set_log_file testing
 """.split()
 
 # From the top of the map down; a module may import what stands in its own line or below.
@@ -41,9 +41,11 @@ LAYERS = [
     {"_spread"},
     {"_slots"},
     {"plugin"},
+    {"_watch"},
     {"compiled"},
     {"interfaces"},
     {"_awaiting"},
+    {"observing"},
     {"functions", "current", "logs", "_bridge"},
     {"codecs"},
     {"_conversion"},
@@ -59,7 +61,7 @@ LAYERS = [
     {"_source", "manifest", "_fetch", "_complaints", "_nesting"},
     {"_kernel"},
     {"_engine"},
-    {"errors"},
+    {"errors", "_values"},
 ]
 
 

@@ -169,7 +169,7 @@ def test_repr_names_the_plugin_and_its_digest_but_no_value_of_its_config() -> No
     ],
 )
 def test_a_setting_that_is_wrong_is_refused_where_the_ref_is_made(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(plugwasm.ManifestError) as caught:
+    with pytest.raises(plugwasm.OptionError) as caught:
         PluginRef(ECHO, **settings)
     assert message in str(caught.value)
 
@@ -178,12 +178,12 @@ def test_what_cannot_be_sent_is_refused_where_the_ref_is_made() -> None:
     class Local(plugwasm.Clock):
         pass
 
-    with pytest.raises(plugwasm.ManifestError, match=r"wasi: it cannot be pickled .*; put it into a module, and name it"):
+    with pytest.raises(plugwasm.OptionError, match=r"wasi: it cannot be pickled .*; put it into a module, and name it"):
         PluginRef(ECHO, wasi=plugwasm.WasiOptions(clock=Local()))
 
 
 def test_a_compiled_plugin_is_no_source_of_a_ref() -> None:
-    with pytest.raises(plugwasm.ManifestError, match="made of what a CompiledPlugin was made of"):
+    with pytest.raises(plugwasm.OptionError, match="made of what a CompiledPlugin was made of"):
         PluginRef(plugwasm.CompiledPlugin(ECHO))  # type: ignore[arg-type]
 
 
@@ -320,7 +320,7 @@ def test_a_secret_is_looked_up_where_it_runs_and_is_nowhere_in_what_travels(
 def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REF_SECRET", raising=False)
     ref = PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")})
-    with pytest.raises(plugwasm.ManifestError, match=r"config\.secret: the variable REF_SECRET is not set in this process") as caught:
+    with pytest.raises(plugwasm.OptionError, match=r"config\.secret: the variable REF_SECRET is not set in this process") as caught:
         ref.compiled()
     assert caught.value.field == "config.secret"
     monkeypatch.setenv("REF_SECRET", SECRET)
@@ -358,7 +358,7 @@ def test_config_goes_on_top_of_the_manifests_and_none_removes_a_key() -> None:
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", 5])
 def test_what_cannot_be_a_variable_is_refused(name: Any) -> None:
-    with pytest.raises(plugwasm.ManifestError, match="expected the name of a variable"):
+    with pytest.raises(plugwasm.OptionError, match="expected the name of a variable"):
         FromEnvironment(name)
 
 
@@ -397,10 +397,10 @@ def test_functions_that_the_other_side_could_not_find_are_refused(host_module: A
         return 2 * a
 
     for function in (twice, lambda a: a, host_module.made_in):
-        with pytest.raises(plugwasm.ManifestError, match=r"move it to the top of a module|expected a name"):
+        with pytest.raises(plugwasm.OptionError, match=r"move it to the top of a module|expected a name"):
             PluginRef(HOST, functions=[function])
     monkeypatch.setattr(host_module.twice, "__module__", "__main__")
-    with pytest.raises(plugwasm.ManifestError, match="`twice` belongs to the program that was started"):
+    with pytest.raises(plugwasm.OptionError, match="`twice` belongs to the program that was started"):
         PluginRef(HOST, functions=[host_module.twice])
 
 
@@ -413,7 +413,7 @@ def test_functions_that_the_other_side_could_not_find_are_refused(host_module: A
     ],
 )
 def test_a_name_that_leads_nowhere_is_an_error_where_it_runs(name: str, message: str) -> None:
-    with pytest.raises(plugwasm.ManifestError, match=message):
+    with pytest.raises(plugwasm.OptionError, match=message):
         PluginRef(HOST, functions=[name]).compiled()
 
 
@@ -422,7 +422,7 @@ def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
     compiled = sent(ref).compiled()
     assert compiled.egress is host_module.policy
     assert compiled.wasi is host_module.options
-    with pytest.raises(plugwasm.ManifestError, match="egress: expected an Egress, got int"):
+    with pytest.raises(plugwasm.OptionError, match="egress: expected an Egress, got int"):
         PluginRef(ECHO, egress=f"{host_module.__name__}:answer").compiled()
 
 

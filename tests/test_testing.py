@@ -100,7 +100,7 @@ def test_vars_to_begin_with_count_towards_the_limits() -> None:
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"12345"}, limits=limits) as plugin:
         assert plugin.call("swap") == b"12345"
     for vars in ({"k": b"123456"}, {"a": b"", "b": b"", "c": b""}):
-        with pytest.raises(plugwasm.ManifestError, match="vars: more than the limits allow: 6 bytes, 2 names"):
+        with pytest.raises(plugwasm.OptionError, match="vars: more than the limits allow: 6 bytes, 2 names"):
             plugwasm.Plugin(REMEMBERS, vars=vars, limits=limits)
     for vars in ({"a": b"", "b": b""}, {"a": b"12"}):
         with plugwasm.Plugin(REMEMBERS, vars=vars, limits=limits) as plugin, pytest.raises(plugwasm.GuestError, match="limit"):
@@ -109,7 +109,7 @@ def test_vars_to_begin_with_count_towards_the_limits() -> None:
 
 @pytest.mark.parametrize("vars", [{"k": "text"}, {"k": None}, {1: b""}])
 def test_vars_that_are_not_bytes_by_name_are_refused(vars: Any) -> None:
-    with pytest.raises(plugwasm.ManifestError, match="vars: names must be text and values bytes, but `"):
+    with pytest.raises(plugwasm.OptionError, match="vars: names must be text and values bytes, but `"):
         plugwasm.Plugin(REMEMBERS, vars=vars)
 
 

@@ -17,7 +17,7 @@ from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.exchange import Response
 from plugwasm._sandbox.http_transport import HttpTransport
 from plugwasm._sandbox.transport import EgressRequest, EgressResponse
-from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, TimeoutError
+from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, OptionError, TimeoutError
 
 
 class Mock:
@@ -358,10 +358,10 @@ def test_a_policy_with_a_transport_can_be_pickled_when_that_can() -> None:
 
 @pytest.mark.parametrize("setting", [{"proxy": "http://proxy:1"}, {"ca_file": "x"}, {"client_certificate": "x"}])
 def test_settings_of_the_transport_that_was_replaced_are_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(ManifestError, match=f"{next(iter(setting))}: it is for the transport to know"):
+    with pytest.raises(OptionError, match=f"{next(iter(setting))}: it is for the transport to know"):
         Egress(transport=Plain(), **setting)
 
 
 def test_an_object_that_cannot_send_is_no_transport() -> None:
-    with pytest.raises(ManifestError, match="transport: expected an object with a method `send`, got int"):
+    with pytest.raises(OptionError, match="transport: expected an object with a method `send`, got int"):
         Egress(transport=7)  # type: ignore[arg-type]

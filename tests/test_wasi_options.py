@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from guests import export, guest, number
 
-from plugwasm import Clock, CoarseClock, FrozenClock, Limits, ManifestError, Plugin, SeededRandom, TimeoutError, WasiOptions
+from plugwasm import Clock, CoarseClock, FrozenClock, Limits, OptionError, Plugin, SeededRandom, TimeoutError, WasiOptions
 
 IMPORTS = [
     f'(import "wasi_snapshot_preview1" "{name}" (func ${name} {type} (result i32)))'
@@ -151,12 +151,12 @@ def test_a_source_that_gives_another_number_of_bytes_is_an_error() -> None:
 
 @pytest.mark.parametrize("options", [{"clock": time.time}, {"random": 7}])
 def test_options_of_another_kind_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ManifestError, match=f"WasiOptions.{next(iter(options))}"):
+    with pytest.raises(OptionError, match=f"WasiOptions.{next(iter(options))}"):
         WasiOptions(**options)
 
 
 def test_a_resolution_below_a_nanosecond_is_refused() -> None:
-    with pytest.raises(ManifestError, match="at least 1"):
+    with pytest.raises(OptionError, match="at least 1"):
         CoarseClock(0)
 
 

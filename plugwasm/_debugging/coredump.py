@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from .._engine import ExportName
-from ..errors import CallError, Error
+from ..errors import CallError, Error, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Dumper:
         most: int,
     ) -> None:
         if plugin._post_mortem is not None:
-            raise ValueError(f"plugin `{plugin.name}` writes dumps already")
+            raise OptionError(f"plugin `{plugin.name}` writes dumps already")
         self.dumps: list[Dump] = []
         self._directory = os.path.abspath(directory)
         self._maps = maps

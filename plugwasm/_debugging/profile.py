@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from .._sandbox.deadline import ticker
+from ..errors import OptionError
 from .sampling import Recorder
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ class Profile:
 
     def __init__(self, plugin: Plugin, interval: float) -> None:
         if not MIN_INTERVAL <= interval <= 10:
-            raise ValueError(f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}")
+            raise OptionError(f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}")
         self.name = plugin.name
         self.interval = interval
         self._plugin: Plugin | None = plugin
@@ -51,7 +52,7 @@ class Profile:
         if plugin is None or self._thread is not None:
             raise ValueError("a profile can be taken once only")
         if plugin._guest is not None and plugin._guest.sampler is not None:
-            raise ValueError(f"another profile of plugin `{self.name}` is being taken")
+            raise OptionError(f"another profile of plugin `{self.name}` is being taken")
         recorder = self._recorder = Recorder(plugin.compiled_plugin, self.interval)
         self._thread = threading.Thread(target=self._run, args=(plugin, recorder), name="plugwasm-profile", daemon=True)
         self._thread.start()
@@ -145,12 +146,12 @@ class Profile:
         """Writes a file, by its suffix: `.svg`, `.html`, `.json` (Firefox Profiler), `.txt` or `.folded` (collapsed).
 
         Raises:
-            ValueError: Another suffix.
+            OptionError: Another suffix.
         """
         suffix = suffix_of(path)
         make = {".svg": self.svg, ".html": self.html, ".json": self.firefox, ".txt": self.collapsed, ".folded": self.collapsed}.get(suffix)
         if make is None:
-            raise ValueError(f"a profile can be saved as {', '.join(FORMATS)}, not as `{suffix}`")
+            raise OptionError(f"a profile can be saved as {', '.join(FORMATS)}, not as `{suffix}`")
         content = make()
         with open(path, "w", encoding="utf-8") as file:
             file.write(content)

@@ -73,7 +73,10 @@ class Pending:
 
 
 class Environment:
-    """What host callbacks of one store get: subclass it. `on_epoch` is called soon after each tick and ends the guest by raising."""
+    """What host callbacks of one store get: subclass it. `on_epoch` is called soon after each tick and ends the guest by raising.
+
+    `host_call` is called in the place of the bodies of host functions that are watched.
+    """
 
     __slots__ = ("pending",)
 
@@ -82,6 +85,10 @@ class Environment:
 
     def on_epoch(self) -> None:
         """Called while a guest runs, after the engine's epoch was incremented."""
+
+    def host_call(self, function: HostFunction, caller: int, values: Any) -> None:
+        """Runs the body, or whatever takes its place."""
+        function.body(self, caller, values)
 
 
 def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
@@ -138,14 +145,32 @@ class HostFunction:
 
     `body` is called with the environment, the caller (for `exported_memory`), and the values: `values[2 * i]` is parameter i as a signed
     64-bit integer (of an i32 only the lower half counts), and where result i goes.
+
+    `name` is the module and the name that guests import it by; None for what the linker makes for itself. `kinds` are the Python types of
+    its parameters and then of its results, for those who watch; they may be fewer.
     """
 
-    __slots__ = ("_callback", "body", "type")
+    __slots__ = ("_callback", "_watched", "body", "kinds", "name", "type")
 
-    def __init__(self, type: FunctionType, body: Body) -> None:
+    def __init__(self, type: FunctionType, body: Body, name: tuple[str, str] | None = None, kinds: tuple[Any, ...] = ()) -> None:
         self.type = type
         self.body = body
+        self.name = name
+        self.kinds = kinds
+        self._watched: HostFunction | None = None
         self._callback = HOST_CALLBACK(_callback_of(body))
+
+    def watched(self) -> HostFunction:
+        """The same for stores whose environment takes the calls (`Environment.host_call`); so all others pay nothing for that."""
+        watched = self._watched
+        if watched is None:
+            unwatched = self
+
+            def pass_on(environment: Environment, caller: int, values: Any) -> None:
+                environment.host_call(unwatched, caller, values)
+
+            watched = self._watched = HostFunction(self.type, pass_on)
+        return watched
 
 
 def _callback_of(body: Body) -> Any:

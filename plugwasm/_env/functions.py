@@ -72,24 +72,27 @@ def _get_log_level(guest: Guest, caller: int, values: Any) -> None:
     values[0] = guest.log.level()
 
 
-def _log(level: str) -> HostFunction:
+def _log(level: str) -> Any:
     def body(guest: Guest, caller: int, values: Any) -> None:
-        guest.log.write(level, guest.take_text(values[0], f"log_{level}"))
+        guest.log.write(level, guest.take_text(values[0], f"log_{level}"), guest.function)
 
-    return HostFunction(FunctionType(("i64",), ()), body)  # type: ignore[arg-type]
-
-
-def _function(body: Any, params: int, *results: str) -> HostFunction:
-    return HostFunction(FunctionType(("i64",) * params, results), body)
+    return body
 
 
-FUNCTIONS = {
-    "config_get": _function(_config_get, 1, "i64"),
-    "var_get": _function(_var_get, 1, "i64"),
-    "var_set": _function(_var_set, 2),
-    "http_request": _function(_http_request, 2, "i64"),
-    "http_status_code": _function(_http_status_code, 0, "i32"),
-    "http_headers": _function(_http_headers, 0, "i64"),
-    "get_log_level": _function(_get_log_level, 0, "i32"),
-} | {f"log_{level}": _log(level) for level in ("trace", "debug", "info", "warn", "error")}
+def _function(name: str, body: Any, params: tuple[type, ...], result: str | None = None, kind: type = int) -> HostFunction:
+    """The parameters are handles, of blocks that hold what the types say."""
+    return HostFunction(FunctionType(("i64",) * len(params), (result,) if result else ()), body, (NAMESPACE, name), (*params, kind))
+
+
+_ALL = (
+    _function("config_get", _config_get, (str,), "i64", str),
+    _function("var_get", _var_get, (str,), "i64", bytes),
+    _function("var_set", _var_set, (str, bytes)),
+    _function("http_request", _http_request, (str, bytes), "i64", bytes),
+    _function("http_status_code", _http_status_code, (), "i32"),
+    _function("http_headers", _http_headers, (), "i64", str),
+    _function("get_log_level", _get_log_level, (), "i32"),
+    *(_function(f"log_{level}", _log(level), (str,)) for level in ("trace", "debug", "info", "warn", "error")),
+)
+FUNCTIONS = {function.name[1]: function for function in _ALL if function.name}
 """By name, what plugins can import from `NAMESPACE` besides what the kernel serves."""

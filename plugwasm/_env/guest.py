@@ -19,16 +19,22 @@ from .vars import Vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Protocol
 
-    from .._engine import Instance
+    from .._engine import HostFunction, Instance
     from .._kernel import Kernel
     from .._sandbox.stdio import LineSplitter
     from .._sandbox.wasi import Wasi
     from ..limits import Limits
     from .grants import Grants
     from .log import PluginLog
+
+    class Interceptor(Protocol):
+        """What gets the calls of host functions of a guest in the place of their bodies."""
+
+        def host_call(self, guest: Any, function: HostFunction, caller: int, values: Any, /) -> None: ...
+
 
 MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
@@ -47,10 +53,13 @@ class Guest(Environment):
         "cancelled",
         "config",
         "deadline",
+        "ended",
+        "entries",
         "fuelled",
         "grants",
         "host_context",
         "instances",
+        "interceptor",
         "kernel",
         "limits",
         "log",
@@ -88,6 +97,12 @@ class Guest(Environment):
         self.streams: tuple[LineSplitter, ...] = ()
         self.sampler: Callable[[Guest], None] | None = None
         """Of the profile that is being taken: called with each tick."""
+        self.interceptor: Interceptor | None = None
+        """Gets the calls of host functions, if it was there before they were linked."""
+        self.entries: Mapping[str, tuple[Any, ...]] = {}
+        """Of the plugin: what it has called, by name."""
+        self.ended: str | None = None
+        """The export that has just run, while what it left behind is seen to."""
 
     # ---- the call under way -------------------------------------------------------------------------------------------------------
 
@@ -115,6 +130,37 @@ class Guest(Environment):
             left = self.remaining()
             sleep(min(rest, _SLICE) if left is None else min(rest, left, _SLICE))
         self.remaining()
+
+    @property
+    def function(self) -> str | None:
+        """The export that runs; None while the plugin is being started.
+
+        It is the one of the plugin's entries whose first value is its own reference, as it is while it runs. So a call need not say it.
+        """
+        return next((name for name, (_, values, target, _) in self.entries.items() if values[0] == target), self.ended)
+
+    # ---- host functions -------------------------------------------------------------------------------------------------------------
+
+    def imported(self, function: HostFunction, store: Store) -> bytes:
+        """The function as an item that instances of the store can import."""
+        watched = self.interceptor is not None and function.name is not None
+        return store.function(function.watched() if watched else function, self)
+
+    def host_call(self, function: HostFunction, caller: int, values: Any) -> None:
+        if self.interceptor is None:
+            function.body(self, caller, values)
+        else:
+            self.interceptor.host_call(self, function, caller, values)
+
+    def content(self, handle: int) -> bytes | None:
+        """A copy of the block, for those who watch; None when there is none."""
+        block = self.kernel.block(handle & MASK)
+        return None if block is None else block.tobytes()
+
+    def memory_bytes(self) -> int | None:
+        """What all memories that plugins can reach have together, which is the most that they had; None where the host cannot see them."""
+        pages = self.budget.pages(self.kernel.pages())
+        return None if pages is None else pages * PAGE
 
     # ---- memory -------------------------------------------------------------------------------------------------------------------
 
@@ -217,13 +263,18 @@ class Guest(Environment):
             from .._sandbox.wasi import Wasi
             from ..wasi import SeededRandom, WasiOptions
 
-            log = self.log
-            splitters = {
-                1: LineSplitter(lambda line, lost: log.write_line("info", line, lost)),
-                2: LineSplitter(lambda line, lost: log.write_line("warn", line, lost)),
-            }
             # The guest owns its WASI, so that must not own the guest.
             guest = weakref.ref(self)
+            log = self.log
+
+            def write(level: str, line: bytes, lost: int) -> None:
+                self_ = guest()
+                log.write_line(level, line, lost, self_.function if self_ is not None else None)
+
+            splitters = {
+                1: LineSplitter(lambda line, lost: write("info", line, lost)),
+                2: LineSplitter(lambda line, lost: write("warn", line, lost)),
+            }
 
             def sleep(seconds: float) -> None:
                 self_ = guest()
@@ -246,10 +297,12 @@ class Guest(Environment):
             self.streams = tuple(splitters.values())
         return self.wasi
 
-    def flush(self) -> None:
-        """Logs what the guest wrote since the last end of a line."""
+    def flush(self, function: str) -> None:
+        """Logs what the guest wrote since the last end of a line, in a call of that export."""
+        self.ended = function
         for splitter in self.streams:
             splitter.flush()
+        self.ended = None
 
 
 class Exited(Exception):

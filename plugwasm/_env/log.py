@@ -76,15 +76,18 @@ class PluginLog:
             self._logger = logging.getLogger(f"plugwasm.plugin.{self.name.replace('.', '_')}")
         return self._logger
 
-    def write(self, level: str, message: str) -> None:
-        """Logs a message of the guest: text from outside, so control characters are escaped, line ends too, and its length is capped."""
+    def write(self, level: str, message: str, function: str | None = None) -> None:
+        """Logs a message of the guest: text from outside, so control characters are escaped, line ends too, and its length is capped.
+
+        The record has the fields `plugin`, and `function` for the export that runs.
+        """
         if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
             return
         more = f"… ({len(message) - MAX_MESSAGE} more characters)" if len(message) > MAX_MESSAGE else ""
         shown = message[:MAX_MESSAGE].translate(_CONTROL) + more
         if self._bytes is not None:  # counted as they are written: escaped ones are four
             self._bytes.take(len(shown) if shown.isascii() else len(shown.encode("utf-8", "replace")))
-        self.logger.log(LEVELS[level], "%s", shown)
+        self.logger.log(LEVELS[level], "%s", shown, extra={"plugin": self.name, "function": function})
 
     def _passes(self) -> bool:
         if self._lines is None or self._bytes is None:
@@ -96,18 +99,21 @@ class PluginLog:
             self.dropped += 1
             self._unsaid += 1
             if self._unsaid == 1:
-                self.logger.warning("the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)")
+                self._warn("the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)")
             return False
         self._lines.take(1)
         if self._unsaid:
-            self.logger.warning("%d lines of the plugin were dropped", self._unsaid)
+            self._warn("%d lines of the plugin were dropped", self._unsaid)
             self._unsaid = 0
         return True
 
-    def write_line(self, level: str, line: bytes, lost: int) -> None:
+    def _warn(self, message: str, *args: int) -> None:
+        self.logger.warning(message, *args, extra={"plugin": self.name, "function": None, "lines_dropped": self.dropped})
+
+    def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
         """Logs a line that the guest wrote to its stdout or stderr; `lost` bytes of it were cut off."""
         text = line.decode("utf-8", "replace")
-        self.write(level, f"{text}… ({lost} more bytes)" if lost else text)
+        self.write(level, f"{text}… ({lost} more bytes)" if lost else text, function)
 
     def level(self) -> int:
         """What `get_log_level` answers: the number of the lowest level that would be kept."""

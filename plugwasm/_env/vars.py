@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ManifestError
+from ..errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def first_vars(given: Mapping[str, bytes] | None, limits: Limits) -> dict[str, b
     """What the application gives new instances as their vars, checked.
 
     Raises:
-        ManifestError: A name is not text, a value is not bytes, or there is more than the limits allow.
+        OptionError: A name is not text, a value is not bytes, or there is more than the limits allow.
     """
     if not given:
         return {}
     vars = Vars(limits.var_bytes, limits.vars)
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, bytes):
-            raise ManifestError(f"vars: names must be text and values bytes, but `{name}` is {type(value).__name__}")
+            raise OptionError(f"vars: names must be text and values bytes, but `{name}` is {type(value).__name__}")
         if not vars.set(name, value):
-            raise ManifestError(f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names")
+            raise OptionError(f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names")
     return vars.snapshot()

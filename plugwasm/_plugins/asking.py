@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ManifestError
+from ..errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def guarded(options: dict[str, Any]) -> dict[str, Any]:
     """Options for calls whose `parse` raises nothing but `Unparsed`."""
     parse = options.get("parse", bytes)
     if parse is None:
-        raise ManifestError("parse: a plugin set gives no views, for the instance serves other calls next; leave it out to get bytes")
+        raise OptionError("parse: a plugin set gives no views, for the instance serves other calls next; leave it out to get bytes")
     if parse is bytes:
         return options
 

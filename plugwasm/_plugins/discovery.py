@@ -20,7 +20,7 @@ from .._complaints import fault
 from .._fetch import shown_url
 from .._source import Recipe, _from_manifest, _is_file, _looks_like_text, _names, _of_one_module, _shown_path, is_url, resolve
 from ..compiled import CompiledPlugin
-from ..errors import Error, ManifestError, SourceError
+from ..errors import Error, ManifestError, OptionError, SourceError
 from ..manifest import Manifest, parse
 from .plugin_file import PluginFile, check_name, parse_plugin_file
 
@@ -226,15 +226,15 @@ def in_directory(directory: str) -> Iterator[Source]:
 
 
 def given(plugins: Iterable[object] | Mapping[str, object]) -> Iterator[Source]:
-    """What the application passed, by its names or in its order. Raises `ManifestError` for a name that cannot be one."""
+    """What the application passed, by its names or in its order. Raises `OptionError` for a name that cannot be one."""
     if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
-        raise ManifestError("plugins: expected a list, or plugins by their names, got one manifest; put it in a list")
+        raise OptionError("plugins: expected a list, or plugins by their names, got one manifest; put it in a list")
     pairs = plugins.items() if isinstance(plugins, Mapping) else ((None, value) for value in plugins)
     for index, (name, value) in enumerate(pairs, 1):
         if name is None:
             name = _given_name(value) or f"plugin-{index}"
         if not isinstance(name, str) or (reason := check_name(name)):
-            raise ManifestError(f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}")
+            raise OptionError(f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}")
         path = _path(value)
         yield FolderSource(name, path) if path is not None and os.path.isdir(path) else GivenSource(name, value)
 

@@ -7,7 +7,7 @@ metadata services hand out credentials to whoever can reach them, so no network 
 from __future__ import annotations
 
 from plugwasm._sandbox.target import listed
-from plugwasm.errors import ManifestError
+from plugwasm.errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Networks:
     __slots__ = ("_networks", "entries")
 
     def __init__(self, entries: Iterable[str], setting: str) -> None:
-        """Raises ManifestError, naming the setting, when an entry is none."""
+        """Raises OptionError, naming the setting, when an entry is none."""
         self._networks = tuple(_network(entry, setting) for entry in listed(entries, setting, "networks"))
         self.entries = tuple(map(str, self._networks))
 
@@ -96,8 +96,8 @@ def _network(entry: str, setting: str) -> IPv4Network | IPv6Network:
             return ip_network(entry)
     except ValueError as exc:
         if "host bits" in str(exc):
-            raise ManifestError(f"{setting}: {entry!r} has bits set to the right of its prefix") from None
-    raise ManifestError(f"{setting}: {entry!r} is not a network such as '10.0.0.0/8', nor an address")
+            raise OptionError(f"{setting}: {entry!r} has bits set to the right of its prefix") from None
+    raise OptionError(f"{setting}: {entry!r} is not a network such as '10.0.0.0/8', nor an address")
 
 
 def _inner(address: Address) -> IPv4Address | None:

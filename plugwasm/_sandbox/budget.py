@@ -32,7 +32,7 @@ class MemoryBudget:
         instances: The plugin's instances by unit, as far as they are made.
     """
 
-    __slots__ = ("_instances", "_limits", "_set", "_share", "_store", "_watched", "cap", "maximum", "refused")
+    __slots__ = ("_has_memories", "_instances", "_limits", "_set", "_share", "_store", "_watched", "cap", "maximum", "refused")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class MemoryBudget:
         self.refused = False
         self._set: int | None = -1
         count, total, largest = memories
+        self._has_memories = count > 0
         self._watched = watched if count == 1 else None
         self.maximum = self._share = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
         if maximum is None or count == 0:
@@ -95,6 +96,11 @@ class MemoryBudget:
             return True
         self.refused = True
         return False
+
+    def pages(self, kernel: int) -> int | None:
+        """The pages of all memories, of which the kernel has so many; None when they cannot be seen."""
+        own = self._present() if self._has_memories else 0
+        return None if own is None else kernel + own
 
     def is_used_up(self) -> bool:
         """Whether a memory was refused more, or has all that it may."""

@@ -16,7 +16,7 @@ from plugwasm._sandbox.gate import Gate
 from plugwasm._sandbox.headers import HeaderRules, is_token
 from plugwasm._sandbox.http_transport import HttpTransport
 from plugwasm._sandbox.target import PORTS, HostRules, Target, is_address, listed
-from plugwasm.errors import EgressDeniedError, EgressError, ManifestError
+from plugwasm.errors import EgressDeniedError, EgressError, ManifestError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Egress:
         transport: What carries requests instead of `HttpTransport`.
 
     Raises:
-        ManifestError: A setting is not valid; the message says which.
+        OptionError: A setting is not valid; the message says which.
     """
 
     __slots__ = (
@@ -140,18 +140,18 @@ class Egress:
         ):
             is_optional = name not in ("max_redirects", "max_request_bytes")
             if not (is_optional and limit is None) and (not isinstance(limit, int) or isinstance(limit, bool) or limit < least):
-                raise ManifestError(f"{name}: expected a number of at least {least}, got {limit!r}")
+                raise OptionError(f"{name}: expected a number of at least {least}, got {limit!r}")
         if not isinstance(resolve, bool):
-            raise ManifestError(f"resolve: expected True or False, got {resolve!r}")
+            raise OptionError(f"resolve: expected True or False, got {resolve!r}")
         rules = None if allowed_hosts is None else HostRules(allowed_hosts)
         networks = Networks(private_addresses, "private_addresses")
         headers = HeaderRules(added_headers, allowed_headers, denied_headers, hidden_headers)
         wire = {"ssl_context": ssl_context, "ca_file": ca_file, "client_certificate": client_certificate, "proxy": proxy}
         if transport is not None:
             if not callable(getattr(transport, "send", None)):
-                raise ManifestError(f"transport: expected an object with a method `send`, got {type(transport).__name__}")
+                raise OptionError(f"transport: expected an object with a method `send`, got {type(transport).__name__}")
             for name in [name for name, value in wire.items() if value is not None]:
-                raise ManifestError(f"{name}: it is for the transport to know, and the application has its own")
+                raise OptionError(f"{name}: it is for the transport to know, and the application has its own")
         public: dict[str, Any] = {
             "allowed_hosts": None if rules is None else rules.entries,
             "schemes": _words(schemes, "schemes", PORTS.__contains__, "http and https"),
@@ -185,7 +185,10 @@ class Egress:
         Raises:
             ManifestError: An entry is not valid; the message says which.
         """
-        rules = HostRules(allowed_hosts)
+        try:
+            rules = HostRules(allowed_hosts)
+        except OptionError as exc:
+            raise ManifestError(exc.message, field="allowed_hosts") from None
         known = [limit for limit in (self._limit_of_manifest, max_response_bytes) if limit is not None]
         own: int | None = self._settings["max_response_bytes"]
         derived = object.__new__(type(self))
@@ -303,7 +306,7 @@ class Egress:
 def _words(given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str) -> tuple[str, ...]:
     words = tuple(listed(given, setting, expected))
     if not words or not all(isinstance(word, str) and is_one(word) for word in words):
-        raise ManifestError(f"{setting}: expected a list of {expected}, got {given!r}")
+        raise OptionError(f"{setting}: expected a list of {expected}, got {given!r}")
     return words
 
 
@@ -316,7 +319,7 @@ def _ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
     for entry in ports:
         bounds = (entry[0], entry[-1]) if isinstance(entry, range) and entry else (entry,)
         if not all(isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536 for port in bounds):
-            raise ManifestError(f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}")
+            raise OptionError(f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}")
     return ports
 
 

@@ -7,7 +7,7 @@ the application says `X-Tenant`, and a CGI-like server behind would not know whi
 from __future__ import annotations
 
 from plugwasm._sandbox.target import Origin, listed
-from plugwasm.errors import EgressError, ManifestError
+from plugwasm.errors import EgressError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class HeaderRules:
         denied: Iterable[str],
         hidden: Iterable[str],
     ) -> None:
-        """Raises ManifestError, naming the setting."""
+        """Raises OptionError, naming the setting."""
         self.allowed = None if allowed is None else _names(allowed, "allowed_headers")
         self.denied = _names(denied, "denied_headers")
         self.hidden = _names(hidden, "hidden_headers")
@@ -57,13 +57,13 @@ class HeaderRules:
         try:
             given = {origin: dict(headers) for origin, headers in (added or {}).items()}
         except (AttributeError, TypeError, ValueError):
-            raise ManifestError("added_headers: expected headers by origin, {'https://api.example.com': {'Authorization': …}}") from None
+            raise OptionError("added_headers: expected headers by origin, {'https://api.example.com': {'Authorization': …}}") from None
         for text, headers in given.items():
             setting = f"added_headers[{text!r}]"
             try:
                 checked = _checked(headers)
             except EgressError as exc:
-                raise ManifestError(f"{setting}: {exc.message.removeprefix('headers: ')}") from None
+                raise OptionError(f"{setting}: {exc.message.removeprefix('headers: ')}") from None
             self._origins.append((Origin(text, "added_headers"), checked))
             self.added[text] = checked
 
@@ -110,7 +110,7 @@ def _names(names: Iterable[str], setting: str) -> frozenset[str]:
     given = listed(names, setting, "header names")
     for name in given:
         if not isinstance(name, str) or not is_token(name):
-            raise ManifestError(f"{setting}: {name!r} is not a header name")
+            raise OptionError(f"{setting}: {name!r} is not a header name")
     return frozenset(map(_key, given))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from plugwasm._sandbox.proxy import ENVIRONMENT, Proxy, proxy_for
 from plugwasm._sandbox.transport import EgressResponse
 from plugwasm._sandbox.wire import Clock, connect
-from plugwasm.errors import EgressError, ManifestError
+from plugwasm.errors import EgressError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class HttpTransport:
             none: the environment is not looked at.
 
     Raises:
-        ManifestError: A setting is not valid, or a file cannot be read; the message says which.
+        OptionError: A setting is not valid, or a file cannot be read; the message says which.
     """
 
     __slots__ = ("_context", "_proxy", "_settings")
@@ -63,13 +63,13 @@ class HttpTransport:
             "proxy": proxy,
         }
         if ssl_context is not None and (ca_file is not None or client_certificate is not None):
-            raise ManifestError("ssl_context: expected it alone; load ca_file and client_certificate into it")
+            raise OptionError("ssl_context: expected it alone; load ca_file and client_certificate into it")
         self._proxy = proxy if proxy is None or proxy == ENVIRONMENT else Proxy(proxy)
         if ssl_context is not None:
             import ssl
 
             if not isinstance(ssl_context, ssl.SSLContext):
-                raise ManifestError(f"ssl_context: expected an ssl.SSLContext, got {type(ssl_context).__name__}")
+                raise OptionError(f"ssl_context: expected an ssl.SSLContext, got {type(ssl_context).__name__}")
         self._context = ssl_context
         if ca_file is not None or client_certificate is not None:
             self._context = _tls_context(ca_file, client_certificate)
@@ -114,7 +114,7 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as exc:
-        raise ManifestError(f"ca_file: it holds no certificates that can be read: {exc.strerror or exc}") from None
+        raise OptionError(f"ca_file: it holds no certificates that can be read: {exc.strerror or exc}") from None
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
     if certificate is not None:
@@ -123,7 +123,7 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
             context.load_cert_chain(file, key, password or _no_password)
         except (OSError, TypeError, ValueError) as exc:
             why = getattr(exc, "strerror", None) or "it is no certificate with its key, or the password is not right"
-            raise ManifestError(f"client_certificate: it cannot be used: {why}") from None
+            raise OptionError(f"client_certificate: it cannot be used: {why}") from None
     return context
 
 

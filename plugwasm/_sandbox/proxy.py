@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from plugwasm._sandbox.target import HostRules
 from plugwasm._sandbox.wire import connect, resolved
-from plugwasm.errors import EgressError, ManifestError
+from plugwasm.errors import EgressError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Proxy:
     __slots__ = ("headers", "host", "port")
 
     def __init__(self, url: str) -> None:
-        """Raises ManifestError; the message does not repeat the URL, which may hold a password."""
+        """Raises OptionError; the message does not repeat the URL, which may hold a password."""
         from urllib.parse import unquote
 
         from urllib3.util import make_headers, parse_url
@@ -47,7 +47,7 @@ class Proxy:
             # Names the proxy only; what a guest says about proxies is refused.
             self.headers = make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else {}
         except (ValueError, TypeError, AttributeError):
-            raise ManifestError(
+            raise OptionError(
                 f"proxy: expected 'http://host:port' or {ENVIRONMENT!r}; the application's own transport can do more"
             ) from None
 
@@ -107,5 +107,5 @@ def proxy_for(setting: Proxy | str | None, request: EgressRequest) -> Proxy | No
         return None
     try:
         return Proxy(url if "://" in url else f"http://{url}")
-    except ManifestError as exc:
+    except OptionError as exc:
         raise EgressError(f"{request.method} {request.shown} failed: in the environment, {exc.message}") from None

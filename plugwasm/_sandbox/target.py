@@ -5,7 +5,7 @@ What two parsers could read differently (userinfo, backslashes, odd spellings of
 
 from __future__ import annotations
 
-from plugwasm.errors import EgressDeniedError, ManifestError
+from plugwasm.errors import EgressDeniedError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class HostRules:
     __slots__ = ("_globs", "entries", "literals")
 
     def __init__(self, entries: Iterable[str], setting: str = "allowed_hosts") -> None:
-        """Raises ManifestError, naming the setting, when an entry is none."""
+        """Raises OptionError, naming the setting, when an entry is none."""
         self.entries = tuple(dict.fromkeys(_canonical_entry(entry, setting) for entry in listed(entries, setting, "host names")))
         self._globs = tuple(entry for entry in self.entries if "*" in entry or "?" in entry)
         self.literals = frozenset(self.entries).difference(self._globs)
@@ -130,16 +130,16 @@ class Origin:
     __slots__ = ("_hosts", "_port", "_scheme")
 
     def __init__(self, text: str, setting: str) -> None:
-        """Raises ManifestError, naming the setting."""
+        """Raises OptionError, naming the setting."""
         scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
         scheme = scheme.lower()
         if not separator or scheme not in PORTS:
-            raise ManifestError(f"{setting}: {text!r} is not an origin, such as 'https://api.example.com'")
+            raise OptionError(f"{setting}: {text!r} is not an origin, such as 'https://api.example.com'")
         host, colon, digits = rest.removesuffix("/").rpartition(":")
         if not colon or rest.endswith("]"):
             host, digits = rest.removesuffix("/"), str(PORTS[scheme])
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536):
-            raise ManifestError(f"{setting}: {text!r} has no port between 1 and 65535")
+            raise OptionError(f"{setting}: {text!r} has no port between 1 and 65535")
         self._scheme = scheme
         self._hosts = HostRules([host], setting)
         self._port = int(digits)
@@ -149,14 +149,14 @@ class Origin:
 
 
 def listed(given: Iterable[_T], setting: str, what: str) -> list[_T]:
-    """What an application gave as a list. Raises ManifestError, naming the setting, when it is none: one string is one by mistake."""
+    """What an application gave as a list. Raises OptionError, naming the setting, when it is none: one string is one by mistake."""
     try:
         if not isinstance(given, (str, bytes)):
             return list(given)
     except TypeError:
         pass
     got = "one string" if isinstance(given, str) else type(given).__name__
-    raise ManifestError(f"{setting}: expected a list of {what}, got {got}")
+    raise OptionError(f"{setting}: expected a list of {what}, got {got}")
 
 
 def is_address(host: str) -> bool:
@@ -193,7 +193,7 @@ def _canonical_host(host: str) -> str:
 
 def _canonical_entry(entry: str, setting: str) -> str:
     if not isinstance(entry, str):
-        raise ManifestError(f"{setting}: expected host names, got {entry!r}")
+        raise OptionError(f"{setting}: expected host names, got {entry!r}")
     text = entry.lower()
     try:
         if not text.isascii():
@@ -206,10 +206,10 @@ def _canonical_entry(entry: str, setting: str) -> str:
         return text
     except ValueError as exc:
         if "://" in text or "/" in text:
-            raise ManifestError(f"{setting}: {entry!r} is a URL; expected its host alone") from None
+            raise OptionError(f"{setting}: {entry!r} is a URL; expected its host alone") from None
         if text.count(":") == 1:
-            raise ManifestError(f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)") from None
-        raise ManifestError(f"{setting}: {entry!r} is not a host name: {exc}") from None
+            raise OptionError(f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)") from None
+        raise OptionError(f"{setting}: {entry!r} is not a host name: {exc}") from None
 
 
 def _encode_label(label: str) -> str:

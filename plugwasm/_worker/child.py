@@ -146,7 +146,7 @@ class _Log:
     def __init__(self, application: Application) -> None:
         self._application = application
 
-    def write_line(self, level: str, line: bytes, lost: int) -> None:
+    def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
         self._application.send(m.Line(level == "warn", line, lost))
 
 

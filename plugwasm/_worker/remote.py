@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from .._engine import HostFunction
     from .._env.grants import Grants
     from ..functions import Function
     from .process import Worker
@@ -147,6 +148,13 @@ class RemoteGuest(Guest):
         self.clock = options.clock.for_instance()
         self.random = options.random.for_instance() if isinstance(options.random, SeededRandom) else options.random
 
+    @property
+    def function(self) -> str | None:
+        return self.ended
+
+    def content(self, handle: int) -> bytes | None:
+        return handle.data if isinstance(handle, NewBlock) else super().content(handle)
+
     def give(self, data: bytes) -> int:
         if not data:
             return 0
@@ -171,7 +179,10 @@ class RemoteGuest(Guest):
         self.kernel.begin(dict(zip([call.values[i] & MASK for i in function.handles], call.blocks, strict=True)))
         self._last, self.made = function, False
         try:
-            function.body(self, 0, values)
+            if self.interceptor is not None and function.host is not None:
+                self.interceptor.host_call(self, function.host, 0, values)
+            else:
+                function.body(self, 0, values)
             results = values[: 2 * function.results : 2]
             numbers = [int(value) & MASK for value in results]
         except Lost:
@@ -205,12 +216,16 @@ class Served:
     Args:
         name: What errors call it, if it is the application's own.
         gives_later: Whether it only makes blocks to return them, and nobody sees their handles before.
+        host: What is called if the plugin is observed; None for what is no function that guests know.
     """
 
-    __slots__ = ("body", "gives_later", "handles", "name", "params", "results")
+    __slots__ = ("body", "gives_later", "handles", "host", "name", "params", "results")
 
-    def __init__(self, name: str | None, params: tuple[str, ...], results: int, body: Body, gives_later: bool) -> None:
+    def __init__(
+        self, name: str | None, params: tuple[str, ...], results: int, body: Body, gives_later: bool, host: HostFunction | None = None
+    ) -> None:
         self.name = name
+        self.host = host
         self.params = params
         self.handles = [i for i, kind in enumerate(params) if kind == "i64"]
         self.results = results
@@ -225,14 +240,14 @@ def _no_room(size: int) -> OutOfMemoryError:
 def served(functions: Sequence[Function]) -> tuple[list[m.HostFunctionType], list[Served]]:
     """What a worker may call by number: the host half of `extism:host/env`, the application's functions, its clock and random bytes."""
     types = [m.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results)) for name, f in env.FUNCTIONS.items()]
-    table = [Served(None, f.type.params, len(f.type.results), f.body, True) for f in env.FUNCTIONS.values()]
+    table = [Served(None, f.type.params, len(f.type.results), f.body, True, f) for f in env.FUNCTIONS.values()]
     for function in functions:
         host = function._host
         types.append(
             m.HostFunctionType(function.namespace or USER_NAMESPACE, function.name, list(host.type.params), list(host.type.results))
         )
         later = isinstance(function, _InferredFunction) and not function._wants_plugin
-        table.append(Served(function.name, host.type.params, len(host.type.results), host.body, later))
+        table.append(Served(function.name, host.type.params, len(host.type.results), host.body, later, host))
     return types, [*table, *_OF_WASI]
 
 

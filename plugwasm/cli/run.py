@@ -9,7 +9,7 @@ import os
 from contextlib import contextmanager, nullcontext
 
 from plugwasm._source import MAIN, ModuleSource, Recipe, resolve
-from plugwasm.errors import HashMismatchError, ManifestError, SourceError
+from plugwasm.errors import HashMismatchError, OptionError, SourceError
 
 from .terminal import UsageProblem, cannot_write, stdin_bytes, write_stdout
 
@@ -247,7 +247,7 @@ def _check_hosts(hosts: Sequence[str]) -> None:
 
     try:
         Egress(allowed_hosts=hosts)
-    except ManifestError as error:
+    except OptionError as error:
         raise UsageProblem("--allow-host", error.message.removeprefix("allowed_hosts: ")) from None
 
 

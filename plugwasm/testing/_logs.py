@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from .._env.log import LEVELS
+from ..errors import OptionError
 from ._records import LogLine
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ class Logs:
     def messages(self, level: str | None = None) -> list[str]:
         """The messages of one level ("trace", "debug", "info", "warn", "error"), or of all."""
         if level is not None and level not in LEVELS:
-            raise ValueError(f"Logs.messages: expected one of {', '.join(LEVELS)}, got {level!r}")
+            raise OptionError(f"Logs.messages: expected one of {', '.join(LEVELS)}, got {level!r}")
         return [line.message for line in self._lines if level in (None, line.level)]
 
     def clear(self) -> None:
@@ -51,7 +52,7 @@ class Tap(logging.Logger):
 
     def __init__(self, name: str, level: str, keep: Callable[[LogLine], None]) -> None:
         if level not in LEVELS:
-            raise ValueError(f"log_level: expected one of {', '.join(LEVELS)}, got {level!r}")
+            raise OptionError(f"log_level: expected one of {', '.join(LEVELS)}, got {level!r}")
         super().__init__(name, LEVELS[level])
         self.parent = logging.getLogger(name)
         self._keep = keep

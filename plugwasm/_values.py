@@ -1,0 +1,62 @@
+"""The values of calls, for those who watch: blocks of the plugin's memory as what is in them, and what a line of text has room for."""
+
+from __future__ import annotations
+
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ._env.guest import Guest
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+_SHOWN = 120
+
+
+def seen(guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
+    """Raw values (number i is `values[2 * i]`) of these Wasm types as Python's; where kinds are missing, None is meant."""
+    padded = (*kinds, *[None] * (len(types) - len(kinds)))
+    return tuple(as_kind(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types))
+
+
+def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
+    """A raw value of a Wasm type as the Python type `kind`; what cannot be that stays bytes or a number.
+
+    If `kind` is None, an i64 is the content of the block that it is the handle of, if it is one, and else a number.
+    """
+    if type == "i32":
+        number = (raw & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+        return bool(number) if kind is bool else number
+    if type == "f32":
+        return struct.unpack("<f", struct.pack("<I", raw & 0xFFFFFFFF))[0]
+    if type == "f64":
+        return struct.unpack("<d", struct.pack("<Q", raw & _MASK))[0]
+    if kind is int or (data := guest.content(raw)) is None:
+        plain = getattr(kind, "__origin__", kind)
+        return plain() if not raw and plain in (str, bytes, dict, list) else raw
+    if kind in (None, bytes):
+        return data
+    try:
+        if kind is str:
+            return data.decode()
+        from msgspec.json import decode
+
+        return decode(data, type=kind)
+    except Exception:
+        return data
+
+
+def brief(value: object) -> str:
+    """A value in a line of text; a long one is cut in its middle."""
+    try:
+        if isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN:
+            text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:])
+        else:
+            text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"

@@ -1,0 +1,236 @@
+"""What sees everything that an observed plugin does, and tells its observers.
+
+call        run → observers · the plugin's own way · observers
+start       starting, attach
+host call   host_call → observers · the body, or what stands for it · observers
+end         settle
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+
+from ._env.functions import NAMESPACE
+from ._env.guest import Exited
+from ._values import seen
+from .codecs import typed_call
+from .errors import HostFunctionError
+from .observing import Call, HostCall, HttpExchange, Measured, Observer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from ._engine import HostFunction
+    from ._env.guest import Guest
+    from .codecs import TypedCodec
+    from .observing import Understudy
+
+_HTTP = (NAMESPACE, "http_request")
+_MAX_DOCUMENT = 2**20
+_logger = logging.getLogger("plugwasm.observing")
+
+
+class Watch:
+    """Watches one plugin.
+
+    Args:
+        plugin: Its name.
+        observers: Who is told.
+        octets: Makes bytes of inputs that are neither bytes nor text.
+
+    Attributes:
+        call: The call under way, or the last one.
+    """
+
+    __slots__ = ("_away", "_free", "_listeners", "_observers", "_octets", "_plugin", "_understudy", "_wants_values", "call")
+
+    call: Call
+
+    def __init__(self, plugin: str, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]) -> None:
+        self._plugin = plugin
+        self._observers = observers
+        self._octets = octets
+        self._listeners = [observer for observer in observers if type(observer).on_host_call is not Observer.on_host_call]
+        self._wants_values = any(observer.wants_values for observer in self._listeners)
+        self._understudy: Understudy | None = None
+        self._away = 0.0
+        """Seconds of the call under way that were spent outside of the guest."""
+        self._free = True
+
+    def run(
+        self, enter: Callable[..., Any], function: str, data: Any, parse: Any, host_context: Any, returns: Any, codec: TypedCodec | None
+    ) -> Any:
+        """Makes a call, by `enter`; the rest is as for `Plugin.call`."""
+        begin = perf_counter()
+        is_measured = getattr(returns, "__origin__", returns) is Measured
+        if is_measured:
+            returns = (*getattr(returns, "__args__", ()), None)[0]
+        if returns is not None or codec is not None:
+            data, parse = typed_call(function, data, parse, returns, codec, self._plugin)
+        if type(data) is not bytes:
+            data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
+        call = Call(self._plugin, function, data, host_context)
+        entered = _entered(self._observers, "on_call", call) if self._observers else []
+        error: BaseException | None = None
+        try:
+            result = self._enter(enter, call, parse)
+            if parse is not None and parse is not bytes:
+                result = parse(result)
+            return Measured(result, call) if is_measured else result
+        except BaseException as exception:
+            error = exception
+            call.error = type(exception).__name__
+            raise
+        finally:
+            call.seconds = perf_counter() - begin
+            _leave(entered, error)
+            del error
+
+    def _enter(self, enter: Callable[..., Any], call: Call, parse: object) -> Any:
+        try:
+            del self._free  # as the lock of `Plugin`
+        except AttributeError:
+            return enter(call.function)  # which says that it is busy
+        error: BaseException | None = None
+        try:
+            self.call = call
+            self._away = 0.0
+            if self._understudy is not None:
+                self._understudy.begin(call)
+            begin = perf_counter()
+            try:
+                output = enter(call.function, call.input, None if parse is None else bytes, call.host_context)
+                call.output = bytes(output)
+                return output
+            except BaseException as exception:
+                error = exception
+                raise
+            finally:
+                call.guest_seconds = max(0.0, perf_counter() - begin - self._away - call.start_seconds)
+                if self._understudy is not None:
+                    self._understudy.end(call, error)
+        finally:
+            self._free = True
+            del error
+
+    def starting(self, start: Callable[..., Guest], *args: Any) -> Guest:
+        """Makes an instance by `start`, in a call."""
+        begin, away = perf_counter(), self._away
+        try:
+            return start(*args)
+        finally:
+            self.call.start_seconds += perf_counter() - begin - (self._away - away)
+
+    def attach(self, guest: Guest) -> None:
+        """Watches a new instance; before anything is linked."""
+        guest.interceptor = self
+        self._understudy = next((found for observer in self._observers if (found := observer._understudy(guest)) is not None), None)
+        if self._understudy is not None:
+            self._understudy.begin(self.call)
+
+    def settle(self, guest: Guest) -> None:
+        """Looks at an instance after its call, before it may be dropped."""
+        if hasattr(guest, "budget"):
+            self.call.memory_bytes = guest.memory_bytes()
+        if self._understudy is not None:
+            self._understudy.settle(guest)
+
+    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        """Runs a host function, see `Guest.interceptor`."""
+        begin = perf_counter()
+        call = self.call
+        call.host_calls += 1
+        call.http_requests += function.name == _HTTP
+        try:
+            if self._listeners:
+                self._told(guest, function, caller, values)
+                return
+            try:
+                self._body(guest, function, caller, values)
+            finally:
+                call.host_seconds += perf_counter() - begin
+        finally:
+            self._away += perf_counter() - begin
+
+    def _body(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        if self._understudy is None:
+            function.body(guest, caller, values)
+        else:
+            self._understudy.host_call(guest, function, caller, values)
+
+    def _told(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        """The same with observers."""
+        assert function.name is not None
+        seen_call = HostCall(self.call, *function.name)
+        params, results = function.type.params, function.type.results
+        if self._wants_values:
+            seen_call.args = seen(guest, params, values, function.kinds)
+        if function.name == _HTTP:
+            seen_call.http = _http(guest.content(values[0]) or b"")
+        entered = _entered(self._listeners, "on_host_call", seen_call)
+        error: BaseException | None = None
+        begin = perf_counter()
+        try:
+            self._body(guest, function, caller, values)
+            if self._wants_values:
+                seen_call.results = seen(guest, results, values, function.kinds[len(params) :])
+        except BaseException as exception:
+            if not isinstance(exception, Exited):
+                error = (type(exception) is HostFunctionError and exception.__cause__) or exception
+                seen_call.error = type(error).__name__
+            raise
+        finally:
+            seen_call.seconds = perf_counter() - begin
+            self.call.host_seconds += seen_call.seconds
+            if seen_call.http is not None and error is None:
+                seen_call.http = HttpExchange(seen_call.http.method, seen_call.http.url, guest.response_status)
+            _leave(entered, error)
+            del error
+
+
+def _http(document: bytes) -> HttpExchange:
+    """What a request document asks for; empty texts where it is none."""
+    from msgspec import DecodeError
+    from msgspec.json import decode
+
+    from ._nesting import is_too_deep
+
+    asked: Any = None
+    if len(document) <= _MAX_DOCUMENT and not is_too_deep(document):
+        try:
+            asked = decode(document)
+        except (DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    method, url = (asked.get("method") or "GET", asked.get("url")) if isinstance(asked, dict) else ("", "")
+    return HttpExchange(str(method).upper(), str(url), None)
+
+
+# ---- observers -------------------------------------------------------------------------------------------------------------------------
+
+
+def _entered(observers: Sequence[Observer], hook: str, record: Call | HostCall) -> list[AbstractContextManager[object]]:
+    """The context managers that observers gave for it, entered."""
+    entered = []
+    for observer in observers:
+        try:
+            context = getattr(observer, hook)(record)
+            if context is not None:
+                context.__enter__()
+                entered.append(context)
+        except Exception:
+            _logger.exception("an observer raised; the call goes on")
+    return entered
+
+
+def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
+    """Leaves them, the last one first. What they raise or suppress is nothing to the call."""
+    while entered:
+        try:
+            entered.pop().__exit__(type(error) if error is not None else None, error, error.__traceback__ if error is not None else None)
+        except Exception as raised:
+            if raised is not error:
+                _logger.exception("an observer raised; the call goes on")
