@@ -19,7 +19,8 @@ from .plugins import example
 
 LOOPS = 1000
 THREAD_SECONDS = 0.03
-MAPPED = 20
+MAPPED = 50
+MAPPED_SMALL = 1_000
 AWAITED = 50
 
 
@@ -39,6 +40,10 @@ def blocks(effort: float) -> list[Block]:
             [Row(f"echo {name}", partial(_call, "echo", "echo", bytes_of(size)), goals.get(name)) for name, size in sizes.items()],
             [Factor(f"echo grows, {small} → {big}", f"echo {big}", f"echo {small}") for big, small in steps],
             budget=9,
+        ),
+        Block(
+            "observed plugins (extism: not observed)",
+            [Row("observed: echo 10 B", partial(_observed, bytes_of(10)))],
         ),
         Block(
             "count_vowels",
@@ -89,13 +94,19 @@ def blocks(effort: float) -> list[Block]:
             [
                 Row("plugin: echo 10 B", partial(_pool_call, False)),
                 Row("pool: echo 10 B", partial(_pool_call, True)),
-                Row("map: count_vowels 256 KB, 1 worker", partial(_map, 1)),
-                Row("map: count_vowels 256 KB, 2 workers (wall time by calls)", partial(_map, 2)),
+                *(
+                    Row(f"map: echo 10 B, {workers}", partial(_map, "echo", 10, MAPPED_SMALL, number))
+                    for number, workers in ((1, "1 worker"), (2, "2 workers (wall time by calls)"))
+                ),
+                *(
+                    Row(f"map: count_vowels 256 KB, {workers}", partial(_map, "count_vowels", 262_144, MAPPED, number))
+                    for number, workers in ((1, "1 worker"), (2, "2 workers (wall time by calls)"))
+                ),
             ],
             [
                 Factor("a pool's call by a plugin's", "pool: echo 10 B", "plugin: echo 10 B"),
                 Factor(
-                    "throughput of 2 workers by 1",
+                    "throughput of 2 workers by 1, count_vowels",
                     "map: count_vowels 256 KB, 1 worker",
                     "map: count_vowels 256 KB, 2 workers (wall time by calls)",
                     Goal(1.7),
@@ -124,6 +135,12 @@ def _sdk(side: str) -> Any:
 def _call(name: str, function: str, data: bytes, side: str) -> Sample:
     plugin = _sdk(side).Plugin(example(name), functions=[])
     return repeated(partial(plugin.call, function, data), data)
+
+
+def _observed(data: bytes, side: str) -> Sample:
+    options = {"observe": True} if side == OURS else {}
+    plugin = _sdk(side).Plugin(example("echo"), functions=[], **options)
+    return repeated(partial(plugin.call, "echo", data), data)
 
 
 def _vowels(data: bytes, side: str) -> Sample:
@@ -229,13 +246,13 @@ def _pool_call(pooled: bool, side: str) -> Sample:
     return _call("echo", "echo", data, side)
 
 
-def _map(workers: int, side: str) -> Sample:
+def _map(plugin: str, size: int, count: int, workers: int, side: str) -> Sample:
     sdk = _sdk(side)
-    compiled = sdk.CompiledPlugin(example("count_vowels"), False, [])
-    inputs = [bytes_of(262_144)] * MAPPED
-    count = sum(inputs[0].count(vowel) for vowel in b"aeiouAEIOU")
+    compiled = sdk.CompiledPlugin(example(plugin), False, [])
+    inputs = [bytes_of(size)] * count
+    vowels = sum(inputs[0].count(vowel) for vowel in b"aeiouAEIOU")
     if side == OURS:
-        spread = partial(PluginPool(compiled, size=workers).map, "count_vowels")
+        spread = partial(PluginPool(compiled, size=workers).map, plugin)
     else:
         own = threading.local()
 
@@ -243,12 +260,17 @@ def _map(workers: int, side: str) -> Sample:
             own.plugin = sdk.Plugin(compiled)
 
         threads = ThreadPoolExecutor(workers, initializer=begin)
-        spread = partial(threads.map, lambda data: own.plugin.call("count_vowels", data))
+        spread = partial(threads.map, lambda data: own.plugin.call(plugin, data))
 
     def run() -> list[bytes]:
         return list(spread(inputs))
 
-    return repeated(run, lambda outputs: all(json.loads(output)["count"] == count for output in outputs), parts=MAPPED)
+    def is_right(outputs: list[bytes]) -> bool:
+        if plugin == "echo":
+            return outputs == inputs
+        return len(outputs) == count and all(json.loads(output)["count"] == vowels for output in outputs)
+
+    return repeated(run, is_right, parts=count)
 
 
 def _call_async(side: str) -> Sample:

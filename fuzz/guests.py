@@ -25,7 +25,7 @@ from plugwasm import CurrentPlugin, Function, Json, Val, ValType
 from plugwasm._sandbox import wire
 from plugwasm._sandbox.wasi_abi import SIGNATURES
 from plugwasm.errors import EngineError, HostFunctionError, TimeoutError
-from plugwasm.functions import USER_NAMESPACE, _InferredFunction
+from plugwasm.functions import USER_NAMESPACE, InferredFunction
 
 from .choices import Choices
 
@@ -92,7 +92,7 @@ FUNCTIONS = [
     Function("other", "raise", [], [], _raise),
     Function(None, "free_it", [I64], [], _free),
     Function(None, "enter", [], [], _enter),
-    *(_InferredFunction("inferred", f.__name__, f, ()) for f in (_text, _json, _octets)),
+    *(InferredFunction("inferred", f.__name__, f, ()) for f in (_text, _json, _octets)),
 ]
 _KINDS = {I32: "i32", I64: "i64", F32: "f32", F64: "f64"}
 

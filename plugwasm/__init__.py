@@ -12,15 +12,20 @@ The map. Arrows point down only: no module imports one that stands above it.
     plugin_set, _plugins    PluginSet: the plugins of an application: where they are, what they get, how they are asked
     _pytest, testing        fixtures for pytest; a harness for tests of plugins: fakes, and what happened
     debugging, _debugging   backtraces with source lines, dumps, profiles
+    recording, _recording   calls with all that the host answered, as files to be replayed
     isolated                IsolatedPlugin: a plugin in a process of its own
     _worker                 that process: what runs in it, how it is confined, what it says
-    pool, aio               PluginPool, sync and async; loading without blocking an event loop; _spread, _slots
+    pool, aio               PluginPool, sync and async; loading without blocking an event loop; _spread, _team, _slots
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
     _watch                  what sees everything that an observed plugin does
     interfaces              protocols bound to plugins, and objects whose methods are host functions
     _awaiting, _bridge      calls in worker threads, and the way back to an event loop
+    otel                    spans and metrics for OpenTelemetry
     observing               observers: statistics, traces, logs of calls; _values
+    _signatures             what type checkers see of `call`
+    _standins               functions that stand for host functions of the application
     functions, current      host functions, and what they see of the plugin that calls them
+    _annotations            what their annotations say; _wasm_values
     logs                    the official SDK's logging functions
     codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
     _report                 what the engine reports → errors
@@ -55,6 +60,8 @@ if TYPE_CHECKING:
     from . import debugging as debugging
     from . import errors as errors
     from . import observing as observing
+    from . import otel as otel
+    from . import recording as recording
     from . import testing as testing
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
@@ -159,7 +166,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "testing")
+_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "otel", "recording", "testing")
 
 __all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version"])
 

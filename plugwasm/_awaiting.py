@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 from ._bridge import Crossing, Desk, is_nested
-from .errors import BusyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 THREADS = 40
 """Calls that one event loop awaits at a time if nobody says otherwise."""
-_STACK = 8 * 2**20
+STACK = 8 * 2**20
 """Bytes of stack of a thread, where the application gives its threads less."""
 _MOST = 2**20
 
@@ -52,9 +51,9 @@ def submit(executor: ThreadPoolExecutor | None, function: Callable[..., Any], *a
                 _executor = ThreadPoolExecutor(_MOST, "plugwasm")
             executor = _executor
         configured = threading.stack_size()
-        if not 0 < configured < _STACK:
+        if not 0 < configured < STACK:
             return executor.submit(function, *args)
-        threading.stack_size(_STACK)
+        threading.stack_size(STACK)
         try:
             return executor.submit(function, *args)
         finally:
@@ -158,11 +157,7 @@ async def call_plugin(plugin: Plugin, limiter: Any, function_name: str, *args: A
             crossing.leave()
 
     if getattr(plugin, "_is_awaited", False) or not hasattr(plugin, "_idle"):
-        raise BusyError(
-            f"plugin `{plugin.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
-            plugin=plugin.name,
-            function=function_name,
-        )
+        raise plugin._busy_error(function_name)
     plugin._is_awaited = True
     try:
         return await cross(work, default_limiter() if limiter is None else limiter)

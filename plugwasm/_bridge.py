@@ -24,12 +24,13 @@ from .errors import CancelledError, ClosedError, TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextlib import AbstractContextManager
     from typing import Any
 
     import anyio
 
+    from ._wasm_values import Val
     from .current import Memory
-    from .functions import Val
     from .plugin import Plugin
 
 GLANCE = 0.05
@@ -309,7 +310,8 @@ class Crossing:
         if args and type(args[0]) is CurrentPlugin:
             remote = _Remote(args[0])
             args = (remote, *args[1:])
-        request = Request(f(*args), answers)
+        within = surroundings.get()
+        request = Request(f(*args) if within is None else _run_in(within, f, args), answers)
         if remote is not None:
             remote.request = request
         desk.requests.append(request)
@@ -334,6 +336,11 @@ class Crossing:
             raise CancelledError("the event loop that awaits the call has ended")
 
 
+async def _run_in(within: Callable[[], AbstractContextManager[object]], f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    with within():
+        return await f(*args)
+
+
 def _nothing() -> None:
     pass
 
@@ -346,6 +353,8 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, 
 
 
 _crossing: ContextVar[Crossing | None] = ContextVar("plugwasm_crossing", default=None)
+surroundings: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar("plugwasm_surroundings", default=None)
+"""Makes what coroutines of host functions run in, in the task. An observer sets it in the thread."""
 is_nested: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
 """Whether a call waits for what runs here: if that had to wait for a thread as well, the calls might wait for each other."""
 

@@ -175,9 +175,9 @@ def _check(kind: Any) -> None:
     """Raises when there is a class in the type that nothing can be converted to."""
     import msgspec
 
-    if kind is object:
-        return
-    for found, is_dataclass in _own_classes(msgspec.inspect.type_info(kind), set()):
+    for found, is_dataclass in _own_classes(msgspec.inspect.type_info(_any(kind)), set()):
+        if found is object:  # which any value is
+            continue
         inside = "" if found is kind else f" (in {name_of(kind)})"
         if is_dataclass and is_pydantic(found):
             raise TypeError(
@@ -226,11 +226,15 @@ def _plain_of_pydantic(value: Any) -> Any:
 
 
 def _pydantic_of_json(kind: Any, value: Any) -> Any:
+    if kind is object:
+        return value
     # By way of JSON, because models take more from it: a strict one has dates as text only there.
     return _validated(kind.__pydantic_validator__.validate_json, json_encoder()(value))
 
 
 def _pydantic_of_msgpack(kind: Any, value: Any) -> Any:
+    if kind is object:
+        return value
     return _validated(kind.__pydantic_validator__.validate_python, value)
 
 

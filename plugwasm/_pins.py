@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ._source import MAIN, _encoded, _is_file, _looks_like_text, is_url, read_file, sniff
+from ._source import MAIN, encoded, is_file, is_url, looks_like_text, read_file, sniff
 from .errors import HashMismatchError, OptionError
 
 TYPE_CHECKING = False
@@ -101,8 +101,8 @@ def manifest_of(plugin: Any, module_bytes: int) -> Manifest:
 
     if isinstance(plugin, str) and is_url(plugin):
         return Manifest(wasm=[WasmSource(url=plugin)])
-    if isinstance(plugin, str) and not _is_file(plugin) and _looks_like_text(plugin):
-        plugin = _encoded(plugin)
+    if isinstance(plugin, str) and not is_file(plugin) and looks_like_text(plugin):
+        plugin = encoded(plugin)
     if isinstance(plugin, (bytes, bytearray, memoryview)):
         content = bytes(plugin)
         return parse(content) if sniff(content) == "text" else Manifest(wasm=[WasmSource(data=content)])

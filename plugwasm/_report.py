@@ -58,7 +58,7 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     if isinstance(failure, HostRaised):
         exception = failure.exception
         del failure.exception  # the failure becomes the context of this exception, and must not refer to it as well
-        return _raised(exception, guest, facts)
+        return raised(exception, guest, facts)
     where = f"`{function}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         return OutOfFuelError(f"{where} used up its fuel", **facts)
@@ -74,7 +74,7 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
-def _raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
+def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
     where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
     if isinstance(exception, Exited):
         code = exception.exit_code

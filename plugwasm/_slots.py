@@ -13,7 +13,7 @@ from _thread import allocate_lock, get_ident
 from collections import deque
 from typing import NamedTuple
 
-from .errors import ClosedError, PoolTimeoutError
+from .errors import ClosedError, OptionError, PoolTimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ class Lease:
 def seconds(wait: float | None) -> float | None:
     """The same, if that is how long one can wait."""
     if wait is not None and not (isinstance(wait, (int, float)) and wait >= 0):
-        raise ValueError(f"wait must be a number of seconds, or None for no limit, not {wait!r}")
+        raise OptionError(f"wait must be a number of seconds, or None for no limit, not {wait!r}")
     return wait
 
 

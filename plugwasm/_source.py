@@ -129,9 +129,9 @@ def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES) -> Recipe:
         if is_url(plugin):
             from plugwasm._fetch import fetch, shown_url
 
-            return _of_one_module(fetch(plugin, limit=module_bytes), shown_url(plugin))
-        if not _is_file(plugin) and _looks_like_text(plugin):
-            return _from_content(_encoded(plugin), "the text given", module_bytes)
+            return of_one_module(fetch(plugin, limit=module_bytes), shown_url(plugin))
+        if not is_file(plugin) and looks_like_text(plugin):
+            return _from_content(encoded(plugin), "the text given", module_bytes)
         return _from_file(plugin, module_bytes)
     if isinstance(plugin, (bytes, bytearray, memoryview)):
         return _from_content(bytes(plugin), "the bytes given", module_bytes)
@@ -143,32 +143,32 @@ def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES) -> Recipe:
 
     from plugwasm.manifest import parse
 
-    return _from_manifest(parse(plugin), module_bytes)
+    return from_manifest(parse(plugin), module_bytes)
 
 
 def _from_file(path: str, module_bytes: int) -> Recipe:
     content = read_file(path, module_bytes)
     if path.lower().endswith(_MODULE_SUFFIXES):
-        return _of_one_module(content, path)
+        return of_one_module(content, path)
     return _from_content(content, path, module_bytes, folder=os.path.dirname(path))
 
 
 def _from_content(content: bytes, origin: str, module_bytes: int, *, folder: str | None = None) -> Recipe:
     if sniff(content) != "text":
-        return _of_one_module(content, origin)
+        return of_one_module(content, origin)
 
     from plugwasm.manifest import parse_named
 
-    return _from_manifest(parse_named(content, origin, folder), module_bytes)
+    return from_manifest(parse_named(content, origin, folder), module_bytes)
 
 
-def _of_one_module(content: bytes, origin: str) -> Recipe:
+def of_one_module(content: bytes, origin: str) -> Recipe:
     return Recipe([ModuleSource(MAIN, _checked(content, origin), origin)])
 
 
-def _from_manifest(manifest: Manifest, module_bytes: int) -> Recipe:
+def from_manifest(manifest: Manifest, module_bytes: int) -> Recipe:
     contents = [_read(source, f"wasm[{index}]", module_bytes) for index, source in enumerate(manifest.wasm)]
-    names = _names(manifest.wasm)
+    names = module_names(manifest.wasm)
     memory = manifest.memory
     return Recipe(
         [ModuleSource(name, content, origin) for name, (content, origin) in zip(names, contents, strict=True)],
@@ -211,7 +211,7 @@ def _read(source: WasmSource, field: str, module_bytes: int) -> tuple[bytes, str
     return _checked(content, origin), origin
 
 
-def _names(sources: list[WasmSource]) -> list[str]:
+def module_names(sources: list[WasmSource]) -> list[str]:
     """Names every module: the main one ``main``; another by its own name, else by its file, else by its place in the list.
 
     A name made from a file never takes the place of the kernel, of WASI or of a name that somebody chose.
@@ -267,13 +267,13 @@ def is_url(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
 
 
-def _is_file(text: str) -> bool:
+def is_file(text: str) -> bool:
     if len(text) > _MAX_PATH_CHARACTERS:
         return False
     return os.path.exists(text)
 
 
-def _looks_like_text(text: str) -> bool:
+def looks_like_text(text: str) -> bool:
     """Whether ``text``, which names no file, is more likely a manifest or a module in text form than a path gone wrong."""
     if "\n" in text:
         return True
@@ -283,7 +283,7 @@ def _looks_like_text(text: str) -> bool:
     return start.startswith(("{", "(", ";;")) and not text.lower().endswith(_MODULE_SUFFIXES)
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -295,27 +295,27 @@ def read_file(path: str, limit: int) -> bytes:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            raise SourceError(f"cannot read {_shown_path(path)}: it is a directory; give the file")
+            raise SourceError(f"cannot read {shown_path(path)}: it is a directory; give the file")
         if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"cannot read {_shown_path(path)}: it is not a regular file; pass its content as bytes")
+            raise SourceError(f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes")
         content = b""
         if status.st_size <= limit:
             with open(path, "rb") as file:
                 content = file.read(limit + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceError(f"no such file: {_shown_path(path)} (current directory: {_current_directory()})") from error
+        raise SourceError(f"no such file: {shown_path(path)} (current directory: {_current_directory()})") from error
     except OSError as error:
-        raise SourceError(f"cannot read {_shown_path(path)}: {error.strerror or type(error).__name__}") from error
+        raise SourceError(f"cannot read {shown_path(path)}: {error.strerror or type(error).__name__}") from error
     except ValueError as error:
-        raise SourceError(f"cannot read {_shown_path(path)}: that cannot be the name of a file") from error
+        raise SourceError(f"cannot read {shown_path(path)}: that cannot be the name of a file") from error
     if max(status.st_size, len(content)) > limit:
-        raise SourceError(f"cannot read {_shown_path(path)}: it is larger than the limit of {limit} bytes")
+        raise SourceError(f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes")
     if not content:
-        raise SourceError(f"cannot read {_shown_path(path)}: it is empty")
+        raise SourceError(f"cannot read {shown_path(path)}: it is empty")
     return content
 
 
-def _shown_path(path: str) -> str:
+def shown_path(path: str) -> str:
     shown = path if path.isprintable() else ascii(path)
     return shown if len(shown) <= 300 else f"{shown[:300]}… ({len(path)} characters)"
 

@@ -5,32 +5,25 @@ Inputs are taken at most `ahead` of the outputs that were asked for: neither a s
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from time import sleep
 
-from ._awaiting import need_anyio, submit
+from ._awaiting import need_anyio
 from ._slots import AS_THE_POOL, seconds
-from .errors import ClosedError
+from ._team import Item, Team
+from .errors import ClosedError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from types import TracebackType
     from typing import Any, Self
 
     import anyio.abc
 
-    from .plugin import Plugin
     from .pool import PluginPool
 
 AHEAD = 4
 """Inputs taken ahead for each worker, if nobody says otherwise."""
-_PAUSE = 0.005
 
 
 class Plan:
@@ -53,9 +46,9 @@ class Plan:
     ) -> None:
         for name, value in (("workers", workers), ("ahead", ahead)):
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a number, at least 1, not {value!r}")
+                raise OptionError(f"{name} must be a number, at least 1, not {value!r}")
         if "parse" in options and options["parse"] is None:
-            raise ValueError("`parse` cannot be None: a view would be of memory that the next call gets")
+            raise OptionError("`parse` cannot be None: a view would be of memory that the next call gets")
         self.pool = pool
         self.function_name = function_name
         self.workers = min(workers or pool.size, pool.size)
@@ -101,21 +94,24 @@ def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
     if plan.workers == 1:
         yield from _one_by_one(plan, inputs)
         return
-    team = _Team(plan)
-    window: deque[Future[Any]] = deque()
+    team = Team(plan)
+    window: deque[Item] = deque()
     source = _Source(inputs)
     try:
         while True:
+            if not team.is_here():
+                raise ClosedError("this `map` began before a fork, and cannot go on in the child: call `map` again", plugin=plan.pool.name)
             may_wait = True  # for the source; but only once while an output is ready
-            while len(window) < plan.ahead and (may_wait or not window[0].done()) and source.advance():
-                window.append(team.submit(source.current))
+            while len(window) < plan.ahead and (may_wait or not window[0].is_done()) and source.advance():
+                item = Item(source.current)
+                window.append(item)
+                team.add(item)
                 may_wait = False
             if not window:
                 source.check()
                 return
-            if not team.is_here():
-                raise ClosedError("this `map` began before a fork, and cannot go on in the child: call `map` again", plugin=plan.pool.name)
-            output = _outcome(plan, window.popleft())
+            team.finish_first(window)
+            output = window.popleft().outcome(plan)
             plan.report()
             yield output
     finally:
@@ -130,15 +126,6 @@ def _one_by_one(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
             output = plan.judge(error)
         plan.report()
         yield output
-
-
-def _outcome(plan: Plan, future: Future[Any]) -> Any:
-    try:
-        return future.result()
-    except Exception as error:
-        return plan.judge(error)
-    finally:
-        del future
 
 
 class _Source:
@@ -167,55 +154,6 @@ class _Source:
         error, self._error = self._error, None
         if error is not None:
             raise error
-
-
-class _Team:
-    """Threads that call."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._executor = ThreadPoolExecutor(plan.workers, "plugwasm-map")
-        self._home = os.getpid()
-        self._is_stopped = False
-        self._lock = threading.Lock()
-        self._running: set[Plugin] = set()
-
-    def submit(self, data: Any) -> Future[Any]:
-        """Has one of them call."""
-        return submit(self._executor, copy_context().run, self._call, data)
-
-    def _call(self, data: Any) -> Any:
-        plan = self._plan
-        if self._is_stopped:
-            return None
-        with plan.pool.plugin(wait=plan.wait) as plugin:
-            with self._lock:
-                if self._is_stopped:
-                    return None
-                self._running.add(plugin)
-            try:
-                return plugin.call(plan.function_name, data, **plan.options)
-            finally:
-                with self._lock:
-                    self._running.discard(plugin)
-
-    def is_here(self) -> bool:
-        """Whether the threads are there; a forked child has none of them."""
-        return self._home == os.getpid()
-
-    def stop(self) -> None:
-        """Cancels what runs, and waits for it."""
-        if not self.is_here():
-            return
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        while True:
-            with self._lock:
-                self._is_stopped = True
-                for plugin in self._running:
-                    plugin._cancel()
-                if not self._running:
-                    return
-            sleep(_PAUSE)
 
 
 # ---- in tasks --------------------------------------------------------------------------------------------------------------------------

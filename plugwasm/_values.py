@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from ._env.guest import Guest
 
 _MASK = 0xFFFFFFFFFFFFFFFF
+_SIGN = 0x8000000000000000
 _SHOWN = 120
 
 
 def seen(guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
     """Raw values (number i is `values[2 * i]`) of these Wasm types as Python's; where kinds are missing, None is meant."""
-    padded = (*kinds, *[None] * (len(types) - len(kinds)))
+    padded = (*kinds, *[None] * len(types))
     return tuple(as_kind(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types))
 
 
@@ -35,7 +36,7 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
         return struct.unpack("<d", struct.pack("<Q", raw & _MASK))[0]
     if kind is int or (data := guest.content(raw)) is None:
         plain = getattr(kind, "__origin__", kind)
-        return plain() if not raw and plain in (str, bytes, dict, list) else raw
+        return plain() if not raw and plain in (str, bytes, dict, list) else (raw & _MASK ^ _SIGN) - _SIGN
     if kind in (None, bytes):
         return data
     try:
@@ -43,7 +44,9 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
             return data.decode()
         from msgspec.json import decode
 
-        return decode(data, type=kind)
+        from ._nesting import is_too_deep
+
+        return data if is_too_deep(data) else decode(data, type=kind)
     except Exception:
         return data
 
@@ -51,12 +54,15 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
 def brief(value: object) -> str:
     """A value in a line of text; a long one is cut in its middle."""
     try:
-        if isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN:
-            text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:])
-        else:
-            text = repr(value)
+        is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN
+        text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:]) if is_long else repr(value)  # type: ignore[index]
     except Exception as error:
         text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
     if len(text) <= _SHOWN:
         return text
     return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
+
+
+def printable(line: str) -> str:
+    """The line with what a terminal might obey escaped: names may come from a plugin."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._env.guest import Guest
     from .codecs import TypedCodec
     from .observing import Understudy
+    from .plugin import Plugin
 
 _HTTP = (NAMESPACE, "http_request")
 _MAX_DOCUMENT = 2**20
@@ -38,23 +39,23 @@ class Watch:
     """Watches one plugin.
 
     Args:
-        plugin: Its name.
         observers: Who is told.
         octets: Makes bytes of inputs that are neither bytes nor text.
 
     Attributes:
-        call: The call under way, or the last one.
+        needs_guest: Whether an observer stands for the host functions, so that the instance must be in this process.
+        call: The call under way; not there when there is none, so that nothing of it is kept.
     """
 
-    __slots__ = ("_away", "_free", "_listeners", "_observers", "_octets", "_plugin", "_understudy", "_wants_values", "call")
+    __slots__ = ("_away", "_free", "_listeners", "_observers", "_octets", "_understudy", "_wants_values", "call", "needs_guest")
 
     call: Call
 
-    def __init__(self, plugin: str, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]) -> None:
-        self._plugin = plugin
+    def __init__(self, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]) -> None:
         self._observers = observers
         self._octets = octets
         self._listeners = [observer for observer in observers if type(observer).on_host_call is not Observer.on_host_call]
+        self.needs_guest = any(type(observer)._understudy is not Observer._understudy for observer in observers)
         self._wants_values = any(observer.wants_values for observer in self._listeners)
         self._understudy: Understudy | None = None
         self._away = 0.0
@@ -62,22 +63,30 @@ class Watch:
         self._free = True
 
     def run(
-        self, enter: Callable[..., Any], function: str, data: Any, parse: Any, host_context: Any, returns: Any, codec: TypedCodec | None
+        self,
+        plugin: Plugin,
+        enter: Callable[..., Any],
+        function: str,
+        data: Any,
+        parse: Any,
+        host_context: Any,
+        returns: Any,
+        codec: TypedCodec | None,
     ) -> Any:
-        """Makes a call, by `enter`; the rest is as for `Plugin.call`."""
+        """Makes a call of the plugin, whose own way is `enter`; the rest is as for `Plugin.call`."""
         begin = perf_counter()
         is_measured = getattr(returns, "__origin__", returns) is Measured
         if is_measured:
             returns = (*getattr(returns, "__args__", ()), None)[0]
         if returns is not None or codec is not None:
-            data, parse = typed_call(function, data, parse, returns, codec, self._plugin)
+            data, parse = typed_call(function, data, parse, returns, codec, plugin.name)
         if type(data) is not bytes:
             data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
-        call = Call(self._plugin, function, data, host_context)
+        call = Call(plugin.name, function, data, host_context)
         entered = _entered(self._observers, "on_call", call) if self._observers else []
         error: BaseException | None = None
         try:
-            result = self._enter(enter, call, parse)
+            result = self._enter(plugin, enter, call, parse)
             if parse is not None and parse is not bytes:
                 result = parse(result)
             return Measured(result, call) if is_measured else result
@@ -90,11 +99,11 @@ class Watch:
             _leave(entered, error)
             del error
 
-    def _enter(self, enter: Callable[..., Any], call: Call, parse: object) -> Any:
+    def _enter(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
         try:
             del self._free  # as the lock of `Plugin`
         except AttributeError:
-            return enter(call.function)  # which says that it is busy
+            raise plugin._busy_error(call.function) from None
         error: BaseException | None = None
         try:
             self.call = call
@@ -114,6 +123,8 @@ class Watch:
                 if self._understudy is not None:
                     self._understudy.end(call, error)
         finally:
+            if hasattr(self, "call"):
+                del self.call
             self._free = True
             del error
 
@@ -169,8 +180,8 @@ class Watch:
         params, results = function.type.params, function.type.results
         if self._wants_values:
             seen_call.args = seen(guest, params, values, function.kinds)
-        if function.name == _HTTP:
-            seen_call.http = _http(guest.content(values[0]) or b"")
+        if function.name == _HTTP and params:
+            seen_call.http = _http(guest.content(values[0]) or b"" if guest.size(values[0]) <= _MAX_DOCUMENT else b"")
         entered = _entered(self._listeners, "on_host_call", seen_call)
         error: BaseException | None = None
         begin = perf_counter()
@@ -200,7 +211,7 @@ def _http(document: bytes) -> HttpExchange:
     from ._nesting import is_too_deep
 
     asked: Any = None
-    if len(document) <= _MAX_DOCUMENT and not is_too_deep(document):
+    if not is_too_deep(document):
         try:
             asked = decode(document)
         except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -214,7 +225,7 @@ def _http(document: bytes) -> HttpExchange:
 
 def _entered(observers: Sequence[Observer], hook: str, record: Call | HostCall) -> list[AbstractContextManager[object]]:
     """The context managers that observers gave for it, entered."""
-    entered = []
+    entered: list[AbstractContextManager[object]] = []
     for observer in observers:
         try:
             context = getattr(observer, hook)(record)
@@ -223,6 +234,9 @@ def _entered(observers: Sequence[Observer], hook: str, record: Call | HostCall) 
                 entered.append(context)
         except Exception:
             _logger.exception("an observer raised; the call goes on")
+        except BaseException as error:  # of a signal handler, say: there will be no call
+            _leave(entered, error)
+            raise
     return entered
 
 
@@ -234,3 +248,6 @@ def _leave(entered: list[AbstractContextManager[object]], error: BaseException |
         except Exception as raised:
             if raised is not error:
                 _logger.exception("an observer raised; the call goes on")
+        except BaseException:
+            _leave(entered, error)
+            raise

@@ -336,9 +336,7 @@ def _output_type(returns: Any) -> tuple[Any, Any]:
     if found is None and isinstance(returns, type):
         found = plain.get(returns)
     if found is None:
-        raise OptionError(
-            f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}", field="returns"
-        )
+        raise OptionError(f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}", field="returns")
     if is_raw(found):
         return found, None
     for is_kind, kind in (

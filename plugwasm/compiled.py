@@ -107,7 +107,7 @@ class CompiledPlugin:
     ) -> None:
         if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
             raise OptionError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
-        _check_kinds(wasi, limits, egress)
+        check_kinds(wasi, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self.name = name or self._recipe.label
         self.wasi = wasi
@@ -129,6 +129,8 @@ class CompiledPlugin:
             wasi=None if isinstance(wasi, int) else wasi,
             preopens=_preopens(self._recipe) if wasi else (),
             http_response_headers=http_response_headers,
+            has_wasi=bool(wasi),
+            fuel_limit=fuel_limit,
         )
         self._check_sizes()
         stack = engine(fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes).stack
@@ -218,7 +220,7 @@ def _checked_functions(functions: Any) -> Iterable[Function]:
         yield function
 
 
-def _check_kinds(wasi: object, limits: object, egress: object) -> None:
+def check_kinds(wasi: object, limits: object, egress: object) -> None:
     if not isinstance(wasi, (bool, int)):
         from .wasi import WasiOptions
 

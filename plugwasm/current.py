@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._env.guest import Guest
-    from .functions import Val
+    from ._wasm_values import Val
 
 __all__ = ["CurrentPlugin", "Memory"]
 

@@ -2,8 +2,8 @@
 
     Error
     ├── EngineError                 the Wasm runtime is missing, or of a version that was not tested
-    ├── OptionError                 an argument of the application's own is not one that can be (also a built-in ``ValueError``)
-    ├── ManifestError               what the application passed as a plugin does not say what to run
+    ├── OptionError                 an argument of the application's own cannot be that (also a built-in ``ValueError``)
+    ├── ManifestError               what was passed as a plugin does not say what to run (also a built-in ``ValueError``)
     │   └── HashMismatchError       a module's bytes are not the ones that were pinned
     ├── SourceError                 a module's bytes cannot be read or fetched
     ├── ModuleError                 the bytes are not a Wasm module that can run here
@@ -33,7 +33,11 @@
         ├── OutOfFuelError          the fuel limit ended it
         └── WorkerError             the process that ran it ended, or had to be ended
 
-An error says what failed and what to do about it in its message, and carries the same facts as fields. All of them can be pickled.
+An error says what failed and what to do about it in its message, and carries the same facts as fields. All of them can be pickled and
+copied, with their fields, notes and causes; a cause that cannot be pickled is left behind.
+
+What is no matter of values is a built-in ``TypeError``: what is no host function, an interface that is no class, a type that no output
+can be read as.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    _Parts = tuple[type["Error"], tuple[Any, ...], dict[str, Any]]
 
 __all__ = [
     "BadHandleError",
@@ -109,7 +115,7 @@ class Error(Exception):
         self.function = function
         self.code = code
         self.guest_message = guest_message
-        self.backtrace = tuple(backtrace)
+        self.backtrace: tuple[str, ...] = tuple(backtrace)
 
     def __str__(self) -> str:
         if not self.backtrace:
@@ -118,27 +124,46 @@ class Error(Exception):
         return f"{self.message}\nwasm backtrace:\n{frames}"
 
     def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...]]:
-        return _rebuild, (type(self), self.message, dict(self.__dict__), _portable(self.__cause__))
+        # Python leaves causes behind. Ours are listed and not nested, so that each is looked at once, however many there are.
+        ours: list[_Parts] = []
+        cause = self.__cause__
+        while isinstance(cause, Error) and len(ours) < _MAX_CAUSES and _can_travel(parts := cause._parts()):
+            ours.append(parts)
+            cause = cause.__cause__
+        if isinstance(cause, Error) or not _can_travel(cause):
+            cause = None
+        return _rebuilt, (self._parts(), ours, cause)
+
+    def _parts(self) -> _Parts:
+        return type(self), self.args, dict(self.__dict__)
 
 
-def _rebuild(cls: type[Error], message: str, fields: dict[str, Any], cause: BaseException | None = None) -> Error:
-    error = cls(message)
-    error.__dict__.update(fields)
-    if cause is not None:
-        error.__cause__ = cause
+_MAX_CAUSES = 100
+
+
+def _rebuilt(parts: _Parts, ours: Sequence[_Parts], last: BaseException | None) -> Error:
+    cause = last
+    for cls, args, fields in (*reversed(ours), parts):
+        error = cls.__new__(cls, *args)
+        error.args = args
+        error.__dict__.update(fields)
+        if cause is not None:
+            error.__cause__ = cause
+        cause = error
     return error
 
 
-def _portable(cause: BaseException | None) -> BaseException | None:
-    """The cause, if it can be pickled and read again: exceptions of applications often cannot, and must not take ours with them."""
-    if cause is not None:
-        import pickle
+def _can_travel(value: object) -> bool:
+    """Whether it can be pickled and read again: exceptions of applications often cannot, and must not take ours with them."""
+    if value is None:
+        return True
+    import pickle
 
-        try:
-            pickle.loads(pickle.dumps(cause))
-        except Exception:
-            return None
-    return cause
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return False
+    return True
 
 
 class EngineError(Error):
@@ -146,12 +171,10 @@ class EngineError(Error):
 
 
 class OptionError(Error, ValueError):
-    """An argument that the application gave is not one that can be; the message names it and says what was expected.
-
-    A value of a kind that none of our parameters takes (what is no host function, a type that nothing can be read as) is a ``TypeError``.
+    """An argument that the application gave is out of its range or of another type; the message names it and says what was expected.
 
     Attributes:
-        field: Which, e.g. ``"timeout"``, or None where the message alone says it.
+        field: Which, e.g. ``"timeout"``, or None where only the message says it.
     """
 
     def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
@@ -200,7 +223,7 @@ class InterfaceError(LinkError):
 
     def __init__(self, message: str = "", *, missing: Sequence[str] = (), **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.missing = tuple(missing)
+        self.missing: tuple[str, ...] = tuple(missing)
 
 
 class ClosedError(Error):
@@ -303,6 +326,9 @@ class CancelledError(CallError):
 
 class OutOfMemoryError(CallError, MemoryError):
     """The plugin needed more memory than its limit allows."""
+
+    if not TYPE_CHECKING:
+        __new__ = Exception.__new__  # that of `MemoryError` refuses to make what is not laid out by it
 
 
 class StackError(CallError):

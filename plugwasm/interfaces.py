@@ -6,7 +6,8 @@
     users = plugin.bind(Search).find("Ada")
 
 A method's annotations say what travels. No parameter: an empty input. One: str as text, bytes as they are, anything else as JSON. Several:
-one JSON object, by the parameters' names, defaults included. The result likewise; None is an output that is empty or `null`, and `Measured[…]` says besides what the call took.
+one JSON object, by the parameters' names, defaults included. The result likewise; None is an output that is empty or `null`, and
+`Measured[…]` says besides what the call took.
 """
 
 from __future__ import annotations

@@ -13,31 +13,31 @@ from time import monotonic
 from . import errors
 from ._engine import FunctionType, Item
 from ._env.vars import first_vars
-from ._report import _raised
+from ._report import raised
 from ._sandbox.deadline import NEVER
+from ._signatures import signature_of_call
 from ._worker import messages as m
 from ._worker.channel import MAX_MESSAGE
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import BusyError, CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError
+from .errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError
 from .limits import ProcessLimits
-from .plugin import Plugin, _changed_config, _octets, watch
+from .plugin import Plugin, changed_config, octets, watch
 from .wasi import Clock, WasiOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, NoReturn, TypeVar
+    from typing import Any, NoReturn
 
     from ._sandbox.egress import Egress
     from .codecs import TypedCodec
     from .compiled import PluginInput
     from .functions import Function
-    from .observing import Observe
     from .limits import Limits
+    from .observing import Observe
 
-    F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["IsolatedPlugin"]
 
@@ -57,11 +57,6 @@ _APPLICATIONS_OWN = frozenset(
 )
 """Errors that are raised on this side only."""
 _ERRORS: dict[str, type[Error]] = {name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN}
-
-
-def _with_the_signature_of(model: F) -> Callable[[Callable[..., Any]], F]:
-    """For type checkers, which find the overloads there."""
-    return lambda method: method  # type: ignore[return-value]
 
 
 class IsolatedPlugin(Plugin):
@@ -119,7 +114,7 @@ class IsolatedPlugin(Plugin):
                 egress=egress,
             )
         granted = plugin._recipe.config
-        self._config = granted if config is None else _changed_config(granted, config)
+        self._config = granted if config is None else changed_config(granted, config)
         self._closed = False
         self._guest = None
         self._fuel_used = None
@@ -133,6 +128,8 @@ class IsolatedPlugin(Plugin):
         self._types, self._served = served(plugin.functions)
         self.compiled_plugin = _Elsewhere.like(plugin)
         self._watch = watch(self, observe)
+        if self._watch is not None and self._watch.needs_guest:
+            raise TypeError("an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead")
         self._worker: Worker | None = None
         self._start_worker()
         self.compiled_plugin._check_memory()
@@ -140,7 +137,7 @@ class IsolatedPlugin(Plugin):
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
-    @_with_the_signature_of(Plugin.call)
+    @signature_of_call
     def call(
         self,
         function_name: str,
@@ -162,16 +159,12 @@ class IsolatedPlugin(Plugin):
         try:
             del self._idle
         except AttributeError:
-            raise BusyError(
-                f"plugin `{self.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
-                plugin=self.name,
-                function=function_name,
-            ) from None
+            raise self._busy_error(function_name) from None
         try:
             if self._closed:
                 raise self._closed_error(function_name)
             self._check_callable(function_name)
-            view = memoryview(data.encode() if isinstance(data, str) else data if type(data) is bytes else _octets(data))
+            view = memoryview(data.encode() if isinstance(data, str) else data if type(data) is bytes else octets(data))
             self._release_view()
             if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
                 raise OutOfMemoryError(
@@ -275,7 +268,7 @@ class IsolatedPlugin(Plugin):
             facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
             if type(message) is m.Failed and message.error is None:
                 facts |= _fields(Error, message.fields)
-            return _raised(guest.kept, guest, {name: facts[name] for name in ("plugin", "function", "backtrace")})
+            return raised(guest.kept, guest, {name: facts[name] for name in ("plugin", "function", "backtrace")})
         if type(message) is m.Done:
             return None
         return _rebuilt(message, worker)  # type: ignore[arg-type]
@@ -287,7 +280,7 @@ class IsolatedPlugin(Plugin):
         if lost.kind == "overdue":
             if guest.cancelled:
                 return CancelledError(f"{where}: the call was cancelled, and its process killed", **facts)
-            return _raised(TimeoutError(), guest, facts)
+            return raised(TimeoutError(), guest, facts)
         if lost.kind == "used up":
             return TimeoutError(
                 f"{where} used more than {self._process.cpu_seconds} s of processor time (`ProcessLimits.cpu_seconds`)", **facts

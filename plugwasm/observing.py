@@ -17,19 +17,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from ._values import brief
+from ._values import brief, printable
+from .errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
     from ._engine import HostFunction
     from ._env.guest import Guest
 
-    Observe: TypeAlias = "bool | Observer | Iterable[Observer] | None"
+    Observe: TypeAlias = "bool | Observer | Sequence[Observer] | None"
 
     class Understudy(Protocol):
         """Stands for the host functions of one instance: runs them itself, and so can see or replace all that they do."""
@@ -198,11 +199,9 @@ class Trace(Observer):
 def _print(record: Call | HostCall) -> None:
     import sys
 
-    if isinstance(record, HostCall):
-        line = f"    {record}  [{record.seconds * 1e3:.3f} ms]"
-    else:
-        line = f"{record}  [{_summary(record)}]"
-    print(line, file=sys.stderr)
+    line = f"    {record}  [{record.seconds * 1e3:.3f} ms]" if isinstance(record, HostCall) else f"{record}  [{_summary(record)}]"
+    if sys.stderr is not None:
+        print(printable(line), file=sys.stderr)
 
 
 class CallLog(Observer):
@@ -258,14 +257,16 @@ def observers(observe: Observe) -> tuple[Observer, ...] | None:
     """Those that are meant by the argument `observe`; None when the plugin is not to be observed.
 
     Raises:
-        TypeError: It is something else.
+        OptionError: It is something else.
     """
     if observe is None or observe is False:
         return None
     if observe is True:
         return ()
-    found = (observe,) if isinstance(observe, Observer) else tuple(observe)
+    found = (observe,) if isinstance(observe, Observer) else observe
+    if not isinstance(found, (list, tuple)):
+        raise OptionError(f"observe: expected True, an Observer, or a list of them, got {type(found).__name__}")
     for observer in found:
         if not isinstance(observer, Observer):
-            raise TypeError(f"observe: expected True, an Observer, or several of them, got {type(observer).__name__}")
-    return found or None
+            raise OptionError(f"observe: expected a list of Observers, but one is {type(observer).__name__}")
+    return tuple(found) or None

@@ -35,6 +35,7 @@ from ._kernel import INPUT
 from ._link import is_callable
 from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, reported
 from ._sandbox.deadline import NEVER, ticker
+from ._signatures import signature_of_call, signature_of_call_async
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, OutOfMemoryError, SignatureError
 
@@ -42,11 +43,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Self, TypeVar, overload
+    from typing import Any, Self, TypeVar
     from uuid import UUID
 
     import anyio
-    from typing_extensions import TypeForm
 
     from ._engine import Function as Entry
     from ._engine import Item
@@ -152,7 +152,7 @@ class Plugin:
         self.compiled_plugin = plugin
         self._closed = False
         granted = plugin._recipe.config
-        self._config: dict[str, str] = granted if config is None else _changed_config(granted, config)
+        self._config: dict[str, str] = granted if config is None else changed_config(granted, config)
         self._vars = first_vars(vars, plugin.limits)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
@@ -173,42 +173,7 @@ class Plugin:
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
-    if TYPE_CHECKING:
-        # What type checkers see: the result has the type of `returns`, or of what `parse` makes, or is bytes.
-
-        @overload
-        def call(
-            self, function_name: str, data: object = ..., *, host_context: Any = ..., returns: type[T], codec: TypedCodec | None = ...
-        ) -> T: ...
-        @overload
-        def call(
-            self, function_name: str, data: object = ..., *, host_context: Any = ..., returns: TypeForm[T], codec: TypedCodec | None = ...
-        ) -> T: ...
-        @overload
-        def call(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: type[bytes] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-        ) -> bytes: ...
-        @overload
-        def call(
-            self, function_name: str, data: object = ..., parse: None = ..., host_context: Any = ..., *, codec: TypedCodec | None = ...
-        ) -> memoryview: ...
-        @overload
-        def call(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: Callable[[bytes], T] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-        ) -> T: ...
-
+    @signature_of_call
     def call(
         self,
         function_name: str,
@@ -264,7 +229,7 @@ class Plugin:
             if guest is None or function_name not in self._entries:
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
-                data = data.encode() if isinstance(data, str) else _octets(data)
+                data = data.encode() if isinstance(data, str) else octets(data)
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -562,7 +527,7 @@ class Plugin:
 
     def update_config(self, changes: Mapping[str, str | None]) -> None:
         """Changes the configuration, from the next `config_get` on; None removes a key. Only this plugin's, not its compiled plugin's."""
-        config = self._config = _changed_config(self._config, changes)
+        config = self._config = changed_config(self._config, changes)
         if self._guest is not None:
             self._guest.config = config
 
@@ -605,64 +570,7 @@ class Plugin:
 
     # ---- in event loops -------------------------------------------------------------------------------------------------------------
 
-    if TYPE_CHECKING:
-
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: type[T],
-            codec: TypedCodec | None = ...,
-            limiter: Any = ...,
-        ) -> T: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: TypeForm[T],
-            codec: TypedCodec | None = ...,
-            limiter: Any = ...,
-        ) -> T: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: type[bytes] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            limiter: Any = ...,
-        ) -> bytes: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: None = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            limiter: Any = ...,
-        ) -> memoryview: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: Callable[[bytes], T] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            limiter: Any = ...,
-        ) -> T: ...
-
+    @signature_of_call_async
     async def call_async(
         self,
         function_name: str,
@@ -716,15 +624,17 @@ class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
     if not TYPE_CHECKING:
 
         def call(self, function_name, data=b"", parse=bytes, host_context=None, returns=None, codec=None):
-            return self._watch.run(super().call, function_name, data, parse, host_context, returns, codec)
+            return self._watch.run(self, super().call, function_name, data, parse, host_context, returns, codec)
 
     def _start(self, host_context: object) -> Guest:
         return self._watch.starting(super()._start, host_context)
 
     def _settle(self, guest: Guest, function_name: str) -> None:
+        is_fuelled = guest.fuelled  # not if the call ended before it began
         self._watch.settle(guest)
         super()._settle(guest, function_name)
-        self._watch.call.fuel = self._fuel_used
+        if is_fuelled:
+            self._watch.call.fuel = self._fuel_used
 
 
 _observed: dict[type[Plugin], type[Plugin]] = {}
@@ -739,14 +649,17 @@ def watch(plugin: Plugin, observe: Observe) -> Watch | None:
     from ._watch import Watch
     from .observing import observers
 
+    own = observers(observe)
+    if of_all is None and own is None:
+        return None
     kind = type(plugin)
     if kind not in _observed:
         _observed[kind] = type(kind.__name__, (Observed, kind), {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__})
     plugin.__class__ = _observed[kind]
-    return Watch(plugin.name, (*(of_all or ()), *(observers(observe) or ())), _octets)
+    return Watch((*(of_all or ()), *(own or ())), octets)
 
 
-def _octets(data: Any) -> bytes | memoryview:
+def octets(data: Any) -> bytes | memoryview:
     """What is sent for anything but text."""
     try:
         view = memoryview(data)
@@ -757,7 +670,7 @@ def _octets(data: Any) -> bytes | memoryview:
     return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
-def _changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     changed = dict(config)
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):

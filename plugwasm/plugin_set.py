@@ -26,10 +26,10 @@ from ._plugins.description import Description, Grants, describe
 from ._plugins.loaded import Loaded, same
 from ._plugins.plugin_file import PluginFile, Setting
 from ._plugins.state import Entry, State, log
-from ._source import _shown_path
+from ._source import shown_path
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
-from .plugin import _changed_config
+from .plugin import changed_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._sandbox.egress import Egress
     from .functions import Function
     from .limits import Limits
+    from .observing import Observe
     from .wasi import WasiOptions
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
@@ -99,7 +100,7 @@ class PluginSet:
         order: Names of plugins that are asked first, in this order.
         disabled: Names of plugins that are not loaded until they are enabled.
         config: What plugins read with `config_get`, by the plugin's name, on top of their manifests.
-        wasi, functions, fuel_limit, http_response_headers: As for `CompiledPlugin`, for each plugin.
+        wasi, functions, fuel_limit, http_response_headers, observe: As for `CompiledPlugin`, for each plugin.
         limits: What each plugin may make the host spend; a manifest can only ask for less. If not given, the defaults of `Limits`.
         egress: What HTTP requests may be. A host must be granted by its `allowed_hosts` and the plugin's manifest; without them, none is.
         allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front makes one read-only for all.
@@ -128,6 +129,7 @@ class PluginSet:
         allowed_paths: Iterable[str] = (),
         fuel_limit: int | None = None,
         http_response_headers: bool = False,
+        observe: Observe = None,
         instances: int = 4,
         fresh: bool = False,
     ) -> None:
@@ -144,7 +146,7 @@ class PluginSet:
             directories = [directories]
         if isinstance(instances, bool) or not isinstance(instances, int) or instances < 0:
             raise OptionError(f"instances: expected a number of at least 0, got {instances!r}")
-        self._ceiling = Ceiling(wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers)
+        self._ceiling = Ceiling(wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers, observe)
         self._declared = None if hooks is None else frozenset(hooks)
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
         self._enabled = dict.fromkeys(disabled, False)
@@ -276,7 +278,7 @@ class PluginSet:
                 name = source.name
                 if name in taken:
                     others.append(
-                        Entry(source, error=SourceError(f"there is another plugin `{name}`: {_shown_path(taken[name].source.where)}"))
+                        Entry(source, error=SourceError(f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}"))
                     )
                     continue
                 old = before.entries.get(name)
@@ -382,7 +384,7 @@ class PluginSet:
             entry.loaded = self._load(source, about, entry.loaded) if entry.enabled else None
             entry.about = about
         except Exception as error:
-            reason = error if isinstance(error, Error) else SourceError(f"{_shown_path(source.where)}: {type(error).__name__}: {error}")
+            reason = error if isinstance(error, Error) else SourceError(f"{shown_path(source.where)}: {type(error).__name__}: {error}")
             entry.error = reason.with_traceback(None)
             if old is None or old.error is None or old.error.message != reason.message:
                 log.warning("plugin %s was not loaded: %s", cut(source.name), cut(reason.message))
@@ -415,7 +417,7 @@ class PluginSet:
 
 
 def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
-    _changed_config({}, changes)
+    changed_config({}, changes)
     return dict(changes)
 
 

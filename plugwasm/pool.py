@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 
+from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
 from .compiled import REGISTERED, CompiledPlugin
+from .errors import OptionError
 from .plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Self, TypeVar, overload
-
-    from typing_extensions import TypeForm
+    from typing import Any, Self, TypeVar
 
     from ._bridge import Crossing
     from ._sandbox.egress import Egress
     from ._spread import AsyncOutputs
-    from .codecs import TypedCodec
     from .compiled import PluginInput
     from .functions import Function
     from .limits import Limits
@@ -39,8 +38,8 @@ class PluginPool:
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a `factory`.
-        wasi, functions, name, fuel_limit, http_response_headers, limits, egress, observe: As for `CompiledPlugin`; not used when `plugin` is
-            one.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress, observe: As for `CompiledPlugin`; not used when
+            `plugin` is one.
         config: As for `Plugin`.
         size: How many plugins there are at most; as many as there are processors for this process if not given.
         wait: Seconds that a caller waits for a plugin at most; None for no limit.
@@ -49,7 +48,7 @@ class PluginPool:
 
     Raises:
         Error: As `CompiledPlugin`.
-        ValueError: An argument is out of range.
+        OptionError: An argument is out of range.
     """
 
     def __init__(
@@ -73,9 +72,9 @@ class PluginPool:
         if size is None:
             size = _processors()
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"size must be a number of plugins, at least 1, not {size!r}")
+            raise OptionError(f"size must be a number of plugins, at least 1, not {size!r}")
         if (plugin is None) == (factory is None):
-            raise ValueError("a pool is made of a plugin or of a `factory`, and not of both")
+            raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
         if plugin is not None:
             compiled = (
                 plugin
@@ -107,54 +106,7 @@ class PluginPool:
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
-    if TYPE_CHECKING:
-        # What type checkers see: the result has the type of `returns`, or of what `parse` makes, or is bytes.
-
-        @overload
-        def call(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: type[T],
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> T: ...
-        @overload
-        def call(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: TypeForm[T],
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> T: ...
-        @overload
-        def call(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: type[bytes] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> bytes: ...
-        @overload
-        def call(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: Callable[[bytes], T] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> T: ...
-
+    @signature_of_pool_call
     def call(
         self,
         function_name: str,
@@ -184,53 +136,7 @@ class PluginPool:
         finally:
             lease.give_back()
 
-    if TYPE_CHECKING:
-
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: type[T],
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> T: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: TypeForm[T],
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> T: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: type[bytes] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> bytes: ...
-        @overload
-        async def call_async(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: Callable[[bytes], T] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: Any = ...,
-        ) -> T: ...
-
+    @signature_of_pool_call_async
     async def call_async(
         self,
         function_name: str,
@@ -269,6 +175,7 @@ class PluginPool:
         """One of the plugins for a while, for several calls on one instance: `with pool.plugin() as plugin`, or `async with`."""
         return Lease(self._slots, wait)
 
+    @signature_of_pool_map
     def map(
         self,
         function_name: str,
@@ -280,7 +187,7 @@ class PluginPool:
         on_progress: Callable[[int, int | None], object] | None = None,
         wait: float | None = AS_THE_POOL,
         **options: Any,
-    ) -> Iterator[Any]:
+    ) -> Any:
         """Calls an export with each of the inputs, several at a time, and yields the outputs in the order of the inputs.
 
         The inputs are read in the caller's thread, as outputs are asked for, so they may be endless. Where the iteration ends early, the
@@ -289,14 +196,15 @@ class PluginPool:
         Args:
             function_name, options: As for `Plugin.call`.
             inputs: The `data` of each call.
-            workers: How many calls run at a time; `size` if not given, and at most. With 1 they run in the caller's thread.
+            workers: How many calls run at a time; `size` if not given, and at most. With 1 they run in the caller's thread; with more,
+                short ones do.
             ahead: How many inputs are taken at most beyond the outputs that were asked for; four for each worker if not given.
             return_exceptions: Whether a call that fails yields its exception. If not, that is raised in its place, and ends the iteration.
             on_progress: Called with the number of outputs so far, and how many there will be (None if unknown), before each is yielded.
             wait: As for the pool, for each of the calls.
 
         Raises:
-            ValueError: An argument is out of range.
+            OptionError: An argument is out of range.
         """
         from ._spread import Plan, outputs
 
@@ -388,4 +296,4 @@ def _reset(plugin: Plugin) -> bool:
 
 def _check_parse(parse: object) -> None:
     if parse is None:
-        raise ValueError("a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it")
+        raise OptionError("a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it")

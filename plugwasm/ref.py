@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._sandbox.egress import Egress
     from .compiled import PluginInput
     from .functions import Function
+    from .observing import Observe
     from .wasi import WasiOptions
 
 __all__ = ["FromEnvironment", "PluginRef"]
@@ -43,8 +44,8 @@ class PluginRef:
 
     Args:
         plugin: As for `CompiledPlugin`. In a mapping, values of `config` and of `headers` may be `FromEnvironment`.
-        wasi, egress: As for `CompiledPlugin`; or where to find it, as `"package.module:name"`. An object given here travels along, with
-            all that is in it: name it instead if it holds credentials.
+        wasi, egress, observe: As for `CompiledPlugin`; or where to find it, as `"package.module:name"`. An object given here travels along,
+            with all that is in it: name it instead if it holds credentials, or what cannot be pickled.
         functions: The host functions that it may import, none if not given: functions of a module that the other side can import (what
             `host_fn` made, or functions that it could be used on), or their names as `"package.module:name"`.
         config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key. Text travels along as it is;
@@ -64,6 +65,7 @@ class PluginRef:
         "_egress",
         "_headers",
         "_manifest",
+        "_observe",
         "_wasi",
         "digests",
         "fuel_limit",
@@ -84,6 +86,7 @@ class PluginRef:
     _egress: str | bytes | None
     _headers: tuple[tuple[int, str, FromEnvironment], ...]
     _manifest: bytes
+    _observe: bool | str | bytes
     _wasi: bool | str | bytes
 
     def __init__(
@@ -98,6 +101,7 @@ class PluginRef:
         http_response_headers: bool = False,
         limits: Limits | None = None,
         egress: Egress | str | None = None,
+        observe: Observe | str = None,
         embed: bool = False,
     ) -> None:
         import msgspec
@@ -125,6 +129,7 @@ class PluginRef:
             "_egress": None if egress is None else _sendable(egress, "egress"),
             "_headers": () if embed else headers,
             "_manifest": encoded,
+            "_observe": bool(observe) if observe in (None, False, True) else _sendable(observe, "observe"),
             "_wasi": wasi if isinstance(wasi, bool) else _sendable(wasi, "wasi"),
             "digests": tuple(source.hash for source in sources),
             "fuel_limit": fuel_limit,
@@ -179,6 +184,7 @@ class PluginRef:
             http_response_headers=self.http_response_headers,
             limits=self.limits,
             egress=None if self._egress is None else _found(self._egress, "egress"),
+            observe=self._observe if isinstance(self._observe, bool) else _found(self._observe, "observe"),
         )
 
     def _state(self) -> tuple[Any, ...]:
@@ -253,9 +259,9 @@ def _sendable(value: object, field: str) -> str | bytes:
         return _checked_name(value, field)
     import pickle
 
-    from .compiled import _check_kinds
+    from .compiled import check_kinds
 
-    _check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
+    check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
     try:
         return pickle.dumps(value)
     except Exception as error:
@@ -312,11 +318,11 @@ def _named(function: Any) -> str:
 
 
 def _function(name: str) -> Function:
-    from .functions import Function, _InferredFunction
+    from .functions import Function, InferredFunction
 
     found = _imported(name, "functions")
     if isinstance(found, Function):
         return found
     if not callable(found):
         raise OptionError(f"functions: `{name}` is no function, but {type(found).__name__}", field="functions")
-    return _InferredFunction(None, name.rpartition(":")[2].rpartition(".")[2], found, ())
+    return InferredFunction(None, name.rpartition(":")[2].rpartition(".")[2], found, ())

@@ -301,6 +301,35 @@ def test_a_pinned_module_runs_only_if_it_is_the_one(tmp_path: Path) -> None:
     assert hashlib.sha256(Path(COUNT).read_bytes()).hexdigest() in other.err
 
 
+def test_stats_say_what_each_call_took() -> None:
+    result = typed("call", COUNT, "count_vowels", "--input", "Hello", "--stats", "--loop", "2")
+    lines = result.err.splitlines()
+    assert result.code == 0
+    assert len(lines) == 2
+    took = r"count_vowels: [\d.]+ ms \(guest [\d.]+, start [\d.]+, host [\d.]+\), 5 bytes in, 43 out, 3 host calls, 192 KiB of memory"
+    assert all(re.fullmatch(took, line) for line in lines)
+
+
+def test_stats_have_the_fuel_where_there_is_a_limit_and_are_written_for_a_call_that_fails(evil: str) -> None:
+    result = typed("call", evil, "trap", "--stats", "--fuel", "1000")
+    assert result.code == 1
+    assert re.search(r"^trap: .*\d+ fuel", result.err, re.MULTILINE)
+
+
+def test_a_trace_has_each_host_call_with_its_values() -> None:
+    result = typed("call", COUNT, "count_vowels", "--input", "Hello", "--trace", "--config", "vowels=eo")
+    assert re.search(r"^    config_get\('vowels'\) -> 'eo'  \[", result.err, re.MULTILINE)
+    assert re.search(r"^    var_set\('total', b'\\x02.*\)  \[", result.err, re.MULTILINE)
+    assert re.search(r"^count_vowels\(b'Hello'\) -> b'", result.err, re.MULTILINE)
+
+
+def test_a_trace_cannot_speak_to_the_terminal(evil: str) -> None:
+    result = typed("call", evil, "log", "--trace", "--log-level", "off")
+    assert "log_warn(" in result.err
+    assert is_harmless(result.err)
+    assert "\nerror: forged" not in result.err
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------------------------------------------
 
 WRONG = [

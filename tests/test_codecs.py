@@ -174,6 +174,8 @@ RETURNED: list[tuple[str | bytes, Any, Any]] = [
     ('{"a": [1]}', dict[str, list[int]], {"a": [1]}),
     ('{"a": [1]}', Any, {"a": [1]}),
     ('{"a": [1]}', object, {"a": [1]}),
+    ('{"a": [1]}', dict[str, object], {"a": [1]}),
+    ('{"a": [1, "b", null]}', dict[str, list[object]], {"a": [1, "b", None]}),
     ("[1, 2]", tuple[int, int], (1, 2)),
     ("[1, 1]", set[int], {1}),
     ('{"items": [{"name": "pen"}], "placed": "2026-01-02T00:00:00Z"}', Order, Order([Item("pen")], datetime(2026, 1, 2, tzinfo=UTC))),

@@ -328,7 +328,7 @@ def test_a_host_function_that_outlives_the_deadline_ends_in_a_timeout_also_when_
     slow.__annotations__["return"] = result
     plugin = Plugin(
         manifest(30, b'(module (import "extism:host/user" "slow" (func $f (result i64))) (func (export "f") (drop (call $f))))'),
-        functions=[plugwasm.functions._InferredFunction(None, "slow", slow, ())],
+        functions=[plugwasm.functions.InferredFunction(None, "slow", slow, ())],
     )
     for _ in range(2):
         with pytest.raises(plugwasm.TimeoutError):

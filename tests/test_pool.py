@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ class Gate:
 
     def pool(self, **options: Any) -> PluginPool:
         return resting(lambda: self(), **options)
+
+
+@contextmanager
+def small_stacks() -> Iterator[None]:
+    """Threads get too little stack for a guest, unless who makes them sees to it."""
+    before = threading.stack_size(256 * 1024)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 # Calls
@@ -612,6 +623,23 @@ def test_a_map_that_ends_early_cancels_what_it_runs(end: str) -> None:
         assert pool.call("echo", b"usable") == b"usable"
 
 
+def test_a_map_that_ended_begins_no_more_calls() -> None:
+    begun: list[str] = []
+
+    def sift(text: str) -> str:
+        begun.append(text)
+        time.sleep(0.01)
+        return text
+
+    with sifting(sift, size=2) as pool:
+        outputs = pool.map("sift", map(str, itertools.count()), ahead=50)
+        assert [next(outputs), next(outputs)] == [b"0", b"1"]
+        outputs.close()  # type: ignore[attr-defined]
+        at_the_end = len(begun)
+        time.sleep(0.1)
+        assert len(begun) == at_the_end < 50
+
+
 def test_closing_the_pool_ends_a_map() -> None:
     with PluginPool(COUNT, size=2) as pool:
         mapping = InThread(list, pool.map("spin", itertools.repeat(b""), return_exceptions=True))
@@ -676,6 +704,195 @@ def test_the_context_of_the_caller_is_there_in_a_map() -> None:
     user.set("ada ")
     with sifting(sift, size=2) as pool:
         assert list(pool.map("sift", ["1", "2", "3"])) == [b"ada 1", b"ada 2", b"ada 3"]
+
+
+def test_short_calls_of_a_map_are_made_by_the_thread_that_reads() -> None:
+    callers: list[int] = []
+
+    def sift(text: str) -> str:
+        callers.append(threading.get_ident())
+        return text
+
+    with sifting(sift, size=2) as pool:
+        assert list(pool.map("sift", map(str, range(2000)))) == [str(i).encode() for i in range(2000)]
+        assert callers.count(threading.get_ident()) > 1000
+        callers.clear()
+        with small_stacks():
+            assert InThread(lambda: list(pool.map("sift", map(str, range(100))))).result() == [str(i).encode() for i in range(100)]
+    assert len(callers) == 100
+
+
+@pytest.mark.parametrize("short", [0, 1, 500])
+def test_long_calls_of_a_map_run_at_a_time_whatever_came_before_them(short: int) -> None:
+    gates = {"long": threading.Event(), "longer": threading.Event()}
+    running, most, lock = 0, 0, threading.Lock()
+
+    def sift(text: str) -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        assert text == "short" or gates[text].wait(20)
+        with lock:
+            running -= 1
+        return text
+
+    inputs = (["short"] * short + ["long"] * 6) + (["short"] * short + ["longer"] * 6)
+    with sifting(sift, size=4) as pool:
+        mapping = InThread(lambda: list(pool.map("sift", inputs, workers=3)))
+        for gate in gates.values():
+            assert soon(lambda: running == 3, 20)
+            time.sleep(0.02)
+            gate.set()
+        assert mapping.result() == [text.encode() for text in inputs]
+    assert most == 3
+
+
+def test_calls_run_at_a_time_while_the_reader_waits_for_inputs_or_is_away() -> None:
+    gate, running, lock = threading.Event(), 0, threading.Lock()
+
+    def sift(text: str) -> str:
+        nonlocal running
+        if text == "long":
+            with lock:
+                running += 1
+            assert gate.wait(20)
+        return text
+
+    def source() -> Iterator[str]:
+        yield from ["long"] * 3
+        assert soon(lambda: running == 3, 20)
+        gate.set()
+
+    with sifting(sift, size=3) as pool:
+        assert list(pool.map("sift", source())) == [b"long"] * 3
+        gate.clear()
+        running = 0
+        outputs = pool.map("sift", ["short"] * 100 + ["long"] * 3)
+        for _ in range(100):
+            next(outputs)
+        assert soon(lambda: running == 3, 20)
+        gate.set()
+        assert list(outputs) == [b"long"] * 3
+
+
+def test_short_calls_are_made_in_advance_while_the_reader_is_away() -> None:
+    made: list[str] = []
+
+    def sift(text: str) -> str:
+        made.append(text)
+        return text
+
+    with sifting(sift, size=2) as pool:
+        outputs = pool.map("sift", map(str, itertools.count()), ahead=6)
+        for read in range(40):
+            assert next(outputs) == str(read).encode()
+        assert soon(lambda: len(made) == 45, 20)
+        assert soon(lambda: pool.stats.busy == 0, 20)
+        outputs.close()  # type: ignore[attr-defined]
+    assert sorted(map(int, made)) == list(range(45))
+
+
+def test_an_output_is_there_while_the_calls_after_it_take_long() -> None:
+    with resting(lambda: None, size=2) as pool:
+        for inputs in (["a", "s", "s"], ["a"] * 20 + ["s"] * 9):
+            outputs = pool.map("rest_or_spin", inputs)
+            for _ in range(inputs.count("a")):
+                assert next(outputs) == b"a"
+            outputs.close()  # type: ignore[attr-defined]
+            assert pool.stats[2:4] == (0, 0)
+
+
+def test_a_map_does_without_threads_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[Callable[[], object]] = []
+    callers: list[int] = []
+
+    def refuse(_: object, work: Callable[..., object], *args: Any) -> None:
+        refused.append(partial(work, *args))
+        raise RuntimeError("can't start new thread")
+
+    def sift(text: str) -> str:
+        callers.append(threading.get_ident())
+        return text
+
+    def source() -> Iterator[str]:
+        for i in range(50):
+            yield str(i)
+            for work in refused[:3]:  # as an executor does that finds a thread after all
+                InThread(work).result()
+
+    monkeypatch.setattr("plugwasm._team.submit", refuse)
+    with sifting(sift, size=2) as pool:
+        assert list(pool.map("sift", source())) == [str(i).encode() for i in range(50)]
+    assert refused
+    assert set(callers) == {threading.get_ident()}
+
+
+def test_a_map_alone_in_its_pool_finds_a_plugin_free_at_any_time() -> None:
+    sleeps = [0.0] * 30 + [0.0001] * 10 + [0.001] * 5
+
+    def sift(text: str) -> str:
+        if sleep := sleeps[int(text) * 7 % len(sleeps) if int(text) > 500 else int(text) % len(sleeps)]:
+            time.sleep(sleep)
+        return text
+
+    with sifting(sift, size=3) as pool:
+        for workers in (2, 3):
+            outputs = list(pool.map("sift", map(str, range(1000)), workers=workers, wait=0))
+            assert outputs == [str(i).encode() for i in range(1000)]
+
+
+def test_no_call_of_a_map_sees_the_context_of_another() -> None:
+    from contextvars import ContextVar
+
+    last: ContextVar[str] = ContextVar("last", default="none")
+
+    def sift(text: str) -> str:
+        before = last.get()
+        last.set(text)
+        return before
+
+    with sifting(sift, size=2) as pool:
+        assert set(pool.map("sift", map(str, range(100)))) == {b"none"}
+    assert last.get() == "none"
+
+
+def test_the_garbage_collector_may_end_a_map_in_one_of_its_own_threads() -> None:
+    is_dropped, collected = threading.Event(), threading.Event()
+    reader = threading.get_ident()
+
+    def sift(text: str) -> str:
+        if threading.get_ident() != reader and is_dropped.wait(20):
+            gc.collect()
+            collected.set()
+        return text
+
+    with sifting(sift, size=2, limits=None) as pool:
+        outputs = pool.map("sift", map(str, itertools.count()))
+        cycle: list[Any] = [outputs]
+        cycle.append(cycle)
+        assert next(outputs) == b"0"
+        gc.disable()
+        try:
+            del outputs, cycle
+            is_dropped.set()
+            assert collected.wait(20)
+        finally:
+            gc.enable()
+        assert soon(lambda: pool.stats[2:4] == (0, 0), 20)
+        assert pool.call("sift", "usable") == b"usable"
+
+
+def test_a_map_that_was_begun_does_not_keep_python_from_ending() -> None:
+    program = """
+import itertools
+from plugwasm.pool import PluginPool
+pool = PluginPool("examples/echo.wasm", functions=[], size=2)
+outputs = pool.map("echo", map(str, itertools.count()))
+print(next(outputs))
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (run.stdout, run.stderr, run.returncode) == ("b'0'\n", "", 0)
 
 
 # The same in tasks

@@ -20,7 +20,7 @@ Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFun
 Json Limits LinkError Manifest ManifestError MapBatches Memory MemoryOptions Measured MissingImportError ModuleError OptionError OutOfFuelError
 OutOfMemoryError OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RowError SeededRandom SignatureError SourceError
 StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs
-debugging errors export extism_version host_fn host_namespace observing set_log_custom set_log_file testing
+debugging errors export extism_version host_fn host_namespace observing otel recording set_log_custom set_log_file testing
 """.split()
 
 # From the top of the map down; a module may import what stands in its own line or below.
@@ -35,18 +35,26 @@ LAYERS = [
     {"testing"},
     {"debugging"},
     {"_debugging"},
+    {"recording"},
+    {"_recording"},
     {"isolated"},
     {"_worker"},
     {"pool", "aio"},
     {"_spread"},
+    {"_team"},
     {"_slots"},
     {"plugin"},
     {"_watch"},
     {"compiled"},
     {"interfaces"},
     {"_awaiting"},
-    {"observing"},
+    {"otel"},
+    {"observing", "_values"},
+    {"_signatures"},
+    {"_standins"},
     {"functions", "current", "logs", "_bridge"},
+    {"_annotations"},
+    {"_wasm_values"},
     {"codecs"},
     {"_conversion"},
     {"_report"},
@@ -61,7 +69,7 @@ LAYERS = [
     {"_source", "manifest", "_fetch", "_complaints", "_nesting"},
     {"_kernel"},
     {"_engine"},
-    {"errors", "_values"},
+    {"errors"},
 ]
 
 

@@ -22,20 +22,20 @@ def facts(wasm: bytes) -> tuple[int, int, int, int]:
     """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, and whether it starts
     with a function."""
     count = total = largest = start = 0
-    for section, at, _ in _sections(wasm):
+    for section, at, _ in sections(wasm):
         start |= section == START
         if section == CODE:
             break
         if section == MEMORY:
-            number, at = _leb128(wasm, at)
+            number, at = leb128(wasm, at)
             for _ in range(number):
                 flags = wasm[at]
-                first, at = _leb128(wasm, at + 1)
+                first, at = leb128(wasm, at + 1)
                 total, largest = total + first, max(largest, first)
                 if flags & 1:
-                    _, at = _leb128(wasm, at)
+                    _, at = leb128(wasm, at)
                 if flags & 8:
-                    _, at = _leb128(wasm, at)
+                    _, at = leb128(wasm, at)
             count += number
     return count, total, largest, start
 
@@ -44,7 +44,7 @@ def without_long_names(wasm: bytes) -> bytes:
     """The module without its names for functions if one of them is very long: a backtrace has a copy of the name for each frame."""
     kept, begin = [wasm[:8]], 8
     try:
-        for section, at, end in _sections(wasm):
+        for section, at, end in sections(wasm):
             if not (section == CUSTOM and _has_long_names(wasm, at, end)):
                 kept.append(wasm[begin:end])
             begin = end
@@ -55,20 +55,20 @@ def without_long_names(wasm: bytes) -> bytes:
 
 def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
     """Whether a custom section is one of names, and has a long one for the module or a function, or cannot be read."""
-    length, at = _leb128(wasm, at)
+    length, at = leb128(wasm, at)
     if wasm[at : at + length] != b"name":
         return False
     at += length
     try:
         while at < end:
             kind = wasm[at]
-            size, at = _leb128(wasm, at + 1)
+            size, at = leb128(wasm, at + 1)
             after = at + size
-            count, at = _leb128(wasm, at) if kind == 1 else (int(kind == 0), at)
+            count, at = leb128(wasm, at) if kind == 1 else (int(kind == 0), at)
             for _ in range(count):
                 if kind == 1:
-                    _, at = _leb128(wasm, at)
-                size, at = _leb128(wasm, at)
+                    _, at = leb128(wasm, at)
+                size, at = leb128(wasm, at)
                 if size > MAX_NAME:
                     return True
                 at += size
@@ -87,7 +87,7 @@ def is_light(wasm: bytes) -> bool:
         return False  # counts are claims: following them must not take long either
     size = 0
     try:
-        for section, at, end in _sections(wasm):
+        for section, at, end in sections(wasm):
             size += end - at if section != CUSTOM else 0
             if size > LIGHT_BYTES or (section == TYPE and not _has_light_types(wasm, at)):
                 return False
@@ -99,13 +99,13 @@ def is_light(wasm: bytes) -> bool:
 
 
 def _has_light_types(wasm: bytes, at: int) -> bool:
-    count, at = _leb128(wasm, at)
+    count, at = leb128(wasm, at)
     for _ in range(count):
         if wasm[at] != _FUNCTION_TYPE:
             return False
         at += 1
         for _ in ("parameters", "results"):
-            values, at = _leb128(wasm, at)
+            values, at = leb128(wasm, at)
             if values > _LIGHT_VALUES or not _PLAIN_TYPES.issuperset(wasm[at : at + values]):
                 return False
             at += values
@@ -113,14 +113,14 @@ def _has_light_types(wasm: bytes, at: int) -> bool:
 
 
 def _locals(wasm: bytes, at: int) -> int:
-    functions, at = _leb128(wasm, at)
+    functions, at = leb128(wasm, at)
     total = 0
     for _ in range(functions):
-        size, at = _leb128(wasm, at)
+        size, at = leb128(wasm, at)
         end = at + size
-        groups, at = _leb128(wasm, at)
+        groups, at = leb128(wasm, at)
         for _ in range(groups):
-            count, at = _leb128(wasm, at)
+            count, at = leb128(wasm, at)
             total += count
             if total > _LIGHT_LOCALS:
                 return total  # what follows may be broken, which the engine finds out only when it has compiled this
@@ -129,17 +129,17 @@ def _locals(wasm: bytes, at: int) -> int:
     return total
 
 
-def _sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
+def sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
     """The number of each section, where its content starts, and where that ends."""
     at = 8
     while at < len(wasm):
         section = wasm[at]
-        size, at = _leb128(wasm, at + 1)
+        size, at = leb128(wasm, at + 1)
         yield section, at, at + size
         at += size
 
 
-def _leb128(wasm: bytes, at: int) -> tuple[int, int]:
+def leb128(wasm: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = wasm[at]

@@ -19,7 +19,7 @@ __all__ = ["Grants"]
 class Grants:
     """Immutable but for what is made when it is needed first, and for the log's counts."""
 
-    __slots__ = ("_egress", "_policy", "http_response_headers", "limits", "log", "preopens", "recipe", "wasi")
+    __slots__ = ("_egress", "_policy", "fuel_limit", "has_wasi", "http_response_headers", "limits", "log", "preopens", "recipe", "wasi")
 
     def __init__(
         self,
@@ -31,6 +31,8 @@ class Grants:
         wasi: WasiOptions | None = None,
         preopens: Sequence[Preopen] = (),
         http_response_headers: bool = False,
+        has_wasi: bool = False,
+        fuel_limit: int | None = None,
     ) -> None:
         self.recipe = recipe
         self.limits = limits
@@ -38,6 +40,8 @@ class Grants:
         self.wasi = wasi
         self.preopens = preopens
         self.http_response_headers = http_response_headers
+        self.has_wasi = has_wasi
+        self.fuel_limit = fuel_limit
         self._egress = egress
         self._policy: Egress | None = None
 

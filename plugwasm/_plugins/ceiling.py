@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .._source import Recipe, _shown_path
-from ..compiled import REGISTERED, CompiledPlugin, _check_kinds
+from .._source import Recipe, shown_path
+from ..compiled import REGISTERED, CompiledPlugin, check_kinds
 from ..errors import ManifestError
 from ..limits import Limits
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .._sandbox.egress import Egress
     from ..functions import Function
+    from ..observing import Observe
     from ..wasi import WasiOptions
 
 __all__ = ["Ceiling"]
@@ -33,8 +34,13 @@ class Ceiling:
         allowed_paths: Iterable[str],
         fuel_limit: int | None,
         http_response_headers: bool,
+        observe: Observe,
     ) -> None:
-        _check_kinds(wasi, limits, egress)
+        check_kinds(wasi, limits, egress)
+        if observe is not None:
+            from ..observing import observers
+
+            observers(observe)
         self.limits = limits or Limits()
         self._options: dict[str, Any] = {
             "wasi": wasi,
@@ -43,6 +49,7 @@ class Ceiling:
             "egress": egress,
             "fuel_limit": fuel_limit,
             "http_response_headers": http_response_headers,
+            "observe": observe,
         }
         self._grants_hosts = egress is not None and egress.allowed_hosts is not None
         self._paths: dict[str, str] = {}
@@ -74,13 +81,13 @@ class Ceiling:
                 own = None
             if own is None:
                 raise ManifestError(
-                    f"manifest field `allowed_paths`: it asks for {_shown_path(place)}, "
+                    f"manifest field `allowed_paths`: it asks for {shown_path(place)}, "
                     "which the application grants to no plugin (`allowed_paths`)",
                     field="allowed_paths",
                 )
             if path.startswith("ro:") and not own.startswith("ro:"):
                 own = f"ro:{own}"
             if own in granted:
-                raise ManifestError(f"manifest field `allowed_paths`: it asks for {_shown_path(place)} twice", field="allowed_paths")
+                raise ManifestError(f"manifest field `allowed_paths`: it asks for {shown_path(place)} twice", field="allowed_paths")
             granted[own] = guest_path
         return granted

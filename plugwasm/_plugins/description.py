@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from .._engine import shown
-from .._source import Recipe, _shown_path
+from .._source import Recipe, shown_path
 from .plugin_file import Setting
 
 TYPE_CHECKING = False
@@ -90,7 +90,7 @@ def describe(entry: Entry, configured: Iterable[str]) -> Description:
         author=about.author,
         homepage=about.homepage,
         description=about.description,
-        source=_shown_path(entry.source.where),
+        source=shown_path(entry.source.where),
         enabled=entry.enabled,
         loaded=loaded is not None,
         hooks=() if loaded is None else loaded.hooks,

@@ -18,7 +18,7 @@ import msgspec
 
 from .._complaints import fault
 from .._fetch import shown_url
-from .._source import Recipe, _from_manifest, _is_file, _looks_like_text, _names, _of_one_module, _shown_path, is_url, resolve
+from .._source import Recipe, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
 from ..compiled import CompiledPlugin
 from ..errors import Error, ManifestError, OptionError, SourceError
 from ..manifest import Manifest, parse
@@ -77,7 +77,7 @@ class Refused(Source):
         self._reason = reason
 
     def about(self) -> PluginFile:
-        raise SourceError(f"{_shown_path(self.where)} {self._reason}")
+        raise SourceError(f"{shown_path(self.where)} {self._reason}")
 
 
 class FileSource(Source):
@@ -89,7 +89,7 @@ class FileSource(Source):
         self._files = (self.where,)
 
     def load(self, about: PluginFile, module_bytes: int) -> Recipe:
-        return _of_one_module(_read_inside(self._directory, self._file, module_bytes), _shown_path(self.where))
+        return of_one_module(_read_inside(self._directory, self._file, module_bytes), shown_path(self.where))
 
 
 class FolderSource(Source):
@@ -110,12 +110,12 @@ class FolderSource(Source):
         if file is None and about.manifest is None:
             path = os.path.join(self.where, MODULE)
             self._files = (*self._texts, path)
-            return _of_one_module(_read_inside(self.where, MODULE, module_bytes), _shown_path(path))
+            return of_one_module(_read_inside(self.where, MODULE, module_bytes), shown_path(path))
         if file is None:
             file = self._only(_ABOUT) or _ABOUT[0]
             manifest = self._located(file, lambda: parse(about.manifest))
         elif about.manifest is not None:
-            raise ManifestError(f"{_shown_path(self.where)} has two manifests: `[manifest]` and {file}")
+            raise ManifestError(f"{shown_path(self.where)} has two manifests: `[manifest]` and {file}")
         else:
             manifest = self._parsed(file, parse)
         return self._located(file, lambda: self._recipe(manifest, module_bytes))
@@ -127,18 +127,18 @@ class FolderSource(Source):
         paths = [source.path for source in manifest.wasm if source.path is not None]
         self._files = (*self._texts, *(os.path.join(self.where, path) for path in paths if "\0" not in path))
         modules, left = [], module_bytes
-        for index, (source, name) in enumerate(zip(manifest.wasm, _names(manifest.wasm), strict=True)):
+        for index, (source, name) in enumerate(zip(manifest.wasm, module_names(manifest.wasm), strict=True)):
             if source.url is not None:
                 raise fault(f"wasm[{index}].url", "a plugin in a folder has its modules there, and fetches none")
             content = source.data if source.path is None else _read_inside(self.where, source.path, left)
             left -= len(content or b"")
             modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
-        return _from_manifest(msgspec.structs.replace(manifest, wasm=modules), module_bytes)
+        return from_manifest(msgspec.structs.replace(manifest, wasm=modules), module_bytes)
 
     def _only(self, files: tuple[str, ...]) -> str | None:
         there = [file for file in files if os.path.lexists(os.path.join(self.where, file))]
         if len(there) > 1:
-            raise ManifestError(f"{_shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count")
+            raise ManifestError(f"{shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count")
         return there[0] if there else None
 
     def _parsed(self, file: str, parser: Callable[[bytes], T]) -> T:
@@ -150,7 +150,7 @@ class FolderSource(Source):
         try:
             return action()
         except Error as error:
-            error.message = f"{_shown_path(os.path.join(self.where, file))}: {error.message}"
+            error.message = f"{shown_path(os.path.join(self.where, file))}: {error.message}"
             error.args = (error.message,)
             raise
 
@@ -171,7 +171,7 @@ class GivenSource(Source):
             return value
         recipe = resolve(value, module_bytes=module_bytes)
         path = _path(value)
-        self._files = tuple({path: None for path in (path, *(module.origin for module in recipe.modules)) if path and _is_file(path)})
+        self._files = tuple({path: None for path in (path, *(module.origin for module in recipe.modules)) if path and is_file(path)})
         return recipe
 
 
@@ -208,7 +208,7 @@ def in_directory(directory: str) -> Iterator[Source]:
             found = sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SourceError(f"cannot read the directory {_shown_path(directory)}: {reason}") from error
+        raise SourceError(f"cannot read the directory {shown_path(directory)}: {reason}") from error
     for file, is_link, is_directory in found:
         where = os.path.join(directory, file)
         is_module = file.lower().endswith(".wasm") and not is_directory
@@ -255,7 +255,7 @@ def _path(value: object) -> str | None:
     """The path that a value is, if it is one."""
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
-    if isinstance(value, str) and not is_url(value) and (_is_file(value) or not _looks_like_text(value)):
+    if isinstance(value, str) and not is_url(value) and (is_file(value) or not looks_like_text(value)):
         return value
     return None
 
@@ -278,7 +278,7 @@ def _where(value: object) -> str:
     if isinstance(value, str) and is_url(value):
         return shown_url(value)
     path = _path(value)
-    return _shown_path(path) if path is not None else "given by the application"
+    return shown_path(path) if path is not None else "given by the application"
 
 
 # ---- files of strangers -------------------------------------------------------------------------------------------------------------
@@ -294,17 +294,17 @@ def _stamp(path: str) -> tuple[int, ...] | None:
 
 def _read_inside(folder: str, relative: str, limit: int) -> bytes:
     """The content of a regular file beneath `folder` that no link leads to, at most `limit` bytes of it. Raises `SourceError`."""
-    place = _shown_path(os.path.join(folder, relative))
+    place = shown_path(os.path.join(folder, relative))
     parts = relative.replace(os.sep, "/").split("/")
     if os.path.isabs(relative) or os.path.splitdrive(relative)[0] or ".." in parts:
-        raise SourceError(f"cannot read {_shown_path(relative)}: a plugin's files lie in its folder, {_shown_path(folder)}")
+        raise SourceError(f"cannot read {shown_path(relative)}: a plugin's files lie in its folder, {shown_path(folder)}")
     try:
         path = folder
         for part in parts:
             path = os.path.join(path, part)
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
-                raise SourceError(f"cannot read {place}: {_shown_path(path)} is a symbolic link, which is not followed")
+                raise SourceError(f"cannot read {place}: {shown_path(path)} is a symbolic link, which is not followed")
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"cannot read {place}: it is not a regular file")
         # Should it be swapped for something else now: neither a link nor a pipe is opened, nor a device read.

@@ -111,26 +111,26 @@ class DescriptorCalls:
     def fd_read(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nread: int) -> int:
         source = self._stream_or_file(fd, abi.FD_READ)
         result = memory.view(nread, 4)
-        U32.pack_into(result, 0, source.read(_buffers(memory, iovs, iovs_len, MAX_TRANSFER), None))
+        U32.pack_into(result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), None))
         return 0
 
     def fd_pread(self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nread: int) -> int:
         source = self._file(fd, abi.FD_READ | abi.FD_SEEK)
         result = memory.view(nread, 4)
-        U32.pack_into(result, 0, source.read(_buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)))
+        U32.pack_into(result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)))
         return 0
 
     def fd_write(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int:
         target = self._stream_or_file(fd, abi.FD_WRITE, changes=True)
         result = memory.view(nwritten, 4)
         limit = MAX_TRANSFER if isinstance(target, File) else MAX_OUTPUT
-        U32.pack_into(result, 0, target.write(_buffers(memory, iovs, iovs_len, limit), None))
+        U32.pack_into(result, 0, target.write(buffers(memory, iovs, iovs_len, limit), None))
         return 0
 
     def fd_pwrite(self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nwritten: int) -> int:
         target = self._file(fd, abi.FD_WRITE | abi.FD_SEEK, changes=True)
         result = memory.view(nwritten, 4)
-        U32.pack_into(result, 0, target.write(_buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)))
+        U32.pack_into(result, 0, target.write(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)))
         return 0
 
     def fd_seek(self, memory: Memory, fd: int, offset: int, whence: int, newoffset: int) -> int:
@@ -279,7 +279,7 @@ class DescriptorCalls:
         )
 
 
-def _buffers(memory: Memory, iovs: int, count: int, room: int) -> list[memoryview]:
+def buffers(memory: Memory, iovs: int, count: int, room: int) -> list[memoryview]:
     """The guest's buffers, of which there may be 2^32 with 2^32 bytes each: the first ones, ``room`` bytes together."""
     buffers = []
     for offset, length in abi.IOVEC.iter_unpack(memory.read(iovs, min(count, MAX_IOVECS) * abi.IOVEC.size)):

@@ -12,7 +12,7 @@ from .._engine import EngineFailure
 from .._env import functions as env
 from .._env.guest import MASK, Guest
 from ..errors import OutOfMemoryError
-from ..functions import USER_NAMESPACE, _failed, _InferredFunction
+from ..functions import USER_NAMESPACE, InferredFunction, failed
 from ..wasi import SeededRandom, WasiOptions
 from . import messages as m
 from .process import Lost
@@ -204,7 +204,7 @@ class RemoteGuest(Guest):
         function, self.made = self._last, False
         self.kept = _no_room(size)
         if function is not None and function.name is not None:
-            reason = _failed(function.name, self.kept, self)
+            reason = failed(function.name, self.kept, self)
             reason.__cause__ = self.kept
             self.kept = reason
         self.kernel.worker.send(m.Raise())
@@ -246,7 +246,7 @@ def served(functions: Sequence[Function]) -> tuple[list[m.HostFunctionType], lis
         types.append(
             m.HostFunctionType(function.namespace or USER_NAMESPACE, function.name, list(host.type.params), list(host.type.results))
         )
-        later = isinstance(function, _InferredFunction) and not function._wants_plugin
+        later = isinstance(function, InferredFunction) and not function._wants_plugin
         table.append(Served(function.name, host.type.params, len(host.type.results), host.body, later, host))
     return types, [*table, *_OF_WASI]
 

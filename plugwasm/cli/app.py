@@ -159,6 +159,17 @@ def call(
         str | None,
         typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
     ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", metavar="", help="Write to stderr what each call took.", rich_help_panel=_OTHER)
+    ] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", metavar="", help="Write to stderr each host call, with its values.", rich_help_panel=_OTHER),
+    ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option("--record", metavar="PATH", help="Write all that the host answered, for `plugwasm replay`.", rich_help_panel=_OTHER),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option("--profile", metavar="PATH", help="Write where the time went: .html, .svg, .json, .txt.", rich_help_panel=_OTHER),
@@ -192,9 +203,30 @@ def call(
         )
         with logging_to_stderr(run.log_level(log_level)), run.output_to(output_file, lines=rounds > 1) as write:
             granted = wasi or bool(allow_path)
-            outputs = run.calls(plugin, function, read, additions, wasi=granted, fuel_limit=fuel_limit, rounds=rounds, profiling=profiling)
-            for output in outputs:
-                write(output)
+            with run.observing(stats=stats, trace=trace, record=record) as observers:
+                options = {"wasi": granted, "fuel_limit": fuel_limit, "observe": observers}
+                for output in run.calls(plugin, function, read, additions, options, rounds=rounds, profiling=profiling):
+                    write(output)
+
+
+@app.command(
+    epilog="Exit codes: 1 the plugin does something else, 2 wrong usage or no such file.",
+)
+def replay(
+    context: typer.Context,
+    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="What --record has written.", show_default=False)],
+    plugin: PluginArgument,
+    traceback: TracebackOption = False,
+) -> None:
+    """Run the calls of a recording again, and check that the plugin does the same.
+
+    The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
+    """
+    with reporting(context.command_path, traceback=traceback):
+        from plugwasm.recording import load
+
+        ran = load(recording).replay(plugin)
+        typer.echo(f"the same: {'1 call' if len(ran.calls) == 1 else f'{len(ran.calls)} calls'} of {escaped(plugin)}")
 
 
 @app.command()

@@ -6,19 +6,21 @@ What was typed is checked here, before anything is read or compiled; each proble
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager, nullcontext
 
 from plugwasm._source import MAIN, ModuleSource, Recipe, resolve
 from plugwasm.errors import HashMismatchError, OptionError, SourceError
 
-from .terminal import UsageProblem, cannot_write, stdin_bytes, write_stdout
+from .terminal import UsageProblem, cannot_write, escaped, stdin_bytes, write_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from plugwasm.observing import Call, Observer
     from plugwasm.plugin import Plugin
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
@@ -190,23 +192,68 @@ def calls(
     function: str,
     read: Callable[[], bytes],
     additions: Additions,
+    options: Mapping[str, Any],
     *,
-    wasi: bool,
-    fuel_limit: int | None,
     rounds: int,
     profiling: Callable[[Plugin], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[bytes]:
-    """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it."""
+    """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it.
+
+    `options` are those of a `CompiledPlugin`.
+    """
     from plugwasm.compiled import CompiledPlugin
     from plugwasm.plugin import Plugin
 
     recipe: Any = resolve(plugin)
     additions.apply(recipe)
-    with Plugin(CompiledPlugin(recipe, wasi, (), fuel_limit=fuel_limit)) as instance:
+    with Plugin(CompiledPlugin(recipe, functions=(), **options)) as instance:
         data = read()
         with profiling(instance):
             for _ in range(rounds):
                 yield instance.call(function, data)
+
+
+@contextmanager
+def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[Observer] | None]:
+    """The observers that were asked for; None when none was. A recording is written at the end, also when a call fails."""
+    if not (stats or trace or record):
+        yield None
+        return
+    from plugwasm.observing import Observer, Trace
+
+    class Stats(Observer):
+        @contextmanager
+        def on_call(self, call: Call) -> Iterator[None]:
+            try:
+                yield
+            finally:
+                print(escaped(_took(call)), file=sys.stderr)
+
+    observers: list[Observer] = [Stats()] * stats + [Trace()] * trace
+    if record is None:
+        yield observers
+        return
+    from plugwasm.recording import Recorder
+
+    recorder = Recorder()
+    try:
+        yield [recorder, *observers]
+    finally:
+        if recorder.recording is not None:
+            try:
+                recorder.recording.save(record)
+            except OSError as error:
+                raise cannot_write(record, error) from error
+
+
+def _took(call: Call) -> str:
+    """The statistics of a call as a line."""
+    milliseconds = {"guest": call.guest_seconds, "start": call.start_seconds, "host": call.host_seconds}
+    parts = [f"{what} {seconds * 1e3:.3f}" for what, seconds in milliseconds.items()]
+    line = f"{call.function}: {call.seconds * 1e3:.3f} ms ({', '.join(parts)}), {call.input_bytes} bytes in, {call.output_bytes} out"
+    facts = {"host calls": call.host_calls, "HTTP requests": call.http_requests, "fuel": call.fuel}
+    line += "".join(f", {number} {what}" for what, number in facts.items() if number)
+    return line if call.memory_bytes is None else f"{line}, {call.memory_bytes // 1024} KiB of memory"
 
 
 def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
@@ -299,8 +346,6 @@ def output_to(path: str | None, *, lines: bool) -> Iterator[Callable[[bytes], No
             on a terminal.
     """
     if path is None:
-        import sys
-
         ended = lines or (sys.stdout is not None and sys.stdout.isatty())
         yield lambda data: write_stdout(_ended(data, ended))
         return

@@ -6,17 +6,16 @@ import copy
 import os
 from time import perf_counter
 
-from .._code import compiled, engine
 from .._complaints import meant
-from .._env.functions import NAMESPACE
 from .._source import resolve
+from .._standins import wanted
 from ..compiled import CompiledPlugin
 from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError
-from ..limits import DEFAULT, PAGE, effective
+from ..limits import DEFAULT, effective
 from ..plugin import Plugin
 from ..wasi import SeededRandom, WasiOptions
 from ._clock import FakeClock
-from ._host import FakeHostFunction, Switchboard, can_be_faked
+from ._host import FakeHostFunction, Switchboard
 from ._http import FakeHttp
 from ._logs import Logs, Tap
 from ._records import Call
@@ -256,18 +255,7 @@ class Harness:
     def _imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
         if self._importable is None:
-            on = engine(fuel=True, pooled=False, stack_bytes=self.limits.stack_bytes)
-            modules = {source.name: compiled(source.wasm, on, source.name, self.limits) for source in self._recipe.modules}
-            self._importable = {
-                (item.module, item.name): item.type
-                for module in modules.values()
-                for item in module.imports
-                if item.type is not None
-                and can_be_faked(item.type)
-                and item.module != NAMESPACE
-                and not item.module.startswith("wasi_")
-                and not (item.module in modules and item.name in modules[item.module].exports)
-            }
+            self._importable = wanted(self._recipe, self.limits)
         return self._importable
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
@@ -320,16 +308,7 @@ class _Watched(Plugin):
 
     def _memory(self) -> int | None:
         """The bytes of all memories of the instance."""
-        guest = self._guest
-        if guest is None:
-            return None
-        own = 0
-        if self.compiled_plugin._plan.memories[0]:
-            pages = guest.budget._present()
-            if pages is None:
-                return None
-            own = pages
-        return (own + guest.kernel.pages()) * PAGE
+        return None if self._guest is None else self._guest.memory_bytes()
 
     @property
     def vars(self) -> dict[str, bytes]:

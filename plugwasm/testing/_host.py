@@ -6,18 +6,18 @@ returns.
 
 from __future__ import annotations
 
-import copy
 import struct
 import typing
 
 import msgspec
 
 from .._engine import HostFunction
-from .._env.guest import MASK
+from .._standins import stand_in
+from .._values import as_kind, brief, seen
 from ..current import CurrentPlugin
 from ..errors import Error, HostFunctionError
-from ..functions import Function, ValType
-from ._records import HostCall, brief
+from ..functions import Function
+from ._records import HostCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from .._engine import FunctionType
     from .._env.guest import Guest
-
-_TYPES = {"i32": ValType.I32, "i64": ValType.I64, "f32": ValType.F32, "f64": ValType.F64}
 
 
 class UnexpectedHostCallError(HostFunctionError, AssertionError):
@@ -86,11 +84,8 @@ class Switchboard:
 
     def connect(self, namespace: str, name: str, signature: FunctionType, real: Function | None) -> Function:
         """The host function that is linked for one that the plugin imports."""
-        linked = copy.copy(real) or Function(
-            namespace, name, [_TYPES[t] for t in signature.params], [_TYPES[t] for t in signature.results], _nothing
-        )
-        linked._host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
-        return linked
+        host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
+        return stand_in(namespace, name, host, real)
 
     def _body(self, namespace: str, name: str, signature: FunctionType, real: Function | None) -> Callable[[Guest, int, Any], None]:
         params, returned = _annotated(real)
@@ -98,10 +93,7 @@ class Switchboard:
         def body(guest: Guest, caller: int, values: Any) -> None:
             fake = self.fakes.get((namespace, name))
             kinds = params if fake is None else fake.params
-            raw = [values[2 * i] for i in range(len(signature.params))]
-            call = HostCall(
-                namespace, name, tuple(_read(guest, t, v, k) for t, v, k in zip(signature.params, raw, _padded(kinds), strict=False))
-            )
+            call = HostCall(namespace, name, seen(guest, signature.params, values, kinds or ()))
             self.calls.append(call)
             self._keep(call)
             try:
@@ -111,7 +103,7 @@ class Switchboard:
                 elif real is not None:
                     real._host.body(guest, caller, values)
                     if signature.results:
-                        call.result = _read(guest, signature.results[0], values[0], returned)
+                        call.result = as_kind(guest, signature.results[0], values[0], returned)
                 elif self._fake_missing:
                     for i in range(len(signature.results)):
                         values[2 * i] = 0
@@ -139,15 +131,6 @@ class Switchboard:
             raise HostFunctionError(f"the host function `{fake.name}` raised {_kind(error)}: {error}") from error
 
 
-def can_be_faked(type: FunctionType) -> bool:
-    """Whether all values that it takes and returns can be passed to Python."""
-    return _TYPES.keys() >= {*type.params, *type.results}
-
-
-def _nothing() -> None:
-    pass
-
-
 def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
     """The annotations of an application's function: of its parameters, and of its result."""
     if real is None or type(real) is Function:
@@ -158,33 +141,6 @@ def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
         return None, None
     returned = hints.pop("return", None)
     return [hint for hint in hints.values() if hint is not CurrentPlugin], returned
-
-
-def _padded(kinds: Sequence[Any] | None) -> Any:
-    yield from kinds or ()
-    while True:
-        yield None
-
-
-def _read(guest: Guest, type: str, raw: int, kind: Any) -> Any:
-    """A value that the plugin passed, as the given Python type; what cannot be that stays bytes or a number."""
-    if type == "i32":
-        number = (raw & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
-        return bool(number) if kind is bool else number
-    if type == "f32":
-        return struct.unpack("<f", struct.pack("<I", raw & 0xFFFFFFFF))[0]
-    if type == "f64":
-        return struct.unpack("<d", struct.pack("<Q", raw & MASK))[0]
-    if kind is int or (block := guest.kernel.block(raw & MASK)) is None:
-        plain = typing.get_origin(kind) or kind
-        return plain() if not raw and plain in (str, bytes, dict, list) else raw
-    data = block.tobytes()
-    if kind in (None, bytes):
-        return data
-    try:
-        return data.decode() if kind is str else msgspec.json.decode(data, type=kind)
-    except Exception:
-        return data
 
 
 def _write(guest: Guest, type: str, value: Any) -> int:

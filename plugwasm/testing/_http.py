@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .._sandbox.target import Target
 from .._sandbox.transport import EgressResponse
+from .._values import brief
 from ..errors import EgressError
-from ._records import Request, brief
+from ._records import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .._values import brief
 from ..errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
-
-_SHOWN = 120
-
-
-def brief(value: object) -> str:
-    """A value in a line of text; a long one is cut in its middle."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    if len(text) <= _SHOWN:
-        return text
-    return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
 
 
 def _ended(error: BaseException | None, well: str) -> str:

@@ -29,6 +29,7 @@ def outputs_are_bytes(plugin: plugwasm.Plugin) -> None:
     assert_type(plugin.call("f", {"name": "Ada"}, host_context=1), bytes)
     assert_type(plugin.call("f", "text", bytes), bytes)
     assert_type(plugin.call("f", [User("Ada")], codec=codecs.MSGPACK), bytes)
+    assert_type(plugin.call("f", returns=None), bytes)
 
 
 def returns_names_the_type(plugin: plugwasm.Plugin) -> None:
@@ -50,6 +51,14 @@ def returns_takes_what_is_no_class(plugin: plugwasm.Plugin) -> None:
     assert_type(plugin.call("f", "text", returns=list[int] | Row), list[int] | Row)
     assert_type(plugin.call("f", "text", returns=Literal["a", "b"]), Literal["a", "b"])
     assert_type(plugin.call("f", "text", returns=User | None, codec=codecs.JSON), User | None)
+
+
+def measured_calls_keep_the_type() -> None:
+    with plugwasm.Plugin("plugin.wasm", observe=True) as plugin:
+        result = plugin.call("f", "text", returns=plugwasm.Measured[list[User]])
+        assert_type(result, plugwasm.Measured[list[User]])
+        assert_type(result.value, list[User])
+        assert_type(result.call.seconds, float)
 
 
 def parse_makes_the_type(plugin: plugwasm.Plugin) -> None:
@@ -106,7 +115,7 @@ def what_is_wrong(plugin: plugwasm.Plugin) -> None:
     plugin.call(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     plugin.call("f", "text", retuns=str)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     plugin.call("f", "text", returns=User("Ada"))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    plugin.call("f", "text", parse=int, returns=int)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    plugin.call("f", "text", parse=int, returns=int)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     plugin.call("f", "text", parse=str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     user: User = plugin.call("f", "text")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     users: list[str] = plugin.call("f", "text", returns=list[User])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
@@ -115,4 +124,5 @@ def what_is_wrong(plugin: plugwasm.Plugin) -> None:
     plugwasm.Plugin("plugin.wasm", config={"key": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     plugwasm.Plugin("plugin.wasm", limits=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     plugwasm.Plugin("plugin.wasm", functions=[len])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    plugwasm.Plugin("plugin.wasm", observe=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     plugwasm.Limits(timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

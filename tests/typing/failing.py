@@ -45,7 +45,7 @@ def settings() -> None:
     assert_type(plugwasm.Limits().replace(timeout=2), plugwasm.Limits)
     assert_type(plugwasm.Limits().timeout, float | None)
     plugwasm.WasiOptions(clock=Slow(), random=plugwasm.SeededRandom("seed"))
-    plugwasm.WasiOptions(random=bytes)
+    plugwasm.WasiOptions(random=lambda size: bytes(size))
     plugwasm.Egress(allowed_hosts=["api.example.com"], added_headers={"https://api.example.com": {"Authorization": "…"}})
 
 
@@ -67,4 +67,4 @@ def what_is_wrong() -> None:
     plugwasm.Error("wrong", unknown=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     plugwasm.WasiOptions(clock=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     plugwasm.Egress(["api.example.com"])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    print(plugwasm.NoSuchName)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    assert plugwasm.NoSuchName  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import assert_type
 
@@ -41,6 +42,9 @@ def show(done: int, total: int | None) -> None:
 
 
 def a_map_takes_any_inputs(pool: plugwasm.PluginPool) -> None:
+    assert_type(pool.map("f", ["text"]), Generator[bytes, None, None])
+    assert_type(pool.map("f", ["text"], returns=User), Generator[User, None, None])
+    assert_type(pool.map("f", ["text"], parse=len), Generator[int, None, None])
     users: list[User] = list(pool.map("f", (f"{n}" for n in itertools.count()), workers=2, ahead=4, returns=User))
     lengths: list[int] = list(pool.map("f", ["text"], parse=len, on_progress=show))
     for output in pool.map("f", [b"", {"name": "Ada"}], return_exceptions=True, wait=None):
@@ -52,6 +56,6 @@ def what_is_wrong(pool: plugwasm.PluginPool) -> None:
     plugwasm.PluginPool(factory=lambda: 1)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
     pool.call("f", parse=None)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     user: User = pool.call("f")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    pool.map("f", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.map("f", 1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     pool.map("f", [], on_progress=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     print(user)

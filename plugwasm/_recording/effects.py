@@ -1,0 +1,257 @@
+"""What a host function does to the plugin that calls it: taken down while it runs, and done again.
+
+A block is named by where it is from: the parameter that it was passed as, or the block that was made before in the same call. One that the
+function found elsewhere is its offset, which only holds for the same build of the plugin.
+"""
+
+from __future__ import annotations
+
+from .._engine import EngineFailure
+from ..errors import OutOfMemoryError
+from .errors import RecordingError
+from .format import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
+from .words import first_difference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .._engine import HostFunction
+    from .._env.guest import Guest
+    from .._env.vars import Vars
+    from .._kernel import Kernel
+    from .format import Effect, HostCall
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+def arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
+    """What the plugin passes: of a block its content. An i64 may be a handle, and is if there is such a block."""
+    args = []
+    for i, type in enumerate(function.type.params):
+        raw = values[2 * i]
+        data = guest.content(raw) if type == "i64" else None
+        args.append(Value.number(type, raw) if data is None else Value.content(data))
+    return args
+
+
+class Witness:
+    """Stands between a host function and the kernel and the vars of the plugin, and takes down what it does to them.
+
+    Args:
+        guest: The plugin.
+        args: What it passed, and `values` the same as the host function gets it.
+
+    Attributes:
+        effects: What was done.
+    """
+
+    def __init__(self, guest: Guest, args: Sequence[Value], values: Any) -> None:
+        self.effects: list[Effect] = []
+        self._guest = guest
+        self._kernel, self._vars = guest.kernel, guest.vars
+        self._params: dict[int, int] = {}
+        self._content: dict[int, bytes | None] = {}  # of blocks as they were at first; None: nobody knows
+        for i, arg in enumerate(args):
+            if (data := arg.octets) is not None:
+                self._params[values[2 * i] & _MASK] = i
+                self._content[values[2 * i] & _MASK] = data
+        self._made: dict[int, int] = {}
+        self._blocks = 0
+        self._seen: dict[int, Value] = {}  # what was handed out, and may have been written to
+        self._used: set[int] = set()
+
+    def __enter__(self) -> Witness:
+        self._guest.kernel = _Kernel(self, self._kernel)  # type: ignore[assignment]
+        self._guest.vars = _Vars(self, self._vars)  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._guest.kernel, self._guest.vars = self._kernel, self._vars
+        for offset, name in self._seen.items():
+            if (block := self._kernel.block(offset)) is not None:
+                self._compare(name, self._content.get(offset), block.tobytes())
+
+    def _compare(self, block: Value, before: bytes | None, after: bytes) -> None:
+        if before is None or len(before) != len(after):
+            self.effects.append(Write(block, Data.of(after)))
+        elif before != after:
+            first = first_difference(before, after)
+            last = len(after) - first_difference(before[::-1], after[::-1])
+            self.effects.append(Write(block, Data.of(after[first:last]), first))
+
+    def arguments(self, args: Sequence[Value], raws: Sequence[int], kinds: Sequence[Any]) -> list[Value]:
+        """The arguments, now that it is known which were used as handles: of those that the function calls an int, no others are."""
+        if int not in kinds:
+            return list(args)
+        kinds = (*kinds, *[None] * len(args))
+        is_int = [kind is int and raw & _MASK not in self._used for kind, raw in zip(kinds, raws, strict=False)]
+        return [Value.number(arg.type, raw) if plain else arg for arg, raw, plain in zip(args, raws, is_int, strict=True)]
+
+    def results(self, types: Sequence[str], kinds: Sequence[Any], values: Any) -> list[Value]:
+        """What the function returned, once it has."""
+        results = []
+        for i, type in enumerate(types):
+            raw = values[2 * i]
+            is_int = (kinds[i] if i < len(kinds) else None) is int and raw & _MASK not in self._made and raw & _MASK not in self._used
+            results.append(Value.number(type, raw) if type != "i64" or is_int else self.named(raw))
+        return results
+
+    def named(self, offset: int) -> Value:
+        """The block at the offset, by where it is from."""
+        offset &= _MASK
+        if offset in self._made:
+            return Value(block=self._made[offset])
+        if offset in self._params:
+            return Value(param=self._params[offset])
+        return Value.number("i64", offset)
+
+    def made(self, effect: Alloc | Put, offset: int, content: bytes | None) -> None:
+        """A block was made there."""
+        self.effects.append(effect)
+        self._made[offset] = self._blocks
+        self._content[offset] = content
+        self._blocks += 1
+
+    def used(self, offset: int) -> None:
+        """The function takes a number for a handle."""
+        self._used.add(offset)
+
+    def freed(self, offset: int) -> None:
+        """A block is freed."""
+        self.effects.append(Free(self.named(offset)))
+        self._seen.pop(offset, None)
+        self._content.pop(offset, None)
+
+    def handed_out(self, offset: int, block: memoryview) -> None:
+        """Who has that view of a block can write to it."""
+        if offset not in self._seen:
+            self._seen[offset] = self.named(offset)
+            if offset not in self._content:
+                self._content[offset] = block.tobytes()
+
+
+class _Kernel:
+    """The kernel, while a host function runs."""
+
+    def __init__(self, witness: Witness, kernel: Kernel) -> None:
+        self._witness = witness
+        self._kernel = kernel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernel, name)
+
+    def alloc(self, length: int) -> int:
+        try:
+            offset = self._kernel.alloc(length)
+        except EngineFailure:
+            self._witness.effects.append(Alloc(length))  # which will fail again
+            raise
+        if offset:
+            self._witness.made(Alloc(length), offset, None)
+        return offset
+
+    def put(self, data: bytes) -> int:
+        try:
+            offset = self._kernel.put(data)
+        except EngineFailure:
+            self._witness.effects.append(Alloc(len(data)))
+            raise
+        if offset:
+            self._witness.made(Put(Data.of(data)), offset, data)
+        return offset
+
+    def length(self, offset: int) -> int:
+        self._witness.used(offset)
+        return self._kernel.length(offset)
+
+    def free(self, offset: int) -> None:
+        self._witness.used(offset)
+        if self._kernel.block(offset) is not None:
+            self._witness.freed(offset)
+        self._kernel.free(offset)
+
+    def block(self, offset: int) -> memoryview | None:
+        self._witness.used(offset)
+        block = self._kernel.block(offset)
+        if block is not None:
+            self._witness.handed_out(offset, block)
+        return block
+
+    def set_error(self, handle: int) -> None:
+        self._witness.used(handle & _MASK)
+        self._witness.effects.append(SetError(self._witness.named(handle)))
+        self._kernel.set_error(handle)
+
+
+class _Vars:
+    """The vars, while a host function runs."""
+
+    def __init__(self, witness: Witness, vars: Vars) -> None:
+        self._witness = witness
+        self._vars = vars
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vars, name)
+
+    def set(self, name: str, value: bytes) -> bool:
+        done = self._vars.set(name, value)
+        if done:
+            self._witness.effects.append(SetVar(name, Data.of(value)))
+        return done
+
+    def delete(self, name: str) -> None:
+        self._witness.effects.append(SetVar(name))
+        self._vars.delete(name)
+
+
+def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) -> list[int]:
+    """Does to the plugin what a recorded host function did. Gives the blocks that were made.
+
+    Raises:
+        OutOfMemoryError: The plugin has no room for a block.
+        RecordingError: The recording names a parameter or a block that there is not.
+    """
+    kernel = guest.kernel
+    blocks: list[int] = []
+    for effect in call.effects:
+        if isinstance(effect, (Alloc, Put)):
+            data = effect.data.octets if isinstance(effect, Put) else None
+            size = effect.size if isinstance(effect, Alloc) else len(data or b"")
+            offset = kernel.alloc(size)
+            if not offset and size:
+                raise OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")
+            if data is not None:
+                kernel.range(offset, size)[:] = data
+            blocks.append(offset)
+        elif isinstance(effect, SetVar):
+            if effect.data is None:
+                guest.vars.delete(effect.name)
+            elif not guest.vars.set(effect.name, effect.data.octets):
+                raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes")
+        else:
+            _to_block(guest, effect, offset_of(effect.block, params, blocks))
+    return blocks
+
+
+def _to_block(guest: Guest, effect: Free | Write | SetError, offset: int) -> None:
+    kernel = guest.kernel
+    if isinstance(effect, Free):
+        kernel.free(offset)
+    elif isinstance(effect, SetError):
+        kernel.set_error(offset)
+    elif (block := kernel.block(offset)) is not None:
+        data = effect.data.octets[: max(0, len(block) - effect.at)]
+        block[effect.at : effect.at + len(data)] = data
+
+
+def offset_of(block: Value, params: Sequence[int], blocks: Sequence[int]) -> int:
+    """Where a block is now; or the bits of what is none."""
+    index = block.param if block.param is not None else block.block
+    if index is None:
+        return block.raw or 0
+    known = params if block.param is not None else blocks
+    if index >= len(known):
+        raise RecordingError(f"the recording is damaged: it speaks of the {'parameter' if known is params else 'block'} {index}")
+    return known[index] & _MASK

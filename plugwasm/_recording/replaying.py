@@ -1,0 +1,272 @@
+"""Runs the calls of a recording once more, and compares."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from .. import _standins, errors
+from .._engine import HostFunction
+from .._source import Recipe, resolve
+from .._values import brief, printable
+from ..compiled import CompiledPlugin
+from ..errors import Error, OptionError, SourceError
+from ..limits import DEFAULT, Limits
+from ..observing import Observer
+from ..plugin import Plugin
+from . import words
+from .answers import Answers, Difference
+from .errors import RecordingError, ReplayError
+from .format import Call, Data, Failure
+from .journal import failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._env.guest import Guest
+    from ..compiled import PluginInput
+    from ..functions import Function
+    from ..observing import Understudy
+    from .format import Recording
+
+_PATIENCE = 60.0
+"""Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""
+_MOST_PATIENCE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedCall:
+    """A call that was made once more.
+
+    Attributes:
+        function: The export.
+        input, output: The output is None where it failed, as it was recorded.
+        error: What it raised.
+        vars: The plugin's vars afterwards.
+        host_calls: How many host calls were answered from the recording.
+        fuel: What it used, where there is a limit.
+    """
+
+    function: str
+    input: bytes = field(repr=False)
+    output: bytes | None
+    error: Exception | None
+    vars: dict[str, bytes] = field(repr=False)
+    host_calls: int
+    fuel: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay has shown: all was as it was recorded.
+
+    Attributes:
+        recording: What was replayed.
+        calls: Its calls, as they went now.
+    """
+
+    recording: Recording
+    calls: tuple[ReplayedCall, ...]
+
+
+class _Host(Observer):
+    """Has the answers serve the plugin."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def _understudy(self, guest: Guest) -> Understudy:
+        return self._answers
+
+
+def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool) -> Replay:
+    """See `Recording.replay`."""
+    __tracebackhide__ = True
+    if recording.incomplete:
+        raise RecordingError(f"the recording of `{recording.plugin}` is not complete: {brief(recording.incomplete)}")
+    recipe = _recipe(recording, plugin)
+    if strict:
+        _check_digests(recording, recipe)
+    answers = Answers(recording.overrides, recording.log_level)
+    with _load(recording, recipe, answers) as loaded:
+        calls = []
+        before: dict[str, bytes] | None = None
+        for number, call in enumerate(recording.calls, 1):
+            if call.config is not None:
+                kept = dict.fromkeys(loaded.config)
+                loaded.update_config({**kept, **call.config})
+            made = _call(loaded, answers, call)
+            _compare(recording, number, call, made, answers, before)
+            before = made.vars
+            calls.append(made)
+    return Replay(recording, tuple(calls))
+
+
+# ---- the plugin --------------------------------------------------------------------------------------------------------------------------
+
+
+def _recipe(recording: Recording, plugin: PluginInput | None) -> Recipe:
+    """Its modules, and nothing granted but what is in the recording."""
+    try:
+        recipe = copy.copy(resolve(plugin if plugin is not None else _origins(recording)))
+    except RecursionError as error:
+        raise SourceError(f"the plugin cannot be read: {error}") from None
+    recipe.config = dict(recording.config)
+    recipe.allowed_hosts, recipe.allowed_paths = (), {}
+    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = None
+    return recipe
+
+
+def _origins(recording: Recording) -> Any:
+    """A manifest of the files that the recorded plugin was made of."""
+    for module in recording.modules:
+        if not os.path.isfile(module.origin):
+            raise RecordingError(
+                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is no file: "
+                "say which plugin is to be replayed"
+            )
+    named = [{"path": module.origin, "name": module.name} for module in recording.modules]
+    return {"wasm": named if len(named) > 1 else [{"path": named[0]["path"]}] if named else []}
+
+
+def _check_digests(recording: Recording, recipe: Recipe) -> None:
+    now = {module.name: sha256(module.wasm).hexdigest() for module in recipe.modules}
+    for module in recording.modules:
+        if now.pop(module.name, None) != module.sha256:
+            raise RecordingError(f"the module {brief(module.name)} is not the one that was recorded (sha256 {brief(module.sha256)})")
+    if now:
+        raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
+
+
+def _load(recording: Recording, recipe: Recipe, answers: Answers) -> Plugin:
+    __tracebackhide__ = True
+    limits = _limits(recording)
+    vars = {name: data.octets for name, data in recording.vars.items()}
+    try:
+        compiled = CompiledPlugin(
+            recipe,  # type: ignore[arg-type]
+            recording.wasi,
+            _functions(recipe, limits),
+            name=recording.plugin,
+            fuel_limit=recording.fuel_limit,
+            http_response_headers=recording.http_response_headers,
+            limits=limits,
+        )
+        return Plugin(compiled, vars=vars, observe=_Host(answers))
+    except OptionError as error:
+        raise RecordingError(f"the recording is damaged: {error.message}") from None
+    except Error as error:
+        raise ReplayError(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}", plugin=recording.plugin) from error
+
+
+def _limits(recording: Recording) -> Limits:
+    try:
+        return DEFAULT.replace(log_lines_per_second=None, log_bytes_per_second=None, **recording.limits)
+    except (OptionError, TypeError) as error:
+        raise RecordingError(f"the recording is damaged: its limits: {error}") from None
+
+
+def _functions(recipe: Recipe, limits: Limits) -> list[Function]:
+    """What links; each call is answered before it gets there."""
+    wanted = _standins.wanted(recipe, limits)
+    return [_standins.stand_in(*name, HostFunction(type, _unanswered, name)) for name, type in wanted.items()]
+
+
+def _unanswered(guest: object, caller: int, values: object) -> None:
+    raise AssertionError("a host call of a replay is answered from the recording")
+
+
+# ---- calls -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _call(plugin: Plugin, answers: Answers, call: Call) -> ReplayedCall:
+    answers.expect(call)
+    timeout = plugin.compiled_plugin.limits.timeout
+    if timeout is None or call.error is None or call.error.type != "TimeoutError":
+        timeout = min(max(timeout or _MOST_PATIENCE, _PATIENCE), _MOST_PATIENCE)
+    plugin._timeout = timeout
+    output: bytes | None = None
+    error: Exception | None = None
+    try:
+        output = plugin.call(call.function, call.input.octets)
+    except Exception as raised:
+        error = raised
+        raised.__traceback__ = None  # which would hold the instance
+    return ReplayedCall(call.function, call.input.octets, output, error, answers.vars, answers.given, plugin.fuel_used)
+
+
+def _compare(recording: Recording, number: int, call: Call, made: ReplayedCall, answers: Answers, before: dict[str, bytes] | None) -> None:
+    __tracebackhide__ = True
+    stopped = answers.stopped
+    if isinstance(stopped, RecordingError):
+        raise RecordingError(f"{_where(recording, number, call)}: {stopped.message}") from None
+    if isinstance(stopped, Difference):
+        raise _different(recording, number, call, stopped.recorded, stopped.now, host_call=stopped.host_call)
+    left = call.host_calls[answers.given :]
+    was, now = _outcomes(call, made)
+    if was is not None:
+        if left:
+            now += f", without {words.host_call(left[0])}{f' and {len(left) - 1} more host calls' if len(left) > 1 else ''}"
+        raise _different(recording, number, call, was, now)
+    if left:
+        raise _different(recording, number, call, words.host_call(left[0]), "no more host calls", host_call=answers.given + 1)
+    expected = before if call.vars is None else {name: data.octets for name, data in call.vars.items()}
+    if expected is None:
+        expected = {name: data.octets for name, data in recording.vars.items()}
+    for name in sorted({*expected, *made.vars}):
+        if expected.get(name) != made.vars.get(name):
+            var = f"the var {brief(name)}"
+            was, now = _two_vars(expected.get(name), made.vars.get(name))
+            raise _different(recording, number, call, f"{var} is {was}", f"{var} is {now}")
+
+
+def _two_vars(was: bytes | None, now: bytes | None) -> tuple[str, str]:
+    if was is None or now is None:
+        return ("not set", words.shown(Data.of(now or b""))) if was is None else (words.shown(Data.of(was)), "not set")
+    return words.two(Data.of(was), Data.of(now))
+
+
+def _outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
+    """What the call ended with then and now, if that is not the same."""
+    if made.error is not None:
+        now = failure(made.error)
+        if call.error is not None and _essence(call.error) == _essence(now):
+            return None, ""
+        was = f"returned {words.shown(call.output)}" if call.output is not None else f"raised {words.failure(call.error or now)}"
+        return was, f"raised {words.failure(now)}"
+    output = Data.of(made.output or b"")
+    if call.output is None:
+        assert call.error is not None
+        return f"raised {words.failure(call.error)}", f"returned {words.shown(output)}"
+    if call.output.octets == made.output:
+        return None, ""
+    was, shown = words.two(call.output, output)
+    return f"returned {was}", f"returned {shown}"
+
+
+def _essence(error: Failure) -> tuple[object, ...]:
+    """What must be the same: messages hold offsets and the names of exports, and the application's own classes are not known here."""
+    kind = error.type if error.type in errors.__all__ else "HostFunctionError"
+    return kind, error.code, error.guest_message, error.trap
+
+
+def _where(recording: Recording, number: int, call: Call) -> str:
+    of = f" of {len(recording.calls)}" if len(recording.calls) > 1 else ""
+    asked = words.shown(call.input) if call.input.octets else ""
+    return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
+
+
+def _different(recording: Recording, number: int, call: Call, recorded: str, now: str, *, host_call: int | None = None) -> ReplayError:
+    at = f", host call {host_call}" if host_call is not None else ""
+    return ReplayError(
+        f"{_where(recording, number, call)}{at} is not as it was\n  recorded: {recorded}\n  now:      {now}",
+        call=number,
+        host_call=host_call,
+        recorded=recorded,
+        now=now,
+        plugin=recording.plugin,
+        function=call.function,
+    )

@@ -1,0 +1,306 @@
+"""The signatures of `call`, `call_async` and `map`, as type checkers see them: a result has the type of `returns`, or that `parse` gives.
+
+A method that is decorated with one of these is, for them, an object with its overloads; nothing happens at run time.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from typing import Any, Literal, Protocol, TypeVar, overload
+
+    from typing_extensions import TypeForm
+
+    from .codecs import TypedCodec
+
+    T = TypeVar("T")
+
+    class Call(Protocol):
+        """Of `Plugin.call`."""
+
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: type[bytes] = ...,
+            host_context: Any = ...,
+            *,
+            returns: None = ...,
+            codec: TypedCodec | None = ...,
+        ) -> bytes: ...
+        @overload
+        def __call__(
+            self, function_name: str, data: object = ..., *, host_context: Any = ..., returns: type[T], codec: TypedCodec | None = ...
+        ) -> T: ...
+        @overload
+        def __call__(
+            self, function_name: str, data: object = ..., *, host_context: Any = ..., returns: TypeForm[T], codec: TypedCodec | None = ...
+        ) -> T: ...
+        @overload
+        def __call__(
+            self, function_name: str, data: object = ..., parse: None = ..., host_context: Any = ..., *, codec: TypedCodec | None = ...
+        ) -> memoryview: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: Callable[[bytes], T] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+        ) -> T: ...
+
+    class CallAsync(Protocol):
+        """Of `Plugin.call_async`."""
+
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: type[bytes] = ...,
+            host_context: Any = ...,
+            *,
+            returns: None = ...,
+            codec: TypedCodec | None = ...,
+            limiter: Any = ...,
+        ) -> bytes: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: type[T],
+            codec: TypedCodec | None = ...,
+            limiter: Any = ...,
+        ) -> T: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: TypeForm[T],
+            codec: TypedCodec | None = ...,
+            limiter: Any = ...,
+        ) -> T: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: None = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            limiter: Any = ...,
+        ) -> memoryview: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: Callable[[bytes], T] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            limiter: Any = ...,
+        ) -> T: ...
+
+    class PoolCall(Protocol):
+        """Of `PluginPool.call`."""
+
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: type[bytes] = ...,
+            host_context: Any = ...,
+            *,
+            returns: None = ...,
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> bytes: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: type[T],
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> T: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: TypeForm[T],
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> T: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: Callable[[bytes], T] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> T: ...
+
+    class PoolCallAsync(Protocol):
+        """Of `PluginPool.call_async`."""
+
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: type[bytes] = ...,
+            host_context: Any = ...,
+            *,
+            returns: None = ...,
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> bytes: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: type[T],
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> T: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: TypeForm[T],
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> T: ...
+        @overload
+        async def __call__(
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: Callable[[bytes], T] = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
+            wait: float | None = ...,
+        ) -> T: ...
+
+    class PoolMap(Protocol):
+        """Of `PluginPool.map`."""
+
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: None = ...,
+            parse: type[bytes] = ...,
+        ) -> Generator[bytes, None, None]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: type[T],
+        ) -> Generator[T, None, None]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: TypeForm[T],
+        ) -> Generator[T, None, None]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            parse: Callable[[bytes], T],
+        ) -> Generator[T, None, None]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: bool,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: Any = ...,
+            parse: Callable[[bytes], Any] = ...,
+        ) -> Generator[Any, None, None]: ...
+
+    def signature_of_call(method: object) -> Call: ...
+    def signature_of_call_async(method: object) -> CallAsync: ...
+    def signature_of_pool_call(method: object) -> PoolCall: ...
+    def signature_of_pool_call_async(method: object) -> PoolCallAsync: ...
+    def signature_of_pool_map(method: object) -> PoolMap: ...
+
+else:
+
+    def signature_of_call(method):
+        return method
+
+    signature_of_call_async = signature_of_pool_call = signature_of_pool_call_async = signature_of_pool_map = signature_of_call

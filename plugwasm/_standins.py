@@ -1,0 +1,45 @@
+"""Functions that stand for host functions of the application: which ones a plugin needs, and how one is made."""
+
+from __future__ import annotations
+
+import copy
+
+from ._code import compiled, engine
+from ._env.functions import NAMESPACE
+from .functions import Function, ValType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._engine import FunctionType, HostFunction
+    from ._source import Recipe
+    from .limits import Limits
+
+_TYPES = {"i32": ValType.I32, "i64": ValType.I64, "f32": ValType.F32, "f64": ValType.F64}
+
+
+def wanted(recipe: Recipe, limits: Limits) -> dict[tuple[str, str], FunctionType]:
+    """The functions that only the application can provide, by namespace and name."""
+    on = engine(fuel=True, pooled=False, stack_bytes=limits.stack_bytes)
+    modules = {source.name: compiled(source.wasm, on, source.name, limits) for source in recipe.modules}
+    return {
+        (item.module, item.name): item.type
+        for module in modules.values()
+        for item in module.imports
+        if item.type is not None
+        and _TYPES.keys() >= {*item.type.params, *item.type.results}
+        and item.module != NAMESPACE
+        and not item.module.startswith("wasi_")
+        and not (item.module in modules and item.name in modules[item.module].exports)
+    }
+
+
+def stand_in(namespace: str, name: str, host: HostFunction, real: Function | None = None) -> Function:
+    """A host function that is linked for that one, or for the real one of the application."""
+    types = [_TYPES[t] for t in host.type.params], [_TYPES[t] for t in host.type.results]
+    linked = copy.copy(real) or Function(namespace, name, *types, _nothing)
+    linked._host = host
+    return linked
+
+
+def _nothing() -> None:
+    pass
