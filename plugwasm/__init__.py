@@ -99,6 +99,8 @@ if TYPE_CHECKING:
     from .errors import OutOfMemoryError as OutOfMemoryError
     from .errors import OutputError as OutputError
     from .errors import PoolTimeoutError as PoolTimeoutError
+    from .errors import RecordingError as RecordingError
+    from .errors import ReplayError as ReplayError
     from .errors import RowError as RowError
     from .errors import SignatureError as SignatureError
     from .errors import SourceError as SourceError
@@ -148,8 +150,8 @@ _HOMES = {
     "current": "CurrentPlugin Memory",
     "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
     "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
-    "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RowError SignatureError "
-    "SourceError StackError TimeoutError TrapError WorkerError",
+    "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError "
+    "RowError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
     "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
     "interfaces": "export host_namespace",
     "isolated": "IsolatedPlugin",

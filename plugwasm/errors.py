@@ -15,6 +15,8 @@
     │   └── PoolTimeoutError        no plugin of a pool became free in time (also a built-in ``TimeoutError``)
     ├── EgressError                 a request left the bounds that the application set
     │   └── EgressDeniedError       its target is not granted
+    ├── RecordingError              a recording cannot be read, or not replayed
+    ├── ReplayError                 a plugin did something else than when it was recorded (also a built-in ``AssertionError``)
     ├── BatchError                  a batch of rows cannot be processed
     │   └── RowError                the call for one of them failed; the ``__cause__`` says why
     └── CallError                   a call ended without a result
@@ -77,6 +79,8 @@ __all__ = [
     "OutOfMemoryError",
     "OutputError",
     "PoolTimeoutError",
+    "RecordingError",
+    "ReplayError",
     "RowError",
     "SignatureError",
     "SourceError",
@@ -244,6 +248,36 @@ class EgressError(Error):
 
 class EgressDeniedError(EgressError):
     """The target of an HTTP request is not granted."""
+
+
+class RecordingError(Error):
+    """A recording cannot be read, or cannot be replayed because something is missing in it (`plugwasm.recording`)."""
+
+
+class ReplayError(Error, AssertionError):
+    """A replayed plugin did something else than when it was recorded; the message says what, and in which call.
+
+    Attributes:
+        call: The number of the call, counted from 1; None when the plugin could not even be loaded.
+        host_call: The number of the host call in it, or None.
+        recorded, now: What was recorded, and what happened now, as text.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        call: int | None = None,
+        host_call: int | None = None,
+        recorded: str = "",
+        now: str = "",
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.call = call
+        self.host_call = host_call
+        self.recorded = recorded
+        self.now = now
 
 
 class BatchError(Error):

@@ -19,11 +19,10 @@ from contextlib import contextmanager
 from threading import Lock
 
 from ._env.guest import Guest
-from ._recording.errors import RecordingError, ReplayError
 from ._recording.format import Call, Data, Failure, HostCall, Recording, Value, load, write_file
 from ._recording.journal import Journal, Tape
 from ._recording.replaying import Replay, ReplayedCall
-from .errors import OptionError
+from .errors import OptionError, RecordingError, ReplayError
 from .observing import Observer
 
 TYPE_CHECKING = False

@@ -323,6 +323,49 @@ def test_a_trace_has_each_host_call_with_its_values() -> None:
     assert re.search(r"^count_vowels\(b'Hello'\) -> b'", result.err, re.MULTILINE)
 
 
+def test_a_recorded_call_can_be_replayed_without_the_server(tmp_path: Path) -> None:
+    path = str(tmp_path / "call.json")
+    with Server({"*": reply(b"hello")}) as server:
+        recorded = typed("call", HTTP, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1", "--record", path)
+    assert recorded.code == 0
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    replayed = typed("replay", path)
+    assert (replayed.code, replayed.out) == (0, b"http_get does the same: 1 call\n")
+    assert typed("replay", path, HTTP).code == 0
+
+
+def test_a_replay_of_a_plugin_that_does_something_else_fails_and_says_what(tmp_path: Path) -> None:
+    path = tmp_path / "call.json"
+    typed("call", COUNT, "count_vowels", "--input", "Hello", "--record", str(path))
+    path.write_text(path.read_text().replace("Hello", "Hallo, you"))
+    replayed = typed("replay", str(path))
+    assert replayed.code == 1
+    assert re.search(r"call 1, count_vowels\('Hallo, you'\) is not as it was", replayed.err)
+    assert re.search(r"now: +returned", replayed.err)
+
+
+def test_a_call_that_fails_is_recorded_too(tmp_path: Path, evil: str) -> None:
+    path = str(tmp_path / "call.json")
+    assert typed("call", evil, "trap", "--record", path).code == 1
+    assert typed("replay", path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("call", COUNT, "count_vowels", "--record", "/no/such/call.json"), "--record: there is no directory /no/such"),
+        (("call", COUNT, "count_vowels", "--record", ""), "--record: expected the name of a file"),
+        (("replay", "/no/such/call.json"), "no such file"),
+        (("replay", ECHO), "is no recording"),
+    ],
+)
+def test_what_cannot_be_recorded_or_replayed_is_said(arguments: tuple[str, ...], message: str) -> None:
+    result = typed(*arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.out == b""
+
+
 def test_a_trace_cannot_speak_to_the_terminal(evil: str) -> None:
     result = typed("call", evil, "log", "--trace", "--log-level", "off")
     assert "log_warn(" in result.err

@@ -398,6 +398,8 @@ TREE: dict[str, tuple[type, ...]] = {
     "PoolTimeoutError": (errors.BusyError, builtins.TimeoutError),
     "EgressError": (errors.Error,),
     "EgressDeniedError": (errors.EgressError,),
+    "RecordingError": (errors.Error,),
+    "ReplayError": (errors.Error, AssertionError),
     "BatchError": (errors.Error,),
     "RowError": (errors.BatchError,),
     "CallError": (errors.Error,),
@@ -456,8 +458,6 @@ def test_the_tree_is_documented_as_it_is() -> None:
 ELSEWHERE: dict[str, tuple[type, ...]] = {
     "UnexpectedHostCallError": (errors.HostFunctionError, AssertionError),  # of plugwasm.testing, as are the next
     "UnexpectedRequestError": (errors.EgressError, AssertionError),
-    "RecordingError": (errors.Error,),
-    "ReplayError": (errors.Error, AssertionError),
     "KeptError": (errors.Error,),  # never leaves the process of an IsolatedPlugin
 }
 

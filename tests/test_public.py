@@ -18,7 +18,7 @@ BadHandleError BatchError BusyError CallError CancelHandle CancelledError Clock 
 CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FromEnvironment FrozenClock
 Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
 Json Limits LinkError Manifest ManifestError MapBatches Memory MemoryOptions Measured MissingImportError ModuleError OptionError OutOfFuelError
-OutOfMemoryError OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RowError SeededRandom SignatureError SourceError
+OutOfMemoryError OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RecordingError ReplayError RowError SeededRandom SignatureError SourceError
 StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs
 debugging errors export extism_version host_fn host_namespace observing otel recording set_log_custom set_log_file testing
 """.split()

@@ -8,10 +8,9 @@ from .._env.functions import FUNCTIONS, NAMESPACE
 from .._env.guest import MASK
 from .._sandbox import wasi_abi as abi
 from .._values import printable
-from ..errors import CancelledError, Error, HostFunctionError, TimeoutError
+from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
 from . import wasi
 from .effects import arguments, offset_of, perform
-from .errors import RecordingError
 from .format import Value
 from .journal import HTTP, Desk
 from .words import call_text, failure, host_call, two_calls

@@ -7,8 +7,7 @@ function found elsewhere is its offset, which only holds for the same build of t
 from __future__ import annotations
 
 from .._engine import EngineFailure
-from ..errors import OutOfMemoryError
-from .errors import RecordingError
+from ..errors import OutOfMemoryError, RecordingError
 from .format import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
 from .words import first_difference
 

@@ -14,8 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .._nesting import is_too_deep
-from ..errors import SourceError
-from .errors import RecordingError
+from ..errors import RecordingError, SourceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,13 +12,12 @@ from .._engine import HostFunction
 from .._source import Recipe, resolve
 from .._values import brief, printable
 from ..compiled import CompiledPlugin
-from ..errors import Error, OptionError, SourceError
+from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
 from ..limits import DEFAULT, Limits
 from ..observing import Observer
 from ..plugin import Plugin
 from . import words
 from .answers import Answers, Difference
-from .errors import RecordingError, ReplayError
 from .format import Call, Data, Failure
 from .journal import failure
 

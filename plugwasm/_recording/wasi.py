@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .._sandbox import wasi_abi as abi
 from .._sandbox.wasi_descriptors import MAX_TRANSFER, buffers
-from .errors import RecordingError
+from ..errors import RecordingError
 from .format import Data, Value
 
 TYPE_CHECKING = False

@@ -215,7 +215,9 @@ def call(
 def replay(
     context: typer.Context,
     recording: Annotated[str, typer.Argument(metavar="RECORDING", help="What --record has written.", show_default=False)],
-    plugin: PluginArgument,
+    plugin: Annotated[
+        str | None, typer.Argument(metavar="PLUGIN", help="Another build, instead of the files that were recorded.", show_default=False)
+    ] = None,
     traceback: TracebackOption = False,
 ) -> None:
     """Run the calls of a recording again, and check that the plugin does the same.
@@ -226,7 +228,8 @@ def replay(
         from plugwasm.recording import load
 
         ran = load(recording).replay(plugin)
-        typer.echo(f"the same: {'1 call' if len(ran.calls) == 1 else f'{len(ran.calls)} calls'} of {escaped(plugin)}")
+        count = "1 call" if len(ran.calls) == 1 else f"{len(ran.calls)} calls"
+        typer.echo(f"{escaped(ran.recording.plugin)} does the same: {count}")
 
 
 @app.command()

@@ -216,7 +216,7 @@ def calls(
 @contextmanager
 def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[Observer] | None]:
     """The observers that were asked for; None when none was. A recording is written at the end, also when a call fails."""
-    if not (stats or trace or record):
+    if not (stats or trace or record is not None):
         yield None
         return
     from plugwasm.observing import Observer, Trace
@@ -235,11 +235,12 @@ def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[
         return
     from plugwasm.recording import Recorder
 
+    check_writable("--record", record)
     recorder = Recorder()
     try:
         yield [recorder, *observers]
     finally:
-        if recorder.recording is not None:
+        if recorder.recordings:  # otherwise nothing has been started
             try:
                 recorder.recording.save(record)
             except OSError as error:
@@ -349,11 +350,7 @@ def output_to(path: str | None, *, lines: bool) -> Iterator[Callable[[bytes], No
         ended = lines or (sys.stdout is not None and sys.stdout.isatty())
         yield lambda data: write_stdout(_ended(data, ended))
         return
-    folder = os.path.dirname(path) or "."
-    if not path or "\0" in path:
-        raise UsageProblem("--output-file", f"expected the name of a file, got {path!r}")
-    if os.path.isdir(path) or not os.path.isdir(folder):
-        raise UsageProblem("--output-file", f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}")
+    check_writable("--output-file", path)
     file = None
 
     def write(data: bytes) -> None:
@@ -372,6 +369,15 @@ def output_to(path: str | None, *, lines: bool) -> Iterator[Callable[[bytes], No
     finally:
         if file is not None:
             file.close()
+
+
+def check_writable(option: str, path: str) -> None:
+    """Raises `UsageProblem` when no file can be made there."""
+    folder = os.path.dirname(path) or "."
+    if not path or "\0" in path:
+        raise UsageProblem(option, f"expected the name of a file, got {path!r}")
+    if os.path.isdir(path) or not os.path.isdir(folder):
+        raise UsageProblem(option, f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}")
 
 
 def _ended(data: bytes, ended: bool) -> bytes:

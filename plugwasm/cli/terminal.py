@@ -147,7 +147,7 @@ def _code(error: errors.Error) -> int:
         return LIMIT
     if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError)):
         return USAGE
-    return FAILED if isinstance(error, (errors.CallError, errors.EgressError)) else USAGE
+    return FAILED if isinstance(error, (errors.CallError, errors.EgressError, errors.ReplayError)) else USAGE
 
 
 def _hint(error: errors.Error, detailed: bool) -> str:
