@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import random
@@ -30,8 +31,17 @@ from fuzz.choices import Choices  # noqa: E402
 from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save  # noqa: E402
 
 # What one run may do. A guest costs a compilation, and both it and a module may take a process along.
-EXECUTIONS = {"manifests": 150, "urls": 1500, "exchanges": 800, "kernel": 80, "modules": 250, "guests": 25}
-IN_A_CHILD = ("modules", "guests")
+EXECUTIONS = {
+    "manifests": 150,
+    "urls": 1500,
+    "exchanges": 800,
+    "kernel": 80,
+    "modules": 250,
+    "guests": 25,
+    "recordings": 100,
+    "batches": 400,
+}
+IN_A_CHILD = ("modules", "guests", "batches")
 
 
 @pytest.mark.parametrize("seed", [1, None], ids=["the same seed", "a new seed"])
@@ -145,6 +155,28 @@ def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -
 def test_a_module_that_makes_loading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugwasm._link._check_start", raising)
     assert isinstance(first_finding("modules", 50).error, KeyError)
+
+
+def test_a_recording_that_makes_a_replay_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._recording.replaying._outcomes", raising)
+    assert isinstance(first_finding("recordings", 300).error, KeyError)
+
+
+def test_a_replay_that_depends_on_more_than_the_recording_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugwasm._recording import replaying
+
+    honest, count = replaying._call, itertools.count()
+
+    def another(*args: Any) -> replaying.ReplayedCall:
+        return dataclasses.replace(honest(*args), vars={"total": str(next(count)).encode()})
+
+    monkeypatch.setattr(replaying, "_call", another)
+    assert "something else" in str(first_finding("recordings", 50).error)
+
+
+def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._arrow._Table.lengths", raising)
+    assert isinstance(first_finding("batches", 20).error, KeyError)
 
 
 def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
