@@ -69,6 +69,15 @@ _PARTS = {
             (local.set $i (i32.add (local.get $i) (i32.const 1)))
             (br $next)))
           (local.get $block))""",
+    "copy": """
+        (func $copy (result i64) (local $block i64) (local $i i64)
+          (local.set $block (call $alloc (call $input_length)))
+          (block $done (loop $next
+            (br_if $done (i64.eq (local.get $i) (call $input_length)))
+            (call $store_u8 (i64.add (local.get $block) (local.get $i)) (call $input_load_u8 (local.get $i)))
+            (local.set $i (i64.add (local.get $i) (i64.const 1)))
+            (br $next)))
+          (local.get $block))""",
 }
 
 LOOP = "(loop $forever (br $forever))"

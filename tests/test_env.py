@@ -35,21 +35,9 @@ def _own_loggers() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-INPUT = """(func $input (result i64) (local $to i64) (local $i i64)
-    (local.set $to (call $alloc (call $input_length)))
-    (block $done (loop $next
-      (br_if $done (i64.ge_u (local.get $i) (call $input_length)))
-      (call $store_u8 (i64.add (local.get $to) (local.get $i)) (call $input_load_u8 (local.get $i)))
-      (local.set $i (i64.add (local.get $i) (i64.const 1)))
-      (br $next)))
-    (local.get $to))"""
-"""`$input`: a new block with the input."""
-
 # Config
 
-CONFIG = guest(
-    INPUT + export("get", "(call $give (call $config_get (call $input)))") + export("handle", "(call $answer (call $config_get <<k>>))")
-)
+CONFIG = guest(export("get", "(call $give (call $config_get (call $copy)))") + export("handle", "(call $answer (call $config_get <<k>>))"))
 
 
 def test_config_comes_from_the_manifest_and_the_plugin_with_the_plugin_first() -> None:
@@ -126,12 +114,11 @@ def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
 # Vars
 
 VARS = guest(
-    INPUT
-    + export("set_k", "(call $var_set <<k>> (call $input))")
+    export("set_k", "(call $var_set <<k>> (call $copy))")
     + export("get_k", "(call $give (call $var_get <<k>>))")
     + export("delete_k", "(call $var_set <<k>> (i64.const 0))")
-    + export("set_named", "(call $var_set (call $input) <<v>>)")
-    + export("get_named", "(call $give (call $var_get (call $input)))")
+    + export("set_named", "(call $var_set (call $copy) <<v>>)")
+    + export("get_named", "(call $give (call $var_get (call $copy)))")
     + export("handle", "(call $answer (call $var_get <<k>>))")
     + export("trap", "unreachable")
 )
@@ -295,8 +282,7 @@ def test_the_null_handle_is_empty_text() -> None:
 # Logs
 
 LOGS = guest(
-    INPUT
-    + "".join(export(level, f"(call $log_{level} (call $input))") for level in LEVELS)
+    "".join(export(level, f"(call $log_{level} (call $copy))") for level in LEVELS)
     + export("level", "(call $answer (i64.extend_i32_s (call $get_log_level)))")
 )
 
@@ -485,8 +471,7 @@ def test_an_unknown_level_is_refused() -> None:
 # HTTP, which is refused
 
 HTTP = guest(
-    INPUT
-    + export("get", "(call $give (call $http_request (call $input) (i64.const 0)))")
+    export("get", "(call $give (call $http_request (call $copy) (i64.const 0)))")
     + export("status", "(call $answer (i64.extend_i32_u (call $http_status_code)))")
     + export("headers", "(call $answer (call $http_headers))")
     + export("header_document", "(call $give (call $http_headers))")

@@ -229,20 +229,13 @@ CALLS = (
             "upper": "(param i64) (result i64)",
         }.items()
     ),
-    export("greet", "(call $give (call $greet (call $input)))")
+    export("greet", "(call $give (call $greet (call $copy)))")
     + export("add", "(call $answer (call $add (i64.const -5) (i64.const 3)))")
     + export("document", '(call $give (call $document <<{"a": [1, null]}>>))')
-    + export("pair", "(local $n i64) (call $pair (call $input)) (local.set $n) (call $give)")
-    + export("everything", "(call $give (call $everything (call $input)))")
-    + export("upper", "(local $b i64) (local.set $b (call $input)) (drop (call $upper (local.get $b))) (call $give (local.get $b))")
-    + export("wrong", "(call $give (call $greet (i64.const 12345)))")
-    + """(func $input (result i64) (local $b i64) (local $i i64)
-      (if (i64.eqz (call $input_length)) (then (return (i64.const 0))))
-      (local.set $b (call $alloc (call $input_length)))
-      (loop $next
-        (call $store_u8 (i64.add (local.get $b) (local.get $i)) (call $input_load_u8 (local.get $i)))
-        (br_if $next (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (call $input_length))))
-      (local.get $b))""",
+    + export("pair", "(local $n i64) (call $pair (call $copy)) (local.set $n) (call $give)")
+    + export("everything", "(call $give (call $everything (call $copy)))")
+    + export("upper", "(local $b i64) (local.set $b (call $copy)) (drop (call $upper (local.get $b))) (call $give (local.get $b))")
+    + export("wrong", "(call $give (call $greet (i64.const 12345)))"),
 )
 
 

@@ -53,15 +53,6 @@ WASI = {
     "fd_read": "(param i32 i32 i32 i32) (result i32)",
     "proc_exit": "(param i32)",
 }
-COPY = """(func $copy (result i64) (local $to i64) (local $i i64)
-    (local.set $to (call $alloc (call $input_length)))
-    (block $done (loop $next
-      (br_if $done (i64.ge_u (local.get $i) (call $input_length)))
-      (call $store_u8 (i64.add (local.get $to) (local.get $i)) (call $input_load_u8 (local.get $i)))
-      (local.set $i (i64.add (local.get $i) (i64.const 1)))
-      (br $next)))
-    (local.get $to))"""
-"""A block with the input."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +75,7 @@ def wasi_guest(body: str, *imports: str) -> str:
 
 def asking(*calls: str, before: str = "") -> str:
     """Passes the input to `f` and gives the block that it returns; with other allocations before, it is another build of it."""
-    return guest(
-        export("run", before + "(call $give (call $f (call $copy)))" + "".join(calls)) + COPY, importing("f", "(param i64) (result i64)")
-    )
+    return guest(export("run", before + "(call $give (call $f (call $copy)))" + "".join(calls)), importing("f", "(param i64) (result i64)"))
 
 
 def recorded(plugin: Any, *calls: tuple[str, Any], observe: Any = None, **options: Any) -> Recording:
@@ -293,7 +282,6 @@ STATE = guest(
     + export("set", "(call $var_set <<name>> (call $copy))")
     + export("get", "(call $give (call $var_get <<name>>))")
     + export("level", "(call $answer (i64.extend_i32_u (call $get_log_level)))")
-    + COPY
 )
 
 
@@ -382,7 +370,6 @@ def test_status_and_headers_are_those_of_the_recorded_response() -> None:
     source = guest(
         export("get", "(drop (call $http_request (call $copy) (i64.const 0))) (call $give (call $http_headers))")
         + export("status", "(call $answer (i64.extend_i32_u (call $http_status_code)))")
-        + COPY
     )
     with Server({"/a": reply(b"hello", status=418, headers=[("X-One", "1")])}) as server:
         request = json.dumps({"url": server.url + "/a"})
@@ -556,7 +543,7 @@ def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(tmp_path: Path, monk
         (drop (call $fd_read (i32.load (i32.const 200)) (i32.const 0) (i32.const 1) (i32.const 16)))
         (drop (call $http_request (call $copy) (i64.const 0)))
         (call $give (call $http_headers))"""
-    source = wasi_guest(export("f", body) + COPY)
+    source = wasi_guest(export("f", body))
     with Server({"/": reply(b"hello")}) as server:
         granted = manifest(source, allowed_paths={str(tmp_path): "/"}, allowed_hosts=["127.0.0.1"])
         request = json.dumps({"url": server.url + "/"})
@@ -579,7 +566,7 @@ def test_linked_modules_replay_each_with_what_it_was_answered() -> None:
     library = guest(
         '(func (export "twice") (param i64) (result i64) (call $f (call $f (local.get 0))))', importing("f", "(param i64) (result i64)")
     )
-    main = guest(export("run", "(call $give (call $twice (call $copy)))") + COPY, importing("twice", "(param i64) (result i64)", "library"))
+    main = guest(export("run", "(call $give (call $twice (call $copy)))"), importing("twice", "(param i64) (result i64)", "library"))
     source = manifest(("library", library), ("main", main))
     recording = recorded(source, ("run", "ab"), functions=[host_fn("f")(answers()[0])])
     assert outputs(recording.replay(source)) == [b"ab!!"]

@@ -50,14 +50,6 @@ def fetcher(*headers: str) -> str:
         + export(
             "status", "(drop (call $http_request (call $copy) (i64.const 0))) (call $answer (i64.extend_i32_u (call $http_status_code)))"
         )
-        + """(func $copy (result i64) (local $block i64) (local $i i64)
-          (local.set $block (call $alloc (call $input_length)))
-          (block $done (loop $next
-            (br_if $done (i64.eq (local.get $i) (call $input_length)))
-            (call $store_u8 (i64.add (local.get $block) (local.get $i)) (call $input_load_u8 (local.get $i)))
-            (local.set $i (i64.add (local.get $i) (i64.const 1)))
-            (br $next)))
-          (local.get $block))"""
     )
 
 

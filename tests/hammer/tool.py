@@ -32,11 +32,6 @@ MODULE = guest(
     + "(global $n (mut i64) (i64.const 0))"
     + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
     + export("remember", "(call $var_set <<k>> (call $copy)) (call $give (call $var_get <<k>>))")
-    + """(func $copy (result i64) (local $to i64) (local $i i64)
-        (local.set $to (call $alloc (call $input_length)))
-        (loop $next (call $store_u8 (i64.add (local.get $to) (local.get $i)) (call $input_load_u8 (local.get $i)))
-          (br_if $next (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (call $input_length))))
-        (local.get $to))"""
     + export("config", "(call $give (call $config_get <<k>>))")
     + export("grow", "(drop (memory.grow (i32.const 1))) (call $echo)")
     + export("command", "(call $answer (call $plus_one (call $input_length)))")
