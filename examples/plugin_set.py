@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import plugwasm
-from plugwasm.plugin_set import PluginSet
+import plugwasm.aio
+from plugwasm.plugin_set import PluginSet, Result
 
 HERE = Path(__file__).resolve().parent
 
@@ -38,6 +41,13 @@ def show(plugins: PluginSet) -> None:
         print(f"  {plugin.title} {plugin.version} serves {', '.join(plugin.hooks) or 'nothing'} ({state})")
 
 
+async def ask_apart(directory: Path, limits: plugwasm.Limits) -> list[Result[str]]:
+    """Loading takes time, so `aio.run` does it in a thread."""
+    load = partial(PluginSet.from_directory, directory, limits=limits, functions=[], isolated=True)
+    async with await plugwasm.aio.run(load) as plugins, asyncio.timeout(10):
+        return await plugins.all_async("count_vowels", "Say why", parse=bytes.decode)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -55,7 +65,8 @@ def main() -> None:
                 print(f"  {plugin}: {error or output}")
 
             print("\nThe first answer:")
-            print(f"  {plugins.first('count_vowels', 'Hello', returns=dict)['count']} vowels")
+            answer = plugins.first("count_vowels", "Hello", returns=dict)
+            print(f"  {answer['count'] if answer else 'no'} vowels")
 
             print("\nThe user turns one off, sets the letters of the other, and installs a third:")
             plugins.disable("english")
@@ -63,6 +74,10 @@ def main() -> None:
             install(directory, "Latin", "aeiouAEIOU")
             print(f"  {plugins.reload().added} came")
             show(plugins)
+
+        print("\nThe same in an event loop, each plugin in a process of its own:")
+        for plugin, output, error in asyncio.run(ask_apart(directory, limits)):
+            print(f"  {plugin}: {error or output}")
 
 
 if __name__ == "__main__":

@@ -263,7 +263,7 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
         if item.kind != "function":
             return MissingImportError(f"{what}: a plugin can import only functions from `{env.NAMESPACE}`")
         return MissingImportError(
-            f"{what}, which no such function exists of: the kit that the plugin was built with may be newer than this host"
+            f"{what}, but there is no such function: the kit that the plugin was built with may be newer than this host"
         )
     if item.module.startswith("wasi_") and not wasi:
         return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")

@@ -10,6 +10,8 @@ from .functions import Function, ValType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ._engine import FunctionType, HostFunction
     from ._source import Recipe
     from .limits import Limits
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 _TYPES = {"i32": ValType.I32, "i64": ValType.I64, "f32": ValType.F32, "f64": ValType.F64}
 
 
-def wanted(recipe: Recipe, limits: Limits) -> dict[tuple[str, str], FunctionType]:
-    """The functions that only the application can provide, by namespace and name."""
+def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()) -> dict[tuple[str, str], FunctionType]:
+    """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
     on = engine(fuel=True, pooled=False, stack_bytes=limits.stack_bytes)
     modules = {source.name: compiled(source.wasm, on, source.name, limits) for source in recipe.modules}
     return {
@@ -27,8 +29,7 @@ def wanted(recipe: Recipe, limits: Limits) -> dict[tuple[str, str], FunctionType
         for item in module.imports
         if item.type is not None
         and _TYPES.keys() >= {*item.type.params, *item.type.results}
-        and item.module != NAMESPACE
-        and not item.module.startswith("wasi_")
+        and ((item.module, item.name) in also or not (item.module == NAMESPACE or item.module.startswith("wasi_")))
         and not (item.module in modules and item.name in modules[item.module].exports)
     }
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _MASK = 0xFFFFFFFFFFFFFFFF
 _SIGN = 0x8000000000000000
 _SHOWN = 120
+_MOST = 16 * 2**20
+"""Bytes of a block that are copied. The host may look at less of it, and text takes up to four times as much."""
 
 
 def seen(guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
@@ -34,10 +36,10 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
         return struct.unpack("<f", struct.pack("<I", raw & 0xFFFFFFFF))[0]
     if type == "f64":
         return struct.unpack("<d", struct.pack("<Q", raw & _MASK))[0]
-    if kind is int or (data := guest.content(raw)) is None:
+    if kind is int or (data := guest.content(raw, _MOST)) is None:
         plain = getattr(kind, "__origin__", kind)
         return plain() if not raw and plain in (str, bytes, dict, list) else (raw & _MASK ^ _SIGN) - _SIGN
-    if kind in (None, bytes):
+    if kind in (None, bytes) or len(data) == _MOST:
         return data
     try:
         if kind is str:

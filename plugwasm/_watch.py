@@ -83,9 +83,10 @@ class Watch:
         if type(data) is not bytes:
             data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
         call = Call(plugin.name, function, data, host_context)
-        entered = _entered(self._observers, "on_call", call) if self._observers else []
+        entered: list[AbstractContextManager[object]] = []
         error: BaseException | None = None
         try:
+            _enter(self._observers, "on_call", call, entered)
             result = self._enter(plugin, enter, call, parse)
             if parse is not None and parse is not bytes:
                 result = parse(result)
@@ -95,8 +96,10 @@ class Watch:
             call.error = type(exception).__name__
             raise
         finally:
-            call.seconds = perf_counter() - begin
-            _leave(entered, error)
+            try:
+                call.seconds = perf_counter() - begin
+            finally:  # a signal handler may have raised
+                _leave(entered, error)
             del error
 
     def _enter(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
@@ -123,8 +126,11 @@ class Watch:
                 if self._understudy is not None:
                     self._understudy.end(call, error)
         finally:
-            if hasattr(self, "call"):
+            # No call between these, after which a signal handler could raise: the plugin would be busy for good.
+            try:
                 del self.call
+            except AttributeError:
+                pass
             self._free = True
             del error
 
@@ -182,10 +188,12 @@ class Watch:
             seen_call.args = seen(guest, params, values, function.kinds)
         if function.name == _HTTP and params:
             seen_call.http = _http(guest.content(values[0]) or b"" if guest.size(values[0]) <= _MAX_DOCUMENT else b"")
-        entered = _entered(self._listeners, "on_host_call", seen_call)
+        entered: list[AbstractContextManager[object]] = []
         error: BaseException | None = None
         begin = perf_counter()
         try:
+            _enter(self._listeners, "on_host_call", seen_call, entered)
+            begin = perf_counter()
             self._body(guest, function, caller, values)
             if self._wants_values:
                 seen_call.results = seen(guest, results, values, function.kinds[len(params) :])
@@ -195,11 +203,13 @@ class Watch:
                 seen_call.error = type(error).__name__
             raise
         finally:
-            seen_call.seconds = perf_counter() - begin
-            self.call.host_seconds += seen_call.seconds
-            if seen_call.http is not None and error is None:
-                seen_call.http = HttpExchange(seen_call.http.method, seen_call.http.url, guest.response_status)
-            _leave(entered, error)
+            try:
+                seen_call.seconds = perf_counter() - begin
+                self.call.host_seconds += seen_call.seconds
+                if seen_call.http is not None and error is None:
+                    seen_call.http = HttpExchange(seen_call.http.method, seen_call.http.url, guest.response_status)
+            finally:
+                _leave(entered, error)
             del error
 
 
@@ -223,31 +233,33 @@ def _http(document: bytes) -> HttpExchange:
 # ---- observers -------------------------------------------------------------------------------------------------------------------------
 
 
-def _entered(observers: Sequence[Observer], hook: str, record: Call | HostCall) -> list[AbstractContextManager[object]]:
-    """The context managers that observers gave for it, entered."""
-    entered: list[AbstractContextManager[object]] = []
+def _enter(observers: Sequence[Observer], hook: str, record: Call | HostCall, entered: list[AbstractContextManager[object]]) -> None:
+    """Enters the context managers that observers give for it, and lists them."""
     for observer in observers:
+        context = None
         try:
             context = getattr(observer, hook)(record)
             if context is not None:
+                entered.append(context)  # before it is, or it would stay so where a signal handler raises right after that
                 context.__enter__()
-                entered.append(context)
         except Exception:
+            if entered and entered[-1] is context:
+                del entered[-1]
             _logger.exception("an observer raised; the call goes on")
-        except BaseException as error:  # of a signal handler, say: there will be no call
-            _leave(entered, error)
-            raise
-    return entered
 
 
 def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
     """Leaves them, the last one first. What they raise or suppress is nothing to the call."""
+    kind, traceback = (error.__class__, error.__traceback__) if error is not None else (None, None)
     while entered:
+        context = entered[-1]
         try:
-            entered.pop().__exit__(type(error) if error is not None else None, error, error.__traceback__ if error is not None else None)
+            context.__exit__(kind, error, traceback)
         except Exception as raised:
             if raised is not error:
                 _logger.exception("an observer raised; the call goes on")
         except BaseException:
+            del entered[-1]
             _leave(entered, error)
             raise
+        del entered[-1]

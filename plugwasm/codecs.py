@@ -129,6 +129,9 @@ def typed_call(
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
         raise TypeError(f"call of `{function}`: only a plugin that is observed can measure its calls; make it with `observe=True`")
+    if isinstance(returns, str) or (callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")):
+        hint = "; did you mean `parse`?" if callable(returns) else ""
+        raise TypeError(f"call of `{function}`: `returns` is to be a type, got {returns!r}{hint}")
     if parse is not bytes:
         raise TypeError(f"call of `{function}`: give either `parse` or `returns`, not both")
     return data, output_reader(returns, codec, plugin, function)

@@ -11,7 +11,7 @@ from ._link import Plan
 from ._registry import registered
 from ._report import no_stack
 from ._source import resolve
-from .errors import ModuleError, OptionError, OutOfMemoryError
+from .errors import LinkError, ModuleError, OptionError, OutOfMemoryError
 from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
 
 TYPE_CHECKING = False
@@ -170,14 +170,21 @@ class CompiledPlugin:
             )
 
     def _link(self, *, pooled: bool) -> Plan:
-        return Plan(
-            engine(fuel=self.fuel_limit is not None, pooled=pooled, stack_bytes=self.limits.stack_bytes),
-            self._recipe.modules,
-            self._recipe.main,
-            wasi=bool(self.wasi),
-            functions=self._offered,
-            limits=self.limits,
-        )
+        try:
+            return Plan(
+                engine(fuel=self.fuel_limit is not None, pooled=pooled, stack_bytes=self.limits.stack_bytes),
+                self._recipe.modules,
+                self._recipe.main,
+                wasi=bool(self.wasi),
+                functions=self._offered,
+                limits=self.limits,
+            )
+        except LinkError as error:
+            error.plugin = self.name
+            if len(self._recipe.modules) == 1:  # which nobody has named
+                error.message = error.message.replace(f"module `{self._recipe.main}`", f"plugin `{self.name}`")
+                error.args = (error.message,)
+            raise
 
     def _plan_for_start(self) -> Plan:
         """The plan for one more instance: with the pool once there have been a few, for it pays only then."""
@@ -206,7 +213,7 @@ class CompiledPlugin:
         return self._grants.log.dropped
 
     def __reduce__(self) -> str:
-        raise TypeError("a CompiledPlugin cannot be copied or pickled; threads can share it, and another process makes its own")
+        raise TypeError("a CompiledPlugin cannot be copied or pickled: threads can share it; send another process a PluginRef")
 
     def __repr__(self) -> str:
         return f"<CompiledPlugin {self.name!r}>"

@@ -21,6 +21,7 @@ from .errors import CancelledError, Error, HostFunctionError, TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import overload
 
 __all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
 
@@ -64,6 +65,9 @@ class Function:
         """Calls the Python function itself."""
         return self.f(*args, **kwargs)
 
+    def __repr__(self) -> str:
+        return f"<host function {self.namespace or USER_NAMESPACE}.{self.name}>"
+
     def _type(self) -> FunctionType:
         for type in (*self.args, *self.returns):
             if type not in KIND:
@@ -99,7 +103,12 @@ class InferredFunction(Function):
     def __init__(self, namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...]) -> None:
         import inspect
 
-        hints = get_type_hints(f, include_extras=True)
+        try:
+            hints = get_type_hints(f, include_extras=True)
+        except NameError as error:
+            raise TypeError(
+                f"host function `{name}`: an annotation cannot be resolved, for its module has no global of that name: {error}"
+            ) from error
         parameters = inspect.signature(f).parameters.values()
         names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if user_data and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
@@ -208,16 +217,31 @@ def inferred(namespace: str | None, name: str, f: Callable[..., Any], user_data:
     return InferredFunction(namespace, name, f, user_data)
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def host_fn(name: Callable[..., Any]) -> Function: ...
+    @overload
+    def host_fn(
+        name: str | None = ...,
+        namespace: str | None = ...,
+        signature: tuple[Sequence[ValType], Sequence[ValType]] | None = ...,
+        user_data: Any = ...,
+    ) -> Callable[[Callable[..., Any]], Function]: ...
+
+
 def host_fn(
-    name: str | None = None,
+    name: str | Callable[..., Any] | None = None,
     namespace: str | None = None,
     signature: tuple[Sequence[ValType], Sequence[ValType]] | None = None,
     user_data: Any = None,
-) -> Callable[[Callable[..., Any]], Function]:
+) -> Any:
     """Makes a host function of a Python function, and registers it: plugins that are made without `functions` can import it.
 
+    To be used as `@host_fn`, or with arguments.
+
     Args:
-        name: The name that plugins import it by; the function's own if not given.
+        name: The name that plugins import it by; the function's own if not given. Or the function itself.
         namespace: The module name that plugins import it from; `extism:host/user` if not given.
         signature: The types of the parameters and of the results. The function then gets the plugin, and parameters and results as `Val`.
             If not given, they are inferred from the annotations: str, bytes, int, float, bool; dataclasses, Structs, TypedDicts,
@@ -229,10 +253,13 @@ def host_fn(
     Raises:
         TypeError: The function's annotations do not tell a signature.
     """
+    if callable(name):
+        return host_fn()(name)
+    own = name
     data = () if user_data is None else tuple(user_data) if isinstance(user_data, (list, tuple)) else (user_data,)
 
     def decorate(f: Callable[..., Any]) -> Function:
-        own_name = name or f.__name__
+        own_name = own or f.__name__
         if isinstance(f, Function):
             f = f.f
         if signature is None:

@@ -130,7 +130,7 @@ class _Export:
     """A method of an interface, and how it calls an export."""
 
     def __init__(self, interface: type, attribute: str, member: Any) -> None:
-        where = f"`{interface.__name__}.{attribute}`"
+        where = self.where = f"`{interface.__name__}.{attribute}`"
         if not isinstance(member, FunctionType):
             raise TypeError(f"{where} is no method, so it cannot stand for an export; a name that begins with `_` is left alone")
         options: tuple[str | None, TypedCodec | None] = getattr(member, _OPTIONS, (None, None))
@@ -140,7 +140,7 @@ class _Export:
         self.signature = inspect.signature(member)
         hints = _hints(member, where)
         self.parameters = list(self.signature.parameters)[1:]
-        if not self.signature.parameters:
+        if not self.signature.parameters or next(iter(self.signature.parameters)) in hints:
             raise TypeError(f"{where} has no `self`")
         for parameter in self.parameters:
             kind = self.signature.parameters[parameter].kind
@@ -187,13 +187,19 @@ class _Export:
         by_place = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values()) - 1
         count = by_place if by_place == len(self.parameters) else -1
 
+        where = self.where
+
         def prepared(bound: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Callable[[bytes], Any]]:
-            if kwargs or len(args) != count:
-                arguments = signature.bind(bound, *args, **kwargs)
-                arguments.apply_defaults()
-                args = tuple(arguments.arguments.values())[1:]
+            try:
+                if kwargs or len(args) != count:
+                    arguments = signature.bind(bound, *args, **kwargs)
+                    arguments.apply_defaults()
+                    args = tuple(arguments.arguments.values())[1:]
+                data = encode(*args)
+            except TypeError as error:
+                raise TypeError(f"{where}: {error}") from None
             plugin = getattr(bound, _TARGET)
-            return plugin, encode(*args), output_reader(returns, codec, getattr(plugin, "name", None), name)
+            return plugin, data, output_reader(returns, codec, getattr(plugin, "name", None), name)
 
         if self.is_async:
 

@@ -103,7 +103,7 @@ class IsolatedPlugin(Plugin):
         elif not isinstance(process, ProcessLimits):
             raise OptionError(f"process: expected ProcessLimits, got {type(process).__name__}")
         if not isinstance(plugin, CompiledPlugin):
-            plugin = _Elsewhere(
+            plugin = Elsewhere(
                 plugin,
                 wasi,
                 functions,
@@ -126,7 +126,7 @@ class IsolatedPlugin(Plugin):
         self._stale = False
         self._running = 0
         self._types, self._served = served(plugin.functions)
-        self.compiled_plugin = _Elsewhere.like(plugin)
+        self.compiled_plugin = Elsewhere.like(plugin)
         self._watch = watch(self, observe)
         if self._watch is not None and self._watch.needs_guest:
             raise TypeError("an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead")
@@ -378,19 +378,19 @@ class IsolatedPlugin(Plugin):
         return self._confinement
 
     def __reduce__(self) -> str:
-        raise TypeError("an IsolatedPlugin cannot be copied or pickled; make another one of its `compiled_plugin`")
+        raise TypeError("an IsolatedPlugin cannot be copied or pickled: make another one, here or in the other process")
 
     def __repr__(self) -> str:
         return f"<IsolatedPlugin {self.name!r}{', closed' if self._closed else ''}>"
 
 
-class _Elsewhere(CompiledPlugin):
+class Elsewhere(CompiledPlugin):
     """The modules and the settings of a plugin. What is compiled is not here, but in a worker."""
 
     __slots__ = ()
 
     @classmethod
-    def like(cls, plugin: CompiledPlugin) -> _Elsewhere:
+    def like(cls, plugin: CompiledPlugin) -> Elsewhere:
         """The same modules and settings as another one's."""
         made = cls.__new__(cls)
         for name in CompiledPlugin.__slots__:

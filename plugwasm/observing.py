@@ -128,7 +128,8 @@ class HostCall:
         call: The call that it was made in.
         namespace, name: Of the function.
         args: What the plugin passed, by the types of the application's function. Where those are not known, an i64 is the bytes of the
-            block that it is a handle of, if it is one, and else a number. Empty if no observer wants values.
+            block that it is a handle of, if it is one, and else a number. Of larger blocks only the first 16 MiB are there, as bytes.
+            Empty if no observer wants values.
         results: What it returned, by the same rules.
         error: The name of the class of what it raised; None when it raised nothing.
         seconds: How long it took.
@@ -225,7 +226,8 @@ class CallLog(Observer):
         finally:
             if call.error is not None or call.seconds >= self._slower_than:
                 level, ended = (20, "") if call.error is None else (30, f"raised {call.error}, ")
-                self._logger.log(level, "%s of %s: %s%s", call.function, call.plugin, ended, _summary(call), extra=call.statistics())
+                names = printable(call.function), printable(call.plugin)
+                self._logger.log(level, "%s of %s: %s%s", *names, ended, _summary(call), extra=call.statistics())
 
 
 def _summary(call: Call) -> str:

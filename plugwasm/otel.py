@@ -153,9 +153,10 @@ class _Current:
     def __init__(self, span: Span, finish: Callable[[Span, BaseException | None], None]) -> None:
         self._span = span
         self._finish = finish
+        self._token: Token[Context] | None = None
+        self._outer: Token[Any] | None = None
 
     def __enter__(self) -> None:
-        self._token: Token[Context] | None = None
         own = self._span.get_span_context()
         if own.is_valid and own.span_id != get_current_span().get_span_context().span_id:  # otherwise there is nothing new to be below of
             context = set_span_in_context(self._span)
@@ -165,11 +166,16 @@ class _Current:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
             self._finish(self._span, error)
-        finally:
-            if self._token is not None:
-                detach(self._token)
-                surroundings.reset(self._outer)
-            self._span.end()
+        finally:  # each for itself, for a signal handler may raise in any
+            try:
+                if self._token is not None:
+                    detach(self._token)
+            finally:
+                try:
+                    if self._outer is not None:
+                        surroundings.reset(self._outer)
+                finally:
+                    self._span.end()
 
 
 class _Attached:

@@ -609,7 +609,7 @@ class Plugin:
         await finish(self.close)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Plugin cannot be copied or pickled; make another one of its `compiled_plugin`")
+        raise TypeError("a Plugin cannot be copied or pickled: make another of its `compiled_plugin`, or send another process a PluginRef")
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
@@ -672,6 +672,8 @@ def octets(data: Any) -> bytes | memoryview:
 
 def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     changed = dict(config)
+    if not hasattr(changes, "items"):
+        raise OptionError(f"config: expected a mapping of text, got {type(changes).__name__}")
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
             raise OptionError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")

@@ -19,21 +19,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Self
 
 from ._complaints import cut, meant
-from ._plugins import discovery
-from ._plugins.asking import Unparsed, guarded, unless_empty
+from ._plugins import asking, discovery, signatures
+from ._plugins.asking import Result, guarded
 from ._plugins.ceiling import Ceiling
 from ._plugins.description import Description, Grants, describe
-from ._plugins.loaded import Loaded, same
+from ._plugins.loaded import Loaded, Terms, same
 from ._plugins.plugin_file import PluginFile, Setting
 from ._plugins.state import Entry, State, log
 from ._source import shown_path
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
+from .limits import ProcessLimits
 from .plugin import changed_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import anyio
 
     from ._plugins.discovery import Source
     from ._sandbox.egress import Egress
@@ -48,25 +51,6 @@ ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
 _SETTLED_NS: Final = 2 * 10**9
 """A file that changed later than this before it was read may change again without its times telling."""
-
-
-class Result(NamedTuple):
-    """What one plugin made of a hook: an output, or an error."""
-
-    plugin: str
-    output: Any = None
-    error: Exception | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the call ended well."""
-        return self.error is None
-
-    def get(self) -> Any:
-        """The output. Raises the error if there is one."""
-        if self.error is not None:
-            raise self.error
-        return self.output
 
 
 class Changes(NamedTuple):
@@ -104,8 +88,11 @@ class PluginSet:
         limits: What each plugin may make the host spend; a manifest can only ask for less. If not given, the defaults of `Limits`.
         egress: What HTTP requests may be. A host must be granted by its `allowed_hosts` and the plugin's manifest; without them, none is.
         allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front makes one read-only for all.
-        instances: How many idle instances are kept of each plugin.
-        fresh: Whether each call gets a new instance.
+        instances: How many idle instances are kept of each plugin; with `isolated`, how many processes each has at most. Further calls
+            wait for one, as long as a call may take, and then fail with a `PoolTimeoutError`.
+        fresh: Whether each call gets a new instance; with `isolated`, a new one in the same process.
+        isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a `CompiledPlugin` too. The first is
+            started when the plugin is loaded. `ProcessLimits` say what each may take.
 
     Raises:
         SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
@@ -132,6 +119,7 @@ class PluginSet:
         observe: Observe = None,
         instances: int = 4,
         fresh: bool = False,
+        isolated: bool | ProcessLimits = False,
     ) -> None:
         for name, value in (
             ("plugins", plugins),
@@ -144,14 +132,24 @@ class PluginSet:
                 raise OptionError(f"{name}: expected a list, got {type(value).__name__}")
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
-        if isinstance(instances, bool) or not isinstance(instances, int) or instances < 0:
-            raise OptionError(f"instances: expected a number of at least 0, got {instances!r}")
-        self._ceiling = Ceiling(wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers, observe)
-        self._declared = None if hooks is None else frozenset(hooks)
+        if not isinstance(isolated, (bool, ProcessLimits)):
+            raise OptionError(f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}")
+        process = None if isolated is False else ProcessLimits() if isolated is True else isolated
+        fewest = 0 if process is None else 1
+        if isinstance(instances, bool) or not isinstance(instances, int) or instances < fewest:
+            raise OptionError(f"instances: expected a number of at least {fewest}, got {instances!r}")
+        self._terms = Terms(None if hooks is None else frozenset(hooks), instances, fresh, process)
+        self._kind = Loaded
+        if process is not None:
+            from ._plugins.apart import Apart
+
+            self._kind = Apart
+        self._ceiling = Ceiling(
+            wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers, observe, process is not None
+        )
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
         self._enabled = dict.fromkeys(disabled, False)
         self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
-        self._kept = 0 if fresh else instances
         self._directories = [os.fsdecode(directory) for directory in directories]
         self._fixed = [*discovery.given(plugins), *(discovery.entry_points(entry_points) if entry_points is not None else ())]
         self._lock = (os.getpid(), threading.Lock())
@@ -177,6 +175,7 @@ class PluginSet:
         """The names of the plugins that serve each hook, in the order in which they are asked."""
         return {hook: tuple(entry.name for entry in entries) for hook, entries in self._current().hooks.items()}
 
+    @signatures.of_first
     def first(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
         """The first answer: plugins are asked until one gives an output that is not empty.
 
@@ -193,59 +192,94 @@ class PluginSet:
         Raises:
             FunctionNotFoundError: There is no such hook among those that were declared.
         """
-        options = guarded(options)
-        for entry in self._serving(hook):
-            try:
-                output = entry.call(hook, *unless_empty(entry.name, hook, data, options))
-            except (Error, Unparsed) as error:
-                entry.note(hook, error, stop_on_error)
-                continue
-            if output is not None:
-                return output
-        return None
+        return asking.first(Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options))
 
-    def all(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> list[Result]:
+    @signatures.of_all
+    def all(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
         """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
-        options = guarded(options)
-        results = []
-        for entry in self._serving(hook):
-            try:
-                results.append(Result(entry.name, entry.call(hook, data, options)))
-            except (Error, Unparsed) as error:
-                results.append(Result(entry.name, error=entry.note(hook, error, stop_on_error)))
-        return results
+        return asking.all_of(Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options))
 
+    @signatures.of_chain
     def chain(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
         """What is left after each plugin made its output of the one before it, also of an empty one. A plugin that fails is left out.
 
         Returns:
             The last output, or `data` itself when no plugin made any.
         """
-        options = guarded(options)
-        for entry in self._serving(hook):
-            try:
-                data = entry.call(hook, data, options)
-            except (Error, Unparsed) as error:
-                entry.note(hook, error, stop_on_error)
-        return data
+        return asking.chain(Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options))
 
+    @signatures.of_call
     def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
         """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
-        options = guarded(options)
+        return asking.one(Entry.call, self._callable(name, function_name), function_name, data, guarded(options))
+
+    @signatures.of_first_async
+    async def first_async(
+        self,
+        hook: str,
+        data: Any = b"",
+        *,
+        stop_on_error: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `first`, for a task of asyncio or trio. The plugins run in a thread, one after the other, and host functions that are
+        `async def` in the task.
+
+        A task that is cancelled cancels the plugin that runs, and no other is asked; it goes on when that has ended.
+
+        Args:
+            hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
+            limiter: As for `Plugin.call_async`.
+        """
+        return await asking.awaited(limiter, asking.first, self._serving(hook), hook, data, stop_on_error, guarded(options))
+
+    @signatures.of_all_async
+    async def all_async(
+        self,
+        hook: str,
+        data: Any = b"",
+        *,
+        stop_on_error: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `all`, for a task; see `first_async`."""
+        return await asking.awaited(limiter, asking.all_of, self._serving(hook), hook, data, stop_on_error, guarded(options))
+
+    @signatures.of_chain_async
+    async def chain_async(
+        self,
+        hook: str,
+        data: Any = b"",
+        *,
+        stop_on_error: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `chain`, for a task; see `first_async`."""
+        return await asking.awaited(limiter, asking.chain, self._serving(hook), hook, data, stop_on_error, guarded(options))
+
+    @signatures.of_call_async
+    async def call_async(
+        self, name: str, function_name: str, data: Any = b"", *, limiter: anyio.CapacityLimiter | None = None, **options: Any
+    ) -> Any:
+        """As `call`, for a task; see `first_async`."""
+        return await asking.awaited(limiter, asking.one, self._callable(name, function_name), function_name, data, guarded(options))
+
+    def _serving(self, hook: str) -> tuple[Entry, ...]:
+        state = self._current()
+        declared = self._terms.hooks
+        if declared is not None and hook not in declared:
+            raise FunctionNotFoundError(f"there is no hook `{hook}`{_closest(hook, declared)}", function=hook)
+        return state.hooks.get(hook, ())
+
+    def _callable(self, name: str, function_name: str) -> Entry:
         entry = self._entry(name)
         if entry.loaded is None:
             why = f"it could not be loaded: {entry.error.message}" if entry.error is not None else "it is disabled"
             raise FunctionNotFoundError(f"plugin `{name}` cannot be called: {why}", plugin=name, function=function_name)
-        try:
-            return entry.call(function_name, data, options)
-        except (Error, Unparsed) as error:
-            raise entry.note(function_name, error, True) from None
-
-    def _serving(self, hook: str) -> tuple[Entry, ...]:
-        state = self._current()
-        if self._declared is not None and hook not in self._declared:
-            raise FunctionNotFoundError(f"there is no hook `{hook}`{_closest(hook, self._declared)}", function=hook)
-        return state.hooks.get(hook, ())
+        return entry
 
     def _entry(self, name: str) -> Entry:
         state = self._current()
@@ -312,9 +346,7 @@ class PluginSet:
         with self._changing():
             old = self._entry(name)
             self._config[name] = self._config.get(name, {}) | _checked_config(changes)
-            loaded = old.loaded and Loaded(
-                old.loaded.compiled, old.loaded.asked, self._config[name], old.loaded.defaults, self._kept, self._declared
-            )
+            loaded = old.loaded and self._kind(old.loaded.compiled, old.loaded.asked, self._config[name], old.loaded.defaults, self._terms)
             self._replace_one(Entry(old.source, old.about, stamp=old.stamp, enabled=old.enabled, loaded=loaded, error=old.error))
 
     def watch(self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None) -> Callable[[], None]:
@@ -344,6 +376,17 @@ class PluginSet:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        from ._awaiting import need_anyio
+
+        need_anyio()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        from ._awaiting import finish
+
+        await finish(self.close)
 
     def _changing(self) -> threading.Lock:
         """The lock that changes take, one at a time. A forked child makes another: who held it may not be there."""
@@ -400,7 +443,7 @@ class PluginSet:
         if old is not None and old.defaults == defaults and same(old.asked, asked):
             return old
         compiled = asked if isinstance(asked, CompiledPlugin) else self._ceiling.compiled(source.name, asked)
-        return Loaded(compiled, asked, self._config.get(source.name, {}), defaults, self._kept, self._declared)
+        return self._kind(compiled, asked, self._config.get(source.name, {}), defaults, self._terms)
 
     # ---- describing -------------------------------------------------------------------------------------------------------------------
 

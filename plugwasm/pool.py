@@ -271,7 +271,7 @@ class PluginPool:
         await finish(self.close)
 
     def __reduce__(self) -> str:
-        raise TypeError("a PluginPool cannot be copied or pickled; threads can share it, and another process makes its own")
+        raise TypeError("a PluginPool cannot be copied or pickled: threads can share it; send another process a PluginRef")
 
     def __repr__(self) -> str:
         return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"

@@ -62,7 +62,7 @@ class Recorder(Observer):
         max_bytes: What passes in the calls of an instance, about; when it is more, its recording ends there and is not complete.
 
     Raises:
-        OptionError: `max_bytes` is not a number.
+        OptionError: `max_bytes` is not a number, or there is no directory for `when`.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Recorder(Observer):
     ) -> None:
         if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0:
             raise OptionError(f"Recorder: max_bytes must be a number of bytes, got {max_bytes!r}", field="max_bytes")
+        if when is not None and directory is None:
+            raise OptionError("Recorder: `when` says when to write a file, so it needs a `directory`", field="when")
         self.directory = None if directory is None else os.fspath(directory)
         self._when = when
         self._max_bytes = max_bytes
@@ -127,5 +129,5 @@ class Recorder(Observer):
 
 def _file_name(tape: Tape) -> str:
     """Unlike those of other instances and, after a fork, of other processes."""
-    plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in tape.plugin)[:64]
+    plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in tape.plugin)[:48]
     return f"{plugin}-{tape.mark}-{os.getpid()}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import dataclasses
 import enum
+import json
 import pickle
 import random
 import subprocess
@@ -722,3 +723,11 @@ def test_the_codecs_are_documented_where_they_are_listed() -> None:
         assert hasattr(codecs, name)
         assert name in Path(codecs.__file__).read_text()
     assert (repr(JSON), repr(MSGPACK), repr(RAW)) == ("plugwasm.codecs.JSON", "plugwasm.codecs.MSGPACK", "plugwasm.codecs.RAW")
+
+
+@pytest.mark.parametrize(
+    ("returns", "hint"), [("dict", "got 'dict'"), (json.loads, "did you mean `parse`"), (lambda data: data, "`parse`")]
+)
+def test_what_is_no_type_to_return_is_told_apart_from_what_parses(plugin: Plugin, returns: Any, hint: str) -> None:
+    with pytest.raises(TypeError, match=hint):
+        plugin.call("echo", "x", returns=returns)

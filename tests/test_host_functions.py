@@ -796,3 +796,22 @@ def test_many_calls_of_a_host_function_in_one_call_do_not_use_up_memory() -> Non
         return bytes(10_000)
 
     assert number(call(f, source=source)) <= 3 * 65536
+
+
+def test_the_decorator_can_do_without_parentheses() -> None:
+    @plugwasm.host_fn
+    def double(n: int) -> int:
+        return 2 * n
+
+    assert isinstance(double, plugwasm.Function)
+    assert repr(double) == "<host function extism:host/user.double>"
+    assert double(4) == 8
+    assert registered[-1] is double
+
+
+def test_an_annotation_that_cannot_be_resolved_is_explained() -> None:
+    with pytest.raises(TypeError, match=r"host function `find`: an annotation cannot be resolved.*'Nowhere'"):
+
+        @plugwasm.host_fn()
+        def find(name: str) -> Nowhere:  # type: ignore[name-defined]
+            ...

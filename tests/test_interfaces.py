@@ -558,3 +558,21 @@ def test_mypy_sees_the_types_and_the_mistakes_in_strict_mode(tmp_path: Path) -> 
             found.setdefault(int(match[1]), []).append(f"error: {match[4]}" if match[3] else match[2])
     expected = {i: [line.partition("  # ")[2]] for i, line in enumerate(PROGRAM.splitlines(), 1) if "  # " in line}
     assert found == expected
+
+
+def test_wrong_arguments_are_said_to_be_of_which_method() -> None:
+    class Echo(Protocol):
+        def echo(self, text: str) -> str: ...
+
+    echo = Plugin(guest(exported("echo", "(call $echo)"))).bind(Echo)
+    for arguments in ((3,), ("x", "y"), ()):
+        with pytest.raises(TypeError, match=r"^`Echo\.echo`: "):
+            echo.echo(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_method_without_self_is_found_when_it_is_bound() -> None:
+    class Echo(Protocol):
+        def echo(text: str) -> str: ...  # type: ignore[misc]
+
+    with pytest.raises(TypeError, match=r"`Echo\.echo` has no `self`"):
+        Plugin(guest(exported("echo", "(call $echo)"))).bind(Echo)

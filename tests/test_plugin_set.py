@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
-from guests import InThread, export, guest, soon
+from guests import LOOP, InThread, export, guest, soon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import CompiledPlugin, Egress, Limits, plugin_set
+import plugwasm.aio
+from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Limits, ProcessLimits, host_fn, plugin_set
 from plugwasm._plugins import discovery
+from plugwasm._plugins.apart import Apart
 from plugwasm._plugins.discovery import FileSource
 from plugwasm._plugins.plugin_file import About, parse_plugin_file
 from plugwasm.errors import (
+    CancelledError,
     ClosedError,
     EgressDeniedError,
     FunctionNotFoundError,
@@ -34,8 +40,10 @@ from plugwasm.errors import (
     HostFunctionError,
     ManifestError,
     OptionError,
+    PoolTimeoutError,
     SourceError,
     TrapError,
+    WorkerError,
 )
 from plugwasm.plugin_set import PluginSet, Result
 
@@ -1074,6 +1082,431 @@ def test_a_plugin_that_traps_does_so_alone_and_can_be_asked_again() -> None:
             traps, a = plugins.all("hook")
             assert isinstance(traps.error, TrapError)
             assert a.output == b"a"
+
+
+# In event loops
+
+
+both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+SPINS = guest(export("hook", LOOP))
+
+
+def in_loop(backend: str, main: Callable[[], Awaitable[Any]]) -> Any:
+    return anyio.run(main, backend=backend)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with anyio.fail_after(20):
+        while not condition():
+            await anyio.sleep(0.005)
+
+
+def function(enter: Callable[[], Any]) -> plugwasm.Function:
+    """`enter`, which may be `async def`, as the host function of that name."""
+    enter.__annotations__["return"] = None
+    return host_fn(name="enter")(enter)
+
+
+def outcome(result: Any) -> Any:
+    """What can be compared of a result or an error."""
+    if isinstance(result, list):
+        return [(one.plugin, one.output, outcome(one.error)) for one in result]
+    return (type(result), str(result)) if isinstance(result, Exception) else result
+
+
+QUESTIONS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("first", ("hook", b"in"), {}),
+    ("first", ("hook", b"in"), {"parse": bytes.decode}),
+    ("first", ("hook", b"in"), {"returns": int}),
+    ("first", ("hook", b"in"), {"stop_on_error": True}),
+    ("first", ("nobody",), {}),
+    ("first", ("hook",), {"parse": None}),
+    ("first", ("hook",), {"nonsense": 1}),
+    ("all", ("hook", b"in"), {}),
+    ("all", ("hook", b"in"), {"returns": str}),
+    ("all", ("hook", b"in"), {"stop_on_error": True}),
+    ("chain", ("hook", b"in"), {}),
+    ("chain", ("hook", b"in"), {"parse": int}),
+    ("call", ("fails", "hook"), {}),
+    ("call", ("y", "hook", b"in"), {}),
+    ("call", ("y", "hooks"), {}),
+    ("call", ("broken", "hook"), {}),
+    ("call", ("nobody", "hook"), {}),
+]
+ASKED = {"silent": SILENT, "fails": FAILING, "y": appends("y"), "traps": TRAPS, "broken": b"no module", "z": appends("z")}
+
+
+def asked(plugins: PluginSet, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    try:
+        return outcome(getattr(plugins, method)(*args, **options))
+    except Exception as error:
+        return outcome(error)
+
+
+@both
+def test_a_task_gets_what_a_thread_gets(backend: str) -> None:
+    with PluginSet(ASKED) as plugins:
+
+        async def main() -> None:
+            for method, args, options in QUESTIONS:
+                expected = asked(plugins, method, args, options)
+                try:
+                    found = outcome(await getattr(plugins, f"{method}_async")(*args, **options))
+                except Exception as error:
+                    found = outcome(error)
+                assert found == expected, (method, args, options)
+
+        in_loop(backend, main)
+    with pytest.raises(ClosedError):
+        in_loop(backend, lambda: plugins.first_async("hook"))
+
+
+@both
+def test_the_event_loop_goes_on_while_plugins_run(backend: str, doors: Doors) -> None:
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            results: list[Any] = []
+
+            async def ask() -> None:
+                results.append(await plugins.all_async("hook"))
+
+            for _ in range(3):
+                tasks.start_soon(ask)
+            await until(lambda: doors.inside == 3)
+            doors.go.set()
+        assert [result.get() for one in results for result in one] == [b"a", b"b"] * 3
+
+    with PluginSet({"a": waits_then_says("a"), "b": says("b")}, functions=functions_of(doors)) as plugins:
+        in_loop(backend, main)
+
+
+@both
+def test_host_functions_that_are_async_run_in_the_task_also_those_that_ask_the_set_again(backend: str) -> None:
+    variable = contextvars.ContextVar("variable", default=0)
+    depth: list[int] = []
+
+    async def enter() -> None:
+        depth.append(variable.get())
+        await anyio.sleep(0)
+        if len(depth) < 3:
+            variable.set(variable.get() + 1)
+            assert await plugins.first_async("hook", limiter=limiter) == b"a"
+
+    limiter: Any = None
+
+    async def main() -> None:
+        nonlocal limiter
+        limiter = anyio.CapacityLimiter(1)
+        assert await plugins.first_async("hook", limiter=limiter) == b"a"
+        assert variable.get() == 2
+
+    with PluginSet({"a": waits_then_says("a")}, functions=[function(enter)]) as plugins:
+        in_loop(backend, main)
+        assert depth == [0, 1, 2]
+        with pytest.raises(HostFunctionError):
+            plugins.first("hook", stop_on_error=True)
+
+
+@both
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_task_that_is_cancelled_cancels_the_plugin_that_runs_and_no_other_is_asked(
+    backend: str, isolated: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered: list[int] = []
+    plugin = guest(export("hook", f"(call $enter) {LOOP}"), ENTRY)
+
+    async def main() -> None:
+        for method in ("first", "all", "chain"):
+            entered.clear()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(getattr(plugins, f"{method}_async"), "hook")
+                await until(lambda: entered)
+                before = time.monotonic()
+                tasks.cancel_scope.cancel()
+            assert time.monotonic() - before < 20
+            assert entered == [1]
+
+    with PluginSet([plugin, plugin], functions=[function(lambda: entered.append(1))], isolated=isolated) as plugins:
+        in_loop(backend, main)
+        assert [description.last_failure for description in plugins.describe()] == [None, None]
+    assert not caplog.records
+
+
+@both
+def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_other_plugin(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered: list[int] = []
+
+    async def enter() -> None:
+        entered.append(1)
+        await anyio.sleep(60)
+
+    async def main() -> None:
+        for _ in range(20):  # the thread hears of it before the task has ended, or after
+            entered.clear()
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(plugins.all_async, "hook")
+                    await until(lambda: entered)
+                    scope.cancel()
+            assert entered == [1]
+
+    with PluginSet({"a": waits_then_says("a"), "b": waits_then_says("b")}, functions=[function(enter)]) as plugins:
+        in_loop(backend, main)
+        assert [description.last_failure for description in plugins.describe()] == [None, None]
+    assert not caplog.records
+
+
+@both
+def test_a_cancelled_error_that_a_host_function_raises_itself_is_the_plugins_as_in_a_thread(backend: str) -> None:
+    async def enter() -> None:
+        raise CancelledError("of something else")
+
+    async def main() -> None:
+        failed, b = await plugins.all_async("hook")
+        assert failed.error is not None
+        assert b.get() == b"b"
+
+    with PluginSet({"a": waits_then_says("a"), "b": says("b")}, functions=[function(enter)]) as plugins:
+        in_loop(backend, main)
+        assert described(plugins, "a").last_failure
+
+
+@both
+def test_a_plugin_whose_time_is_up_is_passed_over(backend: str) -> None:
+    with PluginSet({"spins": SPINS, "a": says("a")}, limits=Limits(timeout=0.05)) as plugins:
+        assert in_loop(backend, lambda: plugins.first_async("hook")) == b"a"
+        assert "time" in str(described(plugins, "spins").last_failure)
+
+
+@both
+def test_an_event_loop_loads_and_reloads_in_threads(backend: str, tmp_path: Path) -> None:
+    put(tmp_path / "a.wasm", says("old"))
+
+    async def main() -> PluginSet:
+        async with await plugwasm.aio.run(lambda: PluginSet.from_directory(tmp_path)) as plugins:
+            assert await plugins.first_async("hook") == b"old"
+            put(tmp_path / "a.wasm", says("newer"))
+            assert (await plugwasm.aio.run(plugins.reload)).changed == ("a",)
+            assert await plugins.first_async("hook") == b"newer"
+        return plugins
+
+    with pytest.raises(ClosedError):
+        in_loop(backend, main).first("hook")
+
+
+# In processes of their own
+
+
+def processes(plugins: PluginSet, name: str) -> set[int]:
+    """The numbers of a plugin's processes."""
+    loaded = plugins._state.entries[name].loaded
+    assert isinstance(loaded, Apart)
+    slots = [*loaded._slots._idle, *(lease._slot for lease in loaded._slots._busy)]
+    found = [slot.plugin for slot in slots if slot is not None and slot.plugin is not None]
+    assert all(isinstance(plugin, IsolatedPlugin) for plugin in found)
+    return {plugin._worker.pid for plugin in found}  # type: ignore[attr-defined]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(plugins: PluginSet) -> list[Any]:
+        found = [asked(plugins, *question) for question in QUESTIONS if "nonsense" not in question[2]]
+        return [found, plugins.hooks, [msgspec.to_builtins(description) for description in plugins.describe()]]
+
+    more = {"config": CONFIG, "wants": guest(export("hook", "(call $enter)"), ENTRY)}
+    options: dict[str, Any] = {"config": {"config": {"k": "v"}}, "functions": [function(lambda: None)], "limits": Limits(timeout=20)}
+    with PluginSet(ASKED | more, **options) as plugins:
+        expected = say(plugins)
+    monkeypatch.setattr("plugwasm.compiled.Plan", None)
+    with PluginSet(ASKED | more, **options, isolated=True) as plugins:
+        assert say(plugins) == expected
+        assert plugins.call("config", "hook") == b"v"
+        plugins.configure("config", {"k": "another"})
+        assert plugins.call("config", "hook") == b"another"
+    with PluginSet([SILENT]) as plugins:
+        assert "NoneType" in error_of(plugins, "plugin-1")
+
+
+def test_an_isolated_plugin_has_a_process_when_it_is_loaded_and_no_more_than_asked(doors: Doors) -> None:
+    with PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=2) as plugins:
+        (first,) = processes(plugins, "a")
+        calls = [InThread(plugins.first, "hook") for _ in range(4)]
+        assert soon(lambda: doors.inside == 2, 20)
+        time.sleep(0.1)
+        assert doors.inside == 2
+        doors.go.set()
+        assert [call.result() for call in calls] == [b"a"] * 4
+        assert doors.inside == 4
+        assert first in processes(plugins, "a")
+        assert len(processes(plugins, "a")) == 2
+
+
+def test_a_call_waits_for_a_process_as_long_as_it_may_take_itself_also_for_one_that_it_holds() -> None:
+    def enter() -> None:
+        found.append(plugins.all("hook")[0].error)
+
+    found: list[Any] = []
+    options: dict[str, Any] = {"functions": [function(enter)], "limits": Limits(timeout=0.2)}
+    with PluginSet({"a": waits_then_says("a")}, **options, isolated=True, instances=1) as plugins:
+        plugins.all("hook")
+        assert type(found[0]) is PoolTimeoutError
+        assert "(`instances`)" in str(found[0])
+        assert found[0].plugin == "a"
+
+
+@both
+def test_a_task_that_waits_for_a_process_can_be_cancelled(backend: str, doors: Doors) -> None:
+    async def main() -> None:
+        with anyio.move_on_after(0.2) as scope:
+            await plugins.first_async("hook")
+        assert scope.cancelled_caught
+        assert doors.inside == 1
+        waiting = plugins.first_async("hook")
+        doors.go.set()
+        assert await waiting == b"a"
+
+    with PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=1) as plugins:
+        holds = InThread(plugins.first, "hook")
+        assert soon(lambda: doors.inside == 1, 20)
+        in_loop(backend, main)
+        assert holds.result() == b"a"
+        assert described(plugins, "a").last_failure is None
+        assert plugins.first("hook") == b"a"
+
+
+@both
+def test_tasks_take_turns_with_processes(backend: str) -> None:
+    async def enter() -> None:
+        inside.append(len(inside) - len(left))
+        await anyio.sleep(0.01)
+        left.append(1)
+
+    inside: list[int] = []
+    left: list[int] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(plugins.first_async, "hook")
+
+    with PluginSet({"a": waits_then_says("a")}, functions=[function(enter)], isolated=True, instances=2) as plugins:
+        in_loop(backend, main)
+        assert len(left) == 8
+        assert max(inside) <= 1
+        assert len(processes(plugins, "a")) == 2
+
+
+def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_them_first(tmp_path: Path, doors: Doors) -> None:
+    put(tmp_path / "a.wasm", waits_then_says("old"))
+    put(tmp_path / "b.wasm", says("b"))
+    with PluginSet.from_directory(tmp_path, functions=functions_of(doors), isolated=True) as plugins:
+        call = InThread(plugins.first, "hook")
+        assert soon(lambda: doors.inside == 1, 20)
+        (old,), (b,) = processes(plugins, "a"), processes(plugins, "b")
+        put(tmp_path / "a.wasm", says("new"))
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"new"
+        assert processes(plugins, "b") == {b}
+        assert not is_gone(old)
+        doors.go.set()
+        assert call.result() == b"old"
+        assert soon(lambda: is_gone(old), 20)
+        (new,) = processes(plugins, "a")
+        put(tmp_path / "a.wasm", b"half")
+        assert plugins.reload().failed == ("a",)
+        assert processes(plugins, "a") == {new}
+        plugins.disable("a")
+        assert soon(lambda: is_gone(new), 20)
+        assert not is_gone(b)
+    assert soon(lambda: is_gone(b), 20)
+
+
+def test_processes_end_with_a_set_that_nobody_closed() -> None:
+    plugins = PluginSet({"a": says("a")}, isolated=True)
+    assert plugins.first("hook") == b"a"
+    (pid,) = processes(plugins, "a")
+    gc.disable()
+    try:
+        del plugins
+        assert soon(lambda: is_gone(pid), 20)
+    finally:
+        gc.enable()
+
+
+def test_a_process_that_was_killed_is_replaced() -> None:
+    with PluginSet({"a": says("a"), "b": says("b")}, isolated=True) as plugins:
+        (pid,) = processes(plugins, "a")
+        os.kill(pid, signal.SIGKILL)
+        assert soon(lambda: is_gone(pid), 20)
+        killed, b = plugins.all("hook")
+        assert isinstance(killed.error, WorkerError)
+        assert b.get() == b"b"
+        assert plugins.first("hook", stop_on_error=True) == b"a"
+        assert processes(plugins, "a") != {pid}
+
+
+def test_a_fresh_isolated_plugin_is_another_instance_in_the_same_process() -> None:
+    for fresh, counted in ((False, [1, 2, 3]), (True, [1, 1, 1])):
+        with PluginSet({"a": COUNTS}, isolated=True, fresh=fresh) as plugins:
+            before = processes(plugins, "a")
+            assert [plugins.call("a", "hook")[0] for _ in range(3)] == counted
+            assert processes(plugins, "a") == before
+
+
+def test_a_compiled_plugin_is_isolated_as_well_and_keeps_its_own_settings() -> None:
+    compiled = CompiledPlugin(says("x"), limits=Limits(timeout=5), name="mine")
+    with PluginSet([compiled], limits=Limits(timeout=1), isolated=ProcessLimits(memory_bytes=2**29)) as plugins:
+        assert plugins.first("hook") == b"x"
+        assert len(processes(plugins, "mine")) == 1
+        grants = described(plugins, "mine").grants
+        assert grants is not None
+        assert grants.timeout == 5
+
+
+def test_a_process_that_cannot_start_is_why_a_plugin_is_not_loaded() -> None:
+    with PluginSet({"a": says("a")}, isolated=ProcessLimits(python="/nowhere/python")) as plugins:
+        assert "cannot start a worker" in error_of(plugins, "a")
+        assert plugins.first("hook") is None
+
+
+def test_what_cannot_be_isolated_is_the_applications_error() -> None:
+    with pytest.raises(OptionError, match="cannot be recorded"):
+        PluginSet([SILENT], isolated=True, observe=plugwasm.recording.Recorder())
+
+
+FORKING_ISOLATED = """
+import os, sys
+from plugwasm.plugin_set import PluginSet
+plugins = PluginSet([sys.argv[1]], isolated=True, instances=1)
+assert plugins.first("hook") == b"a"
+pid = os.fork()
+if not pid:
+    status = 1
+    try:
+        status = 0 if plugins.first("hook") == b"a" else 2
+        plugins.close()
+    finally:
+        os._exit(status)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+assert plugins.first("hook", stop_on_error=True) == b"a"
+os._exit(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_has_processes_of_its_own(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.wasm", says("a"))
+    command = [sys.executable, "-W", "ignore", "-c", FORKING_ISOLATED, str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 # Imports

@@ -78,6 +78,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_config_memory_init_cow_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_parallel_compilation_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_max_wasm_stack_set": (None, [_PTR, _SIZE]),
+    "wasmtime_config_async_stack_size_set": (None, [_PTR, c_uint64]),
     "wasmtime_config_signals_based_traps_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_wasm_threads_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_wasm_gc_set": (None, [_PTR, _FLAG]),

@@ -23,6 +23,8 @@ _EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
 
 DEFAULT_STACK = 512 * 1024
 """Bytes of stack that a guest may use; they must fit into what the calling thread has left (see `_stack`)."""
+_ASYNC_STACK = 2**21
+"""Bytes that the engine would give asynchronous calls, of which there are none. It wants no guest to have more."""
 MAX_VALUES = 128
 """Parameters and results of a function that a module imports or exports."""
 MAX_IMPORTS, MAX_EXPORTS = 10_000, 50_000
@@ -106,6 +108,8 @@ class Engine:
         lib.wasmtime_config_epoch_interruption_set(config, True)
         lib.wasmtime_config_consume_fuel_set(config, fuel)
         lib.wasmtime_config_max_wasm_stack_set(config, stack_bytes)
+        if stack_bytes > _ASYNC_STACK:
+            lib.wasmtime_config_async_stack_size_set(config, stack_bytes)  # otherwise the engine ends the process
         # A memory keeps its address for life, which is what lets the host keep a view of it.
         lib.wasmtime_config_memory_may_move_set(config, False)
         # Copying the initial data costs less than mapping it for all but very large modules, and saves a mapping an instance.

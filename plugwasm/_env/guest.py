@@ -152,10 +152,10 @@ class Guest(Environment):
         else:
             self.interceptor.host_call(self, function, caller, values)
 
-    def content(self, handle: int) -> bytes | None:
-        """A copy of the block, for those who watch; None when there is none."""
+    def content(self, handle: int, most: int | None = None) -> bytes | None:
+        """A copy of the block, or of its first `most` bytes, for those who watch; None when there is none."""
         block = self.kernel.block(handle & MASK)
-        return None if block is None else block.tobytes()
+        return None if block is None else block[:most].tobytes()
 
     def memory_bytes(self) -> int | None:
         """What all memories that plugins can reach have together, which is the most that they had; None where the host cannot see them."""

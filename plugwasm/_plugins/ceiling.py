@@ -6,7 +6,7 @@ import os
 
 from .._source import Recipe, shown_path
 from ..compiled import REGISTERED, CompiledPlugin, check_kinds
-from ..errors import ManifestError
+from ..errors import ManifestError, OptionError
 from ..limits import Limits
 
 TYPE_CHECKING = False
@@ -35,13 +35,20 @@ class Ceiling:
         fuel_limit: int | None,
         http_response_headers: bool,
         observe: Observe,
+        elsewhere: bool,
     ) -> None:
         check_kinds(wasi, limits, egress)
         if observe is not None:
-            from ..observing import observers
+            from ..observing import Observer, observers
 
-            observers(observe)
+            if elsewhere and any(type(observer)._understudy is not Observer._understudy for observer in observers(observe) or ()):
+                raise OptionError("observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process")
         self.limits = limits or Limits()
+        self._kind: type[CompiledPlugin] = CompiledPlugin
+        if elsewhere:
+            from ..isolated import Elsewhere
+
+            self._kind = Elsewhere
         self._options: dict[str, Any] = {
             "wasi": wasi,
             "functions": functions if functions is REGISTERED or functions is None else tuple(functions),
@@ -57,6 +64,7 @@ class Ceiling:
             self._paths[os.path.realpath(path.removeprefix("ro:"))] = path
 
     def compiled(self, name: str, asked: Recipe) -> CompiledPlugin:
+        """The plugin with what it is granted, compiled unless that is done elsewhere."""
         granted = Recipe(
             asked.modules,
             main=asked.main,
@@ -68,7 +76,7 @@ class Ceiling:
             max_http_response_bytes=asked.max_http_response_bytes,
             max_var_bytes=asked.max_var_bytes,
         )
-        return CompiledPlugin(granted, name=name, **self._options)  # type: ignore[arg-type]
+        return self._kind(granted, name=name, **self._options)  # type: ignore[arg-type]
 
     def _granted_paths(self, asked: Mapping[str, str]) -> dict[str, str]:
         """The application's own paths of the directories that are asked for, each read-only if either side says so."""

@@ -1,8 +1,9 @@
-"""A plugin of a set that is compiled, and the instances that are kept for its next calls."""
+"""A plugin of a set that can be called, and the instances that are kept for its next calls."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from .._link import is_callable
 from .._source import Recipe
@@ -14,11 +15,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Loaded", "same"]
+    from .._bridge import Crossing
+    from ..limits import ProcessLimits
+
+__all__ = ["Loaded", "Terms", "same"]
+
+
+class Terms(NamedTuple):
+    """How a set runs its plugins.
+
+    Attributes:
+        hooks: The names that are hooks; None for all that are exported.
+        instances: How many instances of a plugin are kept; of a plugin in processes of its own, how many there are at most.
+        fresh: Whether each call gets a new instance.
+        process: What each process may take; None for plugins in the process of the application.
+    """
+
+    hooks: frozenset[str] | None
+    instances: int
+    fresh: bool
+    process: ProcessLimits | None
 
 
 class Loaded:
-    """A plugin that is compiled, with instances that wait for calls.
+    """A plugin that can be called, with instances that wait for calls.
 
     No lock: appending and popping are atomic, and of `retire` and `_give`, whichever comes last empties `_idle`.
     """
@@ -31,27 +51,35 @@ class Loaded:
         asked: Recipe | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
-        kept: int,
-        declared: frozenset[str] | None = None,
+        terms: Terms,
     ) -> None:
-        self.compiled = compiled
         self.asked = asked
         self.defaults = defaults
-        names = (item.name for item in compiled.exports if is_callable(item))
-        self.hooks = tuple(sorted(name for name in names if (_is_hook(name) if declared is None else name in declared)))
         self._config = {**defaults, **compiled._recipe.config, **config}
-        self._idle: deque[Plugin] = deque()
-        self._kept = kept
-        self._retired = False
+        self.compiled = self._prepared(compiled, terms)
+        names = (item.name for item in self.compiled.exports if is_callable(item))
+        self.hooks = tuple(sorted(name for name in names if (_is_hook(name) if terms.hooks is None else name in terms.hooks)))
 
-    def call(self, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+        """Makes room for instances. Gives the plugin with what it exports."""
+        self._idle: deque[Plugin] = deque()
+        self._kept = 0 if terms.fresh else terms.instances
+        self._retired = False
+        return compiled
+
+    def call(self, function_name: str, data: Any, options: dict[str, Any], crossing: Crossing | None = None) -> Any:
+        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
         try:
             plugin = self._idle.pop()  # the one that was used last: its memory is still in the processor's caches
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
+            if crossing is not None:
+                crossing.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
+            if crossing is not None:
+                crossing.leave()
             self._give(plugin)
 
     def _give(self, plugin: Plugin) -> None:

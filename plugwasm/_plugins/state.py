@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from .._bridge import Crossing
     from ..errors import Error
     from .discovery import Source, Stamp
     from .loaded import Loaded
@@ -49,9 +50,9 @@ class Entry:
     def name(self) -> str:
         return self.source.name
 
-    def call(self, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+    def call(self, function_name: str, data: Any, options: dict[str, Any], crossing: Crossing | None = None) -> Any:
         assert self.loaded is not None
-        return self.loaded.call(function_name, data, options)
+        return self.loaded.call(function_name, data, options, crossing)
 
     def note(self, hook: str, error: Exception, stop: bool) -> Exception:
         """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""

@@ -64,7 +64,7 @@ class Answers:
             self._log_level = call.log_level
 
     def begin(self, call: observing.Call) -> None:
-        pass
+        self.given, self.stopped = 0, None  # an instance may be started twice, if there is no room in the pool
 
     def end(self, call: observing.Call, error: BaseException | None) -> None:
         pass

@@ -6,6 +6,7 @@ build of the plugin, which allocates otherwise, gets the same answers.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .._nesting import is_too_deep
+from .._values import printable
 from ..errors import RecordingError, SourceError
 
 TYPE_CHECKING = False
@@ -361,7 +363,7 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
             raise RecordingError(f"{origin} has version {version} of the format, and this plugwasm knows {VERSION}: update it")
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordingError(f"{origin} is no recording: {error}") from None
+        raise RecordingError(f"{origin} is no recording: {printable(str(error))}") from None
 
 
 class _Version(Struct):
@@ -369,18 +371,27 @@ class _Version(Struct):
 
 
 def write_file(path: str, content: bytes) -> None:
-    """Writes a private file, all of it or nothing."""
-    import tempfile
-
-    # `mkstemp` makes files that only this user can read.
-    handle, name = tempfile.mkstemp(prefix=".recording-", dir=os.path.dirname(path) or ".")
+    """Writes a private file, all of it or nothing. What is there and is no file, e.g. a device, is not replaced."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileExistsError(errno.EEXIST, "there is something else than a file", path)
+    # Its name is known before it is there, so that it is removed wherever a signal handler raises.
+    name = os.path.join(os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb", opener=_private) as file:
             file.write(content)
         os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
+    except BaseException as error:
+        try:
+            os.unlink(name)
+        except OSError:
+            pass  # that was before, or when all was done
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = path, None
         raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def words(value: Any) -> str:

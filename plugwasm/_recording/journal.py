@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from functools import partial
+from sys import getsizeof
 from time import gmtime, strftime
 
 from .. import _link
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from .._sandbox.wasi_abi import Memory
 
 HTTP = "http_request"
-_OVERHEAD = 100
+_OVERHEAD = 500
 """Bytes of memory that a host call, or a call, takes besides its data; about."""
+_OF_EFFECT = 150
 _NOT_MADE = (BusyError, ClosedError, StackError)
-_LIMITS = (
+LIMITS = (
     "timeout",
     "memory_bytes",
     "memories",
@@ -67,12 +69,16 @@ class Tape:
         self._overrides: set[tuple[str, str]] = set()
         self._modules: list[Module] = []
 
+    def has_room(self, size: int) -> bool:
+        """Whether so much could be taken down. If not, nothing is taken down any more."""
+        if self._left < size:
+            self.stop("it would have been larger than `max_bytes`")
+        return not self.incomplete
+
     def take(self, size: int) -> bool:
         """Makes room for so much more. False when there is none left, or nothing is taken down any more."""
         self._left -= size + _OVERHEAD
-        if self._left < 0:
-            self.stop("it would have been larger than `max_bytes`")
-        return not self.incomplete
+        return self.has_room(0)
 
     def stop(self, reason: str) -> None:
         """Takes nothing down any more."""
@@ -111,7 +117,16 @@ class Tape:
 def _limits(limits: Limits) -> dict[str, int | float | None]:
     """Those that count in a replay, and are not the default."""
     default = Limits()
-    return {name: value for name in _LIMITS if (value := getattr(limits, name)) != getattr(default, name)}
+    return {name: value for name in LIMITS if (value := getattr(limits, name)) != getattr(default, name)}
+
+
+def _size(part: Data | Value) -> int:
+    """Bytes of memory; a text that is not ASCII takes up to four for a character."""
+    return getsizeof(part) + getsizeof(part.text if part.base64 is None else part.base64)
+
+
+def _size_of_failure(error: Failure | None) -> int:
+    return 0 if error is None else sum(map(getsizeof, (error, error.message, error.guest_message, error.trap)))
 
 
 def _vars(guest: Guest) -> dict[str, Data]:
@@ -137,11 +152,16 @@ class Journal:
         self._changed: dict[str, Any] = {}  # of the instance's surroundings, since the last call that was made
         self._host_calls: list[HostCall] = []
         self._raised: BaseException | None = None
+        self._is_open = False
+        """Whether a call has begun, and did not end."""
 
     # ---- calls ----------------------------------------------------------------------------------------------------------------------
 
     def begin(self, call: observing.Call) -> None:
         self._host_calls, self._raised = [], None
+        if self._is_open:
+            self._tape.stop("a call was interrupted at its end")
+        self._is_open = True
         guest = self._guest()
         if guest is None or self._tape.incomplete:
             return
@@ -156,34 +176,42 @@ class Journal:
     def end(self, call: observing.Call, error: BaseException | None) -> None:
         host_calls, raised, self._host_calls, self._raised = self._host_calls, self._raised, [], None
         tape = self._tape
-        if isinstance(error, _NOT_MADE) or tape.incomplete:
-            self._done(call, tape)
-            return
+        if not (isinstance(error, _NOT_MADE) or tape.incomplete):
+            self._take(call, error, host_calls, raised)
+        self._is_open = False
+        self._done(call, tape)
+
+    def _take(self, call: observing.Call, error: BaseException | None, host_calls: list[HostCall], raised: BaseException | None) -> None:
+        """Takes down a call that was made."""
+        tape = self._tape
         if error is not None and not isinstance(error, Exception):
             tape.stop(f"a call was interrupted by {type(error).__name__}")
         elif isinstance(error, CancelledError) and error is not raised:
             tape.stop("a call was cancelled")
+        elif isinstance(error, (RecursionError, MemoryError)) and not isinstance(error, Error):
+            tape.stop(f"a call was ended by {type(error).__name__}, of which the plugin knows nothing")
         size = len(call.input) + len(call.output or b"")
-        size += sum(len(name) + len(value) for name, value in self._changed.get("config", {}).items())
+        size += sum(getsizeof(name) + getsizeof(value) for name, value in self._changed.get("config", {}).items())
+        if not tape.has_room(size):
+            return
         vars = None
         if self._vars != self._vars_before:
             vars = {name: Data.of(value) for name, value in self._vars.items()}
-            size += sum(map(len, self._vars.values()))
+            size += sum(getsizeof(name) + _size(value) for name, value in vars.items())
             self._vars_before = self._vars
-        if tape.take(size):
-            tape.calls.append(
-                Call(
-                    words(call.function),
-                    Data.of(call.input),
-                    host_calls=host_calls,
-                    output=Data.of(call.output or b"") if error is None else None,
-                    error=None if error is None else failure(error),
-                    vars=vars,
-                    **self._changed,
-                )
-            )
+        taken = Call(
+            words(call.function),
+            Data.of(call.input),
+            host_calls=host_calls,
+            output=Data.of(call.output or b"") if error is None else None,
+            error=None if error is None else failure(error),
+            vars=vars,
+            **self._changed,
+        )
+        size += _size(taken.input) + (_size(taken.output) if taken.output is not None else 0) + _size_of_failure(taken.error)
+        if tape.take(size - len(call.input) - len(call.output or b"")):
+            tape.calls.append(taken)
         self._changed = {}
-        self._done(call, tape)
 
     # ---- host calls -----------------------------------------------------------------------------------------------------------------
 
@@ -197,11 +225,15 @@ class Journal:
         elif namespace == NAMESPACE and name != HTTP and FUNCTIONS.get(name) is function:
             function.body(guest, caller, values)  # of config, vars and logs: it will be as it was
         else:
-            if namespace in (NAMESPACE, wasi.NAMESPACE) and FUNCTIONS.get(name) is not function:
+            if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(name) is not function:
                 self._tape.overridden(function.name)
             self._witnessed(guest, function, namespace, name, caller, values)
 
     def _witnessed(self, guest: Guest, function: HostFunction, namespace: str, name: str, caller: int, values: Any) -> None:
+        passed = sum(guest.size(values[2 * i]) for i, type in enumerate(function.type.params) if type == "i64")
+        if not self._tape.has_room(passed):
+            function.body(guest, caller, values)
+            return
         args = arguments(guest, function, values)
         raws = [values[2 * i] for i in range(len(args))]
         results: list[Value] = []
@@ -247,8 +279,12 @@ class Journal:
             del error
 
     def _keep(self, call: HostCall) -> None:
-        parts = (*call.args, *call.out, *(data for effect in call.effects if (data := getattr(effect, "data", None)) is not None))
-        if self._tape.take(sum(len(part.text or part.base64 or b"") for part in parts)):
+        data = (data for effect in call.effects if (data := getattr(effect, "data", None)) is not None)
+        parts = (*call.args, *call.results, *call.out, *data)
+        size = sum(map(_size, parts)) + len(call.effects) * _OF_EFFECT + _size_of_failure(call.error)
+        if call.http is not None and call.http.headers:
+            size += sum(getsizeof(name) + getsizeof(value) for name, value in call.http.headers.items())
+        if self._tape.take(size):
             self._host_calls.append(call)
         else:
             self._host_calls = []

@@ -19,7 +19,7 @@ from ..plugin import Plugin
 from . import words
 from .answers import Answers, Difference
 from .format import Call, Data, Failure
-from .journal import failure
+from .journal import LIMITS, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool) ->
     """See `Recording.replay`."""
     __tracebackhide__ = True
     if recording.incomplete:
-        raise RecordingError(f"the recording of `{recording.plugin}` is not complete: {brief(recording.incomplete)}")
+        raise RecordingError(f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}")
+    if not recording.calls:
+        raise RecordingError(f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing")
     recipe = _recipe(recording, plugin)
     if strict:
         _check_digests(recording, recipe)
@@ -148,7 +150,7 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers) -> Plugin:
         compiled = CompiledPlugin(
             recipe,  # type: ignore[arg-type]
             recording.wasi,
-            _functions(recipe, limits),
+            _functions(recipe, limits, recording.overrides),
             name=recording.plugin,
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
@@ -158,19 +160,23 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers) -> Plugin:
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: {error.message}") from None
     except Error as error:
-        raise ReplayError(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}", plugin=recording.plugin) from error
+        said = printable(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
+        raise ReplayError(said, plugin=recording.plugin) from error
 
 
 def _limits(recording: Recording) -> Limits:
+    for name in recording.limits:
+        if name not in LIMITS:
+            raise RecordingError(f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}")
     try:
         return DEFAULT.replace(log_lines_per_second=None, log_bytes_per_second=None, **recording.limits)
-    except (OptionError, TypeError) as error:
+    except OptionError as error:
         raise RecordingError(f"the recording is damaged: its limits: {error}") from None
 
 
-def _functions(recipe: Recipe, limits: Limits) -> list[Function]:
+def _functions(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
     """What links; each call is answered before it gets there."""
-    wanted = _standins.wanted(recipe, limits)
+    wanted = _standins.wanted(recipe, limits, overrides)
     return [_standins.stand_in(*name, HostFunction(type, _unanswered, name)) for name, type in wanted.items()]
 
 
@@ -201,7 +207,7 @@ def _compare(recording: Recording, number: int, call: Call, made: ReplayedCall, 
     __tracebackhide__ = True
     stopped = answers.stopped
     if isinstance(stopped, RecordingError):
-        raise RecordingError(f"{_where(recording, number, call)}: {stopped.message}") from None
+        raise RecordingError(f"{_where(recording, number, call)}: {printable(stopped.message)}") from None
     if isinstance(stopped, Difference):
         raise _different(recording, number, call, stopped.recorded, stopped.now, host_call=stopped.host_call)
     left = call.host_calls[answers.given :]

@@ -30,7 +30,9 @@ class _Commands(TyperGroup):
         except _ClickException as error:
             message = error.format_message()
             context = getattr(error, "ctx", None)
-            usage(message[:1].lower() + message[1:].rstrip("."), context.command_path if context is not None else "plugwasm")
+            command = context.command_path if context is not None else "plugwasm"
+            hint = "; --input gives the input" if command.endswith(" call") and "extra argument" in message else ""
+            usage(message[:1].lower() + message[1:].rstrip(".") + hint, command)
             code = USAGE
         except typer.Abort:
             code = INTERRUPTED

@@ -52,7 +52,7 @@ def they_are_functions_for_plugins() -> None:
 
 
 def what_is_wrong() -> None:
-    plugwasm.host_fn(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    plugwasm.host_fn(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     plugwasm.host_fn(signature=(["i64"], []))  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     plugwasm.host_namespace(Desk(), interface=Desk())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Function(None, "f", [1], [], print)  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,84 @@
+"""A plugin of a set that runs in processes of its own, each an `IsolatedPlugin`. Nothing of it is compiled in the application's."""
+
+from __future__ import annotations
+
+import threading
+
+from .._slots import AS_THE_POOL, Lease, Slots
+from ..errors import PoolTimeoutError
+from ..isolated import IsolatedPlugin
+from .loaded import Loaded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._bridge import Crossing
+    from ..compiled import CompiledPlugin
+    from ..plugin import Plugin
+    from .loaded import Terms
+
+__all__ = ["Apart"]
+
+
+class Apart(Loaded):
+    """A plugin with as many processes as may be, each made when it is needed. Further calls wait for one, as long as a call may take."""
+
+    __slots__ = ("_ended", "_slots")
+
+    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+        # None of these functions has `self`: a set that nobody closed lets go of its processes without the garbage collector.
+        config, process, fresh = self._config, terms.process, terms.fresh
+        ended = self._ended = threading.Event()
+
+        def make() -> Plugin:
+            return IsolatedPlugin(compiled, config=config, process=process)
+
+        def refresh(plugin: Plugin) -> bool:
+            if fresh:
+                plugin.reset()
+            return not ended.is_set()
+
+        self._slots = Slots(compiled.name, terms.instances, compiled.limits.timeout, make, refresh)
+        if hasattr(compiled, "_plan"):
+            return compiled
+        with Lease(self._slots, None) as plugin:  # only its process can say what it exports
+            return plugin.compiled_plugin
+
+    def call(self, function_name: str, data: Any, options: dict[str, Any], crossing: Crossing | None = None) -> Any:
+        lease = Lease(self._slots, AS_THE_POOL)
+        try:
+            self._take(lease, function_name, crossing)
+            plugin = lease.plugin()
+            if crossing is not None:
+                crossing.plugin = plugin
+            return plugin.call(function_name, data, **options)
+        finally:
+            if crossing is not None:
+                crossing.leave()
+            lease.give_back()
+            if self._ended.is_set():
+                self.retire()
+
+    def _take(self, lease: Lease, function_name: str, crossing: Crossing | None) -> None:
+        try:
+            if crossing is None:
+                lease.take()
+            elif not self._slots.begin(lease, None):
+                crossing.ask(lease.take_async, ())  # the task waits, since it is what can be cancelled
+        except PoolTimeoutError:
+            raise PoolTimeoutError(
+                f"the processes of plugin `{self.compiled.name}` ({self._slots.size}) were all in use for {self._slots.wait:g} s: "
+                "allow more (`instances`)",
+                plugin=self.compiled.name,
+                function=function_name,
+            ) from None
+
+    def retire(self) -> None:
+        """Ends the processes that are idle, and each of the others when its call has ended."""
+        self._ended.set()
+        leases = [Lease(self._slots, None)]
+        while self._slots.begin(leases[-1], None):
+            leases.append(Lease(self._slots, None))
+        for lease in leases:
+            lease.give_back()
