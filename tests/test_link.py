@@ -510,7 +510,7 @@ def refused(source: Any, **options: Any) -> str:
 
 def test_an_unknown_function_of_the_environment_says_that_the_kit_may_be_newer() -> None:
     text = refused('(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))')
-    for part in ("`main`", "extism:host/env.brand_new", "(i64) -> (i64)", "newer than this host"):
+    for part in ("plugin `", "extism:host/env.brand_new", "(i64) -> (i64)", "newer than this host"):
         assert part in text
 
 

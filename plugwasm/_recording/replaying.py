@@ -151,7 +151,6 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers) -> Plugin:
             recipe,  # type: ignore[arg-type]
             recording.wasi,
             _functions(recipe, limits, recording.overrides),
-            name=recording.plugin,
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
             limits=limits,

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .format import Data, Failure, HostCall, Value
 
-_BEFORE, _AROUND = 20, 100
+_BEFORE, _AROUND, _LINE = 20, 100, 500
 
 
 def shown(value: Value | Data) -> str:
@@ -30,8 +30,8 @@ def failure(error: Failure) -> str:
     """What a call ended with."""
     facts = [f"the code {error.code}"] if error.code else []
     facts += [f"the trap {error.trap!r}"] if error.trap else []
-    said = error.guest_message if error.guest_message is not None else error.message
-    return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {brief(said)}"
+    said = brief(error.guest_message) if error.guest_message is not None else printable(error.message[:_LINE])
+    return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
 
 
 def two_calls(recorded: HostCall, name: str, args: list[Value]) -> tuple[str, str]:
