@@ -85,7 +85,7 @@ def translated(error: ValidationError, known_fields: Callable[[str], Sequence[st
     if what.startswith("Object contains unknown field"):
         return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where))
     if what.startswith("Object missing required field"):
-        return fault(quoted[1], "expected it, got nothing; a manifest says what to run")
+        return fault(quoted[1], "it is missing, and says what to run")
     if is_key:
         return fault(where, "expected names of fields that are strings, got another type as a name")
     if what.startswith("Expected") and len(quoted) >= 4:

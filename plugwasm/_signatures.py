@@ -7,11 +7,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import AsyncIterable, Callable, Generator, Iterable
     from typing import Any, Literal, Protocol, TypeVar, overload
 
     from typing_extensions import TypeForm
 
+    from ._spread import AsyncOutputs
     from .codecs import TypedCodec
 
     T = TypeVar("T")
@@ -292,15 +293,98 @@ if TYPE_CHECKING:
             parse: Callable[[bytes], Any] = ...,
         ) -> Generator[Any, None, None]: ...
 
+    class PoolMapAsync(Protocol):
+        """Of `PluginPool.map_async`."""
+
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object] | AsyncIterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: None = ...,
+            parse: type[bytes] = ...,
+        ) -> AsyncOutputs[bytes]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object] | AsyncIterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: type[T],
+        ) -> AsyncOutputs[T]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object] | AsyncIterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: TypeForm[T],
+        ) -> AsyncOutputs[T]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object] | AsyncIterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: Literal[False] = ...,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            parse: Callable[[bytes], T],
+        ) -> AsyncOutputs[T]: ...
+        @overload
+        def __call__(
+            self,
+            function_name: str,
+            inputs: Iterable[object] | AsyncIterable[object],
+            *,
+            workers: int | None = ...,
+            ahead: int | None = ...,
+            return_exceptions: bool,
+            on_progress: Callable[[int, int | None], object] | None = ...,
+            wait: float | None = ...,
+            host_context: Any = ...,
+            codec: TypedCodec | None = ...,
+            returns: Any = ...,
+            parse: Callable[[bytes], Any] = ...,
+        ) -> AsyncOutputs[Any]: ...
+
     def signature_of_call(method: object) -> Call: ...
     def signature_of_call_async(method: object) -> CallAsync: ...
     def signature_of_pool_call(method: object) -> PoolCall: ...
     def signature_of_pool_call_async(method: object) -> PoolCallAsync: ...
     def signature_of_pool_map(method: object) -> PoolMap: ...
+    def signature_of_pool_map_async(method: object) -> PoolMapAsync: ...
 
 else:
 
     def signature_of_call(method):
         return method
 
-    signature_of_call_async = signature_of_pool_call = signature_of_pool_call_async = signature_of_pool_map = signature_of_call
+    signature_of_call_async = signature_of_pool_call = signature_of_pool_call_async = signature_of_call
+    signature_of_pool_map = signature_of_pool_map_async = signature_of_call

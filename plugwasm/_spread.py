@@ -6,6 +6,7 @@ Inputs are taken at most `ahead` of the outputs that were asked for: neither a s
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, TypeVar
 
 from ._awaiting import need_anyio
 from ._slots import AS_THE_POOL, seconds
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 AHEAD = 4
 """Inputs taken ahead for each worker, if nobody says otherwise."""
+
+
+T = TypeVar("T")
 
 
 class Plan:
@@ -159,7 +163,7 @@ class _Source:
 # ---- in tasks --------------------------------------------------------------------------------------------------------------------------
 
 
-class AsyncOutputs:
+class AsyncOutputs(Generic[T]):
     """The outputs for all of the inputs, in tasks: an `async with` block that the calls belong to, and an iterator within it."""
 
     def __init__(self, plan: Plan, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
@@ -228,7 +232,7 @@ class AsyncOutputs:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         if self._group is None:
             raise RuntimeError("outputs come within a block: `async with pool.map_async(…) as outputs`")
         import anyio
@@ -239,7 +243,8 @@ class AsyncOutputs:
             if self._window and self._window[0].is_done:
                 item = self._window.popleft()
                 self._room.release()
-                return self._output(item)
+                output: T = self._output(item)
+                return output
             if self._is_fed and not self._window:
                 self._is_over = True
                 if self._error is not None:

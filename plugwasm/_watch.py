@@ -151,7 +151,7 @@ class Watch:
 
     def settle(self, guest: Guest) -> None:
         """Looks at an instance after its call, before it may be dropped."""
-        if hasattr(guest, "budget"):
+        if hasattr(guest, "budget") and hasattr(guest, "kernel"):  # for there may have been no room for it
             self.call.memory_bytes = guest.memory_bytes()
         if self._understudy is not None:
             self._understudy.settle(guest)

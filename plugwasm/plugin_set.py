@@ -76,7 +76,7 @@ class PluginSet:
 
     Args:
         plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A `CompiledPlugin` is used as it is: none
-            of the arguments below apply to it but those about names.
+            of the arguments below apply to it but those about names, `config` and instances.
         directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or `manifest.toml` (or `.json`). The
             plugin is called what the file (without `.wasm`) or folder is called.
         entry_points: The group of entry points of installed packages to look at: "plugwasm.plugins", say. None for none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map
+from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import OptionError
@@ -211,6 +211,7 @@ class PluginPool:
         plan = Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options)
         return outputs(plan, inputs)
 
+    @signature_of_pool_map_async
     def map_async(
         self,
         function_name: str,
@@ -222,7 +223,7 @@ class PluginPool:
         on_progress: Callable[[int, int | None], object] | None = None,
         wait: float | None = AS_THE_POOL,
         **options: Any,
-    ) -> AsyncOutputs:
+    ) -> AsyncOutputs[Any]:
         """The same for a task of asyncio or trio: `async with pool.map_async(…) as outputs`, and then `async for output in outputs`.
 
         The calls belong to the block: leaving it cancels those under way, and waits for them. Outputs are not held up by inputs that are

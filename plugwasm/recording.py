@@ -99,10 +99,10 @@ class Recorder(Observer):
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
-        """Those of the last eight instances, in the order of their starts."""
+        """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
         with self._lock:
             tapes = tuple(self._tapes)
-        return tuple(tape.recording() for tape in tapes)
+        return tuple(tape.recording() for tape in tapes if tape.calls or tape is tapes[-1])
 
     def on_call(self, call: observing.Call) -> AbstractContextManager[object] | None:
         return None if self.directory is None else self._written(call)

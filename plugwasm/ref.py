@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._sandbox.egress import Egress
     from .compiled import PluginInput
     from .functions import Function
+    from .limits import ProcessLimits
     from .observing import Observe
     from .wasi import WasiOptions
 
@@ -159,11 +160,15 @@ class PluginRef:
             _forget()
         return compiled
 
-    def plugin(self) -> Plugin:
-        """A new plugin of `compiled()`, for one thread."""
-        return Plugin(self.compiled())
+    def plugin(self, *, isolated: bool | ProcessLimits = False) -> Plugin:
+        """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
+        if isolated is False:
+            return Plugin(self.compiled())
+        from .isolated import Elsewhere, IsolatedPlugin
 
-    def _compile(self) -> CompiledPlugin:
+        return IsolatedPlugin(self._compile(Elsewhere), process=None if isolated is True else isolated)
+
+    def _compile(self, kind: type[CompiledPlugin] = CompiledPlugin) -> CompiledPlugin:
         import msgspec
 
         from .manifest import Manifest
@@ -175,7 +180,7 @@ class PluginRef:
             sources[index] = msgspec.structs.replace(sources[index], headers={**sources[index].headers, header: value})
         config = {key: value if isinstance(value, str) else value.value(f"config.{key}") for key, value in self._config}
         wasi: Any = self._wasi if isinstance(self._wasi, bool) else _found(self._wasi, "wasi")
-        return CompiledPlugin(
+        return kind(
             msgspec.structs.replace(manifest, wasm=sources, config=config),
             wasi,
             [_function(name) for name in self.functions],

@@ -6,8 +6,11 @@ import builtins
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -599,6 +602,32 @@ def test_a_guest_s_stack_is_as_large_as_the_limit() -> None:
     small, usual, large = (depth(Limits(stack_bytes=size)) for size in (2**17, 2**19, 2**21))
     assert 3 < usual / small < 5
     assert 3 < large / usual < 5
+
+
+def test_a_plugin_with_the_largest_stack_runs_on_a_large_thread_and_is_refused_on_others() -> None:
+    script = f"""
+import threading
+from plugwasm import Limits, Plugin, StackError
+
+def run() -> None:
+    try:
+        print(Plugin({guest(export("f", "(call $echo)"))!r}, limits=Limits(stack_bytes=2**28)).call("f", "x"))
+    except StackError:
+        print("refused")
+
+run()
+threading.stack_size(2**28 + 2**22)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+    # A main thread with less stack than that: the engine ends a process that it is asked too much of.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
+    done = subprocess.run(
+        [sys.executable, "-c", limited], cwd=Path(__file__).resolve().parent.parent, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["refused", "b'x'"]
 
 
 def test_a_plugin_with_a_small_stack_runs_on_a_small_thread() -> None:

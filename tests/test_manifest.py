@@ -195,7 +195,7 @@ def test_an_unknown_field_is_refused_at_every_level_with_a_suggestion(document: 
 
 
 def test_a_manifest_without_modules_is_refused() -> None:
-    assert str(refusal({})) == "manifest field `wasm`: expected it, got nothing; a manifest says what to run"
+    assert str(refusal({})) == "manifest field `wasm`: it is missing, and says what to run"
     assert str(refusal({"wasm": []})) == "manifest field `wasm`: expected at least one module, got an empty list"
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from guests import LOOP, InThread, export, guest, manifest, soon
 import plugwasm
 from plugwasm import CompiledPlugin, CurrentPlugin, Function, IsolatedPlugin, Measured, Plugin, PluginPool, Val, ValType
 from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
+from plugwasm.recording import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
 USER = '(import "extism:host/user" "f" (func $f {}))'
@@ -377,6 +379,32 @@ def test_a_request_document_that_is_none_is_no_trouble_for_those_who_watch(docum
     assert diary.host_calls[0].http.status is None
 
 
+HUGE = "(local $b i64) (local.set $b (call $alloc (i64.const 209715200)))"
+
+
+@pytest.mark.parametrize("call", ["(call $log_trace (local.get $b))", "(call $f (local.get $b))"])
+def test_of_a_huge_block_only_its_beginning_is_copied_for_those_who_watch(call: str) -> None:
+    function = Function("extism:host/user", "f", [ValType.I64], [], lambda plugin, inputs, results: None)
+    diary = Diary()
+    with Plugin(guest(export("run", HUGE + call), USER.format("(param i64)")), functions=[function], observe=diary) as plugin:
+        plugin.call("run")
+    assert [len(host_call.args[0]) for host_call in diary.host_calls] == [16 * 2**20]
+
+
+def test_observed_plugins_that_the_pool_has_no_room_for_work_as_others_do() -> None:
+    recorder = Recorder()
+    compiled = CompiledPlugin(guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)'), observe=recorder)
+    plugins = [Plugin(compiled) for _ in range(400)]  # three memories each, and the pool has 1024
+    assert [plugin.call("echo", "x", returns=Measured[str]).value for plugin in plugins] == ["x"] * 400
+    assert all(recording.calls for recording in recorder.recordings)
+
+
+def test_an_application_sees_all_of_a_call_in_one_line_of_its_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), Plugin(ECHO, observe=CallLog()) as plugin, pytest.raises(plugwasm.FunctionNotFoundError):
+        plugin.call("echo\nWARNING: all is well\x1b[31m")
+    assert caplog.messages[0].isprintable()
+
+
 @dataclass
 class Point:
     x: int
@@ -649,6 +677,71 @@ def test_an_interrupt_in_an_observer_goes_through_and_leaves_no_other_entered() 
     with Plugin(ECHO, observe=[diary, Interrupted()]) as plugin, pytest.raises(KeyboardInterrupt):
         plugin.call("echo")
     assert diary.events == ["> echo", "< echo"]
+
+
+class After:
+    """Raises after so many calls by a module of plugwasm, as a signal handler may; a profiler is called at the same places."""
+
+    def __init__(self, module: str, count: int) -> None:
+        self._file = f"{module}.py"
+        self.left = count
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._profile)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: types.FrameType, event: str, argument: object) -> None:
+        caller = frame if event.startswith("c_") else frame.f_back
+        if event in ("return", "c_return") and caller is not None and caller.f_code.co_filename.endswith(self._file):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("module", ["_watch", "journal"])
+def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) -> None:
+    recorder = Recorder()
+    with calls_f(lambda: None, observe=[recorder, Trace(lambda record: None)]) as plugin:
+        for count in range(1, 1000):
+            plugin.reset()
+            plugin.call("run")
+            after = After(module, count)
+            try:
+                with after:
+                    plugin.call("run")
+            except KeyboardInterrupt:
+                pass
+            if after.left > 0:
+                break
+            plugin.call("echo")
+            assert not hasattr(plugin._watch, "call")
+    assert 10 < count < 999
+    source = guest(export("run", "(call $f)") + export("echo", "(call $echo)"), USER.format(""))
+    for recording in recorder.recordings:
+        if recording.complete:  # then it lacks nothing that the instance did
+            recording.replay(source)
+
+
+def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_was_entered() -> None:
+    events = []
+
+    class Context:
+        def __enter__(self) -> None:
+            events.append("entered")
+            raise KeyboardInterrupt  # as after the last statement
+
+        def __exit__(self, *_: object) -> None:
+            events.append("left")
+
+    class Interrupted(Observer):
+        def on_call(self, call: Call) -> Context:
+            return Context()
+
+    with Plugin(ECHO, observe=Interrupted()) as plugin, pytest.raises(KeyboardInterrupt):
+        plugin.call("echo")
+    assert events == ["entered", "left"]
 
 
 def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compiled_plugin_first() -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 import plugwasm
 import plugwasm.aio
 from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Limits, ProcessLimits, host_fn, plugin_set
+from plugwasm._bridge import Request
 from plugwasm._plugins import discovery
 from plugwasm._plugins.apart import Apart
 from plugwasm._plugins.discovery import FileSource
@@ -214,6 +216,8 @@ def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ({"plugins": {"wasm": [{"path": "a.wasm"}]}}, "plugins: expected a list, or plugins by their names, got one manifest"),
         ({"hooks": "save"}, "hooks: expected a list, got str"),
         ({"instances": -1}, "instances: expected a number of at least 0"),
+        ({"instances": 0, "isolated": True}, "instances: expected a number of at least 1"),
+        ({"isolated": 1}, "isolated: expected True, False or ProcessLimits, got int"),
         ({"limits": {"timeout": 1}}, "limits: expected Limits, got dict"),
         ({"egress": ["*"]}, "egress: expected an Egress"),
         ({"config": {"a": {"k": 1}}}, "config: keys and values must be text"),
@@ -821,7 +825,6 @@ def test_a_failure_of_a_call_can_be_seen_until_the_plugin_changes(tmp_path: Path
         ("[plugin.settings.x]\ndefault = 5", "plugin.settings"),
         ('[plugin.settings."a\\nb"]\n', "plugin.settings`: expected names that can be shown"),
         ("\n".join(f"[plugin.settings.s{i}]" for i in range(101)), "plugin.settings`: expected at most 100, got 101"),
-        ("[manifest]\n", "manifest field `wasm`: expected it, got nothing"),
         ("[manifest]\nwasm = 5", "manifest field `wasm`: expected a list, got an integer"),
         ("[plugin", "plugin.toml: "),
         ("x = " + "[" * 100_000, "nested too deeply"),
@@ -1234,28 +1237,55 @@ def test_a_task_that_is_cancelled_cancels_the_plugin_that_runs_and_no_other_is_a
 
 @both
 def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_other_plugin(
-    backend: str, caplog: pytest.LogCaptureFixture
+    backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered: list[int] = []
+    answer = Request._answer
+
+    def answer_early(self: Request, *outcome: Any) -> None:
+        answer(self, *outcome)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(Request, "_answer", answer_early)  # so that the thread hears of it before the task has ended
 
     async def enter() -> None:
         entered.append(1)
         await anyio.sleep(60)
 
     async def main() -> None:
-        for _ in range(20):  # the thread hears of it before the task has ended, or after
-            entered.clear()
-            with anyio.CancelScope() as scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(plugins.all_async, "hook")
-                    await until(lambda: entered)
-                    scope.cancel()
-            assert entered == [1]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(plugins.all_async, "hook")
+            await until(lambda: entered)
+            tasks.cancel_scope.cancel()
+        assert entered == [1]
 
     with PluginSet({"a": waits_then_says("a"), "b": waits_then_says("b")}, functions=[function(enter)]) as plugins:
         in_loop(backend, main)
         assert [description.last_failure for description in plugins.describe()] == [None, None]
     assert not caplog.records
+
+
+@both
+def test_a_task_that_is_cancelled_between_two_plugins_asks_no_other(backend: str) -> None:
+    parsing, go = threading.Event(), threading.Event()
+    entered: list[int] = []
+
+    def parse(output: bytes) -> bytes:
+        parsing.set()
+        assert go.wait(30)
+        return output
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(plugins.all_async, "hook", parse=parse))
+            await until(parsing.is_set)
+            tasks.cancel_scope.cancel()
+            threading.Timer(0.2, go.set).start()
+
+    with PluginSet({"a": says("a"), "b": waits_then_says("b")}, functions=[function(lambda: entered.append(1))]) as plugins:
+        in_loop(backend, main)
+        assert not entered
+        assert plugins.call("b", "hook") == b"b"
 
 
 @both
@@ -1383,6 +1413,33 @@ def test_a_task_that_waits_for_a_process_can_be_cancelled(backend: str, doors: D
 
 
 @both
+def test_a_task_that_is_cancelled_cancels_no_call_of_others_in_a_process_that_it_had(backend: str, doors: Doors) -> None:
+    a = guest(export("hook", SAYS.format("a")) + export("slow", f"(call $enter) {SAYS.format('slow')}"), ENTRY)
+
+    async def main() -> InThread:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(plugins.all_async, "hook")
+            await until(lambda: waiting() == 1)
+            slow = InThread(plugins.call, "a", "slow")
+            await until(lambda: doors.inside == 2)
+            tasks.cancel_scope.cancel()
+        return slow
+
+    def waiting() -> int:
+        loaded = plugins._state.entries["b"].loaded
+        assert isinstance(loaded, Apart)
+        return loaded._slots.stats().waiting
+
+    options: dict[str, Any] = {"functions": functions_of(doors), "isolated": True, "instances": 1}
+    with PluginSet({"a": a, "b": waits_then_says("b")}, **options) as plugins:
+        holds = InThread(plugins.call, "b", "hook")
+        assert soon(lambda: doors.inside == 1, 20)
+        slow = in_loop(backend, main)
+        doors.go.set()
+        assert (slow.result(), holds.result()) == (b"slow", b"b")
+
+
+@both
 def test_tasks_take_turns_with_processes(backend: str) -> None:
     async def enter() -> None:
         inside.append(len(inside) - len(left))
@@ -1411,6 +1468,7 @@ def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_the
         call = InThread(plugins.first, "hook")
         assert soon(lambda: doors.inside == 1, 20)
         (old,), (b,) = processes(plugins, "a"), processes(plugins, "b")
+        kept = [entry.loaded for entry in plugins._state.entries.values()]  # so that it is not the garbage collector that ends them
         put(tmp_path / "a.wasm", says("new"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"new"
@@ -1427,6 +1485,7 @@ def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_the
         assert soon(lambda: is_gone(new), 20)
         assert not is_gone(b)
     assert soon(lambda: is_gone(b), 20)
+    assert len(kept) == 2
 
 
 def test_processes_end_with_a_set_that_nobody_closed() -> None:
@@ -1464,8 +1523,10 @@ def test_a_fresh_isolated_plugin_is_another_instance_in_the_same_process() -> No
 def test_a_compiled_plugin_is_isolated_as_well_and_keeps_its_own_settings() -> None:
     compiled = CompiledPlugin(says("x"), limits=Limits(timeout=5), name="mine")
     with PluginSet([compiled], limits=Limits(timeout=1), isolated=ProcessLimits(memory_bytes=2**29)) as plugins:
+        before = processes(plugins, "mine")
+        assert len(before) == 1
         assert plugins.first("hook") == b"x"
-        assert len(processes(plugins, "mine")) == 1
+        assert processes(plugins, "mine") == before
         grants = described(plugins, "mine").grants
         assert grants is not None
         assert grants.timeout == 5
@@ -1527,3 +1588,12 @@ def test_the_example_shows_what_it_says() -> None:
     assert "Vowels of English 1.0 serves count_vowels (on)" in done.stdout
     assert "Vowels of English 1.0 serves nothing (off)" in done.stdout
     assert "('latin',) came" in done.stdout
+
+
+def test_a_manifest_beside_a_module_need_not_name_it(tmp_path: Path) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "plugin.toml").write_text("[manifest]\ntimeout_ms = 50\n")
+    put(folder / "plugin.wasm", guest(export("spin", LOOP)))
+    with PluginSet(directories=[tmp_path], functions=[]) as plugins, pytest.raises(plugwasm.TimeoutError, match="50 ms"):
+        plugins.call("slow", "spin")

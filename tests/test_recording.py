@@ -15,9 +15,11 @@ import shutil
 import socket
 import stat
 import struct
+import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -890,6 +892,42 @@ def test_functions_that_stand_for_plugwasms_own_are_recorded() -> None:
     source = wasi_guest(export("run", "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))"))
     recording = recorded(source, ("run", ""), functions=[mine], wasi=True)
     assert outputs(recording.replay(source)) == [(5).to_bytes(8, "little")]
+    assert outputs(recorded(source, ("run", ""), functions=[mine]).replay(source)) == [(5).to_bytes(8, "little")]
+
+    old = Function("wasi_unstable", "random_get", [ValType.I32, ValType.I32], [ValType.I32], random_get)
+    source = source.replace("wasi_snapshot_preview1", "wasi_unstable")
+    assert outputs(recorded(source, ("run", ""), functions=[old]).replay(source)) == [(5).to_bytes(8, "little")]
+
+    def memory_bytes(plugin: CurrentPlugin, inputs: list[Val], results: list[Val]) -> None:
+        results[0].value = 6
+
+    own = Function("extism:host/env", "memory_bytes", [], [ValType.I64], memory_bytes)
+    source = guest(export("run", "(call $answer (call $memory_bytes))"))
+    assert outputs(recorded(source, ("run", ""), functions=[own]).replay(source)) == [(6).to_bytes(8, "little")]
+
+
+def test_a_call_that_had_no_room_on_pythons_stack_makes_a_recording_incomplete() -> None:
+    recorder = Recorder()
+    plugin = Plugin(ENDS, observe=recorder)
+    plugin.call("fine", b"x")
+
+    def at(depth: int) -> None:
+        if depth:
+            at(depth - 1)
+        else:
+            plugin.call("fine", b"x")
+
+    raised = 0
+    for depth in range(sys.getrecursionlimit()):
+        try:
+            at(depth)
+        except RecursionError:
+            raised += 1
+            if raised == 3:
+                break
+    for recording in recorder.recordings:
+        if recording.complete:
+            recording.replay(ENDS)
 
 
 CASES = [
@@ -941,6 +979,50 @@ def test_beyond_its_size_a_recording_ends_and_says_so() -> None:
     for wrong in (-1, "x", True):
         with pytest.raises(plugwasm.OptionError):
             Recorder(max_bytes=wrong)  # type: ignore[arg-type]
+
+
+def test_a_recording_holds_no_more_than_its_size_whatever_the_plugin_has_it_take_down() -> None:
+    asks = """(local $i i32) (loop $next
+      (drop (call $f (i64.const 5)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $i) (i32.const 50000))))"""
+    fails = """(local $e i64) (local.set $e (call $alloc (i64.const 1048576)))
+      (call $store_u8 (local.get $e) (i32.const 0xc3)) (call $error_set (local.get $e))"""
+    source = guest(export("asks", asks) + export("fails", fails), importing("f", "(param i64) (result i64)"))
+    for function, times in (("asks", 1), ("fails", 40)):
+        recorder = Recorder(max_bytes=2**23)
+        with Plugin(source, functions=[host_fn("f")(plus)], observe=recorder) as plugin:
+            tracemalloc.start()
+            try:
+                for _ in range(times):
+                    try:
+                        plugin.call(function)
+                    except plugwasm.GuestError:
+                        pass
+                most = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        assert not recorder.recording.complete
+        assert most < 2**24 + 2**23, function
+
+
+def plus(number: int) -> int:
+    return number + 1000
+
+
+def test_blocks_that_are_larger_than_a_recording_are_not_copied_for_it() -> None:
+    source = guest(export("run", "(call $f (call $alloc (i64.const 209715200)))"), importing("f", "(param i64)"))
+    function = Function(None, "f", [ValType.I64], [], lambda plugin, inputs, results: None)
+    recorder = Recorder()
+    with Plugin(source, functions=[function], observe=recorder) as plugin:
+        tracemalloc.start()
+        try:
+            plugin.call("run")
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert not recorder.recording.complete
+    assert most < 2**24
 
 
 def test_recordings_are_written_for_this_user_only_when_wanted(tmp_path: Path) -> None:
@@ -1064,6 +1146,41 @@ def test_host_functions_get_what_they_get_without_a_recorder() -> None:
 # Files
 
 
+def test_what_is_no_file_is_not_replaced_by_a_recording(tmp_path: Path) -> None:
+    recording = recorded(ENDS, ("fine", b"x"))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(OSError, match="something else than a file"):
+            recording.save(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe"]
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_an_interrupt_while_a_recording_is_written_goes_through_and_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    recording = recorded(ENDS, ("fine", b"x"))
+    for name in ("open", "replace"):
+        real = getattr(os, name)
+
+        def interrupted(*args: Any, real: Any = real) -> None:
+            real(*args)
+            raise KeyboardInterrupt  # of a signal handler, right after it
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                recording.save(tmp_path / name)
+    assert os.listdir(tmp_path) == ["replace"]
+
+
+def test_a_plugin_of_any_name_is_recorded(tmp_path: Path) -> None:
+    with Plugin(ENDS, name="\U00010400" * 100, observe=Recorder(tmp_path)) as plugin:
+        plugin.call("fine")
+    (file,) = tmp_path.iterdir()
+    load(file).replay(ENDS)
+
+
 def test_a_saved_recording_is_private_and_read_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "recording.json"
     recording = recorded(asking(), ("run", b"\xff\0abc"), functions=[host_fn("f")(answers()[1])])
@@ -1104,6 +1221,63 @@ def test_what_is_no_recording_is_refused(content: bytes, message: str, tmp_path:
         load(path)
 
 
+def test_a_recording_without_calls_is_no_test() -> None:
+    from plugwasm._recording.format import loads
+
+    document = json.loads(recorded(ENDS, ("fine", b"x")).to_json())
+    for calls in ({"calls": []}, {}):
+        del document["calls"]
+        document |= calls
+        with pytest.raises(RecordingError, match="no calls"):
+            loads(json.dumps(document).encode()).replay(ENDS)
+
+
+def test_no_text_of_a_recording_reaches_a_terminal_as_it_is() -> None:
+    from plugwasm._recording.format import loads
+
+    bad = "\x1b[31m"
+    texts: list[tuple[str, str]] = [
+        ('"plugin": "plugin"', f'"plugin": "{bad}"'),
+        ('"name": "f"', f'"name": "{bad}"'),
+        ('"function": "run"', f'"function": "{bad}"'),
+        ('"text": "abc"', f'"text": "{bad}"'),
+        ('"main": "main"', f'"main": "main", "{bad}": 1'),
+        ('"main": "main"', f'"main": "main", "limits": {{"{bad}": 1}}'),
+        ('"main": "main"', f'"main": "main", "incomplete": "{bad}"'),
+        ('"main": "main"', f'"main": "main", "vars": {{"{bad}": {{"text": "{bad}"}}}}, "wasi": "{bad}"'),
+        ('"results": [', f'"error": {{"type": "RecordingError", "message": "{bad}"}}, "results": ['),
+        ('"results": [', f'"error": {{"type": "{bad}", "message": "{bad}"}}, "results": ['),
+    ]
+    text = json.dumps(json.loads(recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)]).to_json()))
+    text = text.replace('"output": {"text": "ABC"}', '"output": {"text": "another"}')
+    for was, now in texts:
+        assert was in text
+        with pytest.raises(plugwasm.Error) as caught:
+            loads(text.replace(was, now.replace("\x1b", "\\u001b")).encode()).replay(asking())
+        assert caught.value.message.replace("\n", "").isprintable(), now
+
+
+def test_a_recording_cannot_end_the_process_by_its_limits() -> None:
+    script = f"""
+import json
+from plugwasm import Plugin, recording
+from plugwasm._recording.format import loads
+source = {guest(export("run", "(call $echo)"))!r}
+recorder = recording.Recorder()
+with Plugin(source, observe=recorder) as plugin:
+    plugin.call("run", "x")
+for size in (2**22, 2**28):
+    document = json.loads(recorder.recording.to_json()) | {{"limits": {{"stack_bytes": size}}}}
+    try:
+        loads(json.dumps(document).encode()).replay(source)
+    except recording.ReplayError as error:
+        assert "stack" in str(error)
+"""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no such file"):
         load(tmp_path / "none.json")
@@ -1132,6 +1306,7 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         ),
         ('"limits":{}', '"limits":{"memories":-1}', RecordingError),
         ('"limits":{}', '"limits":{"nothing":1}', RecordingError),
+        ('"limits":{}', '"limits":{"compile_seconds":null,"compile_bytes":null}', RecordingError),
         ('"limits":{}', '"limits":{"memory_bytes":65536}', ReplayError),
         ('"limits":{}', '"fuel_limit":10', ReplayError),
         ('"limits":{}', '"vars":{"x":{"text":"' + "x" * 2_000_000 + '"}}', RecordingError),

@@ -519,3 +519,16 @@ def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_abo
         process.kill()
         go_on.set()
         thread.result()
+
+
+def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
+    monkeypatch.setenv("SECRET_OF_TEST", SECRET)
+    monkeypatch.setattr("plugwasm.compiled.Plan", None)
+    with ref.plugin(isolated=plugwasm.ProcessLimits(memory_bytes=2**29)) as plugin:
+        assert isinstance(plugin, plugwasm.IsolatedPlugin)
+        assert plugin.call("secret") == SECRET.encode()
+    with ref.plugin(isolated=True) as plugin:
+        assert plugin.call("secret") == SECRET.encode()
+    with pytest.raises(plugwasm.OptionError, match="expected ProcessLimits"):
+        ref.plugin(isolated="yes")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import threading
 
 from .._slots import AS_THE_POOL, Lease, Slots
 from ..errors import PoolTimeoutError
-from ..isolated import IsolatedPlugin
+from ..isolated import Elsewhere, IsolatedPlugin
 from .loaded import Loaded
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ class Apart(Loaded):
             return not ended.is_set()
 
         self._slots = Slots(compiled.name, terms.instances, compiled.limits.timeout, make, refresh)
-        if hasattr(compiled, "_plan"):
+        if isinstance(compiled, Elsewhere) and hasattr(compiled, "_plan"):  # it was loaded before, and is configured anew
             return compiled
         with Lease(self._slots, None) as plugin:  # only its process can say what it exports
             return plugin.compiled_plugin
@@ -57,7 +57,7 @@ class Apart(Loaded):
             if crossing is not None:
                 crossing.leave()
             lease.give_back()
-            if self._ended.is_set():
+            if self._ended.is_set():  # perhaps just when it was given back
                 self.retire()
 
     def _take(self, lease: Lease, function_name: str, crossing: Crossing | None) -> None:

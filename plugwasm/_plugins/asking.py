@@ -108,7 +108,7 @@ async def awaited(limiter: Any, ask: Callable[..., Any], *args: Any) -> Any:
             try:
                 return entry.call(function_name, data, options, crossing)
             except (Error, Unparsed) as error:
-                if crossing.is_off or (_is_cancellation(error) and not _is_awaited(crossing)):
+                if _is_cancellation(error) and not _is_awaited(crossing):
                     raise _Abandoned from error
                 raise
 

@@ -113,7 +113,7 @@ class FolderSource(Source):
             return of_one_module(_read_inside(self.where, MODULE, module_bytes), shown_path(path))
         if file is None:
             file = self._only(_ABOUT) or _ABOUT[0]
-            manifest = self._located(file, lambda: parse(about.manifest))
+            manifest = self._located(file, lambda: parse({"wasm": [{"path": MODULE}]} | (about.manifest or {})))
         elif about.manifest is not None:
             raise ManifestError(f"{shown_path(self.where)} has two manifests: `[manifest]` and {file}")
         else:

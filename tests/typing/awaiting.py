@@ -47,7 +47,8 @@ async def pools_give_plugins_and_outputs(pool: plugwasm.PluginPool) -> None:
     assert_type(await pool.call_async("f", "text", returns=User | None, wait=None), User | None)
     assert_type(await pool.call_async("f", "text", parse=int), int)
     async with pool.map_async("f", ["one", "two"], workers=2, returns=User) as outputs:
-        users: list[User] = [output async for output in outputs]
+        users = [output async for output in outputs]
+        assert_type(users, list[User])
     print(users)
 
 
