@@ -147,7 +147,14 @@ class Slots:
         return plugin
 
     def give_back(self, lease: Lease) -> None:
-        """Has the next in the queue have the slot. Twice is allowed."""
+        """Has the next in the queue have the slot. Twice is allowed, and done where a signal handler raises in the first."""
+        try:
+            self._give_back(lease)
+        except BaseException:
+            self._give_back(lease)
+            raise
+
+    def _give_back(self, lease: Lease) -> None:
         slot = lease._slot
         if slot is None:
             return
@@ -163,9 +170,13 @@ class Slots:
 
     def _pass_on(self, lease: Lease, slot: _Slot) -> None:
         with self._lock:
-            if lease not in self._busy:
+            if lease._slot is not slot:
                 return
             self._busy.discard(lease)
+            if self.is_closed or not self._queue:
+                lease._slot = None  # no call between this and the next, after which a signal handler could raise
+                self._idle += (slot,) * (not self.is_closed)
+                return
             lease._slot = None
             while self._queue:
                 following = self._queue.popleft()

@@ -134,7 +134,11 @@ class PluginPool:
             lease.take()
             return lease.plugin().call(function_name, data, parse, host_context, **options)
         finally:
-            lease.give_back()
+            try:
+                lease.give_back()
+            except BaseException:  # a signal handler may raise before that does anything
+                lease.give_back()
+                raise
 
     @signature_of_pool_call_async
     async def call_async(

@@ -1114,3 +1114,34 @@ print({"anyio", "asyncio", "concurrent", "trio", "inspect"} & set(sys.modules))
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})" + program], cwd=ROOT, capture_output=True, text=True
     )
     assert run.stdout == "set()\n", run.stderr
+
+
+@pytest.mark.parametrize("events", [("call",), ("return", "c_return")], ids=["as functions begin", "as calls end"])
+def test_a_plugin_goes_back_to_the_pool_wherever_a_signal_handler_raises(events: tuple[str, ...]) -> None:
+    """A profiler is called where signal handlers are: as functions begin, and as calls end."""
+    left = 0
+
+    def profile(frame: Any, what: str, argument: object) -> None:
+        nonlocal left
+        if what in events and {"give_back", "_give_back", "_pass_on", "_settle"} & {frame.f_code.co_name, caller(frame)}:
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+
+    def caller(frame: Any) -> str:
+        return frame.f_back.f_code.co_name if frame.f_back is not None else ""
+
+    with PluginPool(guest(export("echo", "(call $echo)")), size=2) as pool:
+        for count in range(1, 100):
+            left = count
+            sys.setprofile(profile)
+            try:
+                pool.call("echo", b"x")
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(None)
+            assert pool.stats.busy == 0, count
+            if left > 0:
+                break
+    assert 3 < count < 99

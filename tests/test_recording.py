@@ -1260,7 +1260,7 @@ def test_no_text_of_a_recording_reaches_a_terminal_as_it_is() -> None:
 def test_a_recording_cannot_end_the_process_by_its_limits() -> None:
     script = f"""
 import json
-from plugwasm import Plugin, recording
+from plugwasm import Limits, Plugin, recording
 from plugwasm._recording.format import loads
 source = {guest(export("run", "(call $echo)"))!r}
 recorder = recording.Recorder()
@@ -1269,7 +1269,7 @@ with Plugin(source, observe=recorder) as plugin:
 for size in (2**22, 2**28):
     document = json.loads(recorder.recording.to_json()) | {{"limits": {{"stack_bytes": size}}}}
     try:
-        loads(json.dumps(document).encode()).replay(source)
+        loads(json.dumps(document).encode()).replay(source, limits=Limits(stack_bytes=2**28))
     except recording.ReplayError as error:
         assert "stack" in str(error)
 """
@@ -1404,3 +1404,11 @@ def test_random_changes_to_a_recording_are_refused_or_replayed(tmp_path: Path) -
             loads(bytes(octets))
         except RecordingError:
             pass
+
+
+def test_a_recording_does_not_raise_the_limits_of_whoever_replays_it() -> None:
+    wide = Limits(memory_bytes=2**32, timeout=None)
+    recording = recorded(guest(export("run", "(call $echo)")), ("run", "abc"), limits=wide)
+    with pytest.raises(RecordingError, match=r"recorded with memory_bytes=4294967296, more than 1073741824.*`limits`"):
+        recording.replay(guest(export("run", "(call $echo)")))
+    assert recording.replay(guest(export("run", "(call $echo)")), limits=wide).calls[0].output == b"abc"

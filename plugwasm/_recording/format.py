@@ -21,6 +21,7 @@ from ..errors import RecordingError, SourceError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..compiled import PluginInput
+    from ..limits import Limits
     from .replaying import Replay
 
 VERSION = 1
@@ -313,7 +314,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         """The content of the file."""
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
 
-    def replay(self, plugin: PluginInput | None = None, *, strict: bool = False) -> Replay:
+    def replay(self, plugin: PluginInput | None = None, *, strict: bool = False, limits: Limits | None = None) -> Replay:
         """Makes the calls once more, of this plugin, and sees that all is as it was: host calls, outputs or errors, and vars.
 
         Nothing of the outside is asked: host functions, HTTP, files, clocks and random bytes are answered from the recording.
@@ -322,16 +323,18 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
             plugin: A path, bytes, or a manifest, as for `Plugin`; of a manifest only the modules count. If not given, the files that the
                 recorded plugin was made of.
             strict: Whether its modules must be those that were recorded, to the byte.
+            limits: The most that the recorded limits may be, but for the timeout; the defaults of `Limits` if not given. A recording may be
+                a stranger's.
 
         Raises:
             ReplayError: Something is different; it is an `AssertionError` too.
-            RecordingError: The recording is not complete, or `strict` and the modules are others.
+            RecordingError: The recording is not complete, or has larger limits; or `strict`, and the modules are others.
             ManifestError, SourceError, ModuleError: `plugin` cannot be read.
         """
         from .replaying import replay
 
         __tracebackhide__ = True
-        return replay(self, plugin, strict=strict)
+        return replay(self, plugin, strict=strict, limits=limits)
 
     def __repr__(self) -> str:
         return f"<Recording of {self.plugin!r}, {len(self.calls)} calls{'' if self.complete else ', incomplete'}>"

@@ -81,7 +81,7 @@ class _Host(Observer):
         return self._answers
 
 
-def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool) -> Replay:
+def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None) -> Replay:
     """See `Recording.replay`."""
     __tracebackhide__ = True
     if recording.incomplete:
@@ -92,7 +92,7 @@ def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool) ->
     if strict:
         _check_digests(recording, recipe)
     answers = Answers(recording.overrides, recording.log_level)
-    with _load(recording, recipe, answers) as loaded:
+    with _load(recording, recipe, answers, limits or DEFAULT) as loaded:
         calls = []
         before: dict[str, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
@@ -142,9 +142,9 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
 
 
-def _load(recording: Recording, recipe: Recipe, answers: Answers) -> Plugin:
+def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limits) -> Plugin:
     __tracebackhide__ = True
-    limits = _limits(recording)
+    limits = _limits(recording, ceiling)
     vars = {name: data.octets for name, data in recording.vars.items()}
     try:
         compiled = CompiledPlugin(
@@ -163,10 +163,13 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers) -> Plugin:
         raise ReplayError(said, plugin=recording.plugin) from error
 
 
-def _limits(recording: Recording) -> Limits:
+def _limits(recording: Recording, ceiling: Limits) -> Limits:
     for name in recording.limits:
         if name not in LIMITS:
             raise RecordingError(f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}")
+        value, most = recording.limits[name], getattr(ceiling, name)
+        if name != "timeout" and most is not None and (value is None or value > most):
+            raise RecordingError(f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`")
     try:
         return DEFAULT.replace(log_lines_per_second=None, log_bytes_per_second=None, **recording.limits)
     except OptionError as error:
