@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
 
+WASI = "wasi_snapshot_preview1"
+"""The module that guests import preview 1 of WASI from."""
+
 _NOTHING = FunctionType((), ())
 _HASKELL_START = FunctionType(("i32", "i32"), ())
 _MAY_GROW = FunctionType(("i32",), ("i32",))
@@ -195,7 +198,7 @@ class _Linker:
         if item.kind == "function":
             if host := self.functions.get((item.module, item.name)):
                 return _checked(unit, item, host.type, host)
-            if self.wasi and item.module == "wasi_snapshot_preview1":
+            if self.wasi and item.module == WASI:
                 from ._sandbox.wasi import SIGNATURES
 
                 if item.name in SIGNATURES:
@@ -370,7 +373,7 @@ def _wasi_function(name: str, unit: int) -> HostFunction:
         if results:
             values[0] = errno
 
-    return HostFunction(FunctionType(params, results), body, ("wasi_snapshot_preview1", name))  # type: ignore[arg-type]
+    return HostFunction(FunctionType(params, results), body, (WASI, name))  # type: ignore[arg-type]
 
 
 def is_callable(item: Item) -> bool:

@@ -6,7 +6,8 @@ import copy
 
 from ._code import compiled, engine
 from ._env.functions import NAMESPACE
-from .functions import Function, ValType
+from ._wasm_values import TYPES
+from .functions import Function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from ._engine import FunctionType, HostFunction
     from ._source import Recipe
     from .limits import Limits
-
-_TYPES = {"i32": ValType.I32, "i64": ValType.I64, "f32": ValType.F32, "f64": ValType.F64}
 
 
 def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()) -> dict[tuple[str, str], FunctionType]:
@@ -28,7 +27,7 @@ def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = (
         for module in modules.values()
         for item in module.imports
         if item.type is not None
-        and _TYPES.keys() >= {*item.type.params, *item.type.results}
+        and TYPES.keys() >= {*item.type.params, *item.type.results}
         and ((item.module, item.name) in also or not (item.module == NAMESPACE or item.module.startswith("wasi_")))
         and not (item.module in modules and item.name in modules[item.module].exports)
     }
@@ -36,7 +35,7 @@ def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = (
 
 def stand_in(namespace: str, name: str, host: HostFunction, real: Function | None = None) -> Function:
     """A host function that is linked for that one, or for the real one of the application."""
-    types = [_TYPES[t] for t in host.type.params], [_TYPES[t] for t in host.type.results]
+    types = [TYPES[t] for t in host.type.params], [TYPES[t] for t in host.type.results]
     linked = copy.copy(real) or Function(namespace, name, *types, _nothing)
     linked._host = host
     return linked

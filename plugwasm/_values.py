@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+from ._wasm_values import READ, TYPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,16 +29,12 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
 
     If `kind` is None, an i64 is the content of the block that it is the handle of, if it is one, and else a number.
     """
-    if type == "i32":
-        number = (raw & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
-        return bool(number) if kind is bool else number
-    if type == "f32":
-        return struct.unpack("<f", struct.pack("<I", raw & 0xFFFFFFFF))[0]
-    if type == "f64":
-        return struct.unpack("<d", struct.pack("<Q", raw & _MASK))[0]
+    number = READ[TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
+    if type != "i64":
+        return bool(number) if kind is bool and type == "i32" else number
     if kind is int or (data := guest.content(raw, _MOST)) is None:
         plain = getattr(kind, "__origin__", kind)
-        return plain() if not raw and plain in (str, bytes, dict, list) else (raw & _MASK ^ _SIGN) - _SIGN
+        return plain() if not raw and plain in (str, bytes, dict, list) else number
     if kind in (None, bytes) or len(data) == _MOST:
         return data
     try:

@@ -41,6 +41,7 @@ class Val:
 
 
 KIND = {ValType.I32: "i32", ValType.I64: "i64", ValType.F32: "f32", ValType.F64: "f64"}
+TYPES = {kind: type for type, kind in KIND.items()}
 
 
 def _read_i32(raw: int) -> int:

@@ -16,7 +16,7 @@ from ._env.guest import Exited
 from ._values import seen
 from .codecs import typed_call
 from .errors import HostFunctionError
-from .observing import Call, HostCall, HttpExchange, Measured, Observer
+from .observing import Call, HostCall, HttpExchange, Measured, Observer, need_guest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .plugin import Plugin
 
 _HTTP = (NAMESPACE, "http_request")
-_MAX_DOCUMENT = 2**20
 _logger = logging.getLogger("plugwasm.observing")
 
 
@@ -43,7 +42,7 @@ class Watch:
         octets: Makes bytes of inputs that are neither bytes nor text.
 
     Attributes:
-        needs_guest: Whether an observer stands for the host functions, so that the instance must be in this process.
+        needs_guest: As `observing.need_guest` says of the observers.
         call: The call under way; not there when there is none, so that nothing of it is kept.
     """
 
@@ -55,7 +54,7 @@ class Watch:
         self._observers = observers
         self._octets = octets
         self._listeners = [observer for observer in observers if type(observer).on_host_call is not Observer.on_host_call]
-        self.needs_guest = any(type(observer)._understudy is not Observer._understudy for observer in observers)
+        self.needs_guest = need_guest(observers)
         self._wants_values = any(observer.wants_values for observer in self._listeners)
         self._understudy: Understudy | None = None
         self._away = 0.0
@@ -87,7 +86,7 @@ class Watch:
         error: BaseException | None = None
         try:
             _enter(self._observers, "on_call", call, entered)
-            result = self._enter(plugin, enter, call, parse)
+            result = self._made(plugin, enter, call, parse)
             if parse is not None and parse is not bytes:
                 result = parse(result)
             return Measured(result, call) if is_measured else result
@@ -102,7 +101,7 @@ class Watch:
                 _leave(entered, error)
             del error
 
-    def _enter(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
+    def _made(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
         try:
             del self._free  # as the lock of `Plugin`
         except AttributeError:
@@ -187,7 +186,7 @@ class Watch:
         if self._wants_values:
             seen_call.args = seen(guest, params, values, function.kinds)
         if function.name == _HTTP and params:
-            seen_call.http = _http(guest.content(values[0]) or b"" if guest.size(values[0]) <= _MAX_DOCUMENT else b"")
+            seen_call.http = _http(guest, values[0])
         entered: list[AbstractContextManager[object]] = []
         error: BaseException | None = None
         begin = perf_counter()
@@ -213,13 +212,15 @@ class Watch:
             del error
 
 
-def _http(document: bytes) -> HttpExchange:
+def _http(guest: Guest, handle: int) -> HttpExchange:
     """What a request document asks for; empty texts where it is none."""
     from msgspec import DecodeError
     from msgspec.json import decode
 
+    from ._env.http import MAX_DOCUMENT
     from ._nesting import is_too_deep
 
+    document = guest.content(handle) or b"" if guest.size(handle) <= MAX_DOCUMENT else b""
     asked: Any = None
     if not is_too_deep(document):
         try:

@@ -272,3 +272,8 @@ def observers(observe: Observe) -> tuple[Observer, ...] | None:
         if not isinstance(observer, Observer):
             raise OptionError(f"observe: expected a list of Observers, but one is {type(observer).__name__}")
     return tuple(found) or None
+
+
+def need_guest(given: Sequence[Observer]) -> bool:
+    """Whether one of them stands for host functions, so that instances must be in this process."""
+    return any(type(observer)._understudy is not Observer._understudy for observer in given)

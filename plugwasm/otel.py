@@ -15,6 +15,7 @@ from functools import partial
 from . import __version__
 from ._bridge import surroundings
 from ._env.functions import NAMESPACE
+from ._link import WASI
 from ._sandbox.target import Target
 from .errors import EgressError, Error, HostFunctionError, OutputError
 from .observing import Observer
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenTelemetry"]
 
-_WASI = "wasi_snapshot_preview1"
 OTHER = "_OTHER"
 """What OpenTelemetry has for a value that is none of those that are known."""
 MAX_NAMES = 1000
@@ -108,7 +108,7 @@ class OpenTelemetry(Observer):
             about = _where(call.call) | _server(call.http.url) | {"http.request.method": method}
             name = "HTTP" if method is OTHER else method
             return _Current(self._span(name, SpanKind.CLIENT, about), partial(_answered, call))
-        if call.namespace in (NAMESPACE, _WASI):
+        if call.namespace in (NAMESPACE, WASI):
             return None
         about = _where(call.call) | {"plugwasm.host_function": _text(call.name), "plugwasm.namespace": _text(call.namespace)}
         return _Current(self._span(call.name, SpanKind.INTERNAL, about), partial(_returned, call))

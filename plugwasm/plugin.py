@@ -83,7 +83,34 @@ class CancelHandle:
         return plugin is not None and plugin._cancel()
 
 
-class Plugin:
+class Closing:
+    """Mixed into what is closed at the end of a `with` block, or of an `async with` block."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        from ._awaiting import need_anyio
+
+        need_anyio()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        from ._awaiting import finish
+
+        await finish(self.close)
+
+
+class Plugin(Closing):
     """A plugin that can be called. One call at a time; threads need a plugin each.
 
     Args:
@@ -562,12 +589,6 @@ class Plugin:
         if self._guest is not None:
             self._cancel()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
     # ---- in event loops -------------------------------------------------------------------------------------------------------------
 
     @signature_of_call_async
@@ -596,17 +617,6 @@ class Plugin:
         from ._awaiting import call_plugin
 
         return await call_plugin(self, limiter, function_name, data, parse, host_context, **options)
-
-    async def __aenter__(self) -> Self:
-        from ._awaiting import need_anyio
-
-        need_anyio()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        from ._awaiting import finish
-
-        await finish(self.close)
 
     def __reduce__(self) -> str:
         raise TypeError("a Plugin cannot be copied or pickled: make another of its `compiled_plugin`, or send another process a PluginRef")

@@ -30,12 +30,10 @@ from ._source import shown_path
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
 from .limits import ProcessLimits
-from .plugin import changed_config
+from .plugin import Closing, changed_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import anyio
 
     from ._plugins.discovery import Source
@@ -65,7 +63,7 @@ class Changes(NamedTuple):
         return any(self)
 
 
-class PluginSet:
+class PluginSet(Closing):
     """The plugins of an application. Any number of threads can use it.
 
     Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
@@ -370,23 +368,6 @@ class PluginSet:
         with self._changing():
             self._closed = True
             self._replace({}, ())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        from ._awaiting import need_anyio
-
-        need_anyio()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        from ._awaiting import finish
-
-        await finish(self.close)
 
     def _changing(self) -> threading.Lock:
         """The lock that changes take, one at a time. A forked child makes another: who held it may not be there."""

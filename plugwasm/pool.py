@@ -8,13 +8,12 @@ from ._signatures import signature_of_pool_call, signature_of_pool_call_async, s
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import OptionError
-from .plugin import Plugin
+from .plugin import Closing, Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-    from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Any, TypeVar
 
     from ._bridge import Crossing
     from ._sandbox.egress import Egress
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "PluginPool", "PoolStats"]
 
 
-class PluginPool:
+class PluginPool(Closing):
     """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
 
     Which plugin serves a call is not for the caller to know. What an instance keeps (memory, vars) stays with it from call to call;
@@ -257,23 +256,6 @@ class PluginPool:
     def close(self) -> None:
         """Closes the plugins. Calls under way are cancelled, and callers that wait get a `ClosedError`. Closing twice is allowed."""
         self._slots.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        from ._awaiting import need_anyio
-
-        need_anyio()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        from ._awaiting import finish
-
-        await finish(self.close)
 
     def __reduce__(self) -> str:
         raise TypeError("a PluginPool cannot be copied or pickled: threads can share it; send another process a PluginRef")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["perform"]
 
-_MAX_DOCUMENT = 1 << 20
+MAX_DOCUMENT = 1 << 20
 _FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Extism hosts take either
 
 
@@ -42,8 +42,8 @@ def perform(request_json: bytes, body: bytes | None, egress: Egress, remaining: 
 
 def check_sizes(document: int, body: int, egress: Egress | None) -> None:
     """Raises `EgressError` when a request is too large to be looked at."""
-    if document > _MAX_DOCUMENT:
-        raise EgressError(f"the HTTP request document has {document} bytes, more than the {_MAX_DOCUMENT} allowed")
+    if document > MAX_DOCUMENT:
+        raise EgressError(f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed")
     if egress is not None:
         egress.judge_body(body)
 

@@ -39,9 +39,9 @@ class Ceiling:
     ) -> None:
         check_kinds(wasi, limits, egress)
         if observe is not None:
-            from ..observing import Observer, observers
+            from ..observing import need_guest, observers
 
-            if elsewhere and any(type(observer)._understudy is not Observer._understudy for observer in observers(observe) or ()):
+            if elsewhere and need_guest(observers(observe) or ()):
                 raise OptionError("observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process")
         self.limits = limits or Limits()
         self._kind: type[CompiledPlugin] = CompiledPlugin

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from .. import _link, errors
+from .. import errors
 from .._engine import EngineFailure
-from .._env.functions import FUNCTIONS, NAMESPACE
+from .._env.functions import NAMESPACE
 from .._env.guest import MASK
+from .._link import WASI
 from .._sandbox import wasi_abi as abi
 from .._values import printable
 from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
 from . import wasi
 from .effects import arguments, offset_of, perform
 from .format import Value
-from .journal import HTTP, Desk
+from .journal import HTTP, Desk, is_state, is_wasi
 from .words import call_text, failure, host_call, two_calls
 
 TYPE_CHECKING = False
@@ -77,13 +78,13 @@ class Answers:
         namespace, name = function.name
         try:
             if function.name not in self._overrides:
-                if namespace == wasi.NAMESPACE and function.body.__module__ == _link.__name__:
+                if is_wasi(function):
                     function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
                     return
                 if namespace == NAMESPACE and name == "get_log_level":
                     values[0] = self._log_level
                     return
-                if namespace == NAMESPACE and name != HTTP and FUNCTIONS.get(name) is function:
+                if is_state(function):
                     function.body(guest, caller, values)
                     return
             self._answer(guest, function, values)
@@ -120,8 +121,8 @@ class Answers:
             if self._streams.serve(name, args):
                 return int(getattr(guest.wasi_state(), name)(memory, *args))
             given = wasi.inputs(memory, name, args)
-            recorded = self._next(wasi.NAMESPACE, name, given)
-            self._compare(recorded, wasi.NAMESPACE, name, given)
+            recorded = self._next(WASI, name, given)
+            self._compare(recorded, WASI, name, given)
             if recorded.error is not None:
                 raise self._raised(recorded, recorded.error)
             if len(recorded.results) != 1 or recorded.results[0].i32 is None:

@@ -12,6 +12,7 @@ from .. import _link
 from .._engine import EngineFailure, HostRaised
 from .._env.functions import FUNCTIONS, NAMESPACE
 from .._env.guest import Exited
+from .._link import WASI
 from .._sandbox.wasi_abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from ..limits import Limits
@@ -220,10 +221,10 @@ class Journal:
         namespace, name = function.name
         if self._tape.incomplete:
             function.body(guest, caller, values)
-        elif namespace == wasi.NAMESPACE and function.body.__module__ == _link.__name__:
+        elif is_wasi(function):
             function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
-        elif namespace == NAMESPACE and name != HTTP and FUNCTIONS.get(name) is function:
-            function.body(guest, caller, values)  # of config, vars and logs: it will be as it was
+        elif is_state(function):
+            function.body(guest, caller, values)  # it will be as it was
         else:
             if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(name) is not function:
                 self._tape.overridden(function.name)
@@ -275,7 +276,7 @@ class Journal:
             raise
         finally:
             results = [Value(i32=errno)] if error is None else []
-            self._keep(HostCall(name, wasi.NAMESPACE, given, results=results, out=out, error=self._failed(error)))
+            self._keep(HostCall(name, WASI, given, results=results, out=out, error=self._failed(error)))
             del error
 
     def _keep(self, call: HostCall) -> None:
@@ -311,6 +312,19 @@ def failure(error: BaseException) -> Failure:
             trap=getattr(error, "trap", None),
         )
     return Failure(EngineFailure.__name__ if isinstance(error, EngineFailure) else type(error).__name__, words(error))
+
+
+def is_wasi(function: HostFunction) -> bool:
+    """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
+    return function.name is not None and function.name[0] == WASI and function.body.__module__ == _link.__name__
+
+
+def is_state(function: HostFunction) -> bool:
+    """Whether it is about config, vars, logs and the last response, and plugwasm's own: what follows from what is recorded already."""
+    if function.name is None:
+        return False
+    namespace, name = function.name
+    return namespace == NAMESPACE and name != HTTP and FUNCTIONS.get(name) is function
 
 
 class Desk:

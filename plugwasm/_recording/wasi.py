@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from .._sandbox.wasi_abi import Memory
 
-NAMESPACE = "wasi_snapshot_preview1"
-
 # The roles of the parameters. Pointers to a path `p`, to buffers that are sent `w` or filled `r`, to one that is filled `b`, come before
 # a length. A pointer to where a result goes, `o`, has the result's size. `s` are the subscriptions of `poll_oneoff`, `e` its events. All
 # others are values, `v`; `-` says nothing, or nothing more.

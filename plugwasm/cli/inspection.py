@@ -11,7 +11,7 @@ import sys
 from plugwasm._code import BeyondPool, compiled, engine
 from plugwasm._env import functions as env
 from plugwasm._kernel import SERVED, source
-from plugwasm._link import is_callable
+from plugwasm._link import WASI, is_callable
 from plugwasm._sandbox.wasi_abi import SIGNATURES
 
 from .terminal import escaped, write_stdout
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from plugwasm._engine import FunctionType, Item, Module
     from plugwasm._source import Recipe
 
-_WASI = "wasi_snapshot_preview1"
 _PAGE_KIB = 64
 _STYLES = {"application": "yellow", "nobody": "bold red"}
 _NAMES = {"wasi": "WASI", "application": "host function", "env": "env", "kernel": "kernel", "nobody": "nobody"}
@@ -99,7 +98,7 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
             provider, offered = "env", env.FUNCTIONS[item.name].type
         else:
             provider = "nobody"
-    elif item.module == _WASI and item.kind == "function":
+    elif item.module == WASI and item.kind == "function":
         if item.name not in SIGNATURES:
             provider = "nobody"
         else:
