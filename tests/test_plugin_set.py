@@ -1597,3 +1597,11 @@ def test_a_manifest_beside_a_module_need_not_name_it(tmp_path: Path) -> None:
     put(folder / "plugin.wasm", guest(export("spin", LOOP)))
     with PluginSet(directories=[tmp_path], functions=[]) as plugins, pytest.raises(plugwasm.TimeoutError, match="50 ms"):
         plugins.call("slow", "spin")
+
+
+def test_what_cannot_observe_is_refused_before_any_plugin_is_loaded(tmp_path: Path) -> None:
+    put(tmp_path / "echo.wasm", says("x"))
+    for wrong in ("text", 1, [print], iter([])):
+        for isolated in (False, True):
+            with pytest.raises(plugwasm.OptionError, match=r"^observe: expected"):
+                PluginSet(directories=[tmp_path], functions=[], observe=wrong, isolated=isolated)  # type: ignore[arg-type]

@@ -41,7 +41,8 @@ class Ceiling:
         if observe is not None:
             from ..observing import need_guest, observers
 
-            if elsewhere and need_guest(observers(observe) or ()):
+            given = observers(observe) or ()  # refuses what is none, here and not once for each plugin that is loaded
+            if elsewhere and need_guest(given):
                 raise OptionError("observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process")
         self.limits = limits or Limits()
         self._kind: type[CompiledPlugin] = CompiledPlugin
