@@ -6,6 +6,12 @@ functions, the modules of the manifest.
 Modules that others import from come in three kinds. A reactor has one instance in each plugin, initialised once. A command (it exports
 `_start`, and no `_initialize`) has a fresh instance for each call. A module on a circle of imports is reached through a trampoline: a host
 function that calls its export once it exists. Trampolines can only stand for functions.
+
+A command that imports only functions has a store of its own for each call, which is freed at the end of that. So:
+
+1. Only numbers (i32, i64, f32, f64) pass between two stores, in either direction. A reference would be an address in a store that is gone.
+2. An item belongs to one store, and is only ever imported there. All that a function needs of its caller it asks the engine for.
+3. What threads share (units, their host functions) is made before anything runs, and each store holds the callbacks that it was given.
 """
 
 from __future__ import annotations
@@ -43,15 +49,19 @@ _PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
 class Unit:
     """A module of a plugin, and where each of its imports comes from."""
 
-    __slots__ = ("index", "is_command", "module", "name", "sources")
+    __slots__ = ("from_apart", "index", "is_command", "module", "name", "sources", "stands_apart")
 
     def __init__(self, index: int, name: str, module: Module) -> None:
         self.index = index
         self.name = name
         self.module = module
         self.is_command = "_start" in module.exports and "_initialize" not in module.exports
+        self.stands_apart = self.is_command and all(item.kind == "function" for item in module.imports)
+        """Whether it is a command that can be instantiated in a store of its own: what it imports the host can call for it."""
         self.sources: list[str | HostFunction | tuple[int, str]] = []
         """For each import: a kernel export, a host function, or the export of a unit."""
+        self.from_apart: list[HostFunction] = []
+        """For each import of a command that stands apart, a function that stands for it in another store."""
 
 
 class Plan:
@@ -71,7 +81,7 @@ class Plan:
         present = [unit for unit in self.order if unit is self.main or not unit.is_command]
         counts = [unit.module.own_memories for unit in present]
         count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
-        if any(unit.module.own_memories[0] and not _can_stand_apart(unit) for unit in self.order if unit not in present):
+        if any(unit.module.own_memories[0] and not unit.stands_apart for unit in self.order if unit not in present):
             count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
         self.memories = count, sum(total for _, total, _ in counts), largest
         self.first_pages = FIRST_PAGES + self.memories[1]
@@ -86,10 +96,10 @@ class Plan:
         kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.may_grow(0)
-        items: dict[str | HostFunction, bytes] = dict(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
+        guest.items.update(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
         for unit in self.order:
             if not (unit.is_command and unit is not self.main):
-                instance = _instantiate(unit, guest, items)
+                instance = _instantiate(unit, guest)
                 guest.instances[unit.index] = instance
                 if unit is not self.main and "_initialize" in unit.module.exports:
                     _run(unit, instance, "_initialize", guest)
@@ -109,11 +119,6 @@ class Plan:
             _run(unit, instance, "__wasm_call_ctors", guest)
         elif "_initialize" in exports:
             _run(unit, instance, "_initialize", guest)
-
-
-def _can_stand_apart(unit: Unit) -> bool:
-    """Whether a command can be instantiated in a store of its own: it imports functions only, which the host can call for it."""
-    return all(item.kind == "function" for item in unit.module.imports)
 
 
 def _check_start(unit: Unit, is_main: bool) -> None:
@@ -145,8 +150,9 @@ def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
     instance.function(ExportName(name), 0).call(guest.pending)
 
 
-def _instantiate(unit: Unit, guest: Guest, items: dict[str | HostFunction, bytes]) -> Instance:
-    store = guest.store
+def _instantiate(unit: Unit, guest: Guest) -> Instance:
+    """An instance in the guest's own store."""
+    store, items = guest.store, guest.items
     imports = []
     for source in unit.sources:
         if isinstance(source, tuple):
@@ -176,6 +182,11 @@ class _Linker:
     def link(self) -> list[Unit]:
         for unit in self.units:
             self.visit(unit)
+        for unit in self.units[:-1]:
+            if unit.stands_apart:
+                unit.from_apart = [
+                    _from_another_store(unit, source, item) for source, item in zip(unit.sources, unit.module.imports, strict=True)
+                ]
         return self.order
 
     def visit(self, unit: Unit) -> None:
@@ -202,7 +213,7 @@ class _Linker:
                 from ._sandbox.wasi import SIGNATURES
 
                 if item.name in SIGNATURES:
-                    host = _wasi_function(item.name, -1 if unit.is_command and unit is not self.units[-1] else unit.index)
+                    host = _wasi_function(item.name)
                     return _checked(unit, item, host.type, host)
             if item.module == env.NAMESPACE:
                 if item.name in _kernel.SERVED:
@@ -255,7 +266,7 @@ def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
     if not _PASSABLE.issuperset(type.params + type.results):
         raise LinkError(
             f"module `{unit.name}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
-            "but the host can pass only values of i32, i64, f32 and f64"
+            "but the host can pass only values of type i32, i64, f32 and f64"
         )
 
 
@@ -315,24 +326,19 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     The instance has a store of its own, so that it is freed when the call ends; what it imports is reached through the host. A command that
     imports a memory, a table or a global of another module has to be in that one's store, where instances stay until the plugin's ends.
     """
-    apart: list[HostFunction] | None = None
 
     def body(guest: Guest, caller: int, values: Any) -> None:
-        nonlocal apart
-        if not _can_stand_apart(unit):
-            names = [source for source in unit.sources if isinstance(source, str)]
-            items: dict[str | HostFunction, bytes] = dict(zip(names, guest.kernel.instance.exports(map(ExportName, names)), strict=True))
-            try:
-                instance = _instantiate(unit, guest, items)
-            except EngineFailure as failure:
-                raise PassedOn(failure) from None
-            _call_through(instance, name, type, guest, values)
+        if not unit.stands_apart:
+            with guest.entered(guest.store):
+                try:
+                    instance = _instantiate(unit, guest)
+                except EngineFailure as failure:
+                    raise PassedOn(failure) from None
+                _call_through(instance, name, type, guest, values)
             return
-        if apart is None:
-            apart = [_from_another_store(source, item) for source, item in zip(unit.sources, unit.module.imports, strict=True)]
         with guest.command_store(unit.module.own_memories[0]) as store:
             try:
-                imports = b"".join(guest.imported(function, store) for function in apart)
+                imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
                 instance = store.instantiate(unit.module, imports, guest.pending)
             except EngineFailure as failure:
                 raise PassedOn(failure) from None
@@ -341,23 +347,34 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     return HostFunction(type, body)  # type: ignore[arg-type]
 
 
-def _from_another_store(source: str | HostFunction | tuple[int, str], item: Item) -> HostFunction:
-    """A host function that stands for a function in the plugin's own store."""
-    if isinstance(source, HostFunction):
-        return source
+def _from_another_store(unit: Unit, source: str | HostFunction | tuple[int, str], item: Item) -> HostFunction:
+    """A host function that stands, in the store of a command, for what the command imports. Raises `LinkError`."""
     assert item.type is not None
     type = item.type
+    _check_passable(unit, item, type)
+    if isinstance(source, HostFunction):
+        return source
 
     def body(guest: Guest, caller: int, values: Any) -> None:
-        if isinstance(source, str):
-            _call_through(guest.kernel.instance, source, type, guest, values)
-        else:
-            _call_through(guest.instances[source[0]], source[1], type, guest, values)
+        with guest.entered(guest.store):
+            if isinstance(source, str):
+                _call_through(guest.kernel.instance, source, type, guest, values)
+            else:
+                _call_through(guest.instances[source[0]], source[1], type, guest, values)
 
     return HostFunction(type, body)  # type: ignore[arg-type]
 
 
-def _wasi_function(name: str, unit: int) -> HostFunction:
+_wasi_functions: dict[str, HostFunction] = {}
+"""Made when they are imported first, for all plugins. They know nothing of who imports them."""
+
+
+def _wasi_function(name: str) -> HostFunction:
+    found = _wasi_functions.get(name)
+    return found if found is not None else _wasi_functions.setdefault(name, _make_wasi_function(name))
+
+
+def _make_wasi_function(name: str) -> HostFunction:
     from ._sandbox.wasi import SIGNATURES, GuestExit
 
     params = SIGNATURES[name]
@@ -367,7 +384,7 @@ def _wasi_function(name: str, unit: int) -> HostFunction:
     def body(guest: Guest, caller: int, values: Any) -> None:
         arguments = [values[2 * i] & mask for i, mask in enumerate(masks)]
         try:
-            errno = getattr(guest.wasi_state(), name)(guest.memory_of(unit, caller), *arguments)
+            errno = getattr(guest.wasi_state(), name)(guest.memory_of(caller), *arguments)
         except GuestExit as exit:
             raise Exited(exit.code) from None
         if results:

@@ -69,6 +69,10 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
             return OutOfMemoryError(f"{where} ran out of memory: its limit is {_pages(guest.limits)} ({failure.message})", **facts)
         hint = "; it recursed too deeply" if failure.message == STACK_OVERFLOW else ""
         return TrapError(f"{where} trapped: {failure.message}{hint}", trap=failure.message, **facts)
+    for what, field in _COUNTED.items():  # of a command's instance
+        if what in failure.message:
+            reason = failure.message.partition("\n")[0]
+            return OutOfMemoryError(f"{where} has more than its limits allow (`Limits.{field}`): {reason}", **facts)
     if _FULL_HEAP in failure.message:  # where exceptions live
         return OutOfMemoryError(f"{where} ran out of memory for exceptions: its limit is {_pages(guest.limits)}", **facts)
     return CallError(f"{where} failed: {failure.message}", **facts)
@@ -162,8 +166,16 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
 def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
     """The error for a call, or for compiling, on a thread that has too little stack left for it."""
     where = f"`{function}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    room = stack.room()
+    if room is None:
+        return StackError(
+            f"{where}: how much this thread has left of its stack cannot be found out, and a plugin needs {stack.need // 1024} KiB: "
+            "the system may have no file descriptor left to tell it",
+            plugin=plugin,
+            function=function,
+        )
     return StackError(
-        f"{where}: this thread has {max(0, stack.room()) // 1024} KiB of its stack left, and a plugin needs "
+        f"{where}: this thread has {max(0, room) // 1024} KiB of its stack left, and a plugin needs "
         f"{stack.need // 1024} KiB: make the thread with more (`threading.stack_size`), let plugins call plugins less deep, or give "
         "guests less (`Limits.stack_bytes`)",
         plugin=plugin,

@@ -78,7 +78,7 @@ class CompiledPlugin:
         "_grants",
         "_offered",
         "_plan",
-        "_pool_was_tried",
+        "_pool_is_untried",
         "_pooled_plan",
         "_recipe",
         "_starts",
@@ -147,9 +147,8 @@ class CompiledPlugin:
         self._pooled_plan: Plan | None = None
         # Linked commands are instantiated in calls, which a full pool must not make fail.
         has_commands = any(unit.is_command for unit in self._plan.units[:-1])
-        self._pool_was_tried = (
-            has_commands or self.limits.stack_bytes != DEFAULT_STACK or self.limits.table_elements > POOLED_TABLE_ELEMENTS
-        )
+        if not (has_commands or self.limits.stack_bytes != DEFAULT_STACK or self.limits.table_elements > POOLED_TABLE_ELEMENTS):
+            self._pool_is_untried = True
         self._starts = 0
 
     def _check_sizes(self) -> None:
@@ -189,13 +188,20 @@ class CompiledPlugin:
     def _plan_for_start(self) -> Plan:
         """The plan for one more instance: with the pool once there have been a few, for it pays only then."""
         self._starts += 1
-        if self._starts >= POOL_AFTER and not self._pool_was_tried:
-            self._pool_was_tried = True
+        if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
             except BeyondPool:
                 pass
         return self._pooled_plan or self._plan
+
+    def _claim_pool(self) -> bool:
+        """Whether the pool may be tried: once, for the one who asks first. Deleting an attribute is atomic."""
+        try:
+            del self._pool_is_untried
+        except AttributeError:
+            return False
+        return True
 
     @property
     def exports(self) -> tuple[Item, ...]:

@@ -16,6 +16,7 @@ from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, E
 from ._module import DEFAULT_STACK, POOLED_TABLE_ELEMENTS, Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
 from ._stack import ThreadStack
 from ._store import (
+    CallerMemory,
     Environment,
     ExportName,
     Function,
@@ -24,9 +25,9 @@ from ._store import (
     Memory,
     Pending,
     Store,
+    context_of,
     ensure_frames,
     ensure_frames_to_start,
-    exported_memory,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "STACK_OVERFLOW",
     "UNREACHABLE",
     "ArgumentError",
+    "CallerMemory",
     "Engine",
     "EngineFailure",
     "Environment",
@@ -55,9 +57,9 @@ __all__ = [
     "Trap",
     "can_pool",
     "check_version",
+    "context_of",
     "ensure_frames",
     "ensure_frames_to_start",
-    "exported_memory",
     "facts",
     "is_light",
     "is_pool_limit",

@@ -132,7 +132,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_context_set_fuel": (_PTR, [_PTR, c_uint64]),
     "wasmtime_context_get_fuel": (_PTR, [_PTR, POINTER(c_uint64)]),
     "wasmtime_func_new_unchecked": (None, [_PTR, _PTR, HOST_CALLBACK, py_object, _PTR, _PTR]),
-    "wasmtime_caller_export_get": (_FLAG, [_PTR, c_char_p, _SIZE, _PTR]),
+    "wasmtime_caller_context": (_PTR, [_PTR]),
     "wasmtime_instance_new": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
     "wasmtime_instance_new_without_start": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
     "wasmtime_memory_data": (_PTR, [_PTR, _PTR]),
@@ -253,8 +253,8 @@ def _load() -> Any:
 lib: Any = _load()
 
 
-def _hot(name: str, result: Any) -> Any:
-    function = lib[name]
+def _hot(name: str, result: Any, *, keeps_lock: bool = False) -> Any:
+    function = (ctypes.PyDLL(_library_path(_FOLDER)) if keeps_lock else lib)[name]
     function.restype = result
     return function
 
@@ -265,6 +265,8 @@ get_export: Any = _hot("wasmtime_instance_export_get", c_bool)
 """Context, instance, name, its length, where the item goes → whether there is one."""
 func_to_raw: Any = _hot("wasmtime_func_to_raw", c_void_p)
 """Context, function → a funcref."""
+get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool, keeps_lock=True)
+"""Caller, name, its length, where the item goes → whether there is one."""
 
 
 def take_bytes(vec: ByteVec) -> bytes:

@@ -302,6 +302,9 @@ def _name(pointer: Any) -> str:
 
 
 def _value_types(names: tuple[str, ...]) -> PointerVec:
+    for name in names:
+        if name not in _VALUE_CODES:
+            raise EngineFailure(f"a value of type {name} cannot be passed through the host")
     array = (c_void_p * max(len(names), 1))(*(lib.wasm_valtype_new(_VALUE_CODES[name]) for name in names))
     vec = PointerVec()
     # The vector only lends the array: `wasm_functype_new` takes the types out of a copy that the library makes.

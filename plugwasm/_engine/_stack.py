@@ -5,6 +5,9 @@ it for granted that there is so much. There is not on a thread that was made wit
 
 A look at the stack is dear where a call takes a microsecond. So each thread knows how many calls it has room for, one in the other,
 whatever they and Python do, and as long as fewer are under way in all the process, no look is needed.
+
+Where the stack of a thread cannot be found (for the main thread the system reads a file, and there may be no descriptor left) there is room
+for nothing: no guest is entered, and the next call looks again.
 """
 
 from __future__ import annotations
@@ -28,7 +31,6 @@ MARGIN = 256 * 1024
 """Bytes that must be left besides the guest's own: for the engine, ctypes, and host functions that are called at the end of that."""
 _PYTHON_LEVEL = 5 * 1024
 """Bytes that a level of Python's recursion takes at most, where each passes through C."""
-_UNKNOWN = 1 << 40
 
 # Where glibc's `getcontext` puts the stack pointer (`ucontext_t`, in words of 8 bytes).
 _STACK_POINTER = {"x86_64": 20, "aarch64": 54}
@@ -56,28 +58,40 @@ class ThreadStack(threading.local):
     Attributes:
         need: Bytes that a call needs.
         here: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
+            As long as the stack cannot be found, it has no levels, and `has_room` looks for it each time.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.need = engine.stack_bytes + MARGIN
-        self._lowest, size = _bounds()
-        self._position = _position_by_context(self._lowest, size) or _position_by_callback(engine)
-        limit = sys.getrecursionlimit()
-        self.here = Measured(max(0, (self.room() - limit * _PYTHON_LEVEL) // self.need), limit)
+        self._engine = engine
+        self.here = Measured(0, 0)
+        self._measure()
 
-    def room(self) -> int:
-        """Bytes left from here on."""
-        return self._position() - self._lowest if self._lowest else _UNKNOWN
+    def _measure(self) -> None:
+        self._lowest, size = _bounds()
+        if self._lowest:
+            self._position = _position_by_context(self._lowest, size) or _position_by_callback(self._engine)
+            limit = sys.getrecursionlimit()
+            self.here = Measured(max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need), limit)
+
+    def room(self) -> int | None:
+        """Bytes left from here on; None when that cannot be found out."""
+        if not self._lowest:
+            self._measure()
+        return self._position() - self._lowest if self._lowest else None
 
     def has_room(self) -> bool:
-        """Whether a guest may be entered from here."""
-        return self.room() >= self.need
+        """Whether it is certain that a guest may be entered from here."""
+        room = self.room()
+        return room is not None and room >= self.need
 
 
 def _bounds() -> tuple[int, int]:
     """The lowest address of this thread's stack, and its size; zeros where the system does not say."""
     if sys.platform == "win32":
-        return 0, 0
+        lowest, end = ctypes.c_size_t(), ctypes.c_size_t()
+        ctypes.windll.kernel32.GetCurrentThreadStackLimits(ctypes.byref(lowest), ctypes.byref(end))
+        return lowest.value, end.value - lowest.value
     library = ctypes.CDLL(None)
     library.pthread_self.restype = ctypes.c_void_p
     thread = ctypes.c_void_p(library.pthread_self())

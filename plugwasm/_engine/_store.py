@@ -23,6 +23,7 @@ from ._capi import (
     VALUE_SIZE,
     call_unchecked,
     func_to_raw,
+    get_caller_export,
     get_export,
     lib,
 )
@@ -141,10 +142,10 @@ def ensure_frames_to_start(levels: int = _TO_START) -> None:
 
 
 class HostFunction:
-    """A Python function that guests can import. Made once, shared by all stores, which it must outlive.
+    """A Python function that guests can import. Made once and shared by any number of stores, each of which holds it.
 
-    `body` is called with the environment, the caller (for `exported_memory`), and the values: `values[2 * i]` is parameter i as a signed
-    64-bit integer (of an i32 only the lower half counts), and where result i goes.
+    `body` is called with the environment, the caller (for `CallerMemory` and `context_of`), and the values:
+    `values[2 * i]` is parameter i as a signed 64-bit integer (of an i32 only the lower half counts), and where result i goes.
 
     `name` is the module and the name that guests import it by; None for what the linker makes for itself. `kinds` are the Python types of
     its parameters and then of its results, for those who watch; they may be fewer.
@@ -169,6 +170,7 @@ class HostFunction:
             def pass_on(environment: Environment, caller: int, values: Any) -> None:
                 environment.host_call(unwatched, caller, values)
 
+            # Two threads may each make one: either will do, for the stores hold what they were given.
             watched = self._watched = HostFunction(self.type, pass_on)
         return watched
 
@@ -200,6 +202,7 @@ class Memory:
     __slots__ = ("_item", "_store", "address")
 
     def __init__(self, store: Store, item: bytes) -> None:
+        """`item` is a `wasmtime_memory_t` of that store; the engine ends the process for one of another."""
         self._store = store
         self._item = item
         self.address: int = lib.wasmtime_memory_data(store.context, item)
@@ -289,10 +292,14 @@ def take_failure(error: int | None, trap: int | None, pending: Pending) -> Engin
 
 
 class Store:
-    """Holds instances. Not safe to use from two threads at once. It is freed with the last reference to it; views of memories hold one."""
+    """Holds instances. Not safe to use from two threads at once. It is freed with the last reference to it; views of memories hold one.
+
+    The engine keeps the bare addresses of callbacks. So a store holds each host function that it has made an item of, whoever else does.
+    """
 
     def __init__(self, engine: Engine, environment: Environment) -> None:
         self.engine = engine
+        self._functions: set[HostFunction] = set()
         self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
         self.context: int = lib.wasmtime_store_context(self.pointer)
         self.context_pointer = c_void_p(self.context)
@@ -317,6 +324,7 @@ class Store:
 
     def function(self, host: HostFunction, environment: Environment) -> bytes:
         """A host function as an item that instances of this store can import."""
+        self._functions.add(host)
         item = (c_char * EXTERN_SIZE)()
         lib.wasmtime_func_new_unchecked(
             self.context, host.type.pointer(self.engine), host._callback, environment, None, addressof(item) + 8
@@ -390,9 +398,34 @@ class Instance:
         return item
 
 
-def exported_memory(caller: int, store: Store) -> Memory | None:
-    """The memory that the calling instance exports as `memory`, or None."""
-    item = (c_char * EXTERN_SIZE)()
-    if not lib.wasmtime_caller_export_get(caller, b"memory", 6, item) or item.raw[0] != EXTERN_MEMORY:
-        return None
-    return Memory(store, item.raw[8:])
+_MEMORY_NAME = ExportName("memory")
+
+
+class CallerMemory:
+    """Finds the memory that a calling instance exports as `memory`. For one thread at a time; made once, for this is called often."""
+
+    __slots__ = ("_caller", "_find", "_item", "_words")
+
+    def __init__(self) -> None:
+        self._caller = c_void_p()
+        self._item = (c_char * EXTERN_SIZE)()
+        self._words = memoryview(self._item).cast("B").cast("I")
+        self._find = partial(get_caller_export, self._caller, _MEMORY_NAME.encoded, _MEMORY_NAME.length, self._item)
+
+    def find(self, caller: int) -> tuple[int, int, int, int] | None:
+        """What tells the memory from all others of all stores: the number of its store, in two parts, and its own two numbers there."""
+        self._caller.value = caller
+        words = self._words
+        if not self._find() or words[0] & 0xFF != EXTERN_MEMORY:
+            return None
+        return words[2], words[3], words[4], words[6]  # what is between these is padding
+
+    def found(self, store: Store) -> Memory:
+        """What was found last, in its store: that of `context_of`."""
+        return Memory(store, self._item.raw[8:])
+
+
+def context_of(caller: int) -> int:
+    """The context of the store that the calling instance lives in: `Store.context`."""
+    context: int = lib.wasmtime_caller_context(caller)
+    return context

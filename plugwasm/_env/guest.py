@@ -10,7 +10,7 @@ import weakref
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from .._engine import Environment, ExportName, Memory, Store, exported_memory
+from .._engine import CallerMemory, Environment, ExportName, Memory, Store, context_of
 from .._kernel import FIRST_PAGES
 from .._sandbox.budget import MemoryBudget
 from .._sandbox.deadline import NEVER
@@ -48,8 +48,9 @@ class Guest(Environment):
 
     __slots__ = (
         "__weakref__",
-        "_stores",
+        "_running",
         "budget",
+        "caller_memory",
         "cancelled",
         "config",
         "deadline",
@@ -60,6 +61,7 @@ class Guest(Environment):
         "host_context",
         "instances",
         "interceptor",
+        "items",
         "kernel",
         "limits",
         "log",
@@ -89,11 +91,16 @@ class Guest(Environment):
         self.host_context: Any = None
         self.vars = Vars(self.limits.var_bytes, self.limits.vars, first_vars)
         self.instances: dict[int, Instance] = {}
-        self.memories: dict[int, GuestMemory] = {}
+        self.items: dict[str | HostFunction, bytes] = {}
+        """What the kernel exports, and host functions, as items of its store."""
+        self.caller_memory: CallerMemory | None = None
+        self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
+        """Of instances in its store, by what the engine calls them."""
         self.response_status = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
-        self._stores: list[Store] = []
+        self._running: list[Store] = []
+        """The stores that were entered from one another and not left yet, the innermost last; its own is entered first, and not listed."""
         self.streams: tuple[LineSplitter, ...] = ()
         self.sampler: Callable[[Guest], None] | None = None
         """Of the profile that is being taken: called with each tick."""
@@ -196,19 +203,44 @@ class Guest(Environment):
             raise OutOfMemoryError(f"the plugin has no room for {len(data)} bytes from the host")
         return handle
 
-    def memory_of(self, unit: int, caller: int) -> GuestMemory:
-        """The memory of the module that calls; remembered where a module has one instance only, whose number is then not negative."""
-        memory = self.memories.get(unit)
+    def memory_of(self, caller: int) -> GuestMemory:
+        """The memory of the instance that calls, whoever imported the function that it calls.
+
+        Only the engine knows which instance that is, and in which store: functions can be re-exported, put into tables and called by name.
+        """
+        finder = self.caller_memory
+        if finder is None:
+            finder = self.caller_memory = CallerMemory()
+        found = finder.find(caller)
+        if found is None:
+            return GuestMemory(None)
+        memory = self.memories.get(found)
         if memory is None:
-            memory = GuestMemory(exported_memory(caller, self._stores[-1] if unit < 0 and self._stores else self.store))
-            if unit >= 0:
-                self.memories[unit] = memory
+            context = context_of(caller)
+            store = next(store for store in (self.store, *self._running) if store.context == context)
+            memory = GuestMemory(finder.found(store))
+            if store is self.store:  # the others are soon gone
+                self.memories[found] = memory
         return memory
 
     @property
     def running_store(self) -> Store:
-        """The store whose instance runs: that of the innermost command, if one is called."""
-        return self._stores[-1] if self._stores else self.store
+        """The store whose instance runs: that of the innermost command, or its own where that has called back into it."""
+        return self._running[-1] if self._running else self.store
+
+    @contextmanager
+    def entered(self, store: Store) -> Iterator[None]:
+        """While its guest runs, the fuel is in that store: what is left moves there, and back."""
+        before, has_fuel = self.running_store, store.engine.fuel
+        if has_fuel:
+            store.set_fuel(before.fuel())
+        self._running.append(store)
+        try:
+            yield
+        finally:
+            self._running.pop()
+            if has_fuel:
+                before.set_fuel(store.fuel())
 
     @contextmanager
     def command_store(self, memories: int) -> Iterator[Store]:
@@ -221,7 +253,8 @@ class Guest(Environment):
         if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
-        limits, maximum, depth = self.limits, self.budget.maximum, len(self._stores)
+        limits, maximum = self.limits, self.budget.maximum
+        depth = sum(running is not self.store for running in self._running)
         store.limit(
             memory_bytes=-1 if maximum is None else (maximum >> depth) // max(memories, 1) * PAGE,
             table_elements=limits.table_elements >> depth,
@@ -229,17 +262,8 @@ class Guest(Environment):
             tables=limits.tables,
             memories=limits.memories,
         )
-        fuel = store.engine.fuel
-        caller = self._stores[-1] if self._stores else self.store
-        if fuel:
-            store.set_fuel(caller.fuel())
-        self._stores.append(store)
-        try:
+        with self.entered(store):
             yield store
-        finally:
-            self._stores.pop()
-            if fuel:
-                caller.set_fuel(store.fuel())
 
     def may_grow(self, pages: int) -> bool:
         """Whether the kernel may grow to that many pages; 0 says that it is done."""

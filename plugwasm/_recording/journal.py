@@ -342,8 +342,8 @@ class Desk:
     def wasi_state(self) -> Desk:
         return self
 
-    def memory_of(self, unit: int, caller: int) -> Memory:
-        return self._guest.memory_of(unit, caller)
+    def memory_of(self, caller: int) -> Memory:
+        return self._guest.memory_of(caller)
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         return partial(self._answer, name)

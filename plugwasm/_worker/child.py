@@ -227,7 +227,7 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
         fuel_limit=load.fuel_limit,
         limits=limits._with(limits.DEFAULT, load.limits | {"compile_seconds": None}),
     )
-    compiled._pool_was_tried = True  # there is never more than one instance
+    compiled._claim_pool()  # and leave it: there is never more than one instance
     compiled._grants.log = _Log(application)  # type: ignore[assignment]
     return compiled
 
