@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from plugwasm._engine import (
     OUT_OF_FUEL,
     STACK_OVERFLOW,
+    CallerMemory,
     Engine,
     EngineFailure,
     Environment,
@@ -34,7 +35,7 @@ from plugwasm._engine import (
     Store,
     Trap,
     check_version,
-    exported_memory,
+    context_of,
     library_version,
     wat_to_wasm,
 )
@@ -520,10 +521,13 @@ def test_a_host_function_sees_the_memory_of_its_caller() -> None:
     got: list[Any] = []
 
     def body(environment: Any, caller: int, values: Any) -> None:
-        memory = exported_memory(caller, stores[0])
-        got.append(None if memory is None else bytes(memory.view()[:3]))
+        assert context_of(caller) == stores[0].context
+        found = finder.find(caller)
+        assert found == finder.find(caller)
+        got.append(None if found is None else bytes(finder.found(stores[0]).view()[:3]))
 
     function = host("", "", body)
+    finder = CallerMemory()
     stores: list[Store] = []
     for export, expected in (
         ('(memory (export "memory") 1) (data (i32.const 0) "abc")', b"abc"),

@@ -38,10 +38,11 @@ EXECUTIONS = {
     "kernel": 80,
     "modules": 250,
     "guests": 25,
+    "linked": 60,
     "recordings": 100,
     "batches": 400,
 }
-IN_A_CHILD = ("modules", "guests", "batches")
+IN_A_CHILD = ("modules", "guests", "linked", "batches")
 
 
 @pytest.mark.parametrize("seed", [1, None], ids=["the same seed", "a new seed"])

@@ -11,10 +11,10 @@ import sys
 import threading
 
 import pytest
+from guests import manifest
 
 import plugwasm
 from plugwasm._engine import Engine, EngineFailure, FunctionType
-from tests.guests import manifest
 
 WASI = "wasi_snapshot_preview1"
 CLOCK = f'(import "{WASI}" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))'
@@ -260,11 +260,13 @@ def test_what_a_command_imports_is_made_before_threads_call_it() -> None:
     program = """
 import threading, gc
 import plugwasm
-from tests.guests import manifest
 N = 300
 functions = "".join(f'(func (export "f{i}"))' for i in range(N))
 imports = "".join(f'(import "reactor" "f{i}" (func $f{i}))' for i in range(N))
 calls = "".join(f"(call $f{i})" for i in range(N))
+def manifest(*modules):
+    return {"wasm": [{"name": name, "data": text.encode()} for name, text in modules]}
+
 made = manifest(("reactor", f"(module {functions})"),
     ("apart", f'(module {imports} (func (export "_start")) (func (export "run") {calls}))'),
     ("main", '(module (import "apart" "run" (func $run)) (func (export "f") (call $run)))'))
