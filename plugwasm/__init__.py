@@ -28,6 +28,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _annotations            what their annotations say; _wasm_values
     logs                    the official SDK's logging functions
     codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
+    _hashing                what of these types and bytes goes into sets and dicts
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
@@ -37,7 +38,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
     _fetch, _complaints     modules from URLs; what is wrong with a manifest, in words
-    _nesting                how deep JSON from outside may be nested
+    _nesting, _counting     how deep JSON and MessagePack from outside are nested, and how many values they have
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
     errors                  one tree

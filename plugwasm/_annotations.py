@@ -6,8 +6,8 @@ import types
 from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from ._conversion import plain_json, unlimited
 from ._env.guest import MASK, Guest
-from ._nesting import MAX_LEVELS, is_too_deep
 from ._wasm_values import WRITE, ValType, read_f64, write_f64
 from .codecs import JSON, argument_reader
 
@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._conversion import Reader
     from .codecs import TypedCodec
 
     Decoder = Callable[[Guest, int], Any]
@@ -53,12 +54,23 @@ def _bytes(guest: Guest, raw: int) -> bytes:
     return block.tobytes()
 
 
-def _from_json(data: bytes) -> Any:
-    import json
+def _reading(read: Reader) -> Decoder:
+    """Reads what a guest passed within its own limits. To read counts towards the time of its call."""
 
-    if is_too_deep(data):
-        raise ValueError(f"the JSON is nested more than {MAX_LEVELS} levels deep")
-    return json.loads(data)
+    def decode(guest: Guest, raw: int) -> Any:
+        data = _bytes(guest, raw)
+        if len(data) < _QUICK:
+            return read(data, guest.limits)
+        guest.remaining()
+        value = read(data, guest.limits)
+        guest.remaining()
+        return value
+
+    return decode
+
+
+_QUICK = 2**14
+"""Bytes that are read at once, whatever they are, so that no look at the clock is needed."""
 
 
 def _text(guest: Guest, raw: int) -> str:
@@ -140,7 +152,7 @@ def shown_as(annotation: Any) -> Any:
 def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
     marker = _marker(annotation)
     if marker is Json:
-        return ValType.I64, lambda guest, raw: _from_json(_bytes(guest, raw))
+        return ValType.I64, _reading(plain_json)
     if marker is UnsafePickle:
         import pickle
 
@@ -151,12 +163,10 @@ def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, De
             "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if the guest is trusted that much"
         )
     if isinstance(marker, Codec):
-        convert = marker.codec
-        return ValType.I64, lambda guest, raw: convert(_bytes(guest, raw))
+        return ValType.I64, _reading(unlimited(marker.codec))
     codec = _codec(annotation, marker)
     if codec is not None:
-        read = argument_reader(parameter, annotation, codec)
-        return ValType.I64, lambda guest, raw: read(_bytes(guest, raw))
+        return ValType.I64, _reading(argument_reader(parameter, annotation, codec))
     plain = _plain(annotation)
     if plain is str:
         return ValType.I64, _text

@@ -1,6 +1,9 @@
 """Bytes from outside to values of a type, by msgspec; and by pydantic, whose models an application may have.
 
 Each reader is made once for a type and kept. What it raises says where in the data the type and the data part ways.
+
+Nothing is built of data that goes beyond the limits: its values, its depth and its keys are counted first (`_counting`, `_nesting`,
+`_hashing`). For data that has fewer bytes than it may have values, that is a look at its length.
 """
 
 from __future__ import annotations
@@ -11,16 +14,29 @@ from functools import lru_cache
 from typing import Any
 
 from ._complaints import cut
+from ._counting import json_exceeds, json_upper_bound, msgpack_exceeds
+from ._hashing import Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
 from ._nesting import MAX_LEVELS, is_too_deep, is_too_deep_msgpack
+from .limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Protocol
 
-    Reader = Callable[[bytes], Any]
+    from .limits import Limits
+
+    class Reader(Protocol):
+        """Makes bytes a value, or raises."""
+
+        def __call__(self, data: bytes, limits: Limits = ..., /) -> Any: ...
+
+    Plain = Callable[[bytes], Any]
 
 NONE = type(None)
 SHOWN_BYTES = 60
+_MANY = 1000
+"""Complaints of pydantic, of which no list is made."""
 """Of what could not be read, in a message."""
 
 
@@ -44,17 +60,17 @@ class DecodeError(ValueError):
 # ---- text and bytes ----------------------------------------------------------------------------------------------------------------------
 
 
-def nothing(data: bytes) -> None:
+def nothing(data: bytes, limits: Limits = DEFAULT) -> None:
     if data and data != b"null":
         raise DecodeError("expected nothing, or null")
 
 
-def raw_reader(kind: Any) -> Reader | None:
+def raw_reader(kind: Any) -> Plain | None:
     """The function for text and bytes, and for subclasses and annotated forms of these; None for other types."""
     plain = bare(kind)
     if not isinstance(plain, type) or not issubclass(plain, (str, bytes, bytearray, memoryview)):
         return None
-    read: Reader = _text if issubclass(plain, str) else bytes
+    read: Plain = _text if issubclass(plain, str) else bytes
     if plain not in (str, bytes):
         read = _then(read, plain)
     if plain is not kind and hasattr(kind, "__metadata__"):
@@ -77,7 +93,12 @@ def _text(data: bytes) -> str:
         raise DecodeError(f"expected UTF-8 text, got {data[error.start : error.start + 4]!r} (byte {error.start})") from error
 
 
-def _then(read: Reader, make: Callable[[Any], Any]) -> Reader:
+def unlimited(read: Plain) -> Reader:
+    """As a reader, for what builds one value only."""
+    return lambda data, limits=DEFAULT: read(data)
+
+
+def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
     return lambda data: make(read(data))
 
 
@@ -102,33 +123,53 @@ def json_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
-        decode: Reader = kind.__pydantic_validator__.validate_json
+        decode: Plain = kind.__pydantic_validator__.validate_json
+        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=True)
     else:
-        _check(kind)
+        hashed = hashed_by(_check(kind), is_json=True)
         decode = msgspec.json.Decoder(_any(kind), dec_hook=_pydantic_of_json).decode
 
-    return _told_apart("JSON", decode, is_too_deep)
+    return _within("JSON", decode, hashed, is_too_deep, json_exceeds, json_hashes)
 
 
 def msgpack_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
-        decode: Reader = _then(msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python)
+        decode: Plain = _then(msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python)
+        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=False).or_(Hashed(untyped=True))
     else:
-        _check(kind)
+        hashed = hashed_by(_check(kind), is_json=False)
         decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
 
-    return _told_apart("MessagePack", decode, is_too_deep_msgpack)
+    return _within("MessagePack", decode, hashed, is_too_deep_msgpack, msgpack_exceeds, msgpack_hashes)
 
 
-def _told_apart(format: str, decode: Reader, is_deep: Callable[[bytes], bool]) -> Reader:
-    """What reads with `decode`, but nothing that is nested too deep, and says what is wrong in our words."""
+def _within(
+    format: str,
+    decode: Plain,
+    hashed: Hashed,
+    is_deep: Callable[[bytes], bool],
+    exceeds: Callable[[bytes, int], bool],
+    hashes: Callable[[bytes, Hashed, int], bool],
+) -> Reader:
+    """What reads with `decode`, but nothing that goes beyond the limits, and says what is wrong in our words."""
     import msgspec
 
-    def read(data: bytes) -> Any:
+    is_hashed, embedded = hashed.any, hashed.embedded
+
+    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+        # First of all the values: to see how deep they are takes as long as there are many.
+        values, keys = limits.decoded_values, limits.decoded_keys
+        if values is not None and len(data) > values and (exceeds(data, values) or (embedded and json_upper_bound(data) > values)):
+            raise too_many(format, data, limits, is_deep)
         if is_deep(data):
-            raise DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
+            raise too_deep(format)
+        if is_hashed and keys is not None and hashes(data, hashed, keys):
+            raise DecodeError(
+                f"the {format} has more for sets and keys of dicts than the limit of {keys}, past which numbers of one hash would take "
+                "too long (`Limits.decoded_keys`)"
+            )
         try:
             return decode(data)
         except msgspec.DecodeError as error:
@@ -137,6 +178,48 @@ def _told_apart(format: str, decode: Reader, is_deep: Callable[[bytes], bool]) -
             raise DecodeError(*told(error)) from error
 
     return read
+
+
+def too_many(format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]) -> DecodeError:
+    if is_deep(data[:_START]):  # which says more
+        return too_deep(format)
+    return DecodeError(f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)")
+
+
+def too_deep(format: str) -> DecodeError:
+    return DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
+
+
+_START = 2**14
+"""Bytes of data, which are looked at in no time."""
+
+
+def plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
+    """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
+    import json
+    import sys
+
+    encoding = json.detect_encoding(data)
+    if encoding != "utf-8":  # what is counted here are bytes of UTF-8
+        data = data.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+    values = limits.decoded_values
+    if values is not None and len(data) > values and json_exceeds(data, values):
+        raise too_many("JSON", data, limits, is_too_deep)
+    if is_too_deep(data):
+        raise too_deep("JSON")
+    if len(data) > _DIGITS and not 0 < sys.get_int_max_str_digits() <= _DIGITS:
+        return json.loads(data, parse_int=_whole)
+    return json.loads(data)
+
+
+_DIGITS = 4300
+"""Of a whole number. To read them takes a time that grows with the square; Python has the same limit, unless the application lifted it."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise DecodeError(f"the JSON has a number of more than {_DIGITS} digits")
+    return int(digits)
 
 
 def _any(kind: Any) -> Any:
@@ -171,11 +254,12 @@ def cached(build: Callable[[Any], Reader], kind: Any) -> Reader:
     return _built(build, kind)
 
 
-def _check(kind: Any) -> None:
-    """Raises when there is a class in the type that nothing can be converted to."""
+def _check(kind: Any) -> Any:
+    """What msgspec says of a type. Raises when there is a class in it that nothing can be converted to."""
     import msgspec
 
-    for found, is_dataclass in _own_classes(msgspec.inspect.type_info(_any(kind)), set()):
+    info = msgspec.inspect.type_info(_any(kind))
+    for found, is_dataclass in _own_classes(info, set()):
         if found is object:  # which any value is
             continue
         inside = "" if found is kind else f" (in {name_of(kind)})"
@@ -189,6 +273,7 @@ def _check(kind: Any) -> None:
                 f"nothing can be converted to {name_of(found)}{inside}: use builtin types, a dataclass, a Struct, a TypedDict or a "
                 "NamedTuple of these, or a pydantic model; or give a `codec` of your own"
             )
+    return info
 
 
 def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
@@ -269,6 +354,8 @@ def told(error: Exception) -> tuple[str, str]:
         return cut(error.reason), cut(error.path)
     complaints = getattr(error, "errors", None)
     if callable(complaints) and _is_pydantic_error(error):
+        if (count := error.error_count()) > _MANY:  # type: ignore[attr-defined]
+            return f"{count} values of it are not valid", "$"
         first = complaints(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
         return cut(_as_clause(first["msg"])), cut("$" + "".join(steps))

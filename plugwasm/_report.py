@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap
 from ._env.guest import Exited
 from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT
@@ -23,14 +25,19 @@ from .errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ._engine import ThreadStack
     from ._env.guest import Guest
+    from ._source import Recipe
+    from .compiled import CompiledPlugin
     from .limits import Limits
 
 
 _FUEL_OF_FAILURE = 10_000
+_QUICK = 2**14
+"""Bytes that are read at once, whatever they are."""
 _COUNTED = {
     "memory count too high": "memories",
     "table count too high": "tables",
@@ -90,7 +97,7 @@ def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Bas
         return ExitError(f"{where} ended itself with the exit code {code}", code=code, **facts)
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
-            exception.message = f"{where} did not end before its deadline of {_deadline(guest)}"
+            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
         else:
             exception.message = f"{where}: {exception.message}"
         exception.args = (exception.message,)
@@ -102,10 +109,10 @@ def _pages(limits: Limits) -> str:
     return f"{(limits.memory_bytes or 0) // 65536} pages of 64 KiB (`memory.max_pages`, `Limits.memory_bytes`)"
 
 
-def _deadline(guest: Guest) -> str:
-    seconds = guest.limits.timeout or 0
+def _deadline(limits: Limits, recipe: Recipe) -> str:
+    seconds = limits.timeout or 0
     shown = f"{seconds * 1000:.0f} ms"
-    return shown if guest.grants.recipe.timeout_ms is not None else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
+    return shown if recipe.timeout_ms is not None else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
 
 
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
@@ -127,6 +134,7 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
 
 def outcome(guest: Guest) -> tuple[int, int, bytes, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
+    deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
     left = guest.store.fuel() if guest.fuelled else 0
     if guest.fuelled:
@@ -136,8 +144,28 @@ def outcome(guest: Guest) -> tuple[int, int, bytes, int, int]:
     except HostRaised as failure:  # of a signal handler
         raise failure.exception from None
     finally:
+        guest.deadline = deadline  # which holds for what is made of the output
         if guest.fuelled:
             guest.store.set_fuel(left)
+
+
+def parsed(parse: Callable[[bytes], Any], output: bytes, deadline: float, compiled: CompiledPlugin, function: str) -> Any:
+    """What `parse` makes of an output.
+
+    An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
+    is no `OutputReader` is the application's own, and for it to bound.
+    """
+    if not getattr(parse, "is_of_call", False):
+        return parse(output)
+    if len(output) < _QUICK or monotonic() < deadline:
+        value = parse(output, compiled.limits)  # type: ignore[call-arg]
+        if monotonic() < deadline:
+            return value
+    where = f"`{function}` of plugin `{compiled.name}`"
+    allowed = _deadline(compiled.limits, compiled._recipe)
+    raise TimeoutError(
+        f"{where} did not end before its deadline of {allowed}: its output was not read by then", plugin=compiled.name, function=function
+    )
 
 
 def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:

@@ -40,11 +40,9 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
     try:
         if kind is str:
             return data.decode()
-        from msgspec.json import decode
+        from ._conversion import cached, json_reader
 
-        from ._nesting import is_too_deep
-
-        return data if is_too_deep(data) else decode(data, type=kind)
+        return cached(json_reader, kind)(data, guest.limits)
     except Exception:
         return data
 

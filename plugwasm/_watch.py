@@ -13,6 +13,8 @@ from time import perf_counter
 
 from ._env.functions import NAMESPACE
 from ._env.guest import Exited
+from ._report import parsed
+from ._sandbox.deadline import NEVER
 from ._values import seen
 from .codecs import typed_call
 from .errors import HostFunctionError
@@ -44,9 +46,10 @@ class Watch:
     Attributes:
         needs_guest: As `observing.need_guest` says of the observers.
         call: The call under way; not there when there is none, so that nothing of it is kept.
+        until: The deadline of the last call, on the monotonic clock.
     """
 
-    __slots__ = ("_away", "_free", "_listeners", "_observers", "_octets", "_understudy", "_wants_values", "call", "needs_guest")
+    __slots__ = ("_away", "_free", "_listeners", "_observers", "_octets", "_understudy", "_wants_values", "call", "needs_guest", "until")
 
     call: Call
 
@@ -60,6 +63,7 @@ class Watch:
         self._away = 0.0
         """Seconds of the call under way that were spent outside of the guest."""
         self._free = True
+        self.until = NEVER
 
     def run(
         self,
@@ -88,7 +92,8 @@ class Watch:
             _enter(self._observers, "on_call", call, entered)
             result = self._made(plugin, enter, call, parse)
             if parse is not None and parse is not bytes:
-                result = parse(result)
+                result, until = result
+                result = parsed(parse, result, until, plugin.compiled_plugin, function)
             return Measured(result, call) if is_measured else result
         except BaseException as exception:
             error = exception
@@ -116,7 +121,7 @@ class Watch:
             try:
                 output = enter(call.function, call.input, None if parse is None else bytes, call.host_context)
                 call.output = bytes(output)
-                return output
+                return output if parse is None or parse is bytes else (output, self.until)
             except BaseException as exception:
                 error = exception
                 raise
@@ -150,6 +155,7 @@ class Watch:
 
     def settle(self, guest: Guest) -> None:
         """Looks at an instance after its call, before it may be dropped."""
+        self.until = guest.deadline
         if hasattr(guest, "budget") and hasattr(guest, "kernel"):  # for there may have been no room for it
             self.call.memory_bytes = guest.memory_bytes()
         if self._understudy is not None:
@@ -217,12 +223,13 @@ def _http(guest: Guest, handle: int) -> HttpExchange:
     from msgspec import DecodeError
     from msgspec.json import decode
 
-    from ._env.http import MAX_DOCUMENT
+    from ._counting import json_exceeds
+    from ._env.http import MAX_DOCUMENT, MAX_VALUES
     from ._nesting import is_too_deep
 
     document = guest.content(handle) or b"" if guest.size(handle) <= MAX_DOCUMENT else b""
     asked: Any = None
-    if not is_too_deep(document):
+    if not (json_exceeds(document, MAX_VALUES) or is_too_deep(document)):
         try:
             asked = decode(document)
         except (DecodeError, UnicodeDecodeError, RecursionError):

@@ -12,6 +12,7 @@ What msgspec converts can travel: builtin types, dataclasses, `msgspec.Struct`, 
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from ._conversion import (
@@ -29,23 +30,34 @@ from ._conversion import (
     placed,
     raw_reader,
     told,
+    unlimited,
 )
 from .errors import OutputError
+from .limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ._conversion import Reader
+    from .limits import Limits
 
 __all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]
 
 KEPT_BYTES = 256
 """Of an output, in an `OutputError`."""
 
+_limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT)
+"""Of the plugin whose bytes a codec of the application decodes."""
+
 
 class TypedCodec(Protocol):
     """What turns values into bytes, and bytes into a value of a type.
 
     `plugwasm.Codec` is something else: one function, for one parameter of a host function.
+
+    What `decode` builds of bytes that come from a plugin is for it to bound. The limits of that plugin hold in `JSON` and `MSGPACK`, if it
+    goes on to these; elsewhere they have the default ones.
     """
 
     def encode(self, value: Any, /) -> bytes:
@@ -65,7 +77,7 @@ class _Json:
         return json_encoder()(value)
 
     def decode(self, data: bytes, type: Any, /) -> Any:
-        return cached(json_reader, type)(data)
+        return cached(json_reader, type)(data, _limits.get())
 
     def __repr__(self) -> str:
         return "plugwasm.codecs.JSON"
@@ -76,7 +88,7 @@ class _Msgpack:
         return msgpack_encoder()(value)
 
     def decode(self, data: bytes, type: Any, /) -> Any:
-        return cached(msgpack_reader, type)(data)
+        return cached(msgpack_reader, type)(data, _limits.get())
 
     def __repr__(self) -> str:
         return "plugwasm.codecs.MSGPACK"
@@ -137,20 +149,27 @@ def typed_call(
     return data, output_reader(returns, codec, plugin, function)
 
 
-def output_reader(returns: Any, codec: TypedCodec | None, plugin: str | None, function: str) -> Callable[[bytes], Any]:
-    """A function that makes an output of that export a value of the type, or raises `OutputError`.
+class OutputReader:
+    """Makes an output of an export a value of a type, or raises `OutputError`.
 
-    Raises:
-        TypeError: No output could ever be one.
+    `Plugin.call` knows it by its attribute `is_of_call`, passes the limits of the plugin, and looks at the deadline.
     """
-    read = reader(returns, codec)
 
-    def parse(output: bytes) -> Any:
+    __slots__ = ("_facts", "_read")
+
+    is_of_call = True
+
+    def __init__(self, returns: Any, codec: TypedCodec | None, plugin: str | None, function: str) -> None:
+        self._read = reader(returns, codec)
+        self._facts = returns, plugin, function
+
+    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
         try:
-            return read(output)
+            return self._read(output, limits)
         except MemoryError:
             raise
         except Exception as error:
+            returns, plugin, function = self._facts
             reason, path = told(error)
             where = f"`{function}` of plugin `{plugin}`" if plugin else f"`{function}`"
             raise OutputError(
@@ -161,11 +180,32 @@ def output_reader(returns: Any, codec: TypedCodec | None, plugin: str | None, fu
                 output=output[:KEPT_BYTES],
             ) from error
 
-    return parse
+
+class UnlessEmpty:
+    """The same, which makes None of an empty output."""
+
+    __slots__ = ("_read",)
+
+    is_of_call = True
+
+    def __init__(self, read: OutputReader) -> None:
+        self._read = read
+
+    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+        return self._read(output, limits) if output else None
 
 
-def reader(kind: Any, codec: TypedCodec | None = None) -> Callable[[bytes], Any]:
-    """A function that makes bytes a value of the type.
+def output_reader(returns: Any, codec: TypedCodec | None, plugin: str | None, function: str) -> OutputReader:
+    """A function that makes an output of that export a value of the type, or raises `OutputError`.
+
+    Raises:
+        TypeError: No output could ever be one.
+    """
+    return OutputReader(returns, codec, plugin, function)
+
+
+def reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
+    """A function that makes bytes a value of the type, within the limits that it is given.
 
     Raises:
         TypeError: No bytes could ever be one.
@@ -178,22 +218,31 @@ def reader(kind: Any, codec: TypedCodec | None = None) -> Callable[[bytes], Any]
         return cached(msgpack_reader, kind)
     if isinstance(codec, _Raw) and raw_reader(kind) is None:
         raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(kind)}")
-    return lambda data: codec.decode(data, kind)
+
+    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+        token = _limits.set(limits)
+        try:
+            return codec.decode(data, kind)
+        finally:
+            _limits.reset(token)
+
+    return read
 
 
-def _reader(kind: Any) -> Callable[[bytes], Any]:
+def _reader(kind: Any) -> Reader:
     if kind is NONE:
         return nothing
-    return raw_reader(kind) or json_reader(kind)
+    raw = raw_reader(kind)
+    return json_reader(kind) if raw is None else unlimited(raw)
 
 
-def argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Callable[[bytes], Any]:
+def argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader:
     """A function that makes what a guest passed to a host function a value of the type, or raises `DecodeError`."""
     read = reader(kind, codec)
 
-    def decode(data: bytes) -> Any:
+    def decode(data: bytes, limits: Limits = DEFAULT) -> Any:
         try:
-            return read(data)
+            return read(data, limits)
         except Exception as error:
             reason, path = told(error)
             raise DecodeError(

@@ -13,7 +13,7 @@ from time import monotonic
 from . import errors
 from ._engine import FunctionType, Item
 from ._env.vars import first_vars
-from ._report import raised
+from ._report import parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
 from ._worker import messages as m
@@ -170,12 +170,12 @@ class IsolatedPlugin(Plugin):
                 raise OutOfMemoryError(
                     f"plugin `{self.name}` has no room for an input of {view.nbytes} bytes", plugin=self.name, function=function_name
                 )
-            outcome = self._run(function_name, view, host_context)
+            outcome, deadline = self._run(function_name, view, host_context)
             if parse is None:
                 self._view = memoryview(bytes(outcome))
                 return self._view
             output = bytes(outcome)
-            return output if parse is bytes else parse(output)
+            return output if parse is bytes else parsed(parse, output, deadline, self.compiled_plugin, function_name)
         finally:
             self._running = 0
             if self._guest is not None:
@@ -186,8 +186,11 @@ class IsolatedPlugin(Plugin):
             if self._closed:
                 self._drop_if_idle()
 
-    def _run(self, function_name: str, data: memoryview, host_context: Any) -> memoryview:
-        """Has the worker run the export. Whatever else is raised meanwhile, by a signal handler say, costs the worker its life."""
+    def _run(self, function_name: str, data: memoryview, host_context: Any) -> tuple[memoryview, float]:
+        """Has the worker run the export; gives the output and the deadline.
+
+        Whatever else is raised meanwhile, by a signal handler say, costs the worker its life.
+        """
         worker, guest = self._begin(function_name, host_context)
         number, fresh = self._calls, self._stale
         self._stale = False
@@ -218,7 +221,7 @@ class IsolatedPlugin(Plugin):
         finally:
             del reason
         assert type(message) is m.Done
-        return message.output
+        return message.output, guest.deadline
 
     def _begin(self, function_name: str, host_context: Any) -> tuple[Worker, RemoteGuest]:
         """A worker and a guest for a call, with its limits set."""
@@ -236,6 +239,8 @@ class IsolatedPlugin(Plugin):
         guest.cancelled = guest.made = False
         guest.host_context = host_context
         guest.ended = function_name
+        if self._watch is not None:
+            self._watch.until = guest.deadline
         worker.until = guest.deadline + process.grace
         if process.cpu_seconds is not None:
             used = worker.cpu_time()

@@ -35,12 +35,23 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_lines_per_second": (0, 2**32),
     "log_bytes_per_second": (0, 2**64),
     "descriptors": (0, 10_000),
+    "decoded_values": (1, 2**40),
+    "decoded_keys": (1, 2**40),
     "module_bytes": (8, 2**31),
     "compile_seconds": (0.001, 2**33),
     "compile_bytes": (2**26, 2**50),
 }
 _SECONDS = ("timeout", "compile_seconds")
-_MAY_BE_NONE = ("timeout", "memory_bytes", "log_lines_per_second", "log_bytes_per_second", "compile_seconds", "compile_bytes")
+_MAY_BE_NONE = (
+    "timeout",
+    "memory_bytes",
+    "log_lines_per_second",
+    "log_bytes_per_second",
+    "decoded_values",
+    "decoded_keys",
+    "compile_seconds",
+    "compile_bytes",
+)
 
 
 class Limits:
@@ -61,13 +72,20 @@ class Limits:
             and counted. All plugins of one `CompiledPlugin` count together.
         log_bytes_per_second: The same, in bytes.
         descriptors: How many files and directories an instance may have open.
+        decoded_values: How many values an output may have that is read as a type, or what is passed to a host function as JSON or
+            MessagePack: numbers, texts, containers, keys. A value takes 16 to 230 bytes in Python, an object of a class with
+            defaults some 500.
+        decoded_keys: How many of these may go into sets, or be keys of dicts, without being text or bytes; of a set, all that is in it
+            counts. A plugin can choose them so that each is compared with all others: 10,000 numbers take a second. Values that
+            Python code compares (UUIDs, objects of the application's classes) count eight times. Of several sets and dicts the squares are
+            added up.
         module_bytes: The size of a module, in the binary or the text format.
         compile_seconds: How long it may take to compile a module. All but the smallest are compiled in a process of their own, which can be
             ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this process.
         compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
 
-    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), the two for logs, and the
-    two for compiling.
+    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), the two for logs, the two
+    for what is decoded, and the two for compiling.
 
     Raises:
         OptionError: A value is not a number in its range.
@@ -87,6 +105,8 @@ class Limits:
     log_lines_per_second: int | None
     log_bytes_per_second: int | None
     descriptors: int
+    decoded_values: int | None
+    decoded_keys: int | None
     module_bytes: int
     compile_seconds: float | None
     compile_bytes: int | None
@@ -106,6 +126,8 @@ class Limits:
         log_lines_per_second: int | None = 1000,
         log_bytes_per_second: int | None = 2**20,
         descriptors: int = 64,
+        decoded_values: int | None = 1_000_000,
+        decoded_keys: int | None = 10_000,
         module_bytes: int = 64 * 2**20,
         compile_seconds: float | None = 60.0,
         compile_bytes: int | None = 2**31,

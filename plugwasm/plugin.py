@@ -33,7 +33,7 @@ from ._env.guest import Guest
 from ._env.vars import first_vars
 from ._kernel import INPUT
 from ._link import is_callable
-from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, reported
+from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, parsed, reported
 from ._sandbox.deadline import NEVER, ticker
 from ._signatures import signature_of_call, signature_of_call_async
 from .compiled import REGISTERED, CompiledPlugin
@@ -296,7 +296,7 @@ class Plugin(Closing):
                 self._view = kernel.heap[offset:end].toreadonly()
                 return self._view
             output = kernel.heap[offset:end].tobytes()
-            return output if parse is bytes else parse(output)
+            return output if parse is bytes else parsed(parse, output, guest.deadline, self.compiled_plugin, function_name)
         finally:
             try:
                 if guest is not None and (self._settles or host_context is not None or function_name == "_start"):

@@ -6,6 +6,7 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
+from plugwasm._counting import json_exceeds
 from plugwasm._nesting import MAX_LEVELS, is_too_deep
 from plugwasm._sandbox.exchange import send
 from plugwasm.errors import EgressError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["perform"]
 
 MAX_DOCUMENT = 1 << 20
+MAX_VALUES = 1 << 16
 _FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Extism hosts take either
 
 
@@ -52,6 +54,8 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     check_sizes(len(request_json), 0, None)
     if is_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
+    if json_exceeds(request_json, MAX_VALUES):
+        raise EgressError(f"the HTTP request document has more than {MAX_VALUES} values")
     import msgspec
 
     try:

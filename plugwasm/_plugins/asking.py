@@ -159,7 +159,9 @@ def _unless_empty(plugin: str, hook: str, data: Any, options: dict[str, Any]) ->
     others = dict(options)
     returns, codec, parse = others.pop("returns", None), others.pop("codec", None), others.pop("parse", bytes)
     if returns is not None or codec is not None:
-        from ..codecs import typed_call
+        from ..codecs import OutputReader, UnlessEmpty, typed_call
 
         data, parse = typed_call(hook, data, parse, returns, codec, plugin)
+        if isinstance(parse, OutputReader):
+            return data, others | {"parse": UnlessEmpty(parse)}
     return data, others | {"parse": lambda output: parse(output) if output else None}
