@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._arrow import pyarrow
 from .codecs import encoded
-from .errors import BatchError
+from .errors import BatchError, OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,52 @@ def is_raw(kind: Any) -> bool:
 
 
 _RAW = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "fixed_size_binary")
+
+
+def output_type(returns: Any) -> tuple[Any, Any]:
+    """The Arrow type of a column of outputs, and the Python type that an output is read as; None for text and bytes as they are."""
+    import datetime
+    from decimal import Decimal
+
+    pa = pyarrow()
+    types = pa.types
+    plain: dict[Any, Any] = {str: pa.string(), bytes: pa.binary(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    found = pa.string() if returns is None else returns if isinstance(returns, pa.DataType) else None
+    if found is None and isinstance(returns, type):
+        found = plain.get(returns)
+    if found is None:
+        raise OptionError(f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}", field="returns")
+    if is_raw(found):
+        return found, None
+    for is_kind, kind in (
+        (types.is_boolean, bool),
+        (types.is_integer, int),
+        (types.is_floating, float),
+        (types.is_timestamp, datetime.datetime),
+        (types.is_date, datetime.date),
+        (types.is_decimal, Decimal),
+    ):
+        if is_kind(found):
+            return found, kind | None
+    return found, object
+
+
+def objects_in(column: Any) -> int:
+    """How many Python objects pandas or NumPy make of an Arrow array: none of numbers without nulls, one for each other value within it."""
+    types = pyarrow().types
+    kind = column.type
+    if types.is_primitive(kind):
+        return len(column) if types.is_boolean(kind) and column.null_count else 0
+    count = len(column)
+    if types.is_dictionary(kind):
+        return count + objects_in(column.dictionary)
+    if types.is_struct(kind):
+        return count + sum(count + objects_in(part) for part in column.flatten())
+    if types.is_map(kind):
+        return count + 2 * len(column.items) + objects_in(column.keys) + objects_in(column.items)
+    if any(getattr(types, f"is_{name}", lambda _: False)(kind) for name in ("list", "large_list", "fixed_size_list")):
+        return count + objects_in(column.flatten())
+    return count
 
 
 def column_of(batch: Any, name: str) -> Any:

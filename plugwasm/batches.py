@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 
 from ._arrow import batches_in, pyarrow, stream_of
-from ._tables import as_record_batch, column_of, is_raw, of_kind, texts_in, with_columns
+from ._tables import as_record_batch, column_of, objects_in, of_kind, output_type, texts_in, with_columns
 from .codecs import encoded, output_reader
 from .errors import (
     BadHandleError,
@@ -36,9 +36,10 @@ from .ref import PluginRef
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Literal, TypeVar
 
+    from .limits import Limits
     from .plugin import Plugin
 
     Batch = TypeVar("Batch")
@@ -60,6 +61,9 @@ _OF_A_ROW = (
 
 OUTPUT_BYTES = 2**29
 """What `MapBatches.output_bytes` is if not given."""
+
+_AT_ONCE = 2**20
+"""Bytes of outputs whose values are Python objects at the same time."""
 
 _CHOICES = {"on_error": ("raise", "null"), "instance_per": ("batch", "row", "thread")}
 
@@ -151,7 +155,7 @@ class MapBatches:
             if error_column is not None or on_error != "raise":
                 raise OptionError("MapBatches: on_error and error_column are for calls row by row, so give a `column`")
         else:
-            self._type, decoded = _output_type(returns)
+            self._type, decoded = output_type(returns)
             self._decode = None if decoded is None else output_reader(decoded, None, ref.name, function)
 
     def __call__(self, batch: Batch) -> Batch:
@@ -163,7 +167,9 @@ class MapBatches:
             Error: As `PluginRef.compiled` and `Plugin.call`.
         """
         if self._column is None:
-            result = of_kind(batch, self._whole(as_record_batch(batch)), self._schema)
+            pa = pyarrow()
+            is_native = isinstance(batch, (pa.RecordBatch, pa.Table))
+            result = of_kind(batch, self._whole(as_record_batch(batch), is_native=is_native), self._schema)
         else:
             result = with_columns(batch, self._rows(batch))
         return result  # type: ignore[no-any-return]
@@ -172,20 +178,27 @@ class MapBatches:
         """The results for pyarrow record batches, one after the other: what Spark's `mapInArrow` takes."""
         for batch in batches:
             if self._column is None:
-                yield from self._whole(batch)
+                yield from self._whole(batch, is_native=True)
             else:
                 yield self(batch)
 
     # ---- as a whole -----------------------------------------------------------------------------------------------------------------
 
-    def _whole(self, batch: Any) -> list[Any]:
+    def _whole(self, batch: Any, *, is_native: bool) -> list[Any]:
+        """The record batches for one. What is not to stay pyarrow's becomes Python objects, so these are counted."""
         if not batch.num_rows:
             return []
         with self._lent() as plugin:
             output = plugin.call(self.function, stream_of(batch))
+            limit = plugin.compiled_plugin.limits.decoded_values
         if len(output) > self._output_bytes:
             raise self._too_much()
-        return batches_in(output, self._schema, batch.num_rows, f"`{self.function}` of plugin `{self.ref.name}`")
+        results = batches_in(output, self._schema, batch.num_rows, f"`{self.function}` of plugin `{self.ref.name}`")
+        if not is_native and limit is not None:
+            made = sum(objects_in(column) for result in results for column in result.columns)
+            if made - batch.num_rows * len(self._schema) > limit:
+                raise self._too_many(limit)
+        return results
 
     # ---- row by row -----------------------------------------------------------------------------------------------------------------
 
@@ -194,8 +207,10 @@ class MapBatches:
         pa = pyarrow()
         inputs = self._inputs(batch)
         failures: dict[int, str] = {}
-        outputs = self._outputs(inputs, failures) if inputs else []
-        columns = {self._into: self._array(outputs, failures)}
+        column, limit = self._outputs(inputs, failures) if inputs else (self._array([], failures, 0, 0), None)
+        if limit is not None and not isinstance(batch, (pa.RecordBatch, pa.Table)) and objects_in(column) - len(inputs) > limit:
+            raise self._too_many(limit)
+        columns = {self._into: column}
         if self._error_column is not None:
             columns[self._error_column] = pa.array([failures.get(row) for row in range(len(inputs))], pa.string())
         return columns
@@ -208,11 +223,18 @@ class MapBatches:
         rows = zip(*(column_of(batch, name).to_pylist() for name in names), strict=True)
         return [encoded(dict(zip(names, row, strict=True))) for row in rows]
 
-    def _outputs(self, inputs: list[Any], failures: dict[int, str]) -> list[Any]:
-        function, decode, each = self.function, self._decode, self._instance_per == "row"
-        room = self._output_bytes
+    def _outputs(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
+        """The outputs as a column, and how many values one may have.
+
+        What is made of outputs goes into Arrow again and again, so that there are never more Python objects than one output may have, or a
+        mebibyte of them.
+        """
+        function, each = self.function, self._instance_per == "row"
+        read = _Read(self._decode, self._output_bytes, self._too_much)
+        parse: Any = bytes if self._decode is None else read
         outputs: list[Any] = []
-        append = outputs.append
+        columns: list[Any] = []
+        append, first, flush_at = outputs.append, 0, read.room - _AT_ONCE
         with self._lent() as plugin:
             call = plugin.call
             for row, value in enumerate(inputs):
@@ -220,39 +242,54 @@ class MapBatches:
                     append(None)
                     continue
                 try:
-                    output = call(function, value)
-                    room -= len(output)
-                    if room < 0:
-                        raise self._too_much()
-                    append(output if decode is None else decode(output))
+                    output = call(function, value, parse)
+                    if parse is bytes:
+                        read.room -= len(output)
+                        if read.room < 0:
+                            raise self._too_much()
+                    append(output)
                 except _OF_A_ROW as error:
                     if error.function != function:  # but what went wrong is the start of an instance
                         raise
                     self._failed(row, len(inputs), error, failures)
                     append(None)
+                if read.room < flush_at and parse is read:
+                    columns.append(self._array(outputs, failures, first, len(inputs)))
+                    outputs.clear()
+                    first, flush_at = row + 1, read.room - _AT_ONCE
                 if each:
                     plugin.reset()
-        return outputs
+            limit = plugin.compiled_plugin.limits.decoded_values
+        columns.append(self._array(outputs, failures, first, len(inputs)))
+        return (pyarrow().concat_arrays(columns) if len(columns) > 1 else columns[0]), limit
 
-    def _array(self, outputs: list[Any], failures: dict[int, str]) -> Any:
-        """The outputs as a column. Arrow takes them all at once; only where it does not, each is looked at."""
+    def _array(self, outputs: list[Any], failures: dict[int, str], first: int, rows: int) -> Any:
+        """Outputs, from a row on, as a column. Arrow takes them all at once; only where it does not, each is looked at."""
         pa = pyarrow()
         refused = (pa.ArrowException, ValueError, TypeError, OverflowError)
         try:
             return pa.array(outputs, self._type)
         except refused:
-            for row, value in enumerate(outputs):
+            for at, value in enumerate(outputs):
                 try:
                     pa.array([value], self._type)
                 except refused as error:
-                    self._failed(row, len(outputs), self._misfit(value, error), failures)
-                    outputs[row] = None
+                    self._failed(first + at, rows, self._misfit(value, error), failures)
+                    outputs[at] = None
             return pa.array(outputs, self._type)
 
     def _too_much(self) -> BatchError:
         return BatchError(
             f"`{self.function}` of plugin `{self.ref.name}` gave more than {self._output_bytes} bytes for one batch "
             "(`MapBatches.output_bytes`): make batches of fewer rows",
+            plugin=self.ref.name,
+            function=self.function,
+        )
+
+    def _too_many(self, limit: int) -> BatchError:
+        return BatchError(
+            f"`{self.function}` of plugin `{self.ref.name}` gave more than {limit} values that become Python objects "
+            "(`Limits.decoded_values`): take pyarrow's batches, or make batches of fewer rows",
             plugin=self.ref.name,
             function=self.function,
         )
@@ -302,6 +339,23 @@ class MapBatches:
         return f"<MapBatches `{self.function}` of {self.ref.name!r}, {what}>"
 
 
+class _Read:
+    """Reads the outputs for one batch, which may have so many bytes together. As `codecs.OutputReader`, within the limits of the plugin."""
+
+    __slots__ = ("_decode", "_too_much", "room")
+
+    is_of_call = True
+
+    def __init__(self, decode: Any, room: int, too_much: Callable[[], BatchError]) -> None:
+        self._decode, self.room, self._too_much = decode, room, too_much
+
+    def __call__(self, output: bytes, limits: Limits) -> Any:
+        self.room -= len(output)
+        if self.room < 0:
+            raise self._too_much()
+        return self._decode(output, limits)
+
+
 class _Kept:
     """A plugin that stays open."""
 
@@ -322,34 +376,6 @@ def _rebuild(settings: dict[str, Any]) -> MapBatches:
 
 
 # ---- types -------------------------------------------------------------------------------------------------------------------------------
-
-
-def _output_type(returns: Any) -> tuple[Any, Any]:
-    """The Arrow type of a column of outputs, and the Python type that an output is read as; None for text and bytes as they are."""
-    import datetime
-    from decimal import Decimal
-
-    pa = pyarrow()
-    types = pa.types
-    plain: dict[Any, Any] = {str: pa.string(), bytes: pa.binary(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    found = pa.string() if returns is None else returns if isinstance(returns, pa.DataType) else None
-    if found is None and isinstance(returns, type):
-        found = plain.get(returns)
-    if found is None:
-        raise OptionError(f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}", field="returns")
-    if is_raw(found):
-        return found, None
-    for is_kind, kind in (
-        (types.is_boolean, bool),
-        (types.is_integer, int),
-        (types.is_floating, float),
-        (types.is_timestamp, datetime.datetime),
-        (types.is_date, datetime.date),
-        (types.is_decimal, Decimal),
-    ):
-        if is_kind(found):
-            return found, kind | None
-    return found, object
 
 
 def _schema(returns: Any) -> Any:

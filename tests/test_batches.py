@@ -623,3 +623,54 @@ def test_nothing_optional_is_imported_before_it_is_used() -> None:
         "import plugwasm.ref, plugwasm.batches\nprint(*{'pyarrow', 'pandas', 'numpy', 'ray', 'dask', 'msgspec'} & set(sys.modules))"
     )
     assert said == "\n"
+
+
+# What becomes Python objects
+
+LISTS = pa.list_(pa.list_(pa.int64()))
+
+
+def limited(values: int) -> PluginRef:
+    return PluginRef(guest(export("echo", "(call $echo)")).encode(), limits=plugwasm.Limits(decoded_values=values))
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 2**20])
+def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm.batches._AT_ONCE", at_once)
+    texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
+    batch = pa.RecordBatch.from_pydict({"text": texts})
+    good = [None, *([[row]] for row in range(20)), None, [[1], [2, 3]], None, []]
+    made = MapBatches(limited(100), "echo", column="text", returns=LISTS, error_column="error")(batch)
+    assert made.column("result").to_pylist() == good
+    assert [row for row, error in enumerate(made.column("error").to_pylist()) if error] == [21, 23]
+    with pytest.raises(RowError) as caught:
+        MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 22))
+    assert caught.value.row == 21
+    assert MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 0)).num_rows == 0
+
+
+def test_the_output_for_a_row_has_the_limits_of_its_plugin_and_its_time() -> None:
+    many = "[" + "[]," * 1000 + "[]]"
+    with pytest.raises(RowError, match="decoded_values"):
+        MapBatches(limited(1000), "echo", column="text", returns=LISTS)(pa.RecordBatch.from_pydict({"text": [many]}))
+
+
+def test_values_that_become_python_objects_are_counted_over_the_batch() -> None:
+    texts = ["[" + "[1]," * 300 + "[]]"] * 10
+    count = MapBatches(limited(1000), "echo", column="text", returns=LISTS)
+    assert count(pa.RecordBatch.from_pydict({"text": texts})).num_rows == 10
+    with pytest.raises(plugwasm.BatchError, match=r"more than 1000 values .*`Limits.decoded_values`"):
+        count({"text": np.array(texts, dtype=object)})
+    assert len(count({"text": np.array(texts[:2], dtype=object)})["result"]) == 2
+
+
+def test_the_same_for_a_batch_as_a_whole() -> None:
+    rows = pa.RecordBatch.from_pydict({"a": pa.array([[[1]] * 600, None], LISTS)})
+    whole = MapBatches(limited(1000), "echo", returns=rows.schema)
+    assert whole(rows).num_rows == 2
+    frame = {"a": np.empty(2, dtype=object)}
+    frame["a"][:] = [[[1]] * 600, [[2]]]
+    assert len(whole(frame)["a"]) == 2
+    frame["a"][:] = [[[1]] * 600, [[2]] * 600]
+    with pytest.raises(plugwasm.BatchError, match="decoded_values"):
+        whole(frame)

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugwasm import _counting
@@ -30,6 +30,7 @@ def count(value: Any) -> int:
     return 1
 
 
+@settings(deadline=None)
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.booleans(), st.integers(1, 20))
 def test_the_values_of_json_are_counted_exactly(value: Any, indent: Any, ascii: bool, chunk: int) -> None:
     before, _counting._CHUNK = _counting._CHUNK, chunk
@@ -41,6 +42,7 @@ def test_the_values_of_json_are_counted_exactly(value: Any, indent: Any, ascii: 
         _counting._CHUNK = before
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_values_of_messagepack_are_counted_exactly(value: Any) -> None:
     data = msgspec.msgpack.encode(value)
@@ -48,6 +50,7 @@ def test_the_values_of_messagepack_are_counted_exactly(value: Any) -> None:
     assert msgpack_exceeds(data, count(value) - 1)
 
 
+@settings(deadline=None)
 @given(VALUES.filter(lambda value: count(value) > 4), st.data())
 def test_what_stands_before_a_fault_is_counted(value: Any, data: Any) -> None:
     text = json.dumps([value, value]).encode()
@@ -55,6 +58,7 @@ def test_what_stands_before_a_fault_is_counted(value: Any, data: Any) -> None:
     assert json_exceeds(text[:-1] + cut + b"," * 5, 2 * count(value))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_bytes_that_mean_nothing_can_be_counted(data: bytes, most: int) -> None:
     hashed = Hashed(frozenset(range(9)), frozenset(range(9)), True)
