@@ -9,6 +9,7 @@ Nothing is built of data that goes beyond the limits: its values, its depth and 
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock
 from functools import lru_cache
 from typing import Any
@@ -197,19 +198,21 @@ _START = 2**14
 def plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
     """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
     import json
-    import sys
 
+    if len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS:  # too little for any of this
+        return json.loads(data)
     encoding = json.detect_encoding(data)
-    if encoding != "utf-8":  # what is counted here are bytes of UTF-8
-        data = data.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+    text = data.decode(encoding, "surrogatepass")
+    if not encoding.startswith("utf-8"):  # what is counted here are bytes of UTF-8
+        data = text.encode("utf-8", "surrogatepass")
     values = limits.decoded_values
     if values is not None and len(data) > values and json_exceeds(data, values):
         raise too_many("JSON", data, limits, is_too_deep)
     if is_too_deep(data):
         raise too_deep("JSON")
     if len(data) > _DIGITS and not 0 < sys.get_int_max_str_digits() <= _DIGITS:
-        return json.loads(data, parse_int=_whole)
-    return json.loads(data)
+        return json.loads(text, parse_int=_whole)
+    return json.loads(text)
 
 
 _DIGITS = 4300

@@ -46,7 +46,7 @@ def is_too_deep_msgpack(data: bytes) -> bool:
         if 0x80 <= first < 0xA0:
             at += 1
             values = (first & 15) * (1 if first & 16 else 2)
-            if not values:
+            if not values and len(around) < MAX_LEVELS:
                 continue
         elif size := SIZES[first]:
             at += size

@@ -13,6 +13,7 @@ What msgspec converts can travel: builtin types, dataclasses, `msgspec.Struct`, 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Protocol
 
 from ._conversion import (
@@ -201,7 +202,15 @@ def output_reader(returns: Any, codec: TypedCodec | None, plugin: str | None, fu
     Raises:
         TypeError: No output could ever be one.
     """
+    if codec is None or codec is JSON or codec is MSGPACK:
+        try:
+            return _kept(returns, codec, plugin, function)  # type: ignore[arg-type]
+        except TypeError:  # of an annotation with a list in it, say; or it is raised again
+            pass
     return OutputReader(returns, codec, plugin, function)
+
+
+_kept = lru_cache(512)(OutputReader)
 
 
 def reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
