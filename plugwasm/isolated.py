@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn
 
+    from ._env.vars import VarsByName
     from ._sandbox.egress import Egress
     from .codecs import TypedCodec
     from .compiled import PluginInput
@@ -95,7 +96,7 @@ class IsolatedPlugin(Plugin):
         limits: Limits | None = None,
         egress: Egress | None = None,
         process: ProcessLimits | None = None,
-        vars: Mapping[str, bytes] | None = None,
+        vars: VarsByName | None = None,
         observe: Observe = None,
     ) -> None:
         if process is None:
@@ -116,6 +117,7 @@ class IsolatedPlugin(Plugin):
         granted = plugin._recipe.config
         self._config = granted if config is None else changed_config(granted, config)
         self._closed = False
+        self._lent = None
         self._guest = None
         self._fuel_used = None
         self._id = None
