@@ -392,6 +392,10 @@ class PluginSet(Closing):
         """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
         if old is not None:
             source = old.source
+        with source.opened():
+            return self._read(source, old, anew)
+
+    def _read(self, source: Source, old: Entry | None, anew: bool) -> Entry:
         now, stamp = time.time_ns(), source.stamp()
         if old is not None and not anew and stamp == old.stamp:
             return old
