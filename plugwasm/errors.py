@@ -91,8 +91,27 @@ __all__ = [
 ]
 
 
+def one_line(text: str) -> str:
+    """Text from outside as one line: line ends, control characters, what turns the direction, and lone surrogates are escaped."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def shown(text: str, most: int = 200) -> str:
+    """Text that somebody else chose (a name, a path, what an exception says) for a message: `one_line`, cut after `most` characters."""
+    return one_line(text if len(text) <= most else f"{text[:most]}…")
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character in "\u00a0\u202f\u3000":
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 class Error(Exception):
     """The root of the tree. ``except plugwasm.Error`` catches all that plugwasm raises.
+
+    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of; but what a
+    guest itself reported (``GuestError``) is as the guest said it, and the two texts of a ``ReplayError`` have lines of their own.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.
@@ -102,6 +121,9 @@ class Error(Exception):
         guest_message: What the guest itself said (``error_set``), or None.
         backtrace: The Wasm frames, innermost first; empty when there are none.
     """
+
+    _has_lines = False
+    """Whether the message may have several lines."""
 
     def __init__(
         self,
@@ -113,6 +135,8 @@ class Error(Exception):
         guest_message: str | None = None,
         backtrace: Sequence[str] = (),
     ) -> None:
+        if not (self._has_lines or message.isprintable()):
+            message = one_line(message)
         super().__init__(message)
         self.message = message
         self.plugin = plugin
@@ -263,6 +287,8 @@ class ReplayError(Error, AssertionError):
         recorded, now: What was recorded, and what happened now, as text.
     """
 
+    _has_lines = True
+
     def __init__(
         self,
         message: str = "",
@@ -310,6 +336,8 @@ class SignatureError(CallError):
 
 class GuestError(CallError):
     """The guest reported a failure: see ``guest_message`` and ``code``."""
+
+    _has_lines = True
 
 
 class OutputError(CallError):

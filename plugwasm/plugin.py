@@ -16,7 +16,7 @@ from __future__ import annotations
 from sys import getrecursionlimit
 from time import monotonic
 
-from ._complaints import meant
+from ._complaints import check_text, meant
 from ._engine import (
     ArgumentError,
     EngineFailure,
@@ -278,7 +278,12 @@ class Plugin(Closing):
             if guest is None or function_name not in self._entries:
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
-                data = data.encode() if isinstance(data, str) else octets(data)
+                try:
+                    data = data.encode() if isinstance(data, str) else octets(data)
+                except UnicodeEncodeError as reason:
+                    from .codecs import no_input
+
+                    raise no_input(reason, self.name, function_name) from None
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -368,10 +373,10 @@ class Plugin(Closing):
             names = [f"`{shown(name)}`" for name in sorted(callable_)]
             some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
             hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
-            raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{function_name}`: {hint}", **where)
+            raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}", **where)
         if not is_callable(item):
             raise SignatureError(
-                f"export `{function_name}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
+                f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
                 **where,
             )
         return bool(item.type.results)
@@ -743,7 +748,10 @@ def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) ->
         raise OptionError(f"config: expected a mapping of text, got {type(changes).__name__}")
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
-            raise OptionError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")
+            raise OptionError(f"config: keys and values must be text, but `{shown(str(key))}` is {type(value).__name__}")
+        check_text(key, "config: a key", field="config")
+        if value is not None:
+            check_text(value, f"config: the value of `{shown(key)}`", field="config")
         if value is None:
             changed.pop(key, None)
         else:

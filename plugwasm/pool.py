@@ -6,7 +6,7 @@ import os
 
 from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
-from .compiled import REGISTERED, CompiledPlugin
+from .compiled import REGISTERED, CompiledPlugin, checked_name
 from .errors import OptionError
 from .plugin import Closing, Plugin
 
@@ -96,7 +96,7 @@ class PluginPool(Closing):
             factory = _maker(compiled, config)
         assert factory is not None
         refresh = None if not fresh else _throw_away if plugin is not None else _reset
-        self._slots = Slots(name or "pool", size, wait, factory, refresh)
+        self._slots = Slots(checked_name(name) or "pool", size, wait, factory, refresh)
 
     def bind(self, interface: Callable[..., T]) -> T:
         """As `Plugin.bind`: each call of a method takes a plugin of the pool."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
+from ..errors import shown
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 
 TYPE_CHECKING = False
@@ -36,9 +37,6 @@ ArgumentError = ctypes.ArgumentError
 """What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
 
 _UNKNOWN = ctypes.c_size_t(-1).value
-
-MAX_NAME = 200
-"""Characters of a function's or a module's name that are shown."""
 
 MAX_SHOWN_BYTES = 1000
 """Bytes of a name that are looked at; longer ones are cut off."""
@@ -135,12 +133,6 @@ def _is_harmless(name: str) -> bool:
     import re
 
     return len(re.findall("[ST][0-9A-Z]*_", name)) <= MAX_REFERENCES
-
-
-def shown(name: str) -> str:
-    """Text that a guest chose, as one line of bounded length without control characters."""
-    short = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
-    return short if short.isprintable() else short.encode("unicode_escape").decode()
 
 
 def _demangled(message: str, index: int) -> str | None:

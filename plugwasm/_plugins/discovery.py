@@ -20,7 +20,7 @@ from .._complaints import fault
 from .._fetch import shown_url
 from .._source import Recipe, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
 from ..compiled import CompiledPlugin
-from ..errors import Error, ManifestError, OptionError, SourceError
+from ..errors import Error, ManifestError, OptionError, SourceError, shown
 from ..manifest import Manifest, parse
 from .folder import FileStamp, Folder
 from .plugin_file import PluginFile, check_name, parse_plugin_file
@@ -218,7 +218,7 @@ class EntryPointSource(GivenSource):
         except Exception as error:
             if isinstance(error, Error):
                 raise
-            raise SourceError(f"{self.where}: it raised {type(error).__name__}: {error}") from error
+            raise SourceError(f"{shown_path(self.where)}: it raised {type(error).__name__}: {shown(str(error))}") from error
         return self._resolved(value, module_bytes)
 
 
@@ -246,7 +246,7 @@ def in_directory(directory: str) -> Iterator[Source]:
         is_module = _is_module(file, is_directory)
         name = file[:-5] if is_module else file
         if wrong := check_name(name):
-            yield Refused(ascii(name)[1:-1][:80], where, f"cannot be the name of a plugin: it {wrong}")
+            yield Refused(shown(name, 80), where, f"cannot be the name of a plugin: it {wrong}")
         elif is_link:
             yield Refused(name, where, "is a symbolic link, which is not followed; move the plugin here")
         elif is_directory:
@@ -278,7 +278,10 @@ def entry_points(group: str) -> Iterator[Source]:
     from importlib import metadata
 
     for entry_point in sorted(metadata.entry_points(group=group), key=lambda entry_point: entry_point.name):
-        yield EntryPointSource(entry_point, group)
+        if wrong := check_name(entry_point.name):
+            yield Refused(shown(entry_point.name), f"entry point of {group}", f"cannot be the name of a plugin: it {wrong}")
+        else:
+            yield EntryPointSource(entry_point, group)
 
 
 def _path(value: object) -> str | None:

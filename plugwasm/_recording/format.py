@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .._nesting import is_too_deep
+from .._source import shown_path
 from .._values import printable
 from ..errors import RecordingError, SourceError
 
@@ -378,14 +379,14 @@ def load(path: str | os.PathLike[str]) -> Recording:
 def loads(content: bytes, origin: str = "the recording") -> Recording:
     """The same from the content of a file; `origin` is for errors."""
     if is_too_deep(content):
-        raise RecordingError(f"{origin} is no recording: it is nested too deep")
+        raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
     try:
         version = msgspec.json.decode(content, type=_Version).plugwasm_recording
         if version > VERSION:
-            raise RecordingError(f"{origin} has version {version} of the format, and this plugwasm knows {VERSION}: update it")
+            raise RecordingError(f"{shown_path(origin)} has version {version} of the format, and this plugwasm knows {VERSION}: update it")
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordingError(f"{origin} is no recording: {printable(str(error))}") from None
+        raise RecordingError(f"{shown_path(origin)} is no recording: {printable(str(error))}") from None
 
 
 def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], list[tuple[bytes, Data]]]:

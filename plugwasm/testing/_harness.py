@@ -10,8 +10,8 @@ from .._complaints import meant
 from .._env.vars import by_text, first_vars
 from .._source import resolve
 from .._standins import wanted
-from ..compiled import CompiledPlugin
-from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError
+from ..compiled import CompiledPlugin, checked_name
+from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError, shown
 from ..limits import DEFAULT, effective
 from ..plugin import Plugin
 from ..wasi import SeededRandom, WasiOptions
@@ -100,7 +100,7 @@ class Harness:
             raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
         recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
-        self.name = name or recipe.label
+        self.name = checked_name(name) or shown(recipe.label)
         self.limits = effective(limits, recipe)
         self.http = FakeHttp(self._keep)
         self.clock = FakeClock()

@@ -145,6 +145,8 @@ def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
 
 def _write(guest: Guest, type: str, value: Any) -> int:
     """What the plugin gets for a value of Python: text, bytes and JSON as a handle of a new block."""
+
+    _has_lines = True
     if type in ("f32", "f64"):
         size = "fI" if type == "f32" else "dq"
         raw: int = struct.unpack(f"<{size[1]}", struct.pack(f"<{size[0]}", value))[0]
