@@ -110,8 +110,8 @@ def _escaped(character: str) -> str:
 class Error(Exception):
     """The root of the tree. ``except plugwasm.Error`` catches all that plugwasm raises.
 
-    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of; but what a
-    guest itself reported (``GuestError``) is as the guest said it, and the two texts of a ``ReplayError`` have lines of their own.
+    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of. But what a guest
+    itself reported (``GuestError``) is as the guest said it, and in a ``ReplayError`` and a ``WorkerError`` what others said is in indented lines.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.
@@ -404,5 +404,8 @@ class OutOfFuelError(CallError):
 class WorkerError(CallError):
     """The process of an `IsolatedPlugin` could not be started, has ended, or was ended because it misbehaved: the message says how.
 
-    The plugin can be used again; its next call starts another process.
+    The plugin can be used again; its next call starts another process. What a process wrote before it ended follows in lines that are
+    indented.
     """
+
+    _has_lines = True
