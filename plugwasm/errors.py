@@ -110,8 +110,8 @@ def _escaped(character: str) -> str:
 class Error(Exception):
     """The root of the tree. ``except plugwasm.Error`` catches all that plugwasm raises.
 
-    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of. But what a guest
-    itself reported (``GuestError``) is as the guest said it, and in a ``ReplayError`` and a ``WorkerError`` what others said is in indented lines.
+    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of. But what a
+    guest itself reported (``GuestError``) is as it said it, and a ``ReplayError`` or ``WorkerError`` repeats texts in indented lines.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class UnexpectedHostCallError(HostFunctionError, AssertionError):
     """The plugin called a host function of which the test has not said what it returns."""
 
+    _has_lines = True
+
 
 class FakeHostFunction:
     """What stands for a host function in a test.
@@ -145,8 +147,6 @@ def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
 
 def _write(guest: Guest, type: str, value: Any) -> int:
     """What the plugin gets for a value of Python: text, bytes and JSON as a handle of a new block."""
-
-    _has_lines = True
     if type in ("f32", "f64"):
         size = "fI" if type == "f32" else "dq"
         raw: int = struct.unpack(f"<{size[1]}", struct.pack(f"<{size[0]}", value))[0]
