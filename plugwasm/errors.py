@@ -309,6 +309,8 @@ class ReplayError(Error, AssertionError):
 class BatchError(Error):
     """A batch of rows cannot be processed, or what a plugin made of it cannot be taken."""
 
+    _has_lines = True
+
 
 class RowError(BatchError):
     """The call for a row failed, or its output is not of the type that was asked for. Why is the ``__cause__``.
@@ -316,6 +318,8 @@ class RowError(BatchError):
     Attributes:
         row: Which, counted from 0 in its batch.
     """
+
+    _has_lines = False
 
     def __init__(self, message: str = "", *, row: int = 0, **fields: Any) -> None:
         super().__init__(message, **fields)

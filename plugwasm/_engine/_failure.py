@@ -38,6 +38,9 @@ ArgumentError = ctypes.ArgumentError
 
 _UNKNOWN = ctypes.c_size_t(-1).value
 
+MAX_NAME = 200
+"""Characters of a function's or a module's name that are shown in a frame."""
+
 MAX_SHOWN_BYTES = 1000
 """Bytes of a name that are looked at; longer ones are cut off."""
 
@@ -118,8 +121,8 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         elif name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
-        where = shown(name) if offset == _UNKNOWN else f"{shown(name)} @ {offset:#x}"
-        frames.append(f"{shown(module)}!{where}" if module else where)
+        where = shown(name, MAX_NAME) if offset == _UNKNOWN else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+        frames.append(f"{shown(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     if message.startswith("error while executing at wasm backtrace:"):  # with names as the guest wrote them, of any length
         message = message.rpartition("Caused by:\n")[2].strip()
