@@ -19,7 +19,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
     _watch                  what sees everything that an observed plugin does
     interfaces              protocols bound to plugins, and objects whose methods are host functions
-    _awaiting, _bridge      calls in worker threads, and the way back to an event loop
+    _awaiting, _bridge      calls in worker threads, and the way back to an event loop; _task
     otel                    spans and metrics for OpenTelemetry
     observing               observers: statistics, traces, logs of calls; _values
     _signatures             what type checkers see of `call`

@@ -11,7 +11,7 @@ What a guest gives is read only as far as it can be checked:
 
 from __future__ import annotations
 
-from .errors import BatchError
+from .errors import BatchError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def batches_in(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]:
     except BatchError as error:
         raise BatchError(f"{who} gave record batches that cannot be taken: {error.message}") from None
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, struct.error) as error:
-        raise BatchError(f"{who} gave what is no stream of record batches: {str(error)[:300]}") from error
+        raise BatchError(f"{who} gave what is no stream of record batches: {shown(str(error), 300)}") from error
 
 
 def _check_messages(pa: Any, stream: bytes, most_rows: int) -> None:
@@ -149,4 +149,4 @@ class _Table:
 
 def _indented(schema: Any) -> str:
     lines = schema.to_string(show_field_metadata=False, show_schema_metadata=False).splitlines()
-    return "\n".join(f"    {line[:200]}" for line in lines[:50])
+    return "\n".join(f"    {shown(line)}" for line in lines[:50])

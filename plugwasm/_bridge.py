@@ -18,6 +18,7 @@ from collections import deque
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 
+from ._task import Task
 from .current import CurrentPlugin
 from .errors import CancelledError, ClosedError, TimeoutError
 
@@ -129,21 +130,33 @@ class Request:
         self._lock = threading.Lock()
 
     async def serve(self) -> None:
-        """Runs the coroutine. Raises nothing but the cancellation of the task; all else is for the thread."""
+        """Runs the coroutine. Raises nothing but the cancellation of the task; all else is for the thread.
+
+        A `CancelledError` is no proof of that: a coroutine also raises one when it awaits what somebody else has cancelled. So the task
+        is asked, once the scope has taken back what cancelled the coroutine alone.
+        """
         import anyio
 
         cancelled = anyio.get_cancelled_exc_class()
         result: Any = None
         error: BaseException | None = CancelledError("the task that awaits the call was cancelled")
+        task = Task()
         outer = is_nested.set(True)
         try:
-            with anyio.CancelScope() as self._scope:
-                try:
-                    result, error = await self._coroutine, None
-                except (cancelled, GeneratorExit):
+            try:
+                with anyio.CancelScope() as self._scope:
+                    try:
+                        result, error = await self._coroutine, None
+                    except cancelled:
+                        raise
+                    except BaseException as exception:
+                        if not task.is_running():  # the event loop has let go of it: this GeneratorExit is not the coroutine's
+                            raise
+                        error = exception
+            except cancelled as exception:  # what the scope itself was cancelled with has ended in it
+                if task.is_being_cancelled():
                     raise
-                except BaseException as exception:
-                    error = exception
+                error = exception
         finally:
             self._answer(result, error)
             del error

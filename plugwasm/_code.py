@@ -124,7 +124,7 @@ def _compile(target: Engine, wasm: bytes, name: str, limits: Limits | None) -> M
             serial = compile_within(limits, _serial_engine(target), wasm, name)
             module = target.load(serial.serialize()).with_facts(serial.facts)
     except EngineFailure as failure:
-        raise ModuleError(f"module `{name}` is no valid WebAssembly module: {_reason(failure.message)}") from None
+        raise ModuleError(f"module `{shown(name)}` is no valid WebAssembly module: {_reason(failure.message)}") from None
     if key:
         cache.store(key, module.serialize(), note_of(module.facts))
     return module

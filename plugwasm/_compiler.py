@@ -11,7 +11,7 @@ import os
 import sys
 
 from ._engine import EngineFailure, facts, is_light, wat_to_wasm, without_long_names
-from .errors import ModuleError
+from .errors import ModuleError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,25 +55,26 @@ def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | No
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kept)
     except OSError as error:
         hint = "with `Limits(compile_seconds=None)` this process compiles, without limits"
-        raise ModuleError(f"module `{name}`: no process can be started to compile it ({error.strerror}); {hint}") from error
+        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({error.strerror}); {hint}") from error
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise ModuleError(f"module `{name}` takes longer to compile than the {seconds:g} seconds of `Limits.compile_seconds`") from None
+            limit = f"the {seconds:g} seconds of `Limits.compile_seconds`"
+            raise ModuleError(f"module `{shown(name)}` takes longer to compile than {limit}") from None
         finally:
             process.kill()
             process.wait()  # which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
-            f"module `{name}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
+            f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
             "`Limits.compile_bytes`"
         )
     if output[:1] == _REFUSED:
         raise EngineFailure(output[1:].decode("utf-8", "replace"))
     if output[:1] != _DONE or len(output) < 17:
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        raise ModuleError(f"module `{name}`: the process that compiles it failed: {last[0]}")
+        raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)}")
     return output[17:], facts_in(output[1:17])
 
 

@@ -5,6 +5,7 @@ The checks of ``manifest`` and those of msgspec end in the same sentences here, 
 
 from __future__ import annotations
 
+from plugwasm import errors
 from plugwasm.errors import ManifestError
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from msgspec import ValidationError
 
-__all__ = ["cut", "fault", "kind", "meant", "shown", "translated"]
+__all__ = ["check_text", "cut", "fault", "kind", "meant", "shown", "translated"]
 
 _KINDS: Final = {
     "str": "a string",
@@ -51,13 +52,22 @@ def meant(name: str, names: Sequence[str]) -> str | None:
 
 def cut(text: str) -> str:
     """Text from outside, for a message: printable and not too long."""
-    printable = text if text.isprintable() else ascii(text)[1:-1]
-    return printable if len(printable) <= 200 else f"{printable[:200]}…"
+    return errors.shown(text)
 
 
 def shown(text: str) -> str:
     """The same in quotes."""
     return f'"{cut(text)}"'
+
+
+def check_text(text: str, where: str, *, field: str | None = None) -> None:
+    """Raises `OptionError` for text that UTF-8 cannot say."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        raise errors.OptionError(
+            f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}", field=field
+        ) from None
 
 
 def fault(field: str, reason: str) -> ManifestError:

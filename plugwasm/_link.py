@@ -127,7 +127,8 @@ def _check_start(unit: Unit, is_main: bool) -> None:
     for name, type in wanted.items():
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
-            raise LinkError(f"module `{unit.name}`: its export `{name}` is run at the start and must be a function {type}, not {item}")
+            must = f"is run at the start and must be a function {type}, not {item}"
+            raise LinkError(f"module `{shown(unit.name)}`: its export `{name}` {must}")
 
 
 def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
@@ -227,14 +228,15 @@ class _Linker:
     def from_unit(self, unit: Unit, item: Item, other: Unit) -> str | HostFunction | tuple[int, str]:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
-            raise LinkError(f"module `{unit.name}` imports {item}, but module `{other.name}` exports that name as a {export.kind}")
+            exported = f"module `{shown(other.name)}` exports that name as a {export.kind}"
+            raise LinkError(f"module `{shown(unit.name)}` imports {item}, but {exported}")
         if item.type is not None and export.type is not None:
             _checked(unit, item, export.type, item.name)
         if other.is_command and other is not self.units[-1]:
             key = (other.index, item.name)
             if export.type is None:
                 raise LinkError(
-                    f"module `{unit.name}` imports {item} of module `{other.name}`, which is a command: "
+                    f"module `{shown(unit.name)}` imports {item} of module `{shown(other.name)}`, which is a command: "
                     "each call of it runs in a fresh instance, so only its functions can be imported"
                 )
             if key not in self.commands:
@@ -242,7 +244,7 @@ class _Linker:
                 self.commands[key] = _command_function(other, item.name, export.type)
             return self.commands[key]
         if other is unit or other in self.path:
-            circle = " → ".join(f"`{u.name}`" for u in [*self.path[self.path.index(other) :], other])
+            circle = " → ".join(f"`{shown(u.name)}`" for u in [*self.path[self.path.index(other) :], other])
             if export.type is None:
                 raise LinkError(
                     f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
@@ -256,7 +258,7 @@ class _Linker:
 def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
-            f"module `{unit.name}` imports `{shown(item.module)}.{shown(item.name)}` as a function {item.type}, "
+            f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` as a function {item.type}, "
             f"but what is offered is {offered}"
         )
     return source
@@ -265,14 +267,14 @@ def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
 def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
     if not _PASSABLE.issuperset(type.params + type.results):
         raise LinkError(
-            f"module `{unit.name}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
+            f"module `{shown(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
             "but the host can pass only values of type i32, i64, f32 and f64"
         )
 
 
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     kind = f"{item.kind} {item.type}" if item.type else item.kind
-    what = f"module `{unit.name}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
+    what = f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
             return MissingImportError(f"{what}: a plugin can import only functions from `{env.NAMESPACE}`")
@@ -313,7 +315,8 @@ def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> Host
         instance = guest.instances.get(other.index)
         if instance is None:
             raise LinkError(
-                f"modules import each other in a circle, {circle}, and `{name}` of `{other.name}` is called while that is being started"
+                f"modules import each other in a circle, {circle}, and `{shown(name)}` of `{shown(other.name)}` is called while that "
+                "is being started"
             )
         _call_through(instance, name, type, guest, values)
 

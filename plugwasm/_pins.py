@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from ._complaints import check_text
 from ._source import MAIN, encoded, is_file, is_url, looks_like_text, read_file, sniff
 from .errors import HashMismatchError, OptionError
 
@@ -47,9 +48,11 @@ class FromEnvironment:
             OptionError: It is not set.
         """
         try:
-            return os.environ[self.name]
+            value = os.environ[self.name]
         except KeyError:
             raise OptionError(f"{field}: the variable {self.name} is not set in this process's environment", field=field) from None
+        check_text(value, f"{field}: the variable {self.name}", field=field)
+        return value
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("FromEnvironment cannot be changed; make another")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap
+from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, shown
 from ._env.guest import Exited
 from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT
 from ._link import PassedOn
@@ -66,7 +66,7 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         exception = failure.exception
         del failure.exception  # the failure becomes the context of this exception, and must not refer to it as well
         return raised(exception, guest, facts)
-    where = f"`{function}` of plugin `{plugin}`"
+    where = f"`{shown(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         return OutOfFuelError(f"{where} used up its fuel", **facts)
     if (error := reported(guest, facts, 0)) is not None:
@@ -86,7 +86,7 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
 
 
 def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
-    where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
+    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
     if isinstance(exception, Exited):
         code = exception.exit_code
         if (error := reported(guest, facts, 0)) is not None:
@@ -117,7 +117,7 @@ def _deadline(limits: Limits, recipe: Recipe) -> str:
 
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
-    where = f"`{facts['function']}` of plugin `{facts['plugin']}`"
+    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
     fault, error, text, output, length = outcome(guest)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
@@ -193,7 +193,7 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
 
 def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
     """The error for a call, or for compiling, on a thread that has too little stack left for it."""
-    where = f"`{function}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    where = f"`{shown(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
     room = stack.room()
     if room is None:
         return StackError(

@@ -142,6 +142,7 @@ class Slots:
     def make(self) -> Plugin:
         """Another plugin."""
         plugin = self._make()
+        plugin._lend()
         with self._lock:
             self._made += 1
         return plugin
@@ -203,6 +204,8 @@ class Slots:
         elif self._refresh is not None and not self._refresh(plugin):
             slot.plugin = None
             plugin.close()
+        else:
+            plugin._take_back()
 
     def closed_error(self) -> ClosedError:
         """For who comes too late."""

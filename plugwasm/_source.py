@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 
-from plugwasm.errors import HashMismatchError, ManifestError, ModuleError, SourceError
+from plugwasm.errors import HashMismatchError, ManifestError, ModuleError, SourceError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,9 +202,9 @@ def _read(source: WasmSource, field: str, module_bytes: int) -> tuple[bytes, str
 
         actual = hashlib.sha256(content).hexdigest()
         if actual != source.hash:
-            named = f" (module `{source.name}`)" if source.name is not None else ""
+            named = f" (module `{shown(source.name)}`)" if source.name is not None else ""
             raise HashMismatchError(
-                f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {origin}{named} is {actual}; "
+                f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {shown_path(origin)}{named} is {actual}; "
                 "it is not the module that was pinned",
                 field=f"{field}.hash",
             )
@@ -257,10 +257,10 @@ def _checked(content: bytes, origin: str) -> bytes:
     if kind == "wat":
         return content.removeprefix(b"\xef\xbb\xbf")
     if kind == "empty":
-        raise SourceError(f"{origin} is empty; expected a Wasm module")
+        raise SourceError(f"{shown_path(origin)} is empty; expected a Wasm module")
     if kind == "component":
-        raise ModuleError(f"{origin} is a Wasm component, and components are not supported; build it as a core module")
-    raise ModuleError(f"{origin} is not a Wasm module: it begins with the bytes {content[:4].hex(' ')}, not with 00 61 73 6d")
+        raise ModuleError(f"{shown_path(origin)} is a Wasm component, and components are not supported; build it as a core module")
+    raise ModuleError(f"{shown_path(origin)} is not a Wasm module: it begins with the bytes {content[:4].hex(' ')}, not with 00 61 73 6d")
 
 
 def is_url(text: str) -> bool:
@@ -316,8 +316,8 @@ def read_file(path: str, limit: int) -> bytes:
 
 
 def shown_path(path: str) -> str:
-    shown = path if path.isprintable() else ascii(path)
-    return shown if len(shown) <= 300 else f"{shown[:300]}… ({len(path)} characters)"
+    """A path for a message."""
+    return f"{shown(path, 300)}{f' ({len(path)} characters)' if len(path) > 300 else ''}"
 
 
 def _current_directory() -> str:

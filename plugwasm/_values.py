@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._wasm_values import READ, TYPES
+from .errors import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,4 +62,4 @@ def brief(value: object) -> str:
 
 def printable(line: str) -> str:
     """The line with what a terminal might obey escaped: names may come from a plugin."""
-    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return one_line(line)

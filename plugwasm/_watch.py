@@ -13,10 +13,11 @@ from time import perf_counter
 
 from ._env.functions import NAMESPACE
 from ._env.guest import Exited
+from ._env.log import log_raised
 from ._report import parsed
 from ._sandbox.deadline import NEVER
 from ._values import seen
-from .codecs import typed_call
+from .codecs import no_input, typed_call
 from .errors import HostFunctionError
 from .observing import Call, HostCall, HttpExchange, Measured, Observer, need_guest
 
@@ -84,7 +85,10 @@ class Watch:
         if returns is not None or codec is not None:
             data, parse = typed_call(function, data, parse, returns, codec, plugin.name)
         if type(data) is not bytes:
-            data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
+            try:
+                data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
+            except UnicodeEncodeError as failure:
+                raise no_input(failure, plugin.name, function) from None
         call = Call(plugin.name, function, data, host_context)
         entered: list[AbstractContextManager[object]] = []
         error: BaseException | None = None
@@ -253,7 +257,7 @@ def _enter(observers: Sequence[Observer], hook: str, record: Call | HostCall, en
         except Exception:
             if entered and entered[-1] is context:
                 del entered[-1]
-            _logger.exception("an observer raised; the call goes on")
+            log_raised(_logger, "an observer raised; the call goes on")
 
 
 def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
@@ -265,7 +269,7 @@ def _leave(entered: list[AbstractContextManager[object]], error: BaseException |
             context.__exit__(kind, error, traceback)
         except Exception as raised:
             if raised is not error:
-                _logger.exception("an observer raised; the call goes on")
+                log_raised(_logger, "an observer raised; the call goes on")
         except BaseException:
             del entered[-1]
             _leave(entered, error)

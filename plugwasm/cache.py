@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import sys
 
+from .errors import shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,4 +252,8 @@ def _warn(path: str, error: OSError) -> None:
     _Settings.warned = True
     import logging
 
-    logging.getLogger("plugwasm.cache").warning("the cache of compiled code in %s is not used, plugins are compiled anew: %s", path, error)
+    logging.getLogger("plugwasm.cache").warning(
+        "the cache of compiled code in %s is not used, plugins are compiled anew: %s",
+        shown(path, 300),
+        shown(str(error), 600),
+    )

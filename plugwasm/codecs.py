@@ -33,7 +33,7 @@ from ._conversion import (
     told,
     unlimited,
 )
-from .errors import OutputError
+from .errors import OptionError, OutputError, shown
 from .limits import DEFAULT
 
 TYPE_CHECKING = False
@@ -132,21 +132,35 @@ def encoded(value: Any) -> bytes:
         raise TypeError(f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give a `codec`") from error
 
 
+def no_input(error: UnicodeEncodeError, plugin: str | None, function_name: str) -> OptionError:
+    """The error for an input that is text and cannot be sent."""
+    where = f"the input of `{shown(function_name)}`" + (f" of plugin `{plugin}`" if plugin else "")
+    return OptionError(
+        f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}; pass bytes",
+        field="data",
+        plugin=plugin,
+        function=function_name,
+    )
+
+
 def typed_call(
     function: str, data: Any, parse: Any, returns: Any, codec: TypedCodec | None, plugin: str | None
 ) -> tuple[Any, Callable[[bytes], Any]]:
     """`data` and `parse` for a call that was made with `returns` or `codec`."""
     if codec is not None and not (type(data) is bytes and not data):
-        data = codec.encode(data)
+        try:
+            data = codec.encode(data)
+        except UnicodeEncodeError as error:
+            raise no_input(error, plugin, function) from None
     if returns is None:
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
-        raise TypeError(f"call of `{function}`: only a plugin that is observed can measure its calls; make it with `observe=True`")
+        raise TypeError(f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`")
     if isinstance(returns, str) or (callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")):
         hint = "; did you mean `parse`?" if callable(returns) else ""
-        raise TypeError(f"call of `{function}`: `returns` is to be a type, got {returns!r}{hint}")
+        raise TypeError(f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}")
     if parse is not bytes:
-        raise TypeError(f"call of `{function}`: give either `parse` or `returns`, not both")
+        raise TypeError(f"call of `{shown(function)}`: give either `parse` or `returns`, not both")
     return data, output_reader(returns, codec, plugin, function)
 
 
@@ -172,7 +186,7 @@ class OutputReader:
         except Exception as error:
             returns, plugin, function = self._facts
             reason, path = told(error)
-            where = f"`{function}` of plugin `{plugin}`" if plugin else f"`{function}`"
+            where = f"`{shown(function)}` of plugin `{plugin}`" if plugin else f"`{shown(function)}`"
             raise OutputError(
                 f"{where}: the output is no {name_of(returns)}: {placed(reason, path)}; it {begins(output)}",
                 plugin=plugin,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._code import BeyondPool, engine
+from ._complaints import check_text
 from ._engine import POOLED_TABLE_ELEMENTS
 from ._env.grants import Grants
 from ._env.log import PluginLog
@@ -11,7 +12,7 @@ from ._link import Plan
 from ._registry import registered
 from ._report import no_stack
 from ._source import resolve
-from .errors import LinkError, ModuleError, OptionError, OutOfMemoryError
+from .errors import LinkError, ModuleError, OptionError, OutOfMemoryError, shown
 from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
 
 TYPE_CHECKING = False
@@ -109,7 +110,7 @@ class CompiledPlugin:
             raise OptionError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
         check_kinds(wasi, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
-        self.name = name or self._recipe.label
+        self.name = checked_name(name) or shown(self._recipe.label)
         self.wasi = wasi
         self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else _checked_functions(functions or ()))
         self.fuel_limit = fuel_limit
@@ -155,7 +156,8 @@ class CompiledPlugin:
         for module in self._recipe.modules:
             if len(module.wasm) > self.limits.module_bytes:
                 raise ModuleError(
-                    f"module `{module.name}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} (`Limits.module_bytes`)",
+                    f"module `{shown(module.name)}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} "
+                    "(`Limits.module_bytes`)",
                     plugin=self.name,
                 )
 
@@ -181,7 +183,7 @@ class CompiledPlugin:
         except LinkError as error:
             error.plugin = self.name
             if len(self._recipe.modules) == 1:  # which nobody has named
-                error.message = error.message.replace(f"module `{self._recipe.main}`", f"plugin `{self.name}`")
+                error.message = error.message.replace(f"module `{shown(self._recipe.main)}`", f"plugin `{self.name}`")
                 error.args = (error.message,)
             raise
 
@@ -228,9 +230,19 @@ class CompiledPlugin:
 def _checked_functions(functions: Any) -> Iterable[Function]:
     for function in (functions,) if callable(functions) else functions:
         if not hasattr(function, "_host"):
-            shown = getattr(function, "__name__", repr(function))
-            raise TypeError(f"functions: `{shown}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them")
+            given = shown(getattr(function, "__name__", repr(function)))
+            raise TypeError(f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them")
         yield function
+
+
+def checked_name(name: str | None) -> str | None:
+    """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
+    check_text(name, "name", field="name")
+    return shown(name)
 
 
 def check_kinds(wasi: object, limits: object, egress: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import get_ident
 
 from ._env.guest import MASK
+from ._env.vars import name_bytes
 from .errors import BadHandleError, BusyError, ClosedError, OptionError, OutOfMemoryError
 
 TYPE_CHECKING = False
@@ -138,17 +139,17 @@ class CurrentPlugin:
         """A copy of the plugin's configuration."""
         return dict(self._now().config)
 
-    def var(self, name: str) -> bytes | None:
-        """The plugin's var of that name, or None."""
-        return self._now().vars.get(name)
+    def var(self, name: str | bytes) -> bytes | None:
+        """The plugin's var of that name, or None. A name is text, or bytes, for it need not be UTF-8."""
+        return self._now().vars.get(name_bytes(name))
 
-    def set_var(self, name: str, value: bytes | None) -> None:
+    def set_var(self, name: str | bytes, value: bytes | None) -> None:
         """Sets a var of the plugin; None deletes it.
 
         Raises:
             OutOfMemoryError: The plugin's vars would exceed their limit.
         """
-        guest = self._now()
+        guest, name = self._now(), name_bytes(name)
         if value is None:
             guest.vars.delete(name)
         elif not guest.vars.set(name, bytes(value)):

@@ -91,8 +91,27 @@ __all__ = [
 ]
 
 
+def one_line(text: str) -> str:
+    """Text from outside as one line: line ends, control characters, what turns the direction, and lone surrogates are escaped."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def shown(text: str, most: int = 200) -> str:
+    """Text that somebody else chose (a name, a path, what an exception says) for a message: `one_line`, cut after `most` characters."""
+    return one_line(text if len(text) <= most else f"{text[:most]}…")
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character in "\u00a0\u202f\u3000":
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 class Error(Exception):
     """The root of the tree. ``except plugwasm.Error`` catches all that plugwasm raises.
+
+    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of. But what a
+    guest itself reported (``GuestError``) is as it said it, and a ``ReplayError`` or ``WorkerError`` repeats texts in indented lines.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.
@@ -102,6 +121,9 @@ class Error(Exception):
         guest_message: What the guest itself said (``error_set``), or None.
         backtrace: The Wasm frames, innermost first; empty when there are none.
     """
+
+    _has_lines = False
+    """Whether the message may have several lines."""
 
     def __init__(
         self,
@@ -113,6 +135,8 @@ class Error(Exception):
         guest_message: str | None = None,
         backtrace: Sequence[str] = (),
     ) -> None:
+        if not (self._has_lines or message.isprintable()):
+            message = one_line(message)
         super().__init__(message)
         self.message = message
         self.plugin = plugin
@@ -263,6 +287,8 @@ class ReplayError(Error, AssertionError):
         recorded, now: What was recorded, and what happened now, as text.
     """
 
+    _has_lines = True
+
     def __init__(
         self,
         message: str = "",
@@ -283,6 +309,8 @@ class ReplayError(Error, AssertionError):
 class BatchError(Error):
     """A batch of rows cannot be processed, or what a plugin made of it cannot be taken."""
 
+    _has_lines = True
+
 
 class RowError(BatchError):
     """The call for a row failed, or its output is not of the type that was asked for. Why is the ``__cause__``.
@@ -290,6 +318,8 @@ class RowError(BatchError):
     Attributes:
         row: Which, counted from 0 in its batch.
     """
+
+    _has_lines = False
 
     def __init__(self, message: str = "", *, row: int = 0, **fields: Any) -> None:
         super().__init__(message, **fields)
@@ -310,6 +340,8 @@ class SignatureError(CallError):
 
 class GuestError(CallError):
     """The guest reported a failure: see ``guest_message`` and ``code``."""
+
+    _has_lines = True
 
 
 class OutputError(CallError):
@@ -376,5 +408,8 @@ class OutOfFuelError(CallError):
 class WorkerError(CallError):
     """The process of an `IsolatedPlugin` could not be started, has ended, or was ended because it misbehaved: the message says how.
 
-    The plugin can be used again; its next call starts another process.
+    The plugin can be used again; its next call starts another process. What a process wrote before it ended follows in lines that are
+    indented.
     """
+
+    _has_lines = True

@@ -11,12 +11,13 @@ from time import monotonic
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ._annotations import Codec, Json, Pickle, UnsafePickle, decoder, encoder, shown_as
+from ._complaints import check_text
 from ._engine import EngineFailure, FunctionType, HostFunction
 from ._env.guest import Guest
 from ._registry import registered
 from ._wasm_values import KIND, READ, WRITE, Val, ValType
 from .current import CurrentPlugin
-from .errors import CancelledError, Error, HostFunctionError, TimeoutError
+from .errors import CancelledError, Error, HostFunctionError, TimeoutError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
 
 USER_NAMESPACE = "extism:host/user"
+MAX_WORDS = 4000
+"""Characters that an error repeats of what a host function's exception says. The exception itself is its cause."""
 
 
 class Function:
@@ -51,6 +54,8 @@ class Function:
         f: Callable[..., Any],
         *user_data: Any,
     ) -> None:
+        for part in (namespace or "", name):
+            check_text(part, f"host function `{shown(part)}`: its name")
         self.namespace = namespace
         self.name = name
         self.args = list(args)
@@ -206,7 +211,7 @@ def failed(name: str, exception: BaseException, guest: Guest) -> Error:
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
         guest.remaining()  # raises it again if it came from there
     try:
-        words = str(exception)
+        words = shown(str(exception), MAX_WORDS)
     except Exception:
         words = "(it cannot be shown)"
     return HostFunctionError(f"the host function `{name}` raised {type(exception).__name__}: {words}")

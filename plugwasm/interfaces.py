@@ -269,9 +269,9 @@ def _complaint(name: str, items: dict[str, Item]) -> str | None:
     if item is not None and is_callable(item):
         return None
     if item is not None and item.type is not None:
-        return f"its `{name}` is {item.type}, but only () -> () and () -> (i32) can be called"
+        return f"its `{shown(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
     close = meant(name, [item.name for item in items.values() if is_callable(item)])
-    return f"it exports no function `{name}`" + (f" (did you mean `{shown(close)}`?)" if close else "")
+    return f"it exports no function `{shown(name)}`" + (f" (did you mean `{shown(close)}`?)" if close else "")
 
 
 # ---- host functions --------------------------------------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ import os
 from time import monotonic
 
 from . import errors
-from ._engine import FunctionType, Item
+from ._engine import FunctionType, Item, shown
 from ._env.vars import first_vars
 from ._report import parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
+from ._source import shown_path
 from ._worker import messages as m
 from ._worker.channel import MAX_MESSAGE
 from ._worker.process import Lost, Worker
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn
 
+    from ._env.vars import VarsByName
     from ._sandbox.egress import Egress
     from .codecs import TypedCodec
     from .compiled import PluginInput
@@ -95,7 +97,7 @@ class IsolatedPlugin(Plugin):
         limits: Limits | None = None,
         egress: Egress | None = None,
         process: ProcessLimits | None = None,
-        vars: Mapping[str, bytes] | None = None,
+        vars: VarsByName | None = None,
         observe: Observe = None,
     ) -> None:
         if process is None:
@@ -116,6 +118,7 @@ class IsolatedPlugin(Plugin):
         granted = plugin._recipe.config
         self._config = granted if config is None else changed_config(granted, config)
         self._closed = False
+        self._lent = None
         self._guest = None
         self._fuel_used = None
         self._id = None
@@ -164,7 +167,12 @@ class IsolatedPlugin(Plugin):
             if self._closed:
                 raise self._closed_error(function_name)
             self._check_callable(function_name)
-            view = memoryview(data.encode() if isinstance(data, str) else data if type(data) is bytes else octets(data))
+            try:
+                view = memoryview(data.encode() if isinstance(data, str) else data if type(data) is bytes else octets(data))
+            except UnicodeEncodeError as error:
+                from .codecs import no_input
+
+                raise no_input(error, self.name, function_name) from None
             self._release_view()
             if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
                 raise OutOfMemoryError(
@@ -280,7 +288,7 @@ class IsolatedPlugin(Plugin):
 
     def _explain(self, lost: Lost, guest: RemoteGuest, function_name: str) -> BaseException | None:
         """The error for a call whose worker was lost."""
-        where = f"`{function_name}` of plugin `{self.name}`"
+        where = f"`{shown(function_name)}` of plugin `{self.name}`"
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
             if guest.cancelled:
@@ -319,6 +327,9 @@ class IsolatedPlugin(Plugin):
                 raise _rebuilt(loaded, worker)
             if type(confined) is not m.Confined or type(loaded) is not m.Loaded:
                 raise worker.nonsense(f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start")
+        except UnicodeEncodeError as error:
+            what = f"{shown(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
+            raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
         except Lost as lost:
             if lost.kind == "overdue":
                 if confined is not None:
@@ -341,7 +352,7 @@ class IsolatedPlugin(Plugin):
         compiled = self.compiled_plugin
         recipe, limits, options = compiled._recipe, compiled.limits, compiled._grants.wasi or WasiOptions()
         return m.Load(
-            modules=[(module.name, module.wasm, module.origin) for module in recipe.modules],
+            modules=[(module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules],
             main=recipe.main,
             name=compiled.name,
             allowed_paths=paths,

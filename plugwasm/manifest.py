@@ -22,7 +22,7 @@ from msgspec import Meta
 from plugwasm._complaints import cut, fault, kind, shown, translated
 from plugwasm._fetch import shown_url
 from plugwasm._nesting import MAX_LEVELS, is_too_deep
-from plugwasm._source import is_url, read_file, sniff
+from plugwasm._source import is_url, read_file, shown_path, sniff
 from plugwasm.errors import ManifestError
 
 __all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
@@ -186,7 +186,7 @@ def parse_named(content: bytes, origin: str, folder: str | None) -> Manifest:
     try:
         manifest = parse(content)
     except ManifestError as error:
-        raise ManifestError(f"{origin}: {error.message}", field=error.field) from None
+        raise ManifestError(f"{shown_path(origin)}: {error.message}", field=error.field) from None
     if not folder:
         return manifest
     sources = [

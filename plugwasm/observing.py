@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ._values import brief, printable
-from .errors import OptionError
+from .errors import OptionError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,7 +227,12 @@ class CallLog(Observer):
             if call.error is not None or call.seconds >= self._slower_than:
                 level, ended = (20, "") if call.error is None else (30, f"raised {call.error}, ")
                 names = printable(call.function), printable(call.plugin)
-                self._logger.log(level, "%s of %s: %s%s", *names, ended, _summary(call), extra=call.statistics())
+                self._logger.log(level, "%s of %s: %s%s", *names, ended, _summary(call), extra=_in_lines(call.statistics()))
+
+
+def _in_lines(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record, which a formatter may write as they are."""
+    return {name: shown(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
 def _summary(call: Call) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from sys import getrecursionlimit
 from time import monotonic
 
-from ._complaints import meant
+from ._complaints import check_text, meant
 from ._engine import (
     ArgumentError,
     EngineFailure,
@@ -30,7 +30,7 @@ from ._engine import (
     shown,
 )
 from ._env.guest import Guest
-from ._env.vars import first_vars
+from ._env.vars import by_text, first_vars
 from ._kernel import INPUT
 from ._link import is_callable
 from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, parsed, reported
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from ._engine import Function as Entry
     from ._engine import Item
+    from ._env.vars import VarsByName
     from ._link import Plan
     from ._sandbox.egress import Egress
     from ._watch import Watch
@@ -70,17 +71,36 @@ _MASK32 = 0xFFFFFFFF
 class CancelHandle:
     """Ends a plugin's call from another thread. Holding one does not keep the plugin."""
 
-    __slots__ = ("_plugin",)
+    __slots__ = ("_lent", "_plugin")
 
     def __init__(self, plugin: Plugin) -> None:
         import weakref
 
         self._plugin = weakref.ref(plugin)
+        self._lent = plugin._hold()
 
     def cancel(self) -> bool:
-        """Makes the call under way end with `CancelledError`. False when there is none; later calls are not affected."""
+        """Makes the call under way end with `CancelledError`. False when there is none; later calls are not affected.
+
+        Nor are calls of others: a handle of a pool's plugin ends with the lease that it was made in.
+        """
         plugin = self._plugin()
-        return plugin is not None and plugin._cancel()
+        return plugin is not None and plugin._lent is self._lent and plugin._cancel()
+
+
+class Lent:
+    """What a plugin was like when it was lent to a caller, to be restored for the next one.
+
+    Besides its instance, a plugin has nothing else that a caller can change. `is_held` when the caller has made something that reaches
+    into the plugin later (a handle, a profile): then the next lease has another `Lent`, by which that sees that its time is over.
+    """
+
+    __slots__ = ("config", "is_held", "post_mortem")
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.config = plugin._config
+        self.post_mortem = getattr(plugin, "_post_mortem", None)  # an IsolatedPlugin has none
+        self.is_held = False
 
 
 class Closing:
@@ -117,7 +137,7 @@ class Plugin(Closing):
         plugin: A `CompiledPlugin`, or anything that one can be made of.
         wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
         config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
-        vars: What each new instance of the plugin begins with as its vars.
+        vars: What each new instance of the plugin begins with as its vars. Names are text, or bytes, for they need not be UTF-8.
         observe: As for `CompiledPlugin`, besides what its own says.
 
     Raises:
@@ -137,6 +157,7 @@ class Plugin(Closing):
         "_instance",
         "_is_awaited",
         "_kernel_entries",
+        "_lent",
         "_post_mortem",
         "_settles",
         "_stack",
@@ -162,7 +183,7 @@ class Plugin(Closing):
         http_response_headers: bool = False,
         limits: Limits | None = None,
         egress: Egress | None = None,
-        vars: Mapping[str, bytes] | None = None,
+        vars: VarsByName | None = None,
         observe: Observe = None,
     ) -> None:
         if not isinstance(plugin, CompiledPlugin):
@@ -183,6 +204,7 @@ class Plugin(Closing):
         self._vars = first_vars(vars, plugin.limits)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
+        self._lent: Lent | None = None
         self._fuel_limit = plugin.fuel_limit
         self._fuel_used: int | None = None
         self._guest: Guest | None = None
@@ -256,7 +278,12 @@ class Plugin(Closing):
             if guest is None or function_name not in self._entries:
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
-                data = data.encode() if isinstance(data, str) else octets(data)
+                try:
+                    data = data.encode() if isinstance(data, str) else octets(data)
+                except UnicodeEncodeError as reason:
+                    from .codecs import no_input
+
+                    raise no_input(reason, self.name, function_name) from None
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -346,10 +373,10 @@ class Plugin(Closing):
             names = [f"`{shown(name)}`" for name in sorted(callable_)]
             some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
             hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
-            raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{function_name}`: {hint}", **where)
+            raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}", **where)
         if not is_callable(item):
             raise SignatureError(
-                f"export `{function_name}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
+                f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
                 **where,
             )
         return bool(item.type.results)
@@ -560,9 +587,12 @@ class Plugin(Closing):
 
     @property
     def vars(self) -> dict[str, bytes]:
-        """A copy of the plugin's vars, as its instance has them now; those that a new one begins with, while there is none."""
+        """A copy of the plugin's vars, as its instance has them now; those that a new one begins with, while there is none.
+
+        A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")` gives them.
+        """
         guest = self._guest
-        return dict(self._vars) if guest is None else guest.vars.snapshot()
+        return by_text(self._vars if guest is None else guest.vars.snapshot())
 
     def function_exists(self, name: str) -> bool:
         """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
@@ -581,6 +611,38 @@ class Plugin(Closing):
         """
         if not self._drop_if_idle():
             raise BusyError(f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name)
+
+    def _lend(self) -> None:
+        """Remembers what it is like, for it is about to be lent. For who lends it; while no call is under way."""
+        self._lent = Lent(self)
+
+    def _hold(self) -> Lent | None:
+        """The lease under way, for what reaches into the plugin later and must not outlive that; None for a plugin that is not lent."""
+        lent = self._lent
+        if lent is not None:
+            lent.is_held = True
+        return lent
+
+    def _take_back(self) -> None:
+        """Undoes what a caller has changed of the plugin itself, and not of its instance: its config, and who looks at its traps.
+
+        What the caller keeps (`CancelHandle`, profiles, views) has no hold on it any more. For who lends it; while no call is under way.
+        """
+        lent, guest = self._lent, self._guest
+        assert lent is not None
+        self._fuel_used = None
+        if self._view is not None:
+            self._release_view()
+        if self._config is not lent.config:
+            self._config = lent.config
+            if guest is not None:
+                guest.config = lent.config
+        if getattr(self, "_post_mortem", None) is not lent.post_mortem:
+            self._post_mortem = lent.post_mortem
+        if lent.is_held:
+            if guest is not None:
+                guest.sampler = None
+            self._lent = Lent(self)
 
     def close(self) -> None:
         """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled. Closing twice is allowed."""
@@ -686,7 +748,10 @@ def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) ->
         raise OptionError(f"config: expected a mapping of text, got {type(changes).__name__}")
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
-            raise OptionError(f"config: keys and values must be text, but `{key}` is {type(value).__name__}")
+            raise OptionError(f"config: keys and values must be text, but `{shown(str(key))}` is {type(value).__name__}")
+        check_text(key, "config: a key", field="config")
+        if value is not None:
+            check_text(value, f"config: the value of `{shown(key)}`", field="config")
         if value is None:
             changed.pop(key, None)
         else:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Self
 
 from ._complaints import cut, meant
+from ._env.log import log_raised
 from ._plugins import asking, discovery, signatures
 from ._plugins.asking import Result, guarded
 from ._plugins.ceiling import Ceiling
@@ -269,14 +270,14 @@ class PluginSet(Closing):
         state = self._current()
         declared = self._terms.hooks
         if declared is not None and hook not in declared:
-            raise FunctionNotFoundError(f"there is no hook `{hook}`{_closest(hook, declared)}", function=hook)
+            raise FunctionNotFoundError(f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook)
         return state.hooks.get(hook, ())
 
     def _callable(self, name: str, function_name: str) -> Entry:
         entry = self._entry(name)
         if entry.loaded is None:
             why = f"it could not be loaded: {entry.error.message}" if entry.error is not None else "it is disabled"
-            raise FunctionNotFoundError(f"plugin `{name}` cannot be called: {why}", plugin=name, function=function_name)
+            raise FunctionNotFoundError(f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name)
         return entry
 
     def _entry(self, name: str) -> Entry:
@@ -392,6 +393,10 @@ class PluginSet(Closing):
         """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
         if old is not None:
             source = old.source
+        with source.opened():
+            return self._read(source, old, anew)
+
+    def _read(self, source: Source, old: Entry | None, anew: bool) -> Entry:
         now, stamp = time.time_ns(), source.stamp()
         if old is not None and not anew and stamp == old.stamp:
             return old
@@ -408,7 +413,8 @@ class PluginSet(Closing):
             entry.loaded = self._load(source, about, entry.loaded) if entry.enabled else None
             entry.about = about
         except Exception as error:
-            reason = error if isinstance(error, Error) else SourceError(f"{shown_path(source.where)}: {type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {cut(str(error))}"
+            reason = error if isinstance(error, Error) else SourceError(f"{shown_path(source.where)}: {said}")
             entry.error = reason.with_traceback(None)
             if old is None or old.error is None or old.error.message != reason.message:
                 log.warning("plugin %s was not loaded: %s", cut(source.name), cut(reason.message))
@@ -447,7 +453,7 @@ def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
 
 def _closest(name: str, names: Iterable[str]) -> str:
     close = meant(name, list(names))
-    return f": did you mean `{close}`?" if close else ""
+    return f": did you mean `{cut(close)}`?" if close else ""
 
 
 def _compared(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Changes:
@@ -492,4 +498,4 @@ def _watch(
             try:
                 on_change(changes)
             except Exception:
-                log.exception("`on_change` raised")
+                log_raised(log, "`on_change` raised")

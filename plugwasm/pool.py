@@ -6,7 +6,7 @@ import os
 
 from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
-from .compiled import REGISTERED, CompiledPlugin
+from .compiled import REGISTERED, CompiledPlugin, checked_name
 from .errors import OptionError
 from .plugin import Closing, Plugin
 
@@ -32,8 +32,9 @@ __all__ = ["Lease", "PluginPool", "PoolStats"]
 class PluginPool(Closing):
     """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
 
-    Which plugin serves a call is not for the caller to know. What an instance keeps (memory, vars) stays with it from call to call;
-    `fresh` does without, and `plugin` gives several calls one instance.
+    Which plugin serves a call is not for the caller to know. What an instance keeps (memory, vars, the status of its last HTTP response)
+    stays with it from call to call; `fresh` does without, and `plugin` gives several calls one instance. What a caller changes of the
+    plugin itself ends with its lease, also without `fresh`: `update_config`, dumps, profiles, cancel handles, views.
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a `factory`.
@@ -42,8 +43,9 @@ class PluginPool(Closing):
         config: As for `Plugin`.
         size: How many plugins there are at most; as many as there are processors for this process if not given.
         wait: Seconds that a caller waits for a plugin at most; None for no limit.
-        fresh: Whether each caller gets a new instance.
-        factory: Makes the plugins, e.g. `lambda: IsolatedPlugin("count_vowels.wasm")`. With `fresh` they are reset after each use.
+        fresh: Whether each caller gets a new instance, so that nothing of a caller is left for the next one.
+        factory: Makes the plugins, e.g. `lambda: IsolatedPlugin("count_vowels.wasm")`. With `fresh` they are reset after each use, and are
+            then as the factory gave them.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -94,7 +96,7 @@ class PluginPool(Closing):
             factory = _maker(compiled, config)
         assert factory is not None
         refresh = None if not fresh else _throw_away if plugin is not None else _reset
-        self._slots = Slots(name or "pool", size, wait, factory, refresh)
+        self._slots = Slots(checked_name(name) or "pool", size, wait, factory, refresh)
 
     def bind(self, interface: Callable[..., T]) -> T:
         """As `Plugin.bind`: each call of a method takes a plugin of the pool."""

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import threading
 
+from ._complaints import check_text
 from ._pins import FromEnvironment, absolute, label, manifest_of, parted, pinned
-from .compiled import CompiledPlugin
-from .errors import ManifestError, OptionError
+from .compiled import CompiledPlugin, checked_name
+from .errors import ManifestError, OptionError, shown
 from .limits import DEFAULT, Limits
 from .plugin import Plugin
 
@@ -119,6 +120,9 @@ class PluginRef:
         for key, value in merged.items():
             if not isinstance(key, str) or not (value is None or isinstance(value, (str, FromEnvironment))):
                 raise OptionError(f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}")
+            check_text(key, "config: a key", field="config")
+            if isinstance(value, str):
+                check_text(value, f"config: the value of `{shown(key)}`", field="config")
         sources = [pinned(source, index, headers, embed, limits or DEFAULT) for index, source in enumerate(manifest.wasm)]
         with_pins = msgspec.structs.replace(manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths))
         try:
@@ -137,7 +141,7 @@ class PluginRef:
             "functions": tuple(_named(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": name or label(manifest.wasm),
+            "name": checked_name(name) or shown(label(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)

@@ -213,19 +213,20 @@ def test_a_key_is_counted_in_bytes() -> None:
 )
 @settings(max_examples=200, deadline=None)
 def test_vars_count_as_a_model_does(steps: list[tuple[str, bytes | None]], limit: int) -> None:
-    model: dict[str, bytes] = {}
+    model: dict[bytes, bytes] = {}
     vars = Vars(limit, 100)
-    for name, value in steps:
+    for text, value in steps:
+        name = text.encode()
         if value is None:
             model.pop(name, None)
             vars.delete(name)
         else:
             changed = model | {name: value}
-            fits = sum(len(k.encode()) + len(v) for k, v in changed.items()) <= limit
+            fits = sum(len(k) + len(v) for k, v in changed.items()) <= limit
             assert vars.set(name, value) is fits
             model = changed if fits else model
         assert vars.snapshot() == model
-        assert vars.used == sum(len(k.encode()) + len(v) for k, v in model.items()) <= limit
+        assert vars.used == sum(len(k) + len(v) for k, v in model.items()) <= limit
         assert vars.get(name) == model.get(name)
 
 

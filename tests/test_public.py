@@ -53,6 +53,7 @@ LAYERS = [
     {"_signatures"},
     {"_standins"},
     {"functions", "current", "logs", "_bridge"},
+    {"_task"},
     {"_annotations"},
     {"_wasm_values"},
     {"codecs"},

@@ -67,7 +67,7 @@ class Dumper:
     def close(self) -> None:
         """Stops."""
         plugin = self._plugin()
-        if plugin is not None and not self._closed:
+        if plugin is not None and plugin._post_mortem == self._write:  # else it was a pool's, and another caller has it now
             plugin._post_mortem = None
         self._closed = True
 

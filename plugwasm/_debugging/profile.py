@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._env.guest import Guest
-    from ..plugin import Plugin
+    from ..plugin import Lent, Plugin
 
 FORMATS = (".html", ".svg", ".json", ".txt", ".folded")
 MIN_INTERVAL = 0.0001
@@ -54,7 +54,7 @@ class Profile:
         if plugin._guest is not None and plugin._guest.sampler is not None:
             raise OptionError(f"another profile of plugin `{self.name}` is being taken")
         recorder = self._recorder = Recorder(plugin.compiled_plugin, self.interval)
-        self._thread = threading.Thread(target=self._run, args=(plugin, recorder), name="plugwasm-profile", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(plugin, recorder, plugin._hold()), name="plugwasm-profile", daemon=True)
         self._thread.start()
         return self
 
@@ -70,13 +70,13 @@ class Profile:
             guest.sampler = None
         self._json, self._stacks = recorder.finish()
 
-    def _run(self, plugin: Plugin, recorder: Recorder) -> None:
+    def _run(self, plugin: Plugin, recorder: Recorder, lent: Lent | None) -> None:
         before = monotonic()
         last: Guest | None = None
         while not self._stop.wait(self.interval):
             now = monotonic()
             guest = plugin._guest
-            if guest is None or guest not in ticker.running:
+            if guest is None or guest not in ticker.running or plugin._lent is not lent:  # the call of another caller of the pool
                 last = None
                 recorder.between_calls()
             else:

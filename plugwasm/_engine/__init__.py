@@ -10,9 +10,10 @@ _failure    what the engine reports, as exceptions of this package
 _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
+from ..errors import shown
 from ._binary import facts, is_light, without_long_names
 from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, shown
+from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap
 from ._module import DEFAULT_STACK, POOLED_TABLE_ELEMENTS, Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
 from ._stack import ThreadStack
 from ._store import (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
+from ..errors import shown
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ ArgumentError = ctypes.ArgumentError
 _UNKNOWN = ctypes.c_size_t(-1).value
 
 MAX_NAME = 200
-"""Characters of a function's or a module's name that are shown."""
+"""Characters of a function's or a module's name that are shown in a frame."""
 
 MAX_SHOWN_BYTES = 1000
 """Bytes of a name that are looked at; longer ones are cut off."""
@@ -120,8 +121,8 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         elif name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
-        where = shown(name) if offset == _UNKNOWN else f"{shown(name)} @ {offset:#x}"
-        frames.append(f"{shown(module)}!{where}" if module else where)
+        where = shown(name, MAX_NAME) if offset == _UNKNOWN else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+        frames.append(f"{shown(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     if message.startswith("error while executing at wasm backtrace:"):  # with names as the guest wrote them, of any length
         message = message.rpartition("Caused by:\n")[2].strip()
@@ -135,12 +136,6 @@ def _is_harmless(name: str) -> bool:
     import re
 
     return len(re.findall("[ST][0-9A-Z]*_", name)) <= MAX_REFERENCES
-
-
-def shown(name: str) -> str:
-    """Text that a guest chose, as one line of bounded length without control characters."""
-    short = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
-    return short if short.isprintable() else short.encode("unicode_escape").decode()
 
 
 def _demangled(message: str, index: int) -> str | None:

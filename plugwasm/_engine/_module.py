@@ -8,9 +8,10 @@ import sys
 import threading
 from ctypes import c_void_p
 
+from ..errors import shown
 from ._binary import facts
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
-from ._failure import EngineFailure, shown, take_error
+from ._failure import EngineFailure, take_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .._engine import FunctionType, HostFunction
 from ..errors import EgressDeniedError, GuestError
+from .guest import MAX_TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,17 +19,24 @@ NAMESPACE = "extism:host/env"
 
 
 def _config_get(guest: Guest, caller: int, values: Any) -> None:
-    value = guest.config.get(guest.take_text(values[0], "config_get"))
+    # Keys are text. What is not UTF-8 is the name of nothing, and nor is what is too long to be looked at as a whole.
+    value = None
+    key = guest.take(values[0], "config_get", MAX_TEXT + 1)
+    if len(key) <= MAX_TEXT:
+        try:
+            value = guest.config.get(key.decode())
+        except UnicodeDecodeError:
+            pass
     values[0] = guest.give(value.encode()) if value else 0
 
 
 def _var_get(guest: Guest, caller: int, values: Any) -> None:
-    value = guest.vars.get(guest.take_text(values[0], "var_get"))
+    value = guest.vars.get(guest.take_name(values[0], "var_get"))
     values[0] = guest.give(value) if value else 0
 
 
 def _var_set(guest: Guest, caller: int, values: Any) -> None:
-    key, handle = guest.take_text(values[0], "var_set"), values[2]
+    key, handle = guest.take_name(values[0], "var_set"), values[2]
     limits = guest.limits
     if limits.var_bytes == 0:
         raise GuestError("the plugin tried to set a var, but its vars are disabled (`memory.max_var_bytes` is 0)")

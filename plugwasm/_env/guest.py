@@ -40,7 +40,7 @@ MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
 _SLICE = 0.05
 MAX_TEXT = 2**22
-"""Bytes of a name, or of what is logged, that the host looks at; of a var's name as many as a var may have, if that is more."""
+"""Bytes of the key of a setting, or of what is logged, that the host looks at."""
 
 
 class Guest(Environment):
@@ -79,7 +79,7 @@ class Guest(Environment):
     kernel: Kernel
     budget: MemoryBudget
 
-    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[str, bytes]) -> None:
+    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[bytes, bytes]) -> None:
         super().__init__()
         self.grants = grants
         self.limits: Limits = grants.limits
@@ -189,8 +189,14 @@ class Guest(Environment):
         return data
 
     def take_text(self, handle: int, what: str) -> str:
-        """The same as text, of bounded length; what is not UTF-8 is replaced. Decoding takes up to four times the memory, and time."""
-        return self.take(handle, what, max(MAX_TEXT, self.limits.var_bytes + 1)).decode("utf-8", "replace")
+        """The same as text to be read, of bounded length; what is not UTF-8 is replaced. Not for names, of which two would become one.
+        Decoding takes up to four times the memory, and time.
+        """
+        return self.take(handle, what, MAX_TEXT).decode("utf-8", "replace")
+
+    def take_name(self, handle: int, what: str) -> bytes:
+        """The same as the name of a var. One that is too long for any var is cut, and stays too long."""
+        return self.take(handle, what, self.limits.var_bytes + 1)
 
     def size(self, handle: int) -> int:
         """The length of the block; 0 when there is none. For a look before it is copied."""

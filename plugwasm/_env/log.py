@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ..errors import shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
@@ -23,6 +25,32 @@ BURST_SECONDS = 10
 """A plugin may log at once what its limits allow it in that time."""
 
 _CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i != 9}
+# Those that end a line or turn its direction, beyond ASCII.
+_CONTROL |= {i: f"\\u{i:04x}" for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+
+
+MAX_LINES = 200
+"""Lines of a traceback that are logged."""
+
+
+def log_raised(logger: logging.Logger, message: str) -> None:
+    """Logs the exception that is being handled, as `Logger.exception` does.
+
+    What exceptions say comes from anywhere, also with lines that look like records. So each line of the traceback is escaped and indented.
+    """
+    import sys
+    import traceback
+
+    kind, error, frames = sys.exc_info()
+    if error is None or not logger.isEnabledFor(LEVELS["error"]):
+        return
+    lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES // 2 : -MAX_LINES // 2] = [f"… ({len(lines) - MAX_LINES} more lines)"]
+    file, line, function, _ = logger.findCaller(stacklevel=2)
+    record = logger.makeRecord(logger.name, LEVELS["error"], file, line, message, (), (kind, error, frames), function)  # type: ignore[arg-type]
+    record.exc_text = "\n".join(f"    {shown(line, 1000)}" for line in lines)
+    logger.handle(record)
 
 
 class Allowance:
@@ -84,10 +112,10 @@ class PluginLog:
         if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
             return
         more = f"… ({len(message) - MAX_MESSAGE} more characters)" if len(message) > MAX_MESSAGE else ""
-        shown = message[:MAX_MESSAGE].translate(_CONTROL) + more
+        text = message[:MAX_MESSAGE].translate(_CONTROL) + more
         if self._bytes is not None:  # counted as they are written: escaped ones are four
-            self._bytes.take(len(shown) if shown.isascii() else len(shown.encode("utf-8", "replace")))
-        self.logger.log(LEVELS[level], "%s", shown, extra={"plugin": self.name, "function": function})
+            self._bytes.take(len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+        self.logger.log(LEVELS[level], "%s", text, extra={"plugin": self.name, "function": function and shown(function)})
 
     def _passes(self) -> bool:
         if self._lines is None or self._bytes is None:

@@ -62,7 +62,10 @@ class Ceiling:
         self._grants_hosts = egress is not None and egress.allowed_hosts is not None
         self._paths: dict[str, str] = {}
         for path in allowed_paths:
-            self._paths[os.path.realpath(path.removeprefix("ro:"))] = path
+            try:
+                self._paths[os.path.realpath(path.removeprefix("ro:"))] = path
+            except ValueError:
+                raise OptionError(f"allowed_paths: {shown_path(path)} cannot be the name of a directory", field="allowed_paths") from None
 
     def compiled(self, name: str, asked: Recipe) -> CompiledPlugin:
         """The plugin with what it is granted, compiled unless that is done elsewhere."""

@@ -4,14 +4,14 @@ Each place gives sources. A `Source` has a name that the author of the plugin ha
 whether that would give something new. Nothing is compiled here.
 
 What lies in a directory is a stranger's: no link is followed, no folder refers to anything outside of itself, nothing is fetched,
-and no more is read than a plugin may have. What the application names itself is read as `CompiledPlugin` reads it.
+and no more is read than a plugin may have; see `folder`. What the application names itself is read as `CompiledPlugin` reads it.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -20,8 +20,9 @@ from .._complaints import fault
 from .._fetch import shown_url
 from .._source import Recipe, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
 from ..compiled import CompiledPlugin
-from ..errors import Error, ManifestError, OptionError, SourceError
+from ..errors import Error, ManifestError, OptionError, SourceError, shown
 from ..manifest import Manifest, parse
+from .folder import FileStamp, Folder
 from .plugin_file import PluginFile, check_name, parse_plugin_file
 
 __all__ = ["EntryPointSource", "FileSource", "FolderSource", "GivenSource", "Source", "entry_points", "given", "in_directory"]
@@ -35,7 +36,7 @@ _ABOUT: Final = ("plugin.toml", "plugin.json")
 _MANIFESTS: Final = ("manifest.toml", "manifest.json")
 
 T = TypeVar("T")
-Stamp = tuple[tuple[int, ...] | None, ...]
+Stamp = tuple[FileStamp, ...]
 
 
 class Source:
@@ -55,6 +56,11 @@ class Source:
     def key(self) -> tuple[object, ...]:
         """What tells it from other sources."""
         return type(self), self.name, self.where
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds what it reads open. `stamp`, `about` and `load` are for inside of that, so that all of them read the same."""
+        yield
 
     def stamp(self) -> Stamp:
         """Something that changes when what the plugin was last read from does."""
@@ -80,24 +86,46 @@ class Refused(Source):
         raise SourceError(f"{shown_path(self.where)} {self._reason}")
 
 
-class FileSource(Source):
+class StrangersSource(Source):
+    """Files in a directory that strangers may write to. `_files` are relative to it.
+
+    Args:
+        name, where: As for `Source`.
+        directory: A directory that the application named.
+        folder: A folder in it that the files are in, if they are.
+    """
+
+    def __init__(self, name: str, where: str, directory: str, folder: str | None) -> None:
+        super().__init__(name, where)
+        self._place = directory, folder
+        self._folder = Folder(*self._place)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        with Folder(*self._place) as self._folder:
+            yield
+
+    def stamp(self) -> Stamp:
+        return tuple(map(self._folder.stamp, self._files))
+
+
+class FileSource(StrangersSource):
     """A `.wasm` file in a directory."""
 
     def __init__(self, name: str, directory: str, file: str) -> None:
-        super().__init__(name, os.path.join(directory, file))
-        self._directory, self._file = directory, file
-        self._files = (self.where,)
+        super().__init__(name, os.path.join(directory, file), directory, None)
+        self._files = (file,)
 
     def load(self, about: PluginFile, module_bytes: int) -> Recipe:
-        return of_one_module(_read_inside(self._directory, self._file, module_bytes), shown_path(self.where))
+        return of_one_module(self._folder.read(self._files[0], module_bytes), shown_path(self.where))
 
 
-class FolderSource(Source):
-    """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON."""
+class FolderSource(StrangersSource):
+    """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON: one that the application named, or `folder` in that."""
 
-    def __init__(self, name: str, folder: str) -> None:
-        super().__init__(name, folder)
-        self._files = self._texts = tuple(os.path.join(folder, file) for file in (*_ABOUT, *_MANIFESTS))
+    def __init__(self, name: str, directory: str, folder: str | None = None) -> None:
+        super().__init__(name, directory if folder is None else os.path.join(directory, folder), directory, folder)
+        self._files = self._texts = (*_ABOUT, *_MANIFESTS)
 
     def about(self) -> PluginFile:
         file = self._only(_ABOUT)
@@ -108,9 +136,8 @@ class FolderSource(Source):
     def load(self, about: PluginFile, module_bytes: int) -> Recipe:
         file = self._only(_MANIFESTS)
         if file is None and about.manifest is None:
-            path = os.path.join(self.where, MODULE)
-            self._files = (*self._texts, path)
-            return of_one_module(_read_inside(self.where, MODULE, module_bytes), shown_path(path))
+            self._files = (*self._texts, MODULE)
+            return of_one_module(self._folder.read(MODULE, module_bytes), shown_path(os.path.join(self.where, MODULE)))
         if file is None:
             file = self._only(_ABOUT) or _ABOUT[0]
             manifest = self._located(file, lambda: parse({"wasm": [{"path": MODULE}]} | (about.manifest or {})))
@@ -125,24 +152,25 @@ class FolderSource(Source):
         if len(manifest.wasm) > MAX_MODULES:
             raise fault("wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}")
         paths = [source.path for source in manifest.wasm if source.path is not None]
-        self._files = (*self._texts, *(os.path.join(self.where, path) for path in paths if "\0" not in path))
+        self._files = (*self._texts, *paths)
         modules, left = [], module_bytes
         for index, (source, name) in enumerate(zip(manifest.wasm, module_names(manifest.wasm), strict=True)):
             if source.url is not None:
                 raise fault(f"wasm[{index}].url", "a plugin in a folder has its modules there, and fetches none")
-            content = source.data if source.path is None else _read_inside(self.where, source.path, left)
+            content = source.data if source.path is None else self._folder.read(source.path, left)
             left -= len(content or b"")
             modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
         return from_manifest(msgspec.structs.replace(manifest, wasm=modules), module_bytes)
 
     def _only(self, files: tuple[str, ...]) -> str | None:
-        there = [file for file in files if os.path.lexists(os.path.join(self.where, file))]
+        self._folder.check()
+        there = [file for file in files if self._folder.has(file)]
         if len(there) > 1:
             raise ManifestError(f"{shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count")
         return there[0] if there else None
 
     def _parsed(self, file: str, parser: Callable[[bytes], T]) -> T:
-        content = _read_inside(self.where, file, MAX_TEXT)
+        content = self._folder.read(file, MAX_TEXT)
         return self._located(file, lambda: parser(content))
 
     def _located(self, file: str, action: Callable[[], T]) -> T:
@@ -190,7 +218,7 @@ class EntryPointSource(GivenSource):
         except Exception as error:
             if isinstance(error, Error):
                 raise
-            raise SourceError(f"{self.where}: it raised {type(error).__name__}: {error}") from error
+            raise SourceError(f"{shown_path(self.where)}: it raised {type(error).__name__}: {shown(str(error))}") from error
         return self._resolved(value, module_bytes)
 
 
@@ -203,26 +231,32 @@ def in_directory(directory: str) -> Iterator[Source]:
     Raises:
         SourceError: The directory cannot be read.
     """
-    try:
-        with os.scandir(directory) as entries:
-            found = sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SourceError(f"cannot read the directory {shown_path(directory)}: {reason}") from error
+    with Folder(directory) as folder:
+        found = [
+            (file, is_link, is_directory)
+            for file, is_link, is_directory in folder.entries()
+            if not file.startswith((".", "__"))
+            and (
+                _is_module(file, is_directory)
+                or ((is_directory or is_link) and any(folder.seems_to_have(file, text) for text in (*_ABOUT, *_MANIFESTS)))
+            )
+        ]
     for file, is_link, is_directory in found:
         where = os.path.join(directory, file)
-        is_module = file.lower().endswith(".wasm") and not is_directory
-        if file.startswith((".", "__")) or not (is_module or ((is_directory or is_link) and _is_folder(where))):
-            continue
+        is_module = _is_module(file, is_directory)
         name = file[:-5] if is_module else file
         if wrong := check_name(name):
-            yield Refused(ascii(name)[1:-1][:80], where, f"cannot be the name of a plugin: it {wrong}")
+            yield Refused(shown(name, 80), where, f"cannot be the name of a plugin: it {wrong}")
         elif is_link:
             yield Refused(name, where, "is a symbolic link, which is not followed; move the plugin here")
         elif is_directory:
-            yield FolderSource(name, where)
+            yield FolderSource(name, directory, file)
         else:
             yield FileSource(name, directory, file)
+
+
+def _is_module(file: str, is_directory: bool) -> bool:
+    return file.lower().endswith(".wasm") and not is_directory
 
 
 def given(plugins: Iterable[object] | Mapping[str, object]) -> Iterator[Source]:
@@ -244,11 +278,10 @@ def entry_points(group: str) -> Iterator[Source]:
     from importlib import metadata
 
     for entry_point in sorted(metadata.entry_points(group=group), key=lambda entry_point: entry_point.name):
-        yield EntryPointSource(entry_point, group)
-
-
-def _is_folder(path: str) -> bool:
-    return any(os.path.lexists(os.path.join(path, file)) for file in (*_ABOUT, *_MANIFESTS))
+        if wrong := check_name(entry_point.name):
+            yield Refused(shown(entry_point.name), f"entry point of {group}", f"cannot be the name of a plugin: it {wrong}")
+        else:
+            yield EntryPointSource(entry_point, group)
 
 
 def _path(value: object) -> str | None:
@@ -281,44 +314,12 @@ def _where(value: object) -> str:
     return shown_path(path) if path is not None else "given by the application"
 
 
-# ---- files of strangers -------------------------------------------------------------------------------------------------------------
+# ---- files of the application --------------------------------------------------------------------------------------------------------
 
 
-def _stamp(path: str) -> tuple[int, ...] | None:
+def _stamp(path: str) -> FileStamp:
     try:
         status = os.lstat(path)
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _read_inside(folder: str, relative: str, limit: int) -> bytes:
-    """The content of a regular file beneath `folder` that no link leads to, at most `limit` bytes of it. Raises `SourceError`."""
-    place = shown_path(os.path.join(folder, relative))
-    parts = relative.replace(os.sep, "/").split("/")
-    if os.path.isabs(relative) or os.path.splitdrive(relative)[0] or ".." in parts:
-        raise SourceError(f"cannot read {shown_path(relative)}: a plugin's files lie in its folder, {shown_path(folder)}")
-    try:
-        path = folder
-        for part in parts:
-            path = os.path.join(path, part)
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode):
-                raise SourceError(f"cannot read {place}: {shown_path(path)} is a symbolic link, which is not followed")
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"cannot read {place}: it is not a regular file")
-        # Should it be swapped for something else now: neither a link nor a pipe is opened, nor a device read.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise SourceError(f"cannot read {place}: it is not a regular file")
-            content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise SourceError(f"no such file: {place}") from None
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {place}: {getattr(error, 'strerror', None) or error}") from None
-    if len(content) > limit:
-        raise SourceError(f"cannot read {place}: it is larger than the limit of {limit} bytes")
-    if not content:
-        raise SourceError(f"cannot read {place}: it is empty")
-    return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from .._complaints import cut
+from ..errors import OptionError
 from .asking import Unparsed
 from .plugin_file import PluginFile
 
@@ -57,6 +58,8 @@ class Entry:
     def note(self, hook: str, error: Exception, stop: bool) -> Exception:
         """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
         reason = error
+        if isinstance(error, OptionError):  # no plugin's fault: the application has given what cannot be sent
+            raise error
         if isinstance(error, Unparsed):
             reason = error.reason
             what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"

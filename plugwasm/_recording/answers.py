@@ -52,7 +52,7 @@ class Answers:
     def __init__(self, overrides: Sequence[tuple[str, str]], log_level: int) -> None:
         self.given = 0
         self.stopped: Difference | RecordingError | None = None
-        self.vars: dict[str, bytes] = {}
+        self.vars: dict[bytes, bytes] = {}
         self._overrides = frozenset(overrides)
         self._log_level = log_level
         self._call: Call | None = None

@@ -194,14 +194,14 @@ class _Vars:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._vars, name)
 
-    def set(self, name: str, value: bytes) -> bool:
+    def set(self, name: bytes, value: bytes) -> bool:
         done = self._vars.set(name, value)
         if done:
-            self._witness.effects.append(SetVar(name, Data.of(value)))
+            self._witness.effects.append(SetVar.of(name, Data.of(value)))
         return done
 
-    def delete(self, name: str) -> None:
-        self._witness.effects.append(SetVar(name))
+    def delete(self, name: bytes) -> None:
+        self._witness.effects.append(SetVar.of(name, None))
         self._vars.delete(name)
 
 
@@ -226,8 +226,8 @@ def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) ->
             blocks.append(offset)
         elif isinstance(effect, SetVar):
             if effect.data is None:
-                guest.vars.delete(effect.name)
-            elif not guest.vars.set(effect.name, effect.data.octets):
+                guest.vars.delete(effect.var)
+            elif not guest.vars.set(effect.var, effect.data.octets):
                 raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes")
         else:
             _to_block(guest, effect, offset_of(effect.block, params, blocks))

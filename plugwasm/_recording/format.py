@@ -15,11 +15,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .._nesting import is_too_deep
+from .._source import shown_path
 from .._values import printable
 from ..errors import RecordingError, SourceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ..compiled import PluginInput
     from ..limits import Limits
     from .replaying import Replay
@@ -181,10 +184,23 @@ class SetError(_Effect, frozen=True, tag="set_error"):
 
 
 class SetVar(_Effect, frozen=True, tag="set_var"):
-    """It set a var of the plugin, or deleted it."""
+    """It set a var of the plugin, or deleted it. A name that is not UTF-8 is in `base64`."""
 
-    name: str
+    name: str = ""
     data: Data | None = None
+    base64: bytes | None = None
+
+    @classmethod
+    def of(cls, name: bytes, data: Data | None) -> SetVar:
+        try:
+            return cls(name.decode(), data)
+        except UnicodeDecodeError:
+            return cls(data=data, base64=name)
+
+    @property
+    def var(self) -> bytes:
+        """The name."""
+        return self.name.encode() if self.base64 is None else self.base64
 
 
 Effect = Alloc | Put | Free | Write | SetError | SetVar
@@ -241,7 +257,8 @@ class Call(_Part, frozen=True):
         function: The export.
         input, output: The output is None where it failed.
         config, log_level: What they were, where they were not as in the call before.
-        vars: The plugin's vars afterwards, where they were not as after the call before.
+        vars: The plugin's vars afterwards, where they were not as after the call before; in `more_vars` those
+            whose names are not UTF-8.
         host_calls: What it asked the host for, in order; those that only concern its config, its vars and its logs are left out.
         error: What it ended with.
     """
@@ -254,6 +271,7 @@ class Call(_Part, frozen=True):
     output: Data | None = None
     error: Failure | None = None
     vars: dict[str, Data] | None = None
+    more_vars: list[tuple[bytes, Data]] = []
 
     def __post_init__(self) -> None:
         if (self.output is None) == (self.error is None):
@@ -276,7 +294,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         plugin: The name of the plugin.
         modules: Its modules, with the digests of their bytes; `main` is the name of the one that is called.
         wasi, fuel_limit, http_response_headers, limits: What the plugin was made with.
-        config, vars, log_level: As they were at its start.
+        config, vars, more_vars, log_level: As they were at its start.
         calls: Its calls, in order.
         incomplete: Why the recording ended before the instance did; empty if it did not.
     """
@@ -291,6 +309,8 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     limits: dict[str, int | float | None] = {}
     config: dict[str, str] = {}
     vars: dict[str, Data] = {}
+    more_vars: list[tuple[bytes, Data]] = []
+    """Vars whose names are not UTF-8, which JSON has no text for: the names in Base64."""
     log_level: Int32 = 0
     overrides: list[tuple[str, str]] = []
     """Functions of plugwasm's own that functions of the application stood for."""
@@ -359,14 +379,31 @@ def load(path: str | os.PathLike[str]) -> Recording:
 def loads(content: bytes, origin: str = "the recording") -> Recording:
     """The same from the content of a file; `origin` is for errors."""
     if is_too_deep(content):
-        raise RecordingError(f"{origin} is no recording: it is nested too deep")
+        raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
     try:
         version = msgspec.json.decode(content, type=_Version).plugwasm_recording
         if version > VERSION:
-            raise RecordingError(f"{origin} has version {version} of the format, and this plugwasm knows {VERSION}: update it")
+            raise RecordingError(f"{shown_path(origin)} has version {version} of the format, and this plugwasm knows {VERSION}: update it")
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordingError(f"{origin} is no recording: {printable(str(error))}") from None
+        raise RecordingError(f"{shown_path(origin)} is no recording: {printable(str(error))}") from None
+
+
+def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], list[tuple[bytes, Data]]]:
+    """Vars as they are written: those whose names are text, and those whose names are not."""
+    texts: dict[str, Data] = {}
+    others: list[tuple[bytes, Data]] = []
+    for name, value in vars.items():
+        try:
+            texts[name.decode()] = Data.of(value)
+        except UnicodeDecodeError:
+            others.append((name, Data.of(value)))
+    return texts, sorted(others, key=lambda var: var[0])
+
+
+def joined(texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]) -> dict[bytes, bytes]:
+    """The same read back."""
+    return {name.encode(): data.octets for name, data in texts.items()} | {name: data.octets for name, data in others}
 
 
 class _Version(Struct):

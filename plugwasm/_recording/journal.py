@@ -18,7 +18,7 @@ from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from ..limits import Limits
 from . import wasi
 from .effects import Witness, arguments
-from .format import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Recording, Value, words
+from .format import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Recording, Value, parted, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Tape:
         self.plugin = grants.log.name
         self._grants = grants
         self._left = max_bytes
-        self._config, self._vars, self._log_level = guest.config, _vars(guest), guest.log.level()
+        self._config, self._log_level = guest.config, guest.log.level()
+        self._vars, self._more_vars = parted(guest.vars.snapshot())
         self._overrides: set[tuple[str, str]] = set()
         self._modules: list[Module] = []
 
@@ -108,6 +109,7 @@ class Tape:
             limits=_limits(grants.limits),
             config=self._config,
             vars=self._vars,
+            more_vars=self._more_vars,
             log_level=self._log_level,
             overrides=sorted(self._overrides),
             calls=self.calls.copy(),
@@ -128,10 +130,6 @@ def _size(part: Data | Value) -> int:
 
 def _size_of_failure(error: Failure | None) -> int:
     return 0 if error is None else sum(map(getsizeof, (error, error.message, error.guest_message, error.trap)))
-
-
-def _vars(guest: Guest) -> dict[str, Data]:
-    return {name: Data.of(value) for name, value in guest.vars.snapshot().items()}
 
 
 class Journal:
@@ -195,10 +193,11 @@ class Journal:
         size += sum(getsizeof(name) + getsizeof(value) for name, value in self._changed.get("config", {}).items())
         if not tape.has_room(size):
             return
-        vars = None
+        vars: dict[str, Data] | None = None
+        more_vars: list[tuple[bytes, Data]] = []
         if self._vars != self._vars_before:
-            vars = {name: Data.of(value) for name, value in self._vars.items()}
-            size += sum(getsizeof(name) + _size(value) for name, value in vars.items())
+            vars, more_vars = parted(self._vars)
+            size += sum(getsizeof(name) + _size(value) for name, value in (*vars.items(), *more_vars))
             self._vars_before = self._vars
         taken = Call(
             words(call.function),
@@ -207,6 +206,7 @@ class Journal:
             output=Data.of(call.output or b"") if error is None else None,
             error=None if error is None else failure(error),
             vars=vars,
+            more_vars=more_vars,
             **self._changed,
         )
         size += _size(taken.input) + (_size(taken.output) if taken.output is not None else 0) + _size_of_failure(taken.error)

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from .. import _standins, errors
 from .._engine import HostFunction
+from .._env.vars import by_text, name_text
 from .._source import Recipe, resolve
 from .._values import brief, printable
 from ..compiled import CompiledPlugin
@@ -18,7 +19,7 @@ from ..observing import Observer
 from ..plugin import Plugin
 from . import words
 from .answers import Answers, Difference
-from .format import Call, Data, Failure
+from .format import Call, Data, Failure, joined
 from .journal import LIMITS, failure
 
 TYPE_CHECKING = False
@@ -94,14 +95,14 @@ def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool, li
     answers = Answers(recording.overrides, recording.log_level)
     with _load(recording, recipe, answers, limits or DEFAULT) as loaded:
         calls = []
-        before: dict[str, bytes] | None = None
+        before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
             if call.config is not None:
                 kept = dict.fromkeys(loaded.config)
                 loaded.update_config({**kept, **call.config})
             made = _call(loaded, answers, call)
             _compare(recording, number, call, made, answers, before)
-            before = made.vars
+            before = answers.vars
             calls.append(made)
     return Replay(recording, tuple(calls))
 
@@ -145,7 +146,7 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
 def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limits) -> Plugin:
     __tracebackhide__ = True
     limits = _limits(recording, ceiling)
-    vars = {name: data.octets for name, data in recording.vars.items()}
+    vars = joined(recording.vars, recording.more_vars)
     try:
         compiled = CompiledPlugin(
             recipe,  # type: ignore[arg-type]
@@ -202,10 +203,12 @@ def _call(plugin: Plugin, answers: Answers, call: Call) -> ReplayedCall:
     except Exception as raised:
         error = raised
         raised.__traceback__ = None  # which would hold the instance
-    return ReplayedCall(call.function, call.input.octets, output, error, answers.vars, answers.given, plugin.fuel_used)
+    return ReplayedCall(call.function, call.input.octets, output, error, by_text(answers.vars), answers.given, plugin.fuel_used)
 
 
-def _compare(recording: Recording, number: int, call: Call, made: ReplayedCall, answers: Answers, before: dict[str, bytes] | None) -> None:
+def _compare(
+    recording: Recording, number: int, call: Call, made: ReplayedCall, answers: Answers, before: dict[bytes, bytes] | None
+) -> None:
     __tracebackhide__ = True
     stopped = answers.stopped
     if isinstance(stopped, RecordingError):
@@ -220,13 +223,13 @@ def _compare(recording: Recording, number: int, call: Call, made: ReplayedCall, 
         raise _different(recording, number, call, was, now)
     if left:
         raise _different(recording, number, call, words.host_call(left[0]), "no more host calls", host_call=answers.given + 1)
-    expected = before if call.vars is None else {name: data.octets for name, data in call.vars.items()}
+    expected = before if call.vars is None else joined(call.vars, call.more_vars)
     if expected is None:
-        expected = {name: data.octets for name, data in recording.vars.items()}
-    for name in sorted({*expected, *made.vars}):
-        if expected.get(name) != made.vars.get(name):
-            var = f"the var {brief(name)}"
-            was, now = _two_vars(expected.get(name), made.vars.get(name))
+        expected = joined(recording.vars, recording.more_vars)
+    for name in sorted({*expected, *answers.vars}):
+        if expected.get(name) != answers.vars.get(name):
+            var = f"the var {brief(name_text(name))}"
+            was, now = _two_vars(expected.get(name), answers.vars.get(name))
             raise _different(recording, number, call, f"{var} is {was}", f"{var} is {now}")
 
 

@@ -18,7 +18,7 @@ from time import monotonic
 import msgspec
 
 from .._engine import EngineFailure
-from ..errors import WorkerError
+from ..errors import WorkerError, one_line
 from . import messages as m
 from .channel import NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
 
@@ -184,8 +184,8 @@ class Worker:
         except OSError:
             said = b""
         text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
-        shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-        return f"; its last words:\n{shown}" if shown else ""
+        lines = "".join(f"\n  {one_line(line)}" for line in text.split("\n"))  # indented: none can pass for a record of a log
+        return f"; its last words:{lines}" if text else ""
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

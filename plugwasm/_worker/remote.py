@@ -138,7 +138,7 @@ class RemoteGuest(Guest):
 
     kernel: RemoteKernel  # type: ignore[assignment]
 
-    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[str, bytes], worker: Worker) -> None:
+    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[bytes, bytes], worker: Worker) -> None:
         super().__init__(grants, config, first_vars)
         self.kernel = RemoteKernel(worker)
         self.kept: BaseException | None = None

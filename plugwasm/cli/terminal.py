@@ -52,13 +52,7 @@ class UsageProblem(Exception):
 
 def escaped(text: str) -> str:
     """`text` in one line that a terminal takes for nothing but text."""
-    return text if text.isprintable() else "".join(map(_escaped_character, text))
-
-
-def _escaped_character(character: str) -> str:
-    if character.isprintable() or character in "\u00a0\u202f\u3000":
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return errors.one_line(text)
 
 
 def escaped_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:

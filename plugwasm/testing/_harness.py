@@ -7,10 +7,11 @@ import os
 from time import perf_counter
 
 from .._complaints import meant
+from .._env.vars import by_text, first_vars
 from .._source import resolve
 from .._standins import wanted
-from ..compiled import CompiledPlugin
-from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError
+from ..compiled import CompiledPlugin, checked_name
+from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError, shown
 from ..limits import DEFAULT, effective
 from ..plugin import Plugin
 from ..wasi import SeededRandom, WasiOptions
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._engine import FunctionType
+    from .._env.vars import VarsByName
     from .._sandbox.egress import Egress
     from .._source import Recipe
     from ..compiled import PluginInput
@@ -80,7 +82,7 @@ class Harness:
         plugin: PluginInput,
         *,
         config: Mapping[str, str | None] | None = None,
-        vars: Mapping[str, bytes] | None = None,
+        vars: VarsByName | None = None,
         wasi: bool | WasiOptions = False,
         functions: Iterable[Function] | None = None,
         name: str | None = None,
@@ -98,7 +100,7 @@ class Harness:
             raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
         recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
         self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
-        self.name = name or recipe.label
+        self.name = checked_name(name) or shown(recipe.label)
         self.limits = effective(limits, recipe)
         self.http = FakeHttp(self._keep)
         self.clock = FakeClock()
@@ -108,7 +110,7 @@ class Harness:
         self._switchboard = Switchboard(self._keep, fake_missing)
         self._tap = Tap(f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line)
         self._wasi = WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
-        self._config, self._vars = dict(config or {}), dict(vars or {})
+        self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
         self._functions = tuple(functions or ())
         self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
         self._settings: dict[str, Any] = {"http_response_headers": http_response_headers, "limits": limits, "egress": self._policy(egress)}
@@ -169,7 +171,7 @@ class Harness:
     @property
     def vars(self) -> dict[str, bytes]:
         """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
-        return self._plugins[-1].vars if self._plugins else dict(self._vars)
+        return self._plugins[-1].vars if self._plugins else by_text(self._vars)
 
     def at_most(self, *, fuel: int | None = None, seconds: float | None = None, memory_bytes: int | None = None) -> Usage:
         """For a `with` block: asserts what the calls in it take, and gives what they took.

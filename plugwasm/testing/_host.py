@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class UnexpectedHostCallError(HostFunctionError, AssertionError):
     """The plugin called a host function of which the test has not said what it returns."""
 
+    _has_lines = True
+
 
 class FakeHostFunction:
     """What stands for a host function in a test.

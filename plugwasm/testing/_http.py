@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class UnexpectedRequestError(EgressError, AssertionError):
     """The plugin made an HTTP request that the test has no answer for."""
 
+    _has_lines = True
+
 
 class Route:
     """The requests of one method to one URL, and what they are answered with: 200 and no body, unless something else is said.
