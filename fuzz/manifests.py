@@ -17,7 +17,7 @@ from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, parse
 
 from .choices import Choices
 
-COVERED = ["plugwasm.manifest", "plugwasm._complaints", "plugwasm._source", "plugwasm._fetch", "tomllib"]
+COVERED = ["plugwasm.manifest", "plugwasm._manifest_text", "plugwasm._complaints", "plugwasm._source", "plugwasm._fetch", "tomllib"]
 SIZES = (0, 10)
 SECRET = "s3cr3t-9f1c"
 MOST_SHOWN = 5000

@@ -34,19 +34,21 @@ The map. Arrows point down only: no module imports one that stands above it.
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
-    _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
-    _fetch, _complaints     modules from URLs; what is wrong with a manifest, in words
+    _reading, _fetch        the modules that a manifest names; those from URLs
+    _manifest_text          JSON and TOML → plain values, within bounds
+    _complaints             what is wrong with a manifest, in words
     _nesting, _counting     how deep JSON and MessagePack from outside are nested, and how many values they have
+    _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
 (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of awaited calls
-(`_awaiting`), the refs seen (`ref`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to
-an object.
+(`_awaiting`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child the live workers
+(`_worker.process`) and pools (`_slots`). All else belongs to an object.
 """
 
 from __future__ import annotations

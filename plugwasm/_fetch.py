@@ -1,7 +1,14 @@
 """A module from a URL: fetched whole, within a limit on its size and on the time that all of it takes.
 
-The application chose the URL, so it may lie anywhere; what the server answers is only believed as far as the limits go. No message
-repeats the parts of a URL that may be secret, nor a header.
+A download is a request of the host that a manifest asks for. So it is judged, and sent, as a request of a guest is (`_sandbox.exchange`):
+
+1. With the application's `Egress`, it goes where that grants, by its rules about addresses, ports and schemes, over its transport.
+2. Without one, the manifest counts as the application's own: any public host may be asked. An address that is not public is reached where
+   the URL has it literally, or as "localhost", or (but no link-local one) by a name of one label, such as that of a container. Neither does
+   another name lead to one, nor a redirect.
+3. Headers are those that a guest could set. They stay with the first origin.
+
+No message repeats the parts of a URL that may be secret, nor a header, nor what was answered.
 """
 
 from __future__ import annotations
@@ -11,10 +18,12 @@ from plugwasm.errors import SourceError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Final
+    from typing import Final, NoReturn
+
+    from plugwasm._sandbox.egress import Egress
+    from plugwasm.errors import EgressError
 
 FETCH_SECONDS: Final = 30.0
-MAX_REDIRECTS: Final = 5
 
 
 def shown_url(url: str) -> str:
@@ -39,142 +48,69 @@ def fetch(
     *,
     limit: int,
     seconds: float = FETCH_SECONDS,
+    egress: Egress | None = None,
 ) -> bytes:
     """The body at ``url``, at most ``limit`` bytes of it, within ``seconds`` for all of it, else ``SourceError``.
 
     At most five redirects are followed, never from https to http; ``headers`` go to the first origin only.
     """
-    import threading
+    from time import monotonic
 
-    # Neither a name lookup nor a server that drips header bytes can be given a total time limit from inside, so it runs aside.
-    download = _Download(url, headers or {}, method, seconds, limit)
-    worker = threading.Thread(target=download.run, name="plugwasm-fetch", daemon=True)
-    worker.start()
+    from plugwasm._sandbox.egress import Egress
+    from plugwasm._sandbox.exchange import send
+    from plugwasm._sandbox.target import Target
+    from plugwasm.errors import EgressError
+
+    end = monotonic() + seconds
+
+    def remaining() -> float:
+        left = end - monotonic()
+        if left <= 0:
+            raise SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds")
+        return left
+
     try:
-        worker.join(seconds)
-    finally:
-        late = worker.is_alive()
-        if late:
-            download.abandon()
-    if late:
-        raise _too_slow(url, seconds)
-    if download.error is not None:
-        raise download.error
-    return download.body
+        address, credentials = _without_userinfo(url)
+        policy = (egress or Egress()).for_module(Target.of(address).host, limit)
+        answer = send(policy, method, address, credentials | dict(headers or {}), None, remaining, private_headers=True)
+    except EgressError as error:
+        _refuse(url, error, limit, egress)
+    if answer.status != 200:
+        raise SourceError(f"cannot fetch {shown_url(url)}: the server answered with status {answer.status}")
+    return answer.body
 
 
-def _too_slow(url: str, seconds: float) -> SourceError:
-    return SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds")
+def _without_userinfo(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without user and password, and these as a header. What is judged and sent is the rest."""
+    scheme, separator, rest = url.partition("://")
+    authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
+    userinfo, at, host = authority.rpartition("@")
+    if not at:
+        return url, {}
+    from base64 import b64encode
+    from urllib.parse import unquote_to_bytes
+
+    user, _, password = userinfo.partition(":")
+    encoded = b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password)).decode()
+    return f"{scheme}{separator}{host}{rest[len(authority) :]}", {"Authorization": f"Basic {encoded}"}
 
 
-class _Download:
-    """One download on a thread of its own, and the connections by which another thread can end it."""
+def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> NoReturn:
+    """Raises the ``SourceError`` that says in the words of downloads why there is none."""
+    import ssl
 
-    def __init__(self, url: str, headers: Mapping[str, str], method: str, seconds: float, limit: int) -> None:
-        self.url = url
-        self.headers = headers
-        self.method = method
-        self.seconds = seconds
-        self.limit = limit
-        self.body = b""
-        self.error: BaseException | None = None
-        self.connections: list[Any] = []
-        self.sockets: list[Any] = []
-        self.abandoned = False
+    from plugwasm.errors import EgressDeniedError
 
-    def abandon(self) -> None:
-        import socket
-
-        self.abandoned = True
-        for sock in [connection.sock for connection in self.connections] + self.sockets:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except (OSError, AttributeError):
-                pass
-
-    def run(self) -> None:
-        from http.client import HTTPException
-
-        from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
-
-        try:
-            self.body = self._follow()
-        except SourceError as error:
-            self.error = error
-        except (LocationParseError, HTTPException, ValueError):
-            # Their messages repeat the URL or a header, and either may hold a secret.
-            self.error = SourceError(f"cannot fetch {shown_url(self.url)}: the URL, a header or the answer is malformed")
-        except (ReadTimeoutError, TimeoutError):
-            self.error = _too_slow(self.url, self.seconds)
-        except (HTTPError, OSError) as error:
-            self.error = SourceError(f"cannot fetch {shown_url(self.url)}: {error}")
-        except BaseException as error:
-            self.error = error
-
-    def _follow(self) -> bytes:
-        from urllib.parse import urljoin
-
-        from urllib3 import HTTPHeaderDict
-        from urllib3.util import parse_url
-
-        url, method = self.url, self.method
-        headers = HTTPHeaderDict({"Accept-Encoding": "identity", "User-Agent": "plugwasm"})
-        plain_headers = headers.copy()
-        for name, value in self.headers.items():
-            headers[name] = value
-        for _ in range(MAX_REDIRECTS + 1):
-            status, location, body = self._request(method, url, headers)
-            if location is None:
-                if status != 200:
-                    raise SourceError(f"cannot fetch {shown_url(url)}: the server answered with status {status}")
-                return body
-            before, url = parse_url(url), urljoin(url, location)
-            after = parse_url(url)
-            if after.scheme not in ("http", "https") or (before.scheme == "https" and after.scheme == "http"):
-                raise SourceError(f"cannot fetch {shown_url(self.url)}: it redirects from {before.scheme} to {after.scheme}")
-            if (before.scheme, before.host, before.port) != (after.scheme, after.host, after.port):
-                headers = plain_headers
-            if status == 303 or (status in (301, 302) and method == "POST"):
-                method = "GET"
-        raise SourceError(f"cannot fetch {shown_url(self.url)}: more than {MAX_REDIRECTS} redirects")
-
-    def _request(self, method: str, url: str, headers: Any) -> tuple[int, str | None, bytes]:
-        from urllib3 import Timeout, connection_from_url
-        from urllib3.util import parse_url
-
-        secure: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED"} if parse_url(url).scheme == "https" else {}
-        download = self
-        with connection_from_url(url, timeout=Timeout(self.seconds), **secure) as pool:
-
-            class Tracked(pool.ConnectionCls):  # type: ignore[name-defined,misc]
-                def __str__(self) -> str:  # what urllib3 begins its messages with
-                    return f"{self.host}:{self.port}"
-
-                def connect(self) -> None:
-                    download.connections.append(self)
-                    super().connect()
-                    # The connection forgets its socket when an answer has no length, so it is kept here.
-                    download.sockets.append(self.sock)
-                    if download.abandoned:
-                        self.close()
-                        raise OSError("abandoned")
-
-            pool.ConnectionCls = Tracked
-            answer = pool.urlopen(method, parse_url(url).request_uri, headers=headers, redirect=False, retries=False, preload_content=False)
-            try:
-                if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
-                    return answer.status, answer.headers["location"], b""
-                return answer.status, None, self._body(url, answer) if answer.status == 200 else b""
-            finally:
-                answer.close()
-
-    def _body(self, url: str, answer: Any) -> bytes:
-        body = bytearray()
-        if int(answer.headers.get("content-length", 0)) <= self.limit:
-            for chunk in answer.stream(65536):
-                body += chunk
-                if len(body) > self.limit:
-                    break
-            else:
-                return bytes(body)
-        raise SourceError(f"cannot fetch {shown_url(url)}: it is larger than the limit of {self.limit} bytes")
+    reason = error.message.partition(" failed: ")[2] or error.message
+    cause = error.__cause__
+    if reason.endswith(f"larger than the {limit} bytes allowed"):
+        reason = f"it is larger than the limit of {limit} bytes"
+    elif isinstance(cause, ssl.SSLError) and cause.reason:
+        reason += f" ({cause.reason})"
+    elif isinstance(error, EgressDeniedError):
+        reason += (
+            "; what a manifest makes the host fetch is judged by the application's `egress`"
+            if egress is not None
+            else "; to fetch modules from inside, pass an `egress` that grants it"
+        )
+    raise SourceError(f"cannot fetch {shown_url(url)}: {reason}") from cause

@@ -191,16 +191,27 @@ class _Linker:
         return self.order
 
     def visit(self, unit: Unit) -> None:
-        if unit in self.order:
-            return
-        self.path.append(unit)
-        for item in unit.module.imports:
-            other = self.by_name.get(item.module)
-            if other is not None and other is not unit and item.name in other.module.exports and other not in self.path:
-                self.visit(other)
-        unit.sources = [self.source(unit, item) for item in unit.module.imports]
-        self.path.pop()
-        self.order.append(unit)
+        """Orders a unit after those that it imports from. Iterative: a manifest may have a chain of modules as long as its limit."""
+        on_path: set[Unit] = set()
+        ordered = set(self.order)
+        pending = [(unit, iter(unit.module.imports))] if unit not in ordered else []
+        while pending:
+            unit, imports = pending[-1]
+            if unit not in on_path:
+                on_path.add(unit)
+                self.path.append(unit)
+            for item in imports:
+                other = self.by_name.get(item.module)
+                if other is not None and item.name in other.module.exports and other not in on_path and other not in ordered:
+                    pending.append((other, iter(other.module.imports)))
+                    break
+            else:
+                unit.sources = [self.source(unit, item) for item in unit.module.imports]
+                self.path.pop()
+                on_path.remove(unit)
+                self.order.append(unit)
+                ordered.add(unit)
+                pending.pop()
 
     def source(self, unit: Unit, item: Item) -> str | HostFunction | tuple[int, str]:
         """Where the import comes from. Raises `LinkError`."""

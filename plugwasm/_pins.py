@@ -9,13 +9,13 @@ import os
 
 from ._complaints import check_text
 from ._source import MAIN, encoded, is_file, is_url, looks_like_text, read_file, sniff
-from .errors import HashMismatchError, OptionError
+from .errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from .limits import Limits
+    from ._reading import ModuleReader
     from .manifest import Manifest, WasmSource
 
 __all__ = ["FromEnvironment"]
@@ -119,31 +119,22 @@ def manifest_of(plugin: Any, module_bytes: int) -> Manifest:
 
 
 def pinned(
-    source: WasmSource, index: int, headers: tuple[tuple[int, str, FromEnvironment], ...], embed: bool, limits: Limits
+    source: WasmSource, index: int, headers: tuple[tuple[int, str, FromEnvironment], ...], embed: bool, reader: ModuleReader
 ) -> WasmSource:
     """The module with its sha256, and with its bytes if they are to travel."""
     import hashlib
 
     import msgspec
 
+    from ._reading import check_hash
+
     path = None if source.path is None else os.path.abspath(source.path)
     if source.hash is not None and source.data is None and not embed:
         return msgspec.structs.replace(source, path=path)
-    content = source.data
-    if path is not None:
-        content = read_file(path, limits.module_bytes)
-    elif source.url is not None:
-        from ._fetch import fetch
-
-        secrets = {name: secret.value(f"wasm[{index}].headers.{name}") for at, name, secret in headers if at == index}
-        content = fetch(source.url, {**source.headers, **secrets}, source.method or "GET", limit=limits.module_bytes)
-    digest = hashlib.sha256(content or b"").hexdigest()
-    if source.hash not in (None, digest):
-        raise HashMismatchError(
-            f"manifest field `wasm[{index}].hash`: expected {source.hash}, but the sha256 of the module is {digest}; "
-            "it is not the module that was pinned",
-            field=f"wasm[{index}].hash",
-        )
+    secrets = {name: secret.value(f"wasm[{index}].headers.{name}") for at, name, secret in headers if at == index}
+    content = reader.content(msgspec.structs.replace(source, path=path, headers={**source.headers, **secrets}))
+    check_hash(source, f"wasm[{index}]", path or "the module", content)
+    digest = hashlib.sha256(content).hexdigest()
     if embed:
         return msgspec.structs.replace(source, path=None, url=None, headers={}, method=None, data=content, hash=digest)
     return msgspec.structs.replace(source, path=path, hash=digest)

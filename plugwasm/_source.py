@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import stat
 
-from plugwasm.errors import HashMismatchError, ManifestError, ModuleError, SourceError, shown
+from plugwasm.errors import ManifestError, ModuleError, SourceError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
+    from plugwasm._sandbox.egress import Egress
     from plugwasm.manifest import Manifest, WasmSource
 
 MAX_MODULE_BYTES: Final = 256 * 2**20
@@ -112,12 +113,13 @@ class Recipe:
         return f"Recipe(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
 
 
-def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES) -> Recipe:
+def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None) -> Recipe:
     """Reads everything that ``plugin`` stands for.
 
     ``plugin`` is a path (of a module or of a manifest), an ``http(s)://`` URL of a module, the bytes of a module or of a
     manifest, the text of a manifest or of a module, a mapping, or a ``Manifest``. A string that names an existing file is a path,
-    whatever else it might mean. A ``Recipe`` is the answer already. No file or download may be larger than ``module_bytes``.
+    whatever else it might mean. A ``Recipe`` is the answer already. No file or download may be larger than ``module_bytes``, and what is
+    fetched must be granted by ``egress`` if there is one.
 
     Raises:
         ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
@@ -129,45 +131,48 @@ def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES) -> Recipe:
         if is_url(plugin):
             from plugwasm._fetch import fetch, shown_url
 
-            return of_one_module(fetch(plugin, limit=module_bytes), shown_url(plugin))
+            return of_one_module(fetch(plugin, limit=module_bytes, egress=egress), shown_url(plugin))
         if not is_file(plugin) and looks_like_text(plugin):
-            return _from_content(encoded(plugin), "the text given", module_bytes)
-        return _from_file(plugin, module_bytes)
+            return _from_content(encoded(plugin), "the text given", module_bytes, egress)
+        return _from_file(plugin, module_bytes, egress)
     if isinstance(plugin, (bytes, bytearray, memoryview)):
-        return _from_content(bytes(plugin), "the bytes given", module_bytes)
+        return _from_content(bytes(plugin), "the bytes given", module_bytes, egress)
     if isinstance(plugin, os.PathLike):
-        return _from_file(os.fsdecode(plugin), module_bytes)
+        return _from_file(os.fsdecode(plugin), module_bytes, egress)
 
     if isinstance(plugin, Recipe):
         return plugin
 
     from plugwasm.manifest import parse
 
-    return from_manifest(parse(plugin), module_bytes)
+    return from_manifest(parse(plugin), module_bytes, egress)
 
 
-def _from_file(path: str, module_bytes: int) -> Recipe:
+def _from_file(path: str, module_bytes: int, egress: Egress | None) -> Recipe:
     content = read_file(path, module_bytes)
     if path.lower().endswith(_MODULE_SUFFIXES):
         return of_one_module(content, path)
-    return _from_content(content, path, module_bytes, folder=os.path.dirname(path))
+    return _from_content(content, path, module_bytes, egress, folder=os.path.dirname(path))
 
 
-def _from_content(content: bytes, origin: str, module_bytes: int, *, folder: str | None = None) -> Recipe:
+def _from_content(content: bytes, origin: str, module_bytes: int, egress: Egress | None, *, folder: str | None = None) -> Recipe:
     if sniff(content) != "text":
         return of_one_module(content, origin)
 
     from plugwasm.manifest import parse_named
 
-    return from_manifest(parse_named(content, origin, folder), module_bytes)
+    return from_manifest(parse_named(content, origin, folder), module_bytes, egress)
 
 
 def of_one_module(content: bytes, origin: str) -> Recipe:
-    return Recipe([ModuleSource(MAIN, _checked(content, origin), origin)])
+    return Recipe([ModuleSource(MAIN, verified(content, origin), origin)])
 
 
-def from_manifest(manifest: Manifest, module_bytes: int) -> Recipe:
-    contents = [_read(source, f"wasm[{index}]", module_bytes) for index, source in enumerate(manifest.wasm)]
+def from_manifest(manifest: Manifest, module_bytes: int, egress: Egress | None = None) -> Recipe:
+    from plugwasm._reading import ModuleReader
+
+    reader = ModuleReader(module_bytes, egress)
+    contents = [reader.read(source, index) for index, source in enumerate(manifest.wasm)]
     names = module_names(manifest.wasm)
     memory = manifest.memory
     return Recipe(
@@ -180,35 +185,6 @@ def from_manifest(manifest: Manifest, module_bytes: int) -> Recipe:
         max_http_response_bytes=memory.max_http_response_bytes,
         max_var_bytes=memory.max_var_bytes,
     )
-
-
-def _read(source: WasmSource, field: str, module_bytes: int) -> tuple[bytes, str]:
-    origin = f"manifest field `{field}`"
-    try:
-        if source.path is not None:
-            origin = source.path
-            content = read_file(source.path, module_bytes)
-        elif source.url is not None:
-            from plugwasm._fetch import fetch, shown_url
-
-            origin = shown_url(source.url)
-            content = fetch(source.url, source.headers, source.method or "GET", limit=module_bytes)
-        else:
-            content = source.data or b""
-    except SourceError as error:
-        raise SourceError(f"manifest field `{field}`: {error.message}") from error.__cause__
-    if source.hash is not None:
-        import hashlib
-
-        actual = hashlib.sha256(content).hexdigest()
-        if actual != source.hash:
-            named = f" (module `{shown(source.name)}`)" if source.name is not None else ""
-            raise HashMismatchError(
-                f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {shown_path(origin)}{named} is {actual}; "
-                "it is not the module that was pinned",
-                field=f"{field}.hash",
-            )
-    return _checked(content, origin), origin
 
 
 def module_names(sources: list[WasmSource]) -> list[str]:
@@ -250,7 +226,11 @@ def sniff(content: bytes) -> str:
     return "binary" if any(byte < 9 or 13 < byte < 32 for byte in start[:64]) else "text"
 
 
-def _checked(content: bytes, origin: str) -> bytes:
+def verified(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
+    """The bytes of a core module, or its text without a mark before it; else the error that says what they are instead.
+
+    With ``shows_bytes`` that has the first of them, so not where somebody else chose what is read.
+    """
     kind = sniff(content)
     if kind == "wasm":
         return content
@@ -260,7 +240,8 @@ def _checked(content: bytes, origin: str) -> bytes:
         raise SourceError(f"{shown_path(origin)} is empty; expected a Wasm module")
     if kind == "component":
         raise ModuleError(f"{shown_path(origin)} is a Wasm component, and components are not supported; build it as a core module")
-    raise ModuleError(f"{shown_path(origin)} is not a Wasm module: it begins with the bytes {content[:4].hex(' ')}, not with 00 61 73 6d")
+    begins = f": it begins with the bytes {content[:4].hex(' ')}, not" if shows_bytes else ": it does not begin"
+    raise ModuleError(f"{shown_path(origin)} is not a Wasm module{begins} with 00 61 73 6d")
 
 
 def is_url(text: str) -> bool:
@@ -291,28 +272,40 @@ def encoded(text: str) -> bytes:
 
 
 def read_file(path: str, limit: int) -> bytes:
-    """The content of the regular file ``path``, at most ``limit`` bytes of it, else ``SourceError``."""
+    """The content of the regular file ``path``, at most ``limit`` bytes of it, else ``SourceError``.
+
+    Neither to open nor to read it can take for ever: what is no regular file is not opened (a device may do something then), nor waited for
+    should it be exchanged for one; and no more is read than the size that it had, for there are files that never end and say that they are
+    empty (``/proc/kmsg``), and files that grow.
+    """
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise SourceError(f"cannot read {shown_path(path)}: it is a directory; give the file")
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes")
-        content = b""
-        if status.st_size <= limit:
-            with open(path, "rb") as file:
-                content = file.read(limit + 1)
+        _check_regular(path, os.stat(path))
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_regular(path, status)
+            content = file.read(status.st_size) if status.st_size <= limit else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(f"no such file: {shown_path(path)} (current directory: {_current_directory()})") from error
     except OSError as error:
         raise SourceError(f"cannot read {shown_path(path)}: {error.strerror or type(error).__name__}") from error
     except ValueError as error:
         raise SourceError(f"cannot read {shown_path(path)}: that cannot be the name of a file") from error
-    if max(status.st_size, len(content)) > limit:
+    if status.st_size > limit:
         raise SourceError(f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes")
     if not content:
         raise SourceError(f"cannot read {shown_path(path)}: it is empty")
     return content
+
+
+def _check_regular(path: str, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise SourceError(f"cannot read {shown_path(path)}: it is a directory; give the file")
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def shown_path(path: str) -> str:

@@ -61,7 +61,8 @@ class CompiledPlugin:
         http_response_headers: Whether the plugin may read the headers of HTTP responses.
         limits: What the plugin may make the host spend. If given, the manifest can only lower it; if not, the defaults of `Limits` count
             where the manifest is silent.
-        egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants.
+        egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants; and where modules may be fetched from.
+            If not given, that is any public host, and others where the URL names them by their address or as "localhost".
         observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`): True for calls that are `Measured`, an
             `Observer`, or several.
 
@@ -109,7 +110,7 @@ class CompiledPlugin:
         if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
             raise OptionError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
         check_kinds(wasi, limits, egress)
-        self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
+        self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self.name = checked_name(name) or shown(self._recipe.label)
         self.wasi = wasi
         self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else _checked_functions(functions or ()))

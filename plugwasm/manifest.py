@@ -19,19 +19,32 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from plugwasm._complaints import cut, fault, kind, shown, translated
+from plugwasm._complaints import fault, kind, shown, translated
 from plugwasm._fetch import shown_url
-from plugwasm._nesting import MAX_LEVELS, is_too_deep
-from plugwasm._source import is_url, read_file, shown_path, sniff
+from plugwasm._manifest_text import MAX_TEXT_BYTES, decoded
+from plugwasm._source import is_url, read_file, shown_path
 from plugwasm.errors import ManifestError
 
 __all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
 
-MAX_TEXT_BYTES: Final = 64 * 2**20
+MAX_MODULES: Final = 256
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 64 * 2**10
+MAX_CONFIG: Final = 10_000
+MAX_HOSTS: Final = 1000
+MAX_PATHS: Final = 100
+"""Entries. A directory takes a descriptor of the process; the rest takes time and memory."""
+MAX_LENGTHS: Final = {"name": 4096, "path": 4096, "url": 64 * 2**10, "allowed_hosts": 254, "allowed_paths": 4100}
+"""Characters. A host name has 253, with a dot at its end one more."""
+
 _HASH_PATTERN: Final = "^[0-9a-fA-F]{64}$"
 _U64: Final = 2**64 - 1
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _HEADER_VALUE: Final = frozenset("\t" + "".join(chr(code) for code in (*range(0x20, 0x7F), *range(0x80, 0x100))))
+
+
+_METHODS: Final = frozenset({"GET", "POST"})
+_METHOD_PATTERN: Final = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt])$"
 
 
 def _number(description: str, maximum: int) -> Meta:
@@ -44,8 +57,15 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path: Annotated[str | None, Meta(description="A file that holds the module, binary or text.")] = None
     data: Annotated[bytes | None, Meta(description="The module itself, binary or text; base64 in JSON and TOML.")] = None
     url: Annotated[str | None, Meta(description="An http or https URL that the module is fetched from.")] = None
-    headers: Annotated[dict[str, str], Meta(description="Headers of the request for `url`.")] = msgspec.field(default_factory=dict)
-    method: Annotated[str | None, Meta(description="The method of the request for `url`; GET when absent.")] = None
+    headers: Annotated[
+        dict[str, str], Meta(description="Headers of the request for `url`.", extra_json_schema={"maxProperties": MAX_HEADERS})
+    ] = msgspec.field(default_factory=dict)
+    method: Annotated[
+        str | None,
+        Meta(
+            description="The method of the request for `url`, GET or POST; GET when absent.", extra_json_schema={"pattern": _METHOD_PATTERN}
+        ),
+    ] = None
     name: Annotated[str | None, Meta(description="What other modules import this one by; `main` is the one that is called.")] = None
     hash: Annotated[
         str | None,
@@ -61,8 +81,11 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise fault(field, f"expected only together with `url`, got it with `{given[0]}`")
         if isinstance(self.url, str) and not (is_url(self.url) and self.url.partition("://")[2].strip("/")):
             raise fault("url", f"expected an http:// or https:// URL, got one that begins with {shown(self.url[:8])}")
-        if isinstance(self.method, str) and not (self.method and _TOKEN.issuperset(self.method)):
-            raise fault("method", f"expected an HTTP method such as GET, got {shown(self.method)}")
+        # Nothing is changed on a server by loading a plugin. POST is left because there are servers that want it.
+        if isinstance(self.method, str) and self.method.upper() not in _METHODS:
+            raise fault("method", f"expected GET or POST, got {shown(self.method)}")
+        for field in ("name", "path", "url"):
+            _check_length(field, getattr(self, field), MAX_LENGTHS[field])
         if isinstance(self.headers, Mapping):
             _check_headers(self.headers)
         if self.name == "":
@@ -104,22 +127,45 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     wasm: Annotated[
         list[WasmSource],
-        Meta(description="The modules; `main`, or else the last, is the one that is called.", extra_json_schema={"minItems": 1}),
+        Meta(
+            description="The modules; `main`, or else the last, is the one that is called.",
+            extra_json_schema={"minItems": 1, "maxItems": MAX_MODULES},
+        ),
     ]
     memory: Annotated[MemoryOptions, Meta(description="Limits on memory.")] = msgspec.field(default_factory=MemoryOptions)
-    config: Annotated[dict[str, str], Meta(description="Settings that the plugin can read.")] = msgspec.field(default_factory=dict)
+    config: Annotated[
+        dict[str, str], Meta(description="Settings that the plugin can read.", extra_json_schema={"maxProperties": MAX_CONFIG})
+    ] = msgspec.field(default_factory=dict)
     allowed_hosts: Annotated[
         list[str] | None,
-        Meta(description="Globs over the host names that the plugin may send HTTP requests to; null or [] is none."),
+        Meta(
+            description="Globs over the host names that the plugin may send HTTP requests to; null or [] is none.",
+            extra_json_schema={"maxItems": MAX_HOSTS},
+        ),
     ] = None
     allowed_paths: Annotated[
         dict[str, str] | None,
-        Meta(description="Directories of the host, and the path of each in the plugin; `ro:` in front makes it read-only."),
+        Meta(
+            description="Directories of the host, and the path of each in the plugin; `ro:` in front makes it read-only.",
+            extra_json_schema={"maxProperties": MAX_PATHS},
+        ),
     ] = None
     timeout_ms: Annotated[int | None, _number("The most milliseconds that a call may take; null is no limit.", _U64)] = None
 
     def __post_init__(self) -> None:
         _check_range("timeout_ms", self.timeout_ms, _U64)
+        _check_count("config", self.config, MAX_CONFIG, "entries")
+        if isinstance(self.config, Mapping):
+            _check_total("config", self.config, MAX_TEXT_BYTES)
+        _check_count("allowed_hosts", self.allowed_hosts, MAX_HOSTS, "entries")
+        for index, host in enumerate(self.allowed_hosts if isinstance(self.allowed_hosts, (list, tuple)) else ()):
+            _check_length(f"allowed_hosts[{index}]", host, MAX_LENGTHS["allowed_hosts"])
+        _check_count("allowed_paths", self.allowed_paths, MAX_PATHS, "directories")
+        if isinstance(self.allowed_paths, Mapping):
+            for pair in self.allowed_paths.items():
+                for path in pair:
+                    _check_length("allowed_paths", path, MAX_LENGTHS["allowed_paths"])
+        _check_count("wasm", self.wasm, MAX_MODULES, "modules")
         if not isinstance(self.wasm, (list, tuple)):
             return
         if not self.wasm:
@@ -164,7 +210,7 @@ def parse(value: object) -> Manifest:
         ManifestError: It is not valid; the message says which field.
     """
     if isinstance(value, (str, bytes, bytearray, memoryview)):
-        return _convert(_decode(value))
+        return _convert(decoded(value))
     if isinstance(value, (Mapping, Manifest)):
         return _convert(value)
     raise ManifestError(f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {kind(value)}")
@@ -215,47 +261,6 @@ def json_schema() -> dict[str, Any]:
         "title": "plugwasm manifest",
         **schema,
     }
-
-
-def _decode(text: str | bytes | bytearray | memoryview) -> object:
-    if len(text) > MAX_TEXT_BYTES:
-        raise ManifestError(f"the manifest is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`")
-    if not isinstance(text, str):
-        content = bytes(text)
-        if sniff(content) in ("wasm", "component"):
-            raise ManifestError("expected a manifest, got a Wasm module")
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ManifestError(f"expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte {error.start})") from None
-    text = text.removeprefix("\ufeff").lstrip()
-    try:
-        if text.startswith("{"):
-            if is_too_deep(text.encode()):
-                raise ManifestError(f"the manifest is nested too deeply: more than {MAX_LEVELS} levels")
-            return msgspec.json.decode(text)
-        return _decode_toml(text)
-    except (RecursionError, MemoryError):
-        raise ManifestError("the manifest is nested too deeply or too large") from None
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise ManifestError(f"the manifest is not valid JSON: {error}") from None
-
-
-def _decode_toml(text: str) -> object:
-    import re
-    import tomllib
-
-    # A dotted key costs tomllib the square of its parts, so a line of junk could keep it busy for hours.
-    for line in text.split("\n"):
-        if line.count(".") >= 32:
-            bare = re.sub(r'"(?:[^"\\]|\\.)*+(?:"|$)|\'[^\']*+(?:\'|$)', "q", line)
-            if re.search(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){32}", bare):
-                raise ManifestError("the manifest has a dotted key of too many parts; if it is a text of yours, use JSON")
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:
-        reason = cut(str(error))
-        raise ManifestError(f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {reason}") from None
 
 
 def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
@@ -352,7 +357,25 @@ def _check_range(field: str, value: object, maximum: int) -> None:
         raise fault(field, f"expected an integer from 0 to {maximum}, got {got}")
 
 
+def _check_count(field: str, value: object, most: int, what: str) -> None:
+    if isinstance(value, (list, tuple, Mapping)) and len(value) > most:
+        raise fault(field, f"expected at most {most} {what}, got {len(value)}")
+
+
+def _check_length(field: str, value: object, most: int) -> None:
+    if isinstance(value, str) and len(value) > most:
+        raise fault(field, f"expected at most {most} characters, got {len(value)}")
+
+
+def _check_total(field: str, values: Mapping[str, str], most: int) -> None:
+    size = sum(len(text) for pair in values.items() for text in pair if isinstance(text, str))
+    if size > most:
+        raise fault(field, f"expected at most {most} characters, names and values together, got {size}")
+
+
 def _check_headers(headers: Mapping[str, str]) -> None:
+    _check_count("headers", headers, MAX_HEADERS, "headers")
+    _check_total("headers", headers, MAX_HEADER_BYTES)
     for name, value in headers.items():
         if isinstance(name, str) and not (name and _TOKEN.issuperset(name)):
             raise fault(f"headers[{shown(name)}]", "expected the name of an HTTP header, got other characters in it")

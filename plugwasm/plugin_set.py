@@ -150,7 +150,10 @@ class PluginSet(Closing):
         self._enabled = dict.fromkeys(disabled, False)
         self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
         self._directories = [os.fsdecode(directory) for directory in directories]
-        self._fixed = [*discovery.given(plugins), *(discovery.entry_points(entry_points) if entry_points is not None else ())]
+        self._fixed = [
+            *discovery.given(plugins, egress),
+            *(discovery.entry_points(entry_points, egress) if entry_points is not None else ()),
+        ]
         self._lock = (os.getpid(), threading.Lock())
         self._stops: list[Callable[[], None]] = []
         self._closed = False

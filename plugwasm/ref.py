@@ -15,7 +15,7 @@ import threading
 
 from ._complaints import check_text
 from ._pins import FromEnvironment, absolute, label, manifest_of, parted, pinned
-from .compiled import CompiledPlugin, checked_name
+from .compiled import CompiledPlugin, check_kinds, checked_name
 from .errors import ManifestError, OptionError, shown
 from .limits import DEFAULT, Limits
 from .plugin import Plugin
@@ -108,6 +108,8 @@ class PluginRef:
     ) -> None:
         import msgspec
 
+        from ._reading import ModuleReader
+
         if not (limits is None or isinstance(limits, Limits)):
             raise OptionError(f"limits: expected Limits, got {type(limits).__name__}")
         if isinstance(plugin, CompiledPlugin):
@@ -123,7 +125,12 @@ class PluginRef:
             check_text(key, "config: a key", field="config")
             if isinstance(value, str):
                 check_text(value, f"config: the value of `{shown(key)}`", field="config")
-        sources = [pinned(source, index, headers, embed, limits or DEFAULT) for index, source in enumerate(manifest.wasm)]
+        policy = egress
+        if isinstance(egress, str) and any(source.url is not None and (embed or source.hash is None) for source in manifest.wasm):
+            policy = _imported(_checked_name(egress, "egress"), "egress")
+        check_kinds(False, None, None if isinstance(policy, str) else policy)
+        reader = ModuleReader((limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy)
+        sources = [pinned(source, index, headers, embed, reader) for index, source in enumerate(manifest.wasm)]
         with_pins = msgspec.structs.replace(manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths))
         try:
             encoded = msgspec.msgpack.encode(with_pins, order="deterministic")
@@ -267,8 +274,6 @@ def _sendable(value: object, field: str) -> str | bytes:
     if isinstance(value, str):
         return _checked_name(value, field)
     import pickle
-
-    from .compiled import check_kinds
 
     check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
     try:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm import manifest
+from plugwasm import _manifest_text
 from plugwasm.errors import ManifestError, SourceError
 from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, json_schema, load, parse
 
@@ -523,7 +523,7 @@ def test_text_with_many_dots_is_no_dotted_key() -> None:
 
 
 def test_text_over_the_limit_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "MAX_TEXT_BYTES", 40)
+    monkeypatch.setattr(_manifest_text, "MAX_TEXT_BYTES", 40)
     document = '{"wasm":[{"path":"m"}]}'
     assert parse(document.ljust(40)).wasm
     assert "limit of 40 bytes" in str(refusal(document.ljust(41)))
@@ -583,7 +583,18 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
         "additionalProperties",
         "items",
     }
-    known |= {"title", "description", "default", "contentEncoding", "minimum", "maximum", "minItems", "pattern"}
+    known |= {
+        "title",
+        "description",
+        "default",
+        "contentEncoding",
+        "minimum",
+        "maximum",
+        "minItems",
+        "maxItems",
+        "maxProperties",
+        "pattern",
+    }
     assert set(schema) <= known, "this check does not know all that the schema uses"
     types = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
     if "$ref" in schema and not holds(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root):
@@ -598,12 +609,13 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
         properties, extra = schema.get("properties", {}), schema.get("additionalProperties", True)
         if not set(schema.get("required", ())) <= set(value) or (extra is False and not set(value) <= set(properties)):
             return False
-        return all(
+        return len(value) <= schema.get("maxProperties", len(value)) and all(
             holds(properties[key] if key in properties else extra if isinstance(extra, dict) else {}, item, root)
             for key, item in value.items()
         )
     if isinstance(value, list):
-        return len(value) >= schema.get("minItems", 0) and all(holds(schema.get("items", {}), item, root) for item in value)
+        fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        return fits and all(holds(schema.get("items", {}), item, root) for item in value)
     if isinstance(value, int):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return re.search(schema.get("pattern", ""), value) is not None if isinstance(value, str) else True
@@ -630,6 +642,9 @@ def test_the_json_schema_accepts_what_parse_accepts() -> None:
         with_value("wasm[0].hash", "abc"),
         with_value("memory.max_pages", 65537),
         with_value("timeout_ms", -1),
+        {"wasm": [{"path": "m"}] * 257},
+        {"wasm": [{"url": "http://h/m", "method": "DELETE"}]},
+        with_value("config", {str(number): "" for number in range(10_001)}),
     ],
 )
 def test_the_json_schema_refuses_what_parse_refuses(document: dict[str, Any]) -> None:

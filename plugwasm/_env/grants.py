@@ -50,8 +50,10 @@ class Grants:
         """What the plugin may send where: what the manifest grants, within what the application does."""
         if self._policy is None:
             from .._sandbox.egress import Egress
+            from .._sandbox.owners import Owner
 
             recipe = self.recipe
             own = self._egress or Egress()
-            self._policy = own.for_manifest(recipe.allowed_hosts, recipe.max_http_response_bytes)
+            family = hash((tuple(module.wasm for module in recipe.modules), frozenset(recipe.config.items()), recipe.allowed_hosts))
+            self._policy = own.for_manifest(recipe.allowed_hosts, recipe.max_http_response_bytes).for_owner(Owner(family))
         return self._policy

@@ -18,6 +18,7 @@ import msgspec
 
 from .._complaints import fault
 from .._fetch import shown_url
+from .._sandbox.egress import Egress
 from .._source import Recipe, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
 from ..compiled import CompiledPlugin
 from ..errors import Error, ManifestError, OptionError, SourceError, shown
@@ -184,10 +185,11 @@ class FolderSource(StrangersSource):
 
 
 class GivenSource(Source):
-    """What the application passed itself: anything that `CompiledPlugin` takes, or one."""
+    """What the application passed itself: anything that `CompiledPlugin` takes, or one. `egress` judges what it makes the host fetch."""
 
-    def __init__(self, name: str, value: object, where: str | None = None) -> None:
+    def __init__(self, name: str, value: object, where: str | None = None, *, egress: Egress | None = None) -> None:
         super().__init__(name, where or _where(value))
+        self._egress = egress
         self._value = value
         self._files = (path,) if (path := _path(value)) is not None else ()
 
@@ -197,7 +199,7 @@ class GivenSource(Source):
     def _resolved(self, value: Any, module_bytes: int) -> Recipe | CompiledPlugin:
         if isinstance(value, CompiledPlugin):
             return value
-        recipe = resolve(value, module_bytes=module_bytes)
+        recipe = resolve(value, module_bytes=module_bytes, egress=self._egress)
         path = _path(value)
         self._files = tuple({path: None for path in (path, *(module.origin for module in recipe.modules)) if path and is_file(path)})
         return recipe
@@ -206,8 +208,8 @@ class GivenSource(Source):
 class EntryPointSource(GivenSource):
     """What a Python package gives for one of its entry points: an object, or a function without parameters that returns it."""
 
-    def __init__(self, entry_point: Any, group: str) -> None:
-        super().__init__(entry_point.name, None, f"entry point {entry_point.name!r} of {group}: {entry_point.value}")
+    def __init__(self, entry_point: Any, group: str, *, egress: Egress | None = None) -> None:
+        super().__init__(entry_point.name, None, f"entry point {entry_point.name!r} of {group}: {entry_point.value}", egress=egress)
         self._entry_point = entry_point
 
     def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
@@ -259,7 +261,7 @@ def _is_module(file: str, is_directory: bool) -> bool:
     return file.lower().endswith(".wasm") and not is_directory
 
 
-def given(plugins: Iterable[object] | Mapping[str, object]) -> Iterator[Source]:
+def given(plugins: Iterable[object] | Mapping[str, object], egress: Egress | None = None) -> Iterator[Source]:
     """What the application passed, by its names or in its order. Raises `OptionError` for a name that cannot be one."""
     if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
         raise OptionError("plugins: expected a list, or plugins by their names, got one manifest; put it in a list")
@@ -270,10 +272,10 @@ def given(plugins: Iterable[object] | Mapping[str, object]) -> Iterator[Source]:
         if not isinstance(name, str) or (reason := check_name(name)):
             raise OptionError(f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}")
         path = _path(value)
-        yield FolderSource(name, path) if path is not None and os.path.isdir(path) else GivenSource(name, value)
+        yield FolderSource(name, path) if path is not None and os.path.isdir(path) else GivenSource(name, value, egress=egress)
 
 
-def entry_points(group: str) -> Iterator[Source]:
+def entry_points(group: str, egress: Egress | None = None) -> Iterator[Source]:
     """The entry points of a group, by name. Their packages are not imported yet."""
     from importlib import metadata
 
@@ -281,7 +283,7 @@ def entry_points(group: str) -> Iterator[Source]:
         if wrong := check_name(entry_point.name):
             yield Refused(shown(entry_point.name), f"entry point of {group}", f"cannot be the name of a plugin: it {wrong}")
         else:
-            yield EntryPointSource(entry_point, group)
+            yield EntryPointSource(entry_point, group, egress=egress)
 
 
 def _path(value: object) -> str | None:

@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from .._complaints import fault, shown, translated
+from .._manifest_text import decoded
 from ..errors import ManifestError
-from ..manifest import _decode
 
 __all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
 
@@ -98,7 +98,7 @@ def parse_plugin_file(content: bytes) -> PluginFile:
     Raises:
         ManifestError: It is not valid; the message says which field.
     """
-    document = _decode(content)
+    document = decoded(content)
     try:
         return msgspec.convert(document, PluginFile)
     except msgspec.ValidationError as error:

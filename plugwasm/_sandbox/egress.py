@@ -15,6 +15,7 @@ from plugwasm._sandbox.addresses import Networks, why_not_public
 from plugwasm._sandbox.gate import Gate
 from plugwasm._sandbox.headers import HeaderRules, is_token
 from plugwasm._sandbox.http_transport import HttpTransport
+from plugwasm._sandbox.owners import Owner
 from plugwasm._sandbox.target import PORTS, HostRules, Target, is_address, listed
 from plugwasm.errors import EgressDeniedError, EgressError, ManifestError, OptionError
 
@@ -33,6 +34,10 @@ __all__ = ["Egress"]
 _MIB = 1 << 20
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _MAX_RESPONSE = 50 * _MIB
+_METHODS_OF_MODULES = ("GET", "POST")
+_MOST_HOPS_OF_MODULE = 5
+_LOOPBACK = {"localhost": ("127.0.0.1", "::1")}
+_INSIDE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 _NEVER = frozenset({"CONNECT", "TRACE"})  # a tunnel to anywhere; an echo of headers that the guest must not see
 
 
@@ -60,7 +65,7 @@ class Egress:
         denied_headers: Names that it may not set.
         hidden_headers: The names of an answer's headers that it is not shown.
         max_concurrent: How many requests may be under way, of all plugins that share this object in one process. A plugin waits for its
-            turn within its deadline, or half a minute when it has none.
+            turn within its deadline, or half a minute when it has none. Plugins take turns; once there are two, none has all places.
         max_per_second: How many may start in any second, redirects included; the same holds.
         ssl_context, ca_file, client_certificate, proxy: See `HttpTransport`.
         resolve: Whether names are resolved, and their addresses vetted, before the transport is asked. False leaves that to a proxy or to
@@ -74,8 +79,10 @@ class Egress:
     __slots__ = (
         "_base",
         "_headers",
+        "_inside",
         "_limit_of_manifest",
         "_networks",
+        "_owner",
         "_rules",
         "_settings",
         "allowed_hosts",
@@ -102,7 +109,9 @@ class Egress:
     gate: Gate
     _settings: dict[str, Any]
     _headers: HeaderRules
+    _inside: str | None
     _networks: Networks
+    _owner: Owner
     _rules: tuple[HostRules, ...]
     _base: Egress | None
     _limit_of_manifest: int | None
@@ -173,7 +182,7 @@ class Egress:
             "max_per_second": max_per_second,
         }
         self._set(**public, _settings=settings | wire, _headers=headers, _networks=networks, _base=None, _limit_of_manifest=None)
-        self._set(_rules=() if rules is None else (rules,), gate=Gate(max_concurrent, max_per_second))
+        self._set(_owner=Owner(), _inside=None, _rules=() if rules is None else (rules,), gate=Gate(max_concurrent, max_per_second))
         self._set(transport=HttpTransport(**wire) if transport is None else transport)  # type: ignore[arg-type]
         self._set(max_response_bytes=_MAX_RESPONSE if max_response_bytes is None else max_response_bytes)
 
@@ -194,8 +203,35 @@ class Egress:
         derived = object.__new__(type(self))
         derived._set(**{name: getattr(self, name) for name in self.__slots__})
         derived._set(_base=self, _rules=(*self._rules, rules), allowed_hosts=rules.entries, _limit_of_manifest=min(known, default=None))
-        derived._set(max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE))
+        derived._set(max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE), _owner=Owner())
         return derived
+
+    def for_owner(self, owner: Owner) -> Egress:
+        """This policy for requests of this owner."""
+        derived = object.__new__(type(self))
+        derived._set(**{name: getattr(self, name) for name in self.__slots__} | {"_owner": owner})
+        return derived
+
+    def for_module(self, host: str, max_bytes: int) -> Egress:
+        """This policy for the download of a module from a host that a manifest names, as `fetch` does it.
+
+        The application's `allowed_hosts` decide where it has some. Else any host is granted, and `host` by its name; where that is one
+        label, and so no name of the Internet, it may have a private address. A download is a GET or a POST, has the limits in number and
+        rate of this object, but a limit of its own on the size.
+        """
+        derived = self.for_owner(Owner(("download", host)))
+        rules = self._rules
+        if not rules:
+            rules = (HostRules(["*", host, *_LOOPBACK.get(host, ())]),)
+            derived._set(_inside=host if "." not in host and ":" not in host else None)
+        derived._set(_rules=rules, max_response_bytes=max_bytes, max_redirects=min(self.max_redirects, _MOST_HOPS_OF_MODULE))
+        derived._set(methods=tuple(method for method in self.methods if method in _METHODS_OF_MODULES))
+        return derived
+
+    @property
+    def owner(self) -> Owner:
+        """Whose requests these are, where plugins share something: the queue of `gate`, the lookups of names."""
+        return self._owner
 
     def replace(self, **changes: Any) -> Egress:
         """The same with other values for some. It has limits in number and rate of its own."""
@@ -289,7 +325,7 @@ class Egress:
             except ValueError:
                 raise EgressDeniedError(f"the host {host} is refused: it resolves to {text!r}, which is no address") from None
             why = why_not_public(address)
-            if why and not self._networks.grant(address) and not self._is_named(host, address):
+            if why and not (self._networks.grant(address) or self._is_named(host, address) or self._is_inside(host, address)):
                 raise EgressDeniedError(
                     f"the host {host} is refused: its address {address} is {why}; to grant it, name the address itself in allowed_hosts"
                 )
@@ -301,6 +337,9 @@ class Egress:
         loopback = address.is_loopback if address.version == 4 else str(address) == "::1"
         names = {str(address), "localhost"} if loopback and host == "localhost" else {str(address)}
         return all(not names.isdisjoint(rules.literals) for rules in self._rules)
+
+    def _is_inside(self, host: str, address: IPv4Address | IPv6Address) -> bool:
+        return host == self._inside and Networks(_INSIDE, "").grant(address)
 
 
 def _words(given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str) -> tuple[str, ...]:

@@ -53,7 +53,16 @@ class Response:
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
-def send(egress: Egress, method: str, url: str, headers: Mapping[str, str], body: bytes | None, remaining: Remaining) -> Response:
+def send(
+    egress: Egress,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    remaining: Remaining,
+    *,
+    private_headers: bool = False,
+) -> Response:
     """Send a request where `egress` allows it, follow redirects, and read the answer.
 
     `Accept-Encoding` is "identity" and `User-Agent` "plugwasm" unless `headers` say otherwise. A body that comes as gzip or
@@ -61,6 +70,7 @@ def send(egress: Egress, method: str, url: str, headers: Mapping[str, str], body
 
     Args:
         remaining: Called often. Gives the seconds left to the call (None: no deadline), raises when it is to end.
+        private_headers: Whether all of `headers` stay with the first origin, not only credentials.
 
     Raises:
         EgressDeniedError: The target, or that of a redirect, is not granted.
@@ -70,7 +80,8 @@ def send(egress: Egress, method: str, url: str, headers: Mapping[str, str], body
     clock = Clock(remaining)
     clock.left()
     verb = egress.judge_method(method)
-    fields = merged({"Accept-Encoding": "identity", "User-Agent": "plugwasm"}, egress.judge_headers(headers))
+    own = {"Accept-Encoding": "identity", "User-Agent": "plugwasm"}
+    fields = merged(own, egress.judge_headers(headers))
     egress.judge_body(len(body or b""))
     target = egress.judge(url)
     is_home = True  # no redirect has led to another origin
@@ -87,6 +98,8 @@ def send(egress: Egress, method: str, url: str, headers: Mapping[str, str], body
         if target.origin != previous.origin:
             is_home = False
             dropped |= CREDENTIALS
+            if private_headers:
+                fields = own
         fields = {name: value for name, value in fields.items() if name.lower() not in dropped}
     raise EgressError(f"{target.shown} was not fetched: more than {egress.max_redirects} redirects led to it")
 
@@ -101,7 +114,7 @@ def _redirected(egress: Egress, source: Target, location: str) -> Target:
     except EgressDeniedError as exc:
         raise EgressDeniedError(f"{source.shown} redirects to a target that is not granted: {exc.message}") from None
     if source.scheme == "https" and target.scheme == "http":
-        raise EgressDeniedError(f"{source.shown} redirects to {target.shown}: from https to http is refused")
+        raise EgressDeniedError(f"{source.shown} redirects from https to http, to {target.shown}, which is refused")
     return target
 
 
@@ -111,7 +124,7 @@ def _exchange(
     """One request and its answer, or the status and the location of a redirect."""
 
     def resolve() -> tuple[str, ...]:
-        return egress.vet(target.host, resolved(clock, target.host, target.port))
+        return egress.vet(target.host, resolved(clock, target.host, target.port, egress.owner))
 
     request = EgressRequest(
         verb, target, fields, body or None, max_response_bytes=egress.max_response_bytes, resolve=resolve, remaining=clock.left
@@ -119,7 +132,7 @@ def _exchange(
     failed = f"{verb} {target.shown} failed"
     ticket = object()
     try:
-        egress.gate.enter(ticket, clock)
+        egress.gate.enter(ticket, clock, egress.owner)
         if egress.resolve:
             request.resolve()
         response = egress.transport.send(request)

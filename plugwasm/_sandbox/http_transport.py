@@ -117,6 +117,7 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
         raise OptionError(f"ca_file: it holds no certificates that can be read: {exc.strerror or exc}") from None
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.hostname_checks_common_name = False  # RFC 9525: a certificate names its hosts in `subjectAltName` only
     if certificate is not None:
         file, key, password, *_ = (*certificate, None, None) if isinstance(certificate, tuple) else (certificate, None, None)
         try:

@@ -22,6 +22,8 @@ PORTS = {"http": 80, "https": 443}
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _MAX_URL = 64 << 10
 _MAX_AUTHORITY = 1000  # a name has 253 at most, and decoding one that is not ASCII takes its time
+_MAX_NAME = 253
+_MAX_PATTERNS = 1000  # of one list; the longest, matched with the longest name, takes 50 µs
 
 
 class Target:
@@ -104,24 +106,61 @@ class Target:
 class HostRules:
     """The hosts that one list of names, addresses and patterns grants.
 
+    A list comes from a manifest, and a stranger chooses the hosts that are matched with it. So what a match can take is bounded when the
+    list is made: by the length of an entry, the number of patterns, and a way of matching that never goes back (`_Pattern`).
+
     Attributes:
         entries: In canonical form, each once.
         literals: Those that name one host. Only these grant an address that is not public.
     """
 
-    __slots__ = ("_globs", "entries", "literals")
+    __slots__ = ("_patterns", "entries", "literals")
 
     def __init__(self, entries: Iterable[str], setting: str = "allowed_hosts") -> None:
         """Raises OptionError, naming the setting, when an entry is none."""
         self.entries = tuple(dict.fromkeys(_canonical_entry(entry, setting) for entry in listed(entries, setting, "host names")))
-        self._globs = tuple(entry for entry in self.entries if "*" in entry or "?" in entry)
-        self.literals = frozenset(self.entries).difference(self._globs)
+        patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
+        if len(patterns) > _MAX_PATTERNS:
+            raise OptionError(f"{setting}: expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}")
+        self._patterns = tuple(map(_Pattern, patterns))
+        self.literals = frozenset(self.entries).difference(patterns)
 
     def grant(self, host: str) -> bool:
         """Whether a canonical host is named, or fits a pattern."""
-        from fnmatch import fnmatchcase
+        return host in self.literals or any(pattern.fits(host) for pattern in self._patterns)
 
-        return host in self.literals or any(fnmatchcase(host, pattern) for pattern in self._globs)
+
+class _Pattern:
+    """A pattern over host names, as an automaton: bit i of its state says that the first i characters are matched, `*` not counted.
+
+    All the ways in which a name may fit are followed at once. A name takes one step of integer arithmetic for each of its characters,
+    whatever the pattern is.
+    """
+
+    __slots__ = ("_any", "_end", "_of", "_stays")
+
+    def __init__(self, text: str) -> None:
+        bit = 1
+        self._any = self._stays = 0
+        self._of: dict[str, int] = {}
+        for character in text:
+            if character == "*":
+                self._stays |= bit
+                continue
+            if character == "?":
+                self._any |= bit
+            else:
+                self._of[character] = self._of.get(character, 0) | bit
+            bit <<= 1
+        self._end = bit
+
+    def fits(self, name: str) -> bool:
+        state = 1
+        for character in name:
+            state = (state & (self._of.get(character, 0) | self._any)) << 1 | (state & self._stays)
+            if not state:
+                return False
+        return bool(state & self._end)
 
 
 class Origin:
@@ -179,7 +218,7 @@ def _canonical_host(host: str) -> str:
     if not _HOST_CHARACTERS.issuperset(host):
         raise ValueError("a host name has only ASCII letters, digits, '-', '_' and '.'")
     labels = host.split(".")
-    if len(host) > 253 or not all(0 < len(label) < 64 for label in labels):
+    if len(host) > _MAX_NAME or not all(0 < len(label) < 64 for label in labels):
         raise ValueError("a label of the host name is empty or too long")
     if labels[-1].isdigit() or labels[-1].startswith("0x"):
         from ipaddress import IPv4Address
@@ -194,6 +233,8 @@ def _canonical_host(host: str) -> str:
 def _canonical_entry(entry: str, setting: str) -> str:
     if not isinstance(entry, str):
         raise OptionError(f"{setting}: expected host names, got {entry!r}")
+    if len(entry) > _MAX_AUTHORITY:
+        raise OptionError(f"{setting}: {entry[:64]!r}… is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}")
     text = entry.lower()
     try:
         if not text.isascii():
@@ -203,6 +244,8 @@ def _canonical_entry(entry: str, setting: str) -> str:
         text = text.removesuffix(".")
         if not _HOST_CHARACTERS.issuperset(text.replace("*", "").replace("?", "")):
             raise ValueError("a pattern has only the characters of a host name, '*' and '?'")
+        if len(text) > _MAX_NAME:
+            raise ValueError(f"a pattern has at most {_MAX_NAME} characters, as a host name has")
         return text
     except ValueError as exc:
         if "://" in text or "/" in text:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
+    from plugwasm._sandbox.lookups import Lookup
+    from plugwasm._sandbox.owners import Owner
     from plugwasm._sandbox.tls import TlsSocket
 
     _T = TypeVar("_T")
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "Wire", "connect", "resolve", "resolved"]
 
 _MAX_ADDRESSES = 8
-_MAX_LOOKUPS = 64  # at once: a guest that asks for names that hang leaves a thread behind with each
+_MAX_LOOKUPS = 128  # at once, of all plugins; how they are shared among them: `lookups`
 _LOOKUP = "plugwasm-resolve"
 _CHUNK = 64 << 10
 _SLICE = 0.05  # seconds: how late a deadline or a cancel may be seen
@@ -43,8 +45,11 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
-def resolved(clock: Clock, host: str, port: int) -> list[str]:
+def resolved(clock: Clock, host: str, port: int, owner: Owner | None = None) -> list[str]:
     """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind.
+
+    Args:
+        owner: Whose lookup it is; no owner may have more than its share (`lookups`). None: the application's own.
 
     Raises:
         OSError: It has none, or they were not told in time.
@@ -52,34 +57,46 @@ def resolved(clock: Clock, host: str, port: int) -> list[str]:
     """
     import threading
 
+    from plugwasm._sandbox.lookups import Lookup
+
     if is_address(host):
         return [host]
     answers: list[list[str]] = []
     failures: list[Exception] = []
     done = threading.Event()
+    lookup = Lookup(owner)
 
     def ask() -> None:
         try:
             answers.append(resolve(host, port))
         except Exception as exc:
             failures.append(exc)
-        done.set()
+        finally:
+            lookup.over()
+            done.set()
 
     limit = _CONNECT if clock.left() is None else None
-    clock.wait(_may_look_up, limit)
-    threading.Thread(target=ask, name=_LOOKUP, daemon=True).start()
+    thread = threading.Thread(target=ask, name=_LOOKUP, daemon=True)
+    try:
+        clock.wait(lambda pause: _may_look_up(lookup, pause), limit)
+        thread.start()
+    except BaseException:
+        if thread.ident is None:  # else it says so itself
+            lookup.over()
+        raise
     clock.wait(done.wait, limit)
     if failures:
         raise failures.pop()  # not kept here: its traceback has this frame
     return answers[0]
 
 
-def _may_look_up(pause: float) -> bool:
-    """Whether few enough of those threads live; waits a little if not."""
-    import threading
+def _may_look_up(lookup: Lookup, pause: float) -> bool:
+    """Whether there is room for one more lookup; waits a little if not."""
     from time import sleep
 
-    if sum(thread.name == _LOOKUP for thread in threading.enumerate()) < _MAX_LOOKUPS:
+    from plugwasm._sandbox.lookups import may_start
+
+    if may_start(lookup, _MAX_LOOKUPS):
         return True
     sleep(pause)
     return False

@@ -98,7 +98,7 @@ class Harness:
     ) -> None:
         if isinstance(plugin, CompiledPlugin):
             raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
-        recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes)
+        recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
         self.name = checked_name(name) or shown(recipe.label)
         self.limits = effective(limits, recipe)
