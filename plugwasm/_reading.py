@@ -102,15 +102,17 @@ class ModuleReader:
 
 
 def check_hash(source: WasmSource, field: str, origin: str, content: bytes) -> None:
-    """Raises `HashMismatchError` when these are not the bytes that the manifest pins. It does not say what their hash is."""
+    """Raises `HashMismatchError` when these are not the bytes that the manifest pins. Their hash is in it only if the manifest has them."""
     if source.hash is None:
         return
     import hashlib
 
-    if hashlib.sha256(content).hexdigest() != source.hash:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != source.hash:
+        found = "another" if source.data is None else digest
         named = f" (module `{shown(source.name)}`)" if source.name is not None else ""
         raise HashMismatchError(
-            f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {shown_path(origin)}{named} is another; "
+            f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {shown_path(origin)}{named} is {found}; "
             "it is not the module that was pinned. If it should be, pin it anew: `plugwasm inspect` and `sha256sum` tell what a file's is",
             field=f"{field}.hash",
         )
