@@ -315,11 +315,7 @@ class IsolatedPlugin(Plugin):
             paths = _absolute(compiled._recipe.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
             fuel = compiled.fuel_limit is not None
-            worker.send(
-                m.Confine(
-                    process.memory_bytes, limits.descriptors, process.user, kept, limits.memories, limits.stack_bytes, fuel
-                )
-            )
+            worker.send(m.Confine(process.memory_bytes, limits.descriptors, process.user, kept, limits.memories, limits.stack_bytes, fuel))
             worker.send(self._to_load(paths))
             confined = worker.receive(worker.bounds.start)
             seconds = limits.compile_seconds
