@@ -69,7 +69,8 @@ class Worker:
         self.cpu_until: float | None = None
         self.owner = os.getpid()
         self._ended = False
-        self._lost: Lost | None = None
+        self._lost: tuple[str, str] | None = None
+        """What the `Lost` says that is raised from now on. That itself would refer to this object by its traceback."""
         with ExitStack() as ours, ExitStack() as theirs:
             self._stderr, stderr = os.pipe()
             ours.callback(os.close, self._stderr)
@@ -102,7 +103,7 @@ class Worker:
             Lost: There is nobody to send it to.
         """
         if self._lost is not None:
-            raise self._lost
+            raise Lost(*self._lost)
         try:
             self._channel.send(message, self._glance)
         except ChannelClosed:
@@ -118,7 +119,7 @@ class Worker:
             Lost: There is none, or none that could be one.
         """
         if self._lost is not None:
-            raise self._lost
+            raise Lost(*self._lost)
         try:
             if monotonic() >= self.until:
                 self._glance()
@@ -184,7 +185,7 @@ class Worker:
         return self._lose(Lost(f"ended {_ending(code)}{self._last_words()}"))
 
     def _lose(self, lost: Lost) -> Lost:
-        self._lost = lost
+        self._lost = str(lost), lost.kind
         return lost
 
     def _last_words(self) -> str:
