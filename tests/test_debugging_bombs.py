@@ -77,18 +77,19 @@ def functions_of_a_long_scope() -> bytes:
 
 BOMBS = [abbreviations_again_and_again, lines, many_entries, nested_names, long_names, functions_of_a_long_scope]
 READS = """
-import resource, sys, time
+import sys, time
 sys.path[:0] = {paths!r}
 from plugwasm._debugging.code import CodeMap
 from plugwasm._debugging.dwarf import SourceLines
 import elftools.dwarf.dwarfinfo, elftools.dwarf.lineprogram
 wasm = open({path!r}, "rb").read()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak(): return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) * 1024
+before = peak()
 start = time.process_time()
 lines = SourceLines(CodeMap(wasm))
 for i in range(20):
     lines.locate(50 + 100 * i)
-print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(time.process_time() - start, peak() - before)
 """
 
 
@@ -103,6 +104,19 @@ def test_a_backtrace_of_twenty_frames_takes_bounded_time_and_memory(bomb: Callab
     seconds, grown = map(float, run.stdout.split())
     assert seconds < 40
     assert grown < 400 * 2**20, f"{grown / 2**20:.0f} MiB"
+
+
+def test_names_of_functions_that_there_are_not_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugwasm._debugging import code
+
+    entries = b"".join(leb(i) + b"\x01" + bytes([97 + i % 26]) for i in range(1000))
+    names = b"\x01" + leb(len(entries) + 2) + leb(1000) + entries
+    text = leb(4) + b"name"
+    wasm = b"\0asm\1\0\0\0" + b"\x0a\x04\x01\x02\x00\x0b"
+    wasm += b"\0" + leb(len(text + names * 3)) + text + names * 3
+    assert code.CodeMap(wasm)._names == {0: "a"}
+    monkeypatch.setattr(code, "MAX_NAMES", 0)
+    assert code.CodeMap(wasm)._names == {}
 
 
 def test_what_is_within_the_bounds_is_found() -> None:

@@ -283,7 +283,7 @@ class Call(_Part, frozen=True):
     output: Data | None = None
     error: Failure | None = None
     vars: dict[str, Data] | None = None
-    more_vars: list[tuple[bytes, Data]] = []
+    more_vars: tuple[tuple[bytes, Data], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.output is None) == (self.error is None):
@@ -321,7 +321,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     limits: dict[str, int | float | None] = {}
     config: dict[str, str] = {}
     vars: dict[str, Data] = {}
-    more_vars: list[tuple[bytes, Data]] = []
+    more_vars: tuple[tuple[bytes, Data], ...] = ()
     """Vars whose names are not UTF-8, which JSON has no text for: the names in Base64."""
     log_level: Int32 = 0
     overrides: list[tuple[str, str]] = []
@@ -415,7 +415,7 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         raise RecordingError(f"{shown_path(origin)} is no recording: {printable(str(error))}") from None
 
 
-def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], list[tuple[bytes, Data]]]:
+def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], tuple[tuple[bytes, Data], ...]]:
     """Vars as they are written: those whose names are text, and those whose names are not."""
     texts: dict[str, Data] = {}
     others: list[tuple[bytes, Data]] = []
@@ -424,7 +424,7 @@ def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], list[tuple[byt
             texts[name.decode()] = Data.of(value)
         except UnicodeDecodeError:
             others.append((name, Data.of(value)))
-    return texts, sorted(others, key=lambda var: var[0])
+    return texts, tuple(sorted(others, key=lambda var: var[0]))
 
 
 def joined(texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]) -> dict[bytes, bytes]:

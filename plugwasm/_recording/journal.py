@@ -194,7 +194,7 @@ class Journal:
         if not tape.has_room(size):
             return
         vars: dict[str, Data] | None = None
-        more_vars: list[tuple[bytes, Data]] = []
+        more_vars: tuple[tuple[bytes, Data], ...] = ()
         if self._vars != self._vars_before:
             vars, more_vars = parted(self._vars)
             size += sum(getsizeof(name) + _size(value) for name, value in (*vars.items(), *more_vars))
