@@ -238,8 +238,9 @@ def status(name):
 def taken(application, load):
     raise errors.ModuleError(json.dumps(attack()))
 
-child._load = taken
+honest, child._load = child._load, taken
 """
+STARTS = "child._load = honest\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n"
 
 
 def taken(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
@@ -268,6 +269,29 @@ raw = [libc.syscall(56 if os.uname().machine == "x86_64" else 220, THREAD, 0, 0,
 return [started, raw]
 """
     assert taken(monkeypatch, attack) == [0, [-1, -1]]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+def test_where_there_is_no_filter_a_user_without_privileges_starts_no_threads_and_nothing_else_is_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attack = """
+try:
+    threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+except RuntimeError as error:
+    return str(error)
+"""
+    monkeypatch.setattr(
+        sys.modules[__name__], "TAKEN", TAKEN + "\nfrom plugwasm._worker import confine\nconfine._filter = lambda *_: False\n"
+    )
+    assert taken(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
+    monkeypatch.setattr(
+        process, "_PROGRAM", f"{TAKEN}\nfrom plugwasm._worker import confine\nconfine._filter = lambda *_: False\n" + STARTS
+    )
+    with IsolatedPlugin(SIMPLE) as plugin:
+        assert plugin.call("f", b"on") == b"on"
+        assert not {"seccomp", "no more threads", "no shared memory"} & set(plugin.confinement)
+        assert "RLIMIT_NPROC 0" in plugin.confinement
 
 
 @ONLY_LINUX
