@@ -14,7 +14,7 @@ The map:
     session         a harness in this process: executions, findings, their shrinking
     inputs          where bytes come from: seeds, chance, coverage (atheris)
     choices         bytes → decisions
-    manifests, modules, guests, linked, urls, exchanges, kernel, recordings, batches
+    manifests, modules, guests, linked, urls, exchanges, kernel, recordings, batches, workers
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         def describe(self, data: bytes) -> str: ...
 
 
-NAMES = ("manifests", "modules", "guests", "urls", "exchanges", "linked", "kernel", "recordings", "batches")
+NAMES = ("manifests", "modules", "guests", "urls", "exchanges", "linked", "kernel", "recordings", "batches", "workers")
 ROOT = Path(__file__).resolve().parent.parent
 FINDINGS = Path(__file__).resolve().parent / "findings"
 

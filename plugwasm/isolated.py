@@ -18,7 +18,6 @@ from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
 from ._source import shown_path
 from ._worker import messages as m
-from ._worker.channel import MAX_MESSAGE
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
 from .compiled import REGISTERED, CompiledPlugin
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedPlugin"]
 
-_SLACK = 2**20
-"""Bytes of a message besides what the guest made."""
 _APPLICATIONS_OWN = frozenset(
     (
         "BusyError",
@@ -260,7 +257,7 @@ class IsolatedPlugin(Plugin):
     def _converse(self, worker: Worker, guest: RemoteGuest) -> m.Done | m.Failed:
         """Serves what the guest asks for until the call has ended."""
         while True:
-            message = worker.receive()
+            message = worker.receive(worker.bounds.call)
             kind = type(message)
             if kind is m.Done or kind is m.Failed:
                 if message.number != self._calls:  # type: ignore[union-attr]
@@ -308,7 +305,7 @@ class IsolatedPlugin(Plugin):
         compiled, process = self.compiled_plugin, self._process
         limits = compiled.limits
         try:
-            worker = Worker(process.python, min((limits.memory_bytes or MAX_MEMORY) + _SLACK, MAX_MESSAGE))
+            worker = Worker(process.python, self._bounds())
         except OSError as error:
             raise WorkerError(f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name) from error
         worker.until = monotonic() + process.start_seconds
@@ -317,12 +314,13 @@ class IsolatedPlugin(Plugin):
         try:
             paths = _absolute(compiled._recipe.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
-            worker.send(m.Confine(process.memory_bytes, limits.descriptors, process.user, kept))
+            fuel = compiled.fuel_limit is not None
+            worker.send(m.Confine(process.memory_bytes, limits.descriptors, process.user, kept, limits.memories, limits.stack_bytes, fuel))
             worker.send(self._to_load(paths))
-            confined = worker.receive()
+            confined = worker.receive(worker.bounds.start)
             seconds = limits.compile_seconds
             worker.until = NEVER if seconds is None else monotonic() + seconds * len(compiled._recipe.modules)
-            loaded = worker.receive()
+            loaded = worker.receive(worker.bounds.load)
             if type(loaded) is m.Failed:
                 raise _rebuilt(loaded, worker)
             if type(confined) is not m.Confined or type(loaded) is not m.Loaded:
@@ -347,6 +345,14 @@ class IsolatedPlugin(Plugin):
         self._stale = False
         self._worker = worker
         return worker
+
+    def _bounds(self) -> m.Bounds:
+        compiled = self.compiled_plugin
+        return m.Bounds(
+            compiled.limits.memory_bytes or MAX_MEMORY,
+            sum(len(module.wasm) for module in compiled._recipe.modules),
+            max(len(function.handles) for function in self._served),
+        )
 
     def _to_load(self, paths: dict[str, str]) -> m.Load:
         compiled = self.compiled_plugin
@@ -482,7 +488,7 @@ def _fields(kind: type[Error], said: Mapping[str, Any]) -> dict[str, Any]:
         if name == "backtrace":
             fields[name] = tuple(value) if isinstance(value, list) else ()
         elif name == "code":
-            fields[name] = value if isinstance(value, int) else None
+            fields[name] = value if type(value) is int else None
         else:
             fields[name] = value if isinstance(value, str) else None
     return fields

@@ -206,7 +206,8 @@ class ProcessLimits:
     """What the process of an `IsolatedPlugin` may take. Immutable; two with the same values are equal.
 
     Args:
-        memory_bytes: Its data: the guest's memories, the compiler, the interpreter (some 30 MB), and what passes in and out. Linux only.
+        memory_bytes: Its data: the guest's memories, the compiler, the interpreter (some 30 MB), and what passes in and out. Linux only;
+            with seccomp (see `IsolatedPlugin.confinement`) it has no memory that does not count, and starts no threads or processes.
         cpu_seconds: Processor time, of all its threads, that a call may take; looked at ten times a second. Linux only.
         start_seconds: How long it may take to start. How long it may compile is `Limits.compile_seconds`; how much memory it may take
             to compile is `memory_bytes`.

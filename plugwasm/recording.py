@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from threading import Lock
 
 from ._env.guest import Guest
-from ._recording.format import Call, Data, Failure, HostCall, Recording, Value, load, write_file
+from ._recording.files import write_file
+from ._recording.format import Call, Data, Failure, HostCall, Recording, Value, load
 from ._recording.journal import Journal, Tape
 from ._recording.replaying import Replay, ReplayedCall
 from .errors import OptionError, RecordingError, ReplayError

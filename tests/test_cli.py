@@ -344,6 +344,18 @@ def test_a_replay_of_a_plugin_that_does_something_else_fails_and_says_what(tmp_p
     assert re.search(r"now: +returned", replayed.err)
 
 
+def test_a_replay_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.wat"
+    loop.write_text('(module (func (export "run") (loop $l (br $l))))')
+    path = tmp_path / "call.json"
+    assert typed("call", str(loop), "run", "--timeout", "100ms", "--record", str(path)).code == 3
+    document = json.loads(path.read_text())
+    document["limits"] = {"timeout": 2**33}
+    path.write_text(json.dumps(document))
+    assert typed("replay", str(path), "--timeout", "300ms").code == 0
+    assert typed("replay", str(path), "--timeout", "soon").code == 2
+
+
 def test_a_call_that_fails_is_recorded_too(tmp_path: Path, evil: str) -> None:
     path = str(tmp_path / "call.json")
     assert typed("call", evil, "trap", "--record", path).code == 1

@@ -41,6 +41,7 @@ EXECUTIONS = {
     "linked": 60,
     "recordings": 100,
     "batches": 400,
+    "workers": 300,
 }
 IN_A_CHILD = ("modules", "guests", "linked", "batches")
 
@@ -178,6 +179,16 @@ def test_a_replay_that_depends_on_more_than_the_recording_is_found(monkeypatch: 
 def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugwasm._arrow._Table.lengths", raising)
     assert isinstance(first_finding("batches", 20).error, KeyError)
+
+
+def test_a_field_of_an_error_that_is_taken_as_a_worker_sends_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm.isolated._fields", lambda kind, said: dict(said))
+    assert isinstance(first_finding("workers", 200).error, AssertionError)
+
+
+def test_a_kind_of_message_that_is_served_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugwasm._worker.remote.RemoteGuest.no_room", raising)
+    assert isinstance(first_finding("workers", 300).error, KeyError)
 
 
 def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

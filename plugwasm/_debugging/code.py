@@ -10,6 +10,8 @@ _IMPORT, _EXPORT = 2, 7
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
 _TYPED_REFERENCES = (0x63, 0x64)
 _MODULE_NAME, _FUNCTION_NAMES = 0, 1
+MAX_NAMES = 1_000_000
+"""Entries of a name section that are read: as many as a module may have functions."""
 
 
 class CodeMap:
@@ -97,6 +99,8 @@ class CodeMap:
 
     def _read_names(self, at: int, end: int) -> None:
         wasm = self.wasm
+        functions = self.imported + len(self._starts)
+        left = MAX_NAMES
         while at < end:
             kind = wasm[at]
             size, at = leb128(wasm, at + 1)
@@ -107,9 +111,12 @@ class CodeMap:
                 self.module_name, _ = _text(wasm, at, following)
             elif kind == _FUNCTION_NAMES:
                 count, at = leb128(wasm, at)
-                for _ in range(count):
+                for _ in range(min(count, left)):
                     index, at = leb128(wasm, at)
-                    self._names[index], at = _text(wasm, at, following)
+                    name, at = _text(wasm, at, following)
+                    if index < functions:
+                        self._names[index] = name
+                left -= min(count, left)
             at = following
 
 

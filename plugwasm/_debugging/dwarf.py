@@ -1,7 +1,8 @@
 """From an address in a module's code to source lines, by the DWARF that its compiler left in custom sections.
 
 pyelftools reads the formats. What is read was written by whoever made the module, so it is walked here entry by entry, forward only and
-up to a limit, instead of along the references that it contains.
+up to a limit, instead of along the references that it contains. Tables can refer to each other so that reading them takes any time: all
+that is read of a module counts towards one `Budget`, and when that is used up, its frames have no lines.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import inspect
 from io import BytesIO
 from itertools import islice
 from posixpath import join, normpath
+from time import thread_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +24,63 @@ MAX_ENTRIES = 200_000
 """Entries of one compilation unit that are read (about 20 µs each)."""
 MAX_UNITS = 20_000
 MAX_SECTION = 2**28
-MAX_PROGRAM = 2**21
-"""Bytes of a unit's line table in its encoded form: a byte can become a row, which takes 300 bytes."""
+MAX_PROGRAM = 2**20
+"""Bytes of a unit's line table in its encoded form."""
+MAX_LINE_READS = 500_000
+"""Steps of all line tables of a module that are read: each can become a row, which takes 450 bytes while it is read."""
+MAX_SECONDS = 5.0
+"""Processor time that is spent on a module."""
+MAX_BYTES = 2**26
+"""Bytes of a module's sections that are read, again and again if need be."""
+MAX_DEPTH = 256
+"""Entries within each other."""
+MAX_NAME = 400
+"""Characters of a name, with those of the scopes around it."""
 
 _SCOPES = ("DW_TAG_namespace", "DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type", "DW_TAG_module")
+
+
+class BudgetSpent(Exception):
+    """Enough was read of this module."""
+
+
+class Budget:
+    """What may be spent on a module, by whoever reads its sections."""
+
+    def __init__(self) -> None:
+        self._seconds = MAX_SECONDS
+        self._bytes = MAX_BYTES
+        self._line_reads = MAX_LINE_READS
+        self._until = 0.0
+        self._reads = 0
+
+    def __enter__(self) -> None:
+        self._until = thread_time() + self._seconds
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds = self._until - thread_time()
+
+    def spend(self, size: int, is_line: bool) -> None:
+        """Counts a read of so many bytes. Raises `BudgetSpent`."""
+        self._reads += 1
+        self._bytes -= size
+        self._line_reads -= is_line
+        if self._bytes < 0 or self._line_reads < 0 or (self._reads % 64 == 0 and thread_time() >= self._until):
+            raise BudgetSpent
+
+
+class _Section(BytesIO):
+    """A section of which each read is counted."""
+
+    def __init__(self, content: bytes, budget: Budget, is_line: bool) -> None:
+        super().__init__(content)
+        self._budget = budget
+        self._is_line = is_line
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._budget.spend(len(data), self._is_line)
+        return data
 
 
 class Location:
@@ -49,21 +104,22 @@ class SourceLines:
             from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
         except ImportError as error:
             raise ImportError("source lines need pyelftools: pip install 'plugwasm[debug]'") from error
+        self._budget = Budget()
         sections: dict[str, Any] = {}
         for parameter in inspect.signature(DWARFInfo.__init__).parameters:
             if parameter.endswith("_sec"):
                 name = f".{parameter.removesuffix('_sec')}"
                 content = code.custom(name)
-                sections[parameter] = (
-                    DebugSectionDescriptor(BytesIO(content), name, 0, len(content), 0) if 0 < len(content) <= MAX_SECTION else None
-                )
+                stream = _Section(content, self._budget, name == ".debug_line")
+                sections[parameter] = DebugSectionDescriptor(stream, name, 0, len(content), 0) if 0 < len(content) <= MAX_SECTION else None
         self._dwarf: Any = DWARFInfo(DwarfConfig(True, "wasm", 4), **sections)
         self._units: dict[int, _Unit] = {}
 
     def locate(self, address: int) -> list[Location]:
         """Where the instruction at that address comes from, innermost first. Empty when that is not known."""
         try:
-            return self._locate(address)
+            with self._budget:
+                return self._locate(address)
         except Exception:  # whatever pyelftools makes of what a stranger wrote
             return []
 
@@ -86,19 +142,18 @@ class _Unit:
         self._version5: bool = self._program is not None and self._program["version"] >= 5
         self._directory = _directory(unit.get_top_DIE())
         self._rows = _rows(self._program) if self._program is not None and self._program["unit_length"] <= MAX_PROGRAM else []
-        self._functions: list[tuple[list[tuple[int, int]], Any, int]] = []
+        self._inlined: list[_Inlined] = []
         self._named: dict[int, str] = {}
         for entry, depth, scope in _entries(unit):
             if entry.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
                 name = _attribute(entry, "DW_AT_name")
                 if name is not None:
-                    self._named[entry.offset] = "::".join((*scope, _decoded(name)))
+                    self._named[entry.offset] = _qualified(scope, name)
                 elif "DW_AT_specification" in entry.attributes:
                     origin = entry.attributes["DW_AT_specification"]
                     self._named[entry.offset] = self._named.get(_target(unit, origin), "")
-                if ranges := _ranges(dwarf, unit, entry):
-                    self._functions.append((ranges, entry, depth))
-        self._unit = unit
+                if entry.tag == "DW_TAG_inlined_subroutine" and (ranges := _ranges(dwarf, unit, entry)):
+                    self._inlined.append(_Inlined(unit, entry, ranges, depth))
 
     def locate(self, address: int) -> list[Location]:
         row = self._row(address)
@@ -106,13 +161,11 @@ class _Unit:
             return []
         file, line, column = row
         found = [Location(self._file(file), line or None, column or None)]
-        around = [(depth, entry) for ranges, entry, depth in self._functions if any(start <= address < end for start, end in ranges)]
-        inlined = [entry for _, entry in sorted(around, key=lambda pair: -pair[0]) if entry.tag == "DW_TAG_inlined_subroutine"]
-        for entry in inlined:
-            origin = entry.attributes.get("DW_AT_abstract_origin")
-            found[-1].function = (origin and self._named.get(_target(self._unit, origin))) or "?"
+        around = [inlined for inlined in self._inlined if any(start <= address < end for start, end in inlined.ranges)]
+        for inlined in sorted(around, key=lambda inlined: -inlined.depth):
+            found[-1].function = self._named.get(inlined.origin) or "?"
             found[-1].inlined = True
-            file, line, column = (_attribute(entry, f"DW_AT_call_{what}") or 0 for what in ("file", "line", "column"))
+            file, line, column = inlined.call
             found.append(Location(self._file(file), line or None, column or None))
         return found
 
@@ -138,6 +191,19 @@ class _Unit:
         return normpath(join(self._directory, around, _decoded(entry.name)))
 
 
+class _Inlined:
+    """A function where it was inlined: no more of its entry is kept than that."""
+
+    __slots__ = ("call", "depth", "origin", "ranges")
+
+    def __init__(self, unit: Any, entry: Any, ranges: list[tuple[int, int]], depth: int) -> None:
+        origin = entry.attributes.get("DW_AT_abstract_origin")
+        self.origin = -1 if origin is None else _target(unit, origin)
+        self.call = tuple(_attribute(entry, f"DW_AT_call_{what}") or 0 for what in ("file", "line", "column"))
+        self.ranges = ranges
+        self.depth = depth
+
+
 def _rows(program: Any) -> list[tuple[int, int, int, int, int]]:
     """Start and end address, file, line and column."""
     rows = []
@@ -152,14 +218,14 @@ def _rows(program: Any) -> list[tuple[int, int, int, int, int]]:
     return rows
 
 
-def _entries(unit: Any) -> Iterator[tuple[Any, int, tuple[str, ...]]]:
-    """Every entry of a unit in the order of the bytes, with its depth and the names of the scopes around it."""
+def _entries(unit: Any) -> Iterator[tuple[Any, int, str]]:
+    """Every entry of a unit in the order of the bytes, with its depth and the name of the scopes around it."""
     from elftools.dwarf.die import DIE
 
     at, end = unit.cu_die_offset, unit.cu_offset + unit["unit_length"] + unit.structs.initial_length_field_size()
-    scopes: list[tuple[str, ...]] = [()]
+    scopes = [""]
     for _ in range(MAX_ENTRIES):
-        if at >= end or not scopes:
+        if at >= end or not 0 < len(scopes) <= MAX_DEPTH:
             return
         entry = DIE(unit, unit.dwarfinfo.debug_info_sec.stream, at)
         at += entry.size
@@ -169,7 +235,12 @@ def _entries(unit: Any) -> Iterator[tuple[Any, int, tuple[str, ...]]]:
         yield entry, len(scopes), scopes[-1]
         if entry.has_children:
             name = _attribute(entry, "DW_AT_name") if entry.tag in _SCOPES else None
-            scopes.append(scopes[-1] if name is None else (*scopes[-1], _decoded(name)))
+            scopes.append(scopes[-1] if name is None else _qualified(scopes[-1], name))
+
+
+def _qualified(scope: str, name: Any) -> str:
+    text = _decoded(name[:MAX_NAME])
+    return f"{scope}::{text}"[:MAX_NAME] if scope else text
 
 
 def _ranges(dwarf: Any, unit: Any, entry: Any) -> list[tuple[int, int]]:

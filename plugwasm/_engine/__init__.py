@@ -14,7 +14,20 @@ from ..errors import shown
 from ._binary import facts, is_light, without_long_names
 from ._capi import EXTERN_SIZE, check_version, library_version
 from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap
-from ._module import DEFAULT_STACK, POOLED_TABLE_ELEMENTS, Engine, FunctionType, Item, Module, can_pool, is_pool_limit, wat_to_wasm
+from ._module import (
+    DEFAULT_STACK,
+    MAX_EXPORTS,
+    MAX_IMPORTS,
+    MAX_VALUES,
+    POOLED_TABLE_ELEMENTS,
+    Engine,
+    FunctionType,
+    Item,
+    Module,
+    can_pool,
+    is_pool_limit,
+    wat_to_wasm,
+)
 from ._stack import ThreadStack
 from ._store import (
     CallerMemory,
@@ -34,6 +47,9 @@ from ._store import (
 __all__ = [
     "DEFAULT_STACK",
     "EXTERN_SIZE",
+    "MAX_EXPORTS",
+    "MAX_IMPORTS",
+    "MAX_VALUES",
     "OUT_OF_FUEL",
     "POOLED_TABLE_ELEMENTS",
     "STACK_OVERFLOW",

@@ -71,7 +71,9 @@ class Answers:
         pass
 
     def settle(self, guest: Guest) -> None:
-        self.vars = guest.vars.snapshot()
+        vars = guest.vars.snapshot()
+        if vars != self.vars:  # else they stay the same object, so that a replay of many calls holds them once
+            self.vars = vars
 
     def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
         assert function.name is not None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .format import Effect, HostCall
 
 _MASK = 0xFFFFFFFFFFFFFFFF
+_GLANCE = 256
+"""How many effects there are between two looks at the deadline."""
 
 
 def arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
@@ -210,11 +212,14 @@ def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) ->
 
     Raises:
         OutOfMemoryError: The plugin has no room for a block.
+        TimeoutError: There are more than there is time for.
         RecordingError: The recording names a parameter or a block that there is not.
     """
     kernel = guest.kernel
     blocks: list[int] = []
-    for effect in call.effects:
+    for number, effect in enumerate(call.effects):
+        if number % _GLANCE == _GLANCE - 1:
+            guest.remaining()
         if isinstance(effect, (Alloc, Put)):
             data = effect.data.octets if isinstance(effect, Put) else None
             size = effect.size if isinstance(effect, Alloc) else len(data or b"")

@@ -2,11 +2,13 @@
 
 Nothing in it is an offset into the plugin's memory, as far as that can be known: blocks are named by where they come from, so that another
 build of the plugin, which allocates otherwise, gets the same answers.
+
+Reading one takes a small multiple of its size, whatever is in it: what it would be as objects is estimated from its brackets, commas and
+strings before any is made (`weighing`), and texts that Python converts have bounds.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from typing import Annotated, Any
@@ -14,10 +16,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from .._nesting import is_too_deep
+from .._nesting import MAX_LEVELS
 from .._source import shown_path
 from .._values import printable
 from ..errors import RecordingError, SourceError
+from .files import write_file
+from .weighing import Weight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +32,14 @@ if TYPE_CHECKING:
     from .replaying import Replay
 
 VERSION = 1
-MAX_FILE = 2**30
-"""Bytes of a recording that is read."""
+MAX_FILE = 2**28
+"""Bytes of a recording that is read, if nothing else is said."""
+MAX_WEIGHT = 6
+"""How many times its size a recording may be as objects. Those that are saved are 2 to 5 times theirs."""
+MAX_LIMITS = 10_000
+"""Bytes of a recording's limits."""
+LIGHT = 2**24
+"""What a recording may be as objects, in bytes, however small it is."""
 
 USER = "extism:host/user"
 
@@ -37,6 +47,8 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=0, le=2**32)]
+Float = Annotated[str, Meta(max_length=64)]
+"""Python takes quadratic time to convert long ones."""
 
 
 class _Part(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -72,8 +84,8 @@ class Value(_Part, frozen=True):
 
     i32: Int32 | None = None
     i64: Int64 | None = None
-    f32: str | None = None
-    f64: str | None = None
+    f32: Float | None = None
+    f64: Float | None = None
     text: str | None = None
     base64: bytes | None = None
     param: Count | None = None
@@ -242,10 +254,10 @@ class HostCall(_Part, frozen=True):
 
     name: str
     namespace: str = USER
-    args: list[Value] = []
-    effects: list[Effect] = []
-    results: list[Value] = []
-    out: list[Data] = []
+    args: tuple[Value, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    results: tuple[Value, ...] = ()
+    out: tuple[Data, ...] = ()
     http: HttpStatus | None = None
     error: Failure | None = None
 
@@ -267,11 +279,11 @@ class Call(_Part, frozen=True):
     input: Data
     config: dict[str, str] | None = None
     log_level: Int32 | None = None
-    host_calls: list[HostCall] = []
+    host_calls: tuple[HostCall, ...] = ()
     output: Data | None = None
     error: Failure | None = None
     vars: dict[str, Data] | None = None
-    more_vars: list[tuple[bytes, Data]] = []
+    more_vars: tuple[tuple[bytes, Data], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.output is None) == (self.error is None):
@@ -309,7 +321,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     limits: dict[str, int | float | None] = {}
     config: dict[str, str] = {}
     vars: dict[str, Data] = {}
-    more_vars: list[tuple[bytes, Data]] = []
+    more_vars: tuple[tuple[bytes, Data], ...] = ()
     """Vars whose names are not UTF-8, which JSON has no text for: the names in Base64."""
     log_level: Int32 = 0
     overrides: list[tuple[str, str]] = []
@@ -343,12 +355,14 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
             plugin: A path, bytes, or a manifest, as for `Plugin`; of a manifest only the modules count. If not given, the files that the
                 recorded plugin was made of.
             strict: Whether its modules must be those that were recorded, to the byte.
-            limits: The most that the recorded limits may be, but for the timeout; the defaults of `Limits` if not given. A recording may be
-                a stranger's.
+            limits: What the replay may make this process spend; the defaults of `Limits` if not given. A recording may be a stranger's. Its
+                own limits may not be larger, but for the timeout: a call that was given more time has no more than `limits.timeout`
+                now. All calls together have ten times that.
 
         Raises:
-            ReplayError: Something is different; it is an `AssertionError` too.
-            RecordingError: The recording is not complete, or has larger limits; or `strict`, and the modules are others.
+            ReplayError: Something is different, or takes too long; it is an `AssertionError` too.
+            RecordingError: The recording is not complete, or has larger limits; or `strict`, and the modules are others; or a file that it
+                names is neither the one that was recorded nor a module in the binary format.
             ManifestError, SourceError, ModuleError: `plugin` cannot be read.
         """
         from .replaying import replay
@@ -360,17 +374,21 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         return f"<Recording of {self.plugin!r}, {len(self.calls)} calls{'' if self.complete else ', incomplete'}>"
 
 
-def load(path: str | os.PathLike[str]) -> Recording:
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE) -> Recording:
     """Reads a recording.
 
+    Args:
+        path: The file.
+        max_bytes: The most bytes that it may have. Reading takes up to about seven times as much memory as the file has bytes.
+
     Raises:
-        RecordingError: There is no such file, or it is no recording.
+        RecordingError: There is no such file, or it is no recording, or it is too large.
     """
     from .._source import read_file
 
     path = os.fspath(path)
     try:
-        content = read_file(path, MAX_FILE)
+        content = read_file(path, max_bytes)
     except SourceError as error:
         raise RecordingError(f"recording: {error.message}") from error.__cause__
     return loads(content, path)
@@ -378,18 +396,26 @@ def load(path: str | os.PathLike[str]) -> Recording:
 
 def loads(content: bytes, origin: str = "the recording") -> Recording:
     """The same from the content of a file; `origin` is for errors."""
-    if is_too_deep(content):
+    weight = Weight(content)
+    if weight.depth > MAX_LEVELS:
         raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
+    if weight.bytes > max(MAX_WEIGHT * len(content), LIGHT):
+        raise RecordingError(
+            f"{shown_path(origin)} has {len(content)} bytes, but would take {weight.bytes} of memory: no plugin is recorded that densely"
+        )
     try:
-        version = msgspec.json.decode(content, type=_Version).plugwasm_recording
-        if version > VERSION:
-            raise RecordingError(f"{shown_path(origin)} has version {version} of the format, and this plugwasm knows {VERSION}: update it")
+        head = msgspec.json.decode(content, type=_Head)
+        if head.plugwasm_recording > VERSION:
+            known = f"this plugwasm knows {VERSION}: update it"
+            raise RecordingError(f"{shown_path(origin)} has version {head.plugwasm_recording} of the format, and {known}")
+        if len(bytes(head.limits)) > MAX_LIMITS:
+            raise RecordingError(f"{shown_path(origin)} is no recording: there are not so many limits")
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(f"{shown_path(origin)} is no recording: {printable(str(error))}") from None
 
 
-def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], list[tuple[bytes, Data]]]:
+def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], tuple[tuple[bytes, Data], ...]]:
     """Vars as they are written: those whose names are text, and those whose names are not."""
     texts: dict[str, Data] = {}
     others: list[tuple[bytes, Data]] = []
@@ -398,7 +424,7 @@ def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], list[tuple[byt
             texts[name.decode()] = Data.of(value)
         except UnicodeDecodeError:
             others.append((name, Data.of(value)))
-    return texts, sorted(others, key=lambda var: var[0])
+    return texts, tuple(sorted(others, key=lambda var: var[0]))
 
 
 def joined(texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]) -> dict[bytes, bytes]:
@@ -406,32 +432,9 @@ def joined(texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]) -> d
     return {name.encode(): data.octets for name, data in texts.items()} | {name: data.octets for name, data in others}
 
 
-class _Version(Struct):
+class _Head(Struct):
     plugwasm_recording: int
-
-
-def write_file(path: str, content: bytes) -> None:
-    """Writes a private file, all of it or nothing. What is there and is no file, e.g. a device, is not replaced."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise FileExistsError(errno.EEXIST, "there is something else than a file", path)
-    # Its name is known before it is there, so that it is removed wherever a signal handler raises.
-    name = os.path.join(os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}")
-    try:
-        with open(name, "xb", opener=_private) as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException as error:
-        try:
-            os.unlink(name)
-        except OSError:
-            pass  # that was before, or when all was done
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = path, None
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    limits: msgspec.Raw = msgspec.Raw()
 
 
 def words(value: Any) -> str:

@@ -194,7 +194,7 @@ class Journal:
         if not tape.has_room(size):
             return
         vars: dict[str, Data] | None = None
-        more_vars: list[tuple[bytes, Data]] = []
+        more_vars: tuple[tuple[bytes, Data], ...] = ()
         if self._vars != self._vars_before:
             vars, more_vars = parted(self._vars)
             size += sum(getsizeof(name) + _size(value) for name, value in (*vars.items(), *more_vars))
@@ -202,7 +202,7 @@ class Journal:
         taken = Call(
             words(call.function),
             Data.of(call.input),
-            host_calls=host_calls,
+            host_calls=tuple(host_calls),
             output=Data.of(call.output or b"") if error is None else None,
             error=None if error is None else failure(error),
             vars=vars,
@@ -251,7 +251,8 @@ class Journal:
             http = HttpStatus(guest.response_status, guest.response_headers) if (namespace, name) == (NAMESPACE, HTTP) else None
             args = witness.arguments(args, raws, function.kinds)
             space = USER if namespace == USER else namespace  # the same object is left out
-            self._keep(HostCall(name, space, args, witness.effects, results, http=http, error=self._failed(error)))
+            failed = self._failed(error)
+            self._keep(HostCall(name, space, tuple(args), tuple(witness.effects), tuple(results), http=http, error=failed))
             del error
 
     def serve_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
@@ -275,8 +276,8 @@ class Journal:
             error = exception
             raise
         finally:
-            results = [Value(i32=errno)] if error is None else []
-            self._keep(HostCall(name, WASI, given, results=results, out=out, error=self._failed(error)))
+            results = (Value(i32=errno),) if error is None else ()
+            self._keep(HostCall(name, WASI, tuple(given), results=results, out=tuple(out), error=self._failed(error)))
             del error
 
     def _keep(self, call: HostCall) -> None:

@@ -1,20 +1,32 @@
-"""Runs the calls of a recording once more, and compares."""
+"""Runs the calls of a recording once more, and compares.
+
+A recording is a stranger's, and so are the modules that it names. What a replay spends is what `limits` of whoever replays it allow:
+
+1. The limits of the recording only lower them. Each call ends at the deadline of `limits`, however long it had when it was recorded, and
+   all calls together have `OVERALL` times as long. Nothing sleeps: clocks are answered from the recording.
+2. What is kept of a call (output, vars) is what the recording has as well, or the replay ends there; and only the last call may end
+   its instance.
+3. Files that only the recording names are taken for modules if they are those that were recorded, or binaries. So no other file's
+   content gets into an error.
+"""
 
 from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass, field
+import stat
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from time import monotonic
 
 from .. import _standins, errors
 from .._engine import HostFunction
 from .._env.vars import by_text, name_text
-from .._source import Recipe, resolve
+from .._source import ModuleSource, Recipe, read_file, resolve
 from .._values import brief, printable
 from ..compiled import CompiledPlugin
 from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
-from ..limits import DEFAULT, Limits
+from ..limits import DEFAULT
 from ..observing import Observer
 from ..plugin import Plugin
 from . import words
@@ -29,12 +41,16 @@ if TYPE_CHECKING:
     from .._env.guest import Guest
     from ..compiled import PluginInput
     from ..functions import Function
+    from ..limits import Limits
     from ..observing import Understudy
     from .format import Recording
 
 _PATIENCE = 60.0
 """Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""
 _MOST_PATIENCE = 3600.0
+"""Seconds that a call may take if nobody said how long."""
+OVERALL = 10
+"""How many times as long as a call all of them may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +105,62 @@ def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool, li
         raise RecordingError(f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}")
     if not recording.calls:
         raise RecordingError(f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing")
-    recipe = _recipe(recording, plugin)
+    ceiling = limits or DEFAULT
+    recipe = _recipe(recording, plugin, ceiling)
     if strict:
         _check_digests(recording, recipe)
     answers = Answers(recording.overrides, recording.log_level)
-    with _load(recording, recipe, answers, limits or DEFAULT) as loaded:
-        calls = []
+    clock = _Clock(ceiling)
+    with _load(recording, recipe, answers, ceiling) as loaded:
+        calls: list[ReplayedCall] = []
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
+            if number > 1 and loaded._guest is None:
+                raise RecordingError(f"the recording is damaged: its call {number} comes after one that ended the instance")
             if call.config is not None:
                 kept = dict.fromkeys(loaded.config)
                 loaded.update_config({**kept, **call.config})
-            made = _call(loaded, answers, call)
+            made = _call(loaded, answers, call, clock.timeout(recording, number, call))
+            if answers.vars is before:
+                made = replace(made, vars=calls[-1].vars)  # one copy of them for all calls that left them as they were
+            clock.check(recording, number, call)
             _compare(recording, number, call, made, answers, before)
             before = answers.vars
             calls.append(made)
     return Replay(recording, tuple(calls))
 
 
+class _Clock:
+    """How long the calls of a replay may take, each and together."""
+
+    def __init__(self, ceiling: Limits) -> None:
+        self._most = _MOST_PATIENCE if ceiling.timeout is None else ceiling.timeout
+        self._until = monotonic() + OVERALL * self._most
+
+    def timeout(self, recording: Recording, number: int, call: Call) -> float:
+        """Seconds for that call. A call that ended at its deadline then has no longer now."""
+        self.check(recording, number, call)
+        recorded = recording.limits.get("timeout", DEFAULT.timeout)
+        if recorded is None or call.error is None or call.error.type != "TimeoutError":
+            recorded = max(recorded or _MOST_PATIENCE, _PATIENCE)
+        return min(recorded, self._most, max(0.001, self._until - monotonic()))
+
+    def check(self, recording: Recording, number: int, call: Call) -> None:
+        """Raises `ReplayError` when there is no time left."""
+        __tracebackhide__ = True
+        if monotonic() >= self._until:
+            most = f"{OVERALL * self._most:g} s, {OVERALL} times what `Limits.timeout` gives a call: pass `limits` with more"
+            raise _different(recording, number, call, "calls that end", f"all calls together take longer than {most}")
+
+
 # ---- the plugin --------------------------------------------------------------------------------------------------------------------------
 
 
-def _recipe(recording: Recording, plugin: PluginInput | None) -> Recipe:
+def _recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
     """Its modules, and nothing granted but what is in the recording."""
+    most = ceiling.module_bytes
     try:
-        recipe = copy.copy(resolve(plugin if plugin is not None else _origins(recording)))
+        recipe = copy.copy(resolve(plugin if plugin is not None else _origins(recording, most), module_bytes=most))
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
     recipe.config = dict(recording.config)
@@ -122,16 +169,35 @@ def _recipe(recording: Recording, plugin: PluginInput | None) -> Recipe:
     return recipe
 
 
-def _origins(recording: Recording) -> Any:
-    """A manifest of the files that the recorded plugin was made of."""
+def _origins(recording: Recording, most: int) -> Recipe:
+    """Of the files that the recorded plugin was made of."""
+    modules = []
     for module in recording.modules:
-        if not os.path.isfile(module.origin):
+        if not _is_file(module.origin):
             raise RecordingError(
                 f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is no file: "
                 "say which plugin is to be replayed"
             )
-    named = [{"path": module.origin, "name": module.name} for module in recording.modules]
-    return {"wasm": named if len(named) > 1 else [{"path": named[0]["path"]}] if named else []}
+        content = read_file(module.origin, most)
+        most -= len(content)
+        if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
+            raise RecordingError(
+                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is neither that module "
+                "nor another one in the binary format: say which plugin is to be replayed"
+            )
+        modules.append(ModuleSource(module.name, content, module.origin))
+    if recording.main not in [module.name for module in modules] or len({module.name for module in modules}) < len(modules):
+        raise RecordingError("the recording is damaged: its modules have no names of their own, or none is the main one")
+    return Recipe(modules, main=recording.main)
+
+
+def _is_file(path: str) -> bool:
+    """Whether it has a size, as files of the system that never end have not."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _check_digests(recording: Recording, recipe: Recipe) -> None:
@@ -165,14 +231,20 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limit
 
 
 def _limits(recording: Recording, ceiling: Limits) -> Limits:
+    """Those of the recording, where they count in a replay, and for all else those of whoever replays it."""
+    limits: dict[str, Any] = {}
     for name in recording.limits:
         if name not in LIMITS:
             raise RecordingError(f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}")
         value, most = recording.limits[name], getattr(ceiling, name)
         if name != "timeout" and most is not None and (value is None or value > most):
             raise RecordingError(f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`")
+        limits[name] = value
+    for name in LIMITS:
+        value, most = getattr(DEFAULT, name), getattr(ceiling, name)  # what is the default is not in a recording
+        limits.setdefault(name, value if most is None else min(value, most))
     try:
-        return DEFAULT.replace(log_lines_per_second=None, log_bytes_per_second=None, **recording.limits)
+        return ceiling.replace(**limits)
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: its limits: {error}") from None
 
@@ -190,11 +262,8 @@ def _unanswered(guest: object, caller: int, values: object) -> None:
 # ---- calls -------------------------------------------------------------------------------------------------------------------------------
 
 
-def _call(plugin: Plugin, answers: Answers, call: Call) -> ReplayedCall:
+def _call(plugin: Plugin, answers: Answers, call: Call, timeout: float) -> ReplayedCall:
     answers.expect(call)
-    timeout = plugin.compiled_plugin.limits.timeout
-    if timeout is None or call.error is None or call.error.type != "TimeoutError":
-        timeout = min(max(timeout or _MOST_PATIENCE, _PATIENCE), _MOST_PATIENCE)
     plugin._timeout = timeout
     output: bytes | None = None
     error: Exception | None = None

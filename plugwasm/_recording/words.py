@@ -6,6 +6,8 @@ from .._values import brief, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .format import Data, Failure, HostCall, Value
 
 _BEFORE, _AROUND, _LINE = 20, 100, 500
@@ -16,7 +18,7 @@ def shown(value: Value | Data) -> str:
     return brief(_plain(value))
 
 
-def call_text(name: str, args: list[Value]) -> str:
+def call_text(name: str, args: Sequence[Value]) -> str:
     """A call of a host function."""
     return f"{printable(name)}({', '.join(map(shown, args))})"
 
@@ -34,7 +36,7 @@ def failure(error: Failure) -> str:
     return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
 
 
-def two_calls(recorded: HostCall, name: str, args: list[Value]) -> tuple[str, str]:
+def two_calls(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
     """Two calls of one function, each argument so that the difference is seen."""
     pairs = [two(a, b) for a, b in zip(recorded.args, args, strict=False)]
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

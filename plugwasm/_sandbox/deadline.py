@@ -44,6 +44,8 @@ class Ticker:
         self.running: dict[Any, float] = {}
         self.next_look = NEVER
         self.engines: list[Engine] = []
+        self.stays = False
+        """Whether the thread sleeps where it would end: for a process that can start no other."""
         self._thread: threading.Thread | None = None
         """The thread that ticks. One that finds that it is not this one ends."""
         self._lock = threading.Lock()
@@ -83,8 +85,13 @@ class Ticker:
             now = monotonic()
             if deadlines:
                 idle_since = now
-            elif now - idle_since > IDLE and self._ended():
-                return
+            elif now - idle_since > IDLE:
+                if self.stays:
+                    self._alarm.acquire()  # nobody needs it until somebody wakes it
+                    idle_since = monotonic()
+                    continue
+                if self._ended():
+                    return
             first = min(deadlines.values(), default=NEVER)
             present = set(map(id, deadlines))
             if first <= now or present & before:

@@ -1,4 +1,6 @@
-"""Messages over a stream socket: each is its length in four bytes, then that many bytes.
+"""Messages over a stream socket: each is its length in four bytes, then that many bytes, which begin with the number of its kind.
+
+What is read is read with `recv`, which lets go of descriptors that come along: a peer cannot leave any with who reads.
 
 `multiprocessing.connection` has no deadline inside a message: a peer that announces one and falls silent would hold the reader for good.
 """
@@ -9,7 +11,7 @@ import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import msgspec
 
@@ -21,6 +23,7 @@ HEADER = 4
 MAX_MESSAGE = 2**32 - 1
 SHORT = 2**16 - HEADER
 _CHUNK = 2**16
+_LONG_ARRAYS = (0xDC, 0xDD)
 _KEPT = 2**24
 """Bytes of a buffer that is used again; fresh memory costs several times what copying into it does."""
 
@@ -34,7 +37,7 @@ class ChannelClosed(Exception):
 
 
 class MessageTooLarge(Exception):
-    """The other side announced more than it may send."""
+    """The other side announced more than it may send, or what may not come now."""
 
 
 class Channel:
@@ -81,8 +84,13 @@ class Channel:
         if size > _KEPT:
             self._out = bytearray(HEADER)
 
-    def receive(self, look: Look = _do_nothing) -> memoryview:
+    def receive(self, look: Look = _do_nothing, limits: Mapping[int, int] | None = None) -> memoryview:
         """The next message. One of up to `SHORT` bytes stands in a buffer that the next ones are read into; a longer one has its own.
+
+        Args:
+            look: Is called now and then while the message does not come.
+            limits: How long messages of a kind may be that are longer than `SHORT`, by the number of the kind; others may not. Not given,
+                all may have as many bytes as the channel lets pass.
 
         Raises:
             ChannelClosed: There will be none.
@@ -96,11 +104,22 @@ class Channel:
         if length > self._limit:
             raise MessageTooLarge(f"a message of {length} bytes, where {self._limit} are the most")
         self._start = start = start + HEADER
+        if limits is not None and length > SHORT:
+            self._check_kind(length, limits, look)
+            start = self._start
         if length > len(self._buffer) - start:
             return self._receive_large(length, look)
         self._fill(length, look)
         self._start = start + length
         return memoryview(self._buffer)[start : start + length]
+
+    def _check_kind(self, length: int, limits: Mapping[int, int], look: Look) -> None:
+        """Looks at the first two bytes: of a message they are the head of a short array and the number. The decoder refuses all else."""
+        self._fill(2, look)
+        head, kind = self._buffer[self._start : self._start + 2]
+        limit = limits.get(kind, SHORT) if head & 0xF0 == 0x90 else SHORT if head in _LONG_ARRAYS else max(limits.values())
+        if length > limit:
+            raise MessageTooLarge(f"a message of {length} bytes, where {limit} are the most of its kind")
 
     def _receive_large(self, length: int, look: Look) -> memoryview:
         # The buffer grows with what has come, not with what was announced.

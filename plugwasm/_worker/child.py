@@ -13,14 +13,17 @@ import socket
 import sys
 import threading
 import time
+from queue import SimpleQueue
 
 import msgspec
 
 from .. import cache, errors, limits
+from .._code import compiled as compiled_module
+from .._code import engine
 from .._engine import EngineFailure, FunctionType, HostFunction
 from .._kernel import source as kernel_source
 from .._sandbox import files, wasi  # noqa: F401  # likewise
-from .._sandbox.deadline import NEVER
+from .._sandbox.deadline import NEVER, ticker
 from .._source import ModuleSource, Recipe
 from ..compiled import CompiledPlugin
 from ..plugin import Plugin
@@ -240,9 +243,14 @@ def _items(items: Sequence[Any]) -> list[m.ItemType]:
 
 
 def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> m.Failed:
-    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(error).items()}
+    fields = {name: _short(value) for name, value in vars(error).items()}
     name = None if isinstance(error, KeptError) else type(error).__name__
     return m.Failed(number, name, fields, plugin.fuel_used if plugin else None, plugin is not None and plugin._guest is not None)
+
+
+def _short(value: Any) -> Any:
+    """A field of an error as it travels. Who traps may have a long message, and many frames."""
+    return [*value[: m.MAX_FRAMES]] if isinstance(value, tuple) else value[: m.MAX_TEXT] if isinstance(value, str) else value
 
 
 def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
@@ -266,9 +274,12 @@ def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
         del call, data, reply
 
 
-def _work(application: Application, calls: _Calls, load: m.Load) -> None:
+def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confined]) -> None:
     status = EXIT_FAILED
     try:
+        application.send(confined.get())
+        load = application.receive()
+        assert type(load) is m.Load
         try:
             compiled = _load(application, load)
         except errors.Error as error:
@@ -288,8 +299,21 @@ def _work(application: Application, calls: _Calls, load: m.Load) -> None:
     os._exit(status)
 
 
+def _start_threads(first: m.Confine, work: threading.Thread) -> None:
+    """Starts all threads that there will ever be: the one that runs the plugin, the one that ticks, and those of the compiler.
+
+    The plugin's has a stack as large as it needs to be. The compiler starts its own with the first module, which is our own kernel.
+    """
+    threading.stack_size(first.stack_bytes + STACK)
+    work.start()
+    threading.stack_size(0)
+    ticker.stays = True
+    ticker.wake()
+    compiled_module(kernel_source(), engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes), "kernel")
+
+
 def main(channel: int, control: int) -> NoReturn:
-    """Runs the worker on two sockets, given as descriptors. The plugin runs in a thread, whose stack can be as large as it needs to be."""
+    """Runs the worker on two sockets, given as descriptors. The plugin runs in a thread of its own; this one watches the second socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     application = Application(socket.socket(fileno=channel))
     calls = _Calls(socket.socket(fileno=control))
@@ -297,12 +321,18 @@ def main(channel: int, control: int) -> NoReturn:
     kernel_source()
     try:
         first = application.receive()
-        assert type(first) is m.Confine
-        application.send(m.Confined(confine(first.memory_bytes, first.descriptors, first.user, first.paths)))
-        load = application.receive()
     except ChannelClosed:
         os._exit(0)
-    assert type(load) is m.Load
-    threading.stack_size(int(load.limits["stack_bytes"] or 0) + STACK)
-    threading.Thread(target=_work, args=(application, calls, load), daemon=True).start()
+    assert type(first) is m.Confine
+    confined: SimpleQueue[m.Confined] = SimpleQueue()
+    work = threading.Thread(target=_work, args=(application, calls, confined), daemon=True)
+    measures = confine(
+        first.memory_bytes,
+        first.descriptors,
+        first.user,
+        first.paths,
+        memories=first.memories,
+        start=lambda: _start_threads(first, work),
+    )
+    confined.put(m.Confined(measures))
     calls.watch()

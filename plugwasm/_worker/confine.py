@@ -4,9 +4,16 @@ Everything here is for good, and is done before the worker has seen any of the g
 memory, threads, clocks, random bytes, the descriptors that it has; and for a guest with granted directories the calls that work on files,
 which Landlock keeps to those directories.
 
-The filter names the system calls that are allowed, so what a later kernel brings is refused. The rest fails with EPERM; but clone3 with
-ENOSYS, for the C library then takes clone, whose flags can be looked at: threads, but no processes. It is written here because it is short,
-and the libraries that would write it need one of the system's besides.
+The filter names the system calls that are allowed, so what a later kernel brings is refused: the rest fails with EPERM. It is written here
+because it is short, and the libraries that would write it need one of the system's besides.
+
+What holds afterwards, whoever runs the process:
+
+1. It has the threads that it had, and starts neither threads nor processes. So those that it needs are started in between (`start`), when
+   they inherit what is set for each thread (capabilities, Landlock), and the filter is set for all of them at once.
+2. All memory that it can write to counts towards `RLIMIT_DATA`. What the system counts elsewhere cannot be had: shared memory, stacks
+   that grow, huge pages. Stacks count towards `RLIMIT_STACK`, and page tables take no more than a 512th of `RLIMIT_AS`.
+3. It sends a signal to nobody else, also not by asking to be told when a descriptor is ready (`F_SETOWN`, `F_SETSIG`).
 """
 
 from __future__ import annotations
@@ -20,10 +27,14 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _SMALL_FILES = 64
 """Descriptors besides those of the guest: a walk along a path opens some, and the worker's own."""
+_MAIN_STACK = 8 * 2**20
+"""Bytes of the stack of the first thread, which would otherwise grow to whatever the system allows."""
+_ADDRESSES, _ADDRESSES_OF_MEMORY = 2**38, 2**33
+"""Bytes of address space, which the engine takes plenty of: 4 GiB and more for each memory, so that no address leads beyond it."""
 
 # ---- system calls by number: x86-64, aarch64 (None where that has no such call) ---------------------------------------------------------
 
@@ -32,7 +43,6 @@ _ALWAYS: dict[str, tuple[int, int | None]] = {
     "write": (1, 64),
     "close": (3, 57),
     "poll": (7, None),
-    "mmap": (9, 222),
     "mprotect": (10, 226),
     "munmap": (11, 215),
     "brk": (12, 214),
@@ -77,7 +87,6 @@ _FILES: dict[str, tuple[int, int | None]] = {
     "readv": (19, 65),
     "writev": (20, 66),
     "dup": (32, 23),
-    "fcntl": (72, 25),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
     "ftruncate": (77, 46),
@@ -99,8 +108,11 @@ _FILES: dict[str, tuple[int, int | None]] = {
     "renameat2": (316, 276),
     "statx": (332, 291),
 }
-_CLONE, _CLONE3, _TGKILL, _PRLIMIT = (56, 220), (435, 435), (234, 131), (302, 261)
-_CLONE_THREAD = 0x10000
+_MMAP, _FCNTL, _TGKILL, _PRLIMIT = (9, 222), (72, 25), (234, 131), (302, 261)
+_UNCOUNTED = 0x01 | 0x100 | 0x40000
+"""Flags of `mmap`: shared, a stack that grows, huge pages."""
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
+"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Which of the numbers, and the kernel's name for the architecture."""
@@ -126,24 +138,47 @@ _EXECUTE, _MAKE_DEVICES = 1 << 0, 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11
 """Rights that no guest has: to execute, and to make devices, sockets and pipes."""
 
 
-def confine(memory_bytes: int | None, descriptors: int, user: tuple[int, int] | None, paths: Sequence[tuple[str, bool]]) -> list[str]:
-    """Confines this process, which should have one thread. `paths`: what stays reachable, and whether for reading only.
+def confine(
+    memory_bytes: int | None,
+    descriptors: int,
+    user: tuple[int, int] | None,
+    paths: Sequence[tuple[str, bool]],
+    *,
+    memories: int = 0,
+    start: Callable[[], object] = lambda: None,
+) -> list[str]:
+    """Confines this process, which should have one thread. There will be no more than that and those that `start` starts.
+
+    Args:
+        memory_bytes: The most data that it may have, or None.
+        descriptors: How many descriptors a guest may have; some more are this process's own.
+        user: Whom it is to run as, or None.
+        paths: What stays reachable, and whether for reading only.
+        memories: How many memories a guest may have; address space is reserved for each.
+        start: Starts the threads that are needed. It has no files any more but those of `paths`.
 
     Returns:
         What was done, as one short text each.
     """
     done = ["own session", "empty environment"]
     _raise_oom_score(done)
-    done += _set_limits(memory_bytes, descriptors, any(not read_only for _, read_only in paths))
+    done += _set_limits(memory_bytes, descriptors, memories, any(not read_only for _, read_only in paths))
     if user is not None:
         uid, gid = user
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
         done.append(f"user {uid}, group {gid}")
-    if sys.platform == "linux":
-        done += _confine_linux(paths)
-    return done
+    if sys.platform != "linux":
+        start()
+        return done + _no_processes()
+    return done + _confine_linux(paths, start)
+
+
+def _no_processes() -> list[str]:
+    """Where no filter refuses them, users without privileges can start neither threads nor processes; this counts for no root."""
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    return ["RLIMIT_NPROC 0"]
 
 
 def _raise_oom_score(done: list[str]) -> None:
@@ -155,13 +190,13 @@ def _raise_oom_score(done: list[str]) -> None:
     done.append("first to go when the system is out of memory")
 
 
-def _set_limits(memory_bytes: int | None, descriptors: int, writes: bool) -> list[str]:
+def _set_limits(memory_bytes: int | None, descriptors: int, memories: int, writes: bool) -> list[str]:
     done = []
-    wanted = [("CORE", 0), ("NOFILE", descriptors + _SMALL_FILES)]
+    wanted = [("CORE", 0), ("NOFILE", descriptors + _SMALL_FILES), ("STACK", _MAIN_STACK)]
     if not writes:
         wanted.append(("FSIZE", 0))
     if memory_bytes is not None and sys.platform == "linux":
-        wanted.append(("DATA", memory_bytes))
+        wanted += [("DATA", memory_bytes), ("AS", _ADDRESSES + memory_bytes + memories * _ADDRESSES_OF_MEMORY)]
     for name, value in wanted:
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
@@ -172,7 +207,7 @@ def _set_limits(memory_bytes: int | None, descriptors: int, writes: bool) -> lis
     return done
 
 
-def _confine_linux(paths: Sequence[tuple[str, bool]]) -> list[str]:
+def _confine_linux(paths: Sequence[tuple[str, bool]], start: Callable[[], object]) -> list[str]:
     libc = ctypes.CDLL(None, use_errno=True)
     done = []
     if libc.capset(struct.pack("=Ii", _CAPABILITIES, 0), bytes(24)) == 0:
@@ -184,8 +219,10 @@ def _confine_linux(paths: Sequence[tuple[str, bool]]) -> list[str]:
     version = _landlock(libc, paths)
     if version:
         done.append(f"Landlock {version}")
+    start()
+    done += _no_processes()
     if _filter(libc, bool(paths)):
-        done.append("seccomp")
+        done += ["seccomp", "no more threads", "no shared memory"]
     return done
 
 
@@ -252,9 +289,14 @@ def _program(which: int, architecture: int, pid: int, files: bool) -> bytes:
         number = numbers[which]
         if number is not None:
             code += [(_JUMP_IF_EQUAL, 0, 1, number), allow]
-    code += [(_JUMP_IF_EQUAL, 0, 1, _CLONE3[which]), refuse(errno.ENOSYS)]
-    # A new thread, not a new process.
-    code += [(_JUMP_IF_EQUAL, 0, 4, _CLONE[which]), low(0), (_JUMP_IF_ANY_BIT, 0, 1, _CLONE_THREAD), allow, refuse(errno.EPERM)]
+    # Memory that counts as this process's own.
+    code += [(_JUMP_IF_EQUAL, 0, 4, _MMAP[which]), low(3), (_JUMP_IF_ANY_BIT, 0, 1, _UNCOUNTED), refuse(errno.EPERM), allow]
+    if files:
+        # What concerns a descriptor itself, but not whom it sends signals to.
+        code += [(_JUMP_IF_EQUAL, 0, 2 * len(_FCNTL_COMMANDS) + 2, _FCNTL[which]), low(1)]
+        for command in _FCNTL_COMMANDS:
+            code += [(_JUMP_IF_EQUAL, 0, 1, command), allow]
+        code.append(refuse(errno.EPERM))
     # Signals to itself: that is how `abort` ends it.
     code += [(_JUMP_IF_EQUAL, 0, 4, _TGKILL[which]), low(0), (_JUMP_IF_EQUAL, 0, 1, pid), allow, refuse(errno.EPERM)]
     # To ask for limits, not to set them: without new values.

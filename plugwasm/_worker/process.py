@@ -20,7 +20,11 @@ import msgspec
 from .._engine import EngineFailure
 from ..errors import WorkerError, one_line
 from . import messages as m
-from .channel import NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
+from .channel import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 GLANCE = 0.1
 """Seconds between two looks at the clocks while the application waits for the worker."""
@@ -52,18 +56,21 @@ class Worker:
     """A process that runs one plugin.
 
     Attributes:
+        bounds: How long what it says may be.
         measures: How it is confined, as it said before it saw any of the guest.
         until: When it is given up, on the monotonic clock.
         cpu_until: How much processor time it may have used by then, in seconds, or None.
     """
 
-    def __init__(self, python: str | None, limit: int) -> None:
+    def __init__(self, python: str | None, bounds: m.Bounds) -> None:
+        self.bounds = bounds
         self.measures: tuple[str, ...] = ()
         self.until = monotonic()
         self.cpu_until: float | None = None
         self.owner = os.getpid()
         self._ended = False
-        self._lost: Lost | None = None
+        self._lost: tuple[str, str] | None = None
+        """What the `Lost` says that is raised from now on. That itself would refer to this object by its traceback."""
         with ExitStack() as ours, ExitStack() as theirs:
             self._stderr, stderr = os.pipe()
             ours.callback(os.close, self._stderr)
@@ -75,7 +82,7 @@ class Worker:
             self._process = _start(_interpreter(python), sock.fileno(), control.fileno(), stderr)
             ours.pop_all()
         self._sock.settimeout(GLANCE)
-        self._channel = Channel(self._sock, m.encoder, limit)
+        self._channel = Channel(self._sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
         self._release = weakref.finalize(self, _release, self._process, self._sock, self._control, self._stderr, self.owner)
         _live.add(self)
 
@@ -96,24 +103,27 @@ class Worker:
             Lost: There is nobody to send it to.
         """
         if self._lost is not None:
-            raise self._lost
+            raise Lost(*self._lost)
         try:
             self._channel.send(message, self._glance)
         except ChannelClosed:
             raise self._died() from None
 
-    def receive(self) -> m.FromWorker:
-        """The next message, of which only the types are sure.
+    def receive(self, limits: Mapping[int, int]) -> m.FromWorker:
+        """The next message, of which only the types and the sizes are sure.
+
+        Args:
+            limits: Of `bounds`: what may come now.
 
         Raises:
             Lost: There is none, or none that could be one.
         """
         if self._lost is not None:
-            raise self._lost
+            raise Lost(*self._lost)
         try:
             if monotonic() >= self.until:
                 self._glance()
-            return _decoder.decode(self._channel.receive(self._glance))
+            return _decoder.decode(self._channel.receive(self._glance, limits))
         except ChannelClosed:
             raise self._died() from None
         except (MessageTooLarge, msgspec.DecodeError, RecursionError) as error:
@@ -175,7 +185,7 @@ class Worker:
         return self._lose(Lost(f"ended {_ending(code)}{self._last_words()}"))
 
     def _lose(self, lost: Lost) -> Lost:
-        self._lost = lost
+        self._lost = str(lost), lost.kind
         return lost
 
     def _last_words(self) -> str:

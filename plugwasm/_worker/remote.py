@@ -3,7 +3,8 @@
 They run unchanged: they get a guest whose kernel asks the worker. So that the common ones cost one exchange, the blocks that their
 parameters refer to come with the call, and blocks that only become a result, as well as what was freed or written, go with the return.
 
-What the worker says is a claim: a block may not be what the guest has, but that is for the guest to suffer.
+What the worker says is a claim: a block may not be what the guest has, but that is for the guest to suffer. But blocks are as long as was
+said before, and those that a host function sees have together no more bytes than the guest's memory.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ class NewBlock(int):
 class RemoteKernel:
     """The kernel of a guest that runs in a worker, while that waits for a host function to return."""
 
-    __slots__ = ("_blocks", "_freed", "_views", "worker")
+    __slots__ = ("_blocks", "_freed", "_held", "_views", "worker")
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
+        self._held = 0
         self._blocks: dict[int, bytes | int | None] = {}
         self._views: dict[int, tuple[bytearray, bytes]] = {}
         self._freed: list[int] = []
@@ -54,6 +56,7 @@ class RemoteKernel:
     def begin(self, blocks: dict[int, bytes | int | None]) -> None:
         """Another host function was called; this is what came with the call."""
         self._blocks = blocks
+        self._held = 0
         self._views = {}
         self._freed = []
 
@@ -90,6 +93,9 @@ class RemoteKernel:
 
     def free(self, offset: int) -> None:
         """Frees the block that starts there; nothing happens when none does."""
+        known = self._blocks.get(offset)
+        if isinstance(known, bytes):
+            self._held -= min(len(known), self._held)
         self._blocks[offset] = None
         self._views.pop(offset, None)
         self._freed.append(offset)
@@ -101,8 +107,14 @@ class RemoteKernel:
     def _content(self, offset: int) -> bytes | None:
         known = self._blocks.get(offset, -1)
         if isinstance(known, int):
-            answer = self._ask(m.Peek(offset, self._said()))
-            known = self._blocks[offset] = answer.data
+            data = self._ask(m.Peek(offset, self._said())).data
+            if known >= 0 and (data is None or len(data) != known):
+                raise self.worker.nonsense(f"another length of a block than {known}")
+            if data is not None:
+                self._held += len(data)
+                if self._held > self.worker.bounds.memory_bytes:
+                    raise self.worker.nonsense(f"blocks of more than the {self.worker.bounds.memory_bytes} bytes that the guest may have")
+            known = self._blocks[offset] = data
         return known
 
     def _made(self, question: m.Alloc | m.Put, known: bytes | int) -> int:
@@ -118,7 +130,7 @@ class RemoteKernel:
 
     def _ask(self, question: object) -> m.Answer:
         self.worker.send(question)
-        answer = self.worker.receive()
+        answer = self.worker.receive(self.worker.bounds.answer)
         if type(answer) is m.NotNow:
             raise EngineFailure("the guest was ended while a host function ran")
         if type(answer) is not m.Answer:

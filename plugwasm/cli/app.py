@@ -220,6 +220,14 @@ def replay(
     plugin: Annotated[
         str | None, typer.Argument(metavar="PLUGIN", help="Another build, instead of the files that were recorded.", show_default=False)
     ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            help="How long a call may take, and all together ten times that: 2, 0.5, 500ms; 60 if not given.",
+        ),
+    ] = None,
     traceback: TracebackOption = False,
 ) -> None:
     """Run the calls of a recording again, and check that the plugin does the same.
@@ -227,9 +235,13 @@ def replay(
     The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
     """
     with reporting(context.command_path, traceback=traceback):
+        from plugwasm.limits import Limits
         from plugwasm.recording import load
 
-        ran = load(recording).replay(plugin)
+        from .run import milliseconds
+
+        limits = None if timeout is None else Limits(timeout=milliseconds(timeout) / 1000)
+        ran = load(recording).replay(plugin, limits=limits)
         count = "1 call" if len(ran.calls) == 1 else f"{len(ran.calls)} calls"
         typer.echo(f"{escaped(ran.recording.plugin)} does the same: {count}")
 

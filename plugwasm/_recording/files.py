@@ -1,0 +1,30 @@
+"""Files that only this user can read, written at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Writes a private file, all of it or nothing. What is there and is no file, e.g. a device, is not replaced."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileExistsError(errno.EEXIST, "there is something else than a file", path)
+    # Its name is known before it is there, so that it is removed wherever a signal handler raises.
+    name = os.path.join(os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}")
+    try:
+        with open(name, "xb", opener=_private) as file:
+            file.write(content)
+        os.replace(name, path)
+    except BaseException as error:
+        try:
+            os.unlink(name)
+        except OSError:
+            pass  # that was before, or when all was done
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = path, None
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
