@@ -6,12 +6,14 @@ import ctypes
 import os
 import sys
 import threading
+from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
 from ..errors import shown
 from ._binary import facts
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from ._failure import EngineFailure, take_error
+from ._owned import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class FunctionType:
     def __init__(self, params: tuple[str, ...], results: tuple[str, ...]) -> None:
         self.params = params
         self.results = results
-        self._pointers: dict[Engine, int] = {}
+        self._pointers: dict[Engine, _TypePointer] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FunctionType) and (self.params, self.results) == (other.params, other.results)
@@ -61,16 +63,18 @@ class FunctionType:
 
     def pointer(self, engine: Engine) -> int:
         """The library's own description of the type, made on first use. It binds one to the engine that it is used with."""
-        pointer = self._pointers.get(engine)
-        if pointer is None:
-            pointer = lib.wasm_functype_new(ctypes.byref(_value_types(self.params)), ctypes.byref(_value_types(self.results)))
-            pointer = self._pointers.setdefault(engine, pointer)
-        return pointer
+        found = self._pointers.get(engine)
+        if found is None:
+            found = self._pointers.setdefault(engine, _TypePointer(self))
+        return found.pointer
 
-    def __del__(self) -> None:
-        if lib is not None:
-            for pointer in self._pointers.values():
-                lib.wasm_functype_delete(pointer)
+
+class _TypePointer(Owner):
+    __slots__ = ("pointer",)
+
+    def __init__(self, type: FunctionType) -> None:
+        self.pointer: int = lib.wasm_functype_new(ctypes.byref(_value_types(type.params)), ctypes.byref(_value_types(type.results)))
+        self.__del__ = partial(lib.wasm_functype_delete, self.pointer)
 
 
 class Item:
@@ -206,7 +210,7 @@ def _use_pool(config: Any) -> None:
     lib.wasmtime_pooling_allocation_config_delete(pool)
 
 
-class Module:
+class Module(Owner):
     """A compiled module: its imports and exports in the order of the binary."""
 
     def __init__(self, engine: Engine, pointer: int | None) -> None:
@@ -214,6 +218,7 @@ class Module:
             raise EngineFailure("the engine gave no module")
         self.engine = engine
         self.pointer: int = pointer
+        self.__del__ = partial(lib.wasmtime_module_delete, pointer)
         vec = PointerVec()
         lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
         try:
@@ -249,10 +254,6 @@ class Module:
 
     def __reduce__(self) -> str:
         raise TypeError("a module cannot be copied or pickled")  # two objects would free it
-
-    def __del__(self) -> None:
-        if lib is not None and hasattr(self, "pointer"):
-            lib.wasmtime_module_delete(self.pointer)
 
 
 def _check_number(vec: PointerVec, most: int, what: str) -> None:

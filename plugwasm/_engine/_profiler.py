@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from _functools import partial  # type: ignore[import-not-found]
 from ctypes import POINTER, Structure, c_void_p
 
 from ._capi import ByteVec, lib, take_bytes
 from ._failure import take_error
+from ._owned import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class _NamedModule(Structure):
     _fields_ = (("name", POINTER(ByteVec)), ("module", c_void_p))
 
 
-class GuestProfiler:
+class GuestProfiler(Owner):
     """Stacks of guests of one engine, as far as they run in these modules; frames of others are left out.
 
     `sample` may be called only by `Environment.on_epoch`, for the store that called it. Not safe to use from two threads at once.
@@ -41,6 +43,7 @@ class GuestProfiler:
         self._pointer: int | None = lib.wasmtime_guestprofiler_new(
             engine.pointer, ctypes.byref(_vec(title)), int(interval * 1e9), ctypes.addressof(named), len(modules)
         )
+        self.__del__ = partial(lib.wasmtime_guestprofiler_delete, self._pointer)
 
     def sample(self, store: Store, seconds: float) -> None:
         """Adds the stack of the guest that runs now, and how much of its time that stands for."""
@@ -53,6 +56,7 @@ class GuestProfiler:
         pointer, self._pointer = self._pointer, None
         if pointer is None:
             raise ValueError("the profile is finished")
+        del self.__del__
         vec = ByteVec()
         if error := lib.wasmtime_guestprofiler_finish(pointer, ctypes.byref(vec)):
             raise take_error(error)
@@ -60,10 +64,6 @@ class GuestProfiler:
 
     def __reduce__(self) -> str:
         raise TypeError("a profiler cannot be copied or pickled")  # two objects would free it
-
-    def __del__(self) -> None:
-        if lib is not None and getattr(self, "_pointer", None) is not None:
-            lib.wasmtime_guestprofiler_delete(self._pointer)
 
 
 def _utf8(text: str) -> bytes:

@@ -28,6 +28,7 @@ from ._capi import (
     lib,
 )
 from ._failure import EngineFailure, HostRaised, take_error, take_trap
+from ._owned import Owner
 from ._shield import shielded
 
 TYPE_CHECKING = False
@@ -42,35 +43,37 @@ if TYPE_CHECKING:
 _INTERRUPTED = b"ended by the host"
 
 
-class Pending:
+class Pending(Owner):
     """Holds what a host callback raised while the guest is unwound. Apart from the environment, so that nobody has to refer to that.
 
-    It also keeps a trap and an error ready, one of which a callback returns then. To make one there would be a call, and after a call
-    CPython may run a signal handler; what that raises would leave the callback, ctypes would drop it and return what the stack holds, and
-    the engine would take that for a pointer.
+    It also keeps a trap and an error ready (`ready`), one of which a callback returns then. To make one there would be a call, and after a
+    call CPython may run a signal handler; what that raises would leave the callback, ctypes would drop it and return what the stack holds,
+    and the engine would take that for a pointer. The next one takes over what is left of them.
     """
 
-    __slots__ = ("error", "exception", "trap")
+    __slots__ = ("exception", "ready")
 
     def __init__(self) -> None:
         self.exception: BaseException | None = None
-        self.trap = self.error = 0
+        try:
+            self.ready = _left.pop()
+        except IndexError:
+            self.ready = [0, 0]
+        self.__del__ = partial(_left.append, self.ready)
         self.arm()
 
     def arm(self) -> None:
         """Makes anew what was used."""
-        if not self.trap:
-            self.trap = lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
-        if not self.error:
-            self.error = lib.wasmtime_error_new(_INTERRUPTED)
+        ready = self.ready
+        if not ready[_TRAP]:
+            ready[_TRAP] = lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+        if not ready[_ERROR]:
+            ready[_ERROR] = lib.wasmtime_error_new(_INTERRUPTED)
 
-    def __del__(self) -> None:
-        if lib is not None:
-            # A signal handler may have raised before there was either.
-            if trap := getattr(self, "trap", 0):
-                lib.wasm_trap_delete(trap)
-            if error := getattr(self, "error", 0):
-                lib.wasmtime_error_delete(error)
+
+_TRAP, _ERROR = 0, 1
+_left: list[list[int]] = []
+"""Of those that are gone: as many as there were at a time, some hundred bytes each."""
 
 
 class Environment:
@@ -100,7 +103,7 @@ def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
     except BaseException as exception:
         pending = environment.pending
         pending.exception = exception
-        error, pending.error = pending.error, 0
+        error, pending.ready[_ERROR] = pending.ready[_ERROR], 0
         if error:
             return error
         try:
@@ -184,7 +187,7 @@ def _callback_of(body: Body) -> Any:
         except BaseException as exception:
             pending = environment.pending
             pending.exception = exception
-            trap, pending.trap = pending.trap, 0
+            trap, pending.ready[_TRAP] = pending.ready[_TRAP], 0
             if trap:
                 return trap
             try:
@@ -291,7 +294,7 @@ def take_failure(error: int | None, trap: int | None, pending: Pending) -> Engin
     return HostRaised(exception, failure.frames)
 
 
-class Store:
+class Store(Owner):
     """Holds instances. Not safe to use from two threads at once. It is freed with the last reference to it; views of memories hold one.
 
     The engine keeps the bare addresses of callbacks. So a store holds each host function that it has made an item of, whoever else does.
@@ -301,6 +304,7 @@ class Store:
         self.engine = engine
         self._functions: set[HostFunction] = set()
         self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
+        self.__del__ = partial(lib.wasmtime_store_delete, self.pointer)
         self.context: int = lib.wasmtime_store_context(self.pointer)
         self.context_pointer = c_void_p(self.context)
         lib.wasmtime_context_set_epoch_deadline(self.context, 1)
@@ -344,10 +348,6 @@ class Store:
 
     def __reduce__(self) -> str:
         raise TypeError("a store cannot be copied or pickled")  # two objects would free it
-
-    def __del__(self) -> None:
-        if lib is not None and hasattr(self, "context"):
-            lib.wasmtime_store_delete(self.pointer)
 
 
 class Instance:
