@@ -120,7 +120,7 @@ def test_an_exception_at_the_entry_of_the_epoch_callback_ends_the_guest(dropped:
 
 
 CTRL_C = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 import plugwasm
 from plugwasm import Function, Plugin, ValType
 lost = []
@@ -135,21 +135,45 @@ plugin = Plugin(
       (func (export "spin") (loop $l (br $l))))''',
     functions=[Function(None, "f", [], [], f)],
 )
+def trace(*_):
+    return trace
+
+def events(code, *_):
+    pass
+
 for name in ("spin", "calls") * 4:
     timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
+    if sys.argv[1] in ("settrace", "setprofile"):
+        getattr(sys, sys.argv[1])(trace)
+    elif sys.argv[1] == "monitoring" and name == "spin":
+        sys.monitoring.use_tool_id(3, "test")
+        for event in (1, 2, 4, 8, 16, 32):  # as functions are entered, left, at each line and each instruction
+            sys.monitoring.register_callback(3, event, events)
+        sys.monitoring.set_events(3, 63)
     try:
         plugin.call(name)
     except KeyboardInterrupt:
         print("interrupted")
+    finally:
+        sys.settrace(None)
+        sys.setprofile(None)
+        if sys.argv[1] == "monitoring" and name == "calls":
+            sys.monitoring.set_events(3, 0)
+            sys.monitoring.free_tool_id(3)
     timer.join()
 print("lost", len(lost))
 """
 
 
+WATCHERS = ["nobody", "settrace", "setprofile", *(["monitoring"] if sys.version_info >= (3, 12) else [])]
+
+
 @posix
-def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again() -> None:
-    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=30, cwd=ROOT)
+@pytest.mark.parametrize("watcher", WATCHERS)
+def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again(watcher: str) -> None:
+    """Also where a debugger or a profiler, whose functions are the first in which a signal handler runs, looks on."""
+    done = subprocess.run([sys.executable, "-c", CTRL_C, watcher], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
 
 
@@ -299,9 +323,12 @@ def test_only_the_start_of_the_first_range_changes() -> None:
     def entries() -> list[Any]:
         return list(dis._parse_exception_table(function.__code__))  # type: ignore[attr-defined]
 
-    before, results = entries(), [function(x) for x in (0, 3, 98)]
+    before, results, lines = entries(), [function(x) for x in (0, 3, 98)], list(function.__code__.co_lines())
     assert shielded(function) is function
-    after = entries()
+    after, added = entries(), 2 if sys.version_info < (3, 12) else 0  # bytes of the instruction before the first
+    after = [entry._replace(start=max(0, entry.start - added), end=entry.end - added, target=entry.target - added) for entry in after]
+    seen = [(max(0, start - added), end - added, line) for start, end, line in function.__code__.co_lines() if end > added]
+    assert seen == lines
     assert [function(x) for x in (0, 3, 98)] == results
     assert before[0].start > 0
     assert after[0].start == 0

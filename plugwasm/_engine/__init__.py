@@ -7,6 +7,7 @@ _store      stores, instances, calls, and host callbacks
 _profiler   stacks of running guests; imported by who takes them
 _stack      how much of its own stack a thread has left for guests
 _failure    what the engine reports, as exceptions of this package
+_owned      frees what the library gave out by C alone
 _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
@@ -28,6 +29,7 @@ from ._module import (
     is_pool_limit,
     wat_to_wasm,
 )
+from ._owned import Owner
 from ._stack import ThreadStack
 from ._store import (
     CallerMemory,
@@ -68,6 +70,7 @@ __all__ = [
     "Item",
     "Memory",
     "Module",
+    "Owner",
     "Pending",
     "Store",
     "ThreadStack",

@@ -10,8 +10,10 @@ What the host's system refuses comes out of this module as ``WasiError``, never 
 from __future__ import annotations
 
 import os
+from _functools import partial  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
+from plugwasm._engine import Owner
 from plugwasm._sandbox import wasi_abi as abi
 from plugwasm._sandbox.walk import OPEN_DIRECTORY, Walk, host_errors
 from plugwasm._sandbox.wasi_abi import WasiError
@@ -19,7 +21,7 @@ from plugwasm.errors import LinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # glibc writes to each block where the file system cannot allocate, so one call must stay small.
 MAX_ALLOCATE = 256 * 1024 * 1024
@@ -37,7 +39,7 @@ _DSYNC = getattr(os, "O_DSYNC", _SYNC)
 _CONFINED = os.name == "posix" and bool(_NOFOLLOW and _DIRECTORY) and {os.open, os.stat, os.readlink} <= os.supports_dir_fd
 
 
-class Preopen:
+class Preopen(Owner):
     """A host directory that is granted to guests, opened at once and shared by all instances that it is granted to.
 
     Args:
@@ -64,6 +66,7 @@ class Preopen:
         try:
             self.guest_name = guest_path.encode()
             self.fd = os.open(self.host_path, _OPEN_PREOPEN)
+            self.__del__ = _closing(self.fd)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise LinkError(f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}") from error
@@ -75,13 +78,13 @@ class Preopen:
         """Give the descriptor back. Guests that still hold the directory get BADF."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            del self.__del__
             os.close(fd)
 
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except (AttributeError, OSError):
-            pass
+
+def _closing(fd: int) -> Callable[[], object]:
+    """What closes the descriptor and never raises."""
+    return partial(os.closerange, fd, fd + 1)
 
 
 def check_overlaps(preopens: Sequence[Preopen]) -> None:
@@ -117,7 +120,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-class File:
+class File(Owner):
     """A regular file that a guest has open."""
 
     __slots__ = ("fd", "flags", "inheriting", "read_only", "rights")
@@ -126,6 +129,7 @@ class File:
 
     def __init__(self, fd: int, rights: int, flags: int, read_only: bool) -> None:
         self.fd = fd
+        self.__del__ = _closing(fd)
         self.rights = rights
         self.inheriting = 0
         self.flags = flags
@@ -165,17 +169,12 @@ class File:
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            del self.__del__
             with host_errors:
                 os.close(fd)
 
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except (AttributeError, OSError, WasiError):
-            pass
 
-
-class Directory:
+class Directory(Owner):
     """A directory that a guest has open: a preopen, or one that it opened beneath one."""
 
     __slots__ = ("_fd", "flags", "inheriting", "listing", "preopen", "read_only", "rights")
@@ -184,6 +183,8 @@ class Directory:
 
     def __init__(self, fd: int, rights: int, inheriting: int, read_only: bool, preopen: Preopen | None = None) -> None:
         self._fd = fd
+        if fd >= 0:
+            self.__del__ = _closing(fd)
         self.rights = rights
         self.inheriting = inheriting
         self.flags = 0
@@ -267,14 +268,9 @@ class Directory:
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            del self.__del__
             with host_errors:
                 os.close(fd)
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except (AttributeError, OSError, WasiError):
-            pass
 
 
 def _leave_some_to_the_host(directory: int) -> None:
