@@ -1,22 +1,36 @@
 """The slots of a pool, and the queue of those who wait for one.
 
-A slot is idle, or somebody's, who has a lease of it then. The plugin of a slot is made when it is used first, and again when what comes
+A slot is idle, or somebody's, who has a `Turn` at it then. The plugin of a slot is made when it is used first, and again when what comes
 back cannot be used by others. A slot that is given back goes to whoever has waited longest.
+
+Rules. Finalizers and signal handlers may use a pool at any moment of what any thread does with it, and a signal handler may raise there:
+
+1. There is no lock. What is shared changes by single operations of C (`dict.setdefault`, `deque.append`, `deque.remove`, storing an
+   attribute), so whoever comes in between finds it sound.
+2. A slot belongs to the last turn of a chain: each turn that is over may be succeeded by one other, and `setdefault` says by which. It says
+   so in the same operation by which the slot is taken, so no slot is ever nobody's.
+3. A turn is over when `is_over` is set, which is no call: after calls signal handlers run. Whoever took a turn sets it whatever happens,
+   though all else that belongs to giving back was interrupted; the next one makes up for that (`is_used`).
+4. Only a turn's own thread or task takes a slot for it. Those who give back ring at the first of the queue, and the first looks of its own
+   accord as well, in case that nobody came to ring.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from _thread import allocate_lock, get_ident
 from collections import deque
+from time import monotonic
 from typing import NamedTuple
 
+from ._engine import shielded
+from ._sandbox.deadline import NEVER
 from .errors import ClosedError, OptionError, PoolTimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
     from types import TracebackType
     from typing import Any
@@ -53,11 +67,64 @@ class PoolStats(NamedTuple):
     replaced: int
 
 
+class Turn:
+    """A place in the queue, and then the right to a slot.
+
+    Attributes:
+        is_over: Whether it is given up. For good.
+        owner: The thread that it belongs to; 0 for a task's.
+        ring: Wakes who waits; gives False when nobody can be woken any more.
+        slot: What it is the right to, if it has come to that.
+    """
+
+    __slots__ = ("is_over", "owner", "ring", "slot", "successor")
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.owner = 0
+        self.ring: Callable[[], object] | None = None
+        self.slot: _Slot | None = None
+        self.successor: dict[None, Turn | None] = {}
+        """The turn that came after it at the slot; None when the slot knows of that one, or the next. So no turn keeps all after it."""
+
+
 class _Slot:
-    __slots__ = ("plugin",)
+    """Attributes:
+    plugin: None before it is made, and when it was thrown away.
+    turn: One from which the chain leads to whose the slot is.
+    is_used: Whether somebody may have used the plugin since it was fit for others.
+    made, replaced: As in `PoolStats`. Whose turn it is counts.
+    """
+
+    __slots__ = ("is_used", "made", "plugin", "replaced", "turn")
 
     def __init__(self) -> None:
         self.plugin: Plugin | None = None
+        self.turn = Turn()
+        self.turn.is_over = True
+        self.is_used = False
+        self.made = self.replaced = 0
+
+    def last(self) -> Turn:
+        """The turn whose the slot is, or was."""
+        while True:
+            turn: Turn | None = self.turn
+            while turn is not None:
+                last = turn
+                try:
+                    turn = last.successor[None]
+                except KeyError:
+                    return last
+
+    def take(self, turn: Turn) -> bool:
+        """Makes it the turn's, if it is idle."""
+        last = self.last()
+        if not last.is_over or last.successor.setdefault(None, turn) is not turn:
+            return False
+        self.turn = turn
+        turn.slot = self
+        last.successor[None] = None
+        return True
 
 
 class Slots:
@@ -85,110 +152,130 @@ class Slots:
         self.is_closed = False
         self._make = make
         self._refresh = refresh
-        self._lock = threading.Lock()
-        self._idle = [_Slot() for _ in range(size)]
-        self._busy: set[Lease] = set()
-        self._queue: deque[Lease] = deque()
-        self._made = self._replaced = 0
-        _live.add(self)
+        self._slots = tuple(_Slot() for _ in range(size))
+        self._queue: deque[Turn] = deque()
+        _remember(self)
 
     def stats(self) -> PoolStats:
         """What they are doing right now."""
-        with self._lock:
-            idle = sum(slot.plugin is not None for slot in self._idle)
-            return PoolStats(self.size, idle, len(self._busy), len(self._queue), self._made, self._replaced)
+        idle = busy = 0
+        for slot in self._slots:
+            if not slot.last().is_over:
+                busy += 1
+            elif slot.plugin is not None and not self.is_closed:
+                idle += 1
+        waiting = len(self._queue)
+        made, replaced = (sum(getattr(slot, name) for slot in self._slots) for name in ("made", "replaced"))
+        return PoolStats(self.size, idle, busy, waiting, made, replaced)
+
+    def plugins(self) -> list[Plugin]:
+        """Those that were made and not thrown away."""
+        return [plugin for slot in self._slots if (plugin := slot.plugin) is not None]
 
     def close(self) -> None:
         """Closes the plugins, and sends away those who wait."""
-        with self._lock:
-            self.is_closed = True
-            waiting, slots = [*self._queue], [*self._idle, *(lease._slot for lease in self._busy)]
-            self._queue.clear()
-            self._idle.clear()
-        for lease in waiting:
-            if lease._ring is not None:
-                lease._ring()
-        for slot in slots:
-            if slot is not None and slot.plugin is not None:
-                slot.plugin.close()
+        self.is_closed = True
+        for turn in self._queue.copy():
+            if turn.ring is not None:
+                turn.ring()
+        for plugin in self.plugins():
+            plugin.close()
 
-    def begin(self, lease: Lease, ring: Callable[[], object] | None) -> bool:
-        """Gives it a slot if one is idle. Otherwise it joins the queue, if it can be rung when its turn has come."""
-        with self._lock:
-            if self.is_closed:
-                raise self.closed_error()
-            if self._idle:
-                lease._slot = self._idle.pop()
-                self._busy.add(lease)
-                return True
-            if ring is not None:
-                lease._ring = ring
-                self._queue.append(lease)
+    def begin(self, turn: Turn) -> bool:
+        """Gives it a slot, if one is idle and nobody waits."""
+        if self.is_closed:
+            raise self.closed_error()
+        return (not self._queue or self._first() is None) and self._take(turn)
+
+    def join(self, turn: Turn, ring: Callable[[], object]) -> None:
+        """Has it wait in the queue, and be rung. Whatever happens, `leave` comes later."""
+        turn.ring = ring
+        self._queue.append(turn)
+
+    def serve(self, turn: Turn) -> bool:
+        """Gives a turn of the queue a slot, if it is the first and one is idle."""
+        if self.is_closed:
+            raise self.closed_error()
+        return self.is_first(turn) and self._take(turn)
+
+    def is_first(self, turn: Turn) -> bool:
+        """Whether it is the first that waits."""
+        return self._first() is turn
+
+    def leave(self, turn: Turn) -> None:
+        """Takes it out of the queue."""
+        self._remove(turn)
+        self._ring()
+
+    def _take(self, turn: Turn) -> bool:
+        for slot in self._slots:
+            if slot.take(turn):
+                break
+        else:
             return False
+        return True
 
-    def end_wait(self, lease: Lease) -> bool:
-        """Takes it out of the queue. Whether it has a slot, which may have been given in the last moment."""
-        with self._lock:
-            if lease._slot is not None:
-                return True
+    def _first(self) -> Turn | None:
+        """The first that waits. Those that were given up without leaving are taken out."""
+        while True:
             try:
-                self._queue.remove(lease)
-            except ValueError:
-                pass
-            if self.is_closed:
-                raise self.closed_error()
-            return False
+                first = self._queue[0]
+            except IndexError:
+                return None
+            if not first.is_over:
+                return first
+            self._remove(first)
 
-    def make(self) -> Plugin:
-        """Another plugin."""
-        plugin = self._make()
-        plugin._lend()
-        with self._lock:
-            self._made += 1
-        return plugin
-
-    def give_back(self, lease: Lease) -> None:
-        """Has the next in the queue have the slot. Twice is allowed, and done where a signal handler raises in the first."""
+    def _remove(self, turn: Turn) -> None:
         try:
-            self._give_back(lease)
-        except BaseException:
-            self._give_back(lease)
-            raise
+            self._queue.remove(turn)
+        except (ValueError, IndexError):
+            pass
 
-    def _give_back(self, lease: Lease) -> None:
-        slot = lease._slot
-        if slot is None:
+    def _ring(self) -> None:
+        """Wakes the first that waits, for a slot may be idle."""
+        while (first := self._first()) is not None:
+            if first.ring is None or first.ring() is not False:
+                return
+            self._remove(first)  # its event loop has ended
+
+    def give_back(self, turn: Turn) -> None:
+        """Has the next in the queue have the slot. Twice is allowed."""
+        slot = turn.slot or self._slot_of(turn)
+        if slot is None or turn.is_over:
+            turn.is_over = True
             return
         try:
             self._settle(slot)
-        except BaseException:
-            slot.plugin = None
-            raise
         finally:
-            self._pass_on(lease, slot)
-        if self.is_closed and slot.plugin is not None:
-            slot.plugin.close()
+            turn.is_over = True
+            try:
+                if self._queue:
+                    self._ring()
+            finally:
+                turn.slot = None
+                if self.is_closed and slot.plugin is not None:
+                    slot.plugin.close()
 
-    def _pass_on(self, lease: Lease, slot: _Slot) -> None:
-        with self._lock:
-            if lease._slot is not slot:
-                return
-            self._busy.discard(lease)
-            if self.is_closed or not self._queue:
-                lease._slot = None  # no call between this and the next, after which a signal handler could raise
-                self._idle += (slot,) * (not self.is_closed)
-                return
-            lease._slot = None
-            while self._queue:
-                following = self._queue.popleft()
-                following._slot = slot
-                self._busy.add(following)
-                if following._ring is not None and following._ring() is not False:
-                    return
-                following._slot = None  # its event loop has ended
-                self._busy.discard(following)
-            if not self.is_closed:
-                self._idle.append(slot)
+    def _slot_of(self, turn: Turn) -> _Slot | None:
+        """What it took, though it may have been interrupted before it could say so."""
+        return next((slot for slot in self._slots if slot.last() is turn), None)
+
+    def plugin(self, slot: _Slot) -> Plugin:
+        """The slot's plugin, fit for use, which is made when there is none. For the one whose it is."""
+        if slot.is_used:  # who had it before was interrupted when giving it back
+            self._settle(slot)
+        plugin = slot.plugin
+        if plugin is None:
+            plugin = self._make()
+            plugin._lend()
+            slot.plugin = plugin
+            slot.made += 1
+        slot.is_used = True
+        if self.is_closed:
+            plugin.close()
+            raise self.closed_error()
+        return plugin
 
     def _settle(self, slot: _Slot) -> None:
         """Makes sure that the next one can use the plugin, or gets another."""
@@ -198,14 +285,21 @@ class Slots:
         if plugin._closed or not hasattr(plugin, "_idle"):
             # Its user closed it, or still calls it in another thread.
             slot.plugin = None
-            with self._lock:
-                self._replaced += 1
+            slot.replaced += 1
             plugin.close()
-        elif self._refresh is not None and not self._refresh(plugin):
+        elif self._is_as_new(slot, plugin):
+            plugin._take_back()
+        else:
             slot.plugin = None
             plugin.close()
-        else:
-            plugin._take_back()
+        slot.is_used = False
+
+    def _is_as_new(self, slot: _Slot, plugin: Plugin) -> bool:
+        try:
+            return self._refresh is None or self._refresh(plugin)
+        except Exception:
+            slot.plugin = None
+            raise
 
     def closed_error(self) -> ClosedError:
         """For who comes too late."""
@@ -222,43 +316,48 @@ class Slots:
     def after_fork_in_child(self) -> None:
         """Makes do with what a child has."""
         # Of the callers only this thread is here. The plugins of the others are in the middle of something.
-        self._lock = threading.Lock()
         self._queue.clear()
-        for lease in [lease for lease in self._busy if lease._owner != get_ident()]:
-            self._busy.discard(lease)
-            lease._slot = None
-            self._idle.insert(0, _Slot())
+        for slot in self._slots:
+            turn = slot.last()
+            if not turn.is_over and turn.owner != get_ident():
+                slot.plugin = None
+                slot.is_used = False
+                turn.is_over = True
+
+
+GLANCE = 0.05
+"""Seconds between two looks of the first in the queue at whether a slot is idle, in case that it was not rung."""
+LONG_GLANCE = 5.0
+"""The same for all others, which may have become the first."""
 
 
 class Lease:
     """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts. Before that, a place in the queue."""
 
-    __slots__ = ("_owner", "_ring", "_slot", "_slots", "_wait")
+    __slots__ = ("_slots", "_wait", "turn")
 
     def __init__(self, slots: Slots, wait: float | None) -> None:
         self._slots = slots
         self._wait = slots.wait if wait is AS_THE_POOL else seconds(wait)
-        self._owner = 0
-        self._slot: _Slot | None = None
-        self._ring: Callable[[], object] | None = None
+        self.turn = Turn()
 
     def take(self) -> None:
         """Waits for a slot."""
-        self._owner = get_ident()
-        if self._slots.begin(self, None):
+        turn, slots = self.turn, self._slots
+        turn.owner = get_ident()
+        if slots.begin(turn):
             return
-        lock = allocate_lock()
-        lock.acquire()
+        bell = allocate_lock()
+        bell.acquire()
+        until = self._until()
         try:
-            if self._slots.begin(self, lock.release):
-                return
-            lock.acquire(timeout=-1 if self._wait is None else min(self._wait, threading.TIMEOUT_MAX))
-            has_slot = self._slots.end_wait(self)
-        except BaseException:
-            self._leave()
-            raise
-        if not has_slot:
-            raise self._slots.timeout_error(self._wait or 0)
+            slots.join(turn, lambda: _ring(bell))
+            while not slots.serve(turn):
+                if (left := until - monotonic()) <= 0:
+                    raise slots.timeout_error(self._wait or 0)
+                bell.acquire(timeout=min(left, self._pause()))
+        finally:
+            slots.leave(turn)
 
     async def take_async(self) -> None:
         """The same for a task."""
@@ -270,42 +369,46 @@ class Lease:
         from anyio.lowlevel import checkpoint
 
         await checkpoint()
-        desk = Desk()
-        if self._slots.begin(self, desk.wake):
+        turn, slots = self.turn, self._slots
+        if slots.begin(turn):
             return
+        desk = Desk()
+        until = self._until()
         try:
-            with anyio.move_on_after(self._wait):
-                await desk.wait()
-            has_slot = self._slots.end_wait(self)
-        except BaseException:
-            self._leave()
-            raise
-        if not has_slot:
-            raise self._slots.timeout_error(self._wait or 0)
+            slots.join(turn, desk.wake)
+            while not slots.serve(turn):
+                if (left := until - monotonic()) <= 0:
+                    raise slots.timeout_error(self._wait or 0)
+                with anyio.move_on_after(min(left, self._pause())):
+                    await desk.wait()
+        finally:
+            slots.leave(turn)
 
-    def _leave(self) -> None:
-        try:
-            self._slots.end_wait(self)
-        except ClosedError:
-            pass
-        self.give_back()
+    def try_to_take(self) -> bool:
+        """Takes a slot if one is idle and nobody waits."""
+        self.turn.owner = get_ident()
+        return self._slots.begin(self.turn)
+
+    def _until(self) -> float:
+        return NEVER if self._wait is None else monotonic() + self._wait
+
+    def _pause(self) -> float:
+        return GLANCE if self._slots.is_first(self.turn) else LONG_GLANCE
 
     def plugin(self) -> Plugin:
         """The slot's plugin, which is made when there is none."""
-        slot = self._slot
+        slot = self.turn.slot
         if slot is None:
             raise self._slots.closed_error()
-        plugin = slot.plugin
-        if plugin is None:
-            plugin = slot.plugin = self._slots.make()
-        if self._slots.is_closed:
-            plugin.close()
-            raise self._slots.closed_error()
-        return plugin
+        return self._slots.plugin(slot)
 
     def give_back(self) -> None:
         """Lets the next one have it. Twice is allowed."""
-        self._slots.give_back(self)
+        try:
+            self._slots.give_back(self.turn)
+        except BaseException:
+            self.turn.is_over = True
+            raise
 
     def __enter__(self) -> Plugin:
         self._check_new()
@@ -313,11 +416,18 @@ class Lease:
             self.take()
             return self.plugin()
         except BaseException:
-            self.give_back()
+            try:
+                self.give_back()
+            finally:
+                self.turn.is_over = True
             raise
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        self.give_back()
+        try:  # which covers the entry of this function, see `shielded`
+            self._slots.give_back(self.turn)
+        except BaseException:
+            self.turn.is_over = True
+            raise
 
     async def __aenter__(self) -> Plugin:
         self._check_new()
@@ -327,18 +437,37 @@ class Lease:
             await self.take_async()
             plugin: Plugin = await cross(lambda _: self.plugin())
         except BaseException:
-            self.give_back()
+            try:
+                self.give_back()
+            finally:
+                self.turn.is_over = True
             raise
         return plugin
 
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         from ._awaiting import finish
 
-        await finish(self.give_back)
+        try:
+            await finish(self.give_back)
+        finally:
+            self.turn.is_over = True
 
     def _check_new(self) -> None:
-        if self._slot is not None:
+        if self.turn.is_over:
+            self.turn = Turn()
+        elif self.turn.slot is not None or self.turn.ring is not None:
             raise RuntimeError("this is in use already: call `pool.plugin()` again for another plugin")
+
+
+shielded(Lease.give_back)
+shielded(Lease.__exit__)
+
+
+def _ring(bell: LockType) -> None:
+    try:
+        bell.release()
+    except RuntimeError:
+        pass  # it rings already
 
 
 def seconds(wait: float | None) -> float | None:
@@ -348,12 +477,25 @@ def seconds(wait: float | None) -> float | None:
     return wait
 
 
-_live: weakref.WeakSet[Slots] = weakref.WeakSet()
+_live: dict[weakref.ref[Slots], None] = {}
+_gone: deque[weakref.ref[Slots]] = deque()
+
+
+def _remember(slots: Slots) -> None:
+    # No `WeakSet`: its callback is Python, and whatever a signal handler raises there is lost.
+    while _gone:
+        try:
+            _live.pop(_gone.popleft(), None)
+        except IndexError:  # another thread was faster
+            pass
+    _live[weakref.ref(slots, _gone.append)] = None
 
 
 def _after_fork_in_child() -> None:
-    for slots in list(_live):
-        slots.after_fork_in_child()
+    for reference in list(_live):
+        slots = reference()
+        if slots is not None:
+            slots.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

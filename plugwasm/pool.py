@@ -137,9 +137,8 @@ class PluginPool(Closing):
         finally:
             try:
                 lease.give_back()
-            except BaseException:  # a signal handler may raise before that does anything
-                lease.give_back()
-                raise
+            finally:
+                lease.turn.is_over = True  # no call: it is so whatever a signal handler raises
 
     @signature_of_pool_call_async
     async def call_async(
@@ -174,7 +173,10 @@ class PluginPool(Closing):
             return await cross(work)
         finally:
             if not has_begun:
-                lease.give_back()
+                try:
+                    lease.give_back()
+                finally:
+                    lease.turn.is_over = True
 
     def plugin(self, *, wait: float | None = AS_THE_POOL) -> Lease:
         """One of the plugins for a while, for several calls on one instance: `with pool.plugin() as plugin`, or `async with`."""

@@ -1333,8 +1333,7 @@ def processes(plugins: PluginSet, name: str) -> set[int]:
     """The numbers of a plugin's processes."""
     loaded = plugins._state.entries[name].loaded
     assert isinstance(loaded, Apart)
-    slots = [*loaded._slots._idle, *(lease._slot for lease in loaded._slots._busy)]
-    found = [slot.plugin for slot in slots if slot is not None and slot.plugin is not None]
+    found = loaded._slots.plugins()
     assert all(isinstance(plugin, IsolatedPlugin) for plugin in found)
     return {plugin._worker.pid for plugin in found}  # type: ignore[attr-defined]
 

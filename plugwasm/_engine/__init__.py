@@ -30,6 +30,7 @@ from ._module import (
     wat_to_wasm,
 )
 from ._owned import Owner
+from ._shield import shielded
 from ._stack import ThreadStack
 from ._store import (
     CallerMemory,
@@ -84,6 +85,7 @@ __all__ = [
     "is_light",
     "is_pool_limit",
     "library_version",
+    "shielded",
     "shown",
     "wat_to_wasm",
     "without_long_names",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from .._slots import AS_THE_POOL, Lease, Slots
 from ..errors import PoolTimeoutError
 from ..isolated import Elsewhere, IsolatedPlugin
@@ -29,7 +27,7 @@ class Apart(Loaded):
     def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
         # None of these functions has `self`: a set that nobody closed lets go of its processes without the garbage collector.
         config, process, fresh = self._config, terms.process, terms.fresh
-        ended = self._ended = threading.Event()
+        ended = self._ended = _Ended()
 
         def make() -> Plugin:
             return IsolatedPlugin(compiled, config=config, process=process)
@@ -37,7 +35,7 @@ class Apart(Loaded):
         def refresh(plugin: Plugin) -> bool:
             if fresh:
                 plugin.reset()
-            return not ended.is_set()
+            return not ended.is_so
 
         self._slots = Slots(compiled.name, terms.instances, compiled.limits.timeout, make, refresh)
         if isinstance(compiled, Elsewhere) and hasattr(compiled, "_plan"):  # it was loaded before, and is configured anew
@@ -56,15 +54,18 @@ class Apart(Loaded):
         finally:
             if crossing is not None:
                 crossing.leave()
-            lease.give_back()
-            if self._ended.is_set():  # perhaps just when it was given back
+            try:
+                lease.give_back()
+            finally:
+                lease.turn.is_over = True
+            if self._ended.is_so:  # perhaps just when it was given back
                 self.retire()
 
     def _take(self, lease: Lease, function_name: str, crossing: Crossing | None) -> None:
         try:
             if crossing is None:
                 lease.take()
-            elif not self._slots.begin(lease, None):
+            elif not lease.try_to_take():
                 crossing.ask(lease.take_async, ())  # the task waits, since it is what can be cancelled
         except PoolTimeoutError:
             raise PoolTimeoutError(
@@ -76,9 +77,20 @@ class Apart(Loaded):
 
     def retire(self) -> None:
         """Ends the processes that are idle, and each of the others when its call has ended."""
-        self._ended.set()
+        self._ended.is_so = True
         leases = [Lease(self._slots, None)]
-        while self._slots.begin(leases[-1], None):
-            leases.append(Lease(self._slots, None))
-        for lease in leases:
-            lease.give_back()
+        try:
+            while leases[-1].try_to_take():
+                leases.append(Lease(self._slots, None))
+        finally:
+            for lease in leases:
+                lease.give_back()
+
+
+class _Ended:
+    """Whether the plugin was let go of. No `threading.Event`, whose lock a signal handler could find taken."""
+
+    __slots__ = ("is_so",)
+
+    def __init__(self) -> None:
+        self.is_so = False

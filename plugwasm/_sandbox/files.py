@@ -84,7 +84,8 @@ class Preopen(Owner):
 
 def _closing(fd: int) -> Callable[[], object]:
     """What closes the descriptor and never raises."""
-    return partial(os.closerange, fd, fd + 1)
+    close: Callable[[], object] = partial(os.closerange, fd, fd + 1)
+    return close
 
 
 def check_overlaps(preopens: Sequence[Preopen]) -> None:
