@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from _thread import get_ident
 from time import monotonic
 
 from ..errors import CallError
@@ -28,6 +29,9 @@ INSIST = 0.005
 IDLE = 1.0
 """Seconds without any call after which the thread ends."""
 
+_PATIENCE = 1.0
+"""Seconds that a fork waits for the thread to end: a finalizer may hold it up that waits for the one who forks."""
+
 FAR = 30.0
 """Seconds: a call whose deadline is farther off is made also where nobody can watch it."""
 
@@ -38,6 +42,10 @@ class Ticker:
     """Watches calls. `running` maps whatever stands for a call to its deadline on the monotonic clock in seconds, or to `NEVER`.
 
     A call enters itself before it starts and calls `wake` when its deadline comes before `next_look`; it removes itself when it ends.
+
+    There is no lock, for a signal handler or a finalizer may call a plugin while a call begins, also in the ticker's own thread. Who finds
+    no thread that is sure to run, because it has run already, starts one and makes it the one that counts (`_thread`). So there may be two
+    for a moment, of which the other ends at its next look.
     """
 
     def __init__(self) -> None:
@@ -48,26 +56,29 @@ class Ticker:
         """Whether the thread sleeps where it would end: for a process that can start no other."""
         self._thread: threading.Thread | None = None
         """The thread that ticks. One that finds that it is not this one ends."""
-        self._lock = threading.Lock()
         self._alarm = threading.Lock()
         self._alarm.acquire()
 
     def wake(self) -> None:
         """Makes the thread look at the calls under way now; starts it when it does not run."""
-        with self._lock:
-            if self._thread is None:
-                thread = self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
-                try:
-                    thread.start()
-                except BaseException as error:
-                    # There can be no more threads, or a signal handler raised. The next call tries again.
-                    self._thread = None
-                    if not isinstance(error, RuntimeError):
-                        raise
-                    # The same happens at the end of the process, where calls without a deadline of their own should still work.
-                    if any(deadline - monotonic() < FAR for deadline in self.running.values()):
-                        raise CallError(f"no thread can be started, so nobody would watch the deadline of the call: {error}") from error
+        thread = self._thread
+        if thread is None or thread.ident is None or thread.ident == get_ident():
+            self._start()
         self._ring()
+
+    def _start(self) -> None:
+        thread = self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+        try:
+            thread.start()
+        except BaseException as error:
+            # There can be no more threads, or a signal handler raised. The next call tries again.
+            if self._thread is thread:
+                self._thread = None
+            if not isinstance(error, RuntimeError):
+                raise
+            # The same happens at the end of the process, where calls without a deadline of their own should still work.
+            if any(deadline - monotonic() < FAR for deadline in self.running.copy().values()):
+                raise CallError(f"no thread can be started, so nobody would watch the deadline of the call: {error}") from error
 
     def _ring(self) -> None:
         try:
@@ -78,7 +89,8 @@ class Ticker:
     def _run(self) -> None:
         idle_since = monotonic()
         before: set[int] = set()
-        while self._thread is threading.current_thread():
+        me = threading.current_thread()
+        while self._thread is me:
             # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
             self.next_look = NEVER
             deadlines = self.running.copy()
@@ -90,7 +102,7 @@ class Ticker:
                     self._alarm.acquire()  # nobody needs it until somebody wakes it
                     idle_since = monotonic()
                     continue
-                if self._ended():
+                if self._ended(me):
                     return
             first = min(deadlines.values(), default=NEVER)
             present = set(map(id, deadlines))
@@ -102,30 +114,29 @@ class Ticker:
             pause = INSIST if first <= now else min(HEARTBEAT, first - now)
             self.next_look = now + pause
             self._alarm.acquire(timeout=pause)
+        self._ring()  # what rang may have been for the one in its place
 
-    def _ended(self) -> bool:
-        with self._lock:
-            self.next_look = NEVER
-            if self.running:
-                return False
-            if self._thread is threading.current_thread():
-                self._thread = None
+    def _ended(self, me: threading.Thread) -> bool:
+        self.next_look = NEVER
+        if self._thread is me:
+            self._thread = None
+        if not self.running:
             return True
+        # A call has begun, and may just have taken this thread for one that looks; or it has started another, which counts then.
+        if self._thread is None:
+            self._thread = me
+        return False
 
     def before_fork(self) -> None:
         """Ends the thread, so that it is not in the middle of something when the process is copied."""
-        self._lock.acquire()
-        while (thread := self._thread) is not None and thread is not threading.current_thread():
-            self._thread = None
-            self._lock.release()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.ident not in (None, get_ident()):
             self._ring()
-            thread.join()
-            self._lock.acquire()
+            thread.join(_PATIENCE)
         self.next_look = NEVER
 
     def after_fork(self) -> None:
         """Goes on in the parent."""
-        self._lock.release()
         if self.running:
             self.wake()
 
