@@ -15,8 +15,10 @@ import os
 import threading
 import time
 import weakref
+from _thread import allocate_lock
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from ._complaints import cut, meant
 from ._env.log import log_raised
@@ -29,12 +31,14 @@ from ._plugins.plugin_file import PluginFile, Setting
 from ._plugins.state import Entry, State, log
 from ._source import shown_path
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
+from .errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
 from .limits import ProcessLimits
 from .plugin import Closing, changed_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
+
     import anyio
 
     from ._plugins.discovery import Source
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from .wasi import WasiOptions
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
+
+T = TypeVar("T")
 
 ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
@@ -154,7 +160,7 @@ class PluginSet(Closing):
             *discovery.given(plugins, egress),
             *(discovery.entry_points(entry_points, egress) if entry_points is not None else ()),
         ]
-        self._lock = (os.getpid(), threading.Lock())
+        self._change = _Change()
         self._stops: list[Callable[[], None]] = []
         self._closed = False
         self._state = State({}, (), self._order)
@@ -303,53 +309,67 @@ class PluginSet(Closing):
 
         A plugin whose new files cannot be loaded goes on as it was; `describe` has the error.
 
+        In a signal handler (or a finalizer) that comes in the middle of a change that its own thread makes, nothing is looked at yet, and
+        the result is empty: who makes that change looks when it is made.
+
         Raises:
             SourceError: A directory cannot be read; nothing was changed.
         """
-        with self._changing():
-            before = self._current()
-            taken: dict[str, Entry] = {}
-            others: list[Entry] = []
-            for source in [*self._fixed, *(source for directory in self._directories for source in discovery.in_directory(directory))]:
-                name = source.name
-                if name in taken:
-                    others.append(
-                        Entry(source, error=SourceError(f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}"))
-                    )
-                    continue
-                old = before.entries.get(name)
-                taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None)
-            self._replace(taken, tuple(others))
-            return _compared(before.entries, taken)
+        return self._changing(self._look, later=self._look) or Changes()
+
+    def _look(self) -> Changes:
+        before = self._current()
+        taken: dict[str, Entry] = {}
+        others: list[Entry] = []
+        for source in [*self._fixed, *(source for directory in self._directories for source in discovery.in_directory(directory))]:
+            name = source.name
+            if name in taken:
+                others.append(Entry(source, error=SourceError(f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}")))
+                continue
+            old = before.entries.get(name)
+            taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None)
+        self._replace(taken, tuple(others))
+        return _compared(before.entries, taken)
 
     def enable(self, name: str) -> None:
         """Loads a plugin that is disabled, or could not be loaded.
 
         Raises:
             Error: Why it cannot be loaded. It is enabled all the same, and `reload` loads it when its files have changed.
+            BusyError: A signal handler asks for it in the middle of a change that its own thread makes; so also `disable`, `configure`.
         """
-        with self._changing():
+
+        def change() -> Entry:
             old = self._entry(name)
             self._enabled[name] = True
             entry = self._renewed(old.source, old, anew=True)
             self._replace_one(entry)
-        if entry.error is not None:
+            return entry
+
+        entry = self._changing(change)
+        if entry is not None and entry.error is not None:
             raise entry.error.with_traceback(None)
 
     def disable(self, name: str) -> None:
         """Asks a plugin no more, and lets go of it. Calls under way end on their own."""
-        with self._changing():
+
+        def change() -> None:
             old = self._entry(name)
             self._enabled[name] = False
             self._replace_one(Entry(old.source, old.about, enabled=False))
 
+        self._changing(change)
+
     def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
-        with self._changing():
+
+        def change() -> None:
             old = self._entry(name)
             self._config[name] = self._config.get(name, {}) | _checked_config(changes)
             loaded = old.loaded and self._kind(old.loaded.compiled, old.loaded.asked, self._config[name], old.loaded.defaults, self._terms)
             self._replace_one(Entry(old.source, old.about, stamp=old.stamp, enabled=old.enabled, loaded=loaded, error=old.error))
+
+        self._changing(change)
 
     def watch(self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None) -> Callable[[], None]:
         """Reloads every `interval` seconds in a thread of its own, and calls `on_change` there when something changed.
@@ -358,28 +378,85 @@ class PluginSet(Closing):
             A function that ends it. `close` does so too. A forked child watches nothing until it asks for it.
         """
         self._current()
-        stop = threading.Event()
+        stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
+        stop.acquire()
+
+        def end() -> None:
+            try:
+                stop.release()
+            except RuntimeError:
+                pass  # it has ended already
+
         threading.Thread(
             target=_watch, args=(weakref.ref(self), stop, interval, on_change), name="plugwasm-plugin-set", daemon=True
         ).start()
-        self._stops.append(stop.set)
-        return stop.set
+        self._stops.append(end)
+        return end
 
     def close(self) -> None:
         """Lets go of all plugins. Calls under way end on their own. Closing twice is allowed."""
         for stop in self._stops:
             stop()
-        with self._changing():
-            self._closed = True
-            self._replace({}, ())
+        self._closed = True
+        self._changing(self._let_go, later=self._let_go)
 
-    def _changing(self) -> threading.Lock:
-        """The lock that changes take, one at a time. A forked child makes another: who held it may not be there."""
-        pid, lock = self._lock
-        if pid != os.getpid():
-            lock = threading.Lock()
-            self._lock = (os.getpid(), lock)
-        return lock
+    def _let_go(self) -> None:
+        self._replace({}, ())
+
+    def _changing(self, do: Callable[[], T], *, later: Callable[[], T] | None = None) -> T | None:
+        """Makes a change, one at a time.
+
+        The lock is reentrant, for a signal handler may come while its thread holds it. What it would find then is half changed, though
+        (`is_under_way`): so it gets None, and `later` is done when the change is made. A change has to be undivided, since it replaces
+        the state that it began with. No context manager of Python surrounds it: a signal handler that raises could part that from its
+        block.
+
+        Raises:
+            BusyError: There is nothing that could be done later.
+        """
+        change = self._change
+        if change.pid != os.getpid():
+            change = self._change = _Change()  # of a forked child: who held the lock may not be there
+        try:
+            with change.lock:
+                if change.is_under_way:
+                    if later is None:
+                        raise BusyError("the plugin set cannot be changed while this thread is in the middle of another change of it")
+                    change.later.append(later)
+                    return None
+                try:
+                    change.is_under_way = True
+                    try:
+                        done = do()
+                    finally:
+                        done_later = self._do_later(change)
+                finally:
+                    change.is_under_way = False
+        finally:
+            change.tell()
+        if change.later:  # of a signal handler that came just before nothing was under way any more
+            self._changing(_nothing)
+        result: Any = done
+        if isinstance(result, Changes):
+            for changes in done_later:
+                result = Changes(*(tuple(dict.fromkeys(one + other)) for one, other in zip(result, changes, strict=True)))
+        return result  # type: ignore[no-any-return]
+
+    def _do_later(self, change: _Change) -> list[Changes]:
+        """Does what signal handlers asked for meanwhile, and gives what that changed."""
+        found: list[Changes] = []
+        while change.later:
+            later = change.later.popleft()
+            if self._closed and later != self._let_go:
+                continue
+            try:
+                changes = later()
+            except Error as error:  # of a reload; nobody who asked for it is there any more
+                change.complaints.append(("plugins cannot be reloaded: %s", cut(error.message)))
+            else:
+                if isinstance(changes, Changes):
+                    found.append(changes)
+        return found
 
     def _replace(self, entries: dict[str, Entry], others: tuple[Entry, ...]) -> None:
         before = self._state
@@ -420,7 +497,7 @@ class PluginSet(Closing):
             reason = error if isinstance(error, Error) else SourceError(f"{shown_path(source.where)}: {said}")
             entry.error = reason.with_traceback(None)
             if old is None or old.error is None or old.error.message != reason.message:
-                log.warning("plugin %s was not loaded: %s", cut(source.name), cut(reason.message))
+                self._change.complaints.append(("plugin %s was not loaded: %s", cut(source.name), cut(reason.message)))
         if old is not None and entry.loaded is old.loaded:
             entry.last_failure = old.last_failure
         if any(file and max(file[3:]) + _SETTLED_NS > now for file in stamp):
@@ -447,6 +524,38 @@ class PluginSet(Closing):
 
     def __repr__(self) -> str:
         return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
+
+
+class _Change:
+    """What changes of a set need, in one process.
+
+    Attributes:
+        is_under_way: Whether the state is about to be replaced, by the thread that has the lock.
+        later: What that thread does when it has replaced it.
+        complaints: What is logged when the lock is free again: handlers of logs have locks themselves.
+    """
+
+    __slots__ = ("complaints", "is_under_way", "later", "lock", "pid")
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.RLock()
+        self.is_under_way = False
+        self.later: deque[Callable[[], object]] = deque()
+        self.complaints: deque[tuple[str, ...]] = deque()
+
+    def tell(self) -> None:
+        """Logs what was complained of."""
+        while self.complaints:
+            try:
+                complaint = self.complaints.popleft()
+            except IndexError:  # another thread was faster
+                return
+            log.warning(*complaint)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -477,11 +586,9 @@ def _message(entry: Entry | None) -> str | None:
     return None if entry is None or entry.error is None else entry.error.message
 
 
-def _watch(
-    reference: weakref.ref[PluginSet], stop: threading.Event, interval: float, on_change: Callable[[Changes], object] | None
-) -> None:
+def _watch(reference: weakref.ref[PluginSet], stop: LockType, interval: float, on_change: Callable[[Changes], object] | None) -> None:
     complaint = None
-    while not stop.wait(interval):
+    while not stop.acquire(timeout=min(interval, threading.TIMEOUT_MAX)):
         plugins = reference()
         if plugins is None:
             return

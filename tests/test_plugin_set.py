@@ -721,9 +721,11 @@ import os, signal, sys, threading
 from plugwasm.plugin_set import PluginSet
 directory, new = sys.argv[1:]
 plugins = PluginSet.from_directory(directory)
-lock = plugins._changing()
-threading.Thread(target=lambda: lock.acquire()).start()  # a thread that reloads, and that the child will not have
-while not lock.locked(): pass
+def reload(held):
+    plugins._changing(lambda: (held.set(), threading.Event().wait(30)))
+held = threading.Event()
+threading.Thread(target=reload, args=(held,), daemon=True).start()  # a thread that reloads, and that the child will not have
+held.wait(30)
 pid = os.fork()
 if not pid:
     signal.alarm(30)
