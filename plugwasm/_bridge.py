@@ -18,6 +18,7 @@ from collections import deque
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 
+from ._sandbox.deadline import ticker
 from ._task import Task
 from .current import CurrentPlugin
 from .errors import CancelledError, ClosedError, TimeoutError
@@ -127,7 +128,8 @@ class Request:
         self._answers = answers
         self._scope: anyio.CancelScope | None = None
         self._is_open = True
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler may come in between. What it guards is one step of either.
+        self._lock = threading.RLock()
 
     async def serve(self) -> None:
         """Runs the coroutine. Raises nothing but the cancellation of the task; all else is for the thread.
@@ -263,8 +265,22 @@ class Crossing:
 
     def cancel(self) -> bool:
         """Cancels the guest, if it runs."""
+        # In the block nothing is called, so neither a signal handler nor a finalizer runs in it: `leave` never waits for one of those,
+        # which may wait for the plugin that is about to be left.
+        running, guest = ticker.running, None
         with self._lock:
-            return self.plugin is not None and self.plugin._cancel()
+            plugin = self.plugin
+            if plugin is not None:
+                guest = plugin._guest
+                if guest is not None:
+                    if guest in running:
+                        guest.cancelled = True
+                    else:
+                        guest = None
+        if guest is None:
+            return False
+        guest.store.engine.increment_epoch()
+        return True
 
     def leave(self) -> None:
         """The plugin is not called any more, and others may have it."""

@@ -55,7 +55,7 @@ def engine(*, fuel: bool = False, pooled: bool = True, stack_bytes: int = DEFAUL
                 else:
                     found = Engine(fuel=fuel, pooled=pooled, stack_bytes=stack_bytes)
                     ticker.engines.append(found)
-                _engines[key] = found
+                found = _engines.setdefault(key, found)  # in the meantime a signal handler may have made one
     return found
 
 
@@ -80,9 +80,12 @@ def compiled(wasm: bytes, engine: Engine, name: str = "module", limits: Limits |
         if bytes_ == wasm:
             return module
     module = _compile(engine, wasm, name, limits)
-    with _lock:
-        _seen[key] = [*_seen.pop(key, ()), (wasm, module)]
+    # No lock, which a signal handler could find taken: it may be that a module is forgotten too early, and compiled again.
+    _seen[key] = [*_seen.pop(key, ()), (wasm, module)]
+    try:
         _forget()
+    except (RuntimeError, StopIteration):  # another thread, or a finalizer, came in between, and does the same
+        pass
     return module
 
 
@@ -93,7 +96,7 @@ def _forget() -> None:
         if len(kept) > 1:
             _seen[key] = kept[1:]
         else:
-            del _seen[key]
+            _seen.pop(key, None)
         del sizes[0]
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from ._awaiting import need_anyio
+from ._sandbox.deadline import NEVER
 from ._slots import AS_THE_POOL, seconds
 from ._team import Item, Team
 from .errors import ClosedError, OptionError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from .pool import PluginPool
 
+PATIENCE = 1.0
+"""Seconds that who lets go of a `map` waits at most for the calls under way, which are cancelled."""
 AHEAD = 4
 """Inputs taken ahead for each worker, if nobody says otherwise."""
 
@@ -101,6 +104,7 @@ def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
     team = Team(plan)
     window: deque[Item] = deque()
     source = _Source(inputs)
+    patience = NEVER
     try:
         while True:
             if not team.is_here():
@@ -118,8 +122,12 @@ def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
             output = window.popleft().outcome(plan)
             plan.report()
             yield output
+    except GeneratorExit:
+        # Perhaps of the garbage collector, in the middle of something that those for whom this waits may need.
+        patience = PATIENCE
+        raise
     finally:
-        team.stop()
+        team.stop(patience)
 
 
 def _one_by_one(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:

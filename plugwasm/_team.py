@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-from _thread import allocate_lock, get_ident
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from contextvars import copy_context
-from time import perf_counter, sleep
+from time import monotonic, perf_counter, sleep
 
 from ._awaiting import STACK, submit
+from ._sandbox.deadline import NEVER, ticker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Team:
         self._threads = self._calling = 0
         self._running: dict[int, Plugin | None] = {}
         self._is_stopped = False
-        self._lock = threading.RLock()  # the garbage collector may find the reader's iterator, and so call `stop`, in any of the threads
+        # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
+        self._lock = threading.RLock()
 
     def is_here(self) -> bool:
         """Whether the threads are there; a forked child has none of them."""
@@ -138,19 +140,34 @@ class Team:
             return False
         return not self._threads or (self._pace < _SHORT and self._has_stack)
 
-    def stop(self) -> None:
-        """Cancels what runs, and waits for it, but for what this thread itself is in."""
+    def stop(self, patience: float = NEVER) -> None:
+        """Cancels what runs, and waits for it, but for what this thread itself is in. After so many seconds another thread does that."""
         if not self.is_here():
             return
+        self._is_stopped = True
+        until = monotonic() + patience
         while True:
-            with self._lock:
-                self._is_stopped = True
-                for plugin in self._running.values():
-                    if plugin is not None:
-                        plugin._cancel()
-                if self._running.keys() <= {get_ident()}:
-                    return
+            self._cancel()
+            if self._running.keys() <= {get_ident()}:
+                return
+            if monotonic() >= until:
+                start_new_thread(self.stop, ())
+                return
             sleep(_PAUSE)
+
+    def _cancel(self) -> None:
+        running, calls = self._running, ticker.running
+        for thread in list(running):
+            try:
+                # Until it is cancelled nothing is called, so the thread cannot leave the plugin to somebody else in between.
+                plugin = running[thread]
+                guest = None if plugin is None else plugin._guest
+                if guest is None or guest not in calls:
+                    continue
+                guest.cancelled = True
+            except KeyError:
+                continue
+            guest.store.engine.increment_epoch()
 
     # ---- the threads ----------------------------------------------------------------------------------------------------------------
 
@@ -211,16 +228,12 @@ class Team:
         if self._is_stopped:
             return None
         try:
+            # No lock while it has a plugin: the reader may be interrupted while it has the lock, by a signal handler that wants a plugin.
             with plan.pool.plugin(wait=plan.wait) as plugin:
-                with self._lock:
-                    if self._is_stopped:
-                        return None
-                    self._running[here] = plugin
+                self._running[here] = plugin
                 try:
-                    return plugin.call(plan.function_name, data, **plan.options)
+                    return None if self._is_stopped else plugin.call(plan.function_name, data, **plan.options)
                 finally:
-                    with self._lock:
-                        self._running[here] = None  # it is for the next in the pool, whom nobody must cancel
+                    self._running[here] = None  # it is for the next in the pool, whom nobody must cancel
         finally:
-            with self._lock:
-                self._running.pop(here, None)
+            self._running.pop(here, None)

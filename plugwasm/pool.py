@@ -198,7 +198,7 @@ class PluginPool(Closing):
         """Calls an export with each of the inputs, several at a time, and yields the outputs in the order of the inputs.
 
         The inputs are read in the caller's thread, as outputs are asked for, so they may be endless. Where the iteration ends early, the
-        calls under way are cancelled.
+        calls under way are cancelled, and waited for; for a second at most where the iterator is closed or dropped.
 
         Args:
             function_name, options: As for `Plugin.call`.

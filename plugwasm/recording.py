@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import contextmanager
-from threading import Lock
 
 from ._env.guest import Guest
 from ._recording.files import write_file
@@ -82,7 +81,6 @@ class Recorder(Observer):
         self._max_bytes = max_bytes
         self._tapes: deque[Tape] = deque(maxlen=_KEPT)
         self._ended: dict[int, Tape] = {}
-        self._lock = Lock()
         if self.directory is not None:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
@@ -101,9 +99,16 @@ class Recorder(Observer):
     @property
     def recordings(self) -> tuple[Recording, ...]:
         """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
-        with self._lock:
-            tapes = tuple(self._tapes)
+        tapes = self._kept()
         return tuple(tape.recording() for tape in tapes if tape.calls or tape is tapes[-1])
+
+    def _kept(self) -> tuple[Tape, ...]:
+        # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
+        while True:
+            try:
+                return tuple(self._tapes)
+            except RuntimeError:  # one came in between
+                pass
 
     def on_call(self, call: observing.Call) -> AbstractContextManager[object] | None:
         return None if self.directory is None else self._written(call)
@@ -119,8 +124,7 @@ class Recorder(Observer):
 
     def _understudy(self, guest: Guest) -> Journal:
         tape = Tape(guest, self._max_bytes)
-        with self._lock:
-            self._tapes.append(tape)
+        self._tapes.append(tape)
         return Journal(guest, tape, self._done)
 
     def _done(self, call: observing.Call, tape: Tape) -> None:

@@ -42,7 +42,8 @@ class Profile:
         self.interval = interval
         self._plugin: Plugin | None = plugin
         self._recorder: Recorder | None = None
-        self._stop = threading.Event()
+        self._stop = threading.Lock()  # no `Event`, whose own lock stays taken where a signal handler raises at the wrong moment
+        self._stop.acquire()
         self._thread: threading.Thread | None = None
         self._json: dict[str, Any] = {}
         self._stacks: dict[tuple[str, ...], float] = {}
@@ -62,7 +63,8 @@ class Profile:
         plugin, recorder, thread = self._plugin, self._recorder, self._thread
         if plugin is None or recorder is None or thread is None:
             return
-        self._stop.set()
+        if self._stop.locked():
+            self._stop.release()
         thread.join()
         self._plugin = self._recorder = None
         guest = plugin._guest
@@ -73,7 +75,7 @@ class Profile:
     def _run(self, plugin: Plugin, recorder: Recorder, lent: Lent | None) -> None:
         before = monotonic()
         last: Guest | None = None
-        while not self._stop.wait(self.interval):
+        while not self._stop.acquire(timeout=self.interval):
             now = monotonic()
             guest = plugin._guest
             if guest is None or guest not in ticker.running or plugin._lent is not lent:  # the call of another caller of the pool

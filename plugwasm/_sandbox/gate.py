@@ -79,7 +79,7 @@ class Gate:
     def _admitted(self, line: _Line, ticket: object, pause: float) -> bool:
         from time import monotonic
 
-        with line.changed:
+        with line.lock:
             for attempt in (1, 2):
                 now = monotonic()
                 while line.started and line.started[0] <= now - 1:
@@ -103,13 +103,16 @@ class Gate:
 class _Line:
     """Who waits, who is under way, and who started within the last second, in one process."""
 
-    __slots__ = ("_queues", "_turns", "_turns_of_families", "changed", "started", "under_way", "waiting")
+    __slots__ = ("_queues", "_turns", "_turns_of_families", "changed", "lock", "started", "under_way", "waiting")
 
     def __init__(self) -> None:
         from collections import deque
-        from threading import Condition
+        from threading import Condition, RLock
 
-        self.changed: Condition = Condition()  # re-entrant: a signal handler may run a plugin
+        # Re-entrant: a signal handler may run a plugin. It is taken by itself, for to enter a condition is Python code, in which a signal
+        # handler may raise when the lock is taken.
+        self.lock = RLock()
+        self.changed: Condition = Condition(self.lock)
         self.waiting: dict[object, Owner | None] = {}
         """Tickets and their owners; the same by owner, in the order of their coming, in `_queues`."""
         self.under_way: dict[object, Owner | None] = {}
@@ -120,12 +123,12 @@ class _Line:
         self._turns_of_families: dict[Hashable, int] = {}
 
     def join(self, ticket: object, owner: Owner | None) -> None:
-        with self.changed:
+        with self.lock:
             self.waiting[ticket] = owner  # first, so that `leave` finds it after an interrupt here
             self._queues.setdefault(owner, {})[ticket] = None
 
     def leave(self, ticket: object) -> None:
-        with self.changed:
+        with self.lock:
             self.under_way.pop(ticket, None)
             self._unqueue(ticket)
             self.changed.notify_all()
