@@ -93,16 +93,20 @@ signal.signal(signal.SIGALRM, handler)
 threads = [threading.Thread(target=others) for _ in range(2 if name == "wait" else 0)]
 for thread in threads:
     thread.start()
+def until_interrupted():  # a function, for an interrupt can come at the jump of a loop, which is not of the `try` around that
+    global is_armed
+    is_armed = True
+    signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0005))
+    while is_armed:
+        work()
 while raised < 600:
     try:
-        is_armed = True
-        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0005))
-        while is_armed:
-            work()
-        print("one was lost", unraisable)
-        break
+        until_interrupted()
     except KeyboardInterrupt:
         caught += 1
+    else:
+        print("one was lost", unraisable)
+        break
 is_over = True
 for thread in threads:
     thread.join()
@@ -161,8 +165,10 @@ pool = PluginPool(ECHO, size=3, wait=10)
 folder = sys.argv[3]
 os.makedirs(folder, exist_ok=True)
 def write():
-    with open(f"{folder}/p.wasm", "w") as file:
-        file.write(f'(module (func (export "hook")) (; {chance.randrange(10**9)} ;))')
+    text = f'(module (func (export "hook")) (; {chance.randrange(10**9)} ;))'
+    with open(f"{folder}/{hash(text)}.new", "w") as file:
+        file.write(text)
+    os.replace(file.name, f"{folder}/p.wasm")
 write()
 plugins = PluginSet.from_directory(folder)
 other = Plugin(SPIN)
@@ -292,7 +298,10 @@ class Calls:
         self.plugin = Plugin(ECHO)
     def __del__(self):
         self.plugin.call("echo", b"from a finalizer")
-        pool.call("echo", b"from a finalizer")
+        try:
+            pool.call("echo", b"from a finalizer", wait=0)  # not longer: what is found with this may have all plugins
+        except plugwasm.PoolTimeoutError:
+            pass
         pool.stats
         len(recorder.recordings)
 
@@ -301,6 +310,7 @@ def in_circles():
     next(generator)
     circle = [generator]
     circle.append(circle)
+    del generator
     circle = [Calls()]
     outputs = pool.map("echo", [b"1"] * 9)
     next(outputs)

@@ -17,6 +17,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -32,9 +33,14 @@ from tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
 from worker import ERRANDS, MIXED, Worker  # noqa: E402
 
 import plugwasm  # noqa: E402
+import plugwasm._sandbox.wasi  # noqa: E402  # for the same reason as `difflib`
+import plugwasm.wasi  # noqa: E402
 from plugwasm import Plugin  # noqa: E402
 from plugwasm._env.guest import Guest  # noqa: E402
 from plugwasm._sandbox.deadline import ticker  # noqa: E402
+from plugwasm.plugin_set import PluginSet  # noqa: E402
+from plugwasm.pool import PluginPool  # noqa: E402
+from plugwasm.recording import Recorder  # noqa: E402
 
 SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "2"))
 PATIENCE = 60
@@ -269,8 +275,166 @@ class Daemons(Hammer):
         sys.exit()
 
 
+class Guarded(Hammer):
+    """The collector, and handlers of signals, in the middle of whatever threads do to a pool, a recorder and a set of plugins."""
+
+    threads = 3
+    size = 3
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.pool = PluginPool(self.plain, size=self.size, wait=PATIENCE)
+        self.recorder = Recorder()
+        self.recorded = compiled(observe=self.recorder)
+        self.folder = tempfile.TemporaryDirectory()
+        self.write(random.Random(seed))
+        self.plugins = PluginSet.from_directory(self.folder.name, functions=[])
+
+    def write(self, chance: random.Random) -> None:
+        path = Path(self.folder.name, f"{chance.randrange(10**9)}.new")
+        path.write_text(f'(module (func (export "hook")) (; {chance.randrange(10**6)} ;))')
+        path.replace(Path(self.folder.name, "a.wasm"))
+
+    def echo(self, wait: float = PATIENCE) -> None:
+        try:
+            if self.pool.call("echo", b"x", wait=wait) != b"x":
+                raise Unexplained("an echo of something else")
+        except plugwasm.PoolTimeoutError:
+            if wait:
+                raise
+
+    def lease(self) -> None:
+        with self.pool.plugin() as plugin:
+            plugin.call("echo", b"x")
+
+    def map(self) -> None:
+        if list(self.pool.map("echo", [b"1", b"2", b"3"])) != [b"1", b"2", b"3"]:
+            raise Unexplained("a map gave something else")
+
+    def look(self) -> None:
+        if self.pool.stats.size != self.size:
+            raise Unexplained("a pool of another size")
+
+    def record(self) -> None:
+        with Plugin(self.recorded) as plugin:
+            plugin.call("echo", b"x")
+        len(self.recorder.recordings)
+
+    def hook(self) -> None:
+        self.plugins.all("hook")
+
+    def first(self) -> None:
+        """Threads that use first what is shared, and made when it is used first."""
+        fresh, start = compiled(), threading.Barrier(2)
+
+        def use() -> None:
+            start.wait(PATIENCE)
+            with Plugin(fresh) as plugin:
+                plugin.call("shout", b"x")
+                plugin.call("command", b"x")
+
+        other = threading.Thread(target=use)
+        other.start()
+        use()
+        other.join()
+
+    def leased(self) -> Iterator[bytes]:
+        with self.pool.plugin(wait=0) as plugin:
+            yield plugin.call("echo", b"x")
+
+    def in_circles(self) -> None:
+        """Leases, maps and plugins that only the collector can find."""
+        for iterator in (self.leased(), iter(self.pool.map("echo", [b"1"] * 9, wait=0))):
+            circle: list[Any] = [iterator, Plugin(self.plain)]
+            circle.append(circle)
+            try:
+                next(iterator)
+            except plugwasm.PoolTimeoutError:
+                pass
+
+    def reload(self) -> None:
+        self.plugins.reload()
+
+    def work(self, chance: random.Random, done: Counter[str], names: Sequence[str]) -> None:
+        try:
+            while time.monotonic() < self.end:
+                name = chance.choice(names)
+                done[name] += 1
+                getattr(self, name)()
+        except BaseException as error:
+            self.fail(error)
+
+    def run(self) -> Counter[str]:
+        dones = [Counter[str]() for _ in range(self.threads)]
+        names = ("echo", "lease", "look", "record", "hook", *self.also)
+        threads = [
+            threading.Thread(target=self.work, args=(random.Random(f"{self.seed} {i}"), done, names)) for i, done in enumerate(dones)
+        ]
+        for thread in threads:
+            thread.start()
+        mine = self.meanwhile()
+        while any(thread.is_alive() for thread in threads):
+            gc.collect()
+            time.sleep(0.001)
+        gc.collect()
+        if not eventually(lambda: self.pool.stats[2:4] == (0, 0)):
+            raise Unexplained(f"left in the pool: {self.pool.stats}")
+        self.echo()
+        self.pool.close()
+        self.plugins.close()
+        self.folder.cleanup()
+        self.shared.clear()
+        for done in dones:
+            mine += done
+        return mine
+
+    also: Sequence[str] = ()
+
+
+class Collector(Guarded):
+    """The collector × whatever may be under way: it comes all the time, in each of the threads."""
+
+    also = ("in_circles", "first")
+
+    def meanwhile(self) -> Counter[str]:
+        before = gc.get_threshold()
+        gc.set_threshold(20, 2, 2)
+        done: Counter[str] = Counter()
+        while time.monotonic() < self.end:
+            gc.collect()
+            done["collections"] += 1
+        gc.set_threshold(*before)
+        return done
+
+
+class Handlers(Guarded):
+    """Signals × whatever may be under way: a handler does what it interrupts."""
+
+    interval = None
+
+    def meanwhile(self) -> Counter[str]:
+        chance, done = random.Random(f"{self.seed} main"), Counter[str]()
+        for name in ("map", "reload", "first", "record", "hook"):
+            getattr(self, name)()
+
+        def handler(number: int, frame: Any) -> None:
+            name = chance.choice(("echo", "lease", "look", "record", "hook", "reload"))
+            done[f"{name} in a handler"] += 1
+            getattr(self, name)()
+
+        before = signal.signal(signal.SIGALRM, handler)
+        while time.monotonic() < self.end:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.002))
+            name = chance.choice(("echo", "lease", "look", "record", "hook", "reload", "write"))
+            done[name] += 1
+            getattr(self, name)(*((chance,) if name == "write" else ()))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        return done
+
+
 HAMMERS: dict[str, type[Hammer]] = {
-    kind.__name__.lower(): kind for kind in (Calls, Turns, Pool, Compiling, Forks, Signals, Shutdown, Daemons)
+    kind.__name__.lower(): kind for kind in (Calls, Turns, Pool, Compiling, Forks, Signals, Collector, Handlers, Shutdown, Daemons)
 }
 
 
@@ -286,6 +450,11 @@ def descriptors() -> Counter[str]:
         except FileNotFoundError:
             pass  # the one that the directory was read with
     return Counter({name: count for name, count in found.items() if not name.removesuffix(" (deleted)").endswith(".code")})
+
+
+def is_kept(thread: str) -> bool:
+    """Whether it may be there afterwards: the ticker for a while, and those that worked for a `map`."""
+    return thread == "MainThread" or thread.startswith("plugwasm")
 
 
 def guests_alive() -> int:
@@ -311,7 +480,7 @@ def nothing_is_left() -> Iterator[None]:
     yield
     left = {
         "descriptors": eventually(lambda: not descriptors() - before),
-        "threads": eventually(lambda: {thread.name for thread in threading.enumerate()} <= {"MainThread", "plugwasm-ticker"}),
+        "threads": eventually(lambda: all(is_kept(thread.name) for thread in threading.enumerate())),
         "calls": eventually(lambda: not ticker.running),
         "instances": eventually(lambda: guests_alive() == 0),
     }

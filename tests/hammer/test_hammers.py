@@ -16,7 +16,7 @@ SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "1"))
 
 
 @pytest.mark.timeout(SECONDS + 200)
-@pytest.mark.parametrize("name", ["calls", "turns", "pool", "compiling", "forks", "signals", "shutdown"])
+@pytest.mark.parametrize("name", ["calls", "turns", "pool", "compiling", "forks", "signals", "collector", "handlers", "shutdown"])
 def test_whatever_threads_do_to_plugins_at_once_every_outcome_is_explained_and_nothing_is_left(name: str) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"to do the same again, as far as threads allow: python {HAMMERS} {name} {seed}")
