@@ -410,6 +410,7 @@ class Collector(Guarded):
 class Handlers(Guarded):
     """Signals × whatever may be under way: a handler does what it interrupts."""
 
+    threads = 1
     interval = None
 
     def meanwhile(self) -> Counter[str]:
