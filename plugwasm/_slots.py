@@ -118,7 +118,9 @@ class _Slot:
 
     def take(self, turn: Turn) -> bool:
         """Makes it the turn's, if it is idle."""
-        last = self.last()
+        last = self.turn
+        if last.successor:
+            last = self.last()
         if not last.is_over or last.successor.setdefault(None, turn) is not turn:
             return False
         self.turn = turn
@@ -241,7 +243,9 @@ class Slots:
 
     def give_back(self, turn: Turn) -> None:
         """Has the next in the queue have the slot. Twice is allowed."""
-        slot = turn.slot or self._slot_of(turn)
+        slot = turn.slot
+        if slot is None:
+            slot = self._slot_of(turn)
         if slot is None or turn.is_over:
             turn.is_over = True
             return
@@ -287,16 +291,16 @@ class Slots:
             slot.plugin = None
             slot.replaced += 1
             plugin.close()
-        elif self._is_as_new(slot, plugin):
+        elif self._refresh is None or self._is_as_new(self._refresh, slot, plugin):
             plugin._take_back()
         else:
             slot.plugin = None
             plugin.close()
         slot.is_used = False
 
-    def _is_as_new(self, slot: _Slot, plugin: Plugin) -> bool:
+    def _is_as_new(self, refresh: Callable[[Plugin], bool], slot: _Slot, plugin: Plugin) -> bool:
         try:
-            return self._refresh is None or self._refresh(plugin)
+            return refresh(plugin)
         except Exception:
             slot.plugin = None
             raise
