@@ -18,7 +18,6 @@ from collections import deque
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 
-from ._sandbox.deadline import ticker
 from ._task import Task
 from .current import CurrentPlugin
 from .errors import CancelledError, ClosedError, TimeoutError
@@ -240,7 +239,6 @@ class Crossing:
         self.error: BaseException | None = None
         # The thread must not keep the task, which is behind the desk: what the event loop has let go of shall be freed.
         self._desk = weakref.ref(desk)
-        self._lock = threading.Lock()
         self._work = work
         self._thread = 0
 
@@ -265,27 +263,12 @@ class Crossing:
 
     def cancel(self) -> bool:
         """Cancels the guest, if it runs."""
-        # In the block nothing is called, so neither a signal handler nor a finalizer runs in it: `leave` never waits for one of those,
-        # which may wait for the plugin that is about to be left.
-        running, guest = ticker.running, None
-        with self._lock:
-            plugin = self.plugin
-            if plugin is not None:
-                guest = plugin._guest
-                if guest is not None:
-                    if guest in running:
-                        guest.cancelled = True
-                    else:
-                        guest = None
-        if guest is None:
-            return False
-        guest.store.engine.increment_epoch()
-        return True
+        plugin = self.plugin
+        return plugin is not None and plugin._cancel(self)
 
     def leave(self) -> None:
         """The plugin is not called any more, and others may have it."""
-        with self._lock:
-            self.plugin = None
+        self.plugin = None
 
     def outcome(self) -> Any:
         """The result; raises what the work raised."""

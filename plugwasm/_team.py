@@ -15,7 +15,7 @@ from contextvars import copy_context
 from time import monotonic, perf_counter, sleep
 
 from ._awaiting import STACK, submit
-from ._sandbox.deadline import NEVER, ticker
+from ._sandbox.deadline import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,15 @@ class Item:
             del error
 
 
+class _Use:
+    """A call of a plugin, for who cancels it (`Plugin._cancel`)."""
+
+    __slots__ = ("plugin",)
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.plugin: Plugin | None = plugin
+
+
 class Team:
     """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers, which are two or more."""
 
@@ -95,7 +104,7 @@ class Team:
         self._moves = 0  # these, and calls that threads began
         self._is_reader_calling = False
         self._threads = self._calling = 0
-        self._running: dict[int, Plugin | None] = {}
+        self._running: dict[int, _Use] = {}
         self._is_stopped = False
         # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
         self._lock = threading.RLock()
@@ -156,18 +165,10 @@ class Team:
             sleep(_PAUSE)
 
     def _cancel(self) -> None:
-        running, calls = self._running, ticker.running
-        for thread in list(running):
-            try:
-                # Until it is cancelled nothing is called, so the thread cannot leave the plugin to somebody else in between.
-                plugin = running[thread]
-                guest = None if plugin is None else plugin._guest
-                if guest is None or guest not in calls:
-                    continue
-                guest.cancelled = True
-            except KeyError:
-                continue
-            guest.store.engine.increment_epoch()
+        for use in self._running.copy().values():
+            plugin = use.plugin
+            if plugin is not None:
+                plugin._cancel(use)
 
     # ---- the threads ----------------------------------------------------------------------------------------------------------------
 
@@ -230,10 +231,10 @@ class Team:
         try:
             # No lock while it has a plugin: the reader may be interrupted while it has the lock, by a signal handler that wants a plugin.
             with plan.pool.plugin(wait=plan.wait) as plugin:
-                self._running[here] = plugin
+                use = self._running[here] = _Use(plugin)
                 try:
                     return None if self._is_stopped else plugin.call(plan.function_name, data, **plan.options)
                 finally:
-                    self._running[here] = None  # it is for the next in the pool, whom nobody must cancel
+                    use.plugin = None  # it is for the next in the pool, whom nobody must cancel
         finally:
             self._running.pop(here, None)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .functions import Function
     from .limits import Limits
     from .observing import Observe
+    from .plugin import Use
 
 
 __all__ = ["IsolatedPlugin"]
@@ -385,12 +386,14 @@ class IsolatedPlugin(Plugin):
         if self._closed:
             self._discard()
 
-    def _cancel(self) -> bool:
+    def _cancel(self, use: Use | None = None) -> bool:
+        until = monotonic() + self._process.grace
         worker, guest, number = self._worker, self._guest, self._running
-        if worker is None or guest is None or not number:
+        if worker is None or guest is None or not number or (use is not None and use.plugin is not self):
             return False
         guest.cancelled = True
-        worker.until = min(worker.until, monotonic() + self._process.grace)
+        if until < worker.until:
+            worker.until = until
         worker.cancel(number)
         return True
 

@@ -43,7 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Any, Protocol, Self, TypeVar
     from uuid import UUID
 
     import anyio
@@ -62,6 +62,12 @@ if TYPE_CHECKING:
     from .wasi import WasiOptions
 
     T = TypeVar("T")
+
+    class Use(Protocol):
+        """Whoever calls a plugin that others get next: `plugin` is that, and None once it is theirs."""
+
+        plugin: Plugin | None
+
 
 __all__ = ["CancelHandle", "Plugin"]
 
@@ -535,9 +541,10 @@ class Plugin(Closing):
             self._idle = True
         return True
 
-    def _cancel(self) -> bool:
+    def _cancel(self, use: Use | None = None) -> bool:
+        """Ends the call under way, if it is of that use; nothing is called until it is marked, so no other can have begun by then."""
         guest = self._guest
-        if guest is None or guest not in ticker.running:
+        if guest is None or guest not in ticker.running or (use is not None and use.plugin is not self):
             return False
         guest.cancelled = True
         guest.store.engine.increment_epoch()
