@@ -95,7 +95,7 @@ class Allowance:
 
     def add_code(self, module: Module, name: str) -> None:
         """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
-        self._code -= module.code_bytes
+        self._code -= module.kept_bytes
         if self._code < 0:
             raise self.too_much_code(name)
 
@@ -187,7 +187,7 @@ def serve(fuel: str, stack_bytes: str, memory: str, seconds: str, code: str) -> 
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
-        answer = [_TOO_MUCH] if module.code_bytes > int(code) else [_DONE, note_of(module.facts), module.serialize()]
+        answer = [_TOO_MUCH] if module.kept_bytes > int(code) else [_DONE, note_of(module.facts), module.serialize()]
     except EngineFailure as failure:
         answer = [_REFUSED, failure.message.encode()]
     for part in answer:

@@ -86,6 +86,7 @@ class Plan:
             count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
         self.memories = count, sum(total for _, total, _ in counts), largest
         self.first_pages = FIRST_PAGES + self.memories[1]
+        self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
         self.tables = sum(unit.module.own_tables for unit in present)
         if any(unit.module.own_tables and not unit.stands_apart for unit in self.order if unit not in present):

@@ -44,6 +44,9 @@ class _Registered:
 POOL_AFTER = 4
 """The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
 
+POOLED_BYTES = 32 * 2**20
+"""A plugin with more code than this gets no instances from the pool, for which it would be there a second time."""
+
 REGISTERED: Any = _Registered()
 """Stands for the host functions that `host_fn` registered, where none were given."""
 
@@ -151,7 +154,12 @@ class CompiledPlugin:
         self._pooled_plan: Plan | None = None
         # Linked commands are instantiated in calls, which a full pool must not make fail.
         has_commands = any(unit.is_command for unit in self._plan.units[:-1])
-        if not (has_commands or self.limits.stack_bytes != DEFAULT_STACK or self.limits.table_elements > POOLED_TABLE_ELEMENTS):
+        if not (
+            has_commands
+            or self.limits.stack_bytes != DEFAULT_STACK
+            or self.limits.table_elements > POOLED_TABLE_ELEMENTS
+            or self._plan.kept_bytes > POOLED_BYTES
+        ):
             self._pool_is_untried = True
         self._starts = 0
 

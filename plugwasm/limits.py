@@ -88,7 +88,7 @@ class Limits:
             of their own, which can be ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this
             process. Plugins that a `PluginSet` loads at once share this time.
         compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
-        code_bytes: How much compiled code the modules of a plugin may be together.
+        code_bytes: How much compiled code the modules of a plugin may be together, with 1,500 bytes for each type, import and export.
 
     None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), the two for logs, the two
     for what is decoded, and the two for compiling.

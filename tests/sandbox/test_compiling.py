@@ -314,12 +314,12 @@ def test_when_the_time_is_over_no_further_module_is_compiled(monkeypatch: pytest
 
 
 def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
-    one = CompiledPlugin(heavy())._plan.main.module.code_bytes
+    one = CompiledPlugin(heavy())._plan.main.module.kept_bytes
     with pytest.raises(
         ModuleError, match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`"
     ):
         together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one - 1)
-    small = CompiledPlugin(LIGHTEST)._plan.main.module.code_bytes
+    small = CompiledPlugin(LIGHTEST)._plan.main.module.kept_bytes
     assert together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one + small + 4096).exports
     with pytest.raises(ModuleError, match="code_bytes"):
         CompiledPlugin(LIGHTEST, limits=Limits(code_bytes=small - 1))
@@ -397,6 +397,28 @@ def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(monkeypatch
     del first, again, plugin
     CompiledPlugin(heavy())
     assert len(started) == 2
+
+
+@needs_proc
+def test_a_plugin_of_much_code_does_not_have_it_twice() -> None:
+    once, later = (
+        int(line)
+        for line in measured("""
+before = status("VmRSS")
+compiled = CompiledPlugin(nasty.laid_out_tables(8), limits=Limits(stack_bytes=2**19))
+print(status("VmRSS") - before)
+for _ in range(6):
+    with Plugin(compiled) as plugin:
+        try:
+            plugin.call("f")
+        except plugwasm.Error:
+            pass
+del plugin
+print(status("VmRSS") - before)
+""")
+    )
+    assert once > 32e6
+    assert later < 1.4 * once
 
 
 # ---- the plugins of a set ---------------------------------------------------------------------------------------------------------------
