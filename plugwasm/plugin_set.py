@@ -328,6 +328,11 @@ class PluginSet(Closing):
                 if shares.end() and shares.share is not None and isinstance(taken[name].error, ModuleError):
                     slow[name] = shares.share
             self._try_again(taken, before, shares.again(list(slow.values())), slow)
+            for name in slow:
+                error = taken[name].error
+                if error is not None and len(found) > 1 and "compile_seconds" in error.message:
+                    error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
+                    error.args = (error.message,)
             for name, entry in taken.items():
                 _complain(entry, before.entries.get(name))
             self._replace(taken, tuple(others))
