@@ -69,8 +69,8 @@ class Allowance:
         """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
         if self._seconds is not None and self._seconds <= 0:
             raise ModuleError(
-                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took the {self._limits.compile_seconds:g} "
-                "seconds of `Limits.compile_seconds`"
+                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took "
+                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
             )
         return self._seconds
 
@@ -101,7 +101,8 @@ class Allowance:
 
     def too_much_code(self, name: str) -> ModuleError:
         return ModuleError(
-            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of `Limits.code_bytes`"
+            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            "`Limits.code_bytes`"
         )
 
     def too_slow(self, name: str) -> ModuleError:

@@ -426,9 +426,9 @@ class PluginSet(Closing):
         if old is not None:
             source = old.source
         with source.opened():
-            return self._read(source, old, anew)
+            return self._read(source, old, shares, anew)
 
-    def _read(self, source: Source, old: Entry | None, anew: bool) -> Entry:
+    def _read(self, source: Source, old: Entry | None, shares: Shares, anew: bool) -> Entry:
         now, stamp = time.time_ns(), source.stamp()
         if old is not None and not anew and stamp == old.stamp:
             return old

@@ -373,14 +373,14 @@ def plugin(number):
         elements=[b"\\2" + nasty.leb128(i) + b"\\x41" + nasty.signed(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
 plugin(0).close()
 print(status("VmRSS"))
-plugins = [plugin(number) for number in range(1, 4)]
+plugins = [plugin(number) for number in range(1, 9)]
 print(status("VmRSS"))
 del plugins
 print(status("VmRSS"))
 """)
     )
-    assert held - before > 40e6
-    assert after - before < 24e6  # of which 16 may be kept
+    assert held - before > 150e6
+    assert after - before < 60e6  # some of which the allocator of C keeps
 
 
 def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(monkeypatch: pytest.MonkeyPatch, started: list[Any]) -> None:
