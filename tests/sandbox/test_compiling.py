@@ -376,11 +376,13 @@ print(status("VmRSS"))
 plugins = [plugin(number) for number in range(1, 9)]
 print(status("VmRSS"))
 del plugins
+import ctypes
+getattr(ctypes.CDLL(None), "malloc_trim", bool)(0)  # what the allocator of C has for its next blocks is nobody's
 print(status("VmRSS"))
 """)
     )
     assert held - before > 150e6
-    assert after - before < 60e6  # some of which the allocator of C keeps
+    assert after - before < 24e6  # of which 16 may be kept
 
 
 def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(monkeypatch: pytest.MonkeyPatch, started: list[Any]) -> None:
