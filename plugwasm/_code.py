@@ -1,31 +1,31 @@
 """From a module's bytes to code that can run: the one place that compiles, and so the one place where a module could be transformed.
 
-What was compiled is kept three times: by whoever uses it, in this process (the last few modules, found by their bytes), and on disk.
+What was compiled is kept three times: by whoever uses it, in this process (the last few modules), and on disk. A module that somebody
+has is found by its bytes; of those that nobody has, the process keeps no more than `KEPT_MODULES` and `KEPT_BYTES`.
 
-The state of this module is what belongs to the process as a whole: its engines, and the modules it has seen.
+The state of this module is what belongs to the process as a whole: its engines, the modules that are there, and those that it keeps.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from weakref import WeakValueDictionary
 
 from . import cache
-from ._compiler import compile_within, facts_in, note_of
+from ._compiler import Allowance, compile_within, facts_in, note_of
 from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown
 from ._sandbox.deadline import ticker
 from .errors import ModuleError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .limits import Limits
+__all__ = ["Allowance", "BeyondPool", "compiled", "engine"]
 
 TRANSFORMATION = "none"
 """Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
 
 KEPT_MODULES = 32
-KEPT_BYTES = 64 * 2**20
-"""How many modules, and how many bytes of Wasm, a process keeps compiled after their last user is gone."""
+KEPT_BYTES = 16 * 2**20
+"""How many modules a process keeps after their last user is gone, and how many bytes they may take, code and all."""
 
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
@@ -33,7 +33,8 @@ SMALL = 2**17
 _engines: dict[tuple[bool, bool, int], Engine] = {}
 _settings: dict[Engine, str] = {}
 _serial_engines: dict[tuple[bool, int], Engine] = {}
-_seen: dict[tuple[Engine, int, bytes], list[tuple[bytes, Module]]] = {}
+_seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
+_kept: list[tuple[int, Module]] = []
 _lock = threading.RLock()
 _home = os.getpid()
 
@@ -68,36 +69,31 @@ def _serial_engine(target: Engine) -> Engine:
     return found
 
 
-def compiled(wasm: bytes, engine: Engine, name: str = "module", limits: Limits | None = None) -> Module:
-    """The module for Wasm bytes or WAT text. Without limits, compiling may take any time and memory.
+def compiled(wasm: bytes, engine: Engine, name: str = "module", allowance: Allowance | None = None) -> Module:
+    """The module for Wasm bytes or WAT text. Without an allowance, compiling may take any time and memory.
 
     Raises:
-        ModuleError: It is not valid, or is beyond the limits.
+        ModuleError: It is not valid, or is beyond the allowance.
         BeyondPool: The engine is pooled, and the module too large for that.
     """
-    key = (engine, len(wasm), wasm[-64:])
-    for bytes_, module in _seen.get(key, ()):
-        if bytes_ == wasm:
-            return module
-    module = _compile(engine, wasm, name, limits)
-    # No lock, which a signal handler could find taken: it may be that a module is forgotten too early, and compiled again.
-    _seen[key] = [*_seen.pop(key, ()), (wasm, module)]
-    try:
-        _forget()
-    except (RuntimeError, StopIteration):  # another thread, or a finalizer, came in between, and does the same
-        pass
+    key = (engine, wasm)
+    module = _seen.get(key)
+    if module is None:
+        module = _compile(engine, wasm, name, allowance)
+        _seen[key] = module
+        _keep(len(wasm) + module.kept_bytes, module)
+    if allowance is not None and not engine.pooled:  # the pool's copy was allowed with the first
+        allowance.add_code(module, name)
     return module
 
 
-def _forget() -> None:
-    sizes = [len(wasm) for kept in _seen.values() for wasm, _ in kept]
-    while len(sizes) > 1 and (len(sizes) > KEPT_MODULES or sum(sizes) > KEPT_BYTES):
-        key, kept = next(iter(_seen.items()))
-        if len(kept) > 1:
-            _seen[key] = kept[1:]
-        else:
-            _seen.pop(key, None)
-        del sizes[0]
+def _keep(size: int, module: Module) -> None:
+    if size > KEPT_BYTES:
+        return
+    with _lock:  # reentrant: what a signal handler adds in between leaves a list of the same kind
+        _kept.append((size, module))
+        while len(_kept) > KEPT_MODULES or sum(size for size, _ in _kept) > KEPT_BYTES:
+            del _kept[0]
 
 
 def _after_fork_in_child() -> None:
@@ -110,21 +106,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _compile(target: Engine, wasm: bytes, name: str, limits: Limits | None) -> Module:
+def _compile(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
     if target.pooled:
-        module = compiled(wasm, engine(fuel=target.fuel, pooled=False), name, limits)
+        module = compiled(wasm, engine(fuel=target.fuel, pooled=False), name, allowance)
         try:
             return target.load(module.serialize()).with_facts(module.facts)
         except EngineFailure as failure:
             raise BeyondPool(failure.message) from None
+    if allowance is None:
+        return _compile_or_load(target, wasm, name, None)
+    with allowance.clocked(name):
+        return _compile_or_load(target, wasm, name, allowance)
+
+
+def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
     key = _cache_key(target, wasm) if cache.directory() else None
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
         if os.getpid() == _home:
-            module = compile_within(limits, target, wasm, name)
+            module = compile_within(allowance, target, wasm, name)
         else:
-            serial = compile_within(limits, _serial_engine(target), wasm, name)
+            serial = compile_within(allowance, _serial_engine(target), wasm, name)
             module = target.load(serial.serialize()).with_facts(serial.facts)
     except EngineFailure as failure:
         raise ModuleError(f"module `{shown(name)}` is no valid WebAssembly module: {_reason(failure.message)}") from None

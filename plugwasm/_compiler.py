@@ -3,65 +3,153 @@
 The compiler cannot be interrupted, and it ends the process when it gets no memory. A few kilobytes of Wasm can keep it busy for minutes and
 take gigabytes, so what a stranger wrote is compiled where neither does harm. Starting that process takes some 20 ms, once for each
 module, for what it compiles is kept.
+
+What limits say of compiling holds for a plugin as a whole, so its modules share an `Allowance`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
+from time import monotonic
 
-from ._engine import EngineFailure, facts, is_light, wat_to_wasm, without_long_names
+from ._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
 from .errors import ModuleError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._engine import Engine, Module
-    from .limits import Limits
+    from collections.abc import Iterator
 
-    Facts = tuple[int, int, int, int]
+    from ._engine import Engine, Facts, Module
+    from .limits import Limits
 
 LIGHT_TEXT = 2**16
 """Bytes of a module in the text format that this process makes a binary of."""
 
-_DONE, _REFUSED = b"\0", b"\1"
+_DONE, _REFUSED, _TOO_MUCH = b"\0", b"\1", b"\2"
+_HINT = "with `Limits(compile_seconds=None)` this process compiles, without limits"
+_NOTE = 28
+"""Bytes of a note of facts; those of an entry of the cache."""
 _CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._compiler import serve; serve(*sys.argv[2:])"
 
 
-def compile_within(limits: Limits | None, target: Engine, wasm: bytes, name: str) -> Module:
-    """A module for Wasm bytes or text. Without limits, or with None as `compile_seconds`, this process compiles whatever it is.
+class Allowance:
+    """What compiling the modules of one plugin may still take, all together. For one thread.
+
+    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT`, the time of all of them
+    is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
+    `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
+    """
+
+    __slots__ = ("_code", "_light", "_limits", "_seconds")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._light = LIGHT
+        self._seconds = limits.compile_seconds
+        self._code = limits.code_bytes
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a process that compiles may take."""
+        return self._limits.compile_bytes
+
+    @property
+    def code(self) -> int:
+        """Bytes of code that there may be in addition."""
+        return self._code
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether there is a limit of time; if not, this process compiles."""
+        return self._seconds is not None
+
+    def seconds(self, name: str) -> float | None:
+        """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
+        if self._seconds is not None and self._seconds <= 0:
+            raise ModuleError(
+                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took "
+                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
+            )
+        return self._seconds
+
+    @contextmanager
+    def clocked(self, name: str) -> Iterator[None]:
+        """Takes the time that passes from what is left. Raises `ModuleError` when nothing is."""
+        self.seconds(name)
+        begin = monotonic()
+        try:
+            yield
+        finally:
+            if self._seconds is not None:
+                self._seconds -= monotonic() - begin
+
+    def admits(self, wasm: bytes) -> bool:
+        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left."""
+        weighs = weight(wasm)
+        if weighs > self._light:
+            return False
+        self._light -= weighs
+        return True
+
+    def add_code(self, module: Module, name: str) -> None:
+        """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
+        self._code -= module.kept_bytes
+        if self._code < 0:
+            raise self.too_much_code(name)
+
+    def too_much_code(self, name: str) -> ModuleError:
+        return ModuleError(
+            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            "`Limits.code_bytes`"
+        )
+
+    def too_slow(self, name: str) -> ModuleError:
+        whole = self._limits.compile_seconds
+        if whole is None or self._seconds is None or self._seconds == whole:
+            given = f"the {whole:g} seconds of `Limits.compile_seconds`"
+        else:
+            given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
+        return ModuleError(f"module `{shown(name)}` takes longer to compile than {given}")
+
+
+def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, name: str) -> Module:
+    """A module for Wasm bytes or text. Without an allowance, or with None as `compile_seconds`, this process compiles whatever it is.
 
     Raises:
         EngineFailure: It is not valid.
-        ModuleError: It takes more time or memory than the limits allow.
+        ModuleError: It takes more time or memory than is left.
     """
-    seconds = None if limits is None else limits.compile_seconds
-    is_binary = wasm.startswith(b"\0asm")
-    if not is_binary and (seconds is None or len(wasm) <= LIGHT_TEXT):
-        wasm, is_binary = wat_to_wasm(wasm), True
-    if limits is None or seconds is None or (is_binary and is_light(wasm)) or not sys.executable:
-        return target.compile(wasm)
-    artifact, known = _compile_apart(wasm, target, seconds, limits.compile_bytes, name)
+    is_timed = allowance is not None and allowance.is_timed
+    if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
+        wasm = wat_to_wasm(wasm)
+    if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm)):
+        return target.compile(without_long_names(wasm))
+    artifact, known = _compile_apart(wasm, target, allowance, name)
     return target.load(artifact).with_facts(known)
 
 
-def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | None, name: str) -> tuple[bytes, Facts]:
+def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str) -> tuple[bytes, Facts]:
     import subprocess
 
+    seconds, memory = allowance.seconds(name), allowance.memory
+    assert seconds is not None
     folders = "\n".join(dict.fromkeys(os.path.abspath(folder) for folder in sys.path if os.path.isdir(folder or ".")))
-    settings = [str(int(target.fuel)), str(target.stack_bytes), str(memory or 0), str(int(seconds) + 1)]
+    settings = [str(int(target.fuel)), str(target.stack_bytes), str(memory or 0), str(int(seconds) + 1), str(allowance.code)]
+    if not sys.executable:
+        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it (Python does not say where it is); {_HINT}")
     command = [sys.executable, "-I", "-S", "-c", _CHILD, folders, *settings]
     kept = {key: os.environ[key] for key in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT") if key in os.environ}
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kept)
     except OSError as error:
-        hint = "with `Limits(compile_seconds=None)` this process compiles, without limits"
-        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({error.strerror}); {hint}") from error
+        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({error.strerror}); {_HINT}") from error
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
         except subprocess.TimeoutExpired:
-            limit = f"the {seconds:g} seconds of `Limits.compile_seconds`"
-            raise ModuleError(f"module `{shown(name)}` takes longer to compile than {limit}") from None
+            raise allowance.too_slow(name) from None
         finally:
             process.kill()
             process.wait()  # which `with` does not after Ctrl-C
@@ -70,26 +158,28 @@ def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | No
             f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
             "`Limits.compile_bytes`"
         )
+    if output[:1] == _TOO_MUCH:
+        raise allowance.too_much_code(name)
     if output[:1] == _REFUSED:
         raise EngineFailure(output[1:].decode("utf-8", "replace"))
-    if output[:1] != _DONE or len(output) < 17:
+    if output[:1] != _DONE or len(output) <= _NOTE:
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)}")
-    return output[17:], facts_in(output[1:17])
+    return output[1 + _NOTE :], facts_in(output[1 : 1 + _NOTE])
 
 
 def note_of(facts: Facts) -> bytes:
-    """A module's facts, in 16 bytes. As many memories or pages as a module could ever have is already far too many."""
+    """A module's facts, four bytes each. As many memories or pages as a module could ever have is already far too many."""
     return b"".join(min(number, 2**32 - 1).to_bytes(4, "little") for number in facts)
 
 
 def facts_in(note: bytes) -> Facts:
     """The other way round."""
-    count, total, largest, start = (int.from_bytes(note[at : at + 4], "little") for at in (0, 4, 8, 12))
-    return count, total, largest, start
+    count, total, largest, start, state, tables, entries = (int.from_bytes(note[at : at + 4], "little") for at in range(0, _NOTE, 4))
+    return count, total, largest, start, state, tables, entries
 
 
-def serve(fuel: str, stack_bytes: str, memory: str, seconds: str) -> None:
+def serve(fuel: str, stack_bytes: str, memory: str, seconds: str, code: str) -> None:
     """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
     from ._engine import Engine
 
@@ -98,7 +188,7 @@ def serve(fuel: str, stack_bytes: str, memory: str, seconds: str) -> None:
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
-        answer = [_DONE, note_of(facts(binary)), module.serialize()]
+        answer = [_TOO_MUCH] if module.kept_bytes > int(code) else [_DONE, note_of(module.facts), module.serialize()]
     except EngineFailure as failure:
         answer = [_REFUSED, failure.message.encode()]
     for part in answer:

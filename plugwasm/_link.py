@@ -17,7 +17,7 @@ A command that imports only functions has a store of its own for each call, whic
 from __future__ import annotations
 
 from . import _kernel
-from ._code import compiled
+from ._code import Allowance, compiled
 from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, shown
 from ._env import functions as env
 from ._env.guest import Exited, Guest
@@ -72,8 +72,9 @@ class Plan:
     ) -> None:
         self.engine = engine
         self.kernel = compiled(_kernel.source(), engine, "kernel")
+        allowance = None if limits is None else Allowance(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
-        self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name, limits)) for i, source in enumerate(ordered)]
+        self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name, allowance)) for i, source in enumerate(ordered)]
         self.main = self.units[-1]
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted({source for unit in self.units for source in unit.sources if isinstance(source, str)})
@@ -85,6 +86,11 @@ class Plan:
             count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
         self.memories = count, sum(total for _, total, _ in counts), largest
         self.first_pages = FIRST_PAGES + self.memories[1]
+        self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
+        self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
+        self.tables = sum(unit.module.own_tables for unit in present)
+        if any(unit.module.own_tables and not unit.stands_apart for unit in self.order if unit not in present):
+            self.tables = (limits or DEFAULT).tables  # likewise
         self.watched = next((found for unit in present if (found := _visible_memory(unit))), None)
         for unit in self.order:
             _check_start(unit, unit is self.main)
@@ -92,7 +98,7 @@ class Plan:
     def instantiate(self, guest: Guest) -> Instance:
         """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
         store = guest.store
-        guest.limit_memory(self.memories, self.watched)
+        guest.limit_memory(self.memories, self.watched, self.tables)
         kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.may_grow(0)
@@ -154,6 +160,7 @@ def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
 def _instantiate(unit: Unit, guest: Guest) -> Instance:
     """An instance in the guest's own store."""
     store, items = guest.store, guest.items
+    guest.hold(unit.module.state_bytes)
     imports = []
     for source in unit.sources:
         if isinstance(source, tuple):
@@ -350,7 +357,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
                     raise PassedOn(failure) from None
                 _call_through(instance, name, type, guest, values)
             return
-        with guest.command_store(unit.module.own_memories[0]) as store:
+        with guest.command_store(unit.module.own_memories[0], unit.module.own_tables) as store:
             try:
                 imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
                 instance = store.instantiate(unit.module, imports, guest.pending)

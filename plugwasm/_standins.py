@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from ._code import compiled, engine
+from ._code import Allowance, compiled, engine
 from ._env.functions import NAMESPACE
 from ._wasm_values import TYPES
 from .functions import Function
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()) -> dict[tuple[str, str], FunctionType]:
     """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
     on = engine(fuel=True, pooled=False, stack_bytes=limits.stack_bytes)
-    modules = {source.name: compiled(source.wasm, on, source.name, limits) for source in recipe.modules}
+    allowance = Allowance(limits)
+    modules = {source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules}
     return {
         (item.module, item.name): item.type
         for module in modules.values()

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["clear", "configure", "directory"]
 
 DEFAULT_MAX_BYTES = 2**30
-NOTE = 16
+NOTE = 28
 """Bytes that are kept with an entry's code."""
-_MAGIC = b"plugwasm 1\n"
+_MAGIC = b"plugwasm 2\n"
 _TRAILER = NOTE + 12 + len(_MAGIC)
 _SUFFIX = ".code"
 DAY = 86400

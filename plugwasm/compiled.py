@@ -11,6 +11,7 @@ from ._kernel import FIRST_PAGES
 from ._link import Plan
 from ._registry import registered
 from ._report import no_stack
+from ._sandbox.budget import most_state
 from ._source import resolve
 from .errors import LinkError, ModuleError, OptionError, OutOfMemoryError, shown
 from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
@@ -42,6 +43,9 @@ class _Registered:
 
 POOL_AFTER = 4
 """The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
+
+POOLED_BYTES = 32 * 2**20
+"""A plugin with more code than this gets no instances from the pool, for which it would be there a second time."""
 
 REGISTERED: Any = _Registered()
 """Stands for the host functions that `host_fn` registered, where none were given."""
@@ -146,10 +150,16 @@ class CompiledPlugin:
         """Compiles and links. Up to here there are only settings."""
         self._plan = self._link(pooled=False)
         self._check_memory()
+        self._check_state()
         self._pooled_plan: Plan | None = None
         # Linked commands are instantiated in calls, which a full pool must not make fail.
         has_commands = any(unit.is_command for unit in self._plan.units[:-1])
-        if not (has_commands or self.limits.stack_bytes != DEFAULT_STACK or self.limits.table_elements > POOLED_TABLE_ELEMENTS):
+        if not (
+            has_commands
+            or self.limits.stack_bytes != DEFAULT_STACK
+            or self.limits.table_elements > POOLED_TABLE_ELEMENTS
+            or self._plan.kept_bytes > POOLED_BYTES
+        ):
             self._pool_is_untried = True
         self._starts = 0
 
@@ -168,6 +178,15 @@ class CompiledPlugin:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
                 f"but its limit is {limit // PAGE} (`memory.max_pages`, `Limits.memory_bytes`)",
+                plugin=self.name,
+            )
+
+    def _check_state(self) -> None:
+        most = most_state(self.limits)
+        if self._plan.state_bytes > most:
+            raise OutOfMemoryError(
+                f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
+                f"referred to, segments, imports), but its limit is {most} (`Limits.instance_bytes`, `Limits.memory_bytes`)",
                 plugin=self.name,
             )
 

@@ -320,7 +320,7 @@ class IsolatedPlugin(Plugin):
             worker.send(self._to_load(paths))
             confined = worker.receive(worker.bounds.start)
             seconds = limits.compile_seconds
-            worker.until = NEVER if seconds is None else monotonic() + seconds * len(compiled._recipe.modules)
+            worker.until = NEVER if seconds is None else monotonic() + seconds
             loaded = worker.receive(worker.bounds.load)
             if type(loaded) is m.Failed:
                 raise _rebuilt(loaded, worker)

@@ -28,6 +28,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "memories": (0, 1000),
     "tables": (0, 1000),
     "table_elements": (0, 2**32 - 1),
+    "instance_bytes": (0, 2**32 - 1),
     "instances": (1, 10_000),
     "stack_bytes": (2**14, 2**28),
     "var_bytes": (0, 2**64 - 1),
@@ -40,6 +41,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "module_bytes": (8, 2**31),
     "compile_seconds": (0.001, 2**33),
     "compile_bytes": (2**26, 2**50),
+    "code_bytes": (0, 2**50),
 }
 _SECONDS = ("timeout", "compile_seconds")
 _MAY_BE_NONE = (
@@ -62,7 +64,9 @@ class Limits:
         memory_bytes: All memories of an instance together, in whole pages of 64 KiB, with what is passed in and out. 4 GiB is the most.
         memories: How many memories the modules may have, without the kernel's.
         tables: How many tables.
-        table_elements: Of each table; an element takes the host 8 bytes.
+        table_elements: Of each table; an element takes the host 8 bytes. All tables together take no more than `memory_bytes` besides.
+        instance_bytes: What the plugin's instances hold outside of memories and tables, for all modules together: globals (16 bytes
+            each), functions that can be referred to (32), imported ones, segments. Never more than `memory_bytes`.
         instances: How many instances of modules a plugin may hold: one for each module, and some for what modules import from commands.
         stack_bytes: The guest's stack. A thread that runs plugins needs this much of its own, and 256 KiB besides. Each value but the
             default makes an engine of its own in the process, without a pool of instances.
@@ -80,9 +84,11 @@ class Limits:
             Python code compares (UUIDs, objects of the application's classes) count eight times. Of several sets and dicts the squares are
             added up.
         module_bytes: The size of a module, in the binary or the text format.
-        compile_seconds: How long it may take to compile a module. All but the smallest are compiled in a process of their own, which can be
-            ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this process.
+        compile_seconds: How long it may take to compile a plugin, all its modules together. All but the lightest are compiled in a process
+            of their own, which can be ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this
+            process. Plugins that a `PluginSet` loads at once share this time.
         compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
+        code_bytes: How much compiled code the modules of a plugin may be together, with 1,500 bytes for each type, import and export.
 
     None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), the two for logs, the two
     for what is decoded, and the two for compiling.
@@ -98,6 +104,7 @@ class Limits:
     memories: int
     tables: int
     table_elements: int
+    instance_bytes: int
     instances: int
     stack_bytes: int
     var_bytes: int
@@ -110,6 +117,7 @@ class Limits:
     module_bytes: int
     compile_seconds: float | None
     compile_bytes: int | None
+    code_bytes: int
 
     def __init__(
         self,
@@ -119,6 +127,7 @@ class Limits:
         memories: int = 8,
         tables: int = 16,
         table_elements: int = 1_000_000,
+        instance_bytes: int = 8 * 2**20,
         instances: int = 1000,
         stack_bytes: int = DEFAULT_STACK,
         var_bytes: int = 2**20,
@@ -131,6 +140,7 @@ class Limits:
         module_bytes: int = 64 * 2**20,
         compile_seconds: float | None = 60.0,
         compile_bytes: int | None = 2**31,
+        code_bytes: int = 256 * 2**20,
     ) -> None:
         given = locals()
         for name, (least, most) in _RANGES.items():
@@ -187,6 +197,8 @@ def effective(limits: Limits | None, recipe: Recipe) -> Limits:
         said["memory_bytes"] = recipe.max_pages * PAGE
     if recipe.max_var_bytes is not None:
         said["var_bytes"] = recipe.max_var_bytes
+    if recipe.compile_seconds is not None:
+        said["compile_seconds"] = recipe.compile_seconds
     if not said:
         return limits or DEFAULT
     if limits is None:

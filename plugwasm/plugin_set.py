@@ -28,11 +28,12 @@ from ._plugins.ceiling import Ceiling
 from ._plugins.description import Description, Grants, describe
 from ._plugins.loaded import Loaded, Terms, same
 from ._plugins.plugin_file import PluginFile, Setting
+from ._plugins.shares import Shares
 from ._plugins.state import Entry, State, log
-from ._source import shown_path
+from ._source import Recipe, shown_path
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError, SourceError
-from .limits import ProcessLimits
+from .errors import BusyError, ClosedError, Error, FunctionNotFoundError, ModuleError, OptionError, SourceError
+from .limits import ProcessLimits, effective
 from .plugin import Closing, changed_config
 
 TYPE_CHECKING = False
@@ -307,7 +308,8 @@ class PluginSet(Closing):
     def reload(self) -> Changes:
         """Looks once for plugins that are new, changed or gone. Calls under way end with the plugins that they began with.
 
-        A plugin whose new files cannot be loaded goes on as it was; `describe` has the error.
+        A plugin whose new files cannot be loaded goes on as it was; `describe` has the error. All that are compiled share the time that
+        `Limits.compile_seconds` gives one, so one that is slow fails, and the others are loaded all the same.
 
         In a signal handler (or a finalizer) that comes in the middle of a change that its own thread makes, nothing is looked at yet, and
         the result is empty: who makes that change looks when it is made.
@@ -321,15 +323,35 @@ class PluginSet(Closing):
         before = self._current()
         taken: dict[str, Entry] = {}
         others: list[Entry] = []
-        for source in [*self._fixed, *(source for directory in self._directories for source in discovery.in_directory(directory))]:
+        found = [*self._fixed, *(source for directory in self._directories for source in discovery.in_directory(directory))]
+        shares = Shares(self._ceiling.limits.compile_seconds, len(found))
+        slow: dict[str, float] = {}
+        for source in found:
             name = source.name
             if name in taken:
                 others.append(Entry(source, error=SourceError(f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}")))
                 continue
             old = before.entries.get(name)
-            taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None)
+            shares.begin()
+            taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None, shares)
+            if shares.end() and shares.share is not None and isinstance(taken[name].error, ModuleError):
+                slow[name] = shares.share
+        self._try_again(taken, before, shares.again(list(slow.values())), slow)
+        for name in slow:
+            error = taken[name].error
+            if error is not None and len(found) > 1 and "compile_seconds" in error.message:
+                error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
+                error.args = (error.message,)
+        for name, entry in taken.items():
+            self._complain(entry, before.entries.get(name))
         self._replace(taken, tuple(others))
         return _compared(before.entries, taken)
+
+    def _complain(self, entry: Entry, before: Entry | None) -> None:
+        """Has it logged why a plugin could not be loaded, unless that was so before."""
+        error = entry.error
+        if error is not None and entry is not before and (before is None or before.error is None or before.error.message != error.message):
+            self._change.complaints.append(("plugin %s was not loaded: %s", cut(entry.name), cut(error.message)))
 
     def enable(self, name: str) -> None:
         """Loads a plugin that is disabled, or could not be loaded.
@@ -342,7 +364,10 @@ class PluginSet(Closing):
         def change() -> Entry:
             old = self._entry(name)
             self._enabled[name] = True
-            entry = self._renewed(old.source, old, anew=True)
+            shares = Shares(self._ceiling.limits.compile_seconds, 1)
+            shares.begin()
+            entry = self._renewed(old.source, old, shares, anew=True)
+            self._complain(entry, old)
             self._replace_one(entry)
             return entry
 
@@ -469,14 +494,24 @@ class PluginSet(Closing):
     def _replace_one(self, entry: Entry) -> None:
         self._replace(self._state.found | {entry.name: entry}, self._state.others)
 
-    def _renewed(self, source: Source, old: Entry | None, *, anew: bool = False) -> Entry:
+    def _try_again(self, taken: dict[str, Entry], before: State, shares: Shares | None, slow: Iterable[str]) -> None:
+        """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
+        for name in slow if shares is not None else ():
+            assert shares is not None
+            old = before.entries.get(name)
+            source = taken[name].source
+            shares.begin()
+            taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None, shares)
+            shares.end()
+
+    def _renewed(self, source: Source, old: Entry | None, shares: Shares, *, anew: bool = False) -> Entry:
         """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
         if old is not None:
             source = old.source
         with source.opened():
-            return self._read(source, old, anew)
+            return self._read(source, old, shares, anew)
 
-    def _read(self, source: Source, old: Entry | None, anew: bool) -> Entry:
+    def _read(self, source: Source, old: Entry | None, shares: Shares, anew: bool) -> Entry:
         now, stamp = time.time_ns(), source.stamp()
         if old is not None and not anew and stamp == old.stamp:
             return old
@@ -490,27 +525,28 @@ class PluginSet(Closing):
             if entry.loaded is None:
                 entry.about = about
             entry.enabled = about.plugin.enabled if wanted is None else wanted
-            entry.loaded = self._load(source, about, entry.loaded) if entry.enabled else None
+            entry.loaded = self._load(source, about, entry.loaded, shares) if entry.enabled else None
             entry.about = about
         except Exception as error:
             said = f"{type(error).__name__}: {cut(str(error))}"
             reason = error if isinstance(error, Error) else SourceError(f"{shown_path(source.where)}: {said}")
             entry.error = reason.with_traceback(None)
-            if old is None or old.error is None or old.error.message != reason.message:
-                self._change.complaints.append(("plugin %s was not loaded: %s", cut(source.name), cut(reason.message)))
         if old is not None and entry.loaded is old.loaded:
             entry.last_failure = old.last_failure
         if any(file and max(file[3:]) + _SETTLED_NS > now for file in stamp):
             entry.stamp = None
         return entry
 
-    def _load(self, source: Source, about: PluginFile, old: Loaded | None) -> Loaded:
+    def _load(self, source: Source, about: PluginFile, old: Loaded | None, shares: Shares) -> Loaded:
         asked = source.load(about, self._ceiling.limits.module_bytes)
         defaults = {name: setting.default for name, setting in about.plugin.settings.items() if setting.default is not None}
         if old is not None and old.defaults == defaults and same(old.asked, asked):
             return old
-        compiled = asked if isinstance(asked, CompiledPlugin) else self._ceiling.compiled(source.name, asked)
-        return self._kind(compiled, asked, self._config.get(source.name, {}), defaults, self._terms)
+        compiled = asked if isinstance(asked, CompiledPlugin) else self._ceiling.compiled(source.name, asked, shares.share)
+        loaded = self._kind(compiled, asked, self._config.get(source.name, {}), defaults, self._terms)
+        if isinstance(asked, Recipe):
+            loaded.compiled.limits = effective(self._ceiling.limits, asked)  # no longer a share of the time
+        return loaded
 
     # ---- describing -------------------------------------------------------------------------------------------------------------------
 

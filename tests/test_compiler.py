@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from guests import InThread, export, guest, leb128, section
@@ -26,7 +27,8 @@ EXAMPLES = ROOT / "examples"
 @pytest.fixture(autouse=True)
 def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(_code, "_seen", {})
+    monkeypatch.setattr(_code, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(_code, "_kept", [])
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, started: list
 def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
     filler = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
     wasm = wat_to_wasm(f"(module (memory 3) (memory 5 9) {filler})".encode())
-    assert CompiledPlugin(wasm)._plan.main.module.facts == facts(wasm) == (2, 8, 5, 0)
+    assert CompiledPlugin(wasm)._plan.main.module.facts == facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
 
 
 def test_without_a_limit_of_time_this_process_compiles(started: list[Any]) -> None:

@@ -3,6 +3,7 @@
 _capi       the library: found, checked, declared
 _module     engines and modules: compile, serialize, load, imports and exports
 _binary     what the C API does not tell of a module, read off its bytes
+_weight     how much it takes at most to compile one
 _store      stores, instances, calls, and host callbacks
 _profiler   stacks of running guests; imported by who takes them
 _stack      how much of its own stack a thread has left for guests
@@ -12,7 +13,7 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
 from ..errors import shown
-from ._binary import facts, is_light, without_long_names
+from ._binary import Facts, facts, without_long_names
 from ._capi import EXTERN_SIZE, check_version, library_version
 from ._failure import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap
 from ._module import (
@@ -46,10 +47,12 @@ from ._store import (
     ensure_frames,
     ensure_frames_to_start,
 )
+from ._weight import LIGHT, is_light, weight
 
 __all__ = [
     "DEFAULT_STACK",
     "EXTERN_SIZE",
+    "LIGHT",
     "MAX_EXPORTS",
     "MAX_IMPORTS",
     "MAX_VALUES",
@@ -63,6 +66,7 @@ __all__ = [
     "EngineFailure",
     "Environment",
     "ExportName",
+    "Facts",
     "Function",
     "FunctionType",
     "HostFunction",
@@ -88,5 +92,6 @@ __all__ = [
     "shielded",
     "shown",
     "wat_to_wasm",
+    "weight",
     "without_long_names",
 ]

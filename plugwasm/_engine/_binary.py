@@ -6,28 +6,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CUSTOM, TYPE, MEMORY, START, CODE = 0, 1, 5, 8, 10
-_FUNCTION_TYPE = 0x60
-_PLAIN_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x7B, 0x70, 0x6F))
+CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, _, TAG = range(14)
+"""The numbers of sections."""
 
 MAX_NAME = 4096
 """Bytes of a name in the section of names."""
-LIGHT_BYTES = 4096
-"""Of all but custom sections."""
-_LIGHT_VALUES = 32
-_LIGHT_LOCALS = 4096
+
+_STATE = {IMPORT: 448, TABLE: 64, GLOBAL: 16, ELEMENT: 112, DATA: 16, TAG: 16}
+"""What the engine and the host keep in an instance for each entry of these sections, in bytes: measured, and rounded up."""
+_REFERENCE = 32
+"""For each function that can be referred to."""
+_ELEMENT_OF_SEGMENT = 16
+_NUMBERS_GO_ON = bytes(range(128, 256))
+
+Facts = tuple[int, int, int, int, int, int, int]
 
 
-def facts(wasm: bytes) -> tuple[int, int, int, int]:
-    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, and whether it starts
-    with a function."""
-    count = total = largest = start = 0
-    for section, at, _ in sections(wasm):
-        start |= section == START
-        if section == CODE:
-            break
+def facts(wasm: bytes) -> Facts:
+    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, whether it starts
+    with a function, how many bytes an instance takes outside of memories and tables at most, how many tables it defines, and how many
+    types, imports and exports it has."""
+    count = total = largest = start = state = tables = functions = references = entries = 0
+    for section, at, end in sections(wasm):
+        if section in (CUSTOM, CODE):
+            continue
+        number, at = leb128(wasm, at)
+        if section in (TYPE, IMPORT, EXPORT):
+            entries += number
+        state += _STATE.get(section, 0) * number
         if section == MEMORY:
-            number, at = leb128(wasm, at)
             for _ in range(number):
                 flags = wasm[at]
                 first, at = leb128(wasm, at + 1)
@@ -37,7 +44,20 @@ def facts(wasm: bytes) -> tuple[int, int, int, int]:
                 if flags & 8:
                     _, at = leb128(wasm, at)
             count += number
-    return count, total, largest, start
+        elif section == START:
+            start = 1
+        elif section == TABLE:
+            tables = number
+        elif section in (IMPORT, FUNCTION):
+            functions += number
+        elif section == EXPORT:
+            references += number
+        elif section == ELEMENT:
+            # Each element ends with a byte below 128, as all numbers do: counting those is fast, and counts some too many.
+            elements = len(wasm[at:end].translate(None, _NUMBERS_GO_ON))
+            references += elements
+            state += _ELEMENT_OF_SEGMENT * elements
+    return count, total, largest, start, state + _REFERENCE * min(references, functions), tables, entries
 
 
 def without_long_names(wasm: bytes) -> bytes:
@@ -76,57 +96,6 @@ def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
     except IndexError:
         return True
     return False
-
-
-def is_light(wasm: bytes) -> bool:
-    """Whether it is certain, before the module is even known to be valid, that compiling it takes little time and memory.
-
-    Bytes are not enough to tell: a type can have a thousand parameters that each call moves, and five bytes declare 50,000 locals.
-    """
-    if len(wasm) > 16 * LIGHT_BYTES:
-        return False  # counts are claims: following them must not take long either
-    size = 0
-    try:
-        for section, at, end in sections(wasm):
-            size += end - at if section != CUSTOM else 0
-            if size > LIGHT_BYTES or (section == TYPE and not _has_light_types(wasm, at)):
-                return False
-            if section == CODE and _locals(wasm, at) > _LIGHT_LOCALS:
-                return False
-    except IndexError:
-        pass  # broken off: the engine will find that out soon enough
-    return True
-
-
-def _has_light_types(wasm: bytes, at: int) -> bool:
-    count, at = leb128(wasm, at)
-    for _ in range(count):
-        if wasm[at] != _FUNCTION_TYPE:
-            return False
-        at += 1
-        for _ in ("parameters", "results"):
-            values, at = leb128(wasm, at)
-            if values > _LIGHT_VALUES or not _PLAIN_TYPES.issuperset(wasm[at : at + values]):
-                return False
-            at += values
-    return True
-
-
-def _locals(wasm: bytes, at: int) -> int:
-    functions, at = leb128(wasm, at)
-    total = 0
-    for _ in range(functions):
-        size, at = leb128(wasm, at)
-        end = at + size
-        groups, at = leb128(wasm, at)
-        for _ in range(groups):
-            count, at = leb128(wasm, at)
-            total += count
-            if total > _LIGHT_LOCALS:
-                return total  # what follows may be broken, which the engine finds out only when it has compiled this
-            at += 1
-        at = end
-    return total
 
 
 def sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:

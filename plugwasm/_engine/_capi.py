@@ -102,6 +102,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_module_serialize": (_PTR, [_PTR, POINTER(ByteVec)]),
     "wasmtime_module_deserialize": (_PTR, [_PTR, c_char_p, _SIZE, POINTER(_PTR)]),
     "wasmtime_module_deserialize_file": (_PTR, [_PTR, c_char_p, POINTER(_PTR)]),
+    "wasmtime_module_image_range": (None, [_PTR, POINTER(_PTR), POINTER(_PTR)]),
     "wasmtime_module_imports": (None, [_PTR, POINTER(PointerVec)]),
     "wasmtime_module_exports": (None, [_PTR, POINTER(PointerVec)]),
     "wasm_importtype_vec_delete": (None, [POINTER(PointerVec)]),

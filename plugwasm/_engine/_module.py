@@ -17,7 +17,10 @@ from ._owned import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from ._binary import Facts
 
 _VALUE_CODES = {"i64": 1, "i32": 0, "f64": 3, "f32": 2, "externref": 128, "funcref": 129}
 _VALUE_TYPES = [(name, lib.wasm_valtype_new(code)) for name, code in _VALUE_CODES.items()]
@@ -32,6 +35,11 @@ MAX_VALUES = 128
 """Parameters and results of a function that a module imports or exports."""
 MAX_IMPORTS, MAX_EXPORTS = 10_000, 50_000
 """Reading, linking and, for imports, starting take time for each."""
+MAX_BORDER_VALUES = 300_000
+"""Parameters and results of all that a module imports and exports: reading one takes 2 µs."""
+
+_ENTRY_BYTES = 1500
+"""Of the engine and of Python, for each type, import and export."""
 
 # Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
 _compiling = threading.RLock()
@@ -223,19 +231,19 @@ class Module(Owner):
         lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_IMPORTS, "imports")
-            self.imports = tuple(_import(vec.data[i]) for i in range(vec.size))
+            self.imports = tuple(_counted(_import(vec.data[i]) for i in range(vec.size)))
         finally:
             lib.wasm_importtype_vec_delete(ctypes.byref(vec))
         lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_EXPORTS, "exports")
-            self.exports = {item.name: item for item in (_export(vec.data[i]) for i in range(vec.size))}
+            self.exports = {item.name: item for item in _counted(_export(vec.data[i]) for i in range(vec.size))}
         finally:
             lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
-        self.facts = (0, 0, 0, 0)
+        self.facts: Facts = (0, 0, 0, 0, 0, 0, 0)
         """What `_binary.facts` says of it; known to who compiled it."""
 
-    def with_facts(self, facts: tuple[int, int, int, int]) -> Module:
+    def with_facts(self, facts: Facts) -> Module:
         """The module itself, once they are known."""
         self.facts = facts
         return self
@@ -244,6 +252,28 @@ class Module(Owner):
     def own_memories(self) -> tuple[int, int, int]:
         """How many memories it defines (not imports), and the pages at first of all and of the largest."""
         return self.facts[:3]
+
+    @property
+    def state_bytes(self) -> int:
+        """What an instance takes at most outside of memories and tables: globals, references, segments, imports."""
+        return self.facts[4]
+
+    @property
+    def own_tables(self) -> int:
+        """How many tables it defines."""
+        return self.facts[5]
+
+    @property
+    def code_bytes(self) -> int:
+        """The size of the compiled code, with what the engine keeps beside it."""
+        start, end = c_void_p(), c_void_p()
+        lib.wasmtime_module_image_range(self.pointer, ctypes.byref(start), ctypes.byref(end))
+        return (end.value or 0) - (start.value or 0)
+
+    @property
+    def kept_bytes(self) -> int:
+        """About what the process keeps for it, code and all."""
+        return self.code_bytes + _ENTRY_BYTES * self.facts[6]
 
     def serialize(self) -> bytes:
         """The compiled code, for `Engine.load`."""
@@ -254,6 +284,16 @@ class Module(Owner):
 
     def __reduce__(self) -> str:
         raise TypeError("a module cannot be copied or pickled")  # two objects would free it
+
+
+def _counted(items: Iterable[Item]) -> Iterator[Item]:
+    values = 0
+    for item in items:
+        if item.type is not None:
+            values += len(item.type.params) + len(item.type.results)
+            if values > MAX_BORDER_VALUES:
+                raise EngineFailure(f"the functions that it imports or exports have more than {MAX_BORDER_VALUES} values together")
+        yield item
 
 
 def _check_number(vec: PointerVec, most: int, what: str) -> None:

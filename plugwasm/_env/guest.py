@@ -12,7 +12,7 @@ from time import monotonic, sleep
 
 from .._engine import CallerMemory, Environment, ExportName, Memory, Store, context_of
 from .._kernel import FIRST_PAGES
-from .._sandbox.budget import MemoryBudget
+from .._sandbox.budget import MemoryBudget, most_elements, most_state
 from .._sandbox.deadline import NEVER
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 from .vars import Vars
@@ -58,6 +58,7 @@ class Guest(Environment):
         "entries",
         "fuelled",
         "grants",
+        "held",
         "host_context",
         "instances",
         "interceptor",
@@ -96,6 +97,8 @@ class Guest(Environment):
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Of instances in its store, by what the engine calls them."""
+        self.held = 0
+        """Bytes of its instances outside of their memories."""
         self.response_status = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
@@ -249,8 +252,8 @@ class Guest(Environment):
                 before.set_fuel(store.fuel())
 
     @contextmanager
-    def command_store(self, memories: int) -> Iterator[Store]:
-        """A store for one call of a command that has so many memories, with the fuel of the guest's own.
+    def command_store(self, memories: int, tables: int) -> Iterator[Store]:
+        """A store for one call of a command that has so many memories and tables, with the fuel of the guest's own.
 
         The engine counts in each store anew. So the first may have as much as the plugin, and each within it half of that around it: all
         together less than twice as much.
@@ -263,7 +266,7 @@ class Guest(Environment):
         depth = sum(running is not self.store for running in self._running)
         store.limit(
             memory_bytes=-1 if maximum is None else (maximum >> depth) // max(memories, 1) * PAGE,
-            table_elements=limits.table_elements >> depth,
+            table_elements=most_elements(limits, tables) >> depth,
             instances=limits.instances,
             tables=limits.tables,
             memories=limits.memories,
@@ -276,9 +279,17 @@ class Guest(Environment):
         kernel = getattr(self, "kernel", None)
         return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
 
-    def limit_memory(self, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None) -> None:
-        """Sets the limits of the store. `memories`, `watched`: see `MemoryBudget`."""
-        self.budget = MemoryBudget(self.store, self.limits, memories, watched, self.instances)
+    def limit_memory(self, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None, tables: int) -> None:
+        """Sets the limits of the store. `memories`, `watched`, `tables`: see `MemoryBudget`."""
+        self.budget = MemoryBudget(self.store, self.limits, memories, watched, tables, self.instances)
+
+    def hold(self, state_bytes: int) -> None:
+        """Counts what one more instance in the guest's own store takes outside of memories. Raises `OutOfMemoryError`."""
+        self.held += state_bytes
+        if self.held > (most := most_state(self.limits)):
+            raise OutOfMemoryError(
+                f"the plugin's instances hold more than {most} bytes outside of their memories (`Limits.instance_bytes`)"
+            )
 
     def is_out_of_memory(self) -> bool:
         """Whether a memory has reached its limit, so that a guest that gave up probably did so because of that."""

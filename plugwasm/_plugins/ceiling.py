@@ -67,8 +67,8 @@ class Ceiling:
             except ValueError:
                 raise OptionError(f"allowed_paths: {shown_path(path)} cannot be the name of a directory", field="allowed_paths") from None
 
-    def compiled(self, name: str, asked: Recipe) -> CompiledPlugin:
-        """The plugin with what it is granted, compiled unless that is done elsewhere."""
+    def compiled(self, name: str, asked: Recipe, seconds: float | None = None) -> CompiledPlugin:
+        """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere."""
         granted = Recipe(
             asked.modules,
             main=asked.main,
@@ -79,6 +79,7 @@ class Ceiling:
             max_pages=asked.max_pages,
             max_http_response_bytes=asked.max_http_response_bytes,
             max_var_bytes=asked.max_var_bytes,
+            compile_seconds=seconds,
         )
         return self._kind(granted, name=name, **self._options)  # type: ignore[arg-type]
 

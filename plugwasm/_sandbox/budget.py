@@ -6,6 +6,7 @@ The engine knows one limit, for each memory by itself, not one for their sum. So
 2. A plugin with one memory that the host can see the size of: kernel and memory may take what the other has not, exactly. The engine's
    limit is what the kernel has left over.
 3. Any other: the kernel and each memory have a share that is fixed from the start, and the shares add up to the limit.
+4. What is not in memories is bounded beside them: tables together, and all else together, take no more than memories may.
 """
 
 from __future__ import annotations
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 PAGE = 65536
 KERNEL_MEMORIES, KERNEL_TABLES = 2, 1
+ELEMENT_BYTES = 8
+"""Of a table."""
+
+
+def most_elements(limits: Limits, tables: int) -> int:
+    """How many elements each of so many tables may have."""
+    if limits.memory_bytes is None:
+        return limits.table_elements
+    return min(limits.table_elements, limits.memory_bytes // ELEMENT_BYTES // max(tables, 1))
+
+
+def most_state(limits: Limits) -> int:
+    """How many bytes a plugin's instances may hold outside of memories and tables."""
+    return limits.instance_bytes if limits.memory_bytes is None else min(limits.instance_bytes, limits.memory_bytes)
 
 
 class MemoryBudget:
@@ -29,10 +44,11 @@ class MemoryBudget:
         limits: Of its memory, in whole pages, and of what else the engine counts.
         memories: The plugin's own memories: how many, and the pages at first of all and of the largest.
         watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
+        tables: How many tables the plugin has.
         instances: The plugin's instances by unit, as far as they are made.
     """
 
-    __slots__ = ("_has_memories", "_instances", "_limits", "_set", "_share", "_store", "_watched", "cap", "maximum", "refused")
+    __slots__ = ("_elements", "_has_memories", "_instances", "_limits", "_set", "_share", "_store", "_watched", "cap", "maximum", "refused")
 
     def __init__(
         self,
@@ -40,10 +56,12 @@ class MemoryBudget:
         limits: Limits,
         memories: tuple[int, int, int],
         watched: tuple[int, ExportName] | None,
+        tables: int,
         instances: dict[int, Instance],
     ) -> None:
         self._store = store
         self._limits = limits
+        self._elements = most_elements(limits, tables)
         self._instances = instances
         self.refused = False
         self._set: int | None = -1
@@ -68,7 +86,7 @@ class MemoryBudget:
             limits = self._limits
             self._store.limit(
                 memory_bytes=-1 if pages is None else pages * PAGE,
-                table_elements=limits.table_elements,
+                table_elements=self._elements,
                 instances=limits.instances + 1,
                 tables=limits.tables + KERNEL_TABLES,
                 memories=limits.memories + KERNEL_MEMORIES,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 
-from plugwasm._code import BeyondPool, compiled, engine
+from plugwasm._code import Allowance, compiled, engine
 from plugwasm._env import functions as env
 from plugwasm._kernel import SERVED, source
 from plugwasm._link import WASI, is_callable
 from plugwasm._sandbox.wasi_abi import SIGNATURES
+from plugwasm.limits import DEFAULT
 
 from .terminal import escaped, write_stdout
 
@@ -36,7 +37,8 @@ _NAMES = {"wasi": "WASI", "application": "host function", "env": "env", "kernel"
 
 def facts(recipe: Recipe) -> dict[str, Any]:
     """What is known of each module, and what the plugin as a whole needs, in JSON types."""
-    modules = {module.name: _compiled(module.wasm, module.name) for module in recipe.modules}
+    allowance = Allowance(DEFAULT)
+    modules = {module.name: compiled(module.wasm, engine(pooled=False), module.name, allowance) for module in recipe.modules}
     shown = [_module_facts(module, modules, module.name == recipe.main) for module in recipe.modules]
     imports = [item for module in shown for item in module["imports"]]
     return {
@@ -48,13 +50,6 @@ def facts(recipe: Recipe) -> dict[str, Any]:
             "missing": _unique(imports, "nobody"),
         },
     }
-
-
-def _compiled(wasm: bytes, name: str) -> Module:
-    try:
-        return compiled(wasm, engine(), name)
-    except BeyondPool:
-        return compiled(wasm, engine(pooled=False), name)
 
 
 def _unique(imports: list[dict[str, Any]], provider: str) -> list[str]:
@@ -93,7 +88,7 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
     provider = "application" if item.kind == "function" else "nobody"
     if item.module == env.NAMESPACE and item.kind == "function":
         if item.name in SERVED:
-            provider, offered = "kernel", _compiled(source(), "kernel").exports[item.name].type
+            provider, offered = "kernel", compiled(source(), engine(pooled=False), "kernel").exports[item.name].type
         elif item.name in env.FUNCTIONS:
             provider, offered = "env", env.FUNCTIONS[item.name].type
         else:
