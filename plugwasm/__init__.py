@@ -20,6 +20,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _watch                  what sees everything that an observed plugin does
     interfaces              protocols bound to plugins, and objects whose methods are host functions
     _awaiting, _bridge      calls in worker threads, and the way back to an event loop; _task
+    _threads                those threads
     otel                    spans and metrics for OpenTelemetry
     observing               observers: statistics, traces, logs of calls; _values
     _signatures             what type checkers see of `call`
@@ -31,6 +32,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _hashing                what of these types and bytes goes into sets and dicts
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
+    _forks                  what a fork waits for
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
@@ -47,7 +49,7 @@ The map. Arrows point down only: no module imports one that stands above it.
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
 (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of awaited calls
-(`_awaiting`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child the live workers
+(`_threads`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child the live workers
 (`_worker.process`) and pools (`_slots`). All else belongs to an object.
 """
 

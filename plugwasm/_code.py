@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 
-from . import cache
+from . import _forks, cache
 from ._compiler import compile_within, facts_in, note_of
 from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown
 from ._sandbox.deadline import ticker
@@ -108,6 +108,7 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+_forks.register()
 
 
 def _compile(target: Engine, wasm: bytes, name: str, limits: Limits | None) -> Module:
