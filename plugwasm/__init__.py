@@ -35,6 +35,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _forks                  what a fork waits for
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
+    _children               processes that were started, and are to be ended
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants

@@ -47,6 +47,8 @@ def compile_within(limits: Limits | None, target: Engine, wasm: bytes, name: str
 def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | None, name: str) -> tuple[bytes, Facts]:
     import subprocess
 
+    from ._children import Child
+
     folders = "\n".join(dict.fromkeys(os.path.abspath(folder) for folder in sys.path if os.path.isdir(folder or ".")))
     settings = [str(int(target.fuel)), str(target.stack_bytes), str(memory or 0), str(int(seconds) + 1)]
     command = [sys.executable, "-I", "-S", "-c", _CHILD, folders, *settings]
@@ -56,6 +58,7 @@ def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | No
     except OSError as error:
         hint = "with `Limits(compile_seconds=None)` this process compiles, without limits"
         raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({error.strerror}); {hint}") from error
+    child = Child(process)
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
@@ -63,8 +66,7 @@ def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | No
             limit = f"the {seconds:g} seconds of `Limits.compile_seconds`"
             raise ModuleError(f"module `{shown(name)}` takes longer to compile than {limit}") from None
         finally:
-            process.kill()
-            process.wait()  # which `with` does not after Ctrl-C
+            child.kill()  # and waits for it, which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
             f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
@@ -72,10 +74,10 @@ def _compile_apart(wasm: bytes, target: Engine, seconds: float, memory: int | No
         )
     if output[:1] == _REFUSED:
         raise EngineFailure(output[1:].decode("utf-8", "replace"))
-    if output[:1] != _DONE or len(output) < 17:
+    if output[:1] != _DONE or len(output) < 25 or len(output) != 25 + int.from_bytes(output[17:25], "little"):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)}")
-    return output[17:], facts_in(output[1:17])
+    return output[25:], facts_in(output[1:17])
 
 
 def note_of(facts: Facts) -> bytes:
@@ -98,7 +100,8 @@ def serve(fuel: str, stack_bytes: str, memory: str, seconds: str) -> None:
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
-        answer = [_DONE, note_of(facts(binary)), module.serialize()]
+        code = module.serialize()
+        answer = [_DONE, note_of(facts(binary)), len(code).to_bytes(8, "little"), code]
     except EngineFailure as failure:
         answer = [_REFUSED, failure.message.encode()]
     for part in answer:

@@ -13,7 +13,6 @@ Invariants, for the modules that plugins may need (the standard library, and pac
 
 from __future__ import annotations
 
-import _frozen_importlib  # type: ignore[import-not-found]
 import os
 import sys
 from _thread import get_ident
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+_importlib: Any = sys.modules["_frozen_importlib"]
 PACKAGES = frozenset(
     ("plugwasm", "wasmtime", "msgspec", "urllib3", "anyio", "sniffio", "trio", "typing_extensions", "elftools", "opentelemetry", "pyarrow")
 )
@@ -35,7 +35,7 @@ _PAIRED = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown
 
 def _locks() -> Iterator[tuple[str, Any]]:
     """The locks of modules that are being imported, or were just now."""
-    locks = getattr(_frozen_importlib, "_module_locks", {})
+    locks = getattr(_importlib, "_module_locks", {})
     for name, reference in list(locks.items()):
         top = name.partition(".")[0]
         if top in PACKAGES or top in sys.stdlib_module_names:
@@ -69,7 +69,7 @@ def after_fork_in_child() -> None:
     for name, lock in _locks():
         if getattr(lock, "owner", me) == me:
             continue
-        _frozen_importlib._module_locks.pop(name, None)
+        _importlib._module_locks.pop(name, None)
         module = sys.modules.get(name)
         if module is not None and getattr(getattr(module, "__spec__", None), "_initializing", False):
             for part in [part for part in sys.modules if part == name or part.startswith(f"{name}.")]:

@@ -122,7 +122,9 @@ def test_so_it_does_in_every_way_that_it_may_end(under_way: str, way: str) -> No
 
 
 def test_a_map_that_ctrl_c_ends_lets_the_program_end() -> None:
-    program = PROLOGUE + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
+    program = (
+        PROLOGUE + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
+    )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

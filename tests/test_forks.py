@@ -211,3 +211,72 @@ forked(work)
 thread.join()
 """
     said(program)
+
+
+# ---- the engine ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what threads do is read from /proc")
+def test_a_fork_finds_guests_of_other_threads_at_rest() -> None:
+    """A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it is at its epoch callback instead."""
+    program = """
+from plugwasm._engine import _quiet
+plugin = plugwasm.Plugin(b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=None))
+thread = threading.Thread(target=plugin.call, args=("spin",), daemon=True)
+thread.start()
+looks = []
+def look(libc, native, original=_quiet._is_running):
+    looks.append(original(libc, native))
+    return looks[-1]
+_quiet._is_running = look
+for _ in range(50):
+    time.sleep(0.02)
+    looks.clear()
+    forked(lambda: None)
+    if looks and not looks[-1]:
+        print("at rest")
+        break
+"""
+    assert said(program) == "at rest\n"
+
+
+def test_a_fork_with_a_guest_that_does_not_come_to_rest_is_not_held_up() -> None:
+    """One instruction that takes long: there is no look at the epoch within it."""
+    program = """
+fill = b'''(module (memory 4096) (func (export "fill")
+  (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 0x10000000)) (br $l))))'''
+plugin = plugwasm.Plugin(fill, limits=plugwasm.Limits(timeout=None, memory_bytes=2**29))
+threading.Thread(target=plugin.call, args=("fill",), daemon=True).start()
+time.sleep(0.3)
+for _ in range(5):
+    forked(lambda: None)
+"""
+    said(program)
+
+
+def test_children_forked_while_threads_trap_start_and_compile_do_all_of_that() -> None:
+    program = """
+def without_end(work):
+    def run():
+        while True:
+            work()
+    threading.Thread(target=run, daemon=True).start()
+def trapped(plugin, name):
+    try:
+        plugin.call(name)
+    except plugwasm.TrapError:
+        return
+    raise AssertionError
+mine, theirs = plugwasm.Plugin(TRAP), plugwasm.Plugin(TRAP)
+numbers = iter(range(10**9))
+without_end(lambda: trapped(theirs, "far"))
+without_end(lambda: trapped(plugwasm.Plugin(TRAP), "trap"))
+without_end(lambda: plugwasm.Plugin(b'(module (func (export "a%d")))' % next(numbers)))
+def work():
+    trapped(mine, "far")
+    trapped(plugwasm.Plugin(b'(module (func (export "trap") unreachable) (func (export "b%d")))' % os.getpid()), "trap")
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    forked(work)
+"""
+    said(program)

@@ -66,6 +66,7 @@ LAYERS = [
     {"_code"},
     {"_forks"},
     {"_compiler"},
+    {"_children"},
     {"cache"},
     {"_env"},
     {"limits", "wasi"},

@@ -14,6 +14,7 @@ from ._binary import facts
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from ._failure import EngineFailure, take_error
 from ._owned import Owner
+from ._quiet import engines, register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ MAX_VALUES = 128
 MAX_IMPORTS, MAX_EXPORTS = 10_000, 50_000
 """Reading, linking and, for imports, starting take time for each."""
 
+register()
 # Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
 _compiling = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -129,6 +131,7 @@ class Engine:
         if pooled:
             _use_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
+        engines.add(self)
         from ._stack import ThreadStack  # which is made of what stands below
 
         self.stack = ThreadStack(self)

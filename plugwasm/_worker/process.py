@@ -17,6 +17,7 @@ from time import monotonic
 
 import msgspec
 
+from .._children import Child
 from .._engine import EngineFailure
 from ..errors import WorkerError, one_line
 from . import messages as m
@@ -79,7 +80,7 @@ class Worker:
                 os.set_blocking(end, False)  # what nobody reads does not hold up the one who writes it
             self._sock, sock = map(_held, (ours, theirs), socket.socketpair())
             self._control, control = map(_held, (ours, theirs), socket.socketpair())
-            self._process = _start(_interpreter(python), sock.fileno(), control.fileno(), stderr)
+            self._process = Child(_start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True)
             ours.pop_all()
         self._sock.settimeout(GLANCE)
         self._channel = Channel(self._sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
@@ -136,7 +137,7 @@ class Worker:
 
     def cpu_time(self) -> float | None:
         """Seconds of processor time that it has used, or None where the system does not tell."""
-        if sys.platform != "linux":
+        if sys.platform != "linux" or not self._process.is_ours():
             return None
         import time
 
@@ -157,7 +158,7 @@ class Worker:
         self._ended = True
         if self.owner != os.getpid():
             return
-        _kill(self._process)
+        self._process.kill()
         self._sock.close()
         self._control.close()
 
@@ -198,21 +199,11 @@ class Worker:
         return f"; its last words:{lines}" if text else ""
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # where it could start others, they go with it
-        except OSError:
-            pass
-        process.kill()
-        process.wait()
-
-
-def _release(process: subprocess.Popen[bytes], sock: socket.socket, control: socket.socket, stderr: int, owner: int) -> None:
+def _release(process: Child, sock: socket.socket, control: socket.socket, stderr: int, owner: int) -> None:
     if owner == os.getpid():
-        _kill(process)
+        process.kill()
     else:
-        process.returncode = 0  # of the process that this one was forked from: not ours to wait for
+        process.forget()
     sock.close()
     control.close()
     os.close(stderr)
@@ -283,7 +274,9 @@ def _start(python: str, sock: int, control: int, stderr: int) -> subprocess.Pope
         raise WorkerError(f"cannot start a worker with `{python}`: {error}") from error
 
 
-def _ending(code: int) -> str:
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "(how is not known: something else in the application waits for all child processes, or has them ignored)"
     if code >= 0:
         return f"with the exit code {code}"
     try:
