@@ -46,6 +46,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
+    _under_way              the calls that wait while something waits
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache

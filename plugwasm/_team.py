@@ -17,6 +17,7 @@ from time import monotonic, perf_counter, sleep
 
 from ._sandbox.deadline import NEVER
 from ._threads import STACK, submit
+from ._under_way import SLICE, Waiting, asking, callers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Item:
         self._pending.release()
         return perf_counter() - start
 
+    def run_for(self, team: Team) -> None:
+        """Says for whom it will run."""
+        self._context.run(asking.set, team)
+
     def is_done(self) -> bool:
         """Whether that was done."""
         return not self._pending.locked()
@@ -87,6 +92,8 @@ class Team:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._home = os.getpid()
+        self.callers = callers()
+        """Those who wait for the reader; whoever makes a call waits for them."""
         # Where threads are made with little stack, the reader's may be one of those.
         self._has_stack = not 0 < threading.stack_size() < STACK
         self._new: deque[Item] = deque()
@@ -109,6 +116,8 @@ class Team:
 
     def add(self, item: Item) -> None:
         """Takes it on, after those before it."""
+        if self.callers:
+            item.run_for(self)
         with self._lock:
             self._new.append(item)
         self._recruit()
@@ -132,7 +141,16 @@ class Team:
             return
         # To be woken for each output takes as long as a short call does. So that is for a few at a time, if they do not take too long.
         window[min(self._steps, len(window), self._plan.ahead // 2 + 1) - 1].wait(_LATE)
-        first.wait()
+        waiting = Waiting()
+        if not waiting.callers:
+            first.wait()
+        while not first.is_done():
+            first.wait(waiting.pause(SLICE))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its calls are still for the reader."""
+        return not self._is_stopped
 
     def _may_call(self) -> bool:
         """Whether the reader makes the call that it waits for."""

@@ -74,6 +74,7 @@ LAYERS = [
     {"_sandbox"},
     {"_kernel"},
     {"_engine"},
+    {"_under_way"},
     {"errors"},
 ]
 

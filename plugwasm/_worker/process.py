@@ -19,6 +19,7 @@ import msgspec
 
 from .._children import Child
 from .._engine import EngineFailure
+from .._under_way import callers
 from ..errors import WorkerError, one_line
 from . import messages as m
 from .channel import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
@@ -163,6 +164,9 @@ class Worker:
         self._control.close()
 
     def _glance(self) -> None:
+        for caller in callers():
+            if getattr(getattr(caller, "kernel", None), "worker", None) is not self:
+                caller.remaining()
         if monotonic() >= self.until:
             self.end()
             raise self._lose(Lost("did not answer in time, and was killed", "overdue"))
