@@ -266,9 +266,12 @@ class Crossing:
                 desk.wake()
 
     def cancel(self) -> bool:
-        """Cancels the guest, if it runs."""
+        """Cancels the call that its thread makes. Another thread may call the same plugin just before `leave`; that call goes on.
+
+        No lock: which call is cancelled does not depend on what happens meanwhile (see `Plugin._cancel`).
+        """
         plugin = self.plugin
-        return plugin is not None and plugin._cancel(self)
+        return plugin is not None and plugin._cancel(self._thread)
 
     def leave(self) -> None:
         """The plugin is not called any more, and others may have it."""
