@@ -217,7 +217,7 @@ def library_version() -> str:
     return ".".join(map(str, installed_version(_FOLDER)))
 
 
-_UNLOCKED = ("wasmtime_instance_new", "wasmtime_module_new", "wasmtime_wat2wasm")
+_UNLOCKED = ("wasmtime_guestprofiler_finish", "wasmtime_instance_new", "wasmtime_module_new", "wasmtime_wat2wasm")
 """What runs guests, or may take long. All else is called with the interpreter's lock, which a thread needs to fork: much of it takes locks
 of the engine for a moment, and a child that was forked in the middle would wait for those for ever (see `_quiet`)."""
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
