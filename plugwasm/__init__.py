@@ -32,7 +32,6 @@ The map. Arrows point down only: no module imports one that stands above it.
     _hashing                what of these types and bytes goes into sets and dicts
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
-    _forks                  what a fork waits for
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
     _children               processes that were started, and are to be ended
@@ -46,6 +45,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
+    _forks                  what a fork waits for
     _under_way              the calls that wait while something waits
     errors                  one tree
 

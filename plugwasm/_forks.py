@@ -28,9 +28,13 @@ PACKAGES = frozenset(
     ("plugwasm", "wasmtime", "msgspec", "urllib3", "anyio", "sniffio", "trio", "typing_extensions", "elftools", "opentelemetry", "pyarrow")
 )
 PATIENCE = 2.0
+_LAST_PATIENCE = 0.1
 _PAUSE = 0.001
 _PAIRED = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
 """Locks that they take before a fork and release after it. Of what is registered during a fork, Python calls only the second half."""
+
+_absent: list[tuple[str, str]] = []
+"""Those of them that were not there when a fork began."""
 
 
 def _locks() -> Iterator[tuple[str, Any]]:
@@ -52,15 +56,25 @@ def others_import() -> bool:
 
 def before_fork() -> None:
     """Waits for that to end."""
-    if not others_import():
-        return
-    absent = [(name, lock) for name, lock in _PAIRED if not hasattr(sys.modules.get(name), lock)]
-    end = monotonic() + PATIENCE
-    while others_import() and monotonic() < end:
-        sleep(_PAUSE)
+    global _absent
+    _absent = [(name, lock) for name, lock in _PAIRED if not hasattr(sys.modules.get(name), lock)]
+    _wait(PATIENCE)
+
+
+def before_fork_last() -> None:
+    """The same after the other hooks of this package, some of which let imports begin; not as long, for they have taken locks."""
+    global _absent
+    absent, _absent = _absent, []
+    _wait(_LAST_PATIENCE)
     for name, lock in absent:
         if (made := getattr(sys.modules.get(name), lock, None)) is not None:
             made.acquire()
+
+
+def _wait(seconds: float) -> None:
+    end = monotonic() + seconds
+    while others_import() and monotonic() < end:
+        sleep(_PAUSE)
 
 
 def after_fork_in_child() -> None:
@@ -77,6 +91,12 @@ def after_fork_in_child() -> None:
 
 
 def register() -> None:
-    """Has forks of this process do so. What is registered before this comes after it."""
+    """Has forks of this process do so. Python calls what is registered last first."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before_fork, after_in_child=after_fork_in_child)
+
+
+def register_last() -> None:
+    """To be called before anything of this package registers anything."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before_fork_last)

@@ -64,7 +64,6 @@ LAYERS = [
     {"_link"},
     {"_registry"},
     {"_code"},
-    {"_forks"},
     {"_compiler"},
     {"_children"},
     {"cache"},
@@ -74,7 +73,7 @@ LAYERS = [
     {"_sandbox"},
     {"_kernel"},
     {"_engine"},
-    {"_under_way"},
+    {"_under_way", "_forks"},
     {"errors"},
 ]
 

@@ -9,6 +9,7 @@ import threading
 from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
+from .. import _forks
 from ..errors import shown
 from ._binary import facts
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
@@ -35,6 +36,7 @@ MAX_IMPORTS, MAX_EXPORTS = 10_000, 50_000
 """Reading, linking and, for imports, starting take time for each."""
 
 register()
+_forks.register_last()
 # Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
 _compiling = threading.RLock()
 if hasattr(os, "register_at_fork"):
