@@ -20,6 +20,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _watch                  what sees everything that an observed plugin does
     interfaces              protocols bound to plugins, and objects whose methods are host functions
     _awaiting, _bridge      calls in worker threads, and the way back to an event loop; _task
+    _threads                those threads
     otel                    spans and metrics for OpenTelemetry
     observing               observers: statistics, traces, logs of calls; _values
     _signatures             what type checkers see of `call`
@@ -33,6 +34,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
+    _children               processes that were started, and are to be ended
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
@@ -43,11 +45,13 @@ The map. Arrows point down only: no module imports one that stands above it.
     _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
+    _forks                  what a fork waits for
+    _under_way              the calls that wait while something waits
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
 (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of awaited calls
-(`_awaiting`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child the live workers
+(`_threads`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child the live workers
 (`_worker.process`) and pools (`_slots`). All else belongs to an object.
 """
 

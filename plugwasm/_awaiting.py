@@ -1,21 +1,15 @@
-"""Running something in a thread while a task of asyncio or trio awaits it.
-
-The threads belong to the process as a whole, and are made as they are needed.
-"""
+"""Running something in a thread while a task of asyncio or trio awaits it."""
 
 from __future__ import annotations
 
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 from ._bridge import Crossing, Desk, is_nested
+from ._threads import submit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from typing import Any
 
     import anyio
@@ -25,9 +19,6 @@ if TYPE_CHECKING:
 
 THREADS = 40
 """Calls that one event loop awaits at a time if nobody says otherwise."""
-STACK = 8 * 2**20
-"""Bytes of stack of a thread, where the application gives its threads less."""
-_MOST = 2**20
 
 
 def need_anyio() -> None:
@@ -36,38 +27,6 @@ def need_anyio() -> None:
         import anyio.lowlevel  # noqa: F401
     except ImportError as error:
         raise ImportError("asynchronous calls need the package `anyio`: pip install 'plugwasm[async]'") from error
-
-
-_lock = threading.Lock()
-_executor: ThreadPoolExecutor | None = None
-
-
-def submit(executor: ThreadPoolExecutor | None, function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Has a thread of the executor, or one of ours, run the function, with room on its stack for a guest."""
-    global _executor
-    with _lock:
-        if executor is None:
-            if _executor is None:
-                _executor = ThreadPoolExecutor(_MOST, "plugwasm")
-            executor = _executor
-        configured = threading.stack_size()
-        if not 0 < configured < STACK:
-            return executor.submit(function, *args)
-        threading.stack_size(STACK)
-        try:
-            return executor.submit(function, *args)
-        finally:
-            threading.stack_size(configured)
-
-
-def _after_fork_in_child() -> None:
-    # It has none of the threads, and one of them may have held the lock.
-    global _lock, _executor
-    _lock, _executor = threading.Lock(), None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 async def cross(work: Callable[[Crossing], Any], limiter: Any = None, *, patient: bool = True) -> Any:
@@ -94,7 +53,7 @@ async def cross(work: Callable[[Crossing], Any], limiter: Any = None, *, patient
     is_held = limiter is not None
     try:
         try:
-            job = submit(None, copy_context().run, crossing.run)
+            job = submit(copy_context().run, crossing.run)
         except BaseException:
             crossing.is_off = True
             raise

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 
 from ._task import Task
+from ._under_way import asking, callers
 from .current import CurrentPlugin
 from .errors import CancelledError, ClosedError, TimeoutError
 
@@ -126,7 +127,9 @@ class Request:
         self._coroutine = coroutine
         self._answers = answers
         self._scope: anyio.CancelScope | None = None
-        self._is_open = True
+        self.is_open = True
+        self.callers = callers()
+        """Those who wait for it; it is made in their thread."""
         # Reentrant, for a signal handler may come in between. What it guards is one step of either.
         self._lock = threading.RLock()
 
@@ -142,7 +145,7 @@ class Request:
         result: Any = None
         error: BaseException | None = CancelledError("the task that awaits the call was cancelled")
         task = Task()
-        outer = is_nested.set(True)
+        outer, before = is_nested.set(True), asking.set(self)
         try:
             try:
                 with anyio.CancelScope() as self._scope:
@@ -163,6 +166,7 @@ class Request:
             del error
             try:
                 is_nested.reset(outer)
+                asking.reset(before)
             except ValueError:
                 pass  # the event loop has let go of the task, and this is the garbage collector
 
@@ -173,19 +177,19 @@ class Request:
 
     def _answer(self, result: Any, error: BaseException | None) -> None:
         with self._lock:
-            self._is_open = False
+            self.is_open = False
         self._answers.put((None, result, error))
 
     def stop(self) -> None:
         """Cancels it."""
-        if self._scope is not None and self._is_open:
+        if self._scope is not None and self.is_open:
             self._scope.cancel()
 
     def inside(self, function: Callable[..., Any], *args: Any) -> Any:
         """Has the thread of the call do something; for all others."""
         box: SimpleQueue[Any] = SimpleQueue()
         with self._lock:
-            if not self._is_open:
+            if not self.is_open:
                 raise ClosedError("this CurrentPlugin was used after the host function that it was given to has returned")
             self._answers.put((box, function, args))
         result, error = box.get()
@@ -262,9 +266,12 @@ class Crossing:
                 desk.wake()
 
     def cancel(self) -> bool:
-        """Cancels the guest, if it runs."""
+        """Cancels the call that its thread makes. Another thread may call the same plugin just before `leave`; that call goes on.
+
+        No lock: which call is cancelled does not depend on what happens meanwhile (see `Plugin._cancel`).
+        """
         plugin = self.plugin
-        return plugin is not None and plugin._cancel(self)
+        return plugin is not None and plugin._cancel(self._thread)
 
     def leave(self) -> None:
         """The plugin is not called any more, and others may have it."""

@@ -12,7 +12,7 @@ import os
 import threading
 from weakref import WeakValueDictionary
 
-from . import cache
+from . import _forks, cache
 from ._compiler import Allowance, compile_within, facts_in, note_of
 from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown
 from ._sandbox.deadline import ticker
@@ -104,6 +104,7 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+_forks.register()
 
 
 def _compile(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:

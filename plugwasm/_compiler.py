@@ -30,6 +30,8 @@ LIGHT_TEXT = 2**16
 _DONE, _REFUSED, _TOO_MUCH = b"\0", b"\1", b"\2"
 _HINT = "with `Limits(compile_seconds=None)` this process compiles, without limits"
 _NOTE = 28
+_LENGTH = 8
+"""Bytes that say how long the code is: half an answer, of a child whose exit code somebody else took, is none."""
 """Bytes of a note of facts; those of an entry of the cache."""
 _CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._compiler import serve; serve(*sys.argv[2:])"
 
@@ -133,6 +135,8 @@ def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, nam
 def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str) -> tuple[bytes, Facts]:
     import subprocess
 
+    from ._children import Child
+
     seconds, memory = allowance.seconds(name), allowance.memory
     assert seconds is not None
     folders = "\n".join(dict.fromkeys(os.path.abspath(folder) for folder in sys.path if os.path.isdir(folder or ".")))
@@ -145,14 +149,14 @@ def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kept)
     except OSError as error:
         raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({error.strerror}); {_HINT}") from error
+    child = Child(process)
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
         except subprocess.TimeoutExpired:
             raise allowance.too_slow(name) from None
         finally:
-            process.kill()
-            process.wait()  # which `with` does not after Ctrl-C
+            child.kill()  # and waits for it, which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
             f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
@@ -162,10 +166,11 @@ def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str)
         raise allowance.too_much_code(name)
     if output[:1] == _REFUSED:
         raise EngineFailure(output[1:].decode("utf-8", "replace"))
-    if output[:1] != _DONE or len(output) <= _NOTE:
+    at = 1 + _NOTE + _LENGTH
+    if output[:1] != _DONE or len(output) < at or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little"):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)}")
-    return output[1 + _NOTE :], facts_in(output[1 : 1 + _NOTE])
+    return output[at:], facts_in(output[1 : 1 + _NOTE])
 
 
 def note_of(facts: Facts) -> bytes:
@@ -188,7 +193,11 @@ def serve(fuel: str, stack_bytes: str, memory: str, seconds: str, code: str) -> 
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
-        answer = [_TOO_MUCH] if module.kept_bytes > int(code) else [_DONE, note_of(module.facts), module.serialize()]
+        if module.kept_bytes > int(code):
+            answer = [_TOO_MUCH]
+        else:
+            artifact = module.serialize()
+            answer = [_DONE, note_of(module.facts), len(artifact).to_bytes(_LENGTH, "little"), artifact]
     except EngineFailure as failure:
         answer = [_REFUSED, failure.message.encode()]
     for part in answer:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from ._engine import shielded
 from ._sandbox.deadline import NEVER
+from ._under_way import Waiting
 from .errors import ClosedError, OptionError, PoolTimeoutError
 
 TYPE_CHECKING = False
@@ -73,15 +74,16 @@ class Turn:
     Attributes:
         is_over: Whether it is given up. For good.
         owner: The thread that it belongs to; 0 for a task's.
+        task: The task, as a number; 0 for a thread's.
         ring: Wakes who waits; gives False when nobody can be woken any more.
         slot: What it is the right to, if it has come to that.
     """
 
-    __slots__ = ("is_over", "owner", "ring", "slot", "successor")
+    __slots__ = ("is_over", "owner", "ring", "slot", "successor", "task")
 
     def __init__(self) -> None:
         self.is_over = False
-        self.owner = 0
+        self.owner = self.task = 0
         self.ring: Callable[[], object] | None = None
         self.slot: _Slot | None = None
         self.successor: dict[None, Turn | None] = {}
@@ -317,6 +319,31 @@ class Slots:
             plugin=self.name,
         )
 
+    def check_others(self, turn: Turn, wait: float | None, waiting: Waiting) -> None:
+        """Raises if all slots belong to the calls that wait for one, which would wait for themselves.
+
+        Their own come back only when they go on. What their thread or task has on lease besides might be given back by another one, so
+        that is counted only where the wait has no end.
+        """
+        for slot in self._slots if waiting.callers else ():
+            holder, plugin = slot.last(), slot.plugin
+            if holder.is_over:
+                return
+            if plugin is not None and plugin._guest is not None and plugin._guest in waiting.callers:
+                continue
+            if wait is not None or (holder.owner, holder.task) != (turn.owner, turn.task):
+                return
+        if waiting.callers:
+            raise self.itself_error()
+
+    def itself_error(self) -> PoolTimeoutError:
+        """For who would wait for itself."""
+        return PoolTimeoutError(
+            f"the {self.size} plugins of the pool of plugin `{self.name}` are all in use by the one who waits for another, and so would "
+            "wait for itself: make the pool larger (`size`), or have host functions call a plugin of another pool",
+            plugin=self.name,
+        )
+
     def after_fork_in_child(self) -> None:
         """Makes do with what a child has."""
         # Of the callers only this thread is here. The plugins of the others are in the middle of something.
@@ -353,13 +380,14 @@ class Lease:
             return
         bell = allocate_lock()
         bell.acquire()
-        until = self._until()
+        until, waiting = self._until(), Waiting()
         try:
             slots.join(turn, lambda: _ring(bell))
             while not slots.serve(turn):
                 if (left := until - monotonic()) <= 0:
                     raise slots.timeout_error(self._wait or 0)
-                bell.acquire(timeout=min(left, self._pause()))
+                slots.check_others(turn, self._wait, waiting)
+                bell.acquire(timeout=waiting.pause(min(left, self._pause())))
         finally:
             slots.leave(turn)
 
@@ -374,16 +402,18 @@ class Lease:
 
         await checkpoint()
         turn, slots = self.turn, self._slots
+        turn.task = anyio.get_current_task().id
         if slots.begin(turn):
             return
         desk = Desk()
-        until = self._until()
+        until, waiting = self._until(), Waiting()
         try:
             slots.join(turn, desk.wake)
             while not slots.serve(turn):
                 if (left := until - monotonic()) <= 0:
                     raise slots.timeout_error(self._wait or 0)
-                with anyio.move_on_after(min(left, self._pause())):
+                slots.check_others(turn, self._wait, waiting)
+                with anyio.move_on_after(waiting.pause(min(left, self._pause()))):
                     await desk.wait()
         finally:
             slots.leave(turn)

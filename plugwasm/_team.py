@@ -8,14 +8,16 @@ after all or that the reader is away. Where calls take long, threads make all of
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from contextvars import copy_context
 from time import monotonic, perf_counter, sleep
 
-from ._awaiting import STACK, submit
 from ._sandbox.deadline import NEVER
+from ._threads import STACK, submit
+from ._under_way import SLICE, Waiting, asking, callers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +60,10 @@ class Item:
         self._pending.release()
         return perf_counter() - start
 
+    def run_for(self, team: Team) -> None:
+        """Says for whom it will run."""
+        self._context.run(asking.set, team)
+
     def is_done(self) -> bool:
         """Whether that was done."""
         return not self._pending.locked()
@@ -80,21 +86,14 @@ class Item:
             del error
 
 
-class _Use:
-    """A call of a plugin, for who cancels it (`Plugin._cancel`)."""
-
-    __slots__ = ("plugin",)
-
-    def __init__(self, plugin: Plugin) -> None:
-        self.plugin: Plugin | None = plugin
-
-
 class Team:
     """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers, which are two or more."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._home = os.getpid()
+        self.callers = callers()
+        """Those who wait for the reader; whoever makes a call waits for them."""
         # Where threads are made with little stack, the reader's may be one of those.
         self._has_stack = not 0 < threading.stack_size() < STACK
         self._new: deque[Item] = deque()
@@ -104,7 +103,7 @@ class Team:
         self._moves = 0  # these, and calls that threads began
         self._is_reader_calling = False
         self._threads = self._calling = 0
-        self._running: dict[int, _Use] = {}
+        self._running: dict[int, Plugin | None] = {}
         self._is_stopped = False
         # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
         self._lock = threading.RLock()
@@ -117,6 +116,8 @@ class Team:
 
     def add(self, item: Item) -> None:
         """Takes it on, after those before it."""
+        if self.callers:
+            item.run_for(self)
         with self._lock:
             self._new.append(item)
         self._recruit()
@@ -140,7 +141,16 @@ class Team:
             return
         # To be woken for each output takes as long as a short call does. So that is for a few at a time, if they do not take too long.
         window[min(self._steps, len(window), self._plan.ahead // 2 + 1) - 1].wait(_LATE)
-        first.wait()
+        waiting = Waiting()
+        if not waiting.callers:
+            first.wait()
+        while not first.is_done():
+            first.wait(waiting.pause(SLICE))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its calls are still for the reader."""
+        return not self._is_stopped
 
     def _may_call(self) -> bool:
         """Whether the reader makes the call that it waits for."""
@@ -150,12 +160,15 @@ class Team:
         return not self._threads or (self._pace < _SHORT and self._has_stack)
 
     def stop(self, patience: float = NEVER) -> None:
-        """Cancels what runs, and waits for it, but for what this thread itself is in. After so many seconds another thread does that."""
+        """Cancels what runs, and waits for it, but for what this thread itself is in. After so many seconds another thread does that.
+
+        While the interpreter ends, the other threads do not come any more.
+        """
         if not self.is_here():
             return
         self._is_stopped = True
         until = monotonic() + patience
-        while True:
+        while not sys.is_finalizing():
             self._cancel()
             if self._running.keys() <= {get_ident()}:
                 return
@@ -165,10 +178,9 @@ class Team:
             sleep(_PAUSE)
 
     def _cancel(self) -> None:
-        for use in self._running.copy().values():
-            plugin = use.plugin
+        for thread, plugin in self._running.copy().items():
             if plugin is not None:
-                plugin._cancel(use)
+                plugin._cancel(thread)  # for the thread may leave the plugin to somebody else in between
 
     # ---- the threads ----------------------------------------------------------------------------------------------------------------
 
@@ -190,7 +202,7 @@ class Team:
             self._threads += 1
         place = allocate_lock()
         try:
-            submit(None, self._work, place)
+            submit(self._work, place)
         except (RuntimeError, MemoryError):  # there are no more threads; without any the reader makes the calls
             if place.acquire(blocking=False):
                 with self._lock:
@@ -231,10 +243,10 @@ class Team:
         try:
             # No lock while it has a plugin: the reader may be interrupted while it has the lock, by a signal handler that wants a plugin.
             with plan.pool.plugin(wait=plan.wait) as plugin:
-                use = self._running[here] = _Use(plugin)
+                self._running[here] = plugin
                 try:
                     return None if self._is_stopped else plugin.call(plan.function_name, data, **plan.options)
                 finally:
-                    use.plugin = None  # it is for the next in the pool, whom nobody must cancel
+                    self._running[here] = None  # it is for the next in the pool, whom nobody must cancel
         finally:
             self._running.pop(here, None)

@@ -23,7 +23,7 @@ from ._worker.remote import MAX_MEMORY, RemoteGuest, served
 from .compiled import REGISTERED, CompiledPlugin
 from .errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError
 from .limits import ProcessLimits
-from .plugin import Plugin, changed_config, octets, watch
+from .plugin import Plugin, changed_config, is_calling, octets, watch
 from .wasi import Clock, WasiOptions
 
 TYPE_CHECKING = False
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .functions import Function
     from .limits import Limits
     from .observing import Observe
-    from .plugin import Use
 
 
 __all__ = ["IsolatedPlugin"]
@@ -241,8 +240,8 @@ class IsolatedPlugin(Plugin):
             if self._watch is not None:
                 self._watch.attach(guest)
         timeout = self.compiled_plugin.limits.timeout
-        guest.deadline = NEVER if timeout is None else monotonic() + timeout
         guest.cancelled = guest.made = False
+        guest.deadline = monotonic() + (NEVER if timeout is None else timeout)  # an object of its own (see `Guest.cancelled`)
         guest.host_context = host_context
         guest.ended = function_name
         if self._watch is not None:
@@ -252,7 +251,7 @@ class IsolatedPlugin(Plugin):
             used = worker.cpu_time()
             worker.cpu_until = None if used is None else used + process.cpu_seconds
         self._calls += 1
-        self._running = self._calls
+        self._running = worker.call = self._calls
         return worker, guest
 
     def _converse(self, worker: Worker, guest: RemoteGuest) -> m.Done | m.Failed:
@@ -289,7 +288,7 @@ class IsolatedPlugin(Plugin):
         where = f"`{shown(function_name)}` of plugin `{self.name}`"
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
-            if guest.cancelled:
+            if guest.cancelled is guest.deadline:
                 return CancelledError(f"{where}: the call was cancelled, and its process killed", **facts)
             return raised(TimeoutError(), guest, facts)
         if lost.kind == "used up":
@@ -386,14 +385,15 @@ class IsolatedPlugin(Plugin):
         if self._closed:
             self._discard()
 
-    def _cancel(self, use: Use | None = None) -> bool:
-        until = monotonic() + self._process.grace
+    def _cancel(self, thread: int | None = None) -> bool:
         worker, guest, number = self._worker, self._guest, self._running
-        if worker is None or guest is None or not number or (use is not None and use.plugin is not self):
+        if worker is None or guest is None or not number:
             return False
-        guest.cancelled = True
-        if until < worker.until:
-            worker.until = until
+        call = guest.deadline
+        if self._running != number or not (thread is None or is_calling(thread, self)):
+            return False
+        guest.cancelled = call
+        worker.hurry = number, min(worker.until, monotonic() + self._process.grace)
         worker.cancel(number)
         return True
 

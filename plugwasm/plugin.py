@@ -13,7 +13,8 @@ and `_idle` (there unless running), `_guest` and `_closed` are all that tells th
 
 from __future__ import annotations
 
-from sys import getrecursionlimit
+import os
+from sys import _current_frames, getrecursionlimit
 from time import monotonic
 
 from ._complaints import check_text, meant
@@ -43,7 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Protocol, Self, TypeVar
+    from typing import Any, Self, TypeVar
     from uuid import UUID
 
     import anyio
@@ -62,12 +63,6 @@ if TYPE_CHECKING:
     from .wasi import WasiOptions
 
     T = TypeVar("T")
-
-    class Use(Protocol):
-        """Whoever calls a plugin that others get next: `plugin` is that, and None once it is theirs."""
-
-        plugin: Plugin | None
-
 
 __all__ = ["CancelHandle", "Plugin"]
 
@@ -107,6 +102,20 @@ class Lent:
         self.config = plugin._config
         self.post_mortem = getattr(plugin, "_post_mortem", None)  # an IsolatedPlugin has none
         self.is_held = False
+
+
+def is_calling(thread: int, plugin: Plugin) -> bool:
+    """Whether the thread is in a call of the plugin."""
+    frame = _current_frames().get(thread)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "call" and code.co_filename in _CALLS and frame.f_locals.get("self") is plugin:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_CALLS = (__file__, os.path.join(os.path.dirname(__file__), "isolated.py"))
 
 
 class Closing:
@@ -541,12 +550,16 @@ class Plugin(Closing):
             self._idle = True
         return True
 
-    def _cancel(self, use: Use | None = None) -> bool:
-        """Ends the call under way, if it is of that use; nothing is called until it is marked, so no other can have begun by then."""
+    def _cancel(self, thread: int | None = None) -> bool:
+        """Cancels the call under way, or if a thread is given the one that this is in. False when there is none.
+
+        Which call that is, is settled first, by the object that is its deadline: if it ends meanwhile, the next call has another.
+        """
         guest = self._guest
-        if guest is None or guest not in ticker.running or (use is not None and use.plugin is not self):
+        call = None if guest is None else ticker.running.get(guest)
+        if guest is None or call is None or not (thread is None or is_calling(thread, self)):
             return False
-        guest.cancelled = True
+        guest.cancelled = call
         guest.store.engine.increment_epoch()
         return True
 

@@ -807,7 +807,7 @@ def test_a_map_does_without_threads_where_there_are_none(monkeypatch: pytest.Mon
     refused: list[Callable[[], object]] = []
     callers: list[int] = []
 
-    def refuse(_: object, work: Callable[..., object], *args: Any) -> None:
+    def refuse(work: Callable[..., object], *args: Any) -> None:
         refused.append(partial(work, *args))
         raise RuntimeError("can't start new thread")
 

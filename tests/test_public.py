@@ -48,6 +48,7 @@ LAYERS = [
     {"compiled"},
     {"interfaces"},
     {"_awaiting"},
+    {"_threads"},
     {"otel"},
     {"observing", "_values"},
     {"_signatures"},
@@ -64,6 +65,7 @@ LAYERS = [
     {"_registry"},
     {"_code"},
     {"_compiler"},
+    {"_children"},
     {"cache"},
     {"_env"},
     {"limits", "wasi"},
@@ -71,6 +73,7 @@ LAYERS = [
     {"_sandbox"},
     {"_kernel"},
     {"_engine"},
+    {"_under_way", "_forks"},
     {"errors"},
 ]
 

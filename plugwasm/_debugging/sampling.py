@@ -26,7 +26,7 @@ from .frames import binary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import FrameType
     from typing import Any, TypeVar
 
@@ -42,6 +42,17 @@ HOST = "[host]"
 """Stands for the application, between the engine's calls; with the name of a host function behind it, for that."""
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _STORE, _LINK = os.path.join(_PACKAGE, "_engine", "_store.py"), os.path.join(_PACKAGE, "_link.py")
+MAX_DEPTH = 512
+"""Frames of a stack that are told; of a deeper one those at both ends."""
+MAX_FRAMES = 2_000_000
+"""Frames of all stacks together. Further stacks are one."""
+OTHERS = ("[other stacks]",)
+MAX_BYTES = 32 * 2**20
+"""Bytes of memory that the samples may take, as far as the system tells (Linux). When half of what is left is used up, only every other
+sample is taken from then on, which stands for the time of both."""
+MAX_SAMPLES = 20_000
+"""The same where the system does not tell, as a number."""
+_MOST_HALVINGS = 10
 _NAMELESS = "<wasm function "
 _PATIENCE = 10.0
 
@@ -83,6 +94,9 @@ class Recorder:
         self._left_over: dict[str, float] = {}
         self._last: _Share | None = None
         """Of the call under way."""
+        self._used = 0.0
+        """The share of what samples may take that they have taken."""
+        self._passed_over = 0
         self._track(compiled._plan)
 
     def _track(self, plan: Plan) -> _Track:
@@ -122,8 +136,8 @@ class Recorder:
 
     def __call__(self, guest: Guest) -> None:
         """In the guest's epoch callback."""
-        if not self._ticks:
-            return  # a tick that was meant for another guest
+        if not self._ticks or not self._may_sample():
+            return  # a tick that was meant for another guest, or one that the next sample stands for as well
         try:
             del self._idle
         except AttributeError:
@@ -132,6 +146,19 @@ class Recorder:
             self._sample(guest)
         finally:
             self._idle = True
+
+    def _may_sample(self) -> bool:
+        """Whether it is the turn of a sample: of the first half all, of the next quarter of the memory every other, and so on."""
+        halvings, left = 0, 1 - self._used
+        while left <= 0.5:
+            halvings, left = halvings + 1, left * 2
+            if halvings > _MOST_HALVINGS:
+                return False
+        self._passed_over += 1
+        if self._passed_over < 1 << halvings:
+            return False
+        self._passed_over = 0
+        return True
 
     def _sample(self, guest: Guest) -> None:
         own, waited = self._take_ticks()
@@ -144,7 +171,9 @@ class Recorder:
             if pooled is None or pooled.engine is not store.engine:
                 return
             track = self._track(pooled)
+        before = _resident()
         track.profiler.sample(store, own)
+        self._used += max(0, _resident() - before) / MAX_BYTES if before else 1 / MAX_SAMPLES
         self._last = _Share(own, waited)
         track.shares.append(self._last)
 
@@ -178,6 +207,18 @@ class Recorder:
         outside: dict[tuple[str, ...], float] = {(name,): seconds for name, seconds in self._left_over.items() if seconds}
         _add(stacks, outside)
         return whole, stacks
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has; 0 where that is not known. A sample is taken with Python's lock, so little else grows then."""
+    try:
+        with open("/proc/self/statm", "rb", 0) as file:
+            return int(file.read(100).split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def _titles(compiled: CompiledPlugin) -> dict[str, CodeMap]:
@@ -217,17 +258,38 @@ def _add_up(
         library = _library(profile, thread, function)
         titles.append(texts[name] if library == main else f"{shown(library)}!{texts[name]}")
     table, frames = thread["stackTable"], thread["frameTable"]["func"]
-    known: list[tuple[str, ...]] = []
-    for prefix, frame in zip(table["prefix"], table["frame"], strict=True):
-        title = titles[frames[frame]]
-        # The outermost frame is the kernel's, which calls the export.
-        is_entry = prefix is None and title.startswith(f"{KERNEL}!")
-        known.append((*(() if prefix is None else known[prefix]), *(() if is_entry else (title,))))
+    known: dict[int, tuple[str, ...]] = {}
+    kept = sum(map(len, stacks))
     for stack, share in zip(thread["samples"]["stack"], shares, strict=False):
+        names: tuple[str, ...] = ()
+        if stack is not None:
+            if stack not in known:
+                found = _stack(table["prefix"], table["frame"], stack, lambda frame: titles[frames[frame]])
+                if found not in stacks:
+                    kept += len(found)
+                known[stack] = found if kept <= MAX_FRAMES else OTHERS
+            names = known[stack]
         # Nothing but the entry: the guest noticed as soon as it was called, so the time was spent before that.
-        names = (() if stack is None else known[stack]) or (HOST,)
+        names = names or (HOST,)
         _add(stacks, {(*names[:1], name): seconds for name, seconds in share.waited.items()})
         _add(stacks, {names: share.own})
+
+
+def _stack(prefixes: list[int | None], frames: list[int], stack: int | None, title: Callable[[int], str]) -> tuple[str, ...]:
+    """A stack from its entries, each of which knows the one around it: outermost first, and not all of one that is deep."""
+    inner: list[str] = []
+    outer: deque[str] = deque(maxlen=MAX_DEPTH // 2)
+    depth = 0
+    while stack is not None:
+        name, stack = title(frames[stack]), prefixes[stack]
+        # The outermost frame is the kernel's, which calls the export.
+        if stack is None and name.startswith(f"{KERNEL}!"):
+            break
+        depth += 1
+        (inner if len(inner) < MAX_DEPTH // 2 else outer).append(name)
+    left_out = depth - len(inner) - len(outer)
+    middle = [f"[{left_out} frames left out]"] if left_out else []
+    return (*reversed(outer), *middle, *reversed(inner))
 
 
 def _add(sums: dict[K, float], more: Mapping[K, float]) -> None:

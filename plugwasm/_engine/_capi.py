@@ -218,24 +218,9 @@ def library_version() -> str:
     return ".".join(map(str, installed_version(_FOLDER)))
 
 
-_UNFORKABLE = (
-    "wasm_functype_delete",
-    "wasm_functype_new",
-    "wasmtime_func_new_unchecked",
-    "wasmtime_guestprofiler_new",
-    "wasmtime_guestprofiler_sample",
-    "wasmtime_instance_new_without_start",
-    "wasmtime_module_delete",
-    "wasmtime_module_deserialize",
-    "wasmtime_module_deserialize_file",
-    "wasmtime_module_exports",
-    "wasmtime_module_imports",
-    "wasmtime_module_serialize",
-    "wasmtime_store_delete",
-    "wasmtime_store_new",
-)
-"""What takes locks of the engine for a moment and runs no guest. It keeps the interpreter's lock, which a thread needs to fork: a child
-that was forked in the middle would wait for those locks for ever."""
+_UNLOCKED = ("wasmtime_guestprofiler_finish", "wasmtime_instance_new", "wasmtime_module_new", "wasmtime_wat2wasm")
+"""What runs guests, or may take long. All else is called with the interpreter's lock, which a thread needs to fork: much of it takes locks
+of the engine for a moment, and a child that was forked in the middle would wait for those for ever (see `_quiet`)."""
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
 
 
@@ -244,7 +229,7 @@ def _load() -> Any:
     path = _library_path(_FOLDER)
     library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
     for name, (result, parameters) in _DECLARATIONS.items():
-        function = (locked if name in _UNFORKABLE else library)[_ALIASES.get(name, name)]
+        function = (library if name in _UNLOCKED else locked)[_ALIASES.get(name, name)]
         setattr(library, name, function)
         function.restype = result
         function.argtypes = parameters

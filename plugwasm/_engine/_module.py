@@ -9,11 +9,13 @@ import threading
 from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
+from .. import _forks
 from ..errors import shown
 from ._binary import facts
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from ._failure import EngineFailure, take_error
 from ._owned import Owner
+from ._quiet import engines, register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ MAX_BORDER_VALUES = 300_000
 _ENTRY_BYTES = 1500
 """Of the engine and of Python, for each type, import and export."""
 
+register()
+_forks.register_last()
 # Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
 _compiling = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -137,6 +141,7 @@ class Engine:
         if pooled:
             _use_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
+        engines.add(self)
         from ._stack import ThreadStack  # which is made of what stands below
 
         self.stack = ThreadStack(self)

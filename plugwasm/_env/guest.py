@@ -87,7 +87,8 @@ class Guest(Environment):
         self.log: PluginLog = grants.log
         self.config = config
         self.deadline = NEVER
-        self.cancelled = False
+        self.cancelled: float | bool = False
+        """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
         self.fuelled = False
         self.host_context: Any = None
         self.vars = Vars(self.limits.var_bytes, self.limits.vars, first_vars)
@@ -124,7 +125,7 @@ class Guest(Environment):
 
     def remaining(self) -> float | None:
         """Seconds left for the call under way, None for no end. Raises when it was cancelled or its deadline has passed."""
-        if self.cancelled:
+        if self.cancelled is self.deadline:
             raise CancelledError("the call was cancelled")
         if self.deadline == NEVER:
             return None

@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 __all__ = ["Apart"]
 
 
+class _Processes(Slots):
+    """Slots whose plugins are processes, with errors in these words."""
+
+    def timeout_error(self, seconds: float) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"the processes of plugin `{self.name}` ({self.size}) were all in use for {seconds:g} s: allow more (`instances`)",
+            plugin=self.name,
+        )
+
+    def itself_error(self) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who waits for another, and so would wait for "
+            "itself: allow more (`instances`)",
+            plugin=self.name,
+        )
+
+
 class Apart(Loaded):
     """A plugin with as many processes as may be, each made when it is needed. Further calls wait for one, as long as a call may take."""
 
@@ -37,7 +54,7 @@ class Apart(Loaded):
                 plugin.reset()
             return not ended.is_so
 
-        self._slots = Slots(compiled.name, terms.instances, compiled.limits.timeout, make, refresh)
+        self._slots = _Processes(compiled.name, terms.instances, compiled.limits.timeout, make, refresh)
         if isinstance(compiled, Elsewhere) and hasattr(compiled, "_plan"):  # it was loaded before, and is configured anew
             return compiled
         with Lease(self._slots, None) as plugin:  # only its process can say what it exports
@@ -67,13 +84,9 @@ class Apart(Loaded):
                 lease.take()
             elif not lease.try_to_take():
                 crossing.ask(lease.take_async, ())  # the task waits, since it is what can be cancelled
-        except PoolTimeoutError:
-            raise PoolTimeoutError(
-                f"the processes of plugin `{self.compiled.name}` ({self._slots.size}) were all in use for {self._slots.wait:g} s: "
-                "allow more (`instances`)",
-                plugin=self.compiled.name,
-                function=function_name,
-            ) from None
+        except PoolTimeoutError as error:
+            error.function = function_name
+            raise
 
     def retire(self) -> None:
         """Ends the processes that are idle, and each of the others when its call has ended."""

@@ -39,7 +39,57 @@ _DSYNC = getattr(os, "O_DSYNC", _SYNC)
 _CONFINED = os.name == "posix" and bool(_NOFOLLOW and _DIRECTORY) and {os.open, os.stat, os.readlink} <= os.supports_dir_fd
 
 
-class Preopen(Owner):
+class Held(Owner):
+    """Has a descriptor, as long as its number stands for the file that was opened.
+
+    A process may close all its descriptors (daemons do), and then open others, which get the same numbers. Invariant: each use of `fd`
+    looks at what the number stands for first, and gives -1, or raises `WasiError`, if that is another file; `close` leaves that open.
+    """
+
+    __slots__ = ("_fd", "_identity")
+
+    def _hold(self, fd: int) -> None:
+        self._fd = fd
+        self.__del__ = _closing(fd)
+        self._identity = _identity(os.fstat(fd))
+
+    def _held(self) -> int:
+        fd = self._fd
+        if fd < 0:
+            return -1
+        try:
+            if _identity(os.fstat(fd)) == self._identity:
+                return fd
+        except OSError:
+            pass
+        self._let_go()
+        return -1
+
+    def _let_go(self) -> None:
+        self._fd = -1
+        try:
+            del self.__del__
+        except AttributeError:
+            pass
+
+    @property
+    def fd(self) -> int:
+        """The descriptor."""
+        fd = self._held()
+        if fd < 0:
+            raise WasiError(abi.BADF)
+        return fd
+
+    def close(self) -> None:
+        """Gives it back."""
+        fd = self._held()
+        if fd >= 0:
+            self._let_go()
+            with host_errors:
+                os.close(fd)
+
+
+class Preopen(Held):
     """A host directory that is granted to guests, opened at once and shared by all instances that it is granted to.
 
     Args:
@@ -51,10 +101,10 @@ class Preopen(Owner):
         LinkError: The directory cannot be opened, or this system has no way to confine a guest to it.
     """
 
-    __slots__ = ("__weakref__", "fd", "guest_name", "guest_path", "host_path", "read_only")
+    __slots__ = ("__weakref__", "_path", "guest_name", "guest_path", "host_path", "read_only")
 
     def __init__(self, host_path: str | os.PathLike[str], guest_path: str, read_only: bool = False) -> None:
-        self.fd = -1
+        self._fd = -1
         self.host_path = os.fspath(host_path)
         self.guest_path = guest_path
         self.read_only = read_only
@@ -65,8 +115,8 @@ class Preopen(Owner):
             )
         try:
             self.guest_name = guest_path.encode()
-            self.fd = os.open(self.host_path, _OPEN_PREOPEN)
-            self.__del__ = _closing(self.fd)
+            self._path = os.path.abspath(self.host_path)  # a daemon has another current directory
+            self._hold(os.open(self.host_path, _OPEN_PREOPEN))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise LinkError(f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}") from error
@@ -74,12 +124,22 @@ class Preopen(Owner):
     def __repr__(self) -> str:
         return f"Preopen({self.host_path!r}, {self.guest_path!r}, read_only={self.read_only})"
 
-    def close(self) -> None:
-        """Give the descriptor back. Guests that still hold the directory get BADF."""
-        fd, self.fd = self.fd, -1
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 after `close`. If that was closed by others, the directory is opened again, if it is the same one."""
+        if self._fd < 0:
+            return -1
+        fd = self._held()
         if fd >= 0:
-            del self.__del__
-            os.close(fd)
+            return fd
+        identity = self._identity
+        try:
+            self._hold(os.open(self._path, _OPEN_PREOPEN))
+        except OSError:
+            return -1
+        if self._identity != identity:
+            self.close()
+        return self._fd
 
 
 def _closing(fd: int) -> Callable[[], object]:
@@ -121,16 +181,15 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-class File(Owner):
+class File(Held):
     """A regular file that a guest has open."""
 
-    __slots__ = ("fd", "flags", "inheriting", "read_only", "rights")
+    __slots__ = ("flags", "inheriting", "read_only", "rights")
 
     filetype = abi.REGULAR_FILE
 
     def __init__(self, fd: int, rights: int, flags: int, read_only: bool) -> None:
-        self.fd = fd
-        self.__del__ = _closing(fd)
+        self._hold(fd)
         self.rights = rights
         self.inheriting = 0
         self.flags = flags
@@ -167,25 +226,18 @@ class File(Owner):
         with host_errors:
             os.posix_fallocate(self.fd, offset, length)
 
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            del self.__del__
-            with host_errors:
-                os.close(fd)
 
-
-class Directory(Owner):
+class Directory(Held):
     """A directory that a guest has open: a preopen, or one that it opened beneath one."""
 
-    __slots__ = ("_fd", "flags", "inheriting", "listing", "preopen", "read_only", "rights")
+    __slots__ = ("flags", "inheriting", "listing", "preopen", "read_only", "rights")
 
     filetype = abi.DIRECTORY
 
     def __init__(self, fd: int, rights: int, inheriting: int, read_only: bool, preopen: Preopen | None = None) -> None:
-        self._fd = fd
+        self._fd = -1
         if fd >= 0:
-            self.__del__ = _closing(fd)
+            self._hold(fd)
         self.rights = rights
         self.inheriting = inheriting
         self.flags = 0
@@ -199,7 +251,7 @@ class Directory(Owner):
 
     @property
     def fd(self) -> int:
-        fd = self._fd if self.preopen is None else self.preopen.fd
+        fd = self._held() if self.preopen is None else self.preopen.fd
         if fd < 0:
             raise WasiError(abi.BADF)
         return fd
@@ -265,13 +317,6 @@ class Directory(Owner):
             raise WasiError(abi.ISDIR)
         fd = os.open(at.name, OPEN_DIRECTORY, dir_fd=at.fd)
         return Directory(fd, self.inheriting & abi.DIRECTORY_RIGHTS, self.inheriting, self.read_only)
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            del self.__del__
-            with host_errors:
-                os.close(fd)
 
 
 def _leave_some_to_the_host(directory: int) -> None:

@@ -17,7 +17,9 @@ from time import monotonic
 
 import msgspec
 
+from .._children import Child
 from .._engine import EngineFailure
+from .._under_way import callers
 from ..errors import WorkerError, one_line
 from . import messages as m
 from .channel import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
@@ -59,6 +61,8 @@ class Worker:
         bounds: How long what it says may be.
         measures: How it is confined, as it said before it saw any of the guest.
         until: When it is given up, on the monotonic clock.
+        call: The number of the call that runs.
+        hurry: The number of a call that was cancelled, and when the worker is given up if it is still at that.
         cpu_until: How much processor time it may have used by then, in seconds, or None.
     """
 
@@ -66,6 +70,8 @@ class Worker:
         self.bounds = bounds
         self.measures: tuple[str, ...] = ()
         self.until = monotonic()
+        self.call = 0
+        self.hurry = -1, 0.0
         self.cpu_until: float | None = None
         self.owner = os.getpid()
         self._ended = False
@@ -79,7 +85,7 @@ class Worker:
                 os.set_blocking(end, False)  # what nobody reads does not hold up the one who writes it
             self._sock, sock = map(_held, (ours, theirs), socket.socketpair())
             self._control, control = map(_held, (ours, theirs), socket.socketpair())
-            self._process = _start(_interpreter(python), sock.fileno(), control.fileno(), stderr)
+            self._process = Child(_start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True)
             ours.pop_all()
         self._sock.settimeout(GLANCE)
         self._channel = Channel(self._sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
@@ -121,7 +127,7 @@ class Worker:
         if self._lost is not None:
             raise Lost(*self._lost)
         try:
-            if monotonic() >= self.until:
+            if self._is_overdue():
                 self._glance()
             return _decoder.decode(self._channel.receive(self._glance, limits))
         except ChannelClosed:
@@ -136,7 +142,7 @@ class Worker:
 
     def cpu_time(self) -> float | None:
         """Seconds of processor time that it has used, or None where the system does not tell."""
-        if sys.platform != "linux":
+        if sys.platform != "linux" or not self._process.is_ours():
             return None
         import time
 
@@ -157,12 +163,19 @@ class Worker:
         self._ended = True
         if self.owner != os.getpid():
             return
-        _kill(self._process)
+        self._process.kill()
         self._sock.close()
         self._control.close()
 
+    def _is_overdue(self) -> bool:
+        call, until = self.hurry
+        return monotonic() >= (min(self.until, until) if call == self.call else self.until)
+
     def _glance(self) -> None:
-        if monotonic() >= self.until:
+        for caller in callers():
+            if getattr(getattr(caller, "kernel", None), "worker", None) is not self:
+                caller.remaining()
+        if self._is_overdue():
             self.end()
             raise self._lose(Lost("did not answer in time, and was killed", "overdue"))
         if self.cpu_until is not None:
@@ -198,21 +211,11 @@ class Worker:
         return f"; its last words:{lines}" if text else ""
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # where it could start others, they go with it
-        except OSError:
-            pass
-        process.kill()
-        process.wait()
-
-
-def _release(process: subprocess.Popen[bytes], sock: socket.socket, control: socket.socket, stderr: int, owner: int) -> None:
+def _release(process: Child, sock: socket.socket, control: socket.socket, stderr: int, owner: int) -> None:
     if owner == os.getpid():
-        _kill(process)
+        process.kill()
     else:
-        process.returncode = 0  # of the process that this one was forked from: not ours to wait for
+        process.forget()
     sock.close()
     control.close()
     os.close(stderr)
@@ -283,7 +286,9 @@ def _start(python: str, sock: int, control: int, stderr: int) -> subprocess.Pope
         raise WorkerError(f"cannot start a worker with `{python}`: {error}") from error
 
 
-def _ending(code: int) -> str:
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "(how is not known: something else in the application waits for all child processes, or has them ignored)"
     if code >= 0:
         return f"with the exit code {code}"
     try:
