@@ -30,9 +30,9 @@ LIGHT_TEXT = 2**16
 _DONE, _REFUSED, _TOO_MUCH = b"\0", b"\1", b"\2"
 _HINT = "with `Limits(compile_seconds=None)` this process compiles, without limits"
 _NOTE = 28
+"""Bytes of a note of facts; those of an entry of the cache."""
 _LENGTH = 8
 """Bytes that say how long the code is: half an answer, of a child whose exit code somebody else took, is none."""
-"""Bytes of a note of facts; those of an entry of the cache."""
 _CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._compiler import serve; serve(*sys.argv[2:])"
 
 
