@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CASES = 40
+CASES = 61
 
 
 def rows() -> dict[int, str]:
