@@ -290,6 +290,11 @@ def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
         )
 
 
+def is_from_before_1_0(item: Item) -> bool:
+    """Whether it belongs to the contract before Extism 1.0: `env.extism_alloc`, say, which is `extism:host/env.alloc` now."""
+    return item.module == "env" and item.name.startswith("extism_")
+
+
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     kind = f"{item.kind} {item.type}" if item.type else item.kind
     what = f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
@@ -301,6 +306,11 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
         )
     if item.module.startswith("wasi_") and not wasi:
         return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
+    if is_from_before_1_0(item):
+        return MissingImportError(
+            f"{what}: the plugin was built by a kit from before Extism 1.0, which had its functions in `env`, and no host of today "
+            "runs it; build it again with a current kit"
+        )
     return MissingImportError(f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module")
 
 

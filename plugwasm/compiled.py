@@ -142,7 +142,7 @@ class CompiledPlugin:
         stack = engine(fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes).stack
         if not stack.here.levels and not stack.has_room():
             raise no_stack(self.name, None, stack)
-        offered = {(function.namespace or "extism:host/user", function.name): function._host for function in self.functions}
+        offered = {function._imported_as: function._host for function in self.functions}
         self._offered = offered
         self._build()
 

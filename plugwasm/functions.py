@@ -37,7 +37,7 @@ class Function:
     The callable gets the plugin that calls (`CurrentPlugin`), the parameters and the results as lists of `Val`, and the user data.
 
     Args:
-        namespace: The module name that plugins import it from; None for `extism:host/user`.
+        namespace: The module name that plugins import it from, which may be empty; None for `extism:host/user`.
         name: The name that plugins import it by.
         args: The types of the parameters.
         returns: The types of the results.
@@ -63,15 +63,19 @@ class Function:
         self.f = f
         self.user_data = user_data
         functools.update_wrapper(self, f, updated=())
-        imported_as = (namespace or USER_NAMESPACE, name)
-        self._host = HostFunction(self._type(), self._body(), imported_as, self._kinds())  # type: ignore[arg-type]
+        self._host = HostFunction(self._type(), self._body(), self._imported_as, self._kinds())  # type: ignore[arg-type]
+
+    @property
+    def _imported_as(self) -> tuple[str, str]:
+        """The module name and the name. The empty text is a module name like any other."""
+        return USER_NAMESPACE if self.namespace is None else self.namespace, self.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the Python function itself."""
         return self.f(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<host function {self.namespace or USER_NAMESPACE}.{self.name}>"
+        return f"<host function {'.'.join(self._imported_as)}>"
 
     def _type(self) -> FunctionType:
         for type in (*self.args, *self.returns):
@@ -247,7 +251,7 @@ def host_fn(
 
     Args:
         name: The name that plugins import it by; the function's own if not given. Or the function itself.
-        namespace: The module name that plugins import it from; `extism:host/user` if not given.
+        namespace: The module name that plugins import it from, which may be empty; None for `extism:host/user`.
         signature: The types of the parameters and of the results. The function then gets the plugin, and parameters and results as `Val`.
             If not given, they are inferred from the annotations: str, bytes, int, float, bool; dataclasses, Structs, TypedDicts,
             NamedTuples, models of pydantic, and containers that say what is in them, as JSON; and Annotated with `Json`, `Pickle` (results
@@ -264,7 +268,7 @@ def host_fn(
     data = () if user_data is None else tuple(user_data) if isinstance(user_data, (list, tuple)) else (user_data,)
 
     def decorate(f: Callable[..., Any]) -> Function:
-        own_name = own or f.__name__
+        own_name = f.__name__ if own is None else own
         if isinstance(f, Function):
             f = f.f
         if signature is None:

@@ -134,7 +134,7 @@ class _Export:
         if not isinstance(member, FunctionType):
             raise TypeError(f"{where} is no method, so it cannot stand for an export; a name that begins with `_` is left alone")
         options: tuple[str | None, TypedCodec | None] = getattr(member, _OPTIONS, (None, None))
-        self.name, self.codec = options[0] or attribute, options[1]
+        self.name, self.codec = attribute if options[0] is None else options[0], options[1]
         self.function = member
         self.is_async = inspect.iscoroutinefunction(member)
         self.signature = inspect.signature(member)
@@ -283,7 +283,7 @@ def host_namespace(implementation: object, namespace: str | None = None, *, inte
     Args:
         implementation: An object whose public methods are annotated as `host_fn` wants them; they are called on it. `export` gives a method
             another name.
-        namespace: The module name that plugins import them from; `extism:host/user` if not given.
+        namespace: The module name that plugins import them from, which may be empty; None for `extism:host/user`.
         interface: A class, a `typing.Protocol` say, of which only the methods are offered; all public methods of the object if not given.
 
     Raises:
@@ -303,7 +303,7 @@ def host_namespace(implementation: object, namespace: str | None = None, *, inte
         name, codec = getattr(member, _OPTIONS, (None, None))
         if codec is not None:
             raise TypeError(f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as Annotated[…, codec]")
-        functions.append(inferred(namespace, name or attribute, getattr(implementation, attribute)))
+        functions.append(inferred(namespace, attribute if name is None else name, getattr(implementation, attribute)))
     if not functions:
         raise TypeError(f"{owner.__name__} has no public methods, so there is nothing to offer")
     return functions

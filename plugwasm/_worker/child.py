@@ -109,7 +109,8 @@ class _Stub:
     """Stands for a host function of the application."""
 
     def __init__(self, application: Application, number: int, type: m.HostFunctionType) -> None:
-        self.namespace, self.name = type.namespace, type.name
+        self.name = type.name
+        self._imported_as = type.namespace, type.name
         params = len(type.params)
         handles = [i for i, kind in enumerate(type.params) if kind == "i64"]
         ask, inline = application.ask, m.INLINE

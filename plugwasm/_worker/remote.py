@@ -13,7 +13,7 @@ from .._engine import EngineFailure
 from .._env import functions as env
 from .._env.guest import MASK, Guest
 from ..errors import OutOfMemoryError
-from ..functions import USER_NAMESPACE, InferredFunction, failed
+from ..functions import InferredFunction, failed
 from ..wasi import SeededRandom, WasiOptions
 from . import messages as m
 from .process import Lost
@@ -255,9 +255,7 @@ def served(functions: Sequence[Function]) -> tuple[list[m.HostFunctionType], lis
     table = [Served(None, f.type.params, len(f.type.results), f.body, True, f) for f in env.FUNCTIONS.values()]
     for function in functions:
         host = function._host
-        types.append(
-            m.HostFunctionType(function.namespace or USER_NAMESPACE, function.name, list(host.type.params), list(host.type.results))
-        )
+        types.append(m.HostFunctionType(*function._imported_as, list(host.type.params), list(host.type.results)))
         later = isinstance(function, InferredFunction) and not function._wants_plugin
         table.append(Served(function.name, host.type.params, len(host.type.results), host.body, later, host))
     return types, [*table, *_OF_WASI]

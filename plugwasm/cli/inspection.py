@@ -11,7 +11,7 @@ import sys
 from plugwasm._code import Allowance, compiled, engine
 from plugwasm._env import functions as env
 from plugwasm._kernel import SERVED, source
-from plugwasm._link import WASI, is_callable
+from plugwasm._link import WASI, is_callable, is_from_before_1_0
 from plugwasm._sandbox.wasi_abi import SIGNATURES
 from plugwasm.limits import DEFAULT
 
@@ -85,7 +85,7 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
         export = other.exports[item.name]
         return {"provider": "module", "provided_by": item.module, "fits": export.kind == item.kind and export.type == item.type}
     offered: FunctionType | None = None
-    provider = "application" if item.kind == "function" else "nobody"
+    provider = "application" if item.kind == "function" and not is_from_before_1_0(item) else "nobody"
     if item.module == env.NAMESPACE and item.kind == "function":
         if item.name in SERVED:
             provider, offered = "kernel", compiled(source(), engine(pooled=False), "kernel").exports[item.name].type
@@ -145,12 +145,12 @@ def _show_items(console: Any, title: str, items: list[dict[str, Any]]) -> None:
 
     table = _grid()
     table.add_row(Text(f"  {title}", "bold"), "" if items else Text("none", "dim"))
-    above = ""
+    above: str | None = None
     modules = list(dict.fromkeys(item.get("module") for item in items))
     for item in sorted(items, key=lambda item: modules.index(item.get("module"))):
-        if (module := item.get("module", "")) != above:
+        if (module := item.get("module")) != above:
             above = module
-            table.add_row(Text(f"  {escaped(module)}", "dim"))
+            table.add_row(Text(f"  {escaped(module or '') or '(no name)'}", "dim"))
         table.add_row(f"    {escaped(item['name'])}", _type(item), _remark(item))
     console.print()
     console.print(table)
@@ -194,5 +194,7 @@ def _show_needs(console: Any, needs: dict[str, Any]) -> None:
         lines.append(("It needs host functions of an application", ", ".join(map(escaped, needs["host_functions"])), "yellow"))
     if needs["missing"]:
         lines.append(("Nobody has", ", ".join(map(escaped, needs["missing"])), "bold red"))
+    if any(name.startswith("env.extism_") for name in needs["missing"]):
+        lines.append(("Its kit is from before Extism 1.0", "build it again with a current one", "bold red"))
     for what, which, style in lines:
         console.print(Text.assemble(f"{what}: ", (which, style)), soft_wrap=True)

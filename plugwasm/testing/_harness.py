@@ -240,7 +240,7 @@ class Harness:
 
     def _compile(self) -> CompiledPlugin:
         if self._compiled is None:
-            real = {(function.namespace or "extism:host/user", function.name): function for function in self._functions}
+            real = {function._imported_as: function for function in self._functions}
             types = {key: function._host.type for key, function in real.items()}
             functions = [self._switchboard.connect(*key, type, real.get(key)) for key, type in {**self._imports(), **types}.items()]
             self._compiled = CompiledPlugin(
@@ -271,7 +271,7 @@ class Harness:
         names = [key[1] for key in known]
         close = meant(name, names)
         hint = f"did you mean `{close}`?" if close else f"it imports {', '.join(f'`{n}`' for n in sorted(names)) or 'none'}"
-        where = f" from `{namespace}`" if namespace else ""
+        where = f" from `{namespace}`" if namespace is not None else ""
         raise LinkError(f"plugin `{self.name}` imports no host function `{name}`{where}: {hint}", plugin=self.name)
 
 
