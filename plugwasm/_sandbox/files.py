@@ -284,14 +284,17 @@ class Directory(Held):
     def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int) -> File | Directory:
         """Open a regular file or a directory beneath. ``rights`` says whether for reading, writing, or both."""
         _leave_some_to_the_host(self.fd)
-        with Walk(self.fd, path, follow=follow or path.endswith((b"/", b"/."))) as at:
+        creates, anew = oflags & abi.O_CREAT, oflags & abi.O_CREAT and oflags & abi.O_EXCL
+        with Walk(self.fd, path, follow=(follow and not anew) or path.endswith((b"/", b"/."))) as at:
             found = at.found
+            if creates and path.endswith(b"/"):
+                raise WasiError(abi.ISDIR)
             if found is None:
-                if not oflags & abi.O_CREAT:
+                if not creates:
                     raise WasiError(abi.NOENT)
                 if at.directory:
                     raise WasiError(abi.ISDIR)
-            elif oflags & abi.O_CREAT and oflags & abi.O_EXCL:
+            elif anew:
                 raise WasiError(abi.EXIST)
             elif S_ISLNK(found.st_mode):
                 raise WasiError(abi.LOOP)
@@ -313,7 +316,7 @@ class Directory(Held):
         return file
 
     def _open_directory(self, at: Walk, oflags: int, rights: int) -> Directory:
-        if oflags & (abi.O_CREAT | abi.O_TRUNC) or (rights & abi.FD_WRITE and not oflags & abi.O_DIRECTORY):
+        if oflags & (abi.O_CREAT | abi.O_TRUNC) or rights & abi.FD_WRITE:
             raise WasiError(abi.ISDIR)
         fd = os.open(at.name, OPEN_DIRECTORY, dir_fd=at.fd)
         return Directory(fd, self.inheriting & abi.DIRECTORY_RIGHTS, self.inheriting, self.read_only)

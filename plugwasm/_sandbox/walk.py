@@ -4,10 +4,10 @@ The kernel never resolves a guest's path. ``Walk`` takes it name by name, and ea
 held open and one name in it, which never follows a link. So whatever another process renames or links in the meantime, a step
 ends inside the tree or fails. The rules:
 
-1. A path starts at the directory descriptor that the guest names, and that directory is its root: ``..`` above it is NOTCAPABLE,
+1. A path starts at the directory descriptor that the guest names, and that directory is its root: ``..`` above it is PERM,
    also for a descriptor of a directory further down.
 2. ``..`` goes back to the directory that the walk came from, as it is still held open. The directory's own ``..`` is never used.
-3. An absolute path, given by the guest or found in a link, is NOTCAPABLE.
+3. An absolute path, given by the guest or found in a link, is PERM.
 4. A link is read, and its target walked by the same rules; after 40 of them it is LOOP.
 5. A path is not empty (NOENT), of at most 4096 bytes, UTF-8 (else ILSEQ) without NUL (INVAL), and goes at most 64 directories
    deep (NAMETOOLONG): the walk holds one descriptor a directory, and they are the host's.
@@ -116,7 +116,7 @@ class Walk:
             name = pending.pop()
             if name == b"..":
                 if not self._held:
-                    raise WasiError(abi.NOTCAPABLE)
+                    raise WasiError(abi.PERM)
                 os.close(self._held.pop())
                 self.fd = self._held[-1] if self._held else root
                 continue
@@ -142,7 +142,7 @@ class Walk:
         if not path:
             raise WasiError(abi.NOENT)
         if path[0] == 0x2F:
-            raise WasiError(abi.NOTCAPABLE)
+            raise WasiError(abi.PERM)
         names = path.split(b"/")
         if last and names[-1] in (b"", b"."):
             self.directory = True

@@ -136,6 +136,8 @@ class Wasi(PathCalls):
         return 0
 
     def random_get(self, memory: Memory, buf: int, length: int) -> int:
+        if not length:
+            return 0
         target = memory.view(buf, length)
         for start in range(0, length, RANDOM_CHUNK):
             if start:
@@ -206,7 +208,7 @@ class Wasi(PathCalls):
         raise GuestExit(code)
 
     def proc_raise(self, memory: Memory, signal: int) -> int:
-        return abi.NOSYS
+        return abi.NOTSUP
 
     def sched_yield(self, memory: Memory) -> int:
         return 0
@@ -215,7 +217,7 @@ class Wasi(PathCalls):
 
     def _no_socket(self, fd: int) -> int:
         self._descriptor(fd)
-        return abi.NOTSUP
+        return abi.NOTSOCK
 
     def sock_accept(self, memory: Memory, fd: int, flags: int, result: int) -> int:
         return self._no_socket(fd)

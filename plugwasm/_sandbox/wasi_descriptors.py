@@ -3,8 +3,9 @@
 How rights are dealt out and enforced: a preopen has all that applies to a directory. A file or directory opened beneath has all
 that applies to it and that its directory passes on, but reading only if asked for, and writing (with allocate and set_size) only
 if ``FD_WRITE`` is asked for. A guest can drop rights and never gain any. A descriptor without FD_READ or FD_WRITE answers BADF to
-a read or a write, as POSIX has it; any other right that is missing is NOTCAPABLE. In a read-only tree all that would change
-something is ROFS.
+a read or a write, as POSIX has it, and a file that was not opened for writing INVAL to set_size and BADF to allocate; any other
+right that is missing is NOTCAPABLE. What a stream can never do is SPIPE if it is about a position, and else BADF. In a read-only tree all
+that would change something is ROFS.
 
 Each function first asks for the memory that its result goes to, so that a guest's bad pointer does not leave something half done.
 """
@@ -61,23 +62,35 @@ class DescriptorCalls:
             raise WasiError(abi.ROFS)
         missing = rights & ~found.rights
         if isinstance(found, Directory):
-            raise WasiError(abi.ISDIR if rights & _READ_WRITE else abi.BADF)
+            raise WasiError(abi.ISDIR if rights & abi.FD_READ else abi.BADF)
+        if missing & _READ_WRITE:
+            raise WasiError(abi.BADF)
         if missing:
-            if isinstance(found, Stream) and missing & ~_READ_WRITE:
-                raise WasiError(abi.SPIPE)
-            raise WasiError(abi.BADF if missing & _READ_WRITE else abi.NOTCAPABLE)
+            raise WasiError(abi.NOTCAPABLE if isinstance(found, File) else abi.SPIPE)
         return found
 
-    def _file(self, fd: int, rights: int, *, changes: bool = False) -> File:
-        found = self._stream_or_file(fd, rights, changes=changes)
-        if isinstance(found, Stream):
+    def _file(
+        self, fd: int, rights: int, *, changes: bool = False, unless_writable: int = abi.NOTCAPABLE, for_stream: int = abi.SPIPE
+    ) -> File:
+        """The file; `unless_writable` is the error for one that was not opened for writing, `for_stream` that for a stream."""
+        found = self._descriptor(fd)
+        if isinstance(found, Stream) and not rights & _READ_WRITE:
+            raise WasiError(for_stream)
+        if (
+            isinstance(found, File)
+            and rights & ~found.rights
+            and not (rights & _READ_WRITE or found.rights & abi.FD_WRITE or found.read_only)
+        ):
+            raise WasiError(unless_writable)
+        file = self._stream_or_file(fd, rights, changes=changes)
+        if isinstance(file, Stream):
             raise WasiError(abi.SPIPE)
-        return found
+        return file
 
-    def _directory(self, fd: int, rights: int, *, changes: bool = False) -> Directory:
+    def _directory(self, fd: int, rights: int, *, changes: bool = False, otherwise: int = abi.NOTDIR) -> Directory:
         found = self._descriptor(fd)
         if not isinstance(found, Directory):
-            raise WasiError(abi.NOTDIR)
+            raise WasiError(otherwise)
         if changes and found.read_only:
             raise WasiError(abi.ROFS)
         if rights & ~found.rights:
@@ -89,7 +102,7 @@ class DescriptorCalls:
         if changes and found.read_only:
             raise WasiError(abi.ROFS)
         if rights & ~found.rights:
-            raise WasiError(abi.NOTCAPABLE)
+            raise WasiError(abi.BADF if isinstance(found, Stream) else abi.NOTCAPABLE)
         return found
 
     def _add(self, opened: File | Directory) -> int:
@@ -154,14 +167,14 @@ class DescriptorCalls:
 
     def fd_advise(self, memory: Memory, fd: int, offset: int, length: int, advice: int) -> int:
         """Checked, and not passed on: it is advice, and the host has its own mind about its page cache."""
-        self._file(fd, abi.FD_ADVISE)
+        self._file(fd, abi.FD_ADVISE, for_stream=abi.BADF)
         if advice > 5:
             raise WasiError(abi.INVAL)
-        _offset(offset), _offset(length)
+        _offset(length)
         return 0
 
     def fd_allocate(self, memory: Memory, fd: int, offset: int, length: int) -> int:
-        file = self._file(fd, abi.FD_ALLOCATE, changes=True)
+        file = self._file(fd, abi.FD_ALLOCATE, changes=True, unless_writable=abi.BADF, for_stream=abi.BADF)
         if not length:
             raise WasiError(abi.INVAL)
         file.allocate(_offset(offset), _offset(length))
@@ -192,7 +205,7 @@ class DescriptorCalls:
             raise WasiError(abi.INVAL)
         changed = flags ^ found.flags
         if changed & ~_SETTABLE:
-            raise WasiError(abi.NOTSUP)
+            raise WasiError(abi.INVAL)
         if changed & abi.FDFLAG_APPEND and isinstance(found, File):
             found.set_append(bool(flags & abi.FDFLAG_APPEND))
         found.flags = flags
@@ -217,7 +230,7 @@ class DescriptorCalls:
         return 0
 
     def fd_filestat_set_size(self, memory: Memory, fd: int, size: int) -> int:
-        file = self._file(fd, abi.FD_FILESTAT_SET_SIZE, changes=True)
+        file = self._file(fd, abi.FD_FILESTAT_SET_SIZE, changes=True, unless_writable=abi.INVAL, for_stream=abi.BADF)
         with host_errors:
             os.ftruncate(file.fd, _offset(size))
         return 0
@@ -247,7 +260,7 @@ class DescriptorCalls:
 
     def fd_readdir(self, memory: Memory, fd: int, buf: int, buf_len: int, cookie: int, bufused: int) -> int:
         """A cookie is an offset into the listing, which is taken anew at cookie 0."""
-        directory = self._directory(fd, abi.FD_READDIR)
+        directory = self._directory(fd, abi.FD_READDIR, otherwise=abi.BADF)
         result = memory.view(bufused, 4)
         if not cookie or not directory.listing:
             directory.listing = b""

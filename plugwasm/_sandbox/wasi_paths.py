@@ -40,10 +40,10 @@ class PathCalls(DescriptorCalls):
         """``rights_inheriting`` is not looked at: what is opened passes on what its directory passes on."""
         directory = self._directory(fd, abi.PATH_OPEN)
         result = memory.view(opened_fd, 4)
-        name = _path(memory, path, path_len)
-        if oflags & ~_ALL_OFLAGS or fdflags & ~ALL_FDFLAGS or (oflags & abi.O_CREAT and oflags & abi.O_DIRECTORY):
+        if oflags & ~_ALL_OFLAGS or fdflags & ~ALL_FDFLAGS or (oflags & abi.O_DIRECTORY and oflags & (abi.O_CREAT | abi.O_TRUNC)):
             raise WasiError(abi.INVAL)
         follow = _follow(dirflags)
+        name = _path(memory, path, path_len)
         writes = rights_base & abi.FD_WRITE and not oflags & abi.O_DIRECTORY
         if directory.read_only and (writes or oflags & (abi.O_CREAT | abi.O_TRUNC)):
             raise WasiError(abi.ROFS)
@@ -84,13 +84,17 @@ class PathCalls(DescriptorCalls):
 
     def path_remove_directory(self, memory: Memory, fd: int, path: int, path_len: int) -> int:
         directory = self._directory(fd, abi.PATH_REMOVE_DIRECTORY, changes=True)
-        with Walk(directory.fd, _path(memory, path, path_len)) as at:
+        name = _path(memory, path, path_len)
+        if _last(name) == b"." and name.strip(b"/") != b".":
+            raise WasiError(abi.INVAL)
+        with Walk(directory.fd, name) as at:
             os.rmdir(at.name, dir_fd=at.fd)
         return 0
 
     def path_unlink_file(self, memory: Memory, fd: int, path: int, path_len: int) -> int:
         directory = self._directory(fd, abi.PATH_UNLINK_FILE, changes=True)
-        with Walk(directory.fd, _path(memory, path, path_len)) as at:
+        name = _path(memory, path, path_len)
+        with Walk(directory.fd, name, follow=_means_directory(name)) as at:
             if S_ISDIR(at.existing().st_mode):
                 raise WasiError(abi.ISDIR)
             os.unlink(at.name, dir_fd=at.fd)
@@ -101,6 +105,8 @@ class PathCalls(DescriptorCalls):
         target = self._directory(new_fd, abi.PATH_RENAME_TARGET, changes=True)
         old_path, new_path = _path(memory, old, old_len), _path(memory, new, new_len)
         with Walk(source.fd, old_path) as before, Walk(target.fd, new_path) as after:
+            if before.found is not None and (_is_dots(old_path, before) or _is_dots(new_path, after)):
+                raise WasiError(abi.BUSY)
             moved = before.existing()
             if after.directory and not S_ISDIR(moved.st_mode):
                 raise WasiError(abi.NOTDIR)
@@ -111,22 +117,25 @@ class PathCalls(DescriptorCalls):
         """A link to a symbolic link is a second name of that link: following it first is INVAL."""
         source = self._directory(old_fd, abi.PATH_LINK_SOURCE, changes=True)
         target = self._directory(new_fd, abi.PATH_LINK_TARGET, changes=True)
-        old_path, new_path = _path(memory, old, old_len), _path(memory, new, new_len)
         if old_flags:
             raise WasiError(abi.INVAL)
-        with Walk(source.fd, old_path) as before, Walk(target.fd, new_path) as after:
+        old_path, new_path = _path(memory, old, old_len), _path(memory, new, new_len)
+        with (
+            Walk(source.fd, old_path, follow=_means_directory(old_path)) as before,
+            Walk(target.fd, new_path, follow=_means_directory(new_path)) as after,
+        ):
             before.existing()
             _refuse_directory(after)
             os.link(before.name, after.name, src_dir_fd=before.fd, dst_dir_fd=after.fd, follow_symlinks=False)
         return 0
 
     def path_symlink(self, memory: Memory, old: int, old_len: int, fd: int, new: int, new_len: int) -> int:
-        """The target is text, judged when it is followed; an absolute one never could be, so it is NOTCAPABLE at once."""
+        """The target is text, judged when it is followed; an absolute one never could be, so it is PERM at once."""
         directory = self._directory(fd, abi.PATH_SYMLINK, changes=True)
         target, name = _path(memory, old, old_len), _path(memory, new, new_len)
         if target.startswith(b"/"):
-            raise WasiError(abi.NOTCAPABLE)
-        with Walk(directory.fd, name) as at:
+            raise WasiError(abi.PERM)
+        with Walk(directory.fd, name, follow=_means_directory(name)) as at:
             _refuse_directory(at)
             os.symlink(target, at.name, dir_fd=at.fd)
         return 0
@@ -134,10 +143,14 @@ class PathCalls(DescriptorCalls):
     def path_readlink(self, memory: Memory, fd: int, path: int, path_len: int, buf: int, buf_len: int, bufused: int) -> int:
         directory = self._directory(fd, abi.PATH_READLINK)
         result = memory.view(bufused, 4)
-        with Walk(directory.fd, _path(memory, path, path_len)) as at:
+        name = _path(memory, path, path_len)
+        with Walk(directory.fd, name, follow=_means_directory(name)) as at:
             if not S_ISLNK(at.existing().st_mode):
                 raise WasiError(abi.INVAL)
-            target = os.readlink(at.name, dir_fd=at.fd)[:buf_len]
+            target = os.readlink(at.name, dir_fd=at.fd)
+        if target.startswith(b"/"):  # a path of the host, which is not the guest's to know
+            raise WasiError(abi.PERM)
+        target = target[:buf_len]
         memory.write(buf, target)
         U32.pack_into(result, 0, len(target))
         return 0
@@ -163,9 +176,20 @@ def _means_directory(path: bytes) -> bool:
     return path.endswith((b"/", b"/."))
 
 
+def _last(path: bytes) -> bytes:
+    """The last name of a path, be there slashes after it or not."""
+    return path.rstrip(b"/").rpartition(b"/")[2]
+
+
+def _is_dots(path: bytes, at: Walk) -> bool:
+    """Whether a directory is called ``.`` or ``..``, which is not for it to be renamed by."""
+    return _last(path) in (b".", b"..") and at.found is not None and S_ISDIR(at.found.st_mode)
+
+
 def _refuse_directory(at: Walk) -> None:
+    """A new name that can only mean a directory, which a link cannot be."""
     if at.directory:
-        raise WasiError(abi.NOENT if at.found is None else abi.EXIST)
+        raise WasiError(abi.NOENT if at.found is None else abi.EXIST if S_ISDIR(at.found.st_mode) else abi.NOTDIR)
 
 
 def _follow(flags: int) -> bool:

@@ -211,7 +211,7 @@ def test_no_function_takes_a_path_that_leads_out(path: str, base: Path) -> None:
     attacker = Attacker(base / "granted")
     before = state(base)
     results = {name: attempt(attacker, path.format(base=base)) for name, attempt in BY_PATH.items()}
-    assert results == dict.fromkeys(BY_PATH, abi.NOTCAPABLE)
+    assert results == dict.fromkeys(BY_PATH, abi.PERM)
     assert state(base) == before
 
 
@@ -222,7 +222,7 @@ def test_no_function_follows_a_link_that_leads_out(name: str, end: str, base: Pa
     attacker = Attacker(base / "granted")
     before = state(base / "outside")
     for attempt in FOLLOWING:
-        assert BY_PATH[attempt](attacker, name + end) == abi.NOTCAPABLE, attempt
+        assert BY_PATH[attempt](attacker, name + end) == abi.PERM, attempt
     # The others do what they do to the link itself: unlink it, give it another name.
     for attempt in BY_PATH.values():
         attempt(attacker, name + end)
@@ -255,12 +255,12 @@ def test_a_directory_that_was_opened_is_no_way_up(base: Path) -> None:
     attacker = Attacker(base / "granted")
     sub = attacker.opened("sub", READ, abi.O_DIRECTORY)
     for path in ("..", "../file", "deep/../..", "deep/../../file", "/", "."):
-        expected = 0 if path == "." else abi.NOTCAPABLE
+        expected = 0 if path == "." else abi.PERM
         assert attacker.open(path, READ, fd=sub)[0] == expected, path
         assert attacker.stat(path, fd=sub)[0] == expected, path
     # Nor is it one after it was moved out of where it stood.
     assert attacker.rename("sub", "empty/moved") == 0
-    assert attacker.open("../../file", READ, fd=sub)[0] == abi.NOTCAPABLE
+    assert attacker.open("../../file", READ, fd=sub)[0] == abi.PERM
     assert attacker.open("inner", READ, fd=sub)[0] == 0
 
 
@@ -268,7 +268,7 @@ def test_a_link_that_the_guest_makes_or_moves_leads_nowhere(base: Path) -> None:
     attacker = Attacker(base / "granted")
     before = state(base / "outside")
     for target in ("/", "/etc/passwd", str(base / "granted" / "file")):
-        assert attacker.symlink(target, "absolute") == abi.NOTCAPABLE
+        assert attacker.symlink(target, "absolute") == abi.PERM
     # One that leads out can be made, since whether it does depends on where it stands; it cannot be followed.
     assert attacker.symlink("../outside", "made") == 0
     assert attacker.symlink("../../file", "sub/deep/moved") == 0
@@ -276,11 +276,11 @@ def test_a_link_that_the_guest_makes_or_moves_leads_nowhere(base: Path) -> None:
     assert attacker.rename("sub/deep/moved", "moved") == 0
     for path in ("made", "made/file", "moved"):
         for rights in (READ, WRITE):
-            assert attacker.open(path, rights)[0] == abi.NOTCAPABLE
+            assert attacker.open(path, rights)[0] == abi.PERM
     assert attacker.link("made", "again") == 0
-    assert attacker.open("again/file", READ)[0] == abi.NOTCAPABLE
-    assert attacker.rename("made/file", "here") == attacker.link("made/file", "here") == abi.NOTCAPABLE
-    assert attacker.rename("file", "made/file") == attacker.link("file", "made/file") == abi.NOTCAPABLE
+    assert attacker.open("again/file", READ)[0] == abi.PERM
+    assert attacker.rename("made/file", "here") == attacker.link("made/file", "here") == abi.PERM
+    assert attacker.rename("file", "made/file") == attacker.link("file", "made/file") == abi.PERM
     assert state(base / "outside") == before
 
 
@@ -299,7 +299,7 @@ def test_between_two_directories_things_move_only_when_both_are_writable(base: P
     assert attacker.link("sub/inner", "linked", 3, 4) == 0
     assert (base / "other" / "moved").read_bytes() == b"content"
     assert (base / "other" / "linked").samefile(base / "granted" / "sub" / "inner")
-    assert attacker.rename("moved", "../granted/file", 4, 4) == abi.NOTCAPABLE
+    assert attacker.rename("moved", "../granted/file", 4, 4) == abi.PERM
 
 
 # ---- 33: read-only directories ------------------------------------------------------------------------------------------------------------
@@ -523,7 +523,7 @@ def test_nothing_goes_into_or_out_of_a_read_only_directory(base: Path) -> None:
     assert state(base) == before
     for target in ("../granted/file", "../../granted/file"):
         assert attacker.symlink(target, f"to{len(target)}", fd=4) == 0
-        assert attacker.open(f"to{len(target)}", WRITE, fd=4)[0] == abi.NOTCAPABLE
+        assert attacker.open(f"to{len(target)}", WRITE, fd=4)[0] == abi.PERM
     assert state(base / "granted") == {path: kept for path, kept in before.items() if path.startswith(str(base / "granted"))}
 
 
