@@ -32,7 +32,7 @@ def scale(x: float) -> float:
 async def main() -> None:
     print("A plugin is loaded in a thread, and its `async def` host function runs here while the guest waits.")
     compiled = await plugwasm.aio.compile(HERE / "host_functions.wasm", functions=[greet, add, scale])
-    async with plugwasm.Plugin(compiled) as plugin:
+    async with await plugwasm.aio.load(compiled) as plugin:
         print(f"  {(await plugin.call_async('greet', 'Ada')).decode()}")
 
     print("\nA timeout cancels the guest, and the plugin is ready for the next call.")
@@ -42,7 +42,7 @@ async def main() -> None:
         print(f"  cancelled: {scope.cancelled_caught}; echo -> {(await plugin.call_async('echo', 'still here')).decode()}")
 
     print("\nA pool serves many tasks.")
-    async with plugwasm.PluginPool(compiled, size=2) as pool:
+    async with await plugwasm.aio.pool(compiled, size=2) as pool:
         async with anyio.create_task_group() as group:
             for who in ("Bob", "Cleo", "Dan"):
                 group.start_soon(say, pool, who)

@@ -3,6 +3,10 @@
     async with await plugwasm.aio.load("count_vowels.wasm") as plugin:
         await plugin.call_async("count_vowels", "Hello, World!")
 
+What makes a plugin compiles it, reads files, and may start a process: `PluginPool("x.wasm")` in a task holds up its event loop for so long.
+Each kind has a function here that makes it in a thread; leaving an `async with` block closes it in one. A task that is cancelled
+does not wait: what the thread makes then is closed.
+
 Everything here works in tasks of asyncio and of trio.
 """
 
@@ -20,16 +24,17 @@ if TYPE_CHECKING:
     import anyio
 
     from .compiled import PluginInput
+    from .isolated import IsolatedPlugin
+    from .plugin_set import PluginSet
+    from .pool import PluginPool
 
     T = TypeVar("T")
 
-__all__ = ["compile", "default_limiter", "load", "run"]
+__all__ = ["compile", "default_limiter", "isolated", "load", "plugin_set", "pool", "run"]
 
 
 async def load(plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> Plugin:
     """A `Plugin`, made in a thread.
-
-    A task that is cancelled does not wait: what the thread makes then is closed.
 
     Args:
         plugin, args, options: As for `Plugin`.
@@ -50,8 +55,47 @@ async def compile(plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimite
     return await run(lambda: CompiledPlugin(plugin, *args, **options), limiter=limiter)
 
 
+async def pool(
+    plugin: PluginInput | CompiledPlugin | None = None, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> PluginPool:
+    """A `PluginPool`, made in a thread. Its plugins are made in the threads of the calls that need them.
+
+    Raises:
+        Error: As `PluginPool`.
+    """
+    from .pool import PluginPool
+
+    return await run(lambda: PluginPool(plugin, *args, **options), limiter=limiter)
+
+
+async def plugin_set(*args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> PluginSet:
+    """A `PluginSet`, made in a thread, with all of its plugins.
+
+    What changes a set compiles as well: `await plugwasm.aio.run(plugins.reload)`, or let `watch` do it in a thread of its own.
+
+    Raises:
+        Error: As `PluginSet`.
+    """
+    from .plugin_set import PluginSet
+
+    return await run(lambda: PluginSet(*args, **options), limiter=limiter)
+
+
+async def isolated(
+    plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> IsolatedPlugin:
+    """An `IsolatedPlugin`, made in a thread, with its process.
+
+    Raises:
+        Error: As `IsolatedPlugin`.
+    """
+    from .isolated import IsolatedPlugin
+
+    return await run(lambda: IsolatedPlugin(plugin, *args, **options), limiter=limiter)
+
+
 async def run(make: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
-    """What `make` makes, in a thread, e.g. an `IsolatedPlugin` or a `PluginPool`.
+    """What `make` gives, in a thread: for whatever else takes time, `plugins.reload` or `lambda: pool.bind(Search)` say.
 
     A task that is cancelled does not wait: what the thread makes then is closed, if it has a `close`.
     """
