@@ -103,6 +103,13 @@ class Profile:
         return sum(thread["samples"]["length"] for thread in self._json.get("threads", ()))
 
     @property
+    def why_empty(self) -> str | None:
+        """Why there are no samples, and what to do about it; None where there are some."""
+        if self.samples or self._stacks:
+            return None
+        return f"no call took as long as the {self.interval * 1e3:g} ms between two samples: profile longer calls, or more of them"
+
+    @property
     def stacks(self) -> dict[tuple[str, ...], float]:
         """Seconds by stack: names of functions, outermost first. Those of other modules than the main one have these before their names."""
         return dict(self._stacks)

@@ -30,7 +30,7 @@ class _Commands(TyperGroup):
         except _ClickException as error:
             message = error.format_message()
             context = getattr(error, "ctx", None)
-            command = context.command_path if context is not None else "plugwasm"
+            command = context.command_path if context is not None else self._path_of(sys.argv[1:] if args is None else args)
             hint = "; --input gives the input" if command.endswith(" call") and "extra argument" in message else ""
             usage(message[:1].lower() + message[1:].rstrip(".") + hint, command)
             code = USAGE
@@ -41,6 +41,21 @@ class _Commands(TyperGroup):
         if standalone_mode:
             sys.exit(code)
         return code
+
+    def _path_of(self, args: Sequence[str]) -> str:
+        """The command that was meant, for errors that do not say: `plugwasm cache clear`."""
+        names, group = ["plugwasm"], self
+        for argument in args:
+            command = group.commands.get(argument)
+            if command is not None:
+                names.append(argument)
+            elif not argument.startswith("-"):
+                break
+            if command is not None:
+                if not isinstance(command, TyperGroup):
+                    break
+                group = command  # type: ignore[assignment]
+        return " ".join(names)
 
 
 app = typer.Typer(
@@ -108,14 +123,22 @@ def call(
     context: typer.Context,
     plugin: PluginArgument,
     function: Annotated[str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)],
-    input: Annotated[str | None, typer.Option("--input", "-i", metavar="TEXT", help="The input.", rich_help_panel=_IO)] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="TEXT", help="The input; - reads standard input.", rich_help_panel=_IO)
+    ] = None,
     input_file: Annotated[
         str | None, typer.Option("--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=_IO)
     ] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Read the input from standard input.", rich_help_panel=_IO)] = False,
+    stdin: Annotated[
+        bool,
+        typer.Option("--stdin", metavar="", help="Read the input from standard input, as when it is piped in.", rich_help_panel=_IO),
+    ] = False,
     output_file: Annotated[
         str | None, typer.Option("--output-file", "-o", metavar="PATH", help="Write the output to a file.", rich_help_panel=_IO)
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", metavar="", help="Write the bytes as they are to a terminal too.", rich_help_panel=_IO)
+    ] = False,
     loop: Annotated[
         str,
         typer.Option("--loop", metavar="N", help="Call it N times, one output a line.", show_default=False, rich_help_panel=_IO),
@@ -126,6 +149,9 @@ def call(
     config_file: Annotated[
         str | None,
         typer.Option("--config-file", metavar="PATH", help="The same from a file: JSON or TOML, all text.", rich_help_panel=_MAY),
+    ] = None,
+    set_config: Annotated[
+        str | None, typer.Option("--set-config", metavar="JSON", help="The same as a JSON object.", rich_help_panel=_MAY)
     ] = None,
     wasi: Annotated[
         bool, typer.Option("--wasi", metavar="", help="Grant WASI: clocks, random numbers, output.", rich_help_panel=_MAY)
@@ -143,19 +169,33 @@ def call(
             rich_help_panel=_MAY,
         ),
     ] = None,
+    http_response_headers: Annotated[
+        bool,
+        typer.Option("--enable-http-response-headers", metavar="", help="Let it read headers of responses.", rich_help_panel=_MAY),
+    ] = False,
     link: Annotated[
         list[str] | None,
         typer.Option("--link", metavar="NAME=PATH", help="A module that the plugin imports from.", rich_help_panel=_MAY),
     ] = None,
+    manifest: Annotated[
+        bool, typer.Option("--manifest", "-m", metavar="", help="PLUGIN is a manifest, which is seen anyway.", rich_help_panel=_MAY)
+    ] = False,
     set_hash: Annotated[
         str | None, typer.Option("--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=_MAY)
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="SECONDS", help="How long a call may take: 2, 0.5, 500ms.", rich_help_panel=_LIMITS)
+        str | None,
+        typer.Option("--timeout", metavar="MS", help="Milliseconds that a call may take: 500; or 500ms, 2s.", rich_help_panel=_LIMITS),
     ] = None,
     memory_max_pages: Annotated[
         str | None,
-        typer.Option("--memory-max-pages", metavar="N", help="Memory, in pages of 64 KiB.", rich_help_panel=_LIMITS),
+        typer.Option("--memory-max", "--memory-max-pages", metavar="N", help="Memory, in pages of 64 KiB.", rich_help_panel=_LIMITS),
+    ] = None,
+    http_response_max: Annotated[
+        str | None, typer.Option("--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=_LIMITS)
+    ] = None,
+    var_max: Annotated[
+        str | None, typer.Option("--var-max", metavar="N", help="Bytes of all vars; 0 turns them off.", rich_help_panel=_LIMITS)
     ] = None,
     fuel: Annotated[
         str | None,
@@ -186,28 +226,38 @@ def call(
     Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
     """
     with reporting(context.command_path, traceback=traceback):
-        from . import run
+        from . import run, streams
 
         # All that was typed is looked at before anything is read or compiled.
         rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
         fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
-        read = run.input_of(input, input_file, stdin)
+        read = streams.input_of(input, input_file, stdin)
         profiling = run.profile_to(profile)
         additions = run.Additions(
             config=config or (),
             config_file=config_file,
+            set_config=set_config,
             hosts=allow_host or (),
             paths=allow_path or (),
             timeout=timeout,
             max_pages=memory_max_pages,
+            http_response_max=http_response_max,
+            var_max=var_max,
             links=link or (),
             sha256=set_hash,
         )
-        with logging_to_stderr(run.log_level(log_level)), run.output_to(output_file, lines=rounds > 1) as write:
+        with logging_to_stderr(run.log_level(log_level)), streams.output_to(output_file, lines=rounds > 1, raw=raw) as write:
             granted = wasi or bool(allow_path)
             with run.observing(stats=stats, trace=trace, record=record) as observers:
-                options = {"wasi": granted, "fuel_limit": fuel_limit, "observe": observers}
-                for output in run.calls(plugin, function, read, additions, options, rounds=rounds, profiling=profiling):
+                options = {
+                    "wasi": granted,
+                    "fuel_limit": fuel_limit,
+                    "observe": observers,
+                    "http_response_headers": http_response_headers,
+                }
+                for output in run.calls(
+                    plugin, function, read, additions, options, rounds=rounds, profiling=profiling, explained=traceback
+                ):
                     write(output)
 
 
@@ -224,8 +274,8 @@ def replay(
         str | None,
         typer.Option(
             "--timeout",
-            metavar="SECONDS",
-            help="How long a call may take, and all together ten times that: 2, 0.5, 500ms; 60 if not given.",
+            metavar="MS",
+            help="Milliseconds that a call may take (500; or 500ms, 2s), and all together ten times that; 60s if not given.",
         ),
     ] = None,
     traceback: TracebackOption = False,

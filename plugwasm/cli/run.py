@@ -1,18 +1,18 @@
-"""`plugwasm call`: from its options to a recipe, an input, and a place for the output.
+"""`plugwasm call`: from its options to a recipe, and from that to outputs.
 
 What was typed is checked here, before anything is read or compiled; each problem names the option and what was expected.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager, nullcontext
 
 from plugwasm._source import MAIN, ModuleSource, Recipe, resolve
-from plugwasm.errors import HashMismatchError, OptionError, SourceError
+from plugwasm.errors import Error, HashMismatchError, OptionError
 
-from .terminal import UsageProblem, cannot_write, escaped, stdin_bytes, write_stdout
+from .streams import check_writable
+from .terminal import UsageProblem, cannot_write, escaped, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def pair(option: str, text: str, shape: str) -> tuple[str, str]:
 
 
 def milliseconds(text: str) -> int:
-    """`2`, `0.5`, `2s` or `500ms`, as milliseconds."""
-    number, factor = (text[:-2], 1) if text.endswith("ms") else (text.removesuffix("s"), 1000)
+    """`500`, `500ms`, `2s` or `0.5s`, as milliseconds."""
+    number, factor = (text.removesuffix("s"), 1000) if text.endswith("s") and not text.endswith("ms") else (text.removesuffix("ms"), 1)
     try:
         if not number.isascii() or "_" in number:
             raise ValueError
@@ -50,7 +50,7 @@ def milliseconds(text: str) -> int:
     except ValueError:
         value = float("nan")
     if not 1 <= value <= _MAX_MILLISECONDS:
-        raise UsageProblem("--timeout", f"expected seconds (2, 0.5) or milliseconds (500ms), at least 1ms; got {text!r}")
+        raise UsageProblem("--timeout", f"expected milliseconds (500) or seconds (2s, 0.5s), at least 1; got {text!r}")
     return round(value)
 
 
@@ -86,9 +86,11 @@ def _hash(text: str) -> str:
     return text.lower()
 
 
-def config_of(pairs: Sequence[str], file: str | None) -> dict[str, str]:
-    """The configuration: that of the file, and over it what was typed."""
+def config_of(pairs: Sequence[str], file: str | None, document: str | None = None) -> dict[str, str]:
+    """The configuration: that of the file, over it that of the JSON document, and over both what was typed one by one."""
     config = {} if file is None else _config_file(file)
+    if document is not None:
+        config |= _config_document(document)
     for text in pairs:
         key, value = pair("--config", text, "KEY=VALUE")
         config[key] = value
@@ -104,6 +106,18 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _config_document(document: str) -> dict[str, str]:
+    import json
+
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        found = None  # what the parser says may repeat a part, and that may be a secret
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise UsageProblem("--set-config", 'expected a JSON object with text for every key, as in \'{"key": "value"}\'')
+    return found
 
 
 def _config_file(path: str) -> dict[str, str]:
@@ -141,15 +155,22 @@ class Additions:
         *,
         config: Sequence[str] = (),
         config_file: str | None = None,
+        set_config: str | None = None,
         hosts: Sequence[str] = (),
         paths: Sequence[str] = (),
         timeout: str | None = None,
         max_pages: str | None = None,
+        http_response_max: str | None = None,
+        var_max: str | None = None,
         links: Sequence[str] = (),
         sha256: str | None = None,
     ) -> None:
         self.timeout_ms = None if timeout is None else milliseconds(timeout)
-        self.max_pages = None if max_pages is None else number("--memory-max-pages", max_pages, 0, 65536)
+        self.max_pages = None if max_pages is None else number("--memory-max", max_pages, 0, 65536)
+        self.max_http_response_bytes = (
+            None if http_response_max is None else number("--http-response-max", http_response_max, 0, MAX_NUMBER)
+        )
+        self.max_var_bytes = None if var_max is None else number("--var-max", var_max, 0, MAX_NUMBER)
         self.pinned = None if sha256 is None else _hash(sha256)
         self.hosts = tuple(hosts)
         if hosts:
@@ -166,7 +187,7 @@ class Additions:
             if not source or name in self.links:
                 raise UsageProblem("--link", f"{name} is given twice" if source else "expected NAME=PATH, got nothing after the =")
             self.links[name] = source
-        self.config = config_of(config, config_file)
+        self.config = config_of(config, config_file, set_config)
 
     def apply(self, recipe: Recipe) -> None:
         """Lays them over a recipe."""
@@ -178,6 +199,10 @@ class Additions:
             recipe.timeout_ms = self.timeout_ms
         if self.max_pages is not None:
             recipe.max_pages = self.max_pages
+        if self.max_http_response_bytes is not None:
+            recipe.max_http_response_bytes = self.max_http_response_bytes
+        if self.max_var_bytes is not None:
+            recipe.max_var_bytes = self.max_var_bytes
         if self.pinned is not None:
             _check_hash(recipe, self.pinned)
         for module in recipe.modules:
@@ -196,10 +221,11 @@ def calls(
     *,
     rounds: int,
     profiling: Callable[[Plugin], AbstractContextManager[object]] = nullcontext,
+    explained: bool = False,
 ) -> Iterator[bytes]:
     """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it.
 
-    `options` are those of a `CompiledPlugin`.
+    `options` are those of a `CompiledPlugin`. If `explained`, an error has a note with lines of the plugin's source, if they are known.
     """
     from plugwasm.compiled import CompiledPlugin
     from plugwasm.plugin import Plugin
@@ -210,7 +236,27 @@ def calls(
         data = read()
         with profiling(instance):
             for _ in range(rounds):
-                yield instance.call(function, data)
+                try:
+                    output = instance.call(function, data)
+                except Error as error:
+                    if explained:
+                        _note_lines(error, instance)
+                    raise
+                yield output
+
+
+def _note_lines(error: Error, plugin: Plugin) -> None:
+    from plugwasm.debugging import explain
+
+    if not error.backtrace:
+        return
+    try:
+        backtrace = explain(error, plugin)
+    except ImportError as missing:
+        error.add_note(f"no source lines: {missing}")
+        return
+    if any(frame.file is not None for frame in backtrace):
+        error.add_note(f"in the source of the plugin:\n{backtrace}")
 
 
 @contextmanager
@@ -279,6 +325,8 @@ def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[ob
                 taken.save(path)
             except OSError as error:
                 raise cannot_write(path, error) from error
+            if taken.why_empty is not None:
+                warn(f"the profile {path} is empty: {taken.why_empty} (--loop)")
 
     return profiling
 
@@ -306,79 +354,3 @@ def _check_hash(recipe: Recipe, expected: str) -> None:
     actual = hashlib.sha256(main.wasm).hexdigest()
     if actual != expected:
         raise HashMismatchError(f"the sha256 of {main.origin} is {actual}, not the one given with --set-hash")
-
-
-# ---- input and output -------------------------------------------------------------------------------------------------------------------
-
-
-def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
-    """What reads the input: text, the content of a file, all of standard input, or nothing."""
-    given = [name for name, is_given in (("--input", text is not None), ("--input-file", path is not None), ("--stdin", stdin)) if is_given]
-    if len(given) > 1:
-        raise UsageProblem(" and ".join(given), "only one of them can be given")
-    if text is not None:
-        try:
-            data = text.encode("utf-8", "surrogateescape")  # which is how Python keeps arguments that are not UTF-8
-        except UnicodeEncodeError:
-            raise UsageProblem("--input", "expected text, got lone surrogates") from None
-        return lambda: data
-    if path is not None:
-        return lambda: _content(path)
-    return stdin_bytes if stdin else bytes
-
-
-def _content(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except ValueError:
-        raise UsageProblem("--input-file", f"{path!r} cannot be the name of a file") from None
-    except OSError as error:
-        hint = "; --stdin reads standard input" if path == "-" else ""
-        raise SourceError(f"cannot read the input {path}: {error.strerror or type(error).__name__}{hint}") from error
-
-
-@contextmanager
-def output_to(path: str | None, *, lines: bool) -> Iterator[Callable[[bytes], None]]:
-    """Where each output goes: to stdout as it is, or to a file, which is made when the first output is there.
-
-    Args:
-        lines: Whether each output ends with a newline, because several of them follow each other. The one output of a call gets one only
-            on a terminal.
-    """
-    if path is None:
-        ended = lines or (sys.stdout is not None and sys.stdout.isatty())
-        yield lambda data: write_stdout(_ended(data, ended))
-        return
-    check_writable("--output-file", path)
-    file = None
-
-    def write(data: bytes) -> None:
-        nonlocal file
-        try:
-            if file is None:
-                file = open(path, "wb", buffering=0)  # noqa: SIM115
-            rest = memoryview(_ended(data, lines))
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-    try:
-        yield write
-    finally:
-        if file is not None:
-            file.close()
-
-
-def check_writable(option: str, path: str) -> None:
-    """Raises `UsageProblem` when no file can be made there."""
-    folder = os.path.dirname(path) or "."
-    if not path or "\0" in path:
-        raise UsageProblem(option, f"expected the name of a file, got {path!r}")
-    if os.path.isdir(path) or not os.path.isdir(folder):
-        raise UsageProblem(option, f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}")
-
-
-def _ended(data: bytes, ended: bool) -> bytes:
-    return data + b"\n" if ended and data and not data.endswith(b"\n") else data

@@ -80,6 +80,13 @@ def complain(message: str, hint: str = "", *, label: str = "error") -> None:
     _stderr().print(text, soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """Writes to stderr what is no error, but may not be what was wanted."""
+    from rich.text import Text
+
+    _stderr().print(Text.assemble(("warning:", "bold yellow"), " ", escaped(message)), soft_wrap=True)
+
+
 def _stderr() -> Console:
     from rich.console import Console
 
@@ -172,12 +179,6 @@ def broken_pipe() -> int:
     except (OSError, AttributeError):
         pass
     return BROKEN_PIPE
-
-
-def stdin_bytes() -> bytes:
-    if sys.stdin is None:
-        raise UsageProblem("--stdin", "there is no standard input")
-    return sys.stdin.buffer.read()
 
 
 def write_stdout(data: bytes) -> None:

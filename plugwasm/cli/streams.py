@@ -1,0 +1,124 @@
+"""The input and the output of `plugwasm call`: text, files, pipes, and terminals.
+
+A terminal obeys what is written to it, and a plugin's output may be anything. So there it is made visible: lines are lines, and what a
+terminal would not just show is escaped. A pipe or a file gets the bytes as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import contextmanager
+
+from plugwasm.errors import SourceError, one_line
+
+from .terminal import UsageProblem, cannot_write, write_stdout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STANDARD = "-"
+"""What names standard input, or standard output, in the place of a file."""
+
+
+def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
+    """What reads the input: text, the content of a file, or all of standard input, also when nothing is given and something is piped in."""
+    given = [name for name, is_given in (("--input", text is not None), ("--input-file", path is not None), ("--stdin", stdin)) if is_given]
+    if len(given) > 1:
+        raise UsageProblem(" and ".join(given), "only one of them can be given")
+    if stdin or STANDARD in (text, path):
+        return _stdin
+    if text is not None:
+        try:
+            data = text.encode("utf-8", "surrogateescape")  # which is how Python keeps arguments that are not UTF-8
+        except UnicodeEncodeError:
+            raise UsageProblem("--input", "expected text, got lone surrogates") from None
+        return lambda: data
+    if path is not None:
+        return lambda: _content(path)
+    return _stdin if _is_piped() else bytes
+
+
+def _is_piped() -> bool:
+    """Whether standard input has content that ends: a pipe, a socket or a file. Nobody is waited for who might type."""
+    if sys.stdin is None:
+        return False
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return not sys.stdin.closed  # in memory, where somebody has replaced it
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _stdin() -> bytes:
+    if sys.stdin is None:
+        raise UsageProblem("--stdin", "there is no standard input")
+    return sys.stdin.buffer.read()
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except ValueError:
+        raise UsageProblem("--input-file", f"{path!r} cannot be the name of a file") from None
+    except OSError as error:
+        raise SourceError(f"cannot read the input {path}: {error.strerror or type(error).__name__}") from error
+
+
+@contextmanager
+def output_to(path: str | None, *, lines: bool, raw: bool = False) -> Iterator[Callable[[bytes], None]]:
+    """Where each output goes: to stdout, or to a file, which is made when the first output is there.
+
+    Args:
+        lines: Whether each output ends with a newline, because several of them follow each other. The one output of a call gets one only
+            on a terminal.
+        raw: Whether a terminal gets the bytes as they are.
+    """
+    if path in (None, STANDARD):
+        on_terminal = sys.stdout is not None and sys.stdout.isatty()
+        ended, visible = lines or on_terminal, on_terminal and not raw
+        yield lambda data: write_stdout(_ended(_visible(data) if visible else data, ended))
+        return
+    assert path is not None
+    check_writable("--output-file", path)
+    file = None
+
+    def write(data: bytes) -> None:
+        nonlocal file
+        try:
+            if file is None:
+                file = open(path, "wb", buffering=0)  # noqa: SIM115
+            rest = memoryview(_ended(data, lines))
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    try:
+        yield write
+    finally:
+        if file is not None:
+            file.close()
+
+
+def check_writable(option: str, path: str) -> None:
+    """Raises `UsageProblem` when no file can be made there."""
+    folder = os.path.dirname(path) or "."
+    if not path or "\0" in path:
+        raise UsageProblem(option, f"expected the name of a file, got {path!r}")
+    if os.path.isdir(path) or not os.path.isdir(folder):
+        raise UsageProblem(option, f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}")
+
+
+def _visible(data: bytes) -> bytes:
+    """The same as text that a terminal only shows. Tabs and ends of lines stay."""
+    text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    shown = "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
+    return shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+
+
+def _ended(data: bytes, ended: bool) -> bytes:
+    return data + b"\n" if ended and data and not data.endswith(b"\n") else data
