@@ -9,13 +9,14 @@ The map. Arrows point down only: no module imports one that stands above it.
 
     cli                     the command line
     batches, ref            MapBatches, PluginRef: plugins over tables, on many machines; _tables, _arrow, _pins
+    aio                     making plugins, pools and sets without blocking an event loop
     plugin_set, _plugins    PluginSet: the plugins of an application: where they are, what they get, how they are asked
     _pytest, testing        fixtures for pytest; a harness for tests of plugins: fakes, and what happened
     debugging, _debugging   backtraces with source lines, dumps, profiles
     recording, _recording   calls with all that the host answered, as files to be replayed
     isolated                IsolatedPlugin: a plugin in a process of its own
     _worker                 that process: what runs in it, how it is confined, what it says
-    pool, aio               PluginPool, sync and async; loading without blocking an event loop; _spread, _team, _slots
+    pool                    PluginPool, sync and async; _spread, _team, _slots
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
     _watch                  what sees everything that an observed plugin does
     interfaces              protocols bound to plugins, and objects whose methods are host functions

@@ -19,7 +19,9 @@ from server import Server, reply
 
 pytest.importorskip("typer")
 
-from test_cli import COUNT, ECHO, EXAMPLES, HTTP, command, is_harmless, on_terminal, typed
+from test_cli import COUNT, ECHO, EXAMPLES, HTTP, ROOT, command, is_harmless, on_terminal, typed
+
+from plugwasm.cli import main
 
 # ---- what goes in -----------------------------------------------------------------------------------------------------------------------
 
@@ -52,6 +54,11 @@ def test_nobody_is_waited_for_where_there_is_nothing_to_read() -> None:
     )
     assert (closed.returncode, closed.stdout) == (0, b"")
     assert on_terminal("call", ECHO, "echo") == ""
+
+
+def test_standard_input_that_cannot_be_read_is_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["call", ECHO, "echo"]) == 0  # pytest's raises when it is read
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_dash_is_standard_output(tmp_path: Path) -> None:
@@ -107,13 +114,25 @@ def test_input_is_piped_in_and_the_output_is_shown_on_a_terminal() -> None:
     assert (done.returncode, shown) == (0, b"\\x1b[2J\r\n")
 
 
-@pytest.mark.parametrize("columns", [30, 40, 80])
+@pytest.mark.parametrize("columns", [46, 60, 80])
 @pytest.mark.parametrize("arguments", [("--help",), ("call", "--help"), ("replay", "--help"), ("inspect", HTTP)])
 def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns: int) -> None:
     shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=columns))
     lines = [line for line in shown.splitlines() if not line.startswith(("It needs", "Nobody"))]
     assert len(lines) > 5
     assert max(map(len, lines)) <= columns
+
+
+OPTIONS = re.findall(
+    r'"(--[a-z-]+)"', (ROOT / "plugwasm" / "cli" / "app.py").read_text().partition("def call(")[2].partition("def replay(")[0]
+)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 79, 80, 100])
+def test_the_names_of_options_are_whole_on_each_terminal(columns: int) -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal("call", "--help", columns=columns))
+    assert len(OPTIONS) > 25
+    assert [option for option in OPTIONS if option not in shown] == []
 
 
 # ---- options that the official command line has too --------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from shutil import get_terminal_size
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -58,16 +59,21 @@ class _Commands(TyperGroup):
         return " ".join(names)
 
 
+# Tables cut the names of options where there is no room for them; text without tables puts them into lines of their own.
+_COLUMNS = get_terminal_size().columns
+_MARKUP: Literal["rich"] | None = "rich" if _COLUMNS >= 80 else None
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "terminal_width": min(_COLUMNS, 80) - 1}
+
 app = typer.Typer(
     cls=_Commands,
     name="plugwasm",
     help="Run WebAssembly plugins: sandboxed, compatible with Extism.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=_MARKUP,
+    context_settings=_SETTINGS,
 )
-cache_app = typer.Typer(help="The cache of compiled code.", rich_markup_mode="rich")
+cache_app = typer.Typer(help="The cache of compiled code.", rich_markup_mode=_MARKUP)
 app.add_typer(cache_app, name="cache")
 
 
@@ -80,7 +86,7 @@ def execute(arguments: Sequence[str]) -> int:
     return 0
 
 
-_IO, _MAY, _LIMITS, _OTHER = "Input and output", "What the plugin is and may do", "Limits", "Other"
+_IO, _MAY, _HTTP, _LIMITS, _OTHER = "Input and output", "What the plugin is and may do", "HTTP", "Limits", "Other"
 
 PluginArgument = Annotated[
     str, typer.Argument(metavar="PLUGIN", help="A .wasm or .wat file, a URL, or a manifest in JSON or TOML.", show_default=False)
@@ -156,10 +162,6 @@ def call(
     wasi: Annotated[
         bool, typer.Option("--wasi", metavar="", help="Grant WASI: clocks, random numbers, output.", rich_help_panel=_MAY)
     ] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", metavar="GLOB", help="Grant HTTP to hosts, as in *.example.com.", rich_help_panel=_MAY),
-    ] = None,
     allow_path: Annotated[
         list[str] | None,
         typer.Option(
@@ -169,10 +171,6 @@ def call(
             rich_help_panel=_MAY,
         ),
     ] = None,
-    http_response_headers: Annotated[
-        bool,
-        typer.Option("--enable-http-response-headers", metavar="", help="Let it read headers of responses.", rich_help_panel=_MAY),
-    ] = False,
     link: Annotated[
         list[str] | None,
         typer.Option("--link", metavar="NAME=PATH", help="A module that the plugin imports from.", rich_help_panel=_MAY),
@@ -183,6 +181,17 @@ def call(
     set_hash: Annotated[
         str | None, typer.Option("--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=_MAY)
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="GLOB", help="Grant HTTP to hosts, as in *.example.com.", rich_help_panel=_HTTP),
+    ] = None,
+    http_response_headers: Annotated[
+        bool,
+        typer.Option("--enable-http-response-headers", metavar="", help="Let it read headers of responses.", rich_help_panel=_HTTP),
+    ] = False,
+    http_response_max: Annotated[
+        str | None, typer.Option("--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=_HTTP)
+    ] = None,
     timeout: Annotated[
         str | None,
         typer.Option("--timeout", metavar="MS", help="Milliseconds that a call may take: 500; or 500ms, 2s.", rich_help_panel=_LIMITS),
@@ -190,9 +199,6 @@ def call(
     memory_max_pages: Annotated[
         str | None,
         typer.Option("--memory-max", "--memory-max-pages", metavar="N", help="Memory, in pages of 64 KiB.", rich_help_panel=_LIMITS),
-    ] = None,
-    http_response_max: Annotated[
-        str | None, typer.Option("--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=_LIMITS)
     ] = None,
     var_max: Annotated[
         str | None, typer.Option("--var-max", metavar="N", help="Bytes of all vars; 0 turns them off.", rich_help_panel=_LIMITS)

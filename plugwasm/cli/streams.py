@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 from contextlib import contextmanager
+from io import BytesIO
 
 from plugwasm.errors import SourceError, one_line
 
@@ -48,7 +49,7 @@ def _is_piped() -> bool:
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError):
-        return not sys.stdin.closed  # in memory, where somebody has replaced it
+        return isinstance(getattr(sys.stdin, "buffer", None), BytesIO)  # somebody has replaced it by what is there already
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
