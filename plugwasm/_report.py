@@ -67,6 +67,8 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     if isinstance(failure, HostRaised):
         exception = failure.exception
         del failure.exception  # the failure becomes the context of this exception, and must not refer to it as well
+        if type(exception) is BadHandleError and (shortage := _shortage(guest)):
+            exception = OutOfMemoryError(f"it ran out of memory: {shortage}. Then {exception.message}")
         return raised(exception, guest, facts)
     where = f"`{shown(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:

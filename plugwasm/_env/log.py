@@ -42,7 +42,7 @@ def logger_of(name: str) -> logging.Logger:
     import logging
 
     top = logging.getLogger("plugwasm")
-    if not any(type(handler) is logging.NullHandler for handler in top.handlers):
+    if not any(isinstance(handler, logging.NullHandler) for handler in top.handlers):
         top.addHandler(logging.NullHandler())
     return top.getChild(name)
 
@@ -59,7 +59,7 @@ def _lowest(logger: logging.Logger) -> int | None:
     lowest, at = None, logger
     while True:
         for handler in at.handlers:
-            if type(handler) is not logging.NullHandler and (lowest is None or handler.level < lowest):
+            if not isinstance(handler, logging.NullHandler) and (lowest is None or handler.level < lowest):
                 lowest = handler.level
         if not at.propagate or at.parent is None:
             return lowest
