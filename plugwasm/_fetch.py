@@ -66,7 +66,7 @@ def fetch(
     def remaining() -> float:
         left = end - monotonic()
         if left <= 0:
-            raise SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds")
+            raise SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds (timeout)")
         return left
 
     try:

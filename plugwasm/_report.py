@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._engine import OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, shown
+from ._engine import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, shown
 from ._env.guest import Exited
-from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT
+from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT
 from ._link import PassedOn
 from ._sandbox.deadline import NEVER
 from .errors import (
@@ -45,6 +45,8 @@ _COUNTED = {
     "table minimum size": "table_elements",
 }
 _FULL_HEAP = "GC heap out of memory"
+_GIVEN_UP = (UNREACHABLE, OUT_OF_BOUNDS)
+"""How guests end that got no memory: by an abort, or by using what they got for an address."""
 START = "start"
 """Stands for the function in errors of what a guest runs before its first call."""
 
@@ -65,6 +67,8 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     if isinstance(failure, HostRaised):
         exception = failure.exception
         del failure.exception  # the failure becomes the context of this exception, and must not refer to it as well
+        if type(exception) is BadHandleError and (shortage := _shortage(guest)):
+            exception = OutOfMemoryError(f"it ran out of memory: {shortage}. Then {exception.message}")
         return raised(exception, guest, facts)
     where = f"`{shown(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
@@ -72,8 +76,8 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
     if (error := reported(guest, facts, 0)) is not None:
         return error
     if isinstance(failure, Trap):
-        if failure.message == UNREACHABLE and guest.is_out_of_memory():
-            return OutOfMemoryError(f"{where} ran out of memory: its limit is {_pages(guest.limits)} ({failure.message})", **facts)
+        if failure.message in _GIVEN_UP and (shortage := _shortage(guest)):
+            return OutOfMemoryError(f"{where} ran out of memory: {shortage} ({failure.message})", **facts)
         hint = "; it recursed too deeply" if failure.message == STACK_OVERFLOW else ""
         return TrapError(f"{where} trapped: {failure.message}{hint}", trap=failure.message, **facts)
     for what, field in _COUNTED.items():  # of a command's instance
@@ -94,7 +98,7 @@ def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Bas
             return error
         if code == 0:
             return None
-        return ExitError(f"{where} ended itself with the exit code {code}", code=code, **facts)
+        return ExitError(f"{where} ended itself with the exit code {code}{_maybe(_shortage(guest))}", code=code, **facts)
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
             exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
@@ -112,27 +116,42 @@ def _pages(limits: Limits) -> str:
 def _deadline(limits: Limits, recipe: Recipe) -> str:
     seconds = limits.timeout or 0
     shown = f"{seconds * 1000:.0f} ms"
-    return shown if recipe.timeout_ms is not None else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
+    return f"{shown} (timeout)" if recipe.timeout_ms is not None else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
 
 
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
     where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
-    fault, error, text, output, length = outcome(guest)
+    fault, error, text, output, length, denied = outcome(guest)
+    if not (fault or code):
+        return None
+    shortage = guest.shortage(denied)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
-        return GuestError(message, guest_message=message, code=code, **facts)
+        reason = GuestError(message, guest_message=message, code=code, **facts)
+        if shortage:
+            reason.add_note(f"it may have run out of memory: {shortage}")
+        return reason
+    if not fault:
+        return GuestError(f"{where} returned the error code {code}{_maybe(shortage)}", code=code, **facts)
     if fault & FAULT_ERROR_HANDLE:
-        return BadHandleError(f"{where} set the error {error}, which is no memory that the plugin has allocated", code=code, **facts)
-    if fault & (FAULT_OUTPUT | FAULT_INPUT):
+        what = f"the error {error}"
+    else:
         what = f"the output to offset {output}, length {length}" if fault & FAULT_OUTPUT else "its input"
-        return BadHandleError(f"{where} set {what}, which is no memory that the plugin has allocated", code=code, **facts)
-    if code:
-        return GuestError(f"{where} returned the error code {code}", code=code, **facts)
-    return None
+    if shortage:
+        return OutOfMemoryError(f"{where} ran out of memory: {shortage}. Then it set {what}", code=code, **facts)
+    return BadHandleError(f"{where} set {what}, which is no memory that the plugin has allocated", code=code, **facts)
 
 
-def outcome(guest: Guest) -> tuple[int, int, bytes, int, int]:
+def _shortage(guest: Guest) -> str | None:
+    return guest.shortage(outcome(guest)[-1])
+
+
+def _maybe(shortage: str | None) -> str:
+    return f"; it may have run out of memory: {shortage}" if shortage else ""
+
+
+def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
@@ -189,6 +208,12 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
         hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
         return OutOfMemoryError(f"the system has no memory for another instance of plugin `{plugin}`: {hint}", plugin=plugin)
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
+
+
+def no_room(plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None) -> OutOfMemoryError:
+    """The error for an input that the kernel has no room for."""
+    why = f"its limit is {_pages(limits)}" if shortage is None or length > (limits.memory_bytes or length) else shortage
+    return OutOfMemoryError(f"plugin `{plugin}` has no room for an input of {length} bytes: {why}", plugin=plugin, function=function)
 
 
 def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:

@@ -314,8 +314,8 @@ class Slots:
     def timeout_error(self, seconds: float) -> PoolTimeoutError:
         """For who has waited that long."""
         return PoolTimeoutError(
-            f"the {self.size} plugins of the pool of plugin `{self.name}` were all in use for {seconds:g} s: make it larger (`size`), or "
-            "wait longer (`wait`)",
+            f"the {self.size} plugins of the pool of plugin `{self.name}` were all in use for {seconds:g} s (timeout): "
+            "make it larger (`size`), or wait longer (`wait`)",
             plugin=self.name,
         )
 

@@ -8,12 +8,11 @@ end         settle
 
 from __future__ import annotations
 
-import logging
 from time import perf_counter
 
 from ._env.functions import NAMESPACE
 from ._env.guest import Exited
-from ._env.log import log_raised
+from ._env.log import log_raised, logger_of
 from ._report import parsed
 from ._sandbox.deadline import NEVER
 from ._values import seen
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from .plugin import Plugin
 
 _HTTP = (NAMESPACE, "http_request")
-_logger = logging.getLogger("plugwasm.observing")
+_logger = logger_of("observing")
 
 
 class Watch:

@@ -250,9 +250,9 @@ def _warn(path: str, error: OSError) -> None:
     if _Settings.warned:
         return
     _Settings.warned = True
-    import logging
+    from ._env.log import logger_of
 
-    logging.getLogger("plugwasm.cache").warning(
+    logger_of("cache").warning(
         "the cache of compiled code in %s is not used, plugins are compiled anew: %s",
         shown(path, 300),
         shown(str(error), 600),

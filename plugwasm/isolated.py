@@ -12,8 +12,8 @@ from time import monotonic
 
 from . import errors
 from ._engine import FunctionType, Item, shown
-from ._env.vars import first_vars
-from ._report import parsed, raised
+from ._env.vars import Vars, first_vars
+from ._report import no_room, parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
 from ._source import shown_path
@@ -21,7 +21,7 @@ from ._worker import messages as m
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError
+from .errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError, one_line
 from .limits import ProcessLimits
 from .plugin import Plugin, changed_config, is_calling, octets, watch
 from .wasi import Clock, WasiOptions
@@ -119,7 +119,8 @@ class IsolatedPlugin(Plugin):
         self._guest = None
         self._fuel_used = None
         self._id = None
-        self._vars = first_vars(vars, plugin.limits)
+        self._first_vars = first_vars(vars, plugin.limits)
+        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
         self._view = None
         self._calls = 0
         self._process = process
@@ -172,9 +173,7 @@ class IsolatedPlugin(Plugin):
                 raise no_input(error, self.name, function_name) from None
             self._release_view()
             if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
-                raise OutOfMemoryError(
-                    f"plugin `{self.name}` has no room for an input of {view.nbytes} bytes", plugin=self.name, function=function_name
-                )
+                raise no_room(self.name, function_name, view.nbytes, self.compiled_plugin.limits)
             outcome, deadline = self._run(function_name, view, host_context)
             if parse is None:
                 self._view = memoryview(bytes(outcome))
@@ -293,7 +292,7 @@ class IsolatedPlugin(Plugin):
             return raised(TimeoutError(), guest, facts)
         if lost.kind == "used up":
             return TimeoutError(
-                f"{where} used more than {self._process.cpu_seconds} s of processor time (`ProcessLimits.cpu_seconds`)", **facts
+                f"{where} used more than {self._process.cpu_seconds} s of processor time (timeout; `ProcessLimits.cpu_seconds`)", **facts
             )
         if lost.kind == "out of memory":
             return OutOfMemoryError(f"{where}: its process {lost.message}", **facts)
@@ -479,6 +478,9 @@ def _rebuilt(failed: m.Failed, worker: Worker) -> Error:
     message = failed.fields.get("message")
     error = kind(message if isinstance(message, str) else "")
     error.__dict__.update(_fields(kind, failed.fields))
+    notes = failed.fields.get("__notes__")
+    for note in notes if isinstance(notes, list) else ():
+        error.add_note(one_line(note))
     return error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
-from ._env.log import LEVELS, TRACE
+from ._env.log import LEVELS, TRACE, as_said
 from .errors import OptionError
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ def set_log_file(file: str, level: Level | None = None) -> None:
 
 
 class CustomLogger(logging.Handler):
-    """Keeps records until `drain` is called; the last 10,000 of them."""
+    """Keeps records until `drain` is called; the last 10,000 of them. Messages of plugins have their lines as the plugin said them."""
 
     def __init__(self, f: Callable[[str], object]) -> None:
         super().__init__()
@@ -65,10 +65,12 @@ class CustomLogger(logging.Handler):
         self.callback = f
 
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "plugin") and "\n" in (message := record.getMessage()):
+            record = logging.makeLogRecord({**record.__dict__, "msg": as_said(message), "args": None})
         self._records.append(self.format(record) + "\n")
 
     def drain(self) -> None:
-        """Calls the function with each line that was kept, and forgets them."""
+        """Calls the function with each record that was kept, as text with a line end, and forgets them."""
         while self._records:
             self.callback(self._records.popleft())
 
@@ -77,7 +79,7 @@ def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> Cu
     """Keeps what plugins and plugwasm log, for the whole process, until the returned logger is drained.
 
     Args:
-        f: Called by `drain` with each line.
+        f: Called by `drain` with each record, as text. What a plugin said may have several lines.
         level: The lowest level that is kept; "info" if not given.
     """
     logger = CustomLogger(f)

@@ -214,9 +214,9 @@ class CallLog(Observer):
     """
 
     def __init__(self, logger: logging.Logger | None = None, *, slower_than: float = 0.0) -> None:
-        import logging
+        from ._env.log import logger_of
 
-        self._logger = logger or logging.getLogger("plugwasm.calls")
+        self._logger = logger or logger_of("calls")
         self._slower_than = slower_than
 
     @contextmanager

@@ -31,14 +31,14 @@ from ._engine import (
     shown,
 )
 from ._env.guest import Guest
-from ._env.vars import by_text, first_vars
+from ._env.vars import Vars, by_text, first_vars
 from ._kernel import INPUT
 from ._link import is_callable
-from ._report import START, explain, explain_start, explain_trap_at_start, no_stack, outcome, parsed, reported
+from ._report import START, explain, explain_start, explain_trap_at_start, no_room, no_stack, outcome, parsed, reported
 from ._sandbox.deadline import NEVER, ticker
 from ._signatures import signature_of_call, signature_of_call_async
 from .compiled import REGISTERED, CompiledPlugin
-from .errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, OutOfMemoryError, SignatureError
+from .errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Plugin(Closing):
         plugin: A `CompiledPlugin`, or anything that one can be made of.
         wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
         config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
-        vars: What each new instance of the plugin begins with as its vars. Names are text, or bytes, for they need not be UTF-8.
+        vars: What the plugin begins with as its vars, and has again after `reset`. Names are text, or bytes, for they need not be UTF-8.
         observe: As for `CompiledPlugin`, besides what its own says.
 
     Raises:
@@ -164,6 +164,7 @@ class Plugin(Closing):
         "_closed",
         "_config",
         "_entries",
+        "_first_vars",
         "_fuel_limit",
         "_fuel_used",
         "_guest",
@@ -216,7 +217,8 @@ class Plugin(Closing):
         self._closed = False
         granted = plugin._recipe.config
         self._config: dict[str, str] = granted if config is None else changed_config(granted, config)
-        self._vars = first_vars(vars, plugin.limits)
+        self._first_vars = first_vars(vars, plugin.limits)
+        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
         self._lent: Lent | None = None
@@ -486,9 +488,7 @@ class Plugin(Closing):
             self._unwound(failure, guest, function_name)
             return
         if not granted:
-            raise OutOfMemoryError(
-                f"plugin `{self.name}` has no room for an input of {length} bytes", plugin=self.name, function=function_name
-            )
+            raise no_room(self.name, function_name, length, guest.limits, guest.shortage(length))
 
     def _finish(self, guest: Guest, function_name: str, entry: Entry, error: int | None) -> None:
         """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
@@ -498,8 +498,7 @@ class Plugin(Closing):
                 entry.fail(error, guest.pending)
             except EngineFailure as failure:
                 self._unwound(failure, guest, function_name)
-            *_, offset, length = outcome(guest)
-            entry.values[2], entry.values[4] = offset, length
+            entry.values[2], entry.values[4] = outcome(guest)[3:5]
             return
         code = entry.values[0] & _MASK32
         if code >> 31:
@@ -538,7 +537,7 @@ class Plugin(Closing):
         self._kernel_entries.clear()
 
     def _drop_if_idle(self) -> bool:
-        """Lets go of the instance and of a view, unless a call is under way. Whether it did."""
+        """Lets go of the instance, the vars and a view, unless a call is under way. Whether it did."""
         try:
             del self._idle
         except AttributeError:
@@ -546,6 +545,7 @@ class Plugin(Closing):
         try:
             self._release_view()
             self._drop()
+            self._vars.restore(self._first_vars)
         finally:
             self._idle = True
         return True
@@ -607,12 +607,11 @@ class Plugin(Closing):
 
     @property
     def vars(self) -> dict[str, bytes]:
-        """A copy of the plugin's vars, as its instance has them now; those that a new one begins with, while there is none.
+        """A copy of the plugin's vars, as they are now. They outlive its instance, but not `reset` and `close`.
 
         A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")` gives them.
         """
-        guest = self._guest
-        return by_text(self._vars if guest is None else guest.vars.snapshot())
+        return by_text(self._vars.snapshot())
 
     def function_exists(self, name: str) -> bool:
         """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""

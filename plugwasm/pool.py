@@ -32,8 +32,8 @@ __all__ = ["Lease", "PluginPool", "PoolStats"]
 class PluginPool(Closing):
     """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
 
-    Which plugin serves a call is not for the caller to know. What an instance keeps (memory, vars, the status of its last HTTP response)
-    stays with it from call to call; `fresh` does without, and `plugin` gives several calls one instance. What a caller changes of the
+    Which plugin serves a call is not for the caller to know. What it keeps (memory, vars, the status of its last HTTP response) stays with
+    it from call to call; `fresh` does without, and `plugin` gives several calls one instance. What a caller changes of the
     plugin itself ends with its lease, also without `fresh`: `update_config`, dumps, profiles, cancel handles, views.
 
     Args:

@@ -152,11 +152,13 @@ def test_vars_belong_to_one_plugin() -> None:
         assert a.call("get_k") == b"of a"
 
 
-def test_vars_are_gone_with_the_instance() -> None:
+def test_vars_outlive_an_instance_and_are_gone_after_a_reset() -> None:
     with Plugin(VARS) as plugin:
         plugin.call("set_k", b"value")
         with pytest.raises(plugwasm.TrapError):
             plugin.call("trap")
+        assert plugin.call("get_k") == b"value"
+        plugin.reset()
         assert plugin.call("get_k") == b""
 
 

@@ -6,7 +6,7 @@ The kernel is driven through the engine layer. It is compiled with a few more ex
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +17,14 @@ from plugwasm import _kernel
 from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Module, Store, Trap, wat_to_wasm
 from plugwasm._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT, FIRST_PAGES, INPUT, Kernel
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PAGE = 65536
 GRANULE = 32
 FIRST_GRANULE = INPUT // GRANULE
 LIVE = 1 << 31
+TAKEN = 1 << 30
 MASK = 2**64 - 1
 LARGEST = 0xFFFF0000
 
@@ -29,6 +33,7 @@ REGISTERS = b"""
   (func (export "last") (result i32) (global.get $last))
   (func (export "bins") (result i64) (global.get $bins))
   (func (export "bin") (param i32) (result i32) (call $bin (local.get 0)))
+  (func (export "taken") (result i32) (global.get $taken))
 )
 """
 
@@ -170,22 +175,26 @@ class Rig:
     def records(self) -> Any:
         return self.instance.memory(ExportName("book")).view().cast("I")
 
-    def check_books(self, live: dict[int, int]) -> None:
-        """Every rule of the comment in kernel.wat, and that the live blocks are these."""
+    def check_books(self, live: dict[int, int], taken: Sequence[int] = ()) -> None:
+        """Every rule of the comment in kernel.wat, and that the live blocks are these, and those that were taken these, in order."""
         book, top, last, bins = self.records(), self.top(), self.last(), self.bins()
         heap_bytes = self.memory_bytes()
         assert len(book) // 4 * GRANULE >= heap_bytes, "there is a record for each granule"
         assert FIRST_GRANULE <= top <= heap_bytes // GRANULE
-        starts, found, free = [], {}, {}
+        starts, found, free, kept = [], {}, {}, {}
         block, previous, previous_is_free = FIRST_GRANULE, 0, False
         while block < top:
             word, before, third, fourth = book[4 * block : 4 * block + 4].tolist()
-            size = word & (LIVE - 1)
+            size = word & (TAKEN - 1)
             assert size, f"block {block} has no size"
             assert before == previous, f"block {block} has a wrong idea of the one before it"
             if word & LIVE:
                 found[block * GRANULE] = third
                 assert size == -(-third // GRANULE), f"block {block} has {size} granules for {third} bytes"
+                previous_is_free = False
+            elif word & TAKEN:
+                kept[block * GRANULE] = fourth * GRANULE
+                assert size == 1, "the rest of what was taken is free"
                 previous_is_free = False
             else:
                 assert not previous_is_free, f"block {block} and the one before it are both free"
@@ -197,6 +206,7 @@ class Rig:
         assert last == previous
         assert not previous_is_free, "a free block at the top belongs to the space above it"
         assert found == live
+        assert kept == dict(zip(taken, [*taken[1:], 0], strict=False)), "what was taken hangs together in its order"
         assert [i for i, word in enumerate(book[4 * FIRST_GRANULE :: 4].tolist(), FIRST_GRANULE) if word] == starts, "no stale record"
 
         hanging = set()
@@ -238,8 +248,9 @@ class KernelAndModel(RuleBasedStateMachine):
 
     def as_new(self) -> None:
         self.live: dict[int, int] = {}
+        self.taken: list[int] = []
         self.input = self.output = self.error = (0, 0)
-        self.fault = 0
+        self.fault = self.denied = 0
 
     def owned(self, offset: int, length: int) -> bool:
         return any(start <= offset < start + size and length <= start + size - offset for start, size in self.live.items())
@@ -258,13 +269,40 @@ class KernelAndModel(RuleBasedStateMachine):
             assert offset + size <= self.rig.memory_bytes()
             assert not any(offset < start + length and start < offset + size for start, length in self.live.items()), "it overlaps"
             self.live[offset] = size
+            self.some_are_released(at_least=4)
+            assert not any(offset <= start < offset + size for start in self.taken), "it overlaps what was taken"
         else:
             needed = top * GRANULE + size
             assert size == 0 or needed > MODEL_PAGES * PAGE, "refused though there is room"
             assert self.rig.memory_bytes() == before
+            if 0 < size <= LARGEST:
+                self.taken = []
+            if size:
+                self.denied = size
         assert self.rig.memory_bytes() <= MODEL_PAGES * PAGE
         if size == 0 or size > LARGEST:
             assert len(self.rig.owner.asked) == asked
+
+    def some_are_released(self, at_least: int) -> None:
+        """Those that were taken first may have been, if there was no room."""
+        count = self.rig.taken()
+        assert count == len(self.taken) or count in (0, at_least)
+        self.taken = self.taken[len(self.taken) - count :]
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def the_host_takes(self, data: st.DataObject, count: int) -> None:
+        for _ in range(min(count, len(self.live))):
+            offset = self.pick(data)
+            self.rig.kernel.free(offset)
+            del self.live[offset]
+            self.taken.append(offset)
+            self.rig.kernel.free(offset)
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def free_what_was_taken(self, data: st.DataObject) -> None:
+        self.rig.free(data.draw(st.sampled_from(self.taken)))
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -293,6 +331,9 @@ class KernelAndModel(RuleBasedStateMachine):
     @rule(size=st.integers(1, 5000))
     def the_host_puts_something(self, size: int) -> None:
         offset = self.rig.kernel.put(b"h" * size)
+        self.some_are_released(at_least=4)
+        if not offset:
+            self.denied = size
         if offset:
             self.live[offset] = size
             assert bytes(self.rig.kernel.range(offset, size)) == b"h" * size
@@ -379,12 +420,12 @@ class KernelAndModel(RuleBasedStateMachine):
         assert (rig.input_offset(), rig.input_length()) == self.input
         assert (rig.output_offset(), rig.output_length()) == self.output
         assert rig.error_get() == self.error[0]
-        assert rig.failure() == (self.fault, *self.error, *self.output)
+        assert rig.failure() == (self.fault, *self.error, *self.output, self.denied)
         for offset, length in self.live.items():
             assert rig.length(offset) == length
             assert rig.kernel.length(offset) == length
         assert len(rig.kernel.range(0, rig.memory_bytes())) == rig.memory_bytes()
-        rig.check_books(self.live)
+        rig.check_books(self.live, self.taken)
 
 
 KernelAndModel.TestCase.settings = settings(
@@ -732,7 +773,7 @@ def test_an_output_freed_after_it_was_set_is_still_inside_the_memory() -> None:
     block = rig.alloc(100)
     rig.output_set(block, 100)
     rig.free(block)
-    fault, *_, offset, length = rig.failure()
+    fault, *_, offset, length, _ = rig.failure()
     assert (fault, offset, length) == (0, block, 100)
     assert len(rig.kernel.range(offset, length)) == 100
 
@@ -778,7 +819,7 @@ def test_every_call_begins_as_new() -> None:
     rig.input_set(12345, 1)
     rig.alloc(100_000)
     assert rig.call("ok", b"x" * 77) == (0, 0, 0)
-    assert rig.failure() == (0, 0, 0, 0, 0)
+    assert rig.failure() == (0, 0, 0, 0, 0, 0)
     rig.check_books({INPUT: 77})
     with pytest.raises(Trap, match="unreachable"):
         rig.call("traps", returns_code=False)
@@ -931,5 +972,5 @@ def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_rig
 def test_plugins_can_import_what_the_contract_names_and_nothing_else() -> None:
     _, kernel, _ = modules(False)
     assert set(kernel.exports) >= _kernel.SERVED
-    hidden = set(kernel.exports) - _kernel.SERVED - {"top", "last", "bins", "bin"}
-    assert hidden == {"memory", "book", "reserve", "call_returning_code", "call_returning_nothing", "failure"}
+    hidden = set(kernel.exports) - _kernel.SERVED - {"top", "last", "bins", "bin", "taken"}
+    assert hidden == {"memory", "book", "reserve", "take", "call_returning_code", "call_returning_nothing", "failure"}

@@ -224,8 +224,9 @@ with plugwasm.Plugin(sys.argv[2].encode("utf-8", "surrogateescape").decode("utf-
     file = tmp_path / "p\nforged.wasm"
     file.write_text(guest(export("f", "(call $log_info <<hello\nforged>>)")))
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "log"), str(file)], check=True, env=os.environ)
-    (line,) = (tmp_path / "log").read_text().splitlines()
-    assert line.endswith("plugwasm.plugin.p\\nforged: hello\\x0aforged")
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert first.endswith("plugwasm.plugin.p\\nforged: hello")
+    assert second == "    forged", "it cannot pass for a record"
 
 
 # ---- errors ------------------------------------------------------------------------------------------------------------------------------

@@ -72,10 +72,13 @@ def test_a_plugin_begins_with_the_vars_it_is_given_and_shows_those_it_has() -> N
         assert plugin.call("swap") == b"old"
 
 
-def test_an_instance_that_was_lost_takes_its_vars_with_it() -> None:
+def test_vars_outlive_an_instance_that_was_lost_and_begin_again_after_a_reset() -> None:
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"old"}) as plugin:
         with pytest.raises(plugwasm.TrapError):
             plugin.call("die")
+        assert plugin.vars == {"k": b"new"}
+        assert plugin.call("swap") == b"new"
+        plugin.reset()
         assert plugin.vars == {"k": b"old"}
         assert plugin.call("swap") == b"old"
 

@@ -52,6 +52,7 @@ UNTOLD = "the engine could not tell why"
 OUT_OF_FUEL = TRAPS[11]
 STACK_OVERFLOW = TRAPS[0]
 UNREACHABLE = TRAPS[9]
+OUT_OF_BOUNDS = TRAPS[1]
 
 
 class EngineFailure(Exception):

@@ -1,6 +1,7 @@
 """The host half of `extism:host/env`: config, vars, HTTP and log, as functions that every plugin can import.
 
-The host owns what it is given here: it frees each handle that it takes.
+The host owns what it is given here: it frees each handle that it takes, once, after it has read all of them and made its answer. Guests
+that free a handle again, or give one block twice, must not hit the answer.
 """
 
 from __future__ import annotations
@@ -21,31 +22,37 @@ NAMESPACE = "extism:host/env"
 def _config_get(guest: Guest, caller: int, values: Any) -> None:
     # Keys are text. What is not UTF-8 is the name of nothing, and nor is what is too long to be looked at as a whole.
     value = None
-    key = guest.take(values[0], "config_get", MAX_TEXT + 1)
+    handle = values[0]
+    key = guest.peek(handle, "config_get", MAX_TEXT + 1)
     if len(key) <= MAX_TEXT:
         try:
             value = guest.config.get(key.decode())
         except UnicodeDecodeError:
             pass
     values[0] = guest.give(value.encode()) if value else 0
+    guest.free(handle)
 
 
 def _var_get(guest: Guest, caller: int, values: Any) -> None:
-    value = guest.vars.get(guest.take_name(values[0], "var_get"))
+    handle = values[0]
+    value = guest.vars.get(guest.name(handle, "var_get"))
     values[0] = guest.give(value) if value else 0
+    guest.free(handle)
 
 
 def _var_set(guest: Guest, caller: int, values: Any) -> None:
-    key, handle = guest.take_name(values[0], "var_set"), values[2]
+    name, handle = values[0], values[2]
+    key = guest.name(name, "var_set")
     limits = guest.limits
     if limits.var_bytes == 0:
         raise GuestError("the plugin tried to set a var, but its vars are disabled (`memory.max_var_bytes` is 0)")
     if handle == 0:
         guest.vars.delete(key)
-    elif guest.size(handle) > limits.var_bytes or not guest.vars.set(key, guest.take(handle, "var_set")):
+    elif guest.size(handle) > limits.var_bytes or not guest.vars.set(key, guest.peek(handle, "var_set")):
         raise GuestError(
             f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes (`memory.max_var_bytes`), or of {limits.vars} names"
         )
+    guest.free(name, handle)
 
 
 def _http_request(guest: Guest, caller: int, values: Any) -> None:
@@ -56,11 +63,13 @@ def _http_request(guest: Guest, caller: int, values: Any) -> None:
         raise EgressDeniedError("the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)")
     from .http import check_sizes, perform
 
-    check_sizes(guest.size(values[0]), guest.size(values[2]), guest.grants.policy)
-    request, body = guest.take(values[0], "http_request"), guest.take(values[2], "http_request")
+    document, content = values[0], values[2]
+    check_sizes(guest.size(document), guest.size(content), guest.grants.policy)
+    request, body = guest.peek(document, "http_request"), guest.peek(content, "http_request")
     response = perform(request, body or None, guest.grants.policy, guest.remaining)
     guest.response_status, guest.response_headers = response.status, response.headers
     values[0] = guest.give(response.body)
+    guest.free(document, content)
 
 
 def _http_status_code(guest: Guest, caller: int, values: Any) -> None:
@@ -81,8 +90,12 @@ def _get_log_level(guest: Guest, caller: int, values: Any) -> None:
 
 
 def _log(level: str) -> Any:
+    name = f"log_{level}"
+
     def body(guest: Guest, caller: int, values: Any) -> None:
-        guest.log.write(level, guest.take_text(values[0], f"log_{level}"), guest.function)
+        handle = values[0]
+        guest.log.write(level, guest.text(handle, name), guest.function)
+        guest.free(handle)
 
     return body
 

@@ -15,7 +15,6 @@ from .._kernel import FIRST_PAGES
 from .._sandbox.budget import MemoryBudget, most_elements, most_state
 from .._sandbox.deadline import NEVER
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
-from .vars import Vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from .grants import Grants
     from .log import PluginLog
+    from .vars import Vars
 
     class Interceptor(Protocol):
         """What gets the calls of host functions of a guest in the place of their bodies."""
@@ -80,7 +80,7 @@ class Guest(Environment):
     kernel: Kernel
     budget: MemoryBudget
 
-    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[bytes, bytes]) -> None:
+    def __init__(self, grants: Grants, config: dict[str, str], vars: Vars) -> None:
         super().__init__()
         self.grants = grants
         self.limits: Limits = grants.limits
@@ -91,7 +91,7 @@ class Guest(Environment):
         """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
         self.fuelled = False
         self.host_context: Any = None
-        self.vars = Vars(self.limits.var_bytes, self.limits.vars, first_vars)
+        self.vars = vars
         self.instances: dict[int, Instance] = {}
         self.items: dict[str | HostFunction, bytes] = {}
         """What the kernel exports, and host functions, as items of its store."""
@@ -131,7 +131,7 @@ class Guest(Environment):
             return None
         left = self.deadline - monotonic()
         if left <= 0:
-            raise TimeoutError("the call did not end before its deadline")
+            raise TimeoutError("the call did not end before its deadline (timeout)")
         return left
 
     def sleep(self, seconds: float) -> None:
@@ -185,22 +185,22 @@ class Guest(Environment):
             raise BadHandleError(f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated")
         return block[:most].tobytes()
 
-    def take(self, handle: int, what: str, most: int | None = None) -> bytes:
-        """The same, and the block is freed: the host owns what it is given."""
-        data = self.peek(handle, what, most)
-        if data:
-            self.kernel.free(handle & MASK)
-        return data
+    def free(self, first: int, second: int = 0) -> None:
+        """Frees blocks that the host was given, for it owns them: after its answer was made. Both may be the same, or the null handle."""
+        if first:
+            self.kernel.free(first & MASK)
+        if second and second != first:
+            self.kernel.free(second & MASK)
 
-    def take_text(self, handle: int, what: str) -> str:
-        """The same as text to be read, of bounded length; what is not UTF-8 is replaced. Not for names, of which two would become one.
+    def text(self, handle: int, what: str) -> str:
+        """The block as text to be read, of bounded length; what is not UTF-8 is replaced. Not for names, of which two would become one.
         Decoding takes up to four times the memory, and time.
         """
-        return self.take(handle, what, MAX_TEXT).decode("utf-8", "replace")
+        return self.peek(handle, what, MAX_TEXT).decode("utf-8", "replace")
 
-    def take_name(self, handle: int, what: str) -> bytes:
-        """The same as the name of a var. One that is too long for any var is cut, and stays too long."""
-        return self.take(handle, what, self.limits.var_bytes + 1)
+    def name(self, handle: int, what: str) -> bytes:
+        """The block as the name of a var. One that is too long for any var is cut, and stays too long."""
+        return self.peek(handle, what, self.limits.var_bytes + 1)
 
     def size(self, handle: int) -> int:
         """The length of the block; 0 when there is none. For a look before it is copied."""
@@ -210,7 +210,7 @@ class Guest(Environment):
         """A new block for the guest with that content; the null handle when it is empty."""
         handle = self.kernel.put(data)
         if not handle and data:
-            raise OutOfMemoryError(f"the plugin has no room for {len(data)} bytes from the host")
+            raise OutOfMemoryError(f"the plugin has no room for {len(data)} bytes from the host: {self.shortage(len(data))}")
         return handle
 
     def memory_of(self, caller: int) -> GuestMemory:
@@ -292,9 +292,9 @@ class Guest(Environment):
                 f"the plugin's instances hold more than {most} bytes outside of their memories (`Limits.instance_bytes`)"
             )
 
-    def is_out_of_memory(self) -> bool:
-        """Whether a memory has reached its limit, so that a guest that gave up probably did so because of that."""
-        return self.budget.is_used_up()
+    def shortage(self, denied: int) -> str | None:
+        """What memory there was too little of, so that a guest that gave up probably did so for that; see `MemoryBudget.shortage`."""
+        return self.budget.shortage(self.kernel.pages(), denied)
 
     # ---- WASI -----------------------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """What plugins log, as records of the standard library's logging: one logger for each plugin, below `plugwasm.plugin`.
 
 A plugin may log as much as its limits say; the rest is dropped, and counted. The record that comes after a flood says how much was lost.
+
+A message keeps its lines, and each but the first is indented: so it can be read, and none of its lines can pass for a record. For whom
+records are told apart by other means, `as_said` takes that back.
 """
 
 from __future__ import annotations
@@ -24,13 +27,43 @@ MAX_MESSAGE = 65536
 BURST_SECONDS = 10
 """A plugin may log at once what its limits allow it in that time."""
 
-_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i != 9}
+_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
 # Those that end a line or turn its direction, beyond ASCII.
 _CONTROL |= {i: f"\\u{i:04x}" for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 
 
 MAX_LINES = 200
 """Lines of a traceback that are logged."""
+_INDENT = "\n    "
+
+
+def logger_of(name: str) -> logging.Logger:
+    """The logger `plugwasm.NAME`. As of any library, nothing of it reaches stderr unless the application has set up logging."""
+    import logging
+
+    top = logging.getLogger("plugwasm")
+    if not any(isinstance(handler, logging.NullHandler) for handler in top.handlers):
+        top.addHandler(logging.NullHandler())
+    return top.getChild(name)
+
+
+def as_said(message: str) -> str:
+    """The message of a plugin's record without the indentation of its lines."""
+    return message.replace(_INDENT, "\n")
+
+
+def _lowest(logger: logging.Logger) -> int | None:
+    """The lowest level that some handler of the logger takes; None when there is none."""
+    import logging
+
+    lowest, at = None, logger
+    while True:
+        for handler in at.handlers:
+            if not isinstance(handler, logging.NullHandler) and (lowest is None or handler.level < lowest):
+                lowest = handler.level
+        if not at.propagate or at.parent is None:
+            return lowest
+        at = at.parent
 
 
 def log_raised(logger: logging.Logger, message: str) -> None:
@@ -99,20 +132,24 @@ class PluginLog:
     def logger(self) -> logging.Logger:
         """`plugwasm.plugin.NAME`."""
         if self._logger is None:
-            import logging
-
-            self._logger = logging.getLogger(f"plugwasm.plugin.{self.name.replace('.', '_')}")
+            self._logger = logger_of(f"plugin.{self.name.replace('.', '_')}")
         return self._logger
 
     def write(self, level: str, message: str, function: str | None = None) -> None:
-        """Logs a message of the guest: text from outside, so control characters are escaped, line ends too, and its length is capped.
+        """Logs a message of the guest: text from outside, so control characters are escaped, lines indented, and its length is capped.
 
-        The record has the fields `plugin`, and `function` for the export that runs.
+        Each line counts towards the limit. The record has the fields `plugin`, and `function` for the export that runs.
         """
         if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
             return
         more = f"… ({len(message) - MAX_MESSAGE} more characters)" if len(message) > MAX_MESSAGE else ""
-        text = message[:MAX_MESSAGE].translate(_CONTROL) + more
+        text = message[:MAX_MESSAGE]
+        if not text.isprintable():
+            text = text.replace("\r\n", "\n").rstrip("\n").translate(_CONTROL)
+            if self._lines is not None and (further := text.count("\n")):
+                self._lines.take(further)
+                text = text.replace("\n", _INDENT)
+        text += more
         if self._bytes is not None:  # counted as they are written: escaped ones are four
             self._bytes.take(len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
         self.logger.log(LEVELS[level], "%s", text, extra={"plugin": self.name, "function": function and shown(function)})
@@ -146,7 +183,9 @@ class PluginLog:
     def level(self) -> int:
         """What `get_log_level` answers: the number of the lowest level that would be kept."""
         logger = self.logger
-        for number, value in enumerate(LEVELS.values()):
-            if logger.isEnabledFor(value):
-                return number
+        lowest = _lowest(logger)
+        if lowest is not None:
+            for number, value in enumerate(LEVELS.values()):
+                if value >= lowest and logger.isEnabledFor(value):
+                    return number
         return OFF

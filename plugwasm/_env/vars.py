@@ -1,4 +1,4 @@
-"""The vars of a plugin: bytes by name, kept from call to call of one instance, within limits on their number and their size together.
+"""The vars of a plugin: bytes by name, kept from call to call also when its instance is replaced, within limits on number and size.
 
 A name is bytes, as the guest has it: two names are one only if all of their bytes are. Most are UTF-8, so for the application a name is a
 str; bytes that are not UTF-8 stand in it as the lone surrogates U+DC80 to U+DCFF (Python's `surrogateescape`), from which they can be
@@ -79,13 +79,19 @@ class Vars:
         """A copy of all entries."""
         return dict(self._entries)
 
+    def restore(self, entries: Mapping[bytes, bytes]) -> None:
+        """Makes them what a snapshot says."""
+        if self._entries or entries:
+            self._entries = dict(entries)
+            self.used = sum(map(self._size, self._entries))
+
     def _size(self, name: bytes) -> int:
         value = self._entries.get(name)
         return 0 if value is None else len(name) + len(value)
 
 
 def first_vars(given: VarsByName | None, limits: Limits) -> dict[bytes, bytes]:
-    """What the application gives new instances as their vars, checked.
+    """What the application gives a plugin as its vars to begin with, checked.
 
     Raises:
         OptionError: A name is neither text nor bytes, two are the same, a value is not bytes, or there is more than the limits allow.

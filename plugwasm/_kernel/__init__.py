@@ -54,7 +54,7 @@ def source() -> bytes:
 
 
 _MEMORY, _BOOK = ExportName("memory"), ExportName("book")
-_ALLOC, _FREE, _RESERVE = ExportName("alloc"), ExportName("free"), ExportName("reserve")
+_ALLOC, _TAKE, _RESERVE = ExportName("alloc"), ExportName("take"), ExportName("reserve")
 _ERROR_SET, _FAILURE = ExportName("error_set"), ExportName("failure")
 _CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = ExportName("call_returning_code"), ExportName("call_returning_nothing")
 
@@ -112,8 +112,8 @@ class Kernel:
         return offset
 
     def free(self, offset: int) -> None:
-        """Frees the block that starts there; nothing happens when none does."""
-        self._call(_FREE, offset)
+        """Frees the block that starts there; nothing happens when none does, nor when the guest frees it again (`take` in kernel.wat)."""
+        self._call(_TAKE, offset)
 
     def length(self, offset: int) -> int:
         """The length of the live block that starts at the offset; 0 when none does."""
@@ -156,13 +156,15 @@ class Kernel:
         """Sets the error, as the guest would."""
         self._call(_ERROR_SET, handle)
 
-    def failure(self) -> tuple[int, int, bytes, int, int]:
-        """After a call that failed: the fault bits, the error's handle and text, the output's offset and length."""
-        function = self.instance.function(_FAILURE, 5)
+    def failure(self) -> tuple[int, int, bytes, int, int, int]:
+        """After a call that failed: the fault bits, the error's handle and text, the output's offset and length, and how many bytes were
+        last asked for in vain.
+        """
+        function = self.instance.function(_FAILURE, 6)
         function.call(self._pending)
-        fault, error, error_length, output, output_length = function.values[::2].tolist()
+        fault, error, error_length, output, output_length, denied = function.values[::2].tolist()
         text = bytes(self.range(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
-        return fault, error, text, output, output_length
+        return fault, error, text, output, output_length, denied
 
     def _call(self, name: ExportName, value: int) -> int:
         function = self._functions.get(name)

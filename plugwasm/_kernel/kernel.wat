@@ -6,14 +6,17 @@
 ;;
 ;; $heap is cut into granules of 32 bytes, $book has a record of 16 bytes for each granule at which a block starts:
 ;;
-;;      +0  size of the block in granules, with the top bit set while it is live; 0 where no block starts
+;;      +0  size of the block in granules, with the top bit set while it is live, the next one while it is taken; 0 where no block starts
 ;;      +4  size in granules of the block just before it in $heap; 0 for the first
 ;;      +8  live: its length in bytes          free: the next block in its bin, as a granule number, or 0
-;;     +12                                     free: the one before it in its bin, or 0
+;;     +12  taken: the one taken next, or 0    free: the one before it in its bin, or 0
 ;;
 ;; Free blocks hang in bins, two for each power of two, and $bins has a bit for each bin that is not empty; so allocating is: the first
 ;; block of the request's own bin if that is large enough, else the first one of any later bin, else new space at $top. Freeing merges
 ;; with both neighbours at once. All of it takes constant time, except `reset`, which visits each block once.
+;;
+;; What the host frees is taken. Many kits free it again, and that must not hit a block that was made there since; so of a taken block the
+;; first granule stays as it is for a while: 1,024 are kept, and when there is no room the last 4, or none if the limits say so.
 ;;
 ;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset 0 stays the null handle.
 (module $extism:host/env
@@ -31,6 +34,12 @@
   (global $last (mut i32) (i32.const 0))       ;; size of the block that ends at $top
   (global $bins (mut i64) (i64.const 0))
 
+  ;; The blocks that were taken: how many, the first and the last one.
+  (global $taken (mut i32) (i32.const 0))
+  (global $first_taken (mut i32) (i32.const 0))
+  (global $last_taken (mut i32) (i32.const 0))
+  (global $denied (mut i64) (i64.const 0))     ;; bytes of what was last asked for in vain in this call
+
   (global $input (mut i64) (i64.const 0))
   (global $input_length (mut i64) (i64.const 0))
   (global $output (mut i64) (i64.const 0))
@@ -46,10 +55,13 @@
     (i32.shl (local.get $block) (i32.const 4)))
 
   (func $size (param $block i32) (result i32)
-    (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x7fffffff)))
+    (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x3fffffff)))
 
   (func $is_live (param $block i32) (result i32)
     (i32.shr_u (i32.load $book (call $record (local.get $block))) (i32.const 31)))
+
+  (func $is_free (param $block i32) (result i32)
+    (i32.lt_u (i32.load $book (call $record (local.get $block))) (i32.const 0x40000000)))
 
   (func $bin (param $size i32) (result i32)
     (local $log i32)
@@ -147,37 +159,53 @@
   (func $alloc (export "alloc") (param $length i64) (result i64)
     (local $size i32) (local $bin i32) (local $block i32) (local $found i32) (local $rest i32) (local $later i64)
     (if (i64.eqz (local.get $length)) (then (return (i64.const 0))))
-    (if (i64.gt_u (local.get $length) (i64.const 0xffff0000)) (then (return (i64.const 0))))
+    (if (i64.gt_u (local.get $length) (i64.const 0xffff0000))
+      (then (global.set $denied (local.get $length)) (return (i64.const 0))))
     (local.set $size (call $granules (local.get $length)))
     (local.set $bin (call $bin (local.get $size)))
-    (local.set $block (call $head (local.get $bin)))
-    (if (i32.and (i32.ne (local.get $block) (i32.const 0)) (i32.lt_u (call $size (local.get $block)) (local.get $size)))
-      (then (local.set $block (i32.const 0))))
-    (if (i32.eqz (local.get $block))
-      (then
-        (local.set $later
-          (i64.and (global.get $bins) (i64.shl (i64.const -2) (i64.extend_i32_u (local.get $bin)))))
-        (if (i64.ne (local.get $later) (i64.const 0))
-          (then (local.set $block (call $head (i32.wrap_i64 (i64.ctz (local.get $later)))))))))
-    (if (local.get $block)
-      (then
-        (local.set $found (call $size (local.get $block)))
-        (call $unlink_free (local.get $block))
-        (call $make_live (local.get $block) (local.get $size) (local.get $length))
-        (local.set $rest (i32.sub (local.get $found) (local.get $size)))
-        (if (local.get $rest)
-          (then
-            (call $set_previous_size (i32.add (local.get $block) (local.get $found)) (local.get $rest))
-            (local.set $found (i32.add (local.get $block) (local.get $size)))
-            (call $set_previous_size (local.get $found) (local.get $size))
-            (call $link_free (local.get $found) (local.get $rest)))))
-      (else
-        (local.set $block (global.get $top))
-        (if (i32.eqz (call $ensure
-              (i64.add (i64.extend_i32_u (local.get $block)) (i64.extend_i32_u (local.get $size)))))
-          (then (return (i64.const 0))))
-        (call $push (local.get $size) (local.get $length))))
+    (loop $again
+      (local.set $block (call $head (local.get $bin)))
+      (if (i32.and (i32.ne (local.get $block) (i32.const 0)) (i32.lt_u (call $size (local.get $block)) (local.get $size)))
+        (then (local.set $block (i32.const 0))))
+      (if (i32.eqz (local.get $block))
+        (then
+          (local.set $later
+            (i64.and (global.get $bins) (i64.shl (i64.const -2) (i64.extend_i32_u (local.get $bin)))))
+          (if (i64.ne (local.get $later) (i64.const 0))
+            (then (local.set $block (call $head (i32.wrap_i64 (i64.ctz (local.get $later)))))))))
+      (if (local.get $block)
+        (then
+          (local.set $found (call $size (local.get $block)))
+          (call $unlink_free (local.get $block))
+          (call $make_live (local.get $block) (local.get $size) (local.get $length))
+          (local.set $rest (i32.sub (local.get $found) (local.get $size)))
+          (if (local.get $rest)
+            (then
+              (call $set_previous_size (i32.add (local.get $block) (local.get $found)) (local.get $rest))
+              (local.set $found (i32.add (local.get $block) (local.get $size)))
+              (call $set_previous_size (local.get $found) (local.get $size))
+              (call $link_free (local.get $found) (local.get $rest)))))
+        (else
+          (local.set $block (global.get $top))
+          (if (i64.gt_u
+                (i64.shl (i64.add (i64.extend_i32_u (local.get $block)) (i64.extend_i32_u (local.get $size))) (i64.const 5))
+                (global.get $end))
+            (then
+              (br_if $again (call $make_room (local.get $size)))
+              (global.set $denied (local.get $length))
+              (return (i64.const 0))))
+          (call $push (local.get $size) (local.get $length)))))
     (i64.shl (i64.extend_i32_u (local.get $block)) (i64.const 5)))
+
+  ;; Changes something so that a block of that size may find a place. 0 when there is nothing left to be done.
+  (func $make_room (param $size i32) (result i32)
+    (if (i32.gt_u (global.get $taken) (i32.const 4))
+      (then (call $release_taken (i32.const 4)) (return (i32.const 1))))
+    (if (call $ensure (i64.add (i64.extend_i32_u (global.get $top)) (i64.extend_i32_u (local.get $size))))
+      (then (return (i32.const 1))))
+    (if (i32.eqz (global.get $taken)) (then (return (i32.const 0))))
+    (call $release_taken (i32.const 0))
+    (i32.const 1))
 
   ;; A new live block at $top; there is room for it.
   (func $push (param $size i32) (param $length i64)
@@ -207,13 +235,17 @@
     (call $length (local.get $offset)))
 
   (func (export "free") (param $offset i64)
-    (local $block i32) (local $size i32) (local $next i32) (local $previous i32)
+    (local $block i32)
     (local.set $block (call $block_at (local.get $offset)))
-    (if (i32.eqz (local.get $block)) (then (return)))
+    (if (local.get $block) (then (call $release (local.get $block)))))
+
+  ;; Frees a block that is live or taken.
+  (func $release (param $block i32)
+    (local $size i32) (local $next i32) (local $previous i32)
     (local.set $size (call $size (local.get $block)))
     (local.set $next (i32.add (local.get $block) (local.get $size)))
     (if (i32.lt_u (local.get $next) (global.get $top))
-      (then (if (i32.eqz (call $is_live (local.get $next)))
+      (then (if (call $is_free (local.get $next))
         (then
           (call $unlink_free (local.get $next))
           (local.set $size (i32.add (local.get $size) (call $size (local.get $next))))
@@ -222,7 +254,7 @@
     (if (local.get $previous)
       (then
         (local.set $next (i32.sub (local.get $block) (local.get $previous)))
-        (if (i32.eqz (call $is_live (local.get $next)))
+        (if (call $is_free (local.get $next))
           (then
             (call $unlink_free (local.get $next))
             (i32.store $book (call $record (local.get $block)) (i32.const 0))
@@ -237,6 +269,40 @@
         (call $set_previous_size (i32.add (local.get $block) (local.get $size)) (local.get $size))
         (call $link_free (local.get $block) (local.get $size)))))
 
+  ;; Frees what the guest has given to the host, but for the first granule.
+  (func (export "take") (param $offset i64)
+    (local $block i32) (local $record i32) (local $rest i32) (local $tail i32)
+    (local.set $block (call $block_at (local.get $offset)))
+    (if (i32.eqz (local.get $block)) (then (return)))
+    (local.set $record (call $record (local.get $block)))
+    (local.set $rest (i32.sub (call $size (local.get $block)) (i32.const 1)))
+    (i32.store $book (local.get $record) (i32.const 0x40000001))
+    (i32.store $book offset=12 (local.get $record) (i32.const 0))
+    (if (local.get $rest)
+      (then
+        (local.set $tail (i32.add (local.get $block) (i32.const 1)))
+        (i32.store $book (call $record (local.get $tail)) (local.get $rest))
+        (i32.store $book offset=4 (call $record (local.get $tail)) (i32.const 1))
+        (call $release (local.get $tail))))
+    (if (global.get $taken)
+      (then (i32.store $book offset=12 (call $record (global.get $last_taken)) (local.get $block)))
+      (else (global.set $first_taken (local.get $block))))
+    (global.set $last_taken (local.get $block))
+    (global.set $taken (i32.add (global.get $taken) (i32.const 1)))
+    (if (i32.gt_u (global.get $taken) (i32.const 1024)) (then (call $release_taken (i32.const 1024)))))
+
+  ;; Frees the blocks that were taken first, up to the last $kept.
+  (func $release_taken (param $kept i32)
+    (local $block i32)
+    (block $done
+      (loop $next
+        (br_if $done (i32.le_u (global.get $taken) (local.get $kept)))
+        (local.set $block (global.get $first_taken))
+        (global.set $first_taken (i32.load $book offset=12 (call $record (local.get $block))))
+        (global.set $taken (i32.sub (global.get $taken) (i32.const 1)))
+        (call $release (local.get $block))
+        (br $next))))
+
   (func $reset (export "reset")
     (local $block i32) (local $size i32)
     (local.set $block (i32.const 16))
@@ -250,6 +316,8 @@
     (global.set $top (i32.const 16))
     (global.set $last (i32.const 0))
     (global.set $bins (i64.const 0))
+    (global.set $taken (i32.const 0))
+    (global.set $denied (i64.const 0))
     (global.set $input (i64.const 0))
     (global.set $input_length (i64.const 0))
     (global.set $output (i64.const 0))
@@ -375,9 +443,10 @@
     (global.get $output)
     (global.get $output_length))
 
-  ;; After a call that failed: $fault, the error's offset and length, the output's offset and length.
-  (func (export "failure") (result i64 i64 i64 i64 i64)
+  ;; After a call that failed: $fault, the error's offset and length, the output's offset and length, $denied.
+  (func (export "failure") (result i64 i64 i64 i64 i64 i64)
     (i64.extend_i32_u (global.get $fault))
     (global.get $error) (global.get $error_length)
-    (global.get $output) (global.get $output_length))
+    (global.get $output) (global.get $output_length)
+    (global.get $denied))
 )

@@ -24,7 +24,7 @@ class _Processes(Slots):
 
     def timeout_error(self, seconds: float) -> PoolTimeoutError:
         return PoolTimeoutError(
-            f"the processes of plugin `{self.name}` ({self.size}) were all in use for {seconds:g} s: allow more (`instances`)",
+            f"the processes of plugin `{self.name}` ({self.size}) were all in use for {seconds:g} s (timeout): allow more (`instances`)",
             plugin=self.name,
         )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from .._complaints import cut
+from .._env.log import logger_of
 from ..errors import OptionError
 from .asking import Unparsed
 from .plugin_file import PluginFile
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "State", "log"]
 
-log = logging.getLogger("plugwasm.plugins")
+log = logger_of("plugins")
 
 
 class Entry:

@@ -48,7 +48,19 @@ class MemoryBudget:
         instances: The plugin's instances by unit, as far as they are made.
     """
 
-    __slots__ = ("_elements", "_has_memories", "_instances", "_limits", "_set", "_share", "_store", "_watched", "cap", "maximum", "refused")
+    __slots__ = (
+        "_elements",
+        "_first",
+        "_has_memories",
+        "_instances",
+        "_limits",
+        "_set",
+        "_share",
+        "_store",
+        "_watched",
+        "cap",
+        "maximum",
+    )
 
     def __init__(
         self,
@@ -63,10 +75,10 @@ class MemoryBudget:
         self._limits = limits
         self._elements = most_elements(limits, tables)
         self._instances = instances
-        self.refused = False
         self._set: int | None = -1
         count, total, largest = memories
         self._has_memories = count > 0
+        self._first = total
         self._watched = watched if count == 1 else None
         self.maximum = self._share = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
         if maximum is None or count == 0:
@@ -112,7 +124,6 @@ class MemoryBudget:
         elif pages <= self._share:
             self.limit(max(pages, self.cap))
             return True
-        self.refused = True
         return False
 
     def pages(self, kernel: int) -> int | None:
@@ -120,12 +131,26 @@ class MemoryBudget:
         own = self._present() if self._has_memories else 0
         return None if own is None else kernel + own
 
-    def is_used_up(self) -> bool:
-        """Whether a memory was refused more, or has all that it may."""
-        if self.refused:
-            return True
-        pages = self._present()
-        return pages is not None and self.cap is not None and pages >= self.cap
+    def shortage(self, kernel: int, denied: int) -> str | None:
+        """Which memory has how much of which limit, when one was refused more, as far as the host can see. None otherwise.
+
+        Args:
+            kernel: Pages of the kernel.
+            denied: Bytes that it did not give in the call that ended; 0 when it gave all.
+        """
+        own, cap = self._present(), self.cap
+        left = None if own is None or cap is None else max(0, cap - own)
+        # Allocators ask for several pages at once, so one that has grown is refused before it has all.
+        is_full = left is not None and cap is not None and (left == 0 or (left <= cap // 16 and own != self._first))
+        if not (denied or is_full):
+            return None
+        heap = f"allocates with the host has {kernel} pages" + (f" and was refused {denied} bytes more" if denied else "")
+        memory = f"the plugin's memory has {own} pages" + (f" and can grow by {left} more" if is_full else "")
+        total = "65536 pages are the most that there are"
+        if self.maximum is not None:
+            part = f", of which {self._share} are for what it allocates with the host" if own is None and self._has_memories else ""
+            total = f"its limit is {self.maximum} pages of 64 KiB for all together{part} (`memory.max_pages`, `Limits.memory_bytes`)"
+        return f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
 
     def _present(self) -> int | None:
         """The pages of the only memory, if it is there yet."""

@@ -165,7 +165,7 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, socket.gaierror):
         return "the host name does not resolve"
     if isinstance(exc, (TimeoutError, ReadTimeoutError)):
-        return "nothing came in time"
+        return "nothing came in time (timeout)"
     if isinstance(exc, OSError):
         return exc.strerror or type(exc).__name__
     if isinstance(exc, DecodeError):

@@ -122,8 +122,6 @@ class _Stub:
                 blocks.append(None if block is None else bytes(block) if len(block) <= inline else len(block))
             answer = ask(number, [values[2 * i] for i in range(params)], blocks, guest)
             kernel = guest.kernel
-            for handle in answer.freed:
-                kernel.free(handle)
             for handle, data in answer.written:
                 found = kernel.block(handle)
                 if found is not None and len(found) == len(data):
@@ -136,6 +134,8 @@ class _Stub:
                     application.send(m.NoRoom(len(data)))
                     application.receive()
                     raise KeptError
+            for handle in answer.freed:  # last, for kits free handles again
+                kernel.free(handle)
             if guest.deadline != NEVER or guest.cancelled:
                 guest.remaining()
 

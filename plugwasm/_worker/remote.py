@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .._engine import HostFunction
     from .._env.grants import Grants
+    from .._env.vars import Vars
     from ..functions import Function
     from .process import Worker
 
@@ -150,8 +151,8 @@ class RemoteGuest(Guest):
 
     kernel: RemoteKernel  # type: ignore[assignment]
 
-    def __init__(self, grants: Grants, config: dict[str, str], first_vars: dict[bytes, bytes], worker: Worker) -> None:
-        super().__init__(grants, config, first_vars)
+    def __init__(self, grants: Grants, config: dict[str, str], vars: Vars, worker: Worker) -> None:
+        super().__init__(grants, config, vars)
         self.kernel = RemoteKernel(worker)
         self.kept: BaseException | None = None
         self._last: Served | None = None
@@ -173,7 +174,10 @@ class RemoteGuest(Guest):
         if len(data) > (self.limits.memory_bytes or MAX_MEMORY):
             raise _no_room(len(data))  # and need not travel
         if self._last is None or not self._last.gives_later:
-            return super().give(data)
+            handle = self.kernel.put(data)
+            if not handle:
+                raise _no_room(len(data))
+            return handle
         block = NewBlock()
         block.data = data
         return block

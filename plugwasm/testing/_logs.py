@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .._env.log import LEVELS
+from .._env.log import LEVELS, as_said, logger_of
 from ..errors import OptionError
 from ._records import LogLine
 
@@ -54,9 +54,14 @@ class Tap(logging.Logger):
         if level not in LEVELS:
             raise OptionError(f"log_level: expected one of {', '.join(LEVELS)}, got {level!r}")
         super().__init__(name, LEVELS[level])
-        self.parent = logging.getLogger(name)
+        self.parent = logger_of(name.removeprefix("plugwasm."))
+        self.addHandler(_Keeper(keep))
+
+
+class _Keeper(logging.Handler):
+    def __init__(self, keep: Callable[[LogLine], None]) -> None:
+        super().__init__()
         self._keep = keep
 
-    def handle(self, record: logging.LogRecord) -> None:
-        self._keep(LogLine(_NAMES.get(record.levelno, record.levelname.lower()), record.getMessage()))
-        super().handle(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        self._keep(LogLine(_NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())))

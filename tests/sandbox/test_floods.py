@@ -180,7 +180,7 @@ def test_control_characters_are_escaped(records: list[logging.LogRecord]) -> Non
         plugin.call("control")
     with Plugin(PRINTS, wasi=True) as plugin:
         plugin.call("control")
-    assert [record.getMessage() for record in records] == ["a\\x0a\\x1b[31mb\\x0dc\\x7fd", "a\\x1b[2Jbc"]
+    assert [record.getMessage() for record in records] == ["a\n    \\x1b[31mb\\x0dc\\x7fd", "a\\x1b[2Jbc"]
 
 
 # ---- 36: vars ---------------------------------------------------------------------------------------------------------------------------

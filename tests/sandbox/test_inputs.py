@@ -668,8 +668,9 @@ def test_what_an_error_quotes_of_a_module_is_short_and_can_be_printed(what: str)
 # ---- 40: the cache directory --------------------------------------------------------------------------------------------------------------
 
 RUNS = """
-import sys
+import logging, sys
 import plugwasm
+logging.basicConfig(format="%(message)s")
 print(int.from_bytes(plugwasm.Plugin(sys.argv[1], name="p").call("f"), "little"))
 """
 WARNING = "cache of compiled code"

@@ -423,7 +423,7 @@ class Expected:
         self.input = (512, 24 * len(steps))
         self.output = (0, 0)
         self.error = (0, 0)
-        self.bad_input = self.bad_output = False
+        self.bad_input = self.bad_output = self.refused = False
         registers = [0] * 32
         answers = iter(told)
         for name, register, add, second in steps:
@@ -459,7 +459,7 @@ class Expected:
                 case "reset":
                     self.live = {}
                     self.input = self.output = self.error = (0, 0)
-                    self.bad_input = self.bad_output = False
+                    self.bad_input = self.bad_output = self.refused = False
                 case "input":
                     assert (next(answers), next(answers)) == self.input
                 case "output":
@@ -476,6 +476,7 @@ class Expected:
             self.live[offset] = size
         else:
             assert size == 0 or size > 5 * PAGE, "refused though there is room"
+            self.refused |= size > 0
 
     def owned(self, offset: int, length: int) -> bool:
         return any(start <= offset < start + size and length <= start + size - offset for start, size in self.live.items())
@@ -484,7 +485,9 @@ class Expected:
     def outcome(self) -> str:
         if self.error[1]:
             return "GuestError"
-        return "BadHandleError" if self.error[0] or self.bad_output or self.bad_input else "ok"
+        if not (self.error[0] or self.bad_output or self.bad_input):
+            return "ok"
+        return "OutOfMemoryError" if self.refused else "BadHandleError"
 
 
 def check(plugin: Plugin, steps: tuple[Step, ...] | list[Step]) -> Expected:
@@ -493,7 +496,7 @@ def check(plugin: Plugin, steps: tuple[Step, ...] | list[Step]) -> Expected:
     try:
         output, _ = run(plugin, *steps)
         ended = "ok"
-    except (BadHandleError, GuestError) as error:
+    except (BadHandleError, GuestError, OutOfMemoryError) as error:
         ended = type(error).__name__
     expected = Expected(steps, list(TOLD))
     assert ended == expected.outcome
