@@ -352,7 +352,7 @@ def joined(base: str | None, path: str) -> str:
     if os.path.isabs(path):
         return path
     try:
-        return os.path.join(os.path.abspath(base) if base else os.getcwd(), path)
+        return os.path.join(os.getcwd(), base or "", path)
     except OSError:  # the current directory is gone
         return path
 

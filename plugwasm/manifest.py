@@ -39,7 +39,6 @@ from plugwasm._manifest_checks import (
     encodable,
 )
 from plugwasm._manifest_text import MAX_TEXT_BYTES, decoded
-from plugwasm._mistaken import as_source, got, instead
 from plugwasm._source import anchored, is_url, read_file, shown_path
 from plugwasm.errors import ManifestError
 
@@ -257,6 +256,8 @@ def parse(value: object, *, format: Format = None, base: str | os.PathLike[str] 
     elif isinstance(value, (Mapping, Manifest)):
         manifest = _convert(value)
     else:
+        from plugwasm._mistaken import got, instead
+
         raise ManifestError(
             f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {got(value)}{instead(value)}"
         )
@@ -332,6 +333,8 @@ def _plain_manifest(value: object) -> object:
         return value
     _drop_null(plain, "memory", "config")
     if isinstance(plain.get("wasm"), (str, bytes, os.PathLike, Mapping, WasmSource)):
+        from plugwasm._mistaken import as_source, got
+
         one = plain["wasm"]
         item = "{…}" if isinstance(one, (Mapping, WasmSource)) else as_source(one)
         raise fault("wasm", f"expected a list, got {got(one)}; write [{item}]")
@@ -348,6 +351,8 @@ def _plain_manifest(value: object) -> object:
 def _plain_source(value: object, where: str) -> object:
     plain = _fields(value)
     if isinstance(value, (str, bytes, os.PathLike)):
+        from plugwasm._mistaken import as_source, got
+
         raise fault(where, f"expected an object, got {got(value)}; write {as_source(value)}")
     if plain is None:
         return value

@@ -213,6 +213,19 @@ def test_the_paths_of_other_manifests_are_relative_to_the_current_directory_or_t
             assert plugin.call("cat", "/data/note") == expected
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_is_above_a_link_is_above_where_it_leads(runner: str, site: Path) -> None:
+    (site / "deep" / "er").mkdir(parents=True)
+    (site / "deep" / "data").mkdir()
+    (site / "deep" / "data" / "note").write_text("beside where the link leads")
+    (site / "link").symlink_to(site / "deep" / "er")
+    (site / "p.json").write_text(json.dumps({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:link/../data": "/data"}}))
+    (site / "deep" / "q.json").write_text(json.dumps({"wasm": [{"path": "../m.wasm"}], "allowed_paths": {"ro:data": "/data"}}))
+    for path in ("site/p.json", "site/link/../q.json"):
+        with RUNNERS[runner](path) as plugin:
+            assert plugin.call("cat", "/data/note") == b"beside where the link leads"
+
+
 def test_a_module_that_is_not_beside_its_manifest_is_not_taken_from_the_current_directory(site: Path) -> None:
     (site / "m.wasm").unlink()
     for maker in ("Plugin", "PluginRef", "PluginSet"):
