@@ -37,10 +37,13 @@ The map. Arrows point down only: no module imports one that stands above it.
     _compiler               compiling within limits of time and memory, in a process of its own
     _children               processes that were started, and are to be ended
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
+    policy                  ManifestPolicy: what a stranger's manifest may ask for
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
     _reading, _fetch        the modules that a manifest names; those from URLs
     _manifest_text          JSON and TOML → plain values, within bounds
+    _manifest_checks        the rules of its fields
+    _mistaken               what was passed as a plugin and is none
     _complaints             what is wrong with a manifest, in words
     _nesting, _counting     how deep JSON and MessagePack from outside are nested, and how many values they have
     _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
@@ -139,6 +142,7 @@ if TYPE_CHECKING:
     from .plugin import CancelHandle as CancelHandle
     from .plugin import Plugin as Plugin
     from .plugin_set import PluginSet as PluginSet
+    from .policy import ManifestPolicy as ManifestPolicy
     from .pool import PluginPool as PluginPool
     from .ref import FromEnvironment as FromEnvironment
     from .ref import PluginRef as PluginRef
@@ -170,6 +174,7 @@ _HOMES = {
     "compiled": "CompiledPlugin",
     "plugin": "CancelHandle Plugin",
     "plugin_set": "PluginSet",
+    "policy": "ManifestPolicy",
     "pool": "PluginPool",
     "ref": "FromEnvironment PluginRef",
     "wasi": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",

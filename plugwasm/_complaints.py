@@ -70,15 +70,16 @@ def check_text(text: str, where: str, *, field: str | None = None) -> None:
         ) from None
 
 
-def fault(field: str, reason: str) -> ManifestError:
+def fault(field: str, reason: str, what: str = "manifest") -> ManifestError:
     """The error for a field, by its place (empty: the manifest as a whole), that says what was expected and what was there."""
-    return ManifestError(f"manifest field `{field}`: {reason}" if field else f"manifest: {reason}", field=field or None)
+    return ManifestError(f"{what} field `{field}`: {reason}".lstrip() if field else f"{what or 'file'}: {reason}", field=field or None)
 
 
-def translated(error: ValidationError, known_fields: Callable[[str], Sequence[str]]) -> ManifestError:
+def translated(error: ValidationError, known_fields: Callable[[str], Sequence[str]], of: str = "manifest") -> ManifestError:
     """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``.
 
-    ``known_fields`` gives the names that may stand at a place, for a hint when there is another.
+    ``known_fields`` gives the names that may stand at a place, for a hint when there is another. ``of`` says what the fields are of; empty
+    where the file is named before it.
     """
     what, _, path = str(error).rpartition(" - at `")
     if not what:
@@ -90,25 +91,25 @@ def translated(error: ValidationError, known_fields: Callable[[str], Sequence[st
         field, reason = cause.field or "", cause.message.partition(": ")[2]
         if cause.field is not None:
             reason = cause.message.removeprefix(f"manifest field `{field}`: ")
-        return fault(f"{where}{'.' if where and field else ''}{field}", reason)
+        return fault(f"{where}{'.' if where and field else ''}{field}", reason, of)
     quoted = what.split("`")
     if what.startswith("Object contains unknown field"):
-        return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where))
+        return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where), of)
     if what.startswith("Object missing required field"):
-        return fault(quoted[1], "it is missing, and says what to run")
+        return fault(quoted[1], "it is missing, and says what to run", of)
     if is_key:
-        return fault(where, "expected names of fields that are strings, got another type as a name")
+        return fault(where, "expected names of fields that are strings, got another type as a name", of)
     if what.startswith("Expected") and len(quoted) >= 4:
         expected = " or ".join(_KINDS.get(name, name) for name in quoted[1].split(" | "))
         if where.endswith(".data"):
             expected = "bytes, base64 text or null"
-        return fault(where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}")
-    return fault(where, what)
+        return fault(where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}", of)
+    return fault(where, what, of)
 
 
-def _unknown(where: str, name: str, known: Sequence[str]) -> ManifestError:
+def _unknown(where: str, name: str, known: Sequence[str], of: str) -> ManifestError:
     import difflib
 
     close = difflib.get_close_matches(name[:64], known, n=1)
     hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
-    return fault(f"{where}{'.' if where else ''}{cut(name)}", f"unknown field; {hint}")
+    return fault(f"{where}{'.' if where else ''}{cut(name)}", f"unknown field; {hint}", of)

@@ -17,10 +17,11 @@ import msgspec
 from plugwasm._complaints import cut
 from plugwasm._nesting import MAX_LEVELS
 from plugwasm._source import sniff
-from plugwasm.errors import ManifestError
+from plugwasm.errors import ManifestError, OptionError
 
-__all__ = ["MAX_PARTS", "MAX_TEXT_BYTES", "MAX_TOML_BYTES", "decoded"]
+__all__ = ["MANIFEST", "MAX_PARTS", "MAX_TEXT_BYTES", "MAX_TOML_BYTES", "decoded"]
 
+MANIFEST: Final = "the manifest"
 MAX_TEXT_BYTES: Final = 64 * 2**20
 MAX_TOML_BYTES: Final = 4 * 2**20
 MAX_PARTS: Final = 200_000
@@ -39,36 +40,39 @@ _TOML_PART: Final = re.compile(
 )
 
 
-def decoded(text: str | bytes | bytearray | memoryview) -> object:
-    """The document that is written in ``text``.
+def decoded(text: str | bytes | bytearray | memoryview, format: str | None = None, *, what: str = MANIFEST) -> object:
+    """The document that is written in ``text``, in JSON ("json") or TOML ("toml"); if not given, JSON begins with ``{``. ``what`` it is,
+    errors say.
 
     Raises:
         ManifestError: It is neither JSON nor TOML, or too large.
     """
+    if format not in (None, "json", "toml"):
+        raise OptionError(f'format: expected "json", "toml" or None, got {format!r}', field="format")
     size = text.nbytes if isinstance(text, memoryview) else len(text)
     if size > MAX_TEXT_BYTES:
-        raise ManifestError(f"the manifest is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`")
+        raise ManifestError(f"{what} is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`")
     if not isinstance(text, str):
         content = bytes(text)
         if sniff(content) in ("wasm", "component"):
-            raise ManifestError("expected a manifest, got a Wasm module")
+            raise ManifestError("expected a manifest, got a Wasm module: its file ends with .wasm, and its bytes are passed as they are")
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ManifestError(f"expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte {error.start})") from None
     text = text.removeprefix("\ufeff").lstrip()
     try:
-        return _decode_json(text) if text.startswith("{") else _decode_toml(text)
+        return _decode_json(text, what) if (text.startswith("{") if format is None else format == "json") else _decode_toml(text, what)
     except (RecursionError, MemoryError):
-        raise ManifestError("the manifest is nested too deeply or too large") from None
+        raise ManifestError(f"{what} is nested too deeply or too large") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise ManifestError(f"the manifest is not valid JSON: {error}") from None
+        raise ManifestError(f"{what} is not valid JSON: {error}") from None
 
 
-def _decode_json(text: str) -> object:
-    _check_parts(text, _JSON_PART)
+def _decode_json(text: str, what: str) -> object:
+    _check_parts(text, _JSON_PART, what)
     if text.count("[") + text.count("{") > MAX_LEVELS and _is_too_deep(text):
-        raise ManifestError(f"the manifest is nested too deeply: more than {MAX_LEVELS} levels")
+        raise ManifestError(f"{what} is nested too deeply: more than {MAX_LEVELS} levels")
     return msgspec.json.decode(text)
 
 
@@ -83,32 +87,37 @@ def _is_too_deep(text: str) -> bool:
     return False
 
 
-def _decode_toml(text: str) -> object:
+def _decode_toml(text: str, what: str) -> object:
     import tomllib
 
     if len(text) > MAX_TOML_BYTES:
         raise ManifestError(
-            f"the manifest does not begin with `{{`, so it is not JSON, and as TOML it is larger than the limit of {MAX_TOML_BYTES} bytes; "
+            f"{what} does not begin with `{{`, so it is not JSON, and as TOML it is larger than the limit of {MAX_TOML_BYTES} bytes; "
             "put modules in files, or write it in JSON"
         )
-    _check_parts(text, _TOML_PART)
+    _check_parts(text, _TOML_PART, what)
     if text.count("\\") > MAX_PARTS:
-        raise ManifestError(f"the manifest has more than {MAX_PARTS} escapes in its strings; write it in JSON, or use other quotes")
+        raise ManifestError(f"{what} has more than {MAX_PARTS} escapes in its strings; write it in JSON, or use other quotes")
     # A dotted key costs tomllib the square of its parts, so a line of junk could keep it busy for hours.
     for line in text.split("\n"):
         if line.count(".") >= 32:
             bare = re.sub(r'"(?:[^"\\]|\\.)*+(?:"|$)|\'[^\']*+(?:\'|$)', "q", line)
             if re.search(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){32}", bare):
-                raise ManifestError("the manifest has a dotted key of too many parts; if it is a text of yours, use JSON")
+                raise ManifestError(f"{what} has a dotted key of too many parts; if it is a text of yours, use JSON")
     try:
         return tomllib.loads(text)
     except ValueError as error:
         reason = cut(str(error))
-        raise ManifestError(f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {reason}") from None
+        if what != MANIFEST:
+            raise ManifestError(f"{what} is neither JSON (no `{{` first) nor TOML: {reason}") from None
+        raise ManifestError(
+            f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {reason}; "
+            'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}, or in TOML [[wasm]] and path = "plugin.wasm"'
+        ) from None
 
 
-def _check_parts(text: str, part: re.Pattern[str]) -> None:
+def _check_parts(text: str, part: re.Pattern[str], what: str) -> None:
     if next(islice(part.finditer(text), MAX_PARTS, None), None) is not None:
         raise ManifestError(
-            f"the manifest has more than {MAX_PARTS} parts (values, names, brackets, commas; lines of TOML), and no manifest needs so many"
+            f"{what} has more than {MAX_PARTS} parts (values, names, brackets, commas; lines of TOML), and none needs so many"
         )

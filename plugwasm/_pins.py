@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from ._complaints import check_text
-from ._source import MAIN, encoded, is_file, is_url, looks_like_text, read_file, sniff
+from ._source import MAIN, Recipe, anchored, joined, told_apart, verified
 from .errors import OptionError
 
 TYPE_CHECKING = False
@@ -98,24 +98,38 @@ def parted(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironm
     return plain, secrets
 
 
-def manifest_of(plugin: Any, module_bytes: int) -> Manifest:
+def manifest_of(plugin: Any) -> Manifest:
     """The manifest that `plugin` is, or one around the module that it is. As `_source.resolve`, but modules are not read yet."""
-    from .manifest import Manifest, WasmSource, parse, parse_named
+    from .manifest import Manifest, WasmSource
 
-    if isinstance(plugin, str) and is_url(plugin):
-        return Manifest(wasm=[WasmSource(url=plugin)])
-    if isinstance(plugin, str) and not is_file(plugin) and looks_like_text(plugin):
-        plugin = encoded(plugin)
-    if isinstance(plugin, (bytes, bytearray, memoryview)):
-        content = bytes(plugin)
-        return parse(content) if sniff(content) == "text" else Manifest(wasm=[WasmSource(data=content)])
-    if isinstance(plugin, (str, os.PathLike)):
-        path = os.fsdecode(plugin)
-        content = read_file(path, module_bytes)
-        if not path.lower().endswith((".wasm", ".wat")) and sniff(content) == "text":
-            return parse_named(content, path, os.path.dirname(path))
-        return Manifest(wasm=[WasmSource(path=path)])
-    return parse(plugin)
+    if isinstance(plugin, Recipe):
+        return _manifest_of_recipe(plugin)
+    kind, value = told_apart(plugin)
+    if kind == "url":
+        return Manifest(wasm=[WasmSource(url=value)])
+    if kind == "path":
+        return Manifest(wasm=[WasmSource(path=value)])
+    if kind == "bytes":
+        return Manifest(wasm=[WasmSource(data=value)])
+    manifest: Manifest = value
+    return manifest
+
+
+def _manifest_of_recipe(recipe: Recipe) -> Manifest:
+    from .manifest import Manifest, MemoryOptions, WasmSource
+
+    return Manifest(
+        wasm=[WasmSource(data=module.wasm, name=module.name) for module in recipe.modules],
+        config=recipe.config,
+        allowed_hosts=list(recipe.allowed_hosts),
+        allowed_paths=recipe.allowed_paths,
+        timeout_ms=recipe.timeout_ms,
+        memory=MemoryOptions(
+            max_pages=recipe.max_pages,
+            max_http_response_bytes=recipe.max_http_response_bytes,
+            max_var_bytes=recipe.max_var_bytes,
+        ),
+    )
 
 
 def pinned(
@@ -128,26 +142,29 @@ def pinned(
 
     from ._reading import check_hash
 
-    path = None if source.path is None else os.path.abspath(source.path)
+    path = None if source.path is None else _absolute_file(source.path)
     if source.hash is not None and source.data is None and not embed:
         return msgspec.structs.replace(source, path=path)
     secrets = {name: secret.value(f"wasm[{index}].headers.{name}") for at, name, secret in headers if at == index}
     content = reader.content(msgspec.structs.replace(source, path=path, headers={**source.headers, **secrets}))
     check_hash(source, f"wasm[{index}]", path or "the module", content)
+    if source.data is None:
+        verified(content, f"the module of `wasm[{index}]`" if path is None else path, shows_bytes=False)
     digest = hashlib.sha256(content).hexdigest()
     if embed:
         return msgspec.structs.replace(source, path=None, url=None, headers={}, method=None, data=content, hash=digest)
     return msgspec.structs.replace(source, path=path, hash=digest)
 
 
+def _absolute_file(path: str) -> str:
+    """The same for the same file, where it can be told without looking at links."""
+    full = joined(None, path)
+    return full if ".." in full.split(os.sep) else os.path.normpath(full)
+
+
 def absolute(paths: dict[str, str] | None) -> dict[str, str] | None:
     """The current directory where it runs is another."""
-    if not paths:
-        return paths
-    return {
-        f"ro:{os.path.abspath(path[3:])}" if path.startswith("ro:") else os.path.abspath(path): guest_path
-        for path, guest_path in paths.items()
-    }
+    return anchored(paths) if paths else paths
 
 
 def label(sources: list[WasmSource]) -> str:

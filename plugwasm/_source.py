@@ -1,8 +1,11 @@
 """From what an application passes as a plugin to the bytes of its modules and the settings they run under.
 
-A plugin can be a path, the bytes of a module, a URL, or a manifest in any of its forms. ``resolve`` tells them apart, reads or
-fetches every module, checks the pinned hashes and gives one ``Recipe``: all that the rest of the package needs.
-Nothing is compiled here, so a wrong hash is found before any of the bytes are looked at.
+A plugin can be a path, the bytes of a module, a URL, or a manifest. ``resolve`` tells them apart, reads or fetches every module, checks
+the pinned hashes and gives one ``Recipe``: all that the rest of the package needs. Nothing is compiled here, so a wrong hash is found
+before any of the bytes are looked at.
+
+A manifest grants, so what is one is said by whoever passes it, and never by the content: an object, text (``str``), or a file that is named
+``.json`` or ``.toml``. Bytes and all other files are modules, whatever is in them.
 
 The two commonest cases, the path and the bytes of a module, must start fast: they import nothing that the interpreter
 has not imported already. Manifests (``plugwasm.manifest``) and downloads (``plugwasm._fetch``) are imported when they are met.
@@ -13,21 +16,25 @@ from __future__ import annotations
 import os
 import stat
 
-from plugwasm.errors import ManifestError, ModuleError, SourceError, shown
+from plugwasm.errors import ManifestError, ModuleError, OptionError, SourceError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Final
+    from typing import Any, Final, TypeVar
 
     from plugwasm._sandbox.egress import Egress
+    from plugwasm.limits import Limits
     from plugwasm.manifest import Manifest, WasmSource
+
+    T = TypeVar("T")
 
 MAX_MODULE_BYTES: Final = 256 * 2**20
 MAIN: Final = "main"
 
 _MAX_PATH_CHARACTERS: Final = 4096
 _MODULE_SUFFIXES: Final = (".wasm", ".wat")
+_MANIFEST_SUFFIXES: Final = (".json", ".toml")
 
 
 class ModuleSource:
@@ -58,7 +65,7 @@ class Recipe:
         main: The name of the module whose exports are called.
         config: What ``config_get`` serves.
         allowed_hosts: Globs over host names; empty denies all.
-        allowed_paths: Host directory (with ``ro:`` in front when read-only) to guest path.
+        allowed_paths: Host directory (absolute; with ``ro:`` in front when read-only) to guest path.
         timeout_ms: The deadline of a call.
         max_pages: The cap on all memory of the plugin in pages of 64 KiB.
         max_http_response_bytes: The cap on one response body.
@@ -99,7 +106,7 @@ class Recipe:
         self.main = main
         self.config = dict(config or {})
         self.allowed_hosts = allowed_hosts
-        self.allowed_paths = dict(allowed_paths or {})
+        self.allowed_paths = anchored(allowed_paths) if allowed_paths else {}
         self.timeout_ms = timeout_ms
         self.max_pages = max_pages
         self.max_http_response_bytes = max_http_response_bytes
@@ -113,17 +120,48 @@ class Recipe:
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
 
+    def copy(self) -> Recipe:
+        """One of its own, with the same modules and grants."""
+        copied = Recipe(self.modules)
+        for name in Recipe.__slots__:
+            setattr(copied, name, getattr(self, name))
+        return copied
+
     def __repr__(self) -> str:
         return f"Recipe(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
+
+
+class Admitted(Recipe):
+    """A plugin that a `ManifestPolicy` has admitted. Pass it as `plugin` to whatever runs one."""
+
+    __slots__ = ("egress", "limits")
+
+    def __init__(self, granted: Recipe, limits: Limits, egress: Egress | None) -> None:
+        for name in Recipe.__slots__:
+            setattr(self, name, getattr(granted, name))
+        self.limits = limits
+        self.egress = egress
+
+
+def own_settings(plugin: object, limits: Limits | None, egress: T) -> tuple[Limits | None, T | Egress | None]:
+    """The limits and the egress that hold for a plugin: its own where a `ManifestPolicy` has admitted it. Raises `OptionError`."""
+    if not isinstance(plugin, Admitted):
+        return limits, egress
+    for name, given in (("limits", limits), ("egress", egress)):
+        if given is not None:
+            raise OptionError(
+                f"{name}: what a ManifestPolicy has admitted has its own already; leave `{name}` out here, and pass it to the policy",
+                field=name,
+            )
+    return plugin.limits, plugin.egress
 
 
 def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None) -> Recipe:
     """Reads everything that ``plugin`` stands for.
 
-    ``plugin`` is a path (of a module or of a manifest), an ``http(s)://`` URL of a module, the bytes of a module or of a
-    manifest, the text of a manifest or of a module, a mapping, or a ``Manifest``. A string that names an existing file is a path,
-    whatever else it might mean. A ``Recipe`` is the answer already. No file or download may be larger than ``module_bytes``, and what is
-    fetched must be granted by ``egress`` if there is one.
+    ``plugin`` is a path, an ``http(s)://`` URL of a module, the bytes of a module, the text of a manifest or of a module, a mapping, or a
+    ``Manifest``. A string that names an existing file is a path, whatever else it might mean. A ``Recipe`` is the answer already. No file
+    or download may be larger than ``module_bytes``, and what is fetched must be granted by ``egress`` if there is one.
 
     Raises:
         ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
@@ -131,44 +169,89 @@ def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egr
         SourceError: A file or URL cannot be read.
         ModuleError: The bytes are neither a core module nor its text.
     """
-    if isinstance(plugin, str):
-        if is_url(plugin):
-            from plugwasm._fetch import fetch, shown_url
-
-            return of_one_module(fetch(plugin, limit=module_bytes, egress=egress), shown_url(plugin))
-        if not is_file(plugin) and looks_like_text(plugin):
-            return _from_content(encoded(plugin), "the text given", module_bytes, egress)
-        return _from_file(plugin, module_bytes, egress)
-    if isinstance(plugin, (bytes, bytearray, memoryview)):
-        return _from_content(bytes(plugin), "the bytes given", module_bytes, egress)
-    if isinstance(plugin, os.PathLike):
-        return _from_file(os.fsdecode(plugin), module_bytes, egress)
-
     if isinstance(plugin, Recipe):
         return plugin
+    kind, value = told_apart(plugin)
+    if kind == "url":
+        from plugwasm._fetch import fetch, shown_url
+
+        return of_one_module(fetch(value, limit=module_bytes, egress=egress), shown_url(value))
+    if kind == "path":
+        return of_one_module(_module_in(value, module_bytes), value)
+    if kind == "bytes":
+        return of_one_module(value, "the text given" if isinstance(plugin, str) else "the bytes given")
+    return from_manifest(value, module_bytes, egress)
+
+
+def told_apart(plugin: object) -> tuple[str, Any]:
+    """What ``plugin`` is: ("url", str), ("path", str) of a module, ("bytes", bytes) of a module, or ("manifest", Manifest).
+
+    Raises:
+        ManifestError, SourceError, ModuleError: As for ``resolve``. Of the modules only those given as bytes have been looked at.
+    """
+    if isinstance(plugin, str):
+        if is_url(plugin):
+            return "url", plugin
+        if not is_file(plugin) and looks_like_text(plugin):
+            content = encoded(plugin)
+            if sniff(content) == "wat":
+                return "bytes", content
+            from plugwasm.manifest import parse
+
+            return "manifest", parse(plugin)
+        return _told_by_name(plugin)
+    if isinstance(plugin, (bytes, bytearray, memoryview)):
+        content = bytes(plugin)
+        _check_no_manifest(content)
+        return "bytes", content
+    if isinstance(plugin, os.PathLike):
+        return _told_by_name(os.fsdecode(plugin))
 
     from plugwasm.manifest import parse
 
-    return from_manifest(parse(plugin), module_bytes, egress)
+    return "manifest", parse(plugin)
 
 
-def _from_file(path: str, module_bytes: int, egress: Egress | None) -> Recipe:
-    content = read_file(path, module_bytes)
-    if path.lower().endswith(_MODULE_SUFFIXES):
-        return of_one_module(content, path)
-    return _from_content(content, path, module_bytes, egress, folder=os.path.dirname(path))
+def _told_by_name(path: str) -> tuple[str, Any]:
+    if not _is_manifest_name(path):
+        return "path", path
+    from plugwasm.manifest import load
+
+    return "manifest", load(path)
 
 
-def _from_content(content: bytes, origin: str, module_bytes: int, egress: Egress | None, *, folder: str | None = None) -> Recipe:
-    if sniff(content) != "text":
-        return of_one_module(content, origin)
+def _is_manifest_name(path: str) -> bool:
+    """Whether a file of that name is a manifest."""
+    return path.lower().endswith(_MANIFEST_SUFFIXES)
 
-    from plugwasm.manifest import parse_named
 
-    return from_manifest(parse_named(content, origin, folder), module_bytes, egress)
+def _module_in(path: str, limit: int) -> bytes:
+    """The content of a file that the application named as a module."""
+    try:
+        content = read_file(path, limit)
+    except SourceError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            from plugwasm._mistaken import file_meant
+
+            raise SourceError(f"{error.message}{file_meant(path)}") from error.__cause__
+        raise
+    if sniff(content) == "text":
+        from plugwasm._mistaken import TEXT_IN_FILE
+
+        raise ModuleError(f"{shown_path(path)} is not a Wasm module, but text. {TEXT_IN_FILE}")
+    return content
+
+
+def _check_no_manifest(content: bytes) -> None:
+    kind = sniff(content)
+    if kind in ("empty", "text"):
+        from plugwasm._mistaken import EMPTY_BYTES, TEXT_IN_BYTES
+
+        raise SourceError(EMPTY_BYTES) if kind == "empty" else ModuleError(TEXT_IN_BYTES)
 
 
 def of_one_module(content: bytes, origin: str) -> Recipe:
+    """The recipe of a module without a manifest. Raises as ``verified``."""
     return Recipe([ModuleSource(MAIN, verified(content, origin), origin)])
 
 
@@ -248,6 +331,32 @@ def verified(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
     raise ModuleError(f"{shown_path(origin)} is not a Wasm module{begins} with 00 61 73 6d")
 
 
+def anchored(paths: Mapping[str, str], base: str | None = None) -> dict[str, str]:
+    """Directories of ``allowed_paths``, relative to ``base`` or else to the current directory, as absolute ones.
+
+    Raises:
+        ManifestError: Two of them are one; the second would replace the first.
+    """
+    absolute: dict[str, str] = {}
+    for path, guest_path in paths.items():
+        prefix, place = ("ro:", path[3:]) if path.startswith("ro:") else ("", path)
+        full = prefix + (joined(base, place) if place else place)
+        if full in absolute:
+            raise ManifestError(f"manifest field `allowed_paths`: it has {shown_path(full)} twice, in two spellings", field="allowed_paths")
+        absolute[full] = guest_path
+    return absolute
+
+
+def joined(base: str | None, path: str) -> str:
+    """``path`` where it is relative to ``base``, else to the current directory. ``..`` is left to the system, for there may be links."""
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), base or "", path)
+    except OSError:  # the current directory is gone
+        return path
+
+
 def is_url(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
 
@@ -297,13 +406,13 @@ def read_file(path: str, limit: int) -> bytes:
     if status.st_size > limit:
         raise SourceError(f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes")
     if not content:
-        raise SourceError(f"cannot read {shown_path(path)}: it is empty")
+        raise SourceError(f"cannot read {shown_path(path)}: it is empty; expected a Wasm module or a manifest")
     return content
 
 
 def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise SourceError(f"cannot read {shown_path(path)}: it is a directory; give the file")
+        raise SourceError(f"cannot read {shown_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet")
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes")
 

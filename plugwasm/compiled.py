@@ -12,8 +12,8 @@ from ._link import Plan
 from ._registry import registered
 from ._report import no_stack
 from ._sandbox.budget import most_state
-from ._source import resolve
-from .errors import LinkError, ModuleError, OptionError, OutOfMemoryError, shown
+from ._source import own_settings, resolve
+from .errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, shown
 from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
 
 TYPE_CHECKING = False
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from ._engine import Item
     from ._sandbox.egress import Egress
     from ._sandbox.files import Preopen
-    from ._source import Recipe
+    from ._source import Admitted, Recipe
     from .functions import Function
     from .manifest import Manifest
     from .observing import Observe, Observer
     from .wasi import WasiOptions
 
-    PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest
+    PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest | Admitted
 
 __all__ = ["CompiledPlugin"]
 
@@ -55,8 +55,9 @@ class CompiledPlugin:
     """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
 
     Args:
-        plugin: The path of a module or of a manifest (JSON or TOML); a module's bytes or text; a URL; a manifest as a dict, as JSON or TOML
-            text, or as an object.
+        plugin: The path of a module, or of a manifest (`.json` or `.toml`); a module's bytes or text; a URL; a manifest as a dict, as JSON
+            or TOML text, or as a `Manifest`. Bytes, and files with other names, are never a manifest. A stranger's manifest goes through
+            `ManifestPolicy.admit`.
         wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
             `WasiOptions` give it other clocks and another source of random bytes than the system's.
         functions: The host functions that it may import; if not given, all that `host_fn` registered.
@@ -114,6 +115,7 @@ class CompiledPlugin:
         if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
             raise OptionError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
         check_kinds(wasi, limits, egress)
+        limits, egress = own_settings(plugin, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self.name = checked_name(name) or shown(self._recipe.label)
         self.wasi = wasi
@@ -133,7 +135,7 @@ class CompiledPlugin:
             log=PluginLog(self.name, self.limits),
             egress=egress,
             wasi=None if isinstance(wasi, int) else wasi,
-            preopens=_preopens(self._recipe) if wasi else (),
+            preopens=_preopens(self._recipe, wasi),
             http_response_headers=http_response_headers,
             has_wasi=bool(wasi),
             fuel_limit=fuel_limit,
@@ -280,8 +282,15 @@ def check_kinds(wasi: object, limits: object, egress: object) -> None:
             raise OptionError(f"egress: expected an Egress, got {type(egress).__name__}")
 
 
-def _preopens(recipe: Recipe) -> tuple[Preopen, ...]:
+def _preopens(recipe: Recipe, wasi: object) -> tuple[Preopen, ...]:
     if not recipe.allowed_paths:
+        return ()
+    if not wasi:
+        from os.path import isdir
+
+        for path in recipe.allowed_paths:
+            if not isdir(path.removeprefix("ro:")):
+                raise ManifestError(f"allowed_paths grants {path!r}, which is no directory", field="allowed_paths")
         return ()
     from ._sandbox.files import Preopen, check_overlaps
 

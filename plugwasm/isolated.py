@@ -16,7 +16,7 @@ from ._env.vars import Vars, first_vars
 from ._report import no_room, parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
-from ._source import shown_path
+from ._source import anchored, shown_path
 from ._worker import messages as m
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
@@ -311,7 +311,7 @@ class IsolatedPlugin(Plugin):
         confined: object = None
         loaded: object = None
         try:
-            paths = _absolute(compiled._recipe.allowed_paths) if compiled.wasi else {}
+            paths = anchored(compiled._recipe.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
             fuel = compiled.fuel_limit is not None
             worker.send(m.Confine(process.memory_bytes, limits.descriptors, process.user, kept, limits.memories, limits.stack_bytes, fuel))
@@ -460,14 +460,6 @@ class _Module:
 def _item(item: m.ItemType) -> Item:
     type = None if item.params is None or item.results is None else FunctionType(tuple(item.params), tuple(item.results))
     return Item(item.module, item.name, item.kind, type)
-
-
-def _absolute(paths: Mapping[str, str]) -> dict[str, str]:
-    """The worker's current directory is another."""
-    return {
-        f"ro:{os.path.abspath(path[3:])}" if path.startswith("ro:") else os.path.abspath(path): guest_path
-        for path, guest_path in paths.items()
-    }
 
 
 def _rebuilt(failed: m.Failed, worker: Worker) -> Error:

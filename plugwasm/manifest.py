@@ -5,8 +5,8 @@ that names the field, where it stands, what was expected and what was there. Unk
 and their meaning are those of the Extism manifest. Values of ``config`` and of headers are secrets: no error and no ``repr`` has
 them. A ``Manifest`` built in code has its ranges and rules checked at once, and its types when it is used.
 
-A relative path of a module is looked up in the current directory and, when the manifest came from a file and it is not there, in
-the directory of that file. The directories of ``allowed_paths`` are relative to the current directory only.
+All relative paths in a manifest, of modules and of ``allowed_paths``, have one base: the directory of the file that it came from. What
+came from no file has the current directory, or the ``base`` that was given.
 """
 
 from __future__ import annotations
@@ -21,26 +21,40 @@ from msgspec import Meta
 
 from plugwasm._complaints import fault, kind, shown, translated
 from plugwasm._fetch import shown_url
+from plugwasm._manifest_checks import (
+    MAX_CONFIG,
+    MAX_HEADERS,
+    MAX_HOSTS,
+    MAX_LENGTHS,
+    MAX_MODULES,
+    MAX_PATHS,
+    check_count,
+    check_headers,
+    check_host,
+    check_length,
+    check_paths,
+    check_range,
+    check_total,
+    checked_hash,
+    encodable,
+)
 from plugwasm._manifest_text import MAX_TEXT_BYTES, decoded
-from plugwasm._source import is_url, read_file, shown_path
+from plugwasm._source import anchored, is_url, read_file, shown_path
 from plugwasm.errors import ManifestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from plugwasm._source import Admitted
+    from plugwasm.policy import ManifestPolicy
+
+    Format = Literal["json", "toml"] | None
 
 __all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
 
-MAX_MODULES: Final = 256
-MAX_HEADERS: Final = 100
-MAX_HEADER_BYTES: Final = 64 * 2**10
-MAX_CONFIG: Final = 10_000
-MAX_HOSTS: Final = 1000
-MAX_PATHS: Final = 100
-"""Entries. A directory takes a descriptor of the process; the rest takes time and memory."""
-MAX_LENGTHS: Final = {"name": 4096, "path": 4096, "url": 64 * 2**10, "allowed_hosts": 254, "allowed_paths": 4100}
-"""Characters. A host name has 253, with a dot at its end one more."""
-
 _HASH_PATTERN: Final = "^[0-9a-fA-F]{64}$"
 _U64: Final = 2**64 - 1
-_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_HEADER_VALUE: Final = frozenset("\t" + "".join(chr(code) for code in (*range(0x20, 0x7F), *range(0x80, 0x100))))
 
 
 _METHODS: Final = frozenset({"GET", "POST"})
@@ -85,13 +99,16 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if isinstance(self.method, str) and self.method.upper() not in _METHODS:
             raise fault("method", f"expected GET or POST, got {shown(self.method)}")
         for field in ("name", "path", "url"):
-            _check_length(field, getattr(self, field), MAX_LENGTHS[field])
+            check_length(field, getattr(self, field), MAX_LENGTHS[field])
         if isinstance(self.headers, Mapping):
-            _check_headers(self.headers)
-        if self.name == "":
-            raise fault("name", "expected a name, got an empty string")
+            check_headers(self.headers)
+        for field, what in (("name", "a name"), ("path", "the path of a file")):
+            if getattr(self, field) == "":
+                raise fault(field, f"expected {what}, got an empty string")
+        if isinstance(self.path, str) and "\0" in self.path:
+            raise fault("path", "expected the path of a file, got one with a zero byte, which none has")
         if isinstance(self.hash, str):
-            msgspec.structs.force_setattr(self, "hash", _checked_hash(self.hash))
+            msgspec.structs.force_setattr(self, "hash", checked_hash(self.hash))
 
     def __repr__(self) -> str:
         values = {
@@ -117,9 +134,9 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_var_bytes: Annotated[int | None, _number("All vars, keys and values; null is 1 MiB; 0 turns vars off.", _U64)] = None
 
     def __post_init__(self) -> None:
-        _check_range("max_pages", self.max_pages, 65536)
-        _check_range("max_http_response_bytes", self.max_http_response_bytes, _U64)
-        _check_range("max_var_bytes", self.max_var_bytes, _U64)
+        check_range("max_pages", self.max_pages, 65536)
+        check_range("max_http_response_bytes", self.max_http_response_bytes, _U64)
+        check_range("max_var_bytes", self.max_var_bytes, _U64)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -153,19 +170,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout_ms: Annotated[int | None, _number("The most milliseconds that a call may take; null is no limit.", _U64)] = None
 
     def __post_init__(self) -> None:
-        _check_range("timeout_ms", self.timeout_ms, _U64)
-        _check_count("config", self.config, MAX_CONFIG, "entries")
+        check_range("timeout_ms", self.timeout_ms, _U64)
+        check_count("config", self.config, MAX_CONFIG, "entries")
         if isinstance(self.config, Mapping):
-            _check_total("config", self.config, MAX_TEXT_BYTES)
-        _check_count("allowed_hosts", self.allowed_hosts, MAX_HOSTS, "entries")
+            check_total("config", self.config, MAX_TEXT_BYTES)
+        check_count("allowed_hosts", self.allowed_hosts, MAX_HOSTS, "entries")
         for index, host in enumerate(self.allowed_hosts if isinstance(self.allowed_hosts, (list, tuple)) else ()):
-            _check_length(f"allowed_hosts[{index}]", host, MAX_LENGTHS["allowed_hosts"])
-        _check_count("allowed_paths", self.allowed_paths, MAX_PATHS, "directories")
+            check_length(f"allowed_hosts[{index}]", host, MAX_LENGTHS["allowed_hosts"])
+            if isinstance(host, str):
+                check_host(f"allowed_hosts[{index}]", host)
+        check_count("allowed_paths", self.allowed_paths, MAX_PATHS, "directories")
         if isinstance(self.allowed_paths, Mapping):
-            for pair in self.allowed_paths.items():
-                for path in pair:
-                    _check_length("allowed_paths", path, MAX_LENGTHS["allowed_paths"])
-        _check_count("wasm", self.wasm, MAX_MODULES, "modules")
+            check_paths(self.allowed_paths)
+        check_count("wasm", self.wasm, MAX_MODULES, "modules")
         if not isinstance(self.wasm, (list, tuple)):
             return
         if not self.wasm:
@@ -175,6 +192,37 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             name = getattr(source, "name", None)
             if isinstance(name, str) and seen.setdefault(name, index) != index:
                 raise fault(f"wasm[{index}].name", f"expected a name of its own, got {shown(name)}, the name of wasm[{seen[name]}]")
+
+    @classmethod
+    def parse(cls, data: object, *, format: Format = None, base: str | os.PathLike[str] | None = None) -> Self:
+        """The manifest that ``data`` holds. It may ask for anything; for a stranger's there is ``ManifestPolicy.admit``.
+
+        Args:
+            data: JSON or TOML, as text or bytes; a mapping, or a ``Manifest``. In a mapping, ``data`` may be bytes or base64 text, and
+                paths may be ``os.PathLike``.
+            format: "json" or "toml"; if not given, text that begins with ``{`` is JSON.
+            base: The directory that its paths are relative to; the current one if not given.
+
+        Raises:
+            ManifestError: It is not valid; the message says which field.
+        """
+        manifest: Any = parse(data, format=format, base=base)
+        return manifest  # type: ignore[no-any-return]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The manifest in a JSON or TOML file, whatever its name. Its paths are relative to the directory of the file.
+
+        Raises:
+            SourceError: The file cannot be read.
+            ManifestError: It is not valid; the message says which file and field.
+        """
+        manifest: Any = load(path)
+        return manifest  # type: ignore[no-any-return]
+
+    def within(self, policy: ManifestPolicy) -> Admitted:
+        """``policy.admit(self)``."""
+        return policy.admit(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as JSON types, with ``data`` in base64 and without what is at its default; ``parse`` takes it back."""
@@ -201,47 +249,38 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         yield repr(self)
 
 
-def parse(value: object) -> Manifest:
-    """The manifest that ``value`` holds: a ``Manifest``, a mapping, or JSON or TOML text as ``str`` or bytes.
-
-    In a mapping, ``data`` may be bytes or base64 text, and paths may be ``os.PathLike``.
-
-    Raises:
-        ManifestError: It is not valid; the message says which field.
-    """
+def parse(value: object, *, format: Format = None, base: str | os.PathLike[str] | None = None) -> Manifest:
+    """The same as ``Manifest.parse``."""
     if isinstance(value, (str, bytes, bytearray, memoryview)):
-        return _convert(decoded(value))
-    if isinstance(value, (Mapping, Manifest)):
-        return _convert(value)
-    raise ManifestError(f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {kind(value)}")
+        manifest = _convert(decoded(value, format))
+    elif isinstance(value, (Mapping, Manifest)):
+        manifest = _convert(value)
+    else:
+        from plugwasm._mistaken import got, instead
+
+        raise ManifestError(
+            f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {got(value)}{instead(value)}"
+        )
+    return manifest if base is None else based(manifest, os.fsdecode(base))
 
 
 def load(path: str | os.PathLike[str]) -> Manifest:
-    """The manifest in a JSON or TOML file, with the paths of its modules as they can be opened from here.
-
-    Raises:
-        SourceError: The file cannot be read.
-        ManifestError: It is not valid; the message says which file and field.
-    """
-    name = os.fspath(path)
-    return parse_named(read_file(name, MAX_TEXT_BYTES), name, os.path.dirname(name))
-
-
-def parse_named(content: bytes, origin: str, folder: str | None) -> Manifest:
-    """``parse`` for text that came from ``origin``, whose relative paths may also be relative to ``folder``."""
+    """The same as ``Manifest.load``."""
+    name = os.fsdecode(path)
+    content = read_file(name, MAX_TEXT_BYTES)
     try:
-        manifest = parse(content)
+        return parse(content, base=os.path.dirname(name) or None)
     except ManifestError as error:
-        raise ManifestError(f"{shown_path(origin)}: {error.message}", field=error.field) from None
-    if not folder:
-        return manifest
+        raise ManifestError(f"{shown_path(name)}: {error.message}", field=error.field) from None
+
+
+def based(manifest: Manifest, base: str) -> Manifest:
+    """The same with its relative paths, of modules and of directories, relative to ``base``."""
     sources = [
-        msgspec.structs.replace(source, path=os.path.join(folder, source.path))
-        if source.path is not None and not os.path.exists(source.path)
-        else source
-        for source in manifest.wasm
+        source if source.path is None else msgspec.structs.replace(source, path=os.path.join(base, source.path)) for source in manifest.wasm
     ]
-    return msgspec.structs.replace(manifest, wasm=sources)
+    paths = manifest.allowed_paths
+    return msgspec.structs.replace(manifest, wasm=sources, allowed_paths=anchored(paths, base) if paths else paths)
 
 
 def json_schema() -> dict[str, Any]:
@@ -293,6 +332,12 @@ def _plain_manifest(value: object) -> object:
     if plain is None:
         return value
     _drop_null(plain, "memory", "config")
+    if isinstance(plain.get("wasm"), (str, bytes, os.PathLike, Mapping, WasmSource)):
+        from plugwasm._mistaken import as_source, got
+
+        one = plain["wasm"]
+        item = "{…}" if isinstance(one, (Mapping, WasmSource)) else as_source(one)
+        raise fault("wasm", f"expected a list, got {got(one)}; write [{item}]")
     if isinstance(plain.get("wasm"), (list, tuple)):
         plain["wasm"] = [_plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])]
     if "memory" in plain and (memory := _fields(plain["memory"])) is not None:
@@ -305,6 +350,10 @@ def _plain_manifest(value: object) -> object:
 
 def _plain_source(value: object, where: str) -> object:
     plain = _fields(value)
+    if isinstance(value, (str, bytes, os.PathLike)):
+        from plugwasm._mistaken import as_source, got
+
+        raise fault(where, f"expected an object, got {got(value)}; write {as_source(value)}")
     if plain is None:
         return value
     _drop_null(plain, "headers")
@@ -335,60 +384,14 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
         if paths:
             key, item = (os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item))
         if not isinstance(key, str):
-            raise fault(where, f"expected keys that are strings, got {kind(key)} as a key")
+            hint = f'; write "{key}"' if isinstance(key, (int, float)) and abs(key) < 2**64 else ""
+            raise fault(where, f"expected keys that are strings, got {kind(key)} as a key{hint}")
         if not isinstance(item, str):
             raise fault(f"{where}[{shown(key)}]", f"expected a string, got {kind(item)}")
-        if not paths and not (_encodable(key) and _encodable(item)):
+        if not paths and not (encodable(key) and encodable(item)):
             raise fault(f"{where}[{shown(key)}]", "expected text that can be encoded as UTF-8, got lone surrogates")
         plain[key] = item
     return plain
-
-
-def _encodable(text: str) -> bool:
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _check_range(field: str, value: object, maximum: int) -> None:
-    if isinstance(value, int) and not 0 <= value <= maximum:
-        got = str(value) if abs(value) < 2**128 else "one of more digits"
-        raise fault(field, f"expected an integer from 0 to {maximum}, got {got}")
-
-
-def _check_count(field: str, value: object, most: int, what: str) -> None:
-    if isinstance(value, (list, tuple, Mapping)) and len(value) > most:
-        raise fault(field, f"expected at most {most} {what}, got {len(value)}")
-
-
-def _check_length(field: str, value: object, most: int) -> None:
-    if isinstance(value, str) and len(value) > most:
-        raise fault(field, f"expected at most {most} characters, got {len(value)}")
-
-
-def _check_total(field: str, values: Mapping[str, str], most: int) -> None:
-    size = sum(len(text) for pair in values.items() for text in pair if isinstance(text, str))
-    if size > most:
-        raise fault(field, f"expected at most {most} characters, names and values together, got {size}")
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    _check_count("headers", headers, MAX_HEADERS, "headers")
-    _check_total("headers", headers, MAX_HEADER_BYTES)
-    for name, value in headers.items():
-        if isinstance(name, str) and not (name and _TOKEN.issuperset(name)):
-            raise fault(f"headers[{shown(name)}]", "expected the name of an HTTP header, got other characters in it")
-        if isinstance(value, str) and not _HEADER_VALUE.issuperset(value):
-            raise fault(f"headers[{shown(name)}]", "expected Latin-1 text without control characters, got others (not shown)")
-
-
-def _checked_hash(text: str) -> str:
-    if len(text) != 64:
-        raise fault("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
-    if not frozenset("0123456789abcdefABCDEF").issuperset(text):
-        raise fault("hash", "expected 64 hexadecimal digits, got other characters among them")
-    return text.lower()
 
 
 # msgspec looks into a type when it meets it first, and crashes when two threads do that at once. An import is done by one thread.

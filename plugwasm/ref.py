@@ -15,6 +15,7 @@ import threading
 
 from ._complaints import check_text
 from ._pins import FromEnvironment, absolute, label, manifest_of, parted, pinned
+from ._source import own_settings
 from .compiled import CompiledPlugin, check_kinds, checked_name
 from .errors import ManifestError, OptionError, shown
 from .limits import DEFAULT, Limits
@@ -115,7 +116,8 @@ class PluginRef:
         if isinstance(plugin, CompiledPlugin):
             raise OptionError("a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes")
         plain, secrets = parted(plugin)
-        manifest = manifest_of(plain, (limits or DEFAULT).module_bytes)
+        limits, egress = own_settings(plain, limits, egress)
+        manifest = manifest_of(plain)
         headers = tuple((place[1], place[2], secret) for place, secret in secrets.items() if place[0] == "headers")
         merged: dict[str, Any] = {**manifest.config, **{place[2]: secret for place, secret in secrets.items() if place[0] == "config"}}
         merged |= config or {}

@@ -19,7 +19,7 @@ from wasi_guest import BOTH, DATA, PATH, READ, RESULT, WRITE, Guest, snapshot
 from plugwasm._sandbox import files, walk
 from plugwasm._sandbox import wasi_abi as abi
 from plugwasm._sandbox.wasi import Preopen
-from plugwasm.errors import LinkError
+from plugwasm.errors import LinkError, ManifestError
 
 SECRET = b"the secret of the host"
 
@@ -622,13 +622,13 @@ def test_a_bad_result_pointer_opens_nothing(guest: Guest, base: Path) -> None:
     assert not (base / "root" / "new").exists()
 
 
-def test_a_directory_that_cannot_be_granted_is_a_link_error(base: Path) -> None:
+def test_a_directory_that_cannot_be_granted_is_a_manifest_error(base: Path) -> None:
     for path in ("missing", "root/file"):
-        with pytest.raises(LinkError, match=r"allowed_paths grants .*(missing|file)"):
+        with pytest.raises(ManifestError, match=r"allowed_paths grants .*(missing|file)"):
             Preopen(base / path, "/x")
-    with pytest.raises(LinkError):
+    with pytest.raises(ManifestError):
         Preopen("nul\0", "/x")
-    with pytest.raises(LinkError):
+    with pytest.raises(ManifestError):
         Preopen(base, "\ud800")
 
 

@@ -86,7 +86,7 @@ def raising(*args: Any, **kwargs: Any) -> Any:
 
 
 def test_a_manifest_field_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.manifest._checked_hash", raising)
+    monkeypatch.setattr("plugwasm.manifest.checked_hash", raising)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
     assert "hash" in described(harness("manifests"), found.data)

@@ -139,7 +139,9 @@ def test_a_field_of_the_wrong_type_is_named_with_what_was_expected_and_got(field
     document = with_value(field, value)
     for form in (document, json.dumps(document)):
         error = refusal(form)
-        assert str(error) == f"manifest field `{field}`: expected {expected}, got {got}"
+        said, _, hint = str(error).partition("; ")
+        assert said == f"manifest field `{field}`: expected {expected}, got {got}"
+        assert hint.startswith("write ") == ("m.wasm" in repr(value) and field in ("wasm", "wasm[0]"))
         assert error.field == field
 
 
@@ -385,20 +387,21 @@ def test_a_path_that_has_no_utf8_form_cannot_go_to_json() -> None:
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)
 sources = st.one_of(
-    st.fixed_dictionaries({"path": text}, optional={"hash": st.just(HASH)}),
+    st.fixed_dictionaries({"path": text.filter(lambda path: path and "\0" not in path)}, optional={"hash": st.just(HASH)}),
     st.fixed_dictionaries({"data": st.binary(max_size=20).map(lambda raw: base64.b64encode(raw).decode())}),
     st.fixed_dictionaries(
         {"url": st.just("https://h/m")},
         optional={"method": st.sampled_from(["GET", "POST"]), "headers": st.dictionaries(st.sampled_from("ab"), st.just("v"))},
     ),
 )
+paths = text.filter(lambda path: "\0" not in path and path.removeprefix("ro:") != "")
 documents = st.fixed_dictionaries(
     {"wasm": st.lists(sources, min_size=1, max_size=3)},
     optional={
         "memory": st.fixed_dictionaries({}, optional={"max_pages": st.integers(0, 65536), "max_var_bytes": st.integers(0, 2**63 - 1)}),
         "config": st.dictionaries(text, text, max_size=3),
-        "allowed_hosts": st.lists(text, max_size=3),
-        "allowed_paths": st.dictionaries(text, text, max_size=3),
+        "allowed_hosts": st.lists(st.sampled_from(["h", "*.h.example", "127.0.0.1", "[::1]", "a_b.", "?"]), max_size=3),
+        "allowed_paths": st.dictionaries(paths, paths, max_size=3).filter(lambda given: len(set(given.values())) == len(given)),
         "timeout_ms": st.integers(0, 2**63 - 1),
     },
 )
@@ -545,14 +548,25 @@ def test_load_reads_json_and_toml_files(tmp_path: Path, name: str, content: str)
     assert loaded.config == FULL["config"]
 
 
-def test_a_relative_path_is_looked_up_in_the_current_directory_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_relative_paths_of_a_file_are_relative_to_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "plugins"
     folder.mkdir()
-    (folder / "p.json").write_text('{"wasm":[{"path":"m.wasm"},{"path":"/absolute.wasm"}]}')
+    (folder / "p.json").write_text(
+        '{"wasm":[{"path":"m.wasm"},{"path":"/absolute.wasm"}],'
+        '"allowed_paths":{"data":"/a","ro:../shared":"/b","/srv":"/c","ro:/srv/ro":"/d","ro:.":"/e"}}'
+    )
     monkeypatch.chdir(tmp_path)
-    assert load("plugins/p.json").wasm[0].path == "plugins/m.wasm"
-    (tmp_path / "m.wasm").write_bytes(b"")
-    assert [source.path for source in load("plugins/p.json").wasm] == ["m.wasm", "/absolute.wasm"]
+    (tmp_path / "m.wasm").write_bytes(b"")  # of the current directory, and not meant
+    (tmp_path / "data").mkdir()
+    loaded = load("plugins/p.json")
+    assert [source.path for source in loaded.wasm] == ["plugins/m.wasm", "/absolute.wasm"]
+    assert loaded.allowed_paths == {
+        f"{folder}/data": "/a",
+        f"ro:{folder}/../shared": "/b",
+        "/srv": "/c",
+        "ro:/srv/ro": "/d",
+        f"ro:{folder}/.": "/e",
+    }
     monkeypatch.chdir(folder)
     assert load("p.json").wasm[0].path == "m.wasm"
 

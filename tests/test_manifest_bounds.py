@@ -84,7 +84,7 @@ def test_junk_is_refused_in_good_time(text: Callable[[], str], as_bytes: bool) -
     content = text()
     started = time.monotonic()
     with pytest.raises((ManifestError, SourceError)) as caught:
-        resolve(content.encode() if as_bytes else content)
+        parse(content.encode()) if as_bytes else resolve(content)
     assert time.monotonic() - started < 8, "seconds, on a machine that does a lot besides"
     assert len(str(caught.value)) < 1000
 
@@ -129,7 +129,7 @@ COUNTS: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [
     ("wasm", lambda n: {"wasm": [{"path": "m"}] * n}, 256),
     ("config", lambda n: {"config": {str(i): "" for i in range(n)}}, 10_000),
     ("allowed_hosts", lambda n: {"allowed_hosts": [f"h{i}" for i in range(n)]}, 1000),
-    ("allowed_hosts[1]", lambda n: {"allowed_hosts": ["a", CHARACTERS[:n]]}, 254),
+    ("allowed_hosts[1]", lambda n: {"allowed_hosts": ["a", ("a." * n)[:n]]}, 254),
     ("allowed_paths", lambda n: {"allowed_paths": {f"/d/{i}": f"/{i}" for i in range(n)}}, 100),
     ("allowed_paths", lambda n: {"allowed_paths": {"/d": CHARACTERS[:n]}}, 4100),
     ("wasm[0].headers", lambda n: {"wasm": [{"url": "http://h/m", "headers": {f"x{i}": "" for i in range(n)}}]}, 100),

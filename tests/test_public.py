@@ -17,7 +17,7 @@ PUBLIC = """
 BadHandleError BatchError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin
 CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FromEnvironment FrozenClock
 Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
-Json Limits LinkError Manifest ManifestError MapBatches Memory MemoryOptions Measured MissingImportError ModuleError OptionError OutOfFuelError
+Json Limits LinkError Manifest ManifestError ManifestPolicy MapBatches Memory MemoryOptions Measured MissingImportError ModuleError OptionError OutOfFuelError
 OutOfMemoryError OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RecordingError ReplayError RowError SeededRandom SignatureError SourceError
 StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs
 debugging errors export extism_version host_fn host_namespace observing otel recording set_log_custom set_log_file testing
@@ -69,8 +69,20 @@ LAYERS = [
     {"_children"},
     {"cache"},
     {"_env"},
+    {"policy"},
     {"limits", "wasi"},
-    {"_source", "manifest", "_reading", "_fetch", "_complaints", "_manifest_text", "_nesting", "_counting"},
+    {
+        "_source",
+        "manifest",
+        "_manifest_checks",
+        "_mistaken",
+        "_reading",
+        "_fetch",
+        "_complaints",
+        "_manifest_text",
+        "_nesting",
+        "_counting",
+    },
     {"_sandbox"},
     {"_kernel"},
     {"_engine"},

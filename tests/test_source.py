@@ -108,8 +108,8 @@ def test_a_manifest_means_the_same_in_every_form(tmp_path: Path) -> None:
         allowed_paths = {{"/srv" = "/data"}}
         timeout_ms = 0
     """
-    forms: list[object] = [document, parse(document), text, text.encode(), toml, toml.encode()]
-    forms += [write(tmp_path / "p.json", text), str(write(tmp_path / "p.toml", toml)), write(tmp_path / "p", toml)]
+    forms: list[object] = [document, parse(document), text, toml, Manifest.parse(text.encode()), Manifest.parse(toml.encode())]
+    forms += [write(tmp_path / "p.json", text), str(write(tmp_path / "p.TOML", toml)), Manifest.load(write(tmp_path / "p", toml))]
     for form in forms:
         recipe = resolve(form)
         assert only_module(recipe)[:2] == ("main", WASM)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
-from .._source import Recipe, shown_path
+from .._source import Admitted, Recipe
 from ..compiled import REGISTERED, CompiledPlugin, check_kinds
-from ..errors import ManifestError, OptionError
+from ..errors import OptionError
 from ..limits import Limits
+from ..policy import MAX_MODULES, ManifestPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from typing import Any
 
     from .._sandbox.egress import Egress
@@ -59,48 +58,18 @@ class Ceiling:
             "http_response_headers": http_response_headers,
             "observe": observe,
         }
-        self._grants_hosts = egress is not None and egress.allowed_hosts is not None
-        self._paths: dict[str, str] = {}
-        for path in allowed_paths:
-            try:
-                self._paths[os.path.realpath(path.removeprefix("ro:"))] = path
-            except ValueError:
-                raise OptionError(f"allowed_paths: {shown_path(path)} cannot be the name of a directory", field="allowed_paths") from None
+        self._policy = ManifestPolicy(modules=MAX_MODULES, egress=egress, allowed_paths=allowed_paths, config=None, limits=self.limits)
 
     def compiled(self, name: str, asked: Recipe, seconds: float | None = None) -> CompiledPlugin:
-        """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere."""
-        granted = Recipe(
-            asked.modules,
-            main=asked.main,
-            config=asked.config,
-            allowed_hosts=asked.allowed_hosts if self._grants_hosts else (),
-            allowed_paths=self._granted_paths(asked.allowed_paths) if self._options["wasi"] else {},
-            timeout_ms=asked.timeout_ms,
-            max_pages=asked.max_pages,
-            max_http_response_bytes=asked.max_http_response_bytes,
-            max_var_bytes=asked.max_var_bytes,
-            compile_seconds=seconds,
-        )
-        return self._kind(granted, name=name, **self._options)  # type: ignore[arg-type]
+        """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.
 
-    def _granted_paths(self, asked: Mapping[str, str]) -> dict[str, str]:
-        """The application's own paths of the directories that are asked for, each read-only if either side says so."""
-        granted: dict[str, str] = {}
-        for path, guest_path in asked.items():
-            place = path.removeprefix("ro:")
-            try:
-                own = self._paths.get(os.path.realpath(place))
-            except (OSError, ValueError):
-                own = None
-            if own is None:
-                raise ManifestError(
-                    f"manifest field `allowed_paths`: it asks for {shown_path(place)}, "
-                    "which the application grants to no plugin (`allowed_paths`)",
-                    field="allowed_paths",
-                )
-            if path.startswith("ro:") and not own.startswith("ro:"):
-                own = f"ro:{own}"
-            if own in granted:
-                raise ManifestError(f"manifest field `allowed_paths`: it asks for {shown_path(place)} twice", field="allowed_paths")
-            granted[own] = guest_path
-        return granted
+        What a policy of its own has admitted gets what that grants.
+        """
+        if isinstance(asked, Admitted):
+            admitted = asked.copy()
+            admitted.compile_seconds = seconds
+            options = self._options | {"limits": None, "egress": None}
+            return self._kind(Admitted(admitted, asked.limits, asked.egress), name=name, **options)
+        granted = self._policy.granted(asked, directories=bool(self._options["wasi"]))
+        granted.compile_seconds = seconds
+        return self._kind(granted, name=name, **self._options)  # type: ignore[arg-type]

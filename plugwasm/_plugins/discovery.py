@@ -19,7 +19,7 @@ import msgspec
 from .._complaints import fault
 from .._fetch import shown_url
 from .._sandbox.egress import Egress
-from .._source import Recipe, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
+from .._source import Recipe, anchored, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
 from ..compiled import CompiledPlugin
 from ..errors import Error, ManifestError, OptionError, SourceError, shown
 from ..manifest import Manifest, parse
@@ -161,7 +161,8 @@ class FolderSource(StrangersSource):
             content = source.data if source.path is None else self._folder.read(source.path, left)
             left -= len(content or b"")
             modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
-        return from_manifest(msgspec.structs.replace(manifest, wasm=modules), module_bytes)
+        directories = anchored(manifest.allowed_paths or {}, self.where)
+        return from_manifest(msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes)
 
     def _only(self, files: tuple[str, ...]) -> str | None:
         self._folder.check()

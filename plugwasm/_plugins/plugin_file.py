@@ -18,6 +18,7 @@ import msgspec
 from .._complaints import fault, shown, translated
 from .._manifest_text import decoded
 from ..errors import ManifestError
+from ..manifest import Manifest
 
 __all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
 
@@ -98,11 +99,16 @@ def parse_plugin_file(content: bytes) -> PluginFile:
     Raises:
         ManifestError: It is not valid; the message says which field.
     """
-    document = decoded(content)
+    document = decoded(content, what="the text")
+    if isinstance(document, dict):
+        for field in document:
+            if field in Manifest.__struct_fields__ or field in About.__struct_fields__:
+                table = "manifest" if field in Manifest.__struct_fields__ else "plugin"
+                raise fault(field, f"it belongs to the table [{table}]", "")
     try:
         return msgspec.convert(document, PluginFile)
     except msgspec.ValidationError as error:
-        raise translated(error, _known_fields) from None
+        raise translated(error, _known_fields, "") from None
     except RecursionError:
         raise ManifestError("it is nested too deeply") from None
     except UnicodeEncodeError:

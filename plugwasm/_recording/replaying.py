@@ -12,7 +12,6 @@ A recording is a stranger's, and so are the modules that it names. What a replay
 
 from __future__ import annotations
 
-import copy
 import os
 import stat
 from dataclasses import dataclass, field, replace
@@ -160,7 +159,7 @@ def _recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -
     """Its modules, and nothing granted but what is in the recording."""
     most = ceiling.module_bytes
     try:
-        recipe = copy.copy(resolve(plugin if plugin is not None else _origins(recording, most), module_bytes=most))
+        recipe = resolve(plugin if plugin is not None else _origins(recording, most), module_bytes=most).copy()
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
     recipe.config = dict(recording.config)

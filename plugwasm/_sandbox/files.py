@@ -17,7 +17,7 @@ from plugwasm._engine import Owner
 from plugwasm._sandbox import wasi_abi as abi
 from plugwasm._sandbox.walk import OPEN_DIRECTORY, Walk, host_errors
 from plugwasm._sandbox.wasi_abi import WasiError
-from plugwasm.errors import LinkError
+from plugwasm.errors import LinkError, ManifestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Preopen(Held):
         read_only: Refuse all that would change the tree.
 
     Raises:
-        LinkError: The directory cannot be opened, or this system has no way to confine a guest to it.
+        ManifestError: The directory cannot be opened.
+        LinkError: This system has no way to confine a guest to it.
     """
 
     __slots__ = ("__weakref__", "_path", "guest_name", "guest_path", "host_path", "read_only")
@@ -119,7 +120,9 @@ class Preopen(Held):
             self._hold(os.open(self.host_path, _OPEN_PREOPEN))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise LinkError(f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}") from error
+            raise ManifestError(
+                f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}", field="allowed_paths"
+            ) from error
 
     def __repr__(self) -> str:
         return f"Preopen({self.host_path!r}, {self.guest_path!r}, read_only={self.read_only})"
@@ -149,13 +152,16 @@ def _closing(fd: int) -> Callable[[], object]:
 
 
 def check_overlaps(preopens: Sequence[Preopen]) -> None:
-    """Raises `LinkError` for two directories of one name, and for a read-only one in a writable one: its `ro:` would promise what does not
-    hold."""
+    """Raises `ManifestError` for two directories of one name, and for a read-only one in a writable one: its `ro:` would promise what does
+    not hold."""
     names: dict[str, Preopen] = {}
     for preopen in preopens:
         first = names.setdefault(preopen.guest_path, preopen)
         if first is not preopen:
-            raise LinkError(f"allowed_paths grants {first.host_path!r} and {preopen.host_path!r} under one name, {preopen.guest_path!r}")
+            raise ManifestError(
+                f"allowed_paths grants {first.host_path!r} and {preopen.host_path!r} under one name, {preopen.guest_path!r}",
+                field="allowed_paths",
+            )
     writable = {_identity(os.fstat(preopen.fd)): preopen for preopen in preopens if not preopen.read_only}
     for preopen in preopens if writable else ():
         fd = os.dup(preopen.fd)
@@ -163,8 +169,9 @@ def check_overlaps(preopens: Sequence[Preopen]) -> None:
             while preopen.read_only:
                 identity = _identity(os.fstat(fd))
                 if other := writable.get(identity):
-                    raise LinkError(
-                        f"allowed_paths grants {preopen.host_path!r} read-only, but the plugin may write to it through {other.host_path!r}"
+                    raise ManifestError(
+                        f"allowed_paths grants {preopen.host_path!r} read-only, but the plugin may write to it through {other.host_path!r}",
+                        field="allowed_paths",
                     )
                 above = os.open("..", _LOOK, dir_fd=fd)
                 os.close(fd)

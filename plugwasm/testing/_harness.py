@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from time import perf_counter
 
 from .._complaints import meant
 from .._env.vars import by_text, first_vars
-from .._source import resolve
+from .._sandbox.target import HostRules
+from .._source import own_settings, resolve
 from .._standins import wanted
 from ..compiled import CompiledPlugin, checked_name
 from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError, shown
@@ -98,6 +98,7 @@ class Harness:
     ) -> None:
         if isinstance(plugin, CompiledPlugin):
             raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
+        limits, egress = own_settings(plugin, limits, egress)
         recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
         self.name = checked_name(name) or shown(recipe.label)
@@ -324,8 +325,10 @@ class _Watched(Plugin):
 
 def _granted(recipe: Recipe, allowed_hosts: Sequence[str] | None, allowed_paths: Mapping[str | os.PathLike[str], str] | None) -> Recipe:
     """The same modules, with what the test grants."""
-    granted = copy.copy(recipe)
+    granted = recipe.copy()
     granted.allowed_hosts = tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+    if allowed_hosts is not None:
+        HostRules(allowed_hosts)  # says now what is wrong with one, and not in the first request
     if allowed_paths is not None:
         granted.allowed_paths = {os.fspath(path): guest_path for path, guest_path in allowed_paths.items()}
     return granted

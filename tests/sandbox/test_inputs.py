@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import CompiledPlugin, Function, Limits, ManifestError, ModuleError, Plugin, ValType
+from plugwasm import CompiledPlugin, Function, Limits, Manifest, ManifestError, ModuleError, Plugin, ValType
 from plugwasm._engine import wat_to_wasm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -205,7 +205,6 @@ RIGHT: dict[str, tuple[str, ...]] = {
 GOOD_BUT = {
     ("memory.max_pages", "zero"): "not enough memory",
     ("wasm[0].path", "text"): "no such file",
-    ("wasm[0].path", "empty text"): "no such file",
     ("wasm[0].data", "text"): "what this is in base64 is no module",
     ("wasm[0].data", "empty text"): "empty",
 }
@@ -238,7 +237,7 @@ def test_a_field_of_the_wrong_type_is_refused_in_each_form_of_manifest(field: st
         file.write_text(text)
         for form in (document, text, text.encode(), file, str(file)):
             try:
-                Plugin(form).close()  # type: ignore[arg-type]
+                Plugin(Manifest.parse(form) if isinstance(form, bytes) else form).close()  # type: ignore[arg-type]
             except plugwasm.Error as error:
                 if (field, name) in GOOD_BUT:
                     assert not isinstance(error, ManifestError)
