@@ -77,15 +77,24 @@ def _own(plugin: plugwasm.CurrentPlugin, block: int) -> int:
     return made.offs
 
 
-class _Process:
-    """Stands for the process of a worker that has ended."""
+class _Ended:
+    """Stands for the process of a worker (`Child`) that has ended."""
 
-    pid, returncode = 0, 0
+    pid = 0
 
-    def wait(self, timeout: float | None = None) -> int:
+    def __init__(self, process: None, *, leads: bool) -> None:
+        pass
+
+    def is_ours(self) -> bool:
+        return False
+
+    def wait(self, seconds: float | None = None) -> int:
         return 0
 
     def kill(self) -> None:
+        pass
+
+    def forget(self) -> None:
         pass
 
 
@@ -98,16 +107,15 @@ def check(data: bytes) -> None:
 def _converse(said: bytes) -> None:
     ends: list[socket.socket] = []
 
-    def start(python: str, sock: int, control: int, stderr: int) -> _Process:
+    def start(python: str, sock: int, control: int, stderr: int) -> None:
         worker = socket.socket(fileno=os.dup(sock))
         ends.append(worker)
         worker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MOST_SAID)
         worker.sendall(said)
         worker.shutdown(socket.SHUT_WR)
-        return _Process()
 
     limits = plugwasm.Limits(memory_bytes=2**20, timeout=5)
-    with mock.patch.object(process, "_start", start):
+    with mock.patch.object(process, "_start", start), mock.patch.object(process, "Child", _Ended):
         try:
             with plugwasm.IsolatedPlugin(_MODULE, functions=[_own], config={"key": "value"}, limits=limits) as plugin:
                 for _ in range(2):
