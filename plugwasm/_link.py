@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from . import _kernel
 from ._code import Allowance, compiled
-from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, shown
+from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, ensure_frames_to_start, shown
 from ._env import functions as env
 from ._env.guest import Exited, Guest
 from ._kernel import FIRST_PAGES
@@ -359,6 +359,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     """
 
     def body(guest: Guest, caller: int, values: Any) -> None:
+        ensure_frames_to_start()
         if not unit.stands_apart:
             with guest.entered(guest.store):
                 try:

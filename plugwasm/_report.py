@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._engine import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, shown
+from ._engine import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, is_recursion, shown
 from ._env.guest import Exited
 from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT
 from ._link import PassedOn
@@ -62,7 +62,7 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         # Inside one store the engine has put the frames of the outer call after them.
         frames = failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
-    if isinstance(failure, HostRaised) and isinstance(failure.exception, RecursionError):
+    if isinstance(failure, HostRaised) and is_recursion(failure.exception):
         failure = Trap(STACK_OVERFLOW)  # Python's stack, by calls from module to module through the host
     if isinstance(failure, HostRaised):
         exception = failure.exception

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import os
 import weakref
+from _functools import partial  # type: ignore[import-not-found]
 from _thread import allocate_lock, get_ident
 from collections import deque
 from time import monotonic
 from typing import NamedTuple
 
-from ._engine import shielded
+from ._engine import Owner, shielded
 from ._sandbox.deadline import NEVER
 from ._under_way import Waiting
 from .errors import ClosedError, OptionError, PoolTimeoutError
@@ -269,9 +270,14 @@ class Slots:
 
     def plugin(self, slot: _Slot) -> Plugin:
         """The slot's plugin, fit for use, which is made when there is none. For the one whose it is."""
-        if slot.is_used:  # who had it before was interrupted when giving it back
-            self._settle(slot)
         plugin = slot.plugin
+        if plugin is not None:
+            if slot.is_used or (self._refresh is not None and plugin._guest is not None):
+                # Who had it before was interrupted when giving it back, or has kept and called it.
+                self._settle(slot)
+                plugin = slot.plugin
+            else:
+                plugin._take_back()  # once more: who had it may have kept and changed it
         if plugin is None:
             plugin = self._make()
             plugin._lend()
@@ -362,7 +368,7 @@ LONG_GLANCE = 5.0
 """The same for all others, which may have become the first."""
 
 
-class Lease:
+class Lease(Owner):
     """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts. Before that, a place in the queue."""
 
     __slots__ = ("_slots", "_wait", "turn")
@@ -446,6 +452,7 @@ class Lease:
 
     def __enter__(self) -> Plugin:
         self._check_new()
+        self.__del__ = partial(setattr, self.turn, "is_over", True)  # for who drops it without leaving it: C alone, see `Owner`
         try:
             self.take()
             return self.plugin()
@@ -465,6 +472,7 @@ class Lease:
 
     async def __aenter__(self) -> Plugin:
         self._check_new()
+        self.__del__ = partial(setattr, self.turn, "is_over", True)
         from ._awaiting import cross
 
         try:

@@ -28,6 +28,7 @@ from ._engine import (
     ensure_frames,
     ensure_frames_to_start,
     is_pool_limit,
+    is_recursion,
     shown,
 )
 from ._env.guest import Guest
@@ -412,7 +413,7 @@ class Plugin(Closing):
         except EngineFailure as failure:
             raise explain_start(failure, self.name, compiled.limits) from None
         except ArgumentError as error:
-            if "RecursionError" not in str(error):
+            if not is_recursion(error):
                 raise
             raise RecursionError(f"Python's stack has no room to start plugin `{self.name}`") from None
 

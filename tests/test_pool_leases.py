@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
 import threading
@@ -14,6 +16,7 @@ import pytest
 from guests import LOOP, InThread, export, guest, soon
 
 from plugwasm import (
+    ClosedError,
     CompiledPlugin,
     CurrentPlugin,
     IsolatedPlugin,
@@ -282,3 +285,26 @@ def test_callers_in_many_threads_read_only_their_own_settings() -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+@pools
+@is_fresh
+def test_who_keeps_a_plugin_longer_than_its_lease_sets_nothing_for_the_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
+    with pool(fresh=fresh) as made:
+        with made.plugin() as kept:
+            kept.call("echo")
+        kept.update_config({"who": "me"})
+        assert made.call("setting") == b"all"
+        if fresh:
+            with contextlib.suppress(ClosedError):  # a plugin that the pool makes itself is closed after its lease
+                kept.call("put", "mine")
+            assert made.call("get") == b""
+
+
+def test_a_lease_that_is_dropped_without_being_left_comes_back() -> None:
+    with by_itself(wait=5) as made:
+        for enter in (lambda: made.plugin().__enter__(), lambda: contextlib.ExitStack().enter_context(made.plugin())):
+            enter()
+            gc.collect()
+            assert made.call("echo", "x") == b"x"
+            assert made.stats.busy == 0

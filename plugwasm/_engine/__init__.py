@@ -15,7 +15,7 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 from ..errors import shown
 from ._binary import Facts, facts, without_long_names
 from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap
+from ._failure import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, is_recursion
 from ._module import (
     DEFAULT_STACK,
     MAX_EXPORTS,
@@ -89,6 +89,7 @@ __all__ = [
     "facts",
     "is_light",
     "is_pool_limit",
+    "is_recursion",
     "library_version",
     "shielded",
     "shown",

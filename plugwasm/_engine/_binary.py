@@ -65,6 +65,8 @@ def without_long_names(wasm: bytes) -> bytes:
     kept, begin = [wasm[:8]], 8
     try:
         for section, at, end in sections(wasm):
+            if end > len(wasm):
+                return wasm  # broken off as well
             if not (section == CUSTOM and _has_long_names(wasm, at, end)):
                 kept.append(wasm[begin:end])
             begin = end

@@ -36,6 +36,12 @@ KERNEL_NAME = "extism:host/env"
 ArgumentError = ctypes.ArgumentError
 """What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
 
+
+def is_recursion(error: BaseException) -> bool:
+    """Whether it says that Python's stack is at its end."""
+    return isinstance(error, RecursionError) or (isinstance(error, ArgumentError) and "RecursionError" in str(error))
+
+
 _UNKNOWN = ctypes.c_size_t(-1).value
 
 MAX_NAME = 200

@@ -416,3 +416,16 @@ print(0 < stack.here.levels < 100, stack.room() < 2**40)
     lines = ends(program).splitlines()
     assert "cannot be found out" in lines[0]
     assert lines[1:] == ["stack overflow", "True True"]
+
+
+@pytest.mark.parametrize("count", [60, 150, 200, 255])
+def test_commands_in_a_chain_that_is_too_long_for_a_stack_are_a_trap(count: int) -> None:
+    """Each call of one is made by a host function within that of the one before."""
+    first = f'{COMMAND} (func (export "f") (result i32) (i32.const 0))'
+    rest = [f'(import "m{i}" "f" (func $f (result i32))) {COMMAND} (func (export "f") (result i32) (call $f))' for i in range(count)]
+    with plugwasm.Plugin(modules(**{f"m{i}": text for i, text in enumerate([first, *rest])})) as plugin:
+        for _ in range(2):
+            try:
+                assert plugin.call("f") == b""
+            except plugwasm.TrapError as error:
+                assert error.trap == "stack overflow"
