@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 from ._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
-from ._interpreter import VARIABLE, NoInterpreterError, folders, interpreter
 from .errors import ModuleError, shown
 
 TYPE_CHECKING = False
@@ -185,6 +184,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float) -> tuple[bytes, Facts]:
+    from ._interpreter import VARIABLE, NoInterpreterError, folders, interpreter
+
     memory = allowance.memory
     settings = (int(target.fuel), target.stack_bytes, target.reservation, memory or 0, int(seconds) + 1, allowance.code)
     try:
