@@ -36,6 +36,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
     _children               processes that were started, and are to be ended
+    _interpreter            which program is the Python interpreter that processes of ours are started with
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
     policy                  ManifestPolicy: what a stranger's manifest may ask for
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
@@ -53,10 +54,11 @@ The map. Arrows point down only: no module imports one that stands above it.
     _under_way              the calls that wait while something waits
     errors                  one tree
 
-State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), the settings of the cache
-(`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of awaited calls
-(`_threads`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child the live workers
-(`_worker.process`) and pools (`_slots`). All else belongs to an object.
+State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), who compiles and who waits
+for that (`_compiler`), whether the engine has its threads (`_engine._room`), the interpreters that answered (`_interpreter`), the settings
+of the cache (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of
+awaited calls (`_threads`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child
+the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an object.
 """
 
 from __future__ import annotations

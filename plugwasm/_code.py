@@ -32,11 +32,9 @@ SMALL = 2**17
 
 _engines: dict[tuple[bool, bool, int], Engine] = {}
 _settings: dict[Engine, str] = {}
-_serial_engines: dict[tuple[bool, int], Engine] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
 _lock = threading.RLock()
-_home = os.getpid()
 
 
 class BeyondPool(Exception):
@@ -57,15 +55,6 @@ def engine(*, fuel: bool = False, pooled: bool = True, stack_bytes: int = DEFAUL
                     found = Engine(fuel=fuel, pooled=pooled, stack_bytes=stack_bytes)
                     ticker.engines.append(found)
                 found = _engines.setdefault(key, found)  # in the meantime a signal handler may have made one
-    return found
-
-
-def _serial_engine(target: Engine) -> Engine:
-    """For a forked child: it has none of the threads that compile in parallel, and the engine would wait for them for ever."""
-    key = (target.fuel, target.stack_bytes)
-    found = _serial_engines.get(key)
-    if found is None:
-        found = _serial_engines[key] = Engine(fuel=target.fuel, stack_bytes=target.stack_bytes, parallel=False)
     return found
 
 
@@ -125,11 +114,7 @@ def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowanc
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        if os.getpid() == _home:
-            module = compile_within(allowance, target, wasm, name)
-        else:
-            serial = compile_within(allowance, _serial_engine(target), wasm, name)
-            module = target.load(serial.serialize()).with_facts(serial.facts)
+        module = compile_within(allowance, target, wasm, name)
     except EngineFailure as failure:
         raise ModuleError(f"module `{shown(name)}` is no valid WebAssembly module: {_reason(failure.message)}") from None
     if key:

@@ -9,10 +9,12 @@ What limits say of compiling holds for a plugin as a whole, so its modules share
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from _thread import get_ident
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, sleep
 
 from ._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
 from .errors import ModuleError, shown
@@ -29,6 +31,12 @@ LIGHT_TEXT = 2**16
 
 _DONE, _REFUSED, _TOO_MUCH = b"\0", b"\1", b"\2"
 _HINT = "with `Limits(compile_seconds=None)` this process compiles, without limits"
+_NO_MORE = {
+    errno.EMFILE: "this process has no file descriptors left (RLIMIT_NOFILE, `ulimit -n`)",
+    errno.ENFILE: "the system has no file descriptors left",
+    errno.EAGAIN: "this user or group may have no more processes (RLIMIT_NPROC, `ulimit -u`; pids of a cgroup)",
+    errno.ENOMEM: "the system has no memory for it (RLIMIT_AS, `ulimit -v`; overcommitting)",
+}
 _NOTE = 28
 """Bytes of a note of facts; those of an entry of the cache."""
 _LENGTH = 8
@@ -87,6 +95,11 @@ class Allowance:
             if self._seconds is not None:
                 self._seconds -= monotonic() - begin
 
+    def give_back(self, seconds: float) -> None:
+        """Does not count time that passed while the module waited for others'."""
+        if self._seconds is not None:
+            self._seconds += seconds
+
     def admits(self, wasm: bytes) -> bool:
         """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left."""
         weighs = weight(wasm)
@@ -109,7 +122,7 @@ class Allowance:
 
     def too_slow(self, name: str) -> ModuleError:
         whole = self._limits.compile_seconds
-        if whole is None or self._seconds is None or self._seconds == whole:
+        if whole is None or self._seconds is None or self._seconds >= whole:
             given = f"the {whole:g} seconds of `Limits.compile_seconds`"
         else:
             given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
@@ -127,28 +140,68 @@ def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, nam
     if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
         wasm = wat_to_wasm(wasm)
     if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm)):
-        return target.compile(without_long_names(wasm))
+        is_heavy = allowance is not None and not is_timed and weight(wasm) > LIGHT
+        return target.compile(without_long_names(wasm), heavy=is_heavy)
     artifact, known = _compile_apart(wasm, target, allowance, name)
     return target.load(artifact).with_facts(known)
 
 
 def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str) -> tuple[bytes, Facts]:
-    import subprocess
-
-    from ._children import Child
-
-    seconds, memory = allowance.seconds(name), allowance.memory
+    seconds = allowance.seconds(name)
     assert seconds is not None
-    folders = "\n".join(dict.fromkeys(os.path.abspath(folder) for folder in sys.path if os.path.isdir(folder or ".")))
-    settings = [str(int(target.fuel)), str(target.stack_bytes), str(memory or 0), str(int(seconds) + 1), str(allowance.code)]
-    if not sys.executable:
-        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it (Python does not say where it is); {_HINT}")
-    command = [sys.executable, "-I", "-S", "-c", _CHILD, folders, *settings]
-    kept = {key: os.environ[key] for key in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT") if key in os.environ}
+    turn = object()
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kept)
-    except OSError as error:
-        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({error.strerror}); {_HINT}") from error
+        allowance.give_back(_wait_for(turn))
+        return _compiled_by_child(wasm, target, allowance, name, seconds)
+    finally:
+        _turns.pop(turn, None)
+
+
+_turns: dict[object, int] = {}
+"""Who compiles or waits for that, in the order in which they came, and in which thread."""
+MOST = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+"""Processes that compile at once: each takes all processors, and up to `compile_bytes`."""
+_GLANCE = 0.01
+
+
+def _wait_for(turn: object) -> float:
+    """Waits until it is that one's turn. Gives how many seconds it took.
+
+    There is no lock, for a signal handler or a finalizer may compile while its thread compiles or waits: it does not wait then, since
+    those before it could be its own thread's.
+    """
+    me, begin = get_ident(), monotonic()
+    if me in list(_turns.values()):
+        return 0.0
+    _turns[turn] = me
+    while turn not in list(_turns)[:MOST]:
+        sleep(_GLANCE)
+    return monotonic() - begin
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)
+
+
+def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float) -> tuple[bytes, Facts]:
+    from ._interpreter import VARIABLE, NoInterpreterError, folders, interpreter
+
+    memory = allowance.memory
+    settings = (int(target.fuel), target.stack_bytes, target.reservation, memory or 0, int(seconds) + 1, allowance.code)
+    try:
+        import subprocess
+
+        from ._children import Child
+
+        python = interpreter()
+        command = [python.path, *python.options, "-c", _CHILD, "\n".join(folders(("plugwasm", "wasmtime"))), *map(str, settings)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=python.environment)
+    except NoInterpreterError as error:
+        hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
+        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}") from None
+    except (OSError, RuntimeError, ImportError) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
+        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}") from error
     child = Child(process)
     with process:
         try:
@@ -169,8 +222,20 @@ def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str)
     at = 1 + _NOTE + _LENGTH
     if output[:1] != _DONE or len(output) < at or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little"):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)}")
+        hint = f"it was started with `{shown(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
+        raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})")
     return output[at:], facts_in(output[1 : 1 + _NOTE])
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number is None and isinstance(error, ImportError):
+        try:
+            os.close(os.dup(2))
+        except OSError as cause:
+            number, error = cause.errno, cause
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{reason}: {_NO_MORE[number]}" if number in _NO_MORE else reason
 
 
 def note_of(facts: Facts) -> bytes:
@@ -184,15 +249,24 @@ def facts_in(note: bytes) -> Facts:
     return count, total, largest, start, state, tables, entries
 
 
-def serve(fuel: str, stack_bytes: str, memory: str, seconds: str, code: str) -> None:
+def serve(fuel: str, stack_bytes: str, reservation: str, memory: str, seconds: str, code: str) -> None:
     """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
-    from ._engine import Engine
+    from _thread import stack_size
 
+    from ._engine import Engine, can_compile_in_parallel
+
+    stack_size(2**20)  # of the threads that try whether the compiler's can be started, which take 2 MiB: two for each
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
-        module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
+        engine = Engine(
+            fuel=fuel == "1",
+            stack_bytes=int(stack_bytes),
+            reservation=int(reservation),
+            parallel=can_compile_in_parallel(),
+        )
+        module = engine.compile(binary)
         if module.kept_bytes > int(code):
             answer = [_TOO_MUCH]
         else:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ._engine import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, EngineFailure, HostRaised, Trap, is_recursion, shown
+from ._engine import (
+    OUT_OF_BOUNDS,
+    OUT_OF_FUEL,
+    STACK_OVERFLOW,
+    UNREACHABLE,
+    EngineFailure,
+    HostRaised,
+    Trap,
+    address_space,
+    is_recursion,
+    shown,
+)
 from ._env.guest import Exited
 from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT
 from ._link import PassedOn
@@ -205,7 +216,14 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
                 plugin=plugin,
             )
     if "os error 12" in failure.message:
-        hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
+        space = address_space()
+        if space is None:
+            hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
+        else:
+            hint = (
+                f"this process may have {space} bytes of address space (RLIMIT_AS, `ulimit -v`): close plugins that are not used, or lift "
+                "that limit (64 GiB or more are best; `Limits.memory_bytes` bounds what plugins really take)"
+            )
         return OutOfMemoryError(f"the system has no memory for another instance of plugin `{plugin}`: {hint}", plugin=plugin)
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
 

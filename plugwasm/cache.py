@@ -67,7 +67,10 @@ def directory() -> str | None:
     if _Settings.directory is not None:
         return _Settings.directory
     if variable and not switched_off and variable.lower() not in ("1", "on", "yes", "true"):
-        return os.path.abspath(variable)
+        try:
+            return os.path.abspath(variable)
+        except OSError:  # relative to a directory that is gone
+            return None
     if sys.platform == "darwin":
         parent = os.path.expanduser("~/Library/Caches")
     else:

@@ -226,7 +226,8 @@ class ProcessLimits:
         grace: Seconds that it is given to end a call by itself, past a deadline or after it was cancelled, before it is killed.
         user: The user and group id that it runs under; only a privileged application can change it. Directories that are granted to the
             guest must be open to that user.
-        python: The Python interpreter that runs it; `sys.executable` if not given.
+        python: The Python interpreter that runs it; if not given, the one that the environment variable `PLUGWASM_PYTHON` names, or that is
+            found. It must be of this program's version.
 
     None stands for no limit, where that is allowed: `memory_bytes`, `cpu_seconds`.
 

@@ -174,8 +174,8 @@ def test_ctrl_c_ends_the_other_process_too(started: list[Any]) -> None:
 
 
 def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(ModuleError, match=r"no process can be started to compile it \(No such file or directory\).*compile_seconds=None"):
+    monkeypatch.setenv("PLUGWASM_PYTHON", "/no/such/python")
+    with pytest.raises(ModuleError, match=r"no process can be started to compile it: .*No such file or directory.*compile_seconds=None"):
         CompiledPlugin(heavy())
 
 

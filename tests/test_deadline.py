@@ -188,21 +188,20 @@ def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(own: tuple[T
     assert len(started) > 20, "the thread has ended and come back many times"
 
 
-def test_where_no_thread_can_be_started_calls_with_a_deadline_are_refused_and_later_ones_work(
-    own: tuple[Ticker, Epochs],
-) -> None:
+def test_where_no_thread_can_be_started_guests_are_told_to_tick_themselves_until_one_can(own: tuple[Ticker, Epochs]) -> None:
     watch, epochs = own
     before = threading.stack_size(2**46)
     try:
-        with pytest.raises(plugwasm.errors.CallError, match="no thread can be started"):
-            enter(watch, "call", 0.01)
-        assert watch._thread is None
-        watch.running.clear()
-        enter(watch, "without a deadline", NEVER)
+        for seconds in (0.01, NEVER):
+            enter(watch, "call", seconds)
+            assert (watch.is_absent, watch._thread, watch.next_look) == (True, None, NEVER)
+            assert len(epochs.times) == 1, "once: from then on the guest is called back by itself"
+            watch.running.clear()
+            epochs.times.clear()
     finally:
         threading.stack_size(before)
-    watch.running.clear()
     enter(watch, "call", 0.01)
+    assert not watch.is_absent
     assert wait_for(lambda: epochs.times)
 
 

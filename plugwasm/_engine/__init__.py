@@ -8,6 +8,7 @@ _store      stores, instances, calls, and host callbacks
 _profiler   stacks of running guests; imported by who takes them
 _stack      how much of its own stack a thread has left for guests
 _failure    what the engine reports, as exceptions of this package
+_room       what the process has left for the engine: address space, threads; which interpreter it is
 _owned      frees what the library gave out by C alone
 _shield     lets callbacks catch what a signal handler raises at their entry
 """
@@ -31,6 +32,7 @@ from ._module import (
     wat_to_wasm,
 )
 from ._owned import Owner
+from ._room import address_space, can_compile_in_parallel, in_main_interpreter
 from ._shield import shielded
 from ._stack import ThreadStack
 from ._store import (
@@ -81,12 +83,15 @@ __all__ = [
     "Store",
     "ThreadStack",
     "Trap",
+    "address_space",
+    "can_compile_in_parallel",
     "can_pool",
     "check_version",
     "context_of",
     "ensure_frames",
     "ensure_frames_to_start",
     "facts",
+    "in_main_interpreter",
     "is_light",
     "is_pool_limit",
     "is_recursion",

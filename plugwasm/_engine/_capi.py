@@ -75,6 +75,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_config_epoch_interruption_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_consume_fuel_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_memory_may_move_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_memory_reservation_set": (None, [_PTR, c_uint64]),
     "wasmtime_config_memory_init_cow_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_parallel_compilation_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_max_wasm_stack_set": (None, [_PTR, _SIZE]),

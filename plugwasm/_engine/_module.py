@@ -16,6 +16,7 @@ from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from ._failure import EngineFailure, take_error
 from ._owned import Owner
 from ._quiet import engines, register
+from ._room import RESERVATION, can_compile_in_parallel, can_reserve, has_compiled_in_parallel, memory_reservation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,14 +114,32 @@ class Engine:
     A pooled engine reserves address space for its memories once, where others map and unmap three memories for each instance of a plugin.
     It refuses modules and instances beyond the pool's limits (`is_pool_limit`); those belong into an engine without a pool. Both load
     the same artifacts.
+
+    Args:
+        fuel: Whether fuel is counted.
+        parallel: Whether it compiles in parallel. It ends the process if the threads for that cannot be started; see `compile`.
+        pooled: Whether it has a pool.
+        stack_bytes: Of a guest's stack.
+        reservation: Bytes of address space for each memory; what the process has room for if not given.
     """
 
-    def __init__(self, *, fuel: bool = False, parallel: bool = True, pooled: bool = False, stack_bytes: int = DEFAULT_STACK) -> None:
+    def __init__(
+        self,
+        *,
+        fuel: bool = False,
+        parallel: bool = False,
+        pooled: bool = False,
+        stack_bytes: int = DEFAULT_STACK,
+        reservation: int | None = None,
+    ) -> None:
         self.fuel = fuel
+        self.parallel = parallel
         self.pooled = pooled
         self.stack_bytes = stack_bytes
+        self.reservation = memory_reservation() if reservation is None else reservation
         self.key = f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow=0;may_move=0;threads=0;signals=0;gc=0"
         """The settings that compiled code depends on, for keys of caches."""
+        self._twin: Engine | None = None
         config = lib.wasm_config_new()
         lib.wasmtime_config_epoch_interruption_set(config, True)
         lib.wasmtime_config_consume_fuel_set(config, fuel)
@@ -138,6 +157,9 @@ class Engine:
         # Whoever replaces the handler of SIGSEGV after us (faulthandler, crash reporters, other runtimes) would turn a trap into a crash.
         lib.wasmtime_config_signals_based_traps_set(config, False)
         lib.wasmtime_config_parallel_compilation_set(config, parallel)
+        if self.reservation != RESERVATION:
+            self.key += f";reservation={self.reservation}"
+            lib.wasmtime_config_memory_reservation_set(config, self.reservation)
         if pooled:
             _use_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
@@ -151,8 +173,21 @@ class Engine:
         """Makes every guest that runs on this engine call its store's epoch callback soon."""
         lib.wasmtime_engine_increment_epoch(self.pointer)
 
-    def compile(self, wasm: bytes) -> Module:
-        """Compiles a module in the binary format. Raises `EngineFailure`."""
+    def compile(self, wasm: bytes, *, heavy: bool = False) -> Module:
+        """Compiles a module in the binary format: where it is heavy and there are threads for that, in parallel.
+
+        What is light is compiled as fast by one thread, and then the process need not have the others.
+
+        Raises:
+            EngineFailure: It is not valid.
+        """
+        if heavy and not self.parallel and can_compile_in_parallel():
+            twin = self._twin
+            if twin is None:
+                twin = self._twin = Engine(fuel=self.fuel, parallel=True, stack_bytes=self.stack_bytes, reservation=self.reservation)
+            module = twin.compile(wasm)
+            has_compiled_in_parallel()
+            return self.load(module.serialize()).with_facts(module.facts)
         out = c_void_p()
         with _compiling:
             error = lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out))
@@ -186,19 +221,7 @@ def can_pool() -> bool:
     """Whether this process may reserve the address space that a pool needs. The engine would end the process if it may not."""
     if sys.platform != "linux":
         return False
-    import mmap
-
-    no_reserve = 0x4000  # MAP_NORESERVE, which the module names only from Python 3.13 on
-    try:
-        mmap.mmap(
-            -1,
-            POOLED_MEMORIES * (_SLOT + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS,
-            mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve,
-            0,
-        ).close()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+    return can_reserve(POOLED_MEMORIES * (_SLOT + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS)
 
 
 def is_pool_limit(failure: EngineFailure) -> bool:

@@ -87,8 +87,13 @@ class Environment:
     def __init__(self) -> None:
         self.pending = Pending()
 
-    def on_epoch(self) -> None:
-        """Called while a guest runs, after the engine's epoch was incremented."""
+    def on_epoch(self) -> bool | None:
+        """Called while a guest runs, after the engine's epoch was incremented.
+
+        Returns:
+            Whether it is to be called again at the next turn of a loop, without a tick.
+        """
+        return False
 
     def host_call(self, function: HostFunction, caller: int, values: Any) -> None:
         """Runs the body, or whatever takes its place."""
@@ -97,8 +102,7 @@ class Environment:
 
 def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
     try:
-        environment.on_epoch()
-        delta[0] = 1
+        delta[0] = not environment.on_epoch()
         return None
     except BaseException as exception:
         pending = environment.pending

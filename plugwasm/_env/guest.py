@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from .._engine import CallerMemory, Environment, ExportName, Memory, Store, context_of
 from .._kernel import FIRST_PAGES
 from .._sandbox.budget import MemoryBudget, most_elements, most_state
-from .._sandbox.deadline import NEVER
+from .._sandbox.deadline import NEVER, ticker
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 
 TYPE_CHECKING = False
@@ -117,11 +117,12 @@ class Guest(Environment):
 
     # ---- the call under way -------------------------------------------------------------------------------------------------------
 
-    def on_epoch(self) -> None:
+    def on_epoch(self) -> bool:
         if self.sampler is not None:
             self.sampler(self)
         if self.cancelled or monotonic() >= self.deadline:
             self.remaining()
+        return ticker.is_absent
 
     def remaining(self) -> float | None:
         """Seconds left for the call under way, None for no end. Raises when it was cancelled or its deadline has passed."""

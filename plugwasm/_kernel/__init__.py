@@ -48,8 +48,12 @@ def source() -> bytes:
     """The kernel in the Wasm text format."""
     global _source
     if _source is None:
-        with open(os.path.join(os.path.dirname(__file__), "kernel.wat"), "rb") as file:
-            _source = file.read()
+        path = os.path.join(os.path.dirname(__file__), "kernel.wat")
+        try:
+            with open(path, "rb") as file:
+                _source = file.read()
+        except (FileNotFoundError, NotADirectoryError):  # in an archive
+            _source = __loader__.get_data(path)  # type: ignore[name-defined]
     return _source
 
 

@@ -5,16 +5,21 @@ a second while calls last longer than that, so that signal handlers run (Ctrl-C)
 its own deadline has passed, so a tick that is meant for one plugin does no harm to the others.
 
 The ticker is a thread that lives only while calls are under way, and is the only state here. After `os.fork` the child starts its own.
+
+Where no thread can be started (a limit of threads, an interpreter that ends, a subinterpreter that may have none), guests tick themselves:
+at each turn of their loops they look at the clock. They are slower by far then, but each ends at its deadline, and can be cancelled.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
 from _thread import get_ident
 from time import monotonic
 
-from ..errors import CallError
+from .._engine import in_main_interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +37,6 @@ IDLE = 1.0
 _PATIENCE = 1.0
 """Seconds that a fork waits for the thread to end: a finalizer may hold it up that waits for the one who forks."""
 
-FAR = 30.0
-"""Seconds: a call whose deadline is farther off is made also where nobody can watch it."""
-
 NEVER = float("inf")
 
 
@@ -49,11 +51,14 @@ class Ticker:
     """
 
     def __init__(self) -> None:
-        self.running: dict[Any, float] = {}
+        self.running: dict[Any, float] = {} if _OUTLIVES_CALLS else _Ending(self)
         self.next_look = NEVER
         self.engines: list[Engine] = []
         self.stays = False
         """Whether the thread sleeps where it would end: for a process that can start no other."""
+        self.is_absent = False
+        """Whether there is no thread, and none could be started: guests that were ticked once go on as if they were ticked all the time."""
+        self._is_over = False
         self._thread: threading.Thread | None = None
         """The thread that ticks. One that finds that it is not this one ends."""
         self._alarm = threading.Lock()
@@ -66,19 +71,35 @@ class Ticker:
             self._start()
         self._ring()
 
+    def tick(self) -> None:
+        """Makes all guests that run look at their clocks."""
+        for engine in self.engines:
+            engine.increment_epoch()
+
     def _start(self) -> None:
-        thread = self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+        thread: threading.Thread | None = None
         try:
+            if self._is_over:
+                raise RuntimeError("the interpreter ends")  # before 3.12, to start one would wait for ever
+            thread = self._thread = self._new_thread()
             thread.start()
+            self.is_absent = False
         except BaseException as error:
             # There can be no more threads, or a signal handler raised. The next call tries again.
             if self._thread is thread:
                 self._thread = None
             if not isinstance(error, RuntimeError):
                 raise
-            # The same happens at the end of the process, where calls without a deadline of their own should still work.
-            if any(deadline - monotonic() < FAR for deadline in self.running.copy().values()):
-                raise CallError(f"no thread can be started, so nobody would watch the deadline of the call: {error}") from error
+            self.next_look = NEVER
+            self.is_absent = True
+            self.tick()
+
+    def _new_thread(self) -> threading.Thread:
+        try:
+            return threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+        except RuntimeError:  # a subinterpreter with a lock of its own has no daemons, and waits for its threads at its end
+            threading._register_atexit(self.end)  # type: ignore[attr-defined]
+            return threading.Thread(target=self._run, name="plugwasm-ticker", daemon=False)
 
     def _ring(self) -> None:
         try:
@@ -90,7 +111,7 @@ class Ticker:
         idle_since = monotonic()
         before: set[int] = set()
         me = threading.current_thread()
-        while self._thread is me:
+        while self._thread is me and not self._is_over:
             # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
             self.next_look = NEVER
             deadlines = self.running.copy()
@@ -107,8 +128,7 @@ class Ticker:
             first = min(deadlines.values(), default=NEVER)
             present = set(map(id, deadlines))
             if first <= now or present & before:
-                for engine in self.engines:
-                    engine.increment_epoch()
+                self.tick()
             before = present
             del deadlines  # which would keep guests that are dropped meanwhile
             pause = INSIST if first <= now else min(HEARTBEAT, first - now)
@@ -135,6 +155,13 @@ class Ticker:
             thread.join(_PATIENCE)
         self.next_look = NEVER
 
+    def end(self) -> None:
+        """For the end of the interpreter, which does not wait for the thread, and in a subinterpreter ends the process if it is there."""
+        self._is_over = True
+        self.before_fork()
+        if self.running:
+            self._start()
+
     def after_fork(self) -> None:
         """Goes on in the parent."""
         if self.running:
@@ -147,7 +174,25 @@ class Ticker:
         self.engines = engines
 
 
+class _Ending(dict["Any", float]):
+    """The calls under way, where the thread has to end with the last of them."""
+
+    __slots__ = ("_ticker",)
+
+    def __init__(self, ticker: Ticker) -> None:
+        self._ticker = ticker
+
+    def pop(self, *args: Any) -> Any:
+        value = super().pop(*args)
+        if not self:
+            self._ticker.before_fork()
+        return value
+
+
+_OUTLIVES_CALLS = sys.version_info >= (3, 13) or in_main_interpreter()
+"""Before Python 3.13, a subinterpreter that has another thread ends the process when it ends, before it calls any hook."""
 ticker = Ticker()
+atexit.register(ticker.end)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=ticker.before_fork, after_in_parent=ticker.after_fork, after_in_child=ticker.after_fork_in_child)

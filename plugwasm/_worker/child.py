@@ -6,8 +6,10 @@ ask the application. It ends when the connection does, and when it fails in a wa
 
 from __future__ import annotations
 
-import encodings.unicode_escape  # noqa: F401  # of all that a call may import; later there are no files to be read
+import encodings.unicode_escape  # noqa: F401  # of all that may be imported; later there are no files to be read
+import mmap  # noqa: F401  # likewise
 import os
+import resource  # noqa: F401  # likewise
 import signal
 import socket
 import sys
@@ -20,7 +22,7 @@ import msgspec
 from .. import cache, errors, limits
 from .._code import compiled as compiled_module
 from .._code import engine
-from .._engine import EngineFailure, FunctionType, HostFunction
+from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
 from .._kernel import source as kernel_source
 from .._sandbox import files, wasi  # noqa: F401  # likewise
 from .._sandbox.deadline import NEVER, ticker
@@ -303,14 +305,17 @@ def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confi
 def _start_threads(first: m.Confine, work: threading.Thread) -> None:
     """Starts all threads that there will ever be: the one that runs the plugin, the one that ticks, and those of the compiler.
 
-    The plugin's has a stack as large as it needs to be. The compiler starts its own with the first module, which is our own kernel.
+    The plugin's has a stack as large as it needs to be. The compiler starts its own with the first module that is said to be heavy, if
+    it can.
     """
     threading.stack_size(first.stack_bytes + STACK)
     work.start()
     threading.stack_size(0)
     ticker.stays = True
     ticker.wake()
-    compiled_module(kernel_source(), engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes), "kernel")
+    compiler = engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes)
+    compiled_module(kernel_source(), compiler, "kernel")
+    compiler.compile(wat_to_wasm(b"(module (func))"), heavy=True)
 
 
 def main(channel: int, control: int) -> NoReturn:

@@ -19,6 +19,7 @@ import msgspec
 
 from .._children import Child
 from .._engine import EngineFailure
+from .._interpreter import VARIABLE, Interpreter, NoInterpreterError, folders, interpreter
 from .._under_way import callers
 from ..errors import WorkerError, one_line
 from . import messages as m
@@ -36,8 +37,6 @@ MAX_STDERR = 2000
 
 _PROGRAM = "import sys; sys.path += sys.argv[3:]; from plugwasm._worker.child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _PACKAGES = ("plugwasm", "wasmtime", "msgspec")
-_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)
-"""Without it some interpreters do not start."""
 
 _decoder: msgspec.msgpack.Decoder[m.FromWorker] = msgspec.msgpack.Decoder(m.FromWorker)
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
@@ -237,39 +236,25 @@ def _held(stack: ExitStack, sock: socket.socket) -> socket.socket:
     return stack.enter_context(sock)
 
 
-def _interpreter(python: str | None) -> str:
+def _interpreter(python: str | None) -> Interpreter:
     if python is not None:
-        return python
-    if getattr(sys, "frozen", False) or not sys.executable:
+        return Interpreter(python)  # the application says so
+    try:
+        return interpreter()
+    except NoInterpreterError as error:
         raise WorkerError(
-            "this program is no Python interpreter, so a worker cannot be started with it: name one with ProcessLimits.python"
-        )
-    return sys.executable
+            f"a worker cannot be started: {error.message}; `ProcessLimits.python` or the environment variable {VARIABLE} can name a "
+            "Python interpreter"
+        ) from None
 
 
-def _folders() -> list[str]:
-    """Where the packages are that a worker imports, for the interpreter is started without the application's paths."""
-    from importlib.util import find_spec
-
-    found: dict[str, None] = {}
-    for name in _PACKAGES:
-        try:
-            spec = find_spec(name)
-        except ValueError:  # it is loaded, but nobody knows where from
-            spec = None
-        if spec is not None and spec.origin is not None:
-            found[os.path.dirname(os.path.dirname(os.path.abspath(spec.origin)))] = None
-    return list(found)
-
-
-def _start(python: str, sock: int, control: int, stderr: int) -> subprocess.Popen[bytes]:
-    options = ["-I", "-S", "-X", "utf8"]
+def _start(python: Interpreter, sock: int, control: int, stderr: int) -> subprocess.Popen[bytes]:
+    options = [*python.options, "-X", "utf8"]
     if sys.dont_write_bytecode:
         options.append("-B")
     if sys.pycache_prefix:
         options += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    command = [python, *options, "-c", _PROGRAM, str(sock), str(control), *_folders()]
-    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    command = [python.path, *options, "-c", _PROGRAM, str(sock), str(control), *folders(_PACKAGES)]
     try:
         return subprocess.Popen(
             command,
@@ -277,13 +262,13 @@ def _start(python: str, sock: int, control: int, stderr: int) -> subprocess.Pope
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             pass_fds=(sock, control),
-            env=environment,
+            env=python.environment,
             cwd="/",
             umask=0o077,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise WorkerError(f"cannot start a worker with `{python}`: {error}") from error
+        raise WorkerError(f"cannot start a worker with `{python.path}`: {error}") from error
 
 
 def _ending(code: int | None) -> str:

@@ -337,7 +337,7 @@ print(status("VmHWM") - before, refusal, sep="\\n")
 
 
 def test_without_a_python_to_start_what_is_not_light_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
         CompiledPlugin(heavy())
     assert CompiledPlugin(LIGHTEST).exports

@@ -1,0 +1,116 @@
+"""What the system has left for the engine: address space for its memories, and threads that compile.
+
+The engine takes both for granted. It ends the process when it cannot start the threads that compile in parallel, and reserves four
+gigabytes for each memory, of which a process with a limited address space (`ulimit -v`) has too few.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from _thread import allocate_lock, start_new_thread
+
+RESERVATION = 2**32
+"""Bytes of address space for a memory, where there is enough: as many as it can ever have."""
+_LEAST = 2**26
+_MEMORIES = 32
+"""How many memories should find room in a limited address space. A plugin of one module takes three."""
+_UNLIMITED = 2**42
+"""Bytes that can be reserved at once only where nothing limits the address space."""
+
+
+def can_reserve(size: int) -> bool:
+    """Whether this process may reserve so many bytes of address space."""
+    import mmap
+
+    no_reserve = 0x4000  # MAP_NORESERVE, which the module names only from Python 3.13 on
+    try:
+        mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve, 0).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def address_space() -> int | None:
+    """The limit of this process's address space in bytes (RLIMIT_AS), or None."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def memory_reservation() -> int:
+    """Bytes of address space that each memory should take, which no memory can grow beyond.
+
+    A memory keeps its address for life, so what is not reserved when it is made cannot be had later.
+    """
+    if sys.platform != "linux" or can_reserve(_UNLIMITED) or (limit := address_space()) is None:
+        return RESERVATION
+    share = limit // _MEMORIES
+    return min(RESERVATION, max(_LEAST, 1 << share.bit_length() - 1))
+
+
+def in_main_interpreter() -> bool:
+    """Whether this is not a subinterpreter."""
+    get, main = ctypes.pythonapi.PyInterpreterState_Get, ctypes.pythonapi.PyInterpreterState_Main
+    get.restype = main.restype = ctypes.c_void_p
+    return bool(get() == main())
+
+
+class _Compiling:
+    """Whether the threads that compile are there. The state of this module; they are the process's."""
+
+    has_started = False
+    is_forked = False
+
+
+def can_compile_in_parallel() -> bool:
+    """Whether the engine may compile in parallel in this process: its threads run, or can be started.
+
+    A forked child has none of those threads, and the engine would wait for them for ever.
+    """
+    if _Compiling.is_forked:
+        return False
+    return _Compiling.has_started or can_start_threads(_threads_of_compiler())
+
+
+def has_compiled_in_parallel() -> None:
+    """Says that the threads are there."""
+    _Compiling.has_started = True
+
+
+def _threads_of_compiler() -> int:
+    configured = os.environ.get("RAYON_NUM_THREADS", "")
+    number = int(configured) if configured.isdecimal() else 0
+    return number or os.cpu_count() or 1
+
+
+def can_start_threads(number: int) -> bool:
+    """Whether so many threads can be started now.
+
+    Twice as many are, and wait for each other, since they may not have ended for the system when this returns.
+    """
+    gate = allocate_lock()
+    with gate:
+        try:
+            for _ in range(2 * number):
+                start_new_thread(_pass, (gate,))
+        except RuntimeError:
+            return False
+    return True
+
+
+def _pass(gate: object) -> None:
+    with gate:  # type: ignore[attr-defined]
+        pass
+
+
+def _after_fork_in_child() -> None:
+    _Compiling.is_forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
