@@ -393,3 +393,52 @@ print(*pool.stats[2:4])
 @pytest.mark.parametrize("where", ["_slots.py", "deadline.py", "pool.py", "_team.py", "_spread.py"])
 def test_a_lease_or_a_map_is_found_at_each_step_of_what_others_do(where: str) -> None:
     assert run(LOCKED, where) == "0 0\n"
+
+
+INTERRUPTED_START = """
+from plugwasm._sandbox.deadline import ticker
+plain = threading.Thread
+
+class Interrupted(plain):
+    def start(self):
+        threading.Thread = plain
+        if sys.argv[2] == "before":
+            raise KeyboardInterrupt
+        super().start()
+        if sys.argv[2] == "later":
+            time.sleep(0.05)  # the new thread runs first
+        raise KeyboardInterrupt  # as a signal handler would
+
+plugin = Plugin(SPIN)
+
+def outcome(plugin):
+    try:
+        plugin.call("spin")
+    except plugwasm.TimeoutError:
+        return "in time"
+for _ in range(3):
+    while ticker._thread is not None:
+        time.sleep(0.01)
+    threading.Thread = Interrupted
+    try:
+        plugin.call("spin")
+    except KeyboardInterrupt:
+        pass
+    started = time.monotonic()
+    if sys.argv[3] == "running":
+        other = plain(target=outcome, args=(Plugin(SPIN),))
+        other.start()
+    else:
+        time.sleep(0.3)
+    assert outcome(plugin) == "in time"
+    if sys.argv[3] == "running":
+        other.join()
+    assert time.monotonic() - started < 20
+print("well")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "at once", "later"])
+@pytest.mark.parametrize("then", ["running", "idle"])
+def test_an_interrupt_while_the_thread_that_ticks_is_started_ends_no_later_deadline(when: str, then: str) -> None:
+    assert run(INTERRUPTED_START, when, then) == "well\n"

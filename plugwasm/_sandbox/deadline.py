@@ -47,7 +47,8 @@ class Ticker:
 
     There is no lock, for a signal handler or a finalizer may call a plugin while a call begins, also in the ticker's own thread. Who finds
     no thread that is sure to run, because it has run already, starts one and makes it the one that counts (`_thread`). So there may be two
-    for a moment, of which the other ends at its next look.
+    for a moment, of which the other ends at its next look. A thread that ends says so (`next_look` is `NEVER`, so the next call wakes)
+    before it looks for calls under way for the last time; if there are some and no thread counts, it is the one that does.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class Ticker:
         self.is_absent = False
         """Whether there is no thread, and none could be started: guests that were ticked once go on as if they were ticked all the time."""
         self._is_over = False
+        self._is_forking = False
         self._thread: threading.Thread | None = None
         """The thread that ticks. One that finds that it is not this one ends."""
         self._alarm = threading.Lock()
@@ -86,7 +88,7 @@ class Ticker:
             self.is_absent = False
         except BaseException as error:
             # There can be no more threads, or a signal handler raised. The next call tries again.
-            if self._thread is thread:
+            if self._thread is thread and (thread is None or thread.ident is None):  # else it runs all the same
                 self._thread = None
             if not isinstance(error, RuntimeError):
                 raise
@@ -111,7 +113,7 @@ class Ticker:
         idle_since = monotonic()
         before: set[int] = set()
         me = threading.current_thread()
-        while self._thread is me and not self._is_over:
+        while not self._is_relieved(me):
             # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
             self.next_look = NEVER
             deadlines = self.running.copy()
@@ -136,6 +138,15 @@ class Ticker:
             self._alarm.acquire(timeout=pause)
         self._ring()  # what rang may have been for the one in its place
 
+    def _is_relieved(self, me: threading.Thread) -> bool:
+        """Whether a thread may end because it is not the one that counts."""
+        if self._thread is me and not self._is_over:
+            return False
+        self.next_look = NEVER
+        if self._thread is None and self.running and not self._is_forking:
+            self._thread = me  # who started it was interrupted, and took it for one that does not run
+        return self._thread is not me or self._is_over
+
     def _ended(self, me: threading.Thread) -> bool:
         self.next_look = NEVER
         if self._thread is me:
@@ -149,6 +160,11 @@ class Ticker:
 
     def before_fork(self) -> None:
         """Ends the thread, so that it is not in the middle of something when the process is copied."""
+        self._is_forking = True
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the thread. The next call starts another."""
         thread, self._thread = self._thread, None
         if thread is not None and thread.ident not in (None, get_ident()):
             self._ring()
@@ -158,12 +174,13 @@ class Ticker:
     def end(self) -> None:
         """For the end of the interpreter, which does not wait for the thread, and in a subinterpreter ends the process if it is there."""
         self._is_over = True
-        self.before_fork()
+        self.stop()
         if self.running:
             self._start()
 
     def after_fork(self) -> None:
         """Goes on in the parent."""
+        self._is_forking = False
         if self.running:
             self.wake()
 
@@ -185,7 +202,7 @@ class _Ending(dict["Any", float]):
     def pop(self, *args: Any) -> Any:
         value = super().pop(*args)
         if not self:
-            self._ticker.before_fork()
+            self._ticker.stop()
         return value
 
 
