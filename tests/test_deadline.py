@@ -462,7 +462,7 @@ threads = [threading.Thread(target=lambda p=p: outcomes.append(outcome(lambda: p
 for thread in threads:
     thread.start()
 time.sleep(0.1)
-print(*[in_child(lambda: all_well(plugin(50))) for _ in range(3)])
+print(*[in_child(lambda: all_well(plugin(300))) for _ in range(3)])
 for thread in threads:
     thread.join()
 print(*outcomes, len(ticker.running))
@@ -474,8 +474,9 @@ print(*outcomes, len(ticker.running))
 def test_a_host_function_may_fork_and_its_call_goes_on_in_the_parent() -> None:
     script = """
 statuses = []
-p = plugin(300, lambda *_: statuses.append(in_child(lambda: all_well(plugin(50)))))
+p = plugin(60_000, lambda *_: statuses.append(in_child(lambda: all_well(plugin(300)))))
 p.call("host")
+p._timeout = 0.3
 print(*statuses, outcome(lambda: p.call("spin")))
 """
     assert in_process(script) == ["0", "TimeoutError"]

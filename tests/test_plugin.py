@@ -50,7 +50,7 @@ def forms(tmp_path: Path) -> dict[str, Any]:
         "dict with base64": plain,
         "dict with path": {"wasm": [{"path": tmp_path / "m.wasm"}]},
         "JSON": json.dumps(plain),
-        "JSON in bytes": json.dumps(plain).encode(),
+        "JSON in bytes, by name": plugwasm.Manifest.parse(json.dumps(plain).encode()),
         "TOML": f"[[wasm]]\ndata = '{plain['wasm'][0]['data']}'\n",
         "file of JSON": tmp_path / "m.json",
         "file of TOML": str(tmp_path / "m.toml"),
