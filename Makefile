@@ -33,9 +33,13 @@ comma := ,
 demo: $(VENV)/with-cli
 	@$(BIN)/python examples/demo.py
 	@echo
-	@echo '$$ plugwasm call examples/count_vowels.wasm count_vowels --input "Hello, World!"'
+	@echo 'The same from a shell:'
+	@echo
+	@echo '$$ $(BIN)/plugwasm call examples/count_vowels.wasm count_vowels --input "Hello, World!"'
 	@$(BIN)/plugwasm call examples/count_vowels.wasm count_vowels --input "Hello, World!"
 	@echo
+	@echo
+	@echo 'The command is installed in $(BIN): `. $(BIN)/activate` lets you write `plugwasm` alone, and `plugwasm --help` says what it can do.'
 
 test: $(VENV)/with-cli+test
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)

@@ -17,19 +17,19 @@ def main() -> None:
 
     print("\nA plugin calls functions of this application.")
 
-    @plugwasm.host_fn()
+    @plugwasm.host_fn(register=False)
     def greet(who: str) -> str:
         return f"Hello, {who}, from the host"
 
-    @plugwasm.host_fn()
+    @plugwasm.host_fn(register=False)
     def add(a: int, b: int) -> int:
         return a + b
 
-    @plugwasm.host_fn()
+    @plugwasm.host_fn(register=False)
     def scale(x: float) -> float:
         return x * 1.5
 
-    with plugwasm.Plugin(HERE / "host_functions.wasm") as plugin:
+    with plugwasm.Plugin(HERE / "host_functions.wasm", functions=[greet, add, scale]) as plugin:
         print(f"  {plugin.call('greet', 'plugin').decode()}")
         print(f"  19 + 23 = {plugin.call('sum', '19 23').decode()}")
 

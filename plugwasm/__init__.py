@@ -31,6 +31,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     logs                    the official SDK's logging functions
     codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
     _hashing                what of these types and bytes goes into sets and dicts
+    _whereabouts            which key a value stands at that could not be read
     _report                 what the engine reports → errors
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
@@ -39,6 +40,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     _interpreter            which program is the Python interpreter that processes of ours are started with
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
     policy                  ManifestPolicy: what a stranger's manifest may ask for
+    _options                what is passed as options, checked; _registry
     limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
     _source, manifest       what the application passes as a plugin → modules' bytes and grants
     _reading, _fetch        the modules that a manifest names; those from URLs
@@ -185,12 +187,21 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 
 _MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "otel", "recording", "testing")
 
-__all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version"])
+__all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version", "get_include"])
 
 
 def extism_version() -> str:
     """The version of plugwasm, under the name that the official SDK has for it."""
     return __version__
+
+
+def get_include() -> str:
+    """The directory for a C compiler's `-I`: plugins then have `#include "pdk/extism.h"`, a kit in one header."""
+    import os.path
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    installed = os.path.join(here, "include")
+    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
 
 
 if not TYPE_CHECKING:  # else no name would be unknown to a type checker

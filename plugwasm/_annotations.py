@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import types
 from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -87,7 +88,28 @@ def _give_text(guest: Guest, value: str) -> int:
 
 
 def _give_bytes(guest: Guest, value: Any) -> int:
-    return guest.give(bytes(memoryview(value)))
+    try:
+        view = memoryview(value)
+    except TypeError:
+        raise TypeError(f"it should return bytes, but returned {type(value).__name__}") from None
+    return guest.give(bytes(view))
+
+
+_write_i64 = WRITE[ValType.I64]
+
+
+def _give_int(guest: Guest, value: Any) -> int:
+    try:
+        return _write_i64(value)
+    except TypeError:
+        raise TypeError(f"it should return int, but returned {type(value).__name__}") from None
+
+
+def _give_float(guest: Guest, value: Any) -> int:
+    try:
+        return write_f64(value)
+    except struct.error:
+        raise TypeError(f"it should return float, but returned {type(value).__name__}") from None
 
 
 def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
@@ -205,9 +227,9 @@ def encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
     if plain is bool:
         return ValType.I32, lambda _, value: int(bool(value))
     if plain is int:
-        return ValType.I64, lambda _, value: WRITE[ValType.I64](value)
+        return ValType.I64, _give_int
     if plain is float:
-        return ValType.F64, lambda _, value: write_f64(value)
+        return ValType.F64, _give_float
     raise TypeError(f"host function `{function}`: cannot infer a Wasm type for its result of type {annotation!r}; {_HINT}")
 
 

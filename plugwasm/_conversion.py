@@ -18,6 +18,7 @@ from ._complaints import cut
 from ._counting import json_exceeds, json_upper_bound, msgpack_exceeds
 from ._hashing import Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
 from ._nesting import MAX_LEVELS, is_too_deep, is_too_deep_msgpack
+from ._whereabouts import ANY_KEY, MOST_BYTES, with_keys
 from .limits import DEFAULT
 
 TYPE_CHECKING = False
@@ -158,6 +159,15 @@ def _within(
     import msgspec
 
     is_hashed, embedded = hashed.any, hashed.embedded
+    plain = msgspec.json if format == "JSON" else msgspec.msgpack
+
+    def complaint(data: bytes) -> tuple[str, str] | None:
+        try:
+            decode(data)
+        except msgspec.DecodeError as error:
+            found = _from_msgspec(error)
+            return found.reason, found.path
+        return None
 
     def read(data: bytes, limits: Limits = DEFAULT) -> Any:
         # First of all the values: to see how deep they are takes as long as there are many.
@@ -174,7 +184,11 @@ def _within(
         try:
             return decode(data)
         except msgspec.DecodeError as error:
-            raise _from_msgspec(error) from error
+            told_of = _from_msgspec(error)
+            if ANY_KEY in told_of.path and len(data) <= MOST_BYTES[format]:
+                told_of.path = with_keys(data, (told_of.reason, told_of.path), complaint, plain.decode, plain.encode)
+                told_of.args = told_of.reason, told_of.path
+            raise told_of from error
         except ValueError as error:  # of pydantic, or text in it that is not UTF-8
             raise DecodeError(*told(error)) from error
 

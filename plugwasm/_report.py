@@ -27,6 +27,7 @@ from .errors import (
     ExitError,
     GuestError,
     LinkError,
+    OptionError,
     OutOfFuelError,
     OutOfMemoryError,
     StackError,
@@ -83,7 +84,8 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         return raised(exception, guest, facts)
     where = f"`{shown(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
-        return OutOfFuelError(f"{where} used up its fuel", **facts)
+        limit = guest.grants.fuel_limit
+        return OutOfFuelError(f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit", **facts)
     if (error := reported(guest, facts, 0)) is not None:
         return error
     if isinstance(failure, Trap):
@@ -186,6 +188,9 @@ def parsed(parse: Callable[[bytes], Any], output: bytes, deadline: float, compil
     is no `OutputReader` is the application's own, and for it to bound.
     """
     if not getattr(parse, "is_of_call", False):
+        if not callable(parse):
+            hint = "write returns=… for a type" if isinstance(parse, str) else "a function of bytes, bytes itself, or None for a view"
+            raise OptionError(f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse")
         return parse(output)
     if len(output) < _QUICK or monotonic() < deadline:
         value = parse(output, compiled.limits)  # type: ignore[call-arg]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
             parse: type[bytes] = ...,
             host_context: Any = ...,
             *,
-            returns: None = ...,
             codec: TypedCodec | None = ...,
         ) -> bytes: ...
         @overload
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
             parse: type[bytes] = ...,
             host_context: Any = ...,
             *,
-            returns: None = ...,
             codec: TypedCodec | None = ...,
             limiter: Any = ...,
         ) -> bytes: ...
@@ -125,7 +123,6 @@ if TYPE_CHECKING:
             parse: type[bytes] = ...,
             host_context: Any = ...,
             *,
-            returns: None = ...,
             codec: TypedCodec | None = ...,
             wait: float | None = ...,
         ) -> bytes: ...
@@ -174,7 +171,6 @@ if TYPE_CHECKING:
             parse: type[bytes] = ...,
             host_context: Any = ...,
             *,
-            returns: None = ...,
             codec: TypedCodec | None = ...,
             wait: float | None = ...,
         ) -> bytes: ...
@@ -228,7 +224,6 @@ if TYPE_CHECKING:
             wait: float | None = ...,
             host_context: Any = ...,
             codec: TypedCodec | None = ...,
-            returns: None = ...,
             parse: type[bytes] = ...,
         ) -> Generator[bytes, None, None]: ...
         @overload
@@ -309,7 +304,6 @@ if TYPE_CHECKING:
             wait: float | None = ...,
             host_context: Any = ...,
             codec: TypedCodec | None = ...,
-            returns: None = ...,
             parse: type[bytes] = ...,
         ) -> AsyncOutputs[bytes]: ...
         @overload

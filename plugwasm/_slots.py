@@ -514,7 +514,7 @@ def _ring(bell: LockType) -> None:
 
 def seconds(wait: float | None) -> float | None:
     """The same, if that is how long one can wait."""
-    if wait is not None and not (isinstance(wait, (int, float)) and wait >= 0):
+    if wait is not None and not (isinstance(wait, (int, float)) and not isinstance(wait, bool) and wait >= 0):
         raise OptionError(f"wait must be a number of seconds, or None for no limit, not {wait!r}")
     return wait
 

@@ -52,8 +52,10 @@ class Plan:
         options: dict[str, Any],
     ) -> None:
         for name, value in (("workers", workers), ("ahead", ahead)):
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise OptionError(f"{name} must be a number, at least 1, not {value!r}")
+        if not (on_progress is None or callable(on_progress)):
+            raise OptionError(f"on_progress: expected a function of two numbers, got {type(on_progress).__name__}", field="on_progress")
         if "parse" in options and options["parse"] is None:
             raise OptionError("`parse` cannot be None: a view would be of memory that the next call gets")
         self.pool = pool

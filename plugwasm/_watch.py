@@ -80,8 +80,8 @@ class Watch:
         begin = perf_counter()
         is_measured = getattr(returns, "__origin__", returns) is Measured
         if is_measured:
-            returns = (*getattr(returns, "__args__", ()), None)[0]
-        if returns is not None or codec is not None:
+            returns = (*getattr(returns, "__args__", ()), ...)[0]
+        if returns is not ... or codec is not None:
             data, parse = typed_call(function, data, parse, returns, codec, plugin.name)
         if type(data) is not bytes:
             try:

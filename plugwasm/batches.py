@@ -113,6 +113,12 @@ class MapBatches:
     ) -> None:
         if not isinstance(ref, PluginRef):
             raise OptionError(f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)")
+        if not isinstance(function, str):
+            raise OptionError(f"MapBatches: function: expected the name of an export, got {type(function).__name__}", field="function")
+        if isinstance(output_bytes, bool) or not isinstance(output_bytes, int) or output_bytes < 0:
+            raise OptionError(f"MapBatches: output_bytes: expected a number of bytes, got {output_bytes!r:.40}", field="output_bytes")
+        if not (column is None or hasattr(column, "__iter__")) or isinstance(column, bytes):
+            raise OptionError(f"MapBatches: column: expected a name or a list of names, got {type(column).__name__}", field="column")
         given = {"on_error": on_error, "instance_per": instance_per}
         for name, choices in _CHOICES.items():
             if given[name] not in choices:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .errors import shown
+from .errors import OptionError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool 
         enabled: False to neither read nor write, True to do both.
         max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it.
     """
+    if not (directory is None or isinstance(directory, (str, os.PathLike))):
+        raise OptionError(f"cache.configure: directory: expected a path, got {type(directory).__name__}", field="directory")
+    if not (enabled is None or isinstance(enabled, bool)):
+        raise OptionError(f"cache.configure: enabled: expected True or False, got {enabled!r:.40}", field="enabled")
+    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0):
+        raise OptionError(f"cache.configure: max_bytes: expected a number of bytes, got {max_bytes!r:.40}", field="max_bytes")
     if directory is not None:
         _Settings.directory = os.path.abspath(directory)
         _Settings.warned = False

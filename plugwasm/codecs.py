@@ -147,16 +147,31 @@ def typed_call(
     function: str, data: Any, parse: Any, returns: Any, codec: TypedCodec | None, plugin: str | None
 ) -> tuple[Any, Callable[[bytes], Any]]:
     """`data` and `parse` for a call that was made with `returns` or `codec`."""
+    if returns is None:
+        raise OptionError(
+            f"call of `{shown(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
+            "leave it out for bytes",
+            field="returns",
+        )
+    if codec is not None and not callable(getattr(codec, "decode", None) if not isinstance(codec, (str, bytes)) else None):
+        given = codec if isinstance(codec, str) else type(codec).__name__
+        raise OptionError(
+            f"call of `{shown(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with `encode` and `decode`, "
+            f"got {shown(str(given), 40)}",
+            field="codec",
+        )
     if codec is not None and not (type(data) is bytes and not data):
         try:
             data = codec.encode(data)
         except UnicodeEncodeError as error:
             raise no_input(error, plugin, function) from None
-    if returns is None:
+    if returns is ...:
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
         raise TypeError(f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`")
-    if isinstance(returns, str) or (callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")):
+    if isinstance(returns, (str, bytes, int, float)) or (
+        callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")
+    ):
         hint = "; did you mean `parse`?" if callable(returns) else ""
         raise TypeError(f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}")
     if parse is not bytes:

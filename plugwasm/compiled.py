@@ -9,7 +9,18 @@ from ._env.grants import Grants
 from ._env.log import PluginLog
 from ._kernel import FIRST_PAGES
 from ._link import Plan
-from ._registry import registered
+from ._options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    check_fuel,
+    check_kinds,
+    checked_functions,
+    refuse_given,
+    refuse_object,
+    refuse_unknown,
+)
+from ._registry import offer_registered, warn_of_registered
 from ._report import no_stack
 from ._sandbox.budget import most_state
 from ._source import own_settings, resolve
@@ -20,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
-    from typing import Any
+    from typing import Any, Never
 
     from ._engine import Item
     from ._sandbox.egress import Egress
@@ -36,19 +47,11 @@ if TYPE_CHECKING:
 __all__ = ["CompiledPlugin"]
 
 
-class _Registered:
-    def __repr__(self) -> str:
-        return "<all that host_fn registered>"
-
-
 POOL_AFTER = 4
 """The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
 
 POOLED_BYTES = 32 * 2**20
 """A plugin with more code than this gets no instances from the pool, for which it would be there a second time."""
-
-REGISTERED: Any = _Registered()
-"""Stands for the host functions that `host_fn` registered, where none were given."""
 
 
 class CompiledPlugin:
@@ -60,7 +63,8 @@ class CompiledPlugin:
             `ManifestPolicy.admit`.
         wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
             `WasiOptions` give it other clocks and another source of random bytes than the system's.
-        functions: The host functions that it may import; if not given, all that `host_fn` registered.
+        functions: The host functions that it may import; if not given, all that `host_fn` registered in this process, from wherever. What
+            it imports of these is logged as a warning.
         name: What errors and logs call it; if not given, the main module's file name.
         fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
         http_response_headers: Whether the plugin may read the headers of HTTP responses.
@@ -83,6 +87,7 @@ class CompiledPlugin:
 
     __slots__ = (
         "_grants",
+        "_is_ambient",
         "_offered",
         "_plan",
         "_pool_is_untried",
@@ -111,15 +116,20 @@ class CompiledPlugin:
         limits: Limits | None = None,
         egress: Egress | None = None,
         observe: Observe = None,
+        **unknown: Never,
     ) -> None:
-        if fuel_limit is not None and not (isinstance(fuel_limit, int) and 0 <= fuel_limit < 2**63):
-            raise OptionError(f"fuel_limit must be an integer between 0 and 2**63 - 1, or None, not {fuel_limit!r}")
+        if unknown:
+            refuse_unknown(CompiledPlugin, unknown)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
         check_kinds(wasi, limits, egress)
+        self.functions: tuple[Function, ...] = offer_registered() if functions is REGISTERED else checked_functions(functions)
+        if type(plugin).__module__.startswith("plugwasm."):
+            refuse_object(plugin)
         limits, egress = own_settings(plugin, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self.name = checked_name(name) or shown(self._recipe.label)
         self.wasi = wasi
-        self.functions: tuple[Function, ...] = tuple(registered if functions is REGISTERED else _checked_functions(functions or ()))
         self.fuel_limit = fuel_limit
         self.http_response_headers = http_response_headers
         self.limits = effective(limits, self._recipe)
@@ -134,7 +144,7 @@ class CompiledPlugin:
             self.limits,
             log=PluginLog(self.name, self.limits),
             egress=egress,
-            wasi=None if isinstance(wasi, int) else wasi,
+            wasi=None if isinstance(wasi, bool) else wasi,
             preopens=_preopens(self._recipe, wasi),
             http_response_headers=http_response_headers,
             has_wasi=bool(wasi),
@@ -146,7 +156,15 @@ class CompiledPlugin:
             raise no_stack(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}
         self._offered = offered
+        self._is_ambient = functions is REGISTERED
         self._build()
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warns of host functions that it imports although nobody passed them."""
+        if self._is_ambient and self._offered:
+            plan = self._plan
+            warn_of_registered(self.name, self.functions, {source for unit in plan.units for source in unit.sources})
 
     def _build(self) -> None:
         """Compiles and links. Up to here there are only settings."""
@@ -249,12 +267,53 @@ class CompiledPlugin:
         return f"<CompiledPlugin {self.name!r}>"
 
 
-def _checked_functions(functions: Any) -> Iterable[Function]:
-    for function in (functions,) if callable(functions) else functions:
-        if not hasattr(function, "_host"):
-            given = shown(getattr(function, "__name__", repr(function)))
-            raise TypeError(f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them")
-        yield function
+def as_compiled(
+    kind: type[CompiledPlugin],
+    plugin: PluginInput | CompiledPlugin,
+    wasi: Any,
+    functions: Any,
+    name: str | None,
+    fuel_limit: Any,
+    http_response_headers: Any,
+    limits: Limits | None,
+    egress: Egress | None,
+    observe: Observe = None,
+) -> CompiledPlugin:
+    """The CompiledPlugin that was given, or one of that kind made of what was given.
+
+    Raises:
+        OptionError: Options were given to what is compiled already, and has its own.
+    """
+    if not isinstance(plugin, CompiledPlugin):
+        return kind(
+            plugin,
+            False if wasi is NOT_GIVEN else wasi,
+            functions,
+            name=name,
+            fuel_limit=None if fuel_limit is NOT_GIVEN else fuel_limit,
+            http_response_headers=False if http_response_headers is NOT_GIVEN else http_response_headers,
+            limits=limits,
+            egress=egress,
+            observe=observe,
+        )
+    if not (
+        wasi is fuel_limit is http_response_headers is NOT_GIVEN
+        and functions is REGISTERED
+        and name is None
+        and limits is None
+        and egress is None
+    ):
+        refuse_given(
+            f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
+            wasi=wasi,
+            functions=functions,
+            name=NOT_GIVEN if name is None else name,
+            fuel_limit=fuel_limit,
+            http_response_headers=http_response_headers,
+            limits=NOT_GIVEN if limits is None else limits,
+            egress=NOT_GIVEN if egress is None else egress,
+        )
+    return plugin
 
 
 def checked_name(name: str | None) -> str | None:
@@ -265,21 +324,6 @@ def checked_name(name: str | None) -> str | None:
         raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
     check_text(name, "name", field="name")
     return shown(name)
-
-
-def check_kinds(wasi: object, limits: object, egress: object) -> None:
-    if not isinstance(wasi, (bool, int)):
-        from .wasi import WasiOptions
-
-        if not isinstance(wasi, WasiOptions):
-            raise OptionError(f"wasi: expected True, False or WasiOptions, got {type(wasi).__name__}")
-    if not (limits is None or isinstance(limits, Limits)):
-        raise OptionError(f"limits: expected Limits, got {type(limits).__name__}")
-    if egress is not None:
-        from ._sandbox.egress import Egress
-
-        if not isinstance(egress, Egress):
-            raise OptionError(f"egress: expected an Egress, got {type(egress).__name__}")
 
 
 def _preopens(recipe: Recipe, wasi: object) -> tuple[Preopen, ...]:

@@ -7,6 +7,7 @@ return Python objects.
 from __future__ import annotations
 
 import functools
+import struct
 from time import monotonic
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -14,10 +15,11 @@ from ._annotations import Codec, Json, Pickle, UnsafePickle, decoder, encoder, s
 from ._complaints import check_text
 from ._engine import EngineFailure, FunctionType, HostFunction
 from ._env.guest import Guest
+from ._options import check_flag, named
 from ._registry import registered
 from ._wasm_values import KIND, READ, WRITE, Val, ValType
 from .current import CurrentPlugin
-from .errors import CancelledError, Error, HostFunctionError, TimeoutError, shown
+from .errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,12 +56,21 @@ class Function:
         f: Callable[..., Any],
         *user_data: Any,
     ) -> None:
+        if not isinstance(name, str):
+            raise OptionError(f"host function: its name is the text that plugins import it by, not {named(name)}", field="name")
+        if not (namespace is None or isinstance(namespace, str)):
+            raise OptionError(
+                f"host function `{shown(name)}`: its namespace is the text that plugins import it from, not {named(namespace)}",
+                field="namespace",
+            )
+        if not callable(f):
+            raise OptionError(f"host function `{shown(name)}`: expected a function to call, got {named(f)}", field="f")
         for part in (namespace or "", name):
             check_text(part, f"host function `{shown(part)}`: its name")
         self.namespace = namespace
         self.name = name
-        self.args = list(args)
-        self.returns = list(returns)
+        self.args = self._types("args", args)
+        self.returns = self._types("returns", returns)
         self.f = f
         self.user_data = user_data
         functools.update_wrapper(self, f, updated=())
@@ -76,6 +87,13 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<host function {'.'.join(self._imported_as)}>"
+
+    def _types(self, what: str, types: Any) -> list[ValType]:
+        if isinstance(types, str) or not hasattr(types, "__iter__"):
+            raise OptionError(
+                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {named(types)}", field=what
+            )
+        return list(types)
 
     def _type(self) -> FunctionType:
         for type in (*self.args, *self.returns):
@@ -98,8 +116,15 @@ class Function:
             try:
                 results = [Val(t, 0) for t in returns]
                 f(plugin, [Val(t, read(values[2 * i])) for i, (t, read) in enumerate(readers)], results, *user_data)
+                if len(results) != len(writers):
+                    raise TypeError(f"it should set {len(writers)} results, but left {len(results)} in the list of them")
                 for i, (write, result) in enumerate(zip(writers, results, strict=True)):
-                    values[2 * i] = write(result.value)
+                    try:
+                        values[2 * i] = write(result.value)
+                    except (TypeError, struct.error):
+                        raise TypeError(
+                            f"its result {i} should be a number for {result.t.name}, but is {type(result.value).__name__}"
+                        ) from None
             finally:
                 plugin._expire()
 
@@ -169,6 +194,9 @@ class InferredFunction(Function):
                 arguments = [decode(guest, values[2 * i]) for i, decode in enumerate(decoders)]
                 result = f(plugin, *arguments, *user_data) if plugin else f(*arguments, *user_data)
                 if encoders:
+                    if is_tuple and not (isinstance(result, (tuple, list)) and len(result) == len(encoders)):
+                        what = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
+                        raise TypeError(f"it should return a tuple of {len(encoders)} values, but returned {what}")
                     for i, (encode, member) in enumerate(zip(encoders, result if is_tuple else (result,), strict=True)):
                         values[2 * i] = encode(guest, member)
             finally:
@@ -236,6 +264,8 @@ if TYPE_CHECKING:
         namespace: str | None = ...,
         signature: tuple[Sequence[ValType], Sequence[ValType]] | None = ...,
         user_data: Any = ...,
+        *,
+        register: bool = ...,
     ) -> Callable[[Callable[..., Any]], Function]: ...
 
 
@@ -244,8 +274,11 @@ def host_fn(
     namespace: str | None = None,
     signature: tuple[Sequence[ValType], Sequence[ValType]] | None = None,
     user_data: Any = None,
+    *,
+    register: bool = True,
 ) -> Any:
-    """Makes a host function of a Python function, and registers it: plugins that are made without `functions` can import it.
+    """Makes a host function of a Python function, and registers it: all plugins of the process that are made without `functions` can
+    import it, as with the official SDK. What a plugin imports that way is logged as a warning, once.
 
     To be used as `@host_fn`, or with arguments.
 
@@ -258,24 +291,37 @@ def host_fn(
             only), `UnsafePickle`, `Codec` or one of `plugwasm.codecs`; a tuple as result for several. The first parameter may be a
             `CurrentPlugin`.
         user_data: A value, or a list of values, passed to the function after the rest.
+        register: False for a function that only those plugins can import that are given it, by `functions`.
 
     Raises:
+        OptionError: An argument is not of its type.
         TypeError: The function's annotations do not tell a signature.
     """
     if callable(name):
-        return host_fn()(name)
-    own = name
+        return host_fn(register=register)(name)
+    if not (name is None or isinstance(name, str)):
+        raise OptionError(f"host_fn: name: expected text, or the function itself, got {named(name)}", field="name")
+    if signature is not None and not (isinstance(signature, (tuple, list)) and len(signature) == 2):
+        raise OptionError(
+            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {shown(repr(signature), 60)}",
+            field="signature",
+        )
+    check_flag("register", register)
+    own: str | None = name
     data = () if user_data is None else tuple(user_data) if isinstance(user_data, (list, tuple)) else (user_data,)
 
     def decorate(f: Callable[..., Any]) -> Function:
-        own_name = f.__name__ if own is None else own
+        if not callable(f):
+            raise OptionError(f"host_fn: expected a function to decorate, got {named(f)}", field="f")
+        own_name = str(getattr(f, "__name__", type(f).__name__)) if own is None else own
         if isinstance(f, Function):
             f = f.f
         if signature is None:
             function = inferred(namespace, own_name, f, data)
         else:
             function = Function(namespace, own_name, signature[0], signature[1], f, *data)
-        registered.append(function)
+        if register:
+            registered.append(function)
         return function
 
     return decorate

@@ -293,6 +293,8 @@ def host_namespace(implementation: object, namespace: str | None = None, *, inte
     own = {name: member for name, member in _public(owner) if isinstance(member, (FunctionType, staticmethod, classmethod))}
     members: dict[str, Any] = own
     if interface is not None:
+        if not isinstance(interface, type):
+            raise TypeError(f"host_namespace: an interface is a class with annotated methods, not {interface!r}")
         chosen = dict(_public(interface))
         lacking = [name for name in chosen if not callable(getattr(implementation, name, None))]
         if lacking:

@@ -13,6 +13,8 @@ from time import monotonic
 from . import errors
 from ._engine import FunctionType, Item, shown
 from ._env.vars import Vars, first_vars
+from ._options import NOT_GIVEN, REGISTERED, refuse_unknown
+from ._registry import warn_of_registered
 from ._report import no_room, parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
@@ -20,7 +22,7 @@ from ._source import anchored, shown_path
 from ._worker import messages as m
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
-from .compiled import REGISTERED, CompiledPlugin
+from .compiled import CompiledPlugin, as_compiled
 from .errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError, one_line
 from .limits import ProcessLimits
 from .plugin import Plugin, changed_config, is_calling, octets, watch
@@ -29,7 +31,7 @@ from .wasi import Clock, WasiOptions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, NoReturn
+    from typing import Any, Never, NoReturn
 
     from ._env.vars import VarsByName
     from ._sandbox.egress import Egress
@@ -84,34 +86,27 @@ class IsolatedPlugin(Plugin):
     def __init__(
         self,
         plugin: PluginInput | CompiledPlugin,
-        wasi: bool | WasiOptions = False,
+        wasi: bool | WasiOptions = NOT_GIVEN,
         config: Mapping[str, str | None] | None = None,
         functions: Iterable[Function] | None = REGISTERED,
         *,
         name: str | None = None,
-        fuel_limit: int | None = None,
-        http_response_headers: bool = False,
+        fuel_limit: int | None = NOT_GIVEN,
+        http_response_headers: bool = NOT_GIVEN,
         limits: Limits | None = None,
         egress: Egress | None = None,
         process: ProcessLimits | None = None,
         vars: VarsByName | None = None,
         observe: Observe = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_unknown(IsolatedPlugin, unknown)
         if process is None:
             process = ProcessLimits()
         elif not isinstance(process, ProcessLimits):
             raise OptionError(f"process: expected ProcessLimits, got {type(process).__name__}")
-        if not isinstance(plugin, CompiledPlugin):
-            plugin = Elsewhere(
-                plugin,
-                wasi,
-                functions,
-                name=name,
-                fuel_limit=fuel_limit,
-                http_response_headers=http_response_headers,
-                limits=limits,
-                egress=egress,
-            )
+        plugin = as_compiled(Elsewhere, plugin, wasi, functions, name, fuel_limit, http_response_headers, limits, egress)
         granted = plugin._recipe.config
         self._config = granted if config is None else changed_config(granted, config)
         self._closed = False
@@ -134,6 +129,7 @@ class IsolatedPlugin(Plugin):
         self._worker: Worker | None = None
         self._start_worker()
         self.compiled_plugin._check_memory()
+        self.compiled_plugin._warn()
         self._idle = True
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
@@ -145,7 +141,7 @@ class IsolatedPlugin(Plugin):
         data: object = b"",
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
-        returns: Any = None,
+        returns: Any = ...,
         codec: TypedCodec | None = None,
     ) -> Any:
         """Calls an export of the plugin, as `Plugin.call`. With None as `parse` the view is of a copy.
@@ -153,7 +149,7 @@ class IsolatedPlugin(Plugin):
         Raises:
             WorkerError: The worker ended in the middle of the call, or misbehaved.
         """
-        if returns is not None or codec is not None:
+        if returns is not ... or codec is not None:
             from .codecs import typed_call
 
             data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
@@ -424,6 +420,11 @@ class Elsewhere(CompiledPlugin):
 
     def _build(self) -> None:
         pass
+
+    def _warn(self) -> None:
+        if self._is_ambient and self._offered and hasattr(self, "_plan"):
+            imported = {self._offered.get((item.module, item.name)) for item in self.imports}
+            warn_of_registered(self.name, self.functions, imported)
 
 
 _BUILT = ("_plan", "_pooled_plan")

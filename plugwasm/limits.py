@@ -12,7 +12,7 @@ from .errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any, Never, NoReturn
 
     from ._source import Recipe
 
@@ -121,7 +121,7 @@ class Limits:
 
     def __init__(
         self,
-        *,
+        *unnamed: Never,
         timeout: float | None = 60.0,
         memory_bytes: int | None = 2**30,
         memories: int = 8,
@@ -141,11 +141,20 @@ class Limits:
         compile_seconds: float | None = 60.0,
         compile_bytes: int | None = 2**31,
         code_bytes: int = 256 * 2**20,
+        **unknown: Never,
     ) -> None:
         given = locals()
+        if unnamed or unknown:
+            _refuse("Limits", unnamed, unknown, tuple(_RANGES))
         for name, (least, most) in _RANGES.items():
             value = given[name]
             _check(f"Limits.{name}", value, (int, float) if name in _SECONDS else int, least, most, none=name in _MAY_BE_NONE)
+            if name == "memory_bytes" and value is not None and 0 < value < PAGE:
+                raise OptionError(
+                    f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has {PAGE}: no plugin could start; "
+                    f"{value} pages would be memory_bytes={value} * {PAGE}",
+                    field="memory_bytes",
+                )
             object.__setattr__(self, name, value)
 
     def replace(self, **changes: Any) -> Limits:
@@ -183,6 +192,25 @@ def _check(what: str, value: Any, kind: Any, least: float, most: float, *, none:
             f"{what}: expected {number} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
             field=what.partition(".")[2],
         )
+
+
+def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> NoReturn:
+    """Raises the error for arguments that there are none of."""
+    if unnamed:
+        raise TypeError(f"{owner}: its arguments are given by name, e.g. {owner}({known[0]}={unnamed[0]!r})")
+    name = next(iter(unknown))
+    if name == "timeout_ms":
+        raise TypeError(f"{owner}: there is no argument `timeout_ms`; write timeout=…, in seconds")
+    if name in ("fuel", "fuel_limit"):
+        raise TypeError(f"{owner}: there is no argument `{name}`; give `fuel_limit` to the plugin itself")
+    if name in ("memory", "max_pages"):
+        raise TypeError(f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE} for each page")
+    from ._complaints import meant
+
+    close = meant(name, known)
+    raise TypeError(
+        f"{owner}: there is no argument `{name}`; " + (f"did you mean `{close}`?" if close else f"known are {', '.join(known)}")
+    )
 
 
 DEFAULT = Limits()
@@ -246,14 +274,17 @@ class ProcessLimits:
 
     def __init__(
         self,
-        *,
+        *unnamed: Never,
         memory_bytes: int | None = 2 * 2**30,
         cpu_seconds: float | None = None,
         start_seconds: float = 30.0,
         grace: float = 1.0,
         user: tuple[int, int] | None = None,
         python: str | os.PathLike[str] | None = None,
+        **unknown: Never,
     ) -> None:
+        if unnamed or unknown:
+            _refuse("ProcessLimits", unnamed, unknown, self.__slots__)
         _check("ProcessLimits.memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
         _check("ProcessLimits.cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
         _check("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
@@ -265,6 +296,8 @@ class ProcessLimits:
                 f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}", field="user"
             )
         if python is not None:
+            if not isinstance(python, (str, os.PathLike)):
+                raise OptionError(f"ProcessLimits.python: expected the path of an interpreter, got {python!r}", field="python")
             python = os.fsdecode(python)
         values = locals()
         for name in self.__slots__:

@@ -6,6 +6,7 @@ What plugins log goes to loggers below `plugwasm.plugin`, and an application tha
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 
 from ._env.log import LEVELS, TRACE, as_said
@@ -46,6 +47,8 @@ def set_log_file(file: str, level: Level | None = None) -> None:
     """
     import sys
 
+    if not isinstance(file, (str, os.PathLike)):
+        raise OptionError(f'set_log_file: expected a path, "stdout" or "stderr", got {type(file).__name__}', field="file")
     if file in ("stdout", "stderr"):
         _attach(logging.StreamHandler(getattr(sys, file)), level)
     else:
@@ -82,6 +85,8 @@ def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> Cu
         f: Called by `drain` with each record, as text. What a plugin said may have several lines.
         level: The lowest level that is kept; "info" if not given.
     """
+    if not callable(f):
+        raise OptionError(f"set_log_custom: expected a function that takes a line, got {type(f).__name__}", field="f")
     logger = CustomLogger(f)
     _attach(logger, level)
     return logger

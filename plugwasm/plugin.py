@@ -35,17 +35,18 @@ from ._env.guest import Guest
 from ._env.vars import Vars, by_text, first_vars
 from ._kernel import INPUT
 from ._link import is_callable
+from ._options import NOT_GIVEN, REGISTERED, named, refuse_unknown
 from ._report import START, explain, explain_start, explain_trap_at_start, no_room, no_stack, outcome, parsed, reported
 from ._sandbox.deadline import NEVER, ticker
 from ._signatures import signature_of_call, signature_of_call_async
-from .compiled import REGISTERED, CompiledPlugin
+from .compiled import CompiledPlugin, as_compiled
 from .errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Any, Never, Self, TypeVar
     from uuid import UUID
 
     import anyio
@@ -151,7 +152,7 @@ class Plugin(Closing):
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of.
-        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; not used when `plugin` is one.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; an error when `plugin` is one.
         config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
         vars: What the plugin begins with as its vars, and has again after `reset`. Names are text, or bytes, for they need not be UTF-8.
         observe: As for `CompiledPlugin`, besides what its own says.
@@ -191,29 +192,22 @@ class Plugin(Closing):
     def __init__(
         self,
         plugin: PluginInput | CompiledPlugin,
-        wasi: bool | WasiOptions = False,
+        wasi: bool | WasiOptions = NOT_GIVEN,
         config: Mapping[str, str | None] | None = None,
         functions: Iterable[Function] | None = REGISTERED,
         *,
         name: str | None = None,
-        fuel_limit: int | None = None,
-        http_response_headers: bool = False,
+        fuel_limit: int | None = NOT_GIVEN,
+        http_response_headers: bool = NOT_GIVEN,
         limits: Limits | None = None,
         egress: Egress | None = None,
         vars: VarsByName | None = None,
         observe: Observe = None,
+        **unknown: Never,
     ) -> None:
-        if not isinstance(plugin, CompiledPlugin):
-            plugin = CompiledPlugin(
-                plugin,
-                wasi,
-                functions,
-                name=name,
-                fuel_limit=fuel_limit,
-                http_response_headers=http_response_headers,
-                limits=limits,
-                egress=egress,
-            )
+        if unknown:
+            refuse_unknown(Plugin, unknown)
+        plugin = as_compiled(CompiledPlugin, plugin, wasi, functions, name, fuel_limit, http_response_headers, limits, egress)
         self.compiled_plugin = plugin
         self._closed = False
         granted = plugin._recipe.config
@@ -248,7 +242,7 @@ class Plugin(Closing):
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
         # To be given by name, but not declared so: that would add 2 % to a small call.
-        returns: Any = None,
+        returns: Any = ...,
         codec: TypedCodec | None = None,
     ) -> Any:
         """Calls an export of the plugin.
@@ -276,7 +270,7 @@ class Plugin(Closing):
             GuestError: The guest reported an error.
             TrapError, ExitError, TimeoutError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
         """
-        if returns is not None or codec is not None:
+        if returns is not ... or codec is not None:
             from .codecs import typed_call
 
             data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
@@ -382,6 +376,8 @@ class Plugin(Closing):
 
     def _check_callable(self, function_name: str) -> bool:
         """Whether the export returns a code. Raises when it cannot be called."""
+        if not isinstance(function_name, str):
+            raise OptionError(f"function_name: expected the name of an export, as text, got {named(function_name)}", field="function_name")
         exports = self.compiled_plugin._plan.main.module.exports
         item = exports.get(function_name)
         where: Any = {"plugin": self.name, "function": function_name}
@@ -616,6 +612,8 @@ class Plugin(Closing):
 
     def function_exists(self, name: str) -> bool:
         """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
+        if not isinstance(name, str):
+            raise OptionError(f"name: expected the name of an export, as text, got {named(name)}", field="name")
         item = self.compiled_plugin._plan.main.module.exports.get(name)
         return item is not None and is_callable(item)
 
@@ -715,7 +713,7 @@ class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
 
     if not TYPE_CHECKING:
 
-        def call(self, function_name, data=b"", parse=bytes, host_context=None, returns=None, codec=None):
+        def call(self, function_name, data=b"", parse=bytes, host_context=None, returns=..., codec=None):
             return self._watch.run(self, super().call, function_name, data, parse, host_context, returns, codec)
 
     def _start(self, host_context: object) -> Guest:
@@ -765,10 +763,15 @@ def octets(data: Any) -> bytes | memoryview:
 def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     changed = dict(config)
     if not hasattr(changes, "items"):
-        raise OptionError(f"config: expected a mapping of text, got {type(changes).__name__}")
+        raise OptionError(f"config: expected a mapping of text to text, got {type(changes).__name__}", field="config")
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
-            raise OptionError(f"config: keys and values must be text, but `{shown(str(key))}` is {type(value).__name__}")
+            if not isinstance(key, str):
+                raise OptionError(f"config: keys must be text, but {named(key)} is {type(key).__name__}", field="config")
+            hint = "; JSON text can hold it" if isinstance(value, (bool, int, float, list, dict)) else ""
+            raise OptionError(
+                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}", field="config"
+            )
         check_text(key, "config: a key", field="config")
         if value is not None:
             check_text(value, f"config: the value of `{shown(key)}`", field="config")

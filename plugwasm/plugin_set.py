@@ -18,10 +18,11 @@ import weakref
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Never, Self, TypeVar
 
 from ._complaints import cut, meant
 from ._env.log import log_raised
+from ._options import NOT_GIVEN, REGISTERED, check_flag, listed, named, refuse_given, refuse_unknown
 from ._plugins import asking, discovery, signatures
 from ._plugins.asking import Result, guarded
 from ._plugins.ceiling import Ceiling
@@ -31,7 +32,7 @@ from ._plugins.plugin_file import PluginFile, Setting
 from ._plugins.shares import Shares
 from ._plugins.state import Entry, State, log
 from ._source import Recipe, shown_path
-from .compiled import REGISTERED, CompiledPlugin
+from .compiled import CompiledPlugin
 from .errors import BusyError, ClosedError, Error, FunctionNotFoundError, ModuleError, OptionError, SourceError
 from .limits import ProcessLimits, effective
 from .plugin import Closing, changed_config
@@ -55,6 +56,8 @@ T = TypeVar("T")
 
 ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
+_MOST_UNSERVED: Final = 100
+"""Names of hooks that nobody serves, of each of which it is logged once."""
 _SETTLED_NS: Final = 2 * 10**9
 """A file that changed later than this before it was read may change again without its times telling."""
 
@@ -82,7 +85,8 @@ class PluginSet(Closing):
 
     Args:
         plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A `CompiledPlugin` is used as it is: none
-            of the arguments below apply to it but those about names, `config` and instances.
+            of the arguments below apply to it but those about names, `config` and instances. The others are an error where they would
+            apply to no plugin.
         directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or `manifest.toml` (or `.json`). The
             plugin is called what the file (without `.wasm`) or folder is called.
         entry_points: The group of entry points of installed packages to look at: "plugwasm.plugins", say. None for none.
@@ -126,18 +130,27 @@ class PluginSet(Closing):
         instances: int = 4,
         fresh: bool = False,
         isolated: bool | ProcessLimits = False,
+        **unknown: Never,
     ) -> None:
-        for name, value in (
-            ("plugins", plugins),
-            ("hooks", hooks),
-            ("order", order),
-            ("disabled", disabled),
-            ("allowed_paths", allowed_paths),
-        ):
-            if isinstance(value, (str, bytes, os.PathLike)):
-                raise OptionError(f"{name}: expected a list, got {type(value).__name__}")
+        if unknown:
+            refuse_unknown(type(self), unknown)
+        if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
+            hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
+            raise OptionError(f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins")
+        plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
+        directories = listed("directories", directories, "paths", (str, bytes, os.PathLike))
+        if not (entry_points is None or isinstance(entry_points, str)):
+            raise OptionError(
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}", field="entry_points"
+            )
+        hooks = None if hooks is None else listed("hooks", hooks, "names of exports")
+        order, disabled = listed("order", order, "names of plugins"), listed("disabled", disabled, "names of plugins")
+        if not (config is None or isinstance(config, Mapping)):
+            raise OptionError(f"config: expected mappings by the plugins' names, got {named(config)}", field="config")
+        listed("config", config or {}, "names of plugins")
+        check_flag("fresh", fresh)
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}")
         process = None if isolated is False else ProcessLimits() if isolated is True else isolated
@@ -153,6 +166,20 @@ class PluginSet(Closing):
         self._ceiling = Ceiling(
             wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers, observe, process is not None
         )
+        given = plugins.values() if isinstance(plugins, Mapping) else plugins
+        if plugins and not directories and entry_points is None and all(isinstance(plugin, CompiledPlugin) for plugin in given):
+            refuse_given(
+                "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
+                wasi=NOT_GIVEN if wasi is False else wasi,
+                functions=functions,
+                limits=NOT_GIVEN if limits is None else limits,
+                egress=NOT_GIVEN if egress is None else egress,
+                allowed_paths=allowed_paths or NOT_GIVEN,
+                fuel_limit=NOT_GIVEN if fuel_limit is None else fuel_limit,
+                http_response_headers=http_response_headers or NOT_GIVEN,
+                observe=NOT_GIVEN if observe is None else observe,
+            )
+        self._unserved: set[str] = set()
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
         self._enabled = dict.fromkeys(disabled, False)
         self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
@@ -189,7 +216,7 @@ class PluginSet(Closing):
         """The first answer: plugins are asked until one gives an output that is not empty.
 
         Args:
-            hook: The export to call.
+            hook: The export to call. One that no plugin serves is logged once, unless `hooks` declares it.
             data: The input.
             stop_on_error: Whether a plugin's error is raised. If not, it is noted, and the next plugin is asked.
             **options: As for `Plugin.call`, but `parse` cannot be None. What it raises is the plugin's error. An empty output is not
@@ -279,9 +306,19 @@ class PluginSet(Closing):
     def _serving(self, hook: str) -> tuple[Entry, ...]:
         state = self._current()
         declared = self._terms.hooks
+        if not isinstance(hook, str):
+            raise OptionError(f"hook: expected the name of an export, as text, got {named(hook)}", field="hook")
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook)
-        return state.hooks.get(hook, ())
+        serving = state.hooks.get(hook, ())
+        if not serving and declared is None and state.hooks and hook not in self._unserved and len(self._unserved) < _MOST_UNSERVED:
+            self._unserved.add(hook)
+            log.warning(
+                "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
+                cut(hook),
+                _closest(hook, state.hooks),
+            )
+        return serving
 
     def _callable(self, name: str, function_name: str) -> Entry:
         entry = self._entry(name)
@@ -292,6 +329,8 @@ class PluginSet(Closing):
 
     def _entry(self, name: str) -> Entry:
         state = self._current()
+        if not isinstance(name, str):
+            raise OptionError(f"name: expected the name of a plugin, as text, got {named(name)}", field="name")
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}")
@@ -401,7 +440,14 @@ class PluginSet(Closing):
 
         Returns:
             A function that ends it. `close` does so too. A forked child watches nothing until it asks for it.
+
+        Raises:
+            OptionError: An argument is not valid.
         """
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
+            raise OptionError(f"interval: expected a number of seconds above 0, got {named(interval)}", field="interval")
+        if not (on_change is None or callable(on_change)):
+            raise OptionError(f"on_change: expected a function that takes the changes, got {named(on_change)}", field="on_change")
         self._current()
         stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
         stop.acquire()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 
+from ._options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
 from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
-from .compiled import REGISTERED, CompiledPlugin, checked_name
+from .compiled import CompiledPlugin, as_compiled, checked_name
 from .errors import OptionError
-from .plugin import Closing, Plugin
+from .plugin import Closing, Plugin, changed_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-    from typing import Any, TypeVar
+    from typing import Any, Never, TypeVar
 
     from ._bridge import Crossing
     from ._sandbox.egress import Egress
@@ -38,9 +39,9 @@ class PluginPool(Closing):
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a `factory`.
-        wasi, functions, name, fuel_limit, http_response_headers, limits, egress, observe: As for `CompiledPlugin`; not used when
-            `plugin` is one.
-        config: As for `Plugin`.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; an error when `plugin` is
+            one, and but for `name` also when there is a `factory`.
+        config, observe: As for `Plugin`; an error when there is a `factory`.
         size: How many plugins there are at most; as many as there are processors for this process if not given.
         wait: Seconds that a caller waits for a plugin at most; None for no limit.
         fresh: Whether each caller gets a new instance, so that nothing of a caller is left for the next one.
@@ -55,7 +56,7 @@ class PluginPool(Closing):
     def __init__(
         self,
         plugin: PluginInput | CompiledPlugin | None = None,
-        wasi: bool | WasiOptions = False,
+        wasi: bool | WasiOptions = NOT_GIVEN,
         config: Mapping[str, str | None] | None = None,
         functions: Iterable[Function] | None = REGISTERED,
         *,
@@ -64,36 +65,44 @@ class PluginPool(Closing):
         fresh: bool = False,
         factory: Callable[[], Plugin] | None = None,
         name: str | None = None,
-        fuel_limit: int | None = None,
-        http_response_headers: bool = False,
+        fuel_limit: int | None = NOT_GIVEN,
+        http_response_headers: bool = NOT_GIVEN,
         limits: Limits | None = None,
         egress: Egress | None = None,
         observe: Observe = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_unknown(PluginPool, unknown)
         if size is None:
             size = _processors()
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise OptionError(f"size must be a number of plugins, at least 1, not {size!r}")
         if (plugin is None) == (factory is None):
             raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
+        check_flag("fresh", fresh)
         if plugin is not None:
-            compiled = (
-                plugin
-                if isinstance(plugin, CompiledPlugin)
-                else CompiledPlugin(
-                    plugin,
-                    wasi,
-                    functions,
-                    name=name,
-                    fuel_limit=fuel_limit,
-                    http_response_headers=http_response_headers,
-                    limits=limits,
-                    egress=egress,
-                    observe=observe,
-                )
-            )
+            compiled = as_compiled(CompiledPlugin, plugin, wasi, functions, name, fuel_limit, http_response_headers, limits, egress)
+            if observe is not None:
+                from .observing import observers
+
+                observers(observe)  # refuses what is none, here and not in a call
             name = compiled.name
-            factory = _maker(compiled, config)
+            factory = _maker(compiled, config, observe)
+        elif not callable(factory):
+            raise OptionError(f"factory: expected a function that makes a plugin, got {named(factory)}", field="factory")
+        else:
+            refuse_given(
+                "plugins are made by the `factory`, so give it to what that calls",
+                wasi=wasi,
+                config=NOT_GIVEN if config is None else config,
+                functions=functions,
+                fuel_limit=fuel_limit,
+                http_response_headers=http_response_headers,
+                limits=NOT_GIVEN if limits is None else limits,
+                egress=NOT_GIVEN if egress is None else egress,
+                observe=NOT_GIVEN if observe is None else observe,
+            )
         assert factory is not None
         refresh = None if not fresh else _throw_away if plugin is not None else _reset
         self._slots = Slots(checked_name(name) or "pool", size, wait, factory, refresh)
@@ -215,6 +224,7 @@ class PluginPool(Closing):
         """
         from ._spread import Plan, outputs
 
+        _check_inputs(inputs, "__iter__")
         plan = Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options)
         return outputs(plan, inputs)
 
@@ -238,6 +248,7 @@ class PluginPool(Closing):
         """
         from ._spread import AsyncOutputs, Plan
 
+        _check_inputs(inputs, "__iter__", "__aiter__")
         return AsyncOutputs(Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options), inputs)
 
     # ---- the pool itself ------------------------------------------------------------------------------------------------------------
@@ -268,8 +279,10 @@ class PluginPool(Closing):
         return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"
 
 
-def _maker(compiled: CompiledPlugin, config: Mapping[str, str | None] | None) -> Callable[[], Plugin]:
-    return lambda: Plugin(compiled, config=config)
+def _maker(compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe) -> Callable[[], Plugin]:
+    if config is not None:
+        changed_config(compiled._recipe.config, config)  # refuses what is none, here and not in a call
+    return lambda: Plugin(compiled, config=config, observe=observe)
 
 
 def _processors() -> int:
@@ -283,6 +296,12 @@ def _throw_away(plugin: Plugin) -> bool:
 def _reset(plugin: Plugin) -> bool:
     plugin.reset()
     return True
+
+
+def _check_inputs(inputs: object, *ways: str) -> None:
+    if isinstance(inputs, (str, bytes)) or not any(hasattr(inputs, way) for way in ways):
+        hint = f"; write [{'text' if isinstance(inputs, str) else 'data'}] for one" if isinstance(inputs, (str, bytes)) else ""
+        raise OptionError(f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs")
 
 
 def _check_parse(parse: object) -> None:

@@ -76,6 +76,10 @@ class Recorder(Observer):
             raise OptionError(f"Recorder: max_bytes must be a number of bytes, got {max_bytes!r}", field="max_bytes")
         if when is not None and directory is None:
             raise OptionError("Recorder: `when` says when to write a file, so it needs a `directory`", field="when")
+        if not (directory is None or isinstance(directory, (str, os.PathLike))):
+            raise OptionError(f"Recorder: directory: expected a path, got {type(directory).__name__}", field="directory")
+        if not (when is None or callable(when)):
+            raise OptionError(f"Recorder: when: expected a function that takes a call, got {type(when).__name__}", field="when")
         self.directory = None if directory is None else os.fspath(directory)
         self._when = when
         self._max_bytes = max_bytes

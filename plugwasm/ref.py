@@ -14,22 +14,23 @@ import os
 import threading
 
 from ._complaints import check_text
+from ._options import check_flag, check_fuel, check_kinds, listed, named, refuse_unknown
 from ._pins import FromEnvironment, absolute, label, manifest_of, parted, pinned
 from ._source import own_settings
-from .compiled import CompiledPlugin, check_kinds, checked_name
+from .compiled import CompiledPlugin, checked_name
 from .errors import ManifestError, OptionError, shown
-from .limits import DEFAULT, Limits
+from .limits import DEFAULT, ProcessLimits
 from .plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, NoReturn
+    from typing import Any, Never, NoReturn
 
     from ._sandbox.egress import Egress
     from .compiled import PluginInput
     from .functions import Function
-    from .limits import ProcessLimits
+    from .limits import Limits
     from .observing import Observe
     from .wasi import WasiOptions
 
@@ -106,13 +107,23 @@ class PluginRef:
         egress: Egress | str | None = None,
         observe: Observe | str = None,
         embed: bool = False,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_unknown(PluginRef, unknown)
         import msgspec
 
         from ._reading import ModuleReader
 
-        if not (limits is None or isinstance(limits, Limits)):
-            raise OptionError(f"limits: expected Limits, got {type(limits).__name__}")
+        check_kinds(False, limits, None)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
+        check_flag("embed", embed)
+        if isinstance(functions, str) or callable(functions):
+            functions = [functions]
+        functions = listed("functions", functions, "host functions or their names", object)
+        if not (config is None or hasattr(config, "items")):
+            raise OptionError(f"config: expected a mapping, got {named(config)}", field="config")
         if isinstance(plugin, CompiledPlugin):
             raise OptionError("a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes")
         plain, secrets = parted(plugin)
@@ -143,7 +154,7 @@ class PluginRef:
             "_egress": None if egress is None else _sendable(egress, "egress"),
             "_headers": () if embed else headers,
             "_manifest": encoded,
-            "_observe": bool(observe) if observe in (None, False, True) else _sendable(observe, "observe"),
+            "_observe": bool(observe) if observe is None or isinstance(observe, bool) else _sendable(observe, "observe"),
             "_wasi": wasi if isinstance(wasi, bool) else _sendable(wasi, "wasi"),
             "digests": tuple(source.hash for source in sources),
             "fuel_limit": fuel_limit,
@@ -175,6 +186,8 @@ class PluginRef:
 
     def plugin(self, *, isolated: bool | ProcessLimits = False) -> Plugin:
         """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
+        if not isinstance(isolated, (bool, ProcessLimits)):
+            raise OptionError(f"isolated: expected True, False or ProcessLimits, got {named(isolated)}", field="isolated")
         if isolated is False:
             return Plugin(self.compiled())
         from .isolated import Elsewhere, IsolatedPlugin
@@ -278,6 +291,10 @@ def _sendable(value: object, field: str) -> str | bytes:
     import pickle
 
     check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
+    if field == "observe":
+        from .observing import observers
+
+        observers(value)  # type: ignore[arg-type]
     try:
         return pickle.dumps(value)
     except Exception as error:

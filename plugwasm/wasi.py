@@ -53,7 +53,7 @@ class FrozenClock(Clock):
 
     def __init__(self, realtime: int = 0, monotonic: int = 0) -> None:
         for name, value in (("realtime", realtime), ("monotonic", monotonic)):
-            if not isinstance(value, int) or not 0 <= value < 2**64:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
                 raise OptionError(f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got {value!r}")
         self._start = realtime, monotonic
         self._slept = 0
@@ -80,7 +80,7 @@ class CoarseClock(Clock):
     """
 
     def __init__(self, resolution: int = 1_000_000) -> None:
-        if not isinstance(resolution, int) or resolution < 1:
+        if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 1:
             raise OptionError(f"CoarseClock: expected a resolution of at least 1 nanosecond, got {resolution!r}")
         self.resolution = resolution
 

@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 sys.path.insert(0, str(ROOT / "tests"))
+
+# How long an example takes is a matter of how busy the machine is.
+settings.register_profile("plugwasm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("plugwasm")
 
 
 @pytest.fixture(scope="session", autouse=True)

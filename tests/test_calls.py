@@ -801,7 +801,7 @@ def test_many_cancels_hit_the_call_that_they_were_meant_for() -> None:
                 pass
             data = b"%d" % round
             assert plugin.call("echo", data) == data
-            assert results == [True]
+            assert soon(lambda: results == [True], 20)  # the other thread may be between the two
 
 
 # Reset

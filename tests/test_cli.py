@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guests import export, guest
 from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -829,12 +830,15 @@ def test_standard_output_that_is_closed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--timeout", "50s")])
-def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...]) -> None:
+def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) -> None:
+    plugin = tmp_path / "spins.wat"
+    plugin.write_text(guest(export("spin", "(call $log_warn <<it runs>>) (loop $more (br $more))")))
     process = subprocess.Popen(
-        [sys.executable, "-m", "plugwasm", "call", ECHO, "spin", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "plugwasm", "call", plugin, "spin", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
-        time.sleep(1.5)  # long enough for the guest to run
+        assert process.stderr is not None
+        assert b"it runs" in process.stderr.readline()
         assert process.poll() is None
         before = time.monotonic()
         process.send_signal(signal.SIGINT)

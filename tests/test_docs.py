@@ -38,3 +38,13 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_each_page_with_python_blocks_says_where_they_run_and_what_they_build_on() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        if BLOCK.search(text):
+            before = text if page.name == "README.md" else text[: BLOCK.search(text).start()]  # type: ignore[union-attr]
+            assert re.search(r"in the directory (`examples`|\[examples/\])", before), page.name
+            assert re.search(r"those\s+above|build\s+on\s+each other", before), page.name
+            assert "examples/" not in "".join(re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)), page.name

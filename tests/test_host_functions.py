@@ -694,7 +694,9 @@ def test_a_plugin_of_a_compiled_plugin_has_its_functions() -> None:
         return "compiled"
 
     compiled = plugwasm.CompiledPlugin(BYTES_TO_BYTES, functions=[host_fn("f")(f)])
-    with Plugin(compiled, functions=[]) as plugin:
+    with pytest.raises(plugwasm.OptionError, match=r"^functions: it would not be used here"):
+        Plugin(compiled, functions=[])
+    with Plugin(compiled) as plugin:
         assert plugin.call("run") == b"compiled"
 
 

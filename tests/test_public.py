@@ -19,7 +19,7 @@ CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse E
 Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
 Json Limits LinkError Manifest ManifestError ManifestPolicy MapBatches Memory MemoryOptions Measured MissingImportError ModuleError OptionError OutOfFuelError
 OutOfMemoryError OutputError Pickle Plugin PluginPool PluginRef PluginSet PoolTimeoutError ProcessLimits RecordingError ReplayError RowError SeededRandom SignatureError SourceError
-StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs
+StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs get_include
 debugging errors export extism_version host_fn host_namespace observing otel recording set_log_custom set_log_file testing
 """.split()
 
@@ -61,9 +61,11 @@ LAYERS = [
     {"codecs"},
     {"_conversion"},
     {"_hashing"},
+    {"_whereabouts"},
     {"_report"},
     {"_link"},
     {"_registry"},
+    {"_options"},
     {"_code"},
     {"_compiler"},
     {"_children"},
@@ -199,3 +201,23 @@ def test_only_the_engine_imports_ctypes_and_what_confines_a_worker() -> None:
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctypes"))
     }
     assert users == {"_engine/", "_worker/confine.py"}
+
+
+def test_the_header_for_plugins_in_c_is_found_here_and_goes_into_the_wheel() -> None:
+    import tomllib
+
+    assert (Path(plugwasm.get_include()) / "pdk" / "extism.h").is_file()
+    wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"examples/pdk/extism.h": "plugwasm/include/pdk/extism.h"}
+
+
+def test_an_installed_package_has_the_header_in_itself(tmp_path: Path) -> None:
+    """As a wheel is laid out: the package, the header in it, and no examples beside it."""
+    import shutil
+
+    shutil.copytree(PACKAGE, tmp_path / "plugwasm", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "plugwasm" / "include" / "pdk").mkdir(parents=True)
+    shutil.copy(PACKAGE.parent / "examples" / "pdk" / "extism.h", tmp_path / "plugwasm" / "include" / "pdk")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import plugwasm; print(plugwasm.get_include())"
+    run = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == str(tmp_path / "plugwasm" / "include")

@@ -530,5 +530,5 @@ def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(monkeypatch: pyt
         assert plugin.call("secret") == SECRET.encode()
     with ref.plugin(isolated=True) as plugin:
         assert plugin.call("secret") == SECRET.encode()
-    with pytest.raises(plugwasm.OptionError, match="expected ProcessLimits"):
+    with pytest.raises(plugwasm.OptionError, match="isolated: expected True, False or ProcessLimits"):
         ref.plugin(isolated="yes")  # type: ignore[arg-type]

@@ -98,13 +98,22 @@ def first_vars(given: VarsByName | None, limits: Limits) -> dict[bytes, bytes]:
     """
     if not given:
         return {}
+    if not hasattr(given, "items"):
+        raise OptionError(f"vars: expected a mapping of names to bytes, got {type(given).__name__}", field="vars")
     vars = Vars(limits.var_bytes, limits.vars)
     for name, value in given.items():
         if not isinstance(name, (str, bytes)) or not isinstance(value, bytes):
-            raise OptionError(f"vars: names must be text and values bytes, but `{name!a:.100}` is {type(value).__name__}")
+            raise OptionError(_misfit(name, value), field="vars")
         key = name_bytes(name)
         if vars.get(key) is not None:
             raise OptionError(f"vars: {name!a:.100} names a var that is there already, as text or as bytes")
         if not vars.set(key, value):
             raise OptionError(f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names")
     return vars.snapshot()
+
+
+def _misfit(name: object, value: object) -> str:
+    if not isinstance(name, (str, bytes)):
+        return f"vars: names must be text and values bytes, but `{name!a:.100}`, a name, is {type(name).__name__}"
+    hint = '; write b"…", or .encode() it' if isinstance(value, str) else ""
+    return f"vars: names must be text and values bytes, but `{name!a:.100}` is {type(value).__name__}{hint}"

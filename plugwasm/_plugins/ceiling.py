@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .._options import REGISTERED, check_flag, check_fuel, check_kinds, checked_functions, listed
 from .._source import Admitted, Recipe
-from ..compiled import REGISTERED, CompiledPlugin, check_kinds
+from ..compiled import CompiledPlugin
 from ..errors import OptionError
 from ..limits import Limits
 from ..policy import MAX_MODULES, ManifestPolicy
@@ -37,6 +38,8 @@ class Ceiling:
         elsewhere: bool,
     ) -> None:
         check_kinds(wasi, limits, egress)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
         if observe is not None:
             from ..observing import need_guest, observers
 
@@ -51,13 +54,14 @@ class Ceiling:
             self._kind = Elsewhere
         self._options: dict[str, Any] = {
             "wasi": wasi,
-            "functions": functions if functions is REGISTERED or functions is None else tuple(functions),
+            "functions": functions if functions is REGISTERED else checked_functions(functions),
             "limits": self.limits,
             "egress": egress,
             "fuel_limit": fuel_limit,
             "http_response_headers": http_response_headers,
             "observe": observe,
         }
+        allowed_paths = listed("allowed_paths", allowed_paths, "paths")
         self._policy = ManifestPolicy(modules=MAX_MODULES, egress=egress, allowed_paths=allowed_paths, config=None, limits=self.limits)
 
     def compiled(self, name: str, asked: Recipe, seconds: float | None = None) -> CompiledPlugin:

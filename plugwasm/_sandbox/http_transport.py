@@ -6,6 +6,8 @@ wait in ways that a deadline cannot interrupt, and log whole URLs when a server'
 
 from __future__ import annotations
 
+import os
+
 from plugwasm._sandbox.proxy import ENVIRONMENT, Proxy, proxy_for
 from plugwasm._sandbox.transport import EgressResponse
 from plugwasm._sandbox.wire import Clock, connect
@@ -111,6 +113,8 @@ class HttpTransport:
 def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.SSLContext:
     import ssl
 
+    if not (ca_file is None or isinstance(ca_file, (str, os.PathLike))):
+        raise OptionError(f"ca_file: expected the path of a file, got {type(ca_file).__name__}")
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as exc:

@@ -7,11 +7,12 @@ from time import perf_counter
 
 from .._complaints import meant
 from .._env.vars import by_text, first_vars
+from .._options import check_flag, check_fuel, check_kinds, checked_functions, listed, named, refuse_unknown
 from .._sandbox.target import HostRules
 from .._source import own_settings, resolve
 from .._standins import wanted
 from ..compiled import CompiledPlugin, checked_name
-from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, SignatureError, shown
+from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, OptionError, SignatureError, shown
 from ..limits import DEFAULT, effective
 from ..plugin import Plugin
 from ..wasi import SeededRandom, WasiOptions
@@ -26,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Never, Self
 
     from .._engine import FunctionType
     from .._env.vars import VarsByName
@@ -94,8 +95,22 @@ class Harness:
         allowed_paths: Mapping[str | os.PathLike[str], str] | None = None,
         fake_missing: bool = False,
         log_level: str = "trace",
-        seed: int = 0,
+        seed: int | str | bytes = 0,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_unknown(Harness, unknown)
+        check_kinds(wasi, limits, egress)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
+        if not (config is None or hasattr(config, "items")):
+            raise OptionError(f"config: expected a mapping of text to text, got {named(config)}", field="config")
+        if allowed_hosts is not None:
+            allowed_hosts = listed("allowed_hosts", allowed_hosts, "host names")
+        if not (allowed_paths is None or hasattr(allowed_paths, "items")):
+            raise OptionError(
+                f"allowed_paths: expected a mapping of directories to paths, got {named(allowed_paths)}", field="allowed_paths"
+            )
         if isinstance(plugin, CompiledPlugin):
             raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
         limits, egress = own_settings(plugin, limits, egress)
@@ -112,7 +127,7 @@ class Harness:
         self._tap = Tap(f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line)
         self._wasi = WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
         self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
-        self._functions = tuple(functions or ())
+        self._functions = checked_functions(functions)
         self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
         self._settings: dict[str, Any] = {"http_response_headers": http_response_headers, "limits": limits, "egress": self._policy(egress)}
         self._importable: dict[tuple[str, str], FunctionType] | None = None

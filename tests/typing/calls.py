@@ -29,7 +29,6 @@ def outputs_are_bytes(plugin: plugwasm.Plugin) -> None:
     assert_type(plugin.call("f", {"name": "Ada"}, host_context=1), bytes)
     assert_type(plugin.call("f", "text", bytes), bytes)
     assert_type(plugin.call("f", [User("Ada")], codec=codecs.MSGPACK), bytes)
-    assert_type(plugin.call("f", returns=None), bytes)
 
 
 def returns_names_the_type(plugin: plugwasm.Plugin) -> None:
@@ -115,7 +114,7 @@ def what_is_wrong(plugin: plugwasm.Plugin) -> None:
     plugin.call(1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     plugin.call("f", "text", retuns=str)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     plugin.call("f", "text", returns=User("Ada"))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    plugin.call("f", "text", parse=int, returns=int)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    plugin.call("f", "text", parse=int, returns=int)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     plugin.call("f", "text", parse=str.upper)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     user: User = plugin.call("f", "text")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     users: list[str] = plugin.call("f", "text", returns=list[User])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
