@@ -86,6 +86,7 @@ class Plan:
             count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
         self.memories = count, sum(total for _, total, _ in counts), largest
         self.first_pages = FIRST_PAGES + self.memories[1]
+        self.main_pages = self.main.module.own_memories[1]
         self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
         self.tables = sum(unit.module.own_tables for unit in present)
@@ -367,7 +368,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
                     raise PassedOn(failure) from None
                 _call_through(instance, name, type, guest, values)
             return
-        with guest.command_store(unit.module.own_memories[0], unit.module.own_tables) as store:
+        with guest.command_store(unit.module.own_memories, unit.module.own_tables) as store:
             try:
                 imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
                 instance = store.instantiate(unit.module, imports, guest.pending)

@@ -179,7 +179,14 @@ class CompiledPlugin:
         if limit is not None and first > limit // PAGE:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
-                f"but its limit is {limit // PAGE} (`memory.max_pages`, `Limits.memory_bytes`)",
+                f"but its limit is {limit // PAGE}: it needs `Limits.memory_bytes` of {first * PAGE} at least",
+                plugin=self.name,
+            )
+        most, own = self.limits.max_pages, self._plan.main_pages
+        if most is not None and own > most:
+            raise OutOfMemoryError(
+                f"the main module of plugin `{self.name}` starts with {own} pages of memory, but its limit is {most}: "
+                f"it needs `memory.max_pages` of {own} at least",
                 plugin=self.name,
             )
 

@@ -38,6 +38,7 @@ _NOT_MADE = (BusyError, ClosedError, StackError)
 LIMITS = (
     "timeout",
     "memory_bytes",
+    "max_pages",
     "memories",
     "tables",
     "table_elements",

@@ -289,7 +289,7 @@ def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confi
         else:
             calls.plugin = Plugin(compiled)
             module = compiled._plan.main.module
-            application.send(m.Loaded(_items(list(module.exports.values())), _items(module.imports), compiled._plan.first_pages))
+            application.send(m.Loaded(_items(list(module.exports.values())), _items(module.imports), compiled._plan.first_pages, compiled._plan.main_pages))
             _serve(application, calls, calls.plugin)
     except ChannelClosed:
         status = 0

@@ -172,6 +172,7 @@ class Loaded(Message, tag=2):
     exports: Annotated[list[ItemType], Meta(max_length=MAX_EXPORTS)]
     imports: Annotated[list[ItemType], Meta(max_length=MAX_IMPORTS)]
     first_pages: U64
+    main_pages: U64 = 0
 
 
 class Failed(Message, tag=3):
