@@ -20,6 +20,7 @@ from .errors import ModuleError, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ._engine import Engine, Facts, Module
     from .limits import Limits
@@ -87,8 +88,13 @@ class Allowance:
             if self._seconds is not None:
                 self._seconds -= monotonic() - begin
 
-    def admits(self, wasm: bytes) -> bool:
-        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left."""
+    def admits(self, wasm: bytes, target: Engine) -> bool:
+        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left.
+
+        With images nothing is: two bytes of data far apart make one of 16 MiB.
+        """
+        if target.images:
+            return False
         weighs = weight(wasm)
         if weighs > self._light:
             return False
@@ -126,7 +132,7 @@ def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, nam
     is_timed = allowance is not None and allowance.is_timed
     if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
         wasm = wat_to_wasm(wasm)
-    if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm)):
+    if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target)):
         return target.compile(without_long_names(wasm))
     artifact, known = _compile_apart(wasm, target, allowance, name)
     return target.load(artifact).with_facts(known)
@@ -140,7 +146,8 @@ def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str)
     seconds, memory = allowance.seconds(name), allowance.memory
     assert seconds is not None
     folders = "\n".join(dict.fromkeys(os.path.abspath(folder) for folder in sys.path if os.path.isdir(folder or ".")))
-    settings = [str(int(target.fuel)), str(target.stack_bytes), str(memory or 0), str(int(seconds) + 1), str(allowance.code)]
+    engine = ";".join(f"{name}={int(value)}" for name, value in target.settings.items())
+    settings = [engine, str(memory or 0), str(int(seconds) + 1), str(allowance.code)]
     if not sys.executable:
         raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it (Python does not say where it is); {_HINT}")
     command = [sys.executable, "-I", "-S", "-c", _CHILD, folders, *settings]
@@ -184,7 +191,7 @@ def facts_in(note: bytes) -> Facts:
     return count, total, largest, start, state, tables, entries
 
 
-def serve(fuel: str, stack_bytes: str, memory: str, seconds: str, code: str) -> None:
+def serve(engine: str, memory: str, seconds: str, code: str) -> None:
     """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
     from ._engine import Engine
 
@@ -192,7 +199,8 @@ def serve(fuel: str, stack_bytes: str, memory: str, seconds: str, code: str) -> 
     wasm = sys.stdin.buffer.read()
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
-        module = Engine(fuel=fuel == "1", stack_bytes=int(stack_bytes)).compile(binary)
+        settings: dict[str, Any] = {name: int(value) for name, _, value in (part.partition("=") for part in engine.split(";"))}
+        module = Engine(**settings).compile(binary)
         if module.kept_bytes > int(code):
             answer = [_TOO_MUCH]
         else:

@@ -85,8 +85,8 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         if what in failure.message:
             reason = failure.message.partition("\n")[0]
             return OutOfMemoryError(f"{where} has more than its limits allow (`Limits.{field}`): {reason}", **facts)
-    if _FULL_HEAP in failure.message:  # where exceptions live
-        return OutOfMemoryError(f"{where} ran out of memory for exceptions: its limit is {_pages(guest.limits)}", **facts)
+    if _FULL_HEAP in failure.message:
+        return OutOfMemoryError(f"{where} ran out of memory for objects and exceptions: its limit is {_pages(guest.limits)}", **facts)
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 

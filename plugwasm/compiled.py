@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._code import BeyondPool, engine
+from ._code import BeyondPool, engine, engine_for
 from ._complaints import check_text
 from ._engine import POOLED_TABLE_ELEMENTS
 from ._env.grants import Grants
@@ -159,6 +159,7 @@ class CompiledPlugin:
         if not (
             has_commands
             or self.limits.stack_bytes != DEFAULT_STACK
+            or self.limits.gc
             or self.limits.table_elements > POOLED_TABLE_ELEMENTS
             or self._plan.kept_bytes > POOLED_BYTES
         ):
@@ -202,7 +203,7 @@ class CompiledPlugin:
     def _link(self, *, pooled: bool) -> Plan:
         try:
             return Plan(
-                engine(fuel=self.fuel_limit is not None, pooled=pooled, stack_bytes=self.limits.stack_bytes),
+                engine_for((module.wasm for module in self._recipe.modules), self.limits, fuel=self.fuel_limit is not None, pooled=pooled),
                 self._recipe.modules,
                 self._recipe.main,
                 wasi=bool(self.wasi),

@@ -43,7 +43,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "compile_seconds": (0.001, 2**33),
     "compile_bytes": (2**26, 2**50),
     "code_bytes": (0, 2**50),
+    "gc": (False, True),
+    "atomics": (False, True),
 }
+_FLAGS = ("gc", "atomics")
 _SECONDS = ("timeout", "compile_seconds")
 _MAY_BE_NONE = (
     "timeout",
@@ -94,6 +97,11 @@ class Limits:
             process. Plugins that a `PluginSet` loads at once share this time.
         compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
         code_bytes: How much compiled code the modules of a plugin may be together, with 1,500 bytes for each type, import and export.
+        gc: Whether modules may have objects of the garbage collector (structs, arrays, i31), as plugins of Kotlin, Dart and OCaml need. The
+            heap of these counts towards `memory_bytes`: it, each memory, and what is passed in and out have shares of it, fixed from the
+            start. A collection of the heap cannot be interrupted: it takes up to half a second for a GiB. Its instances come from no pool.
+        atomics: Whether modules may have the atomic instructions of the proposal for threads. Memories still cannot be shared, and there
+            are no threads.
 
     None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), `max_pages`, the two for
     logs, the two for what is decoded, and the two for compiling.
@@ -124,6 +132,8 @@ class Limits:
     compile_seconds: float | None
     compile_bytes: int | None
     code_bytes: int
+    gc: bool
+    atomics: bool
 
     def __init__(
         self,
@@ -148,10 +158,17 @@ class Limits:
         compile_seconds: float | None = 60.0,
         compile_bytes: int | None = 2**31,
         code_bytes: int = 256 * 2**20,
+        gc: bool = False,
+        atomics: bool = False,
     ) -> None:
         given = locals()
         for name, (least, most) in _RANGES.items():
             value = given[name]
+            if name in _FLAGS:
+                if not isinstance(value, bool):
+                    raise OptionError(f"Limits.{name}: expected True or False, got {value!r}", field=name)
+                object.__setattr__(self, name, value)
+                continue
             _check(f"Limits.{name}", value, (int, float) if name in _SECONDS else int, least, most, none=name in _MAY_BE_NONE)
             object.__setattr__(self, name, value)
 

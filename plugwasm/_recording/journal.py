@@ -47,6 +47,8 @@ LIMITS = (
     "var_bytes",
     "vars",
     "descriptors",
+    "gc",
+    "atomics",
 )
 
 
@@ -118,7 +120,7 @@ class Tape:
         )
 
 
-def _limits(limits: Limits) -> dict[str, int | float | None]:
+def _limits(limits: Limits) -> dict[str, bool | int | float | None]:
     """Those that count in a replay, and are not the default."""
     default = Limits()
     return {name: value for name in LIMITS if (value := getattr(limits, name)) != getattr(default, name)}

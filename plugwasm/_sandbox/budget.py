@@ -6,8 +6,8 @@ The engine knows one limit, for each memory by itself, not one for their sum. So
 2. A plugin with one memory that the host can see the size of: kernel and memory may take what the other has not, exactly. The engine's
    limit is what the kernel has left over.
 3. Any other: the kernel and each memory have a share that is fixed from the start, and the shares add up to the limit.
-4. `Limits.max_pages`, a manifest's `memory.max_pages`, bounds what is grown after the start besides, as other hosts do: in case 2 for kernel
-   and memory together, exactly; in case 3 for each by itself, for nobody sees what the others have grown.
+4. `Limits.max_pages`, a manifest's `memory.max_pages`, bounds what is grown after the start besides, as other hosts do: in case 2 for
+   kernel and memory together, exactly; in case 3 for each by itself, for nobody sees what the others have grown.
 5. What is not in memories is bounded beside them: tables together, and all else together, take no more than memories may.
 """
 
@@ -51,7 +51,8 @@ class MemoryBudget:
     Args:
         store: Where the plugin's instances live.
         limits: Of its memory, in whole pages, and of what else the engine counts.
-        memories: The plugin's own memories: how many, and the pages at first of all and of the largest.
+        memories: The plugin's own memories: how many, and the pages at first of all and of the largest. The heap of the collector, if there
+            may be one, is one more, with no pages at first.
         watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
         tables: How many tables the plugin has.
         instances: The plugin's instances by unit, as far as they are made.
@@ -177,12 +178,11 @@ class MemoryBudget:
             return None
         heap = f"allocates with the host has {kernel} pages" + (f" and was refused {denied} bytes more" if denied else "")
         memory = f"the plugin's memory has {own} pages" + (f" and can grow by {left} more" if is_full else "")
-        total = "65536 pages are the most that there are"
+        limits = [] if self._growth is None else [f"{self._growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
         if self.maximum is not None:
             part = f", of which {self._share} are for what it allocates with the host" if own is None and self._has_memories else ""
-            total = f"its limit is {self.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)"
-        if self._growth is not None:
-            total = f"its limit is {self._growth} pages of 64 KiB more than at first (`memory.max_pages`), and {total.removeprefix('its limit is ')}"
+            limits.append(f"{self.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)")
+        total = f"its limit is {' and '.join(limits)}" if limits else "65536 pages are the most that there are"
         return f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
 
     def _present(self) -> int | None:

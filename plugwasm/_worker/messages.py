@@ -88,7 +88,7 @@ class Load(Message, tag=2):
     name: str
     allowed_paths: dict[str, str]
     timeout_ms: int | None
-    limits: dict[str, int | float | None]
+    limits: dict[str, bool | int | float | None]
     wasi: bool
     clock_resolution: int
     own_clock: bool
