@@ -14,14 +14,23 @@ from weakref import WeakValueDictionary
 
 from . import _forks, cache
 from ._compiler import Allowance, compile_within, facts_in, note_of
-from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown
+from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown, wants_images
 from ._sandbox.deadline import ticker
 from .errors import ModuleError
 
-__all__ = ["Allowance", "BeyondPool", "compiled", "engine"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from .limits import Limits
+
+__all__ = ["Allowance", "BeyondPool", "compiled", "engine", "engine_for"]
 
 TRANSFORMATION = "none"
 """Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
+
+_OF_GC = ("gc support is not enabled", "without the gc feature", "`gc` proposal", "gc proposal")
 
 KEPT_MODULES = 32
 KEPT_BYTES = 16 * 2**20
@@ -30,7 +39,7 @@ KEPT_BYTES = 16 * 2**20
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
-_engines: dict[tuple[bool, bool, int], Engine] = {}
+_engines: dict[tuple[bool, int, bool, bool, bool, bool], Engine] = {}
 _settings: dict[Engine, str] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
@@ -41,18 +50,33 @@ class BeyondPool(Exception):
     """The module is larger than what a pooled engine holds."""
 
 
-def engine(*, fuel: bool = False, pooled: bool = True, stack_bytes: int = DEFAULT_STACK) -> Engine:
-    """The engine of this process with these properties. Where there can be no pool, and with fuel or another stack, it has none."""
-    key = (fuel, pooled, stack_bytes)
+def engine_for(modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False) -> Engine:
+    """The engine for all modules of a plugin together."""
+    images = any(map(wants_images, modules))
+    return engine(fuel=fuel, pooled=pooled, stack_bytes=limits.stack_bytes, images=images, gc=limits.gc, atomics=limits.atomics)
+
+
+def engine(
+    *,
+    fuel: bool = False,
+    pooled: bool = True,
+    stack_bytes: int = DEFAULT_STACK,
+    images: bool = False,
+    gc: bool = False,
+    atomics: bool = False,
+) -> Engine:
+    """The engine of this process with these properties. Where there can be no pool, and with fuel, GC or another stack, it has none."""
+    key = (fuel, stack_bytes, images, gc, atomics, pooled)
     found = _engines.get(key)
     if found is None:
         with _lock:
             found = _engines.get(key)
             if found is None:
-                if pooled and (fuel or stack_bytes != DEFAULT_STACK or not can_pool()):
-                    found = engine(fuel=fuel, pooled=False, stack_bytes=stack_bytes)
+                settings: dict[str, Any] = dict(zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False))
+                if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
+                    found = engine(pooled=False, **settings)
                 else:
-                    found = Engine(fuel=fuel, pooled=pooled, stack_bytes=stack_bytes)
+                    found = Engine(pooled=pooled, **settings)
                     ticker.engines.append(found)
                 found = _engines.setdefault(key, found)  # in the meantime a signal handler may have made one
     return found
@@ -98,7 +122,8 @@ _forks.register()
 
 def _compile(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
     if target.pooled:
-        module = compiled(wasm, engine(fuel=target.fuel, pooled=False), name, allowance)
+        settings: dict[str, Any] = target.settings
+        module = compiled(wasm, engine(pooled=False, **settings), name, allowance)
         try:
             return target.load(module.serialize()).with_facts(module.facts)
         except EngineFailure as failure:
@@ -116,7 +141,8 @@ def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowanc
     try:
         module = compile_within(allowance, target, wasm, name)
     except EngineFailure as failure:
-        raise ModuleError(f"module `{shown(name)}` is no valid WebAssembly module: {_reason(failure.message)}") from None
+        reason = _reason(failure.message)
+        raise ModuleError(f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}") from None
     if key:
         cache.store(key, module.serialize(), note_of(module.facts))
     return module
@@ -132,6 +158,15 @@ def _from_cache(target: Engine, key: str) -> Module | None:
         except EngineFailure:
             return None  # made by another engine under the same key: compile it again
         return module.with_facts(facts_in(entry.note))  # which the engine does not tell
+
+
+def _hint(engine: Engine, reason: str) -> str:
+    """How an application could allow what the module was refused for."""
+    if not engine.settings["gc"] and any(words in reason for words in _OF_GC):
+        return "; an application can allow objects of the garbage collector: `Limits(gc=True)`"
+    if not engine.settings["atomics"] and "threads support is not enabled" in reason:
+        return "; an application can allow atomic instructions: `Limits(atomics=True)`"
+    return ""
 
 
 def _reason(message: str) -> str:

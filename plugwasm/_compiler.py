@@ -22,6 +22,7 @@ from .errors import ModuleError, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ._engine import Engine, Facts, Module
     from .limits import Limits
@@ -100,8 +101,13 @@ class Allowance:
         if self._seconds is not None:
             self._seconds += seconds
 
-    def admits(self, wasm: bytes) -> bool:
-        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left."""
+    def admits(self, wasm: bytes, target: Engine) -> bool:
+        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left.
+
+        With images nothing is: two bytes of data far apart make one of 16 MiB.
+        """
+        if target.images:
+            return False
         weighs = weight(wasm)
         if weighs > self._light:
             return False
@@ -139,7 +145,7 @@ def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, nam
     is_timed = allowance is not None and allowance.is_timed
     if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
         wasm = wat_to_wasm(wasm)
-    if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm)):
+    if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target)):
         is_heavy = allowance is not None and not is_timed and weight(wasm) > LIGHT
         return target.compile(without_long_names(wasm), heavy=is_heavy)
     artifact, known = _compile_apart(wasm, target, allowance, name)
@@ -187,7 +193,8 @@ def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: 
     from ._interpreter import VARIABLE, NoInterpreterError, folders, interpreter
 
     memory = allowance.memory
-    settings = (int(target.fuel), target.stack_bytes, target.reservation, memory or 0, int(seconds) + 1, allowance.code)
+    engine = ";".join(f"{name}={int(value)}" for name, value in target.settings.items())
+    settings = (engine, memory or 0, int(seconds) + 1, allowance.code)
     try:
         import subprocess
 
@@ -249,7 +256,7 @@ def facts_in(note: bytes) -> Facts:
     return count, total, largest, start, state, tables, entries
 
 
-def serve(fuel: str, stack_bytes: str, reservation: str, memory: str, seconds: str, code: str) -> None:
+def serve(engine: str, memory: str, seconds: str, code: str) -> None:
     """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
     from _thread import stack_size
 
@@ -260,13 +267,8 @@ def serve(fuel: str, stack_bytes: str, reservation: str, memory: str, seconds: s
     wasm = sys.stdin.buffer.read()
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
-        engine = Engine(
-            fuel=fuel == "1",
-            stack_bytes=int(stack_bytes),
-            reservation=int(reservation),
-            parallel=can_compile_in_parallel(),
-        )
-        module = engine.compile(binary)
+        settings: dict[str, Any] = {name: int(value) for name, _, value in (part.partition("=") for part in engine.split(";"))}
+        module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
         if module.kept_bytes > int(code):
             answer = [_TOO_MUCH]
         else:

@@ -84,8 +84,10 @@ class Plan:
         count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
         if any(unit.module.own_memories[0] and not unit.stands_apart for unit in self.order if unit not in present):
             count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
+        count += any(_has_heap(unit.module, limits) for unit in self.units)
         self.memories = count, sum(total for _, total, _ in counts), largest
         self.first_pages = FIRST_PAGES + self.memories[1]
+        self.main_pages = self.main.module.own_memories[1]
         self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
         self.tables = sum(unit.module.own_tables for unit in present)
@@ -135,6 +137,11 @@ def _check_start(unit: Unit, is_main: bool) -> None:
         if item is not None and item.type != type:
             must = f"is run at the start and must be a function {type}, not {item}"
             raise LinkError(f"module `{shown(unit.name)}`: its export `{name}` {must}")
+
+
+def _has_heap(module: Module, limits: Limits | None) -> bool:
+    """Whether the module may have objects: the heap of these is one more memory, which the host does not see."""
+    return module.has_objects and limits is not None and limits.gc
 
 
 def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
@@ -368,7 +375,9 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
                     raise PassedOn(failure) from None
                 _call_through(instance, name, type, guest, values)
             return
-        with guest.command_store(unit.module.own_memories[0], unit.module.own_tables) as store:
+        count, total, largest = unit.module.own_memories
+        memories = count + _has_heap(unit.module, guest.limits), total, largest
+        with guest.command_store(memories, unit.module.own_tables) as store:
             try:
                 imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
                 instance = store.instantiate(unit.module, imports, guest.pending)

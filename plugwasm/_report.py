@@ -17,7 +17,7 @@ from ._engine import (
     shown,
 )
 from ._env.guest import Exited
-from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT
+from ._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT
 from ._link import PassedOn
 from ._sandbox.deadline import NEVER
 from .errors import (
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _FUEL_OF_FAILURE = 10_000
+_PAGE = 65536
 _QUICK = 2**14
 """Bytes that are read at once, whatever they are."""
 _COUNTED = {
@@ -97,8 +98,8 @@ def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) ->
         if what in failure.message:
             reason = failure.message.partition("\n")[0]
             return OutOfMemoryError(f"{where} has more than its limits allow (`Limits.{field}`): {reason}", **facts)
-    if _FULL_HEAP in failure.message:  # where exceptions live
-        return OutOfMemoryError(f"{where} ran out of memory for exceptions: its limit is {_pages(guest.limits)}", **facts)
+    if _FULL_HEAP in failure.message:
+        return OutOfMemoryError(f"{where} ran out of memory for objects and exceptions: its limit is {_pages(guest.limits)}", **facts)
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
@@ -123,7 +124,11 @@ def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Bas
 
 
 def _pages(limits: Limits) -> str:
-    return f"{(limits.memory_bytes or 0) // 65536} pages of 64 KiB (`memory.max_pages`, `Limits.memory_bytes`)"
+    whole = f"{(limits.memory_bytes or 0) // _PAGE} pages of 64 KiB (`Limits.memory_bytes`)"
+    if limits.max_pages is None:
+        return whole
+    grown = f"{limits.max_pages} pages of 64 KiB that its memory and what is passed in and out may grow by (`memory.max_pages`)"
+    return grown if limits.memory_bytes is None else f"{grown}, and {whole} for everything"
 
 
 def _deadline(limits: Limits, recipe: Recipe) -> str:
@@ -235,8 +240,11 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
 
 def no_room(plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None) -> OutOfMemoryError:
     """The error for an input that the kernel has no room for."""
+    needs = -(-(length + INPUT) // _PAGE)
     why = f"its limit is {_pages(limits)}" if shortage is None or length > (limits.memory_bytes or length) else shortage
-    return OutOfMemoryError(f"plugin `{plugin}` has no room for an input of {length} bytes: {why}", plugin=plugin, function=function)
+    return OutOfMemoryError(
+        f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} pages: {why}", plugin=plugin, function=function
+    )
 
 
 def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:

@@ -67,7 +67,7 @@ class Recipe:
         allowed_hosts: Globs over host names; empty denies all.
         allowed_paths: Host directory (absolute; with ``ro:`` in front when read-only) to guest path.
         timeout_ms: The deadline of a call.
-        max_pages: The cap on all memory of the plugin in pages of 64 KiB.
+        max_pages: Pages of 64 KiB that the main module may start with, and that may be added later.
         max_http_response_bytes: The cap on one response body.
         max_var_bytes: The cap on all vars of an instance; 0 turns vars off.
         compile_seconds: The part that the plugin has of the time that several share; no manifest can say this.

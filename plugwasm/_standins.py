@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from ._code import Allowance, compiled, engine
+from ._code import Allowance, compiled, engine_for
 from ._env.functions import NAMESPACE
 from ._wasm_values import TYPES
 from .functions import Function
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()) -> dict[tuple[str, str], FunctionType]:
     """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
-    on = engine(fuel=True, pooled=False, stack_bytes=limits.stack_bytes)
+    on = engine_for((source.wasm for source in recipe.modules), limits, fuel=True)
     allowance = Allowance(limits)
     modules = {source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules}
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._code import BeyondPool, engine
+from ._code import BeyondPool, engine, engine_for
 from ._complaints import check_text
 from ._engine import POOLED_TABLE_ELEMENTS
 from ._env.grants import Grants
@@ -177,6 +177,7 @@ class CompiledPlugin:
         if not (
             has_commands
             or self.limits.stack_bytes != DEFAULT_STACK
+            or self.limits.gc
             or self.limits.table_elements > POOLED_TABLE_ELEMENTS
             or self._plan.kept_bytes > POOLED_BYTES
         ):
@@ -197,7 +198,14 @@ class CompiledPlugin:
         if limit is not None and first > limit // PAGE:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
-                f"but its limit is {limit // PAGE} (`memory.max_pages`, `Limits.memory_bytes`)",
+                f"but its limit is {limit // PAGE}: it needs `Limits.memory_bytes` of {first * PAGE} at least",
+                plugin=self.name,
+            )
+        most, own = self.limits.max_pages, self._plan.main_pages
+        if most is not None and own > most:
+            raise OutOfMemoryError(
+                f"the main module of plugin `{self.name}` starts with {own} pages of memory, but its limit is {most}: "
+                f"it needs `memory.max_pages` of {own} at least",
                 plugin=self.name,
             )
 
@@ -213,7 +221,7 @@ class CompiledPlugin:
     def _link(self, *, pooled: bool) -> Plan:
         try:
             return Plan(
-                engine(fuel=self.fuel_limit is not None, pooled=pooled, stack_bytes=self.limits.stack_bytes),
+                engine_for((module.wasm for module in self._recipe.modules), self.limits, fuel=self.fuel_limit is not None, pooled=pooled),
                 self._recipe.modules,
                 self._recipe.main,
                 wasi=bool(self.wasi),

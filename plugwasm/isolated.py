@@ -433,10 +433,10 @@ _BUILT = ("_plan", "_pooled_plan")
 class _PlanElsewhere:
     """What a worker says of a plugin that it has linked: as much of a `Plan` as can be asked for here."""
 
-    __slots__ = ("first_pages", "main", "module")
+    __slots__ = ("first_pages", "main", "main_pages", "module")
 
     def __init__(self, loaded: m.Loaded) -> None:
-        self.first_pages = loaded.first_pages
+        self.first_pages, self.main_pages = loaded.first_pages, loaded.main_pages
         self.main = self
         self.module = _Module(
             {item.name: _item(item) for item in loaded.exports},

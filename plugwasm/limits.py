@@ -25,6 +25,7 @@ DEFAULT_STACK = 512 * 1024
 _RANGES: dict[str, tuple[float, float]] = {
     "timeout": (0.001, 2**33),
     "memory_bytes": (0, 2**32),
+    "max_pages": (0, 65536),
     "memories": (0, 1000),
     "tables": (0, 1000),
     "table_elements": (0, 2**32 - 1),
@@ -42,11 +43,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "compile_seconds": (0.001, 2**33),
     "compile_bytes": (2**26, 2**50),
     "code_bytes": (0, 2**50),
+    "gc": (False, True),
+    "atomics": (False, True),
 }
+_FLAGS = ("gc", "atomics")
 _SECONDS = ("timeout", "compile_seconds")
 _MAY_BE_NONE = (
     "timeout",
     "memory_bytes",
+    "max_pages",
     "log_lines_per_second",
     "log_bytes_per_second",
     "decoded_values",
@@ -62,6 +67,9 @@ class Limits:
     Args:
         timeout: Seconds that a call may take, the start of an instance, WASI sleeps and HTTP requests included.
         memory_bytes: All memories of an instance together, in whole pages of 64 KiB, with what is passed in and out. 4 GiB is the most.
+        max_pages: What `memory.max_pages` of a manifest says: how many pages of 64 KiB the main module may start with, and how many may be
+            added after the start, to its memory, and to what is passed in and out, together. Of several memories, or one that is not
+            exported, each may grow by so many. It comes on top of `memory_bytes`, and is for plugins that keep their own measure.
         memories: How many memories the modules may have, without the kernel's.
         tables: How many tables.
         table_elements: Of each table; an element takes the host 8 bytes. All tables together take no more than `memory_bytes` besides.
@@ -89,9 +97,14 @@ class Limits:
             process. Plugins that a `PluginSet` loads at once share this time.
         compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
         code_bytes: How much compiled code the modules of a plugin may be together, with 1,500 bytes for each type, import and export.
+        gc: Whether modules may have objects of the garbage collector (structs, arrays, i31), as plugins of Kotlin, Dart and OCaml need. The
+            heap of these counts towards `memory_bytes`: it, each memory, and what is passed in and out have shares of it, fixed from the
+            start. A collection of the heap cannot be interrupted: it takes up to half a second for a GiB. Its instances come from no pool.
+        atomics: Whether modules may have the atomic instructions of the proposal for threads. Memories still cannot be shared, and there
+            are no threads.
 
-    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), the two for logs, the two
-    for what is decoded, and the two for compiling.
+    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), `max_pages`, the two for
+    logs, the two for what is decoded, and the two for compiling.
 
     Raises:
         OptionError: A value is not a number in its range.
@@ -101,6 +114,7 @@ class Limits:
 
     timeout: float | None
     memory_bytes: int | None
+    max_pages: int | None
     memories: int
     tables: int
     table_elements: int
@@ -118,12 +132,15 @@ class Limits:
     compile_seconds: float | None
     compile_bytes: int | None
     code_bytes: int
+    gc: bool
+    atomics: bool
 
     def __init__(
         self,
         *unnamed: Never,
         timeout: float | None = 60.0,
         memory_bytes: int | None = 2**30,
+        max_pages: int | None = None,
         memories: int = 8,
         tables: int = 16,
         table_elements: int = 1_000_000,
@@ -141,6 +158,8 @@ class Limits:
         compile_seconds: float | None = 60.0,
         compile_bytes: int | None = 2**31,
         code_bytes: int = 256 * 2**20,
+        gc: bool = False,
+        atomics: bool = False,
         **unknown: Never,
     ) -> None:
         given = locals()
@@ -148,6 +167,11 @@ class Limits:
             _refuse("Limits", unnamed, unknown, tuple(_RANGES))
         for name, (least, most) in _RANGES.items():
             value = given[name]
+            if name in _FLAGS:
+                if not isinstance(value, bool):
+                    raise OptionError(f"Limits.{name}: expected True or False, got {value!r}", field=name)
+                object.__setattr__(self, name, value)
+                continue
             _check(f"Limits.{name}", value, (int, float) if name in _SECONDS else int, least, most, none=name in _MAY_BE_NONE)
             if name == "memory_bytes" and value is not None and 0 < value < PAGE:
                 raise OptionError(
@@ -222,7 +246,7 @@ def effective(limits: Limits | None, recipe: Recipe) -> Limits:
     if recipe.timeout_ms is not None:
         said["timeout"] = recipe.timeout_ms / 1000
     if recipe.max_pages is not None:
-        said["memory_bytes"] = recipe.max_pages * PAGE
+        said["max_pages"] = recipe.max_pages
     if recipe.max_var_bytes is not None:
         said["var_bytes"] = recipe.max_var_bytes
     if recipe.compile_seconds is not None:
@@ -230,6 +254,10 @@ def effective(limits: Limits | None, recipe: Recipe) -> Limits:
     if not said:
         return limits or DEFAULT
     if limits is None:
+        if recipe.max_pages is not None:
+            from ._kernel import FIRST_PAGES
+
+            said["memory_bytes"] = max(DEFAULT.memory_bytes or 0, min(2**32, (2 * recipe.max_pages + FIRST_PAGES) * PAGE))
         return _with(DEFAULT, said)
     return _with(limits, {name: value if (own := getattr(limits, name)) is None else min(value, own) for name, value in said.items()})
 

@@ -127,9 +127,20 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Limits on what a plugin can make the host hold."""
+    """Limits on what a plugin can make the host hold.
 
-    max_pages: Annotated[int | None, _number("All memory of the plugin, in pages of 64 KiB; null is no limit.", 65536)] = None
+    `max_pages` counts as on other hosts: the pages of 64 KiB that the main module starts with are no more, and no more are added after the
+    start, to its memory and to what is passed in and out together. What is there at first does not count towards what is added. So a plugin
+    that starts with 17 pages runs with 17, and has at most 36: its own, two for what is passed in and out, and 17 more. All of its memory
+    together is bounded by the application (`Limits.memory_bytes`).
+    """
+
+    max_pages: Annotated[
+        int | None,
+        _number(
+            "Pages of 64 KiB that the main module may start with, and that all memory may grow by after the start; null is no limit.", 65536
+        ),
+    ] = None
     max_http_response_bytes: Annotated[int | None, _number("The body of one HTTP response; null is 50 MiB.", _U64)] = None
     max_var_bytes: Annotated[int | None, _number("All vars, keys and values; null is 1 MiB; 0 turns vars off.", _U64)] = None
 

@@ -223,7 +223,7 @@ def pages(count: int) -> bytes:
 
 
 def limited(maximum: int | None, source: str | None = None) -> Plugin:
-    return Plugin(manifest(source or growing(), memory={"max_pages": maximum} if maximum is not None else {}))
+    return Plugin(source or growing(), limits=None if maximum is None else Limits(memory_bytes=maximum * 65536))
 
 
 @pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
@@ -369,7 +369,7 @@ def test_memories_of_linked_modules_count_together(order: str) -> None:
         '(import "lib" "size" (func $size (result i32)))',
         memory='(memory $a (export "memory") 1)',
     )
-    with Plugin(manifest(("lib", lib), ("main", main), memory={"max_pages": 40})) as plugin:
+    with Plugin(manifest(("lib", lib), ("main", main)), limits=Limits(memory_bytes=40 * 65536)) as plugin:
         for _ in range(3):
             assert number(plugin.call(order)) <= 40
 
@@ -558,9 +558,9 @@ def test_a_misspelt_limit_is_refused() -> None:
         (None, {}, 60.0, 2**30, 2**20),
         (None, {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}}, 120.0, 2**32, 2**30),
         (Limits(), {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}}, 60.0, 2**30, 2**20),
-        (Limits(), {"timeout_ms": 500, "memory": {"max_pages": 5, "max_var_bytes": 0}}, 0.5, 5 * 65536, 0),
+        (Limits(), {"timeout_ms": 500, "memory": {"max_pages": 5, "max_var_bytes": 0}}, 0.5, 2**30, 0),
         (Limits(timeout=None, memory_bytes=None), {}, None, None, 2**20),
-        (Limits(timeout=None, memory_bytes=None), {"timeout_ms": 7, "memory": {"max_pages": 9}}, 0.007, 9 * 65536, 2**20),
+        (Limits(timeout=None, memory_bytes=None), {"timeout_ms": 7, "memory": {"max_pages": 9}}, 0.007, None, 2**20),
     ],
     ids=["nothing said", "the manifest", "a ceiling", "the manifest wants less", "no limit", "no ceiling"],
 )

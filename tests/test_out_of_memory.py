@@ -9,11 +9,11 @@ import pytest
 from guests import export, guest, manifest, number
 
 import plugwasm
-from plugwasm import ExitError, GuestError, IsolatedPlugin, OutOfMemoryError, Plugin, TrapError
+from plugwasm import ExitError, GuestError, IsolatedPlugin, Limits, OutOfMemoryError, Plugin, TrapError
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 EXIT = '(import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))'
-LIMITS = r"\(`memory.max_pages`, `Limits.memory_bytes`\)"
+LIMITS = r"\(`Limits.memory_bytes`\)"
 
 REFUSED = {
     "allocating": "(local.set $got (call $alloc (i64.const 10000000)))",
@@ -52,7 +52,7 @@ SOURCE = guest(
 
 
 def made(kind: Any) -> Any:
-    return kind(manifest(SOURCE, memory={"max_pages": 20}), wasi=True, name="p")
+    return kind(SOURCE, wasi=True, name="p", limits=Limits(memory_bytes=20 * 65536))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ LEAKY = guest(
 def test_a_plugin_that_takes_memory_in_each_call_is_told_apart_from_one_with_a_bad_handle() -> None:
     """It takes 16 pages at once, so it is refused before it has all of them."""
     says = r"has 993 pages and can grow by 5 more, .* its limit is 1000 pages"
-    with Plugin(manifest(LEAKY, memory={"max_pages": 1000})) as plugin:
+    with Plugin(LEAKY, limits=Limits(memory_bytes=1000 * 65536)) as plugin:
         assert [number(plugin.call("leak")) for _ in range(62)] == list(range(1, 993, 16))
         with pytest.raises(OutOfMemoryError, match=says) as caught:
             plugin.call("leak")
@@ -126,14 +126,14 @@ def test_a_plugin_that_takes_memory_in_each_call_is_told_apart_from_one_with_a_b
 def test_it_is_said_of_a_start_as_well() -> None:
     source = guest(export("_initialize", REFUSED["allocating"] + "unreachable", "(local $got i64)") + export("f", ""))
     says = r"has 2 pages and was refused 10000000 bytes more; its limit is 5 pages"
-    with Plugin(manifest(source, memory={"max_pages": 5})) as plugin, pytest.raises(OutOfMemoryError, match=says):
+    with Plugin(source, limits=Limits(memory_bytes=5 * 65536)) as plugin, pytest.raises(OutOfMemoryError, match=says):
         plugin.call("f")
 
 
 def test_memories_that_the_host_cannot_see_are_not_spoken_of() -> None:
     source = guest(export("f", REFUSED["allocating"] + "unreachable", "(local $got i64)"), memory="(memory 1) (memory 1)")
     with (
-        Plugin(manifest(source, memory={"max_pages": 40})) as plugin,
+        Plugin(source, limits=Limits(memory_bytes=40 * 65536)) as plugin,
         pytest.raises(
             OutOfMemoryError,
             match=r"what it allocates with the host has 2 pages and .*is 40 pages .* of which 14 are for what it allocates",
@@ -144,11 +144,12 @@ def test_memories_that_the_host_cannot_see_are_not_spoken_of() -> None:
 
 def test_an_input_and_an_answer_that_have_no_room_say_why() -> None:
     source = guest(export("get", "(call $give (call $config_get <<k>>))") + export("echo", "(call $echo)"))
-    with Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin:
-        with pytest.raises(OutOfMemoryError, match="input of 1000000 bytes: its limit is 5 pages"):
+    with Plugin(manifest(source, config={"k": "x" * 1_000_000}), limits=Limits(memory_bytes=5 * 65536)) as plugin:
+        with pytest.raises(OutOfMemoryError, match="input of 1000000 bytes, which takes 16 pages: its limit is 5 pages"):
             plugin.call("echo", bytes(1_000_000))
         with pytest.raises(
-            OutOfMemoryError, match="input of 300000 bytes: the plugin's memory has 1 pages, what it allocates with the host has 2 pages"
+            OutOfMemoryError,
+            match="input of 300000 bytes, which takes 5 pages: the plugin's memory has 1 pages, what it allocates with the host has 2 pages",
         ):
             plugin.call("echo", bytes(300_000))
         with pytest.raises(OutOfMemoryError, match=r"no room for 1000000 bytes from the host: .* its limit is 5 pages"):

@@ -14,7 +14,7 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
 from ..errors import shown
-from ._binary import Facts, facts, without_long_names
+from ._binary import Facts, facts, wants_images, without_long_names
 from ._capi import EXTERN_SIZE, check_version, library_version
 from ._failure import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, is_recursion
 from ._module import (
@@ -98,6 +98,7 @@ __all__ = [
     "library_version",
     "shielded",
     "shown",
+    "wants_images",
     "wat_to_wasm",
     "weight",
     "without_long_names",

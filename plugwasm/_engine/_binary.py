@@ -17,15 +17,16 @@ _STATE = {IMPORT: 448, TABLE: 64, GLOBAL: 16, ELEMENT: 112, DATA: 16, TAG: 16}
 _REFERENCE = 32
 """For each function that can be referred to."""
 _ELEMENT_OF_SEGMENT = 16
+_STRUCT, _ARRAY = 0x5F, 0x5E
 _NUMBERS_GO_ON = bytes(range(128, 256))
 
 Facts = tuple[int, int, int, int, int, int, int]
 
 
 def facts(wasm: bytes) -> Facts:
-    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, whether it starts
-    with a function, how many bytes an instance takes outside of memories and tables at most, how many tables it defines, and how many
-    types, imports and exports it has."""
+    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, bits for whether it
+    starts with a function (1) and whether it may have objects that are collected (2), how many bytes an instance takes outside of memories
+    and tables at most, how many tables it defines, and how many types, imports and exports it has."""
     count = total = largest = start = state = tables = functions = references = entries = 0
     for section, at, end in sections(wasm):
         if section in (CUSTOM, CODE):
@@ -33,6 +34,8 @@ def facts(wasm: bytes) -> Facts:
         number, at = leb128(wasm, at)
         if section in (TYPE, IMPORT, EXPORT):
             entries += number
+        if section == TYPE and (_STRUCT in wasm[at:end] or _ARRAY in wasm[at:end]):
+            start |= 2  # such a byte may also be a number, which does no harm
         state += _STATE.get(section, 0) * number
         if section == MEMORY:
             for _ in range(number):
@@ -45,7 +48,7 @@ def facts(wasm: bytes) -> Facts:
                     _, at = leb128(wasm, at)
             count += number
         elif section == START:
-            start = 1
+            start |= 1
         elif section == TABLE:
             tables = number
         elif section in (IMPORT, FUNCTION):
@@ -58,6 +61,43 @@ def facts(wasm: bytes) -> Facts:
             references += elements
             state += _ELEMENT_OF_SEGMENT * elements
     return count, total, largest, start, state + _REFERENCE * min(references, functions), tables, entries
+
+
+MANY_SEGMENTS = 100
+MUCH_DATA = 2**17
+"""From so many segments, or bytes of them, a module is better off with images of its memories: measured (docs/decisions.md, 38)."""
+
+
+def wants_images(module: bytes) -> bool:
+    """Whether a module, in either format, has so much initial data that images are worth it. It need not be valid; then any answer does."""
+    if not module.startswith(b"\0asm"):
+        return module.count(b"(data") > MANY_SEGMENTS or (len(module) > 2 * MUCH_DATA and b"(data" in module)
+    if len(module) <= MANY_SEGMENTS:
+        return False
+    try:
+        for section, at, end in sections(module):
+            if section == DATA and (end - at > MUCH_DATA or leb128(module, at)[0] > MANY_SEGMENTS):
+                return True
+    except IndexError:
+        pass
+    return False
+
+
+def shares_memory(wasm: bytes) -> bool:
+    """Whether a valid module defines a memory that is shared. (One that it imports, nobody can give it.)"""
+    for section, at, _ in sections(wasm):
+        if section == MEMORY:
+            number, at = leb128(wasm, at)
+            for _ in range(number):
+                flags = wasm[at]
+                if flags & 2:
+                    return True
+                _, at = leb128(wasm, at + 1)
+                if flags & 1:
+                    _, at = leb128(wasm, at)
+                if flags & 8:
+                    _, at = leb128(wasm, at)
+    return False
 
 
 def without_long_names(wasm: bytes) -> bytes:

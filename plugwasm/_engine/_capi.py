@@ -82,6 +82,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_config_async_stack_size_set": (None, [_PTR, c_uint64]),
     "wasmtime_config_signals_based_traps_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_wasm_threads_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_shared_memory_set": (None, [_PTR, _FLAG]),
     "wasmtime_config_wasm_gc_set": (None, [_PTR, _FLAG]),
     "wasmtime_pooling_allocation_config_new": (_PTR, []),
     "wasmtime_pooling_allocation_config_delete": (None, [_PTR]),

@@ -27,6 +27,11 @@ TRAPS = (
     "unreachable",
     "interrupt",
     "out of fuel",
+    "atomic wait on a memory that is not shared",
+    "null reference",
+    "out of bounds array access",
+    "object too large",
+    "cast to a wrong type",
 )
 """Names of the engine's trap codes, in their order."""
 

@@ -11,7 +11,7 @@ from ctypes import c_void_p
 
 from .. import _forks
 from ..errors import shown
-from ._binary import facts
+from ._binary import facts, shares_memory
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from ._failure import EngineFailure, take_error
 from ._owned import Owner
@@ -109,7 +109,9 @@ class Item:
 class Engine:
     """Compiles modules with one set of settings. Modules and stores of different engines do not mix.
 
-    Epoch interruption is always on, for every plugin can be cancelled. Fuel costs the guest speed, so it is a second engine's.
+    Epoch interruption is always on, for every plugin can be cancelled. Fuel costs the guest speed, so it is a second engine's. So are
+    images: a module's initial data as a file in memory, which each instance maps, and copies page by page when it writes to it. Without
+    them it is copied segment by segment, by code that is compiled for each; that is better for small modules, and far worse for large ones.
 
     A pooled engine reserves address space for its memories once, where others map and unmap three memories for each instance of a plugin.
     It refuses modules and instances beyond the pool's limits (`is_pool_limit`); those belong into an engine without a pool. Both load
@@ -121,6 +123,8 @@ class Engine:
         pooled: Whether it has a pool.
         stack_bytes: Of a guest's stack.
         reservation: Bytes of address space for each memory; what the process has room for if not given.
+        images: Whether initial data is mapped from images.
+        gc, atomics: Whether modules may have these instructions.
     """
 
     def __init__(
@@ -131,13 +135,28 @@ class Engine:
         pooled: bool = False,
         stack_bytes: int = DEFAULT_STACK,
         reservation: int | None = None,
+        images: bool = False,
+        gc: bool = False,
+        atomics: bool = False,
     ) -> None:
         self.fuel = fuel
         self.parallel = parallel
         self.pooled = pooled
         self.stack_bytes = stack_bytes
         self.reservation = memory_reservation() if reservation is None else reservation
-        self.key = f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow=0;may_move=0;threads=0;signals=0;gc=0"
+        self.images = images
+        self.settings = {
+            "fuel": fuel,
+            "stack_bytes": stack_bytes,
+            "reservation": self.reservation,
+            "images": images,
+            "gc": gc,
+            "atomics": atomics,
+        }
+        """The arguments of engines that load what this one compiles, and the other way round."""
+        self.key = (
+            f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow={int(images)};may_move=0;threads={int(atomics)};signals=0;gc={int(gc)}"
+        )
         """The settings that compiled code depends on, for keys of caches."""
         self._twin: Engine | None = None
         config = lib.wasm_config_new()
@@ -148,12 +167,12 @@ class Engine:
             lib.wasmtime_config_async_stack_size_set(config, stack_bytes)  # otherwise the engine ends the process
         # A memory keeps its address for life, which is what lets the host keep a view of it.
         lib.wasmtime_config_memory_may_move_set(config, False)
-        # Copying the initial data costs less than mapping it for all but very large modules, and saves a mapping an instance.
-        lib.wasmtime_config_memory_init_cow_set(config, False)
-        lib.wasmtime_config_wasm_threads_set(config, False)
-        # Objects would live in a heap apart from all memories, and no kit makes plugins that have them. Exceptions need such a heap all the
-        # same; each memory's limit holds for it as well.
-        lib.wasmtime_config_wasm_gc_set(config, False)
+        lib.wasmtime_config_memory_init_cow_set(config, images)
+        # Atomic instructions are harmless; a memory that is shared could change under the host's eyes.
+        lib.wasmtime_config_wasm_threads_set(config, atomics)
+        lib.wasmtime_config_shared_memory_set(config, False)
+        # Objects live in a heap apart from all memories. Exceptions need such a heap as well. Each memory's limit holds for it.
+        lib.wasmtime_config_wasm_gc_set(config, gc)
         # Whoever replaces the handler of SIGSEGV after us (faulthandler, crash reporters, other runtimes) would turn a trap into a crash.
         lib.wasmtime_config_signals_based_traps_set(config, False)
         lib.wasmtime_config_parallel_compilation_set(config, parallel)
@@ -184,7 +203,8 @@ class Engine:
         if heavy and not self.parallel and can_compile_in_parallel():
             twin = self._twin
             if twin is None:
-                twin = self._twin = Engine(fuel=self.fuel, parallel=True, stack_bytes=self.stack_bytes, reservation=self.reservation)
+                settings: dict[str, Any] = self.settings
+                twin = self._twin = Engine(parallel=True, **settings)
             module = twin.compile(wasm)
             has_compiled_in_parallel()
             return self.load(module.serialize()).with_facts(module.facts)
@@ -193,6 +213,9 @@ class Engine:
             error = lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out))
         if error:
             raise take_error(error)
+        if self.settings["atomics"] and shares_memory(wasm):
+            lib.wasmtime_module_delete(out.value)
+            raise EngineFailure("it has a memory that is shared, and there are no threads to share it with (`Limits.atomics`)")
         return Module(self, out.value).with_facts(facts(wasm))
 
     def load(self, artifact: bytes) -> Module:
@@ -282,6 +305,16 @@ class Module(Owner):
         return self.facts[:3]
 
     @property
+    def has_start(self) -> bool:
+        """Whether it has a function that runs when it is instantiated."""
+        return bool(self.facts[3] & 1)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether it may have objects in the collector's heap; also where it only looks like that."""
+        return bool(self.facts[3] & 2)
+
+    @property
     def state_bytes(self) -> int:
         """What an instance takes at most outside of memories and tables: globals, references, segments, imports."""
         return self.facts[4]
@@ -300,8 +333,8 @@ class Module(Owner):
 
     @property
     def kept_bytes(self) -> int:
-        """About what the process keeps for it, code and all."""
-        return self.code_bytes + _ENTRY_BYTES * self.facts[6]
+        """About what the process keeps for it, code and all. Of images it may have a copy in a file in memory."""
+        return (self.code_bytes << self.engine.images) + _ENTRY_BYTES * self.facts[6]
 
     def serialize(self) -> bytes:
         """The compiled code, for `Engine.load`."""

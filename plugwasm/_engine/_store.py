@@ -344,7 +344,7 @@ class Store(Owner):
         out = (c_char * INSTANCE_SIZE)()
         trap = c_void_p()
         ensure_frames()
-        start = lib.wasmtime_instance_new if module.facts[3] else lib.wasmtime_instance_new_without_start
+        start = lib.wasmtime_instance_new if module.has_start else lib.wasmtime_instance_new_without_start
         error = start(self.context, module.pointer, imports, len(imports) // EXTERN_SIZE, out, ctypes.byref(trap))
         if error or trap.value:
             raise take_failure(error, trap.value, pending)

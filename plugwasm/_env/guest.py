@@ -254,8 +254,8 @@ class Guest(Environment):
                 before.set_fuel(store.fuel())
 
     @contextmanager
-    def command_store(self, memories: int, tables: int) -> Iterator[Store]:
-        """A store for one call of a command that has so many memories and tables, with the fuel of the guest's own.
+    def command_store(self, memories: tuple[int, int, int], tables: int) -> Iterator[Store]:
+        """A store for one call of a command with these memories (see `MemoryBudget`) and so many tables, with the fuel of the guest's own.
 
         The engine counts in each store anew. So the first may have as much as the plugin, and each within it half of that around it: all
         together less than twice as much.
@@ -264,10 +264,12 @@ class Guest(Environment):
         if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
-        limits, maximum = self.limits, self.budget.maximum
+        limits, maximum, growth = self.limits, self.budget.maximum, self.limits.max_pages
         depth = sum(running is not self.store for running in self._running)
+        caps = [] if maximum is None else [(maximum >> depth) // max(memories[0], 1)]
+        caps += [] if growth is None else [memories[2] + growth]
         store.limit(
-            memory_bytes=-1 if maximum is None else (maximum >> depth) // max(memories, 1) * PAGE,
+            memory_bytes=-1 if not caps else min(caps) * PAGE,
             table_elements=most_elements(limits, tables) >> depth,
             instances=limits.instances,
             tables=limits.tables,

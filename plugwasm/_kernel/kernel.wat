@@ -20,7 +20,7 @@
 ;;
 ;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset 0 stays the null handle.
 (module $extism:host/env
-  ;; Whether $heap may have so many pages; 0 says that growing is over.
+  ;; Whether $heap may have so many pages; 0 says that growing is over, and the top bit that fewer would do.
   (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
 
   (memory $heap (export "memory") 2)
@@ -124,10 +124,10 @@
   (func $granules (param $length i64) (result i32)
     (i32.wrap_i64 (i64.shr_u (i64.add (local.get $length) (i64.const 31)) (i64.const 5))))
 
-  (func $grow_to (param $pages i32) (result i32)
+  (func $grow_to (param $pages i32) (param $wish i32) (result i32)
     (local $grown i32)
     (if (i32.gt_u (local.get $pages) (i32.const 65536)) (then (return (i32.const 0))))
-    (if (i32.eqz (call $may_grow (local.get $pages))) (then (return (i32.const 0))))
+    (if (i32.eqz (call $may_grow (i32.or (local.get $pages) (local.get $wish)))) (then (return (i32.const 0))))
     (local.set $grown (call $grow_granted (local.get $pages)))
     (drop (call $may_grow (i32.const 0)))
     (local.get $grown))
@@ -151,8 +151,8 @@
     (local.set $pages (i32.wrap_i64 (i64.shr_u (i64.add (local.get $need) (i64.const 2047)) (i64.const 11))))
     (local.set $roomy (i32.add (memory.size $heap) (i32.shr_u (memory.size $heap) (i32.const 2))))
     (if (i32.gt_u (local.get $roomy) (local.get $pages))
-      (then (if (call $grow_to (local.get $roomy)) (then (return (i32.const 1))))))
-    (call $grow_to (local.get $pages)))
+      (then (if (call $grow_to (local.get $roomy) (i32.const 0x80000000)) (then (return (i32.const 1))))))
+    (call $grow_to (local.get $pages) (i32.const 0)))
 
   ;; ---- blocks -------------------------------------------------------------------------------------------------------------------
 

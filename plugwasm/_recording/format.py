@@ -318,7 +318,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     wasi: bool = False
     fuel_limit: Count | None = None
     http_response_headers: bool = False
-    limits: dict[str, int | float | None] = {}
+    limits: dict[str, bool | int | float | None] = {}
     config: dict[str, str] = {}
     vars: dict[str, Data] = {}
     more_vars: tuple[tuple[bytes, Data], ...] = ()

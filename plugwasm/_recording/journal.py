@@ -38,6 +38,7 @@ _NOT_MADE = (BusyError, ClosedError, StackError)
 LIMITS = (
     "timeout",
     "memory_bytes",
+    "max_pages",
     "memories",
     "tables",
     "table_elements",
@@ -46,6 +47,8 @@ LIMITS = (
     "var_bytes",
     "vars",
     "descriptors",
+    "gc",
+    "atomics",
 )
 
 
@@ -117,7 +120,7 @@ class Tape:
         )
 
 
-def _limits(limits: Limits) -> dict[str, int | float | None]:
+def _limits(limits: Limits) -> dict[str, bool | int | float | None]:
     """Those that count in a replay, and are not the default."""
     default = Limits()
     return {name: value for name in LIMITS if (value := getattr(limits, name)) != getattr(default, name)}

@@ -241,7 +241,7 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
         limits[name] = value
     for name in LIMITS:
         value, most = getattr(DEFAULT, name), getattr(ceiling, name)  # what is the default is not in a recording
-        limits.setdefault(name, value if most is None else min(value, most))
+        limits.setdefault(name, value if most is None else most if value is None else min(value, most))
     try:
         return ceiling.replace(**limits)
     except OptionError as error:

@@ -6,7 +6,9 @@ The engine knows one limit, for each memory by itself, not one for their sum. So
 2. A plugin with one memory that the host can see the size of: kernel and memory may take what the other has not, exactly. The engine's
    limit is what the kernel has left over.
 3. Any other: the kernel and each memory have a share that is fixed from the start, and the shares add up to the limit.
-4. What is not in memories is bounded beside them: tables together, and all else together, take no more than memories may.
+4. `Limits.max_pages`, a manifest's `memory.max_pages`, bounds what is grown after the start besides, as other hosts do: in case 2 for
+   kernel and memory together, exactly; in case 3 for each by itself, for nobody sees what the others have grown.
+5. What is not in memories is bounded beside them: tables together, and all else together, take no more than memories may.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from ..limits import Limits
 
 PAGE = 65536
+MOST_PAGES = 65536
+"""Of a memory."""
+WISH = 1 << 31
 KERNEL_MEMORIES, KERNEL_TABLES = 2, 1
 ELEMENT_BYTES = 8
 """Of a table."""
@@ -36,13 +41,18 @@ def most_state(limits: Limits) -> int:
     return limits.instance_bytes if limits.memory_bytes is None else min(limits.instance_bytes, limits.memory_bytes)
 
 
+def _lower(one: int | None, other: int) -> int:
+    return other if one is None else min(one, other)
+
+
 class MemoryBudget:
     """The limit of one instance of a plugin, which it sets in the engine.
 
     Args:
         store: Where the plugin's instances live.
         limits: Of its memory, in whole pages, and of what else the engine counts.
-        memories: The plugin's own memories: how many, and the pages at first of all and of the largest.
+        memories: The plugin's own memories: how many, and the pages at first of all and of the largest. The heap of the collector, if there
+            may be one, is one more, with no pages at first.
         watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
         tables: How many tables the plugin has.
         instances: The plugin's instances by unit, as far as they are made.
@@ -51,6 +61,7 @@ class MemoryBudget:
     __slots__ = (
         "_elements",
         "_first",
+        "_growth",
         "_has_memories",
         "_instances",
         "_limits",
@@ -80,17 +91,26 @@ class MemoryBudget:
         self._has_memories = count > 0
         self._first = total
         self._watched = watched if count == 1 else None
-        self.maximum = self._share = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
-        if maximum is None or count == 0:
-            self.cap = maximum
-        elif self._watched is not None:
-            self.cap = maximum - FIRST_PAGES
-        else:
-            self._share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
-            self.cap = (maximum - self._share) // count
-            if self.cap < largest:
-                self._share, self.cap = FIRST_PAGES, (maximum - FIRST_PAGES) // count
+        self._growth = growth = limits.max_pages
+        self.maximum = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        self._share, self.cap = self._shares(maximum, count, total, largest)
+        if growth is not None:
+            share, cap = FIRST_PAGES + growth, min(MOST_PAGES, largest + growth)
+            if self._watched is None and (maximum is None or share + count * cap <= maximum):
+                self._share, self.cap = share, cap  # each has room for all that it may grow
+            else:
+                self._share, self.cap = _lower(self._share, share), _lower(self.cap, cap)
         self.limit(None if self.cap is None else max(self.cap, FIRST_PAGES))  # until the kernel is made, and says so
+
+    def _shares(self, maximum: int | None, count: int, total: int, largest: int) -> tuple[int | None, int | None]:
+        """The pages that the kernel may have, and each memory, of so many for all together; of the watched memory, at first."""
+        if maximum is None or count == 0:
+            return maximum, maximum
+        if self._watched is not None:
+            return maximum, maximum - FIRST_PAGES
+        share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
+        cap = (maximum - share) // count
+        return (share, cap) if cap >= largest else (FIRST_PAGES, (maximum - FIRST_PAGES) // count)
 
     def limit(self, pages: int | None) -> None:
         """Sets the engine's limit for each memory."""
@@ -106,16 +126,23 @@ class MemoryBudget:
             self._set = pages
 
     def may_grow(self, pages: int, present: int) -> bool:
-        """Whether the kernel, which has `present` pages, may grow to `pages`; 0 says that it is done."""
-        if self.maximum is None or self.cap is None or self._share is None:
+        """Whether the kernel, which has `present` pages, may grow to `pages`; 0 says that it is done.
+
+        `WISH` in `pages` says that it would do with less: that is granted where only `Limits.memory_bytes` bounds it.
+        """
+        if pages & WISH:
+            if self._growth is not None:
+                return False  # the memory may need them
+            pages ^= WISH
+        if self.cap is None or self._share is None:
             return True
         if self._watched is not None:
             if pages == 0:
-                self.cap = self.maximum - present
+                self.cap = self._left(present)
                 self.limit(self.cap)
                 return True
             others = self._present()
-            if pages + (self.cap if others is None else others) <= self.maximum:
+            if (self.cap if others is None else others) <= self._left(pages):
                 self.limit(max(pages, self.cap))
                 return True
         elif pages == 0:
@@ -125,6 +152,11 @@ class MemoryBudget:
             self.limit(max(pages, self.cap))
             return True
         return False
+
+    def _left(self, kernel: int) -> int:
+        """The pages that the watched memory may have beside a kernel with so many; less than it has when they are too many."""
+        left = MOST_PAGES if self.maximum is None else self.maximum - kernel
+        return left if self._growth is None else min(left, self._first + self._growth - (kernel - FIRST_PAGES))
 
     def pages(self, kernel: int) -> int | None:
         """The pages of all memories, of which the kernel has so many; None when they cannot be seen."""
@@ -146,10 +178,11 @@ class MemoryBudget:
             return None
         heap = f"allocates with the host has {kernel} pages" + (f" and was refused {denied} bytes more" if denied else "")
         memory = f"the plugin's memory has {own} pages" + (f" and can grow by {left} more" if is_full else "")
-        total = "65536 pages are the most that there are"
+        limits = [] if self._growth is None else [f"{self._growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
         if self.maximum is not None:
             part = f", of which {self._share} are for what it allocates with the host" if own is None and self._has_memories else ""
-            total = f"its limit is {self.maximum} pages of 64 KiB for all together{part} (`memory.max_pages`, `Limits.memory_bytes`)"
+            limits.append(f"{self.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)")
+        total = f"its limit is {' and '.join(limits)}" if limits else "65536 pages are the most that there are"
         return f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
 
     def _present(self) -> int | None:

@@ -290,8 +290,9 @@ def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confi
             status = 0
         else:
             calls.plugin = Plugin(compiled)
-            module = compiled._plan.main.module
-            application.send(m.Loaded(_items(list(module.exports.values())), _items(module.imports), compiled._plan.first_pages))
+            plan = compiled._plan
+            exports, imports = _items(list(plan.main.module.exports.values())), _items(plan.main.module.imports)
+            application.send(m.Loaded(exports, imports, plan.first_pages, plan.main_pages))
             _serve(application, calls, calls.plugin)
     except ChannelClosed:
         status = 0

@@ -109,6 +109,7 @@ _FILES: dict[str, tuple[int, int | None]] = {
     "statx": (332, 291),
 }
 _MMAP, _FCNTL, _TGKILL, _PRLIMIT = (9, 222), (72, 25), (234, 131), (302, 261)
+_MEMFD_CREATE = (319, 279)
 _UNCOUNTED = 0x01 | 0x100 | 0x40000
 """Flags of `mmap`: shared, a stack that grows, huge pages."""
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
@@ -299,6 +300,8 @@ def _program(which: int, architecture: int, pid: int, files: bool) -> bytes:
         code.append(refuse(errno.EPERM))
     # Signals to itself: that is how `abort` ends it.
     code += [(_JUMP_IF_EQUAL, 0, 4, _TGKILL[which]), low(0), (_JUMP_IF_EQUAL, 0, 1, pid), allow, refuse(errno.EPERM)]
+    # The engine does without files in memory where the system has none.
+    code += [(_JUMP_IF_EQUAL, 0, 1, _MEMFD_CREATE[which]), refuse(errno.ENOSYS)]
     # To ask for limits, not to set them: without new values.
     code += [(_JUMP_IF_EQUAL, 0, 6, _PRLIMIT[which]), low(2), (_JUMP_IF_EQUAL, 0, 3, 0), high(2), (_JUMP_IF_EQUAL, 0, 1, 0)]
     code += [allow, refuse(errno.EPERM), refuse(errno.EPERM)]

@@ -88,7 +88,7 @@ class Load(Message, tag=2):
     name: str
     allowed_paths: dict[str, str]
     timeout_ms: int | None
-    limits: dict[str, int | float | None]
+    limits: dict[str, bool | int | float | None]
     wasi: bool
     clock_resolution: int
     own_clock: bool
@@ -172,6 +172,7 @@ class Loaded(Message, tag=2):
     exports: Annotated[list[ItemType], Meta(max_length=MAX_EXPORTS)]
     imports: Annotated[list[ItemType], Meta(max_length=MAX_IMPORTS)]
     first_pages: U64
+    main_pages: U64 = 0
 
 
 class Failed(Message, tag=3):

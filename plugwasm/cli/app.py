@@ -198,7 +198,9 @@ def call(
     ] = None,
     memory_max_pages: Annotated[
         str | None,
-        typer.Option("--memory-max", "--memory-max-pages", metavar="N", help="Memory, in pages of 64 KiB.", rich_help_panel=_LIMITS),
+        typer.Option(
+            "--memory-max", "--memory-max-pages", metavar="N", help="Pages of 64 KiB to start with, and to add.", rich_help_panel=_LIMITS
+        ),
     ] = None,
     var_max: Annotated[
         str | None, typer.Option("--var-max", metavar="N", help="Bytes of all vars; 0 turns them off.", rich_help_panel=_LIMITS)
@@ -207,6 +209,8 @@ def call(
         str | None,
         typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
     ] = None,
+    gc: Annotated[bool, typer.Option("--gc", metavar="", help="Allow objects of the garbage collector.", rich_help_panel=_LIMITS)] = False,
+    atomics: Annotated[bool, typer.Option("--atomics", metavar="", help="Allow atomic instructions.", rich_help_panel=_LIMITS)] = False,
     stats: Annotated[
         bool, typer.Option("--stats", metavar="", help="Write to stderr what each call took.", rich_help_panel=_OTHER)
     ] = False,
@@ -251,6 +255,8 @@ def call(
             var_max=var_max,
             links=link or (),
             sha256=set_hash,
+            gc=gc,
+            atomics=atomics,
         )
         with logging_to_stderr(run.log_level(log_level)), streams.output_to(output_file, lines=rounds > 1, raw=raw) as write:
             granted = wasi or bool(allow_path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from plugwasm._code import Allowance, compiled, engine
+from plugwasm._code import Allowance, compiled, engine, engine_for
 from plugwasm._env import functions as env
 from plugwasm._kernel import SERVED, source
 from plugwasm._link import WASI, is_callable, is_from_before_1_0
@@ -38,7 +38,8 @@ _NAMES = {"wasi": "WASI", "application": "host function", "env": "env", "kernel"
 def facts(recipe: Recipe) -> dict[str, Any]:
     """What is known of each module, and what the plugin as a whole needs, in JSON types."""
     allowance = Allowance(DEFAULT)
-    modules = {module.name: compiled(module.wasm, engine(pooled=False), module.name, allowance) for module in recipe.modules}
+    on = engine_for((module.wasm for module in recipe.modules), DEFAULT.replace(gc=True, atomics=True))
+    modules = {module.name: compiled(module.wasm, on, module.name, allowance) for module in recipe.modules}
     shown = [_module_facts(module, modules, module.name == recipe.main) for module in recipe.modules]
     imports = [item for module in shown for item in module["imports"]]
     return {

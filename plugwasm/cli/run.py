@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from plugwasm.limits import Limits
     from plugwasm.observing import Call, Observer
     from plugwasm.plugin import Plugin
 
@@ -164,7 +165,10 @@ class Additions:
         var_max: str | None = None,
         links: Sequence[str] = (),
         sha256: str | None = None,
+        gc: bool = False,
+        atomics: bool = False,
     ) -> None:
+        self._features = {"gc": gc, "atomics": atomics}
         self.timeout_ms = None if timeout is None else milliseconds(timeout)
         self.max_pages = None if max_pages is None else number("--memory-max", max_pages, 0, 65536)
         self.max_http_response_bytes = (
@@ -211,6 +215,14 @@ class Additions:
                 raise UsageProblem("--link", f"{module.name} is the name of {what}; choose another")
         recipe.modules = [_linked(name, source) for name, source in self.links.items()] + recipe.modules
 
+    def limits(self, recipe: Recipe) -> Limits | None:
+        """With what is off unless it is asked for; None for those that the recipe has anyway."""
+        if not any(self._features.values()):
+            return None
+        from plugwasm.limits import _with, effective
+
+        return _with(effective(None, recipe), self._features)
+
 
 def calls(
     plugin: str,
@@ -232,7 +244,7 @@ def calls(
 
     recipe: Any = resolve(plugin)
     additions.apply(recipe)
-    with Plugin(CompiledPlugin(recipe, functions=(), **options)) as instance:
+    with Plugin(CompiledPlugin(recipe, functions=(), limits=additions.limits(recipe), **options)) as instance:
         data = read()
         with profiling(instance):
             for _ in range(rounds):

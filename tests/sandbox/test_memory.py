@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import BadHandleError, CompiledPlugin, Function, GuestError, OutOfMemoryError, Plugin, ValType
+from plugwasm import BadHandleError, CompiledPlugin, Function, GuestError, Limits, OutOfMemoryError, Plugin, ValType
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = 65536
@@ -73,7 +73,7 @@ def growing(type: str = "i32", memory: str = "1") -> str:
 @ENGINES
 @pytest.mark.parametrize("type", ["i32", "i64"])
 def test_a_bomb_gets_minus_one_at_the_cap_and_goes_on_as_it_likes(type: str, pooled: bool) -> None:
-    with plugin_of(manifest(growing(type), memory={"max_pages": 100}), pooled) as plugin:
+    with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=100 * PAGE)) as plugin:
         assert number(plugin.call("bomb")) == 98  # two are the kernel's
         assert number(plugin.call("bomb")) == 98
         assert number(plugin.call("grow", word(0))) == 98
@@ -83,7 +83,7 @@ def test_a_bomb_gets_minus_one_at_the_cap_and_goes_on_as_it_likes(type: str, poo
 @pytest.mark.parametrize("type", ["i32", "i64"])
 @pytest.mark.parametrize("maximum", [4, 100])
 def test_a_step_is_granted_up_to_the_last_page_and_refused_beyond(type: str, maximum: int, pooled: bool) -> None:
-    with plugin_of(manifest(growing(type), memory={"max_pages": maximum}), pooled) as plugin:
+    with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)) as plugin:
         room = maximum - 3
         for too_much in (room + 1, 65535, 65536, 2**31, 2**32 - 1):
             assert number(plugin.call("grow", word(too_much))) == -1
@@ -98,7 +98,7 @@ def test_a_step_is_granted_up_to_the_last_page_and_refused_beyond(type: str, max
 
 @ENGINES
 def test_what_the_kernel_took_the_memory_cannot_have(pooled: bool) -> None:
-    with plugin_of(manifest(growing(), memory={"max_pages": 50}), pooled) as plugin:
+    with plugin_of(growing(), pooled, limits=Limits(memory_bytes=50 * PAGE)) as plugin:
         assert number(plugin.call("alloc", word(20 * PAGE))) != 0
         kernel = number(plugin.call("kernel")) // PAGE
         assert kernel >= 21
@@ -309,7 +309,7 @@ def test_alloc_of_more_than_there_can_be_is_zero_without_a_trap_and_takes_nothin
 
 @ENGINES
 def test_alloc_succeeds_up_to_the_last_byte_of_the_limit_and_not_one_further(pooled: bool) -> None:
-    with plugin_of(manifest(ALLOCS, memory={"max_pages": 20}), pooled) as plugin:
+    with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
         assert number(plugin.call("alloc", word(LARGEST + 1))) == 0
         assert number(plugin.call("bytes")) == 2 * PAGE
         assert number(plugin.call("alloc", word(LARGEST))) == 512 + 32
@@ -320,7 +320,7 @@ def test_alloc_succeeds_up_to_the_last_byte_of_the_limit_and_not_one_further(poo
 @needs_proc
 @pytest.mark.parametrize("size", [1, 32, 33, 4000, PAGE, 10**6])
 def test_alloc_in_a_loop_ends_with_zero_and_the_host_has_lost_no_more_than_the_limit(size: int, pooled: bool) -> None:
-    with plugin_of(manifest(ALLOCS, memory={"max_pages": 200}), pooled) as plugin:
+    with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=200 * PAGE)) as plugin:
         before = resident()
         count = number(plugin.call("all", word(size)))
         assert count * size <= 200 * PAGE
@@ -402,7 +402,7 @@ OBEDIENT = guest(
 
 
 def obedient(pooled: bool = False) -> Plugin:
-    return plugin_of(manifest(OBEDIENT, memory={"max_pages": 60}), pooled, functions=[TELL])
+    return plugin_of(OBEDIENT, pooled, limits=Limits(memory_bytes=60 * PAGE), functions=[TELL])
 
 
 def run(plugin: Plugin, *steps: Step) -> tuple[bytes, list[int]]:

@@ -103,7 +103,7 @@ def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
           {"".join(f"(memory $m{i} 1)" for i in range(memories))} (func (export "_start")) (func (export "run") {body} {call}))"""
         commands.append((f"c{level}", text))
     main = ("main", '(module (import "c0" "run" (func $run)) (func (export "f") (call $run)))')
-    with Plugin(manifest(*commands, main, memory={"max_pages": max_pages}), functions=[take]) as plugin:
+    with Plugin(manifest(*commands, main), functions=[take], limits=Limits(memory_bytes=max_pages * 65536)) as plugin:
         plugin.call("f")
     return sum(taken)
 
@@ -124,7 +124,7 @@ def test_a_command_that_has_to_stay_in_the_plugins_store_counts_with_it() -> Non
     lib = ("lib", '(module (global (export "g") i32 (i32.const 1)))')
     command = (command[0], command[1].replace('"main" "g"', '"lib" "g"'))
     main = ("main", '(module (import "c" "run" (func $run)) (func (export "f") (call $run)))')
-    with Plugin(manifest(lib, command, main, memory={"max_pages": 512}), functions=[take]) as plugin:
+    with Plugin(manifest(lib, command, main), functions=[take], limits=Limits(memory_bytes=512 * 65536)) as plugin:
         for _ in range(7):
             plugin.call("f")
     assert 0 < sum(taken) <= 512

@@ -39,7 +39,7 @@ def test_more_than_is_allowed_is_refused_before_there_is_an_instance(what: str) 
     ):
         CompiledPlugin(LARGE[what])
     with pytest.raises(OutOfMemoryError, match="its limit is 1048576"):
-        CompiledPlugin({"wasm": [{"data": LARGE[what]}], "memory": {"max_pages": 16}})
+        CompiledPlugin(LARGE[what], limits=Limits(memory_bytes=2**20))
 
 
 def test_as_much_as_is_allowed_is_allowed_and_no_more() -> None:
