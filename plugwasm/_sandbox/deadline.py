@@ -4,16 +4,16 @@ A guest runs compiled code, which looks at nothing but the engine's epoch. The t
 a second while calls last longer than that, so that signal handlers run (Ctrl-C). Each store that notices asks its own environment whether
 its own deadline has passed, so a tick that is meant for one plugin does no harm to the others.
 
-The ticker is a thread that lives only while calls are under way, and is the only state here. After `os.fork` the child starts its own.
+The ticker is a thread that lives only while calls are under way, and is the only state here; one of the system, also where
+`threading.Thread` is a greenlet. After `os.fork` the child starts its own.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from _thread import get_ident
 from time import monotonic
 
+from .._native import Thread, allocate_lock, get_ident
 from ..errors import CallError
 
 TYPE_CHECKING = False
@@ -54,9 +54,9 @@ class Ticker:
         self.engines: list[Engine] = []
         self.stays = False
         """Whether the thread sleeps where it would end: for a process that can start no other."""
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         """The thread that ticks. One that finds that it is not this one ends."""
-        self._alarm = threading.Lock()
+        self._alarm = allocate_lock()
         self._alarm.acquire()
 
     def wake(self) -> None:
@@ -67,7 +67,8 @@ class Ticker:
         self._ring()
 
     def _start(self) -> None:
-        thread = self._thread = threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+        thread: Thread = Thread(lambda: self._run(thread), "plugwasm-ticker")
+        self._thread = thread
         try:
             thread.start()
         except BaseException as error:
@@ -86,10 +87,9 @@ class Ticker:
         except RuntimeError:
             pass  # it rings already
 
-    def _run(self) -> None:
+    def _run(self, me: Thread) -> None:
         idle_since = monotonic()
         before: set[int] = set()
-        me = threading.current_thread()
         while self._thread is me:
             # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
             self.next_look = NEVER
@@ -116,7 +116,7 @@ class Ticker:
             self._alarm.acquire(timeout=pause)
         self._ring()  # what rang may have been for the one in its place
 
-    def _ended(self, me: threading.Thread) -> bool:
+    def _ended(self, me: Thread) -> bool:
         self.next_look = NEVER
         if self._thread is me:
             self._thread = None
