@@ -11,7 +11,6 @@ another greenlet of its thread is in the middle of one. Without the package noth
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from ._native import get_ident
 from ._sandbox.deadline import ticker
@@ -19,6 +18,8 @@ from .errors import BusyError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .plugin import Plugin
 
 
