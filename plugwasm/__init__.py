@@ -19,6 +19,7 @@ The map. Arrows point down only: no module imports one that stands above it.
     pool                    PluginPool, sync and async; _spread, _team, _slots
     plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
     _watch                  what sees everything that an observed plugin does
+    _turns, _greenlets      who waits for a plugin that is busy; no two greenlets of a thread in guests at once
     interfaces              protocols bound to plugins, and objects whose methods are host functions
     _awaiting, _bridge      calls in worker threads, and the way back to an event loop; _task
     _threads                those threads
@@ -54,13 +55,14 @@ The map. Arrows point down only: no module imports one that stands above it.
     _engine                 the only room that knows Wasmtime's C API
     _forks                  what a fork waits for
     _under_way              the calls that wait while something waits
+    _native                 threads and locks of the system, where greenlets have replaced those of Python
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), who compiles and who waits
 for that (`_compiler`), whether the engine has its threads (`_engine._room`), the interpreters that answered (`_interpreter`), the settings
 of the cache (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of
-awaited calls (`_threads`), the refs seen (`ref`), the lookups of names that are under way (`_sandbox.lookups`), and for a fork's child
-the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an object.
+awaited calls (`_threads`), the calls that wait for a plugin (`_turns`), the refs seen (`ref`), the lookups of names that are under way
+(`_sandbox.lookups`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an object.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import copy_context
 
 from ._bridge import Crossing, Desk, is_nested
+from ._native import get_ident
 from ._threads import submit
 
 TYPE_CHECKING = False
@@ -115,13 +116,12 @@ async def call_plugin(plugin: Plugin, limiter: Any, function_name: str, *args: A
         finally:
             crossing.leave()
 
-    if getattr(plugin, "_is_awaited", False) or not hasattr(plugin, "_idle"):
-        raise plugin._busy_error(function_name)
-    plugin._is_awaited = True
+    me = object()
+    plugin._awaited[me] = get_ident()
     try:
         return await cross(work, default_limiter() if limiter is None else limiter)
     finally:
-        plugin._is_awaited = False
+        plugin._awaited.pop(me, None)
 
 
 _limiters: RunVar[anyio.CapacityLimiter] | None = None

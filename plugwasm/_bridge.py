@@ -11,13 +11,12 @@ on when the thread is out of it.
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
-from _thread import get_ident
+from _queue import Empty, SimpleQueue
 from collections import deque
 from contextvars import ContextVar
-from queue import Empty, SimpleQueue
 
+from ._native import RLock, get_ident
 from ._task import Task
 from ._under_way import asking, callers
 from .current import CurrentPlugin
@@ -131,7 +130,7 @@ class Request:
         self.callers = callers()
         """Those who wait for it; it is made in their thread."""
         # Reentrant, for a signal handler may come in between. What it guards is one step of either.
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     async def serve(self) -> None:
         """Runs the coroutine. Raises nothing but the cancellation of the task; all else is for the thread.

@@ -16,7 +16,9 @@ import os
 import signal
 import subprocess
 import sys
-from time import monotonic, sleep
+from time import monotonic
+
+from ._native import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

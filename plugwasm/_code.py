@@ -9,12 +9,12 @@ The state of this module is what belongs to the process as a whole: its engines,
 from __future__ import annotations
 
 import os
-import threading
 from weakref import WeakValueDictionary
 
 from . import _forks, cache
 from ._compiler import Allowance, compile_within, facts_in, note_of
 from ._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown, wants_images
+from ._native import RLock
 from ._sandbox.deadline import ticker
 from .errors import ModuleError
 
@@ -43,7 +43,7 @@ _engines: dict[tuple[bool, int, bool, bool, bool, bool], Engine] = {}
 _settings: dict[Engine, str] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
-_lock = threading.RLock()
+_lock = RLock()
 
 
 class BeyondPool(Exception):
@@ -112,7 +112,7 @@ def _keep(size: int, module: Module) -> None:
 def _after_fork_in_child() -> None:
     # Some other thread, which the child does not have, may have held it.
     global _lock
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):

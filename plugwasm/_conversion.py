@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import RLock
 from functools import lru_cache
 from typing import Any
 
 from ._complaints import cut
 from ._counting import json_exceeds, json_upper_bound, msgpack_exceeds
 from ._hashing import Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
+from ._native import RLock
 from ._nesting import MAX_LEVELS, is_too_deep, is_too_deep_msgpack
 from ._whereabouts import ANY_KEY, MOST_BYTES, with_keys
 from .limits import DEFAULT

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import get_ident
-from time import monotonic, sleep
+from time import monotonic
+
+from ._native import get_ident, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from contextvars import copy_context
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter
 
+from ._native import RLock, allocate_lock, get_ident, sleep, stack_size, start_new_thread
 from ._sandbox.deadline import NEVER
 from ._threads import STACK, submit
 from ._under_way import SLICE, Waiting, asking, callers
@@ -95,7 +94,7 @@ class Team:
         self.callers = callers()
         """Those who wait for the reader; whoever makes a call waits for them."""
         # Where threads are made with little stack, the reader's may be one of those.
-        self._has_stack = not 0 < threading.stack_size() < STACK
+        self._has_stack = not 0 < stack_size() < STACK
         self._new: deque[Item] = deque()
         self._awaited: Item | None = None
         self._pace = 0.0  # seconds that calls take of late
@@ -106,7 +105,7 @@ class Team:
         self._running: dict[int, Plugin | None] = {}
         self._is_stopped = False
         # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def is_here(self) -> bool:
         """Whether the threads are there; a forked child has none of them."""

@@ -12,10 +12,11 @@ Invariants:
 from __future__ import annotations
 
 import os
-import threading
 from _queue import Empty, SimpleQueue
 from collections import deque
 from concurrent.futures import Future
+
+from ._native import RLock, Thread, stack_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,28 +87,28 @@ def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
 
 
 def _start(worker: _Worker) -> None:
-    thread = threading.Thread(target=worker.run, name="plugwasm", daemon=True)
+    thread = Thread(worker.run, "plugwasm")
     with _sizing:
-        configured = threading.stack_size()
+        configured = stack_size()
         if not 0 < configured < STACK:
             thread.start()
             return
-        threading.stack_size(STACK)
+        stack_size(STACK)
         try:
             thread.start()
         finally:
-            threading.stack_size(configured)
+            stack_size(configured)
 
 
 _idle: deque[_Worker] = deque()
-_sizing = threading.RLock()
+_sizing = RLock()
 """How large stacks are is a setting of the process."""
 
 
 def _after_fork_in_child() -> None:
     # It has none of the threads, and one of them may have held the lock.
     global _idle, _sizing
-    _idle, _sizing = deque(), threading.RLock()
+    _idle, _sizing = deque(), RLock()
 
 
 if hasattr(os, "register_at_fork"):

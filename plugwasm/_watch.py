@@ -8,6 +8,7 @@ end         settle
 
 from __future__ import annotations
 
+from collections import deque
 from time import perf_counter
 
 from ._env.functions import NAMESPACE
@@ -15,6 +16,7 @@ from ._env.guest import Exited
 from ._env.log import log_raised, logger_of
 from ._report import parsed
 from ._sandbox.deadline import NEVER
+from ._turns import Turn, hand_over, holds
 from ._values import seen
 from .codecs import no_input, typed_call
 from .errors import HostFunctionError
@@ -49,7 +51,20 @@ class Watch:
         until: The deadline of the last call, on the monotonic clock.
     """
 
-    __slots__ = ("_away", "_free", "_listeners", "_observers", "_octets", "_understudy", "_wants_values", "call", "needs_guest", "until")
+    __slots__ = (
+        "_away",
+        "_idle",
+        "_is_wanted",
+        "_listeners",
+        "_observers",
+        "_octets",
+        "_queue",
+        "_understudy",
+        "_wants_values",
+        "call",
+        "needs_guest",
+        "until",
+    )
 
     call: Call
 
@@ -62,7 +77,9 @@ class Watch:
         self._understudy: Understudy | None = None
         self._away = 0.0
         """Seconds of the call under way that were spent outside of the guest."""
-        self._free = True
+        self._queue: deque[Turn] = deque()
+        self._is_wanted = False
+        self._idle = True
         self.until = NEVER
 
     def run(
@@ -109,11 +126,21 @@ class Watch:
                 _leave(entered, error)
             del error
 
+    @holds
     def _made(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
         try:
-            del self._free  # as the lock of `Plugin`
+            del self._idle  # as the lock of `Plugin`
         except AttributeError:
-            raise plugin._busy_error(call.function) from None
+            turn = Turn(self, plugin, call.function)
+            try:
+                turn.take()
+            except BaseException:
+                try:
+                    del turn.waits
+                except AttributeError:
+                    self._idle = True
+                hand_over(self)
+                raise
         error: BaseException | None = None
         try:
             self.call = call
@@ -138,7 +165,9 @@ class Watch:
                 del self.call
             except AttributeError:
                 pass
-            self._free = True
+            self._idle = True
+            if self._is_wanted:
+                hand_over(self)
             del error
 
     def starting(self, start: Callable[..., Guest], *args: Any) -> Guest:

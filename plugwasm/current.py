@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
-
 from ._env.guest import MASK
 from ._env.vars import name_bytes
+from ._greenlets import here
+from ._native import get_ident
 from .errors import BadHandleError, BusyError, ClosedError, OptionError, OutOfMemoryError
 
 TYPE_CHECKING = False
@@ -56,8 +56,8 @@ class CurrentPlugin:
 
     def _inside(self) -> Guest:
         """For what enters the guest, which only the thread of the call can."""
-        if self._thread != get_ident():
-            raise BusyError("only the thread that the host function was called in can allocate, free or set an error")
+        if self._thread != get_ident() or ((guest := self._guest) is not None and guest.where not in (None, here())):
+            raise BusyError("only the thread, and greenlet, that the host function was called in can allocate, free or set an error")
         return self._now()
 
     def _expire(self) -> None:

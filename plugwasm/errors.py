@@ -11,7 +11,7 @@
     │   ├── MissingImportError      a module wants something that nobody provides
     │   └── InterfaceError          a plugin lacks exports that an interface asks for
     ├── ClosedError                 the plugin was closed
-    ├── BusyError                   the plugin is running another call
+    ├── BusyError                   a call that would wait for itself
     │   └── PoolTimeoutError        no plugin of a pool became free in time (also a built-in ``TimeoutError``)
     ├── EgressError                 a request left the bounds that the application set
     │   └── EgressDeniedError       its target is not granted
@@ -259,7 +259,9 @@ class ClosedError(Error):
 
 
 class BusyError(Error):
-    """The plugin is in the middle of a call. One plugin runs one call at a time; make a second plugin for a second call."""
+    """The plugin is in the middle of a call that this one is part of, or another greenlet of the thread is in the middle of one. One plugin
+    runs one call at a time, and other threads wait for their turn; make a second plugin for a call within a call.
+    """
 
 
 class PoolTimeoutError(BusyError, builtins.TimeoutError):

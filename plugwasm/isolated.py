@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from . import errors
+from . import _greenlets, errors
 from ._engine import FunctionType, Item, shown
 from ._env.vars import Vars, first_vars
 from ._options import NOT_GIVEN, REGISTERED, refuse_unknown
@@ -19,13 +19,14 @@ from ._report import no_room, parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
 from ._source import anchored, shown_path
+from ._turns import Turn, hand_over, holds, is_calling, waiting_for
 from ._worker import messages as m
 from ._worker.process import Lost, Worker
 from ._worker.remote import MAX_MEMORY, RemoteGuest, served
 from .compiled import CompiledPlugin, as_compiled
 from .errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError, one_line
 from .limits import ProcessLimits
-from .plugin import Plugin, changed_config, is_calling, octets, watch
+from .plugin import Plugin, changed_config, octets, watch
 from .wasi import Clock, WasiOptions
 
 TYPE_CHECKING = False
@@ -126,15 +127,19 @@ class IsolatedPlugin(Plugin):
         self._watch = watch(self, observe)
         if self._watch is not None and self._watch.needs_guest:
             raise TypeError("an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead")
+        timeout = plugin.limits.timeout
+        self._timeout = NEVER if timeout is None else timeout
+        self._entries = {}
         self._worker: Worker | None = None
         self._start_worker()
         self.compiled_plugin._check_memory()
         self.compiled_plugin._warn()
-        self._idle = True
+        self._make_free()
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
     @signature_of_call
+    @holds
     def call(
         self,
         function_name: str,
@@ -156,7 +161,16 @@ class IsolatedPlugin(Plugin):
         try:
             del self._idle
         except AttributeError:
-            raise self._busy_error(function_name) from None
+            turn = Turn(self, self, function_name)
+            try:
+                turn.take()
+            except BaseException:
+                try:
+                    del turn.waits
+                except AttributeError:
+                    self._idle = True  # it was this call's already
+                hand_over(self)
+                raise
         try:
             if self._closed:
                 raise self._closed_error(function_name)
@@ -183,8 +197,8 @@ class IsolatedPlugin(Plugin):
                 if self._watch is not None:
                     self._watch.settle(self._guest)
             self._idle = True
-            if self._closed:
-                self._drop_if_idle()
+            if self._is_wanted:
+                self._attend()
 
     def _run(self, function_name: str, data: memoryview, host_context: Any) -> tuple[memoryview, float]:
         """Has the worker run the export; gives the output and the deadline.
@@ -234,14 +248,16 @@ class IsolatedPlugin(Plugin):
             guest = self._guest = RemoteGuest(self.compiled_plugin._grants, self._config, self._vars, worker)
             if self._watch is not None:
                 self._watch.attach(guest)
-        timeout = self.compiled_plugin.limits.timeout
         guest.cancelled = guest.made = False
-        guest.deadline = monotonic() + (NEVER if timeout is None else timeout)  # an object of its own (see `Guest.cancelled`)
+        waited = self._until is not None
+        guest.deadline = self._new_deadline()
+        guest.where = _greenlets.here()
         guest.host_context = host_context
         guest.ended = function_name
         if self._watch is not None:
             self._watch.until = guest.deadline
-        worker.until = guest.deadline + process.grace
+        # Of the time that the call has waited the worker knows nothing, so it will not end by itself.
+        worker.until = guest.deadline + (0 if waited else process.grace)
         if process.cpu_seconds is not None:
             used = worker.cpu_time()
             worker.cpu_until = None if used is None else used + process.cpu_seconds
@@ -381,12 +397,15 @@ class IsolatedPlugin(Plugin):
             self._discard()
 
     def _cancel(self, thread: int | None = None) -> bool:
+        waiting = waiting_for(self, thread)
+        for turn in waiting:
+            turn.cancel()
         worker, guest, number = self._worker, self._guest, self._running
         if worker is None or guest is None or not number:
-            return False
+            return bool(waiting)
         call = guest.deadline
         if self._running != number or not (thread is None or is_calling(thread, self)):
-            return False
+            return bool(waiting)
         guest.cancelled = call
         worker.hurry = number, min(worker.until, monotonic() + self._process.grace)
         worker.cancel(number)

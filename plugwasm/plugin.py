@@ -8,15 +8,16 @@ A plugin is in one of these states:
     broken      the last call was unwound, or ran `_start`: the instance is dropped, so this is `new` again
     closed      for good; a call under way at that moment is cancelled and ends first
 
-and `_idle` (there unless running), `_guest` and `_closed` are all that tells them apart.
+and `_idle` (there unless running), `_guest` and `_closed` are all that tells them apart. Who calls it while it is running waits (`_turns`).
 """
 
 from __future__ import annotations
 
-import os
-from sys import _current_frames, getrecursionlimit
+from collections import deque
+from sys import getrecursionlimit, modules
 from time import monotonic
 
+from . import _greenlets
 from ._complaints import check_text, meant
 from ._engine import (
     ArgumentError,
@@ -35,10 +36,12 @@ from ._env.guest import Guest
 from ._env.vars import Vars, by_text, first_vars
 from ._kernel import INPUT
 from ._link import is_callable
+from ._native import get_ident
 from ._options import NOT_GIVEN, REGISTERED, named, refuse_unknown
 from ._report import START, explain, explain_start, explain_trap_at_start, no_room, no_stack, outcome, parsed, reported
 from ._sandbox.deadline import NEVER, ticker
 from ._signatures import signature_of_call, signature_of_call_async
+from ._turns import Turn, hand_over, holds, is_calling, waiting_for
 from .compiled import CompiledPlugin, as_compiled
 from .errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 
@@ -72,7 +75,7 @@ _MASK32 = 0xFFFFFFFF
 
 
 class CancelHandle:
-    """Ends a plugin's call from another thread. Holding one does not keep the plugin."""
+    """Ends a plugin's calls from another thread: the one under way, and those that wait for it. Holding one does not keep the plugin."""
 
     __slots__ = ("_lent", "_plugin")
 
@@ -83,7 +86,8 @@ class CancelHandle:
         self._lent = plugin._hold()
 
     def cancel(self) -> bool:
-        """Makes the call under way end with `CancelledError`. False when there is none; later calls are not affected.
+        """Makes the call under way end with `CancelledError`, and all that wait for their turn. False when there is none; later calls are
+        not affected.
 
         Nor are calls of others: a handle of a pool's plugin ends with the lease that it was made in.
         """
@@ -104,20 +108,6 @@ class Lent:
         self.config = plugin._config
         self.post_mortem = getattr(plugin, "_post_mortem", None)  # an IsolatedPlugin has none
         self.is_held = False
-
-
-def is_calling(thread: int, plugin: Plugin) -> bool:
-    """Whether the thread is in a call of the plugin."""
-    frame = _current_frames().get(thread)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "call" and code.co_filename in _CALLS and frame.f_locals.get("self") is plugin:
-            return True
-        frame = frame.f_back
-    return False
-
-
-_CALLS = (__file__, os.path.join(os.path.dirname(__file__), "isolated.py"))
 
 
 class Closing:
@@ -148,7 +138,8 @@ class Closing:
 
 
 class Plugin(Closing):
-    """A plugin that can be called. One call at a time; threads need a plugin each.
+    """A plugin that can be called. It runs one call at a time: another thread that calls it waits for its turn, first come, first served,
+    and no longer than its own deadline allows. For calls at the same time, threads need a plugin each (`PluginPool`).
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of.
@@ -163,6 +154,7 @@ class Plugin(Closing):
 
     __slots__ = (
         "__weakref__",
+        "_awaited",
         "_closed",
         "_config",
         "_entries",
@@ -173,21 +165,20 @@ class Plugin(Closing):
         "_id",
         "_idle",
         "_instance",
-        "_is_awaited",
+        "_is_wanted",
         "_kernel_entries",
         "_lent",
         "_post_mortem",
+        "_queue",
         "_settles",
         "_stack",
         "_timeout",
+        "_until",
         "_vars",
         "_view",
         "_watch",
         "compiled_plugin",
     )
-
-    _is_awaited: bool
-    """Whether a `call_async` is under way; not there before the first."""
 
     def __init__(
         self,
@@ -230,11 +221,22 @@ class Plugin(Closing):
         self._settles = self._fuel_limit is not None or bool(plugin.wasi) or self._watch is not None
         self._stack = plugin._plan.engine.stack
         self._view: memoryview | None = None
+        self._make_free()
+
+    def _make_free(self) -> None:
+        """The last step of making it."""
+        self._queue: deque[Turn] = deque()
+        self._awaited: dict[object, int] = {}
+        """The calls that tasks await, and the threads of their event loops."""
+        self._until: tuple[int, float] | None = None
+        """The deadline of the call of a thread that had to wait, until it is entered."""
+        self._is_wanted = False
         self._idle = True
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
     @signature_of_call
+    @holds
     def call(
         self,
         function_name: str,
@@ -265,10 +267,11 @@ class Plugin(Closing):
             FunctionNotFoundError, SignatureError: There is no such export, or it cannot be called.
             OutputError: The output is not what `returns` says.
             TypeError: `data` cannot be sent, or nothing can be converted to `returns`.
-            BusyError: Another call of this plugin is under way.
+            BusyError: It is called from inside of a call of it, and would wait for itself; or another greenlet of the thread is in a call.
+            TimeoutError: Its deadline passed, also while it waited for another call to end: then it has not begun.
             ClosedError: The plugin was closed.
             GuestError: The guest reported an error.
-            TrapError, ExitError, TimeoutError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
+            TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
         """
         if returns is not ... or codec is not None:
             from .codecs import typed_call
@@ -278,12 +281,21 @@ class Plugin(Closing):
             # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
             del self._idle
         except AttributeError:
-            raise self._busy_error(function_name) from None
+            turn = Turn(self, self, function_name)
+            try:
+                turn.take()
+            except BaseException:
+                try:
+                    del turn.waits
+                except AttributeError:
+                    self._idle = True  # it was this call's already
+                hand_over(self)
+                raise
         guest = self._guest
         try:
             running, here = ticker.running, self._stack.here
-            if (len(running) >= here.levels or getrecursionlimit() > here.recursion_limit) and not self._stack.has_room():
-                raise no_stack(self.name, function_name, self._stack)
+            if (running and len(running) >= here.levels) or getrecursionlimit() > here.recursion_limit or "greenlet" in modules:
+                self._check_stack(guest, function_name)
             if guest is not None:
                 guest.cancelled = False
                 guest.deadline = monotonic() + self._timeout
@@ -342,8 +354,38 @@ class Plugin(Closing):
                     self._settle(guest, function_name)
             finally:
                 self._idle = True
-                if self._closed:
-                    self._drop_if_idle()
+                if self._is_wanted:
+                    self._attend()
+
+    def _attend(self) -> None:
+        """Sees to what others have asked for while a call was under way."""
+        hand_over(self)
+        if self._closed:
+            self._drop_if_idle()
+
+    def _check_stack(self, guest: Guest | None, function_name: str) -> None:
+        """Raises if no guest may be entered from here."""
+        try:
+            if not self._stack.has_room():
+                raise no_stack(self.name, function_name, self._stack)
+            _greenlets.check(self, function_name)
+        except BaseException:
+            self._until = None
+            raise
+        if guest is not None:
+            guest.where = _greenlets.here()
+
+    def _new_deadline(self) -> float:
+        """That of a call that begins now; an object of its own (see `Guest.cancelled`)."""
+        waited, self._until = self._until, None
+        if waited is not None and waited[0] == get_ident():
+            return waited[1]
+        return monotonic() + self._timeout
+
+    def _begin_turn(self, turn: Turn) -> None:
+        """It is that call's turn now. Its deadline is that of its waiting; to say so it must be prepared."""
+        self._until = turn.thread, turn.until
+        self._entries.clear()
 
     def bind(self, interface: Callable[..., T]) -> T:
         """An object whose methods call this plugin's exports; see `plugwasm.interfaces.bind`.
@@ -363,10 +405,13 @@ class Plugin(Closing):
         """Makes sure that there is an instance, and that the export can be called."""
         if self._closed:
             raise self._closed_error(function_name)
+        until = self._new_deadline()
         returns_code = self._check_callable(function_name)
         guest = self._guest
         if guest is None:
-            guest = self._start(host_context)
+            guest = self._start(host_context, until)
+        else:
+            guest.deadline = until
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
@@ -395,17 +440,17 @@ class Plugin(Closing):
             )
         return bool(item.type.results)
 
-    def _start(self, host_context: object) -> Guest:
-        """Makes an instance; the deadline of the call that needs it starts here."""
+    def _start(self, host_context: object, until: float) -> Guest:
+        """Makes an instance, within the deadline of the call that needs it."""
         compiled = self.compiled_plugin
         ensure_frames_to_start()
         try:
             try:
-                return self._start_with(compiled._plan_for_start(), host_context)
+                return self._start_with(compiled._plan_for_start(), host_context, until)
             except EngineFailure as failure:
                 if not is_pool_limit(failure):
                     raise
-                return self._start_with(compiled._plan, host_context)
+                return self._start_with(compiled._plan, host_context, until)
         except EngineFailure as failure:
             raise explain_start(failure, self.name, compiled.limits) from None
         except ArgumentError as error:
@@ -413,7 +458,7 @@ class Plugin(Closing):
                 raise
             raise RecursionError(f"Python's stack has no room to start plugin `{self.name}`") from None
 
-    def _start_with(self, plan: Plan, host_context: object) -> Guest:
+    def _start_with(self, plan: Plan, host_context: object, until: float) -> Guest:
         guest = Guest(self.compiled_plugin._grants, self._config, self._vars)
         guest.store = Store(plan.engine, guest)
         guest.host_context = host_context
@@ -424,7 +469,8 @@ class Plugin(Closing):
         self._kernel_entries.clear()
         self._guest = guest
         try:
-            guest.deadline = monotonic() + self._timeout
+            guest.deadline = until
+            guest.where = _greenlets.here()
             if self._fuel_limit is not None:
                 self._fuel(guest)
             self._enter(guest, START)
@@ -533,6 +579,7 @@ class Plugin(Closing):
         self._entries.clear()
         self._kernel_entries.clear()
 
+    @holds
     def _drop_if_idle(self) -> bool:
         """Lets go of the instance, the vars and a view, unless a call is under way. Whether it did."""
         try:
@@ -545,17 +592,22 @@ class Plugin(Closing):
             self._vars.restore(self._first_vars)
         finally:
             self._idle = True
+        if self._is_wanted:
+            hand_over(self)
         return True
 
     def _cancel(self, thread: int | None = None) -> bool:
-        """Cancels the call under way, or if a thread is given the one that this is in. False when there is none.
+        """Cancels the call under way and all that wait, or if a thread is given the one that this is in. False when there is none.
 
         Which call that is, is settled first, by the object that is its deadline: if it ends meanwhile, the next call has another.
         """
+        waiting = waiting_for(self, thread)
+        for turn in waiting:
+            turn.cancel()
         guest = self._guest
         call = None if guest is None else ticker.running.get(guest)
         if guest is None or call is None or not (thread is None or is_calling(thread, self)):
-            return False
+            return bool(waiting)
         guest.cancelled = call
         guest.store.engine.increment_epoch()
         return True
@@ -663,8 +715,13 @@ class Plugin(Closing):
             self._lent = Lent(self)
 
     def close(self) -> None:
-        """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled. Closing twice is allowed."""
+        """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled, and those that wait for it
+        get a `ClosedError`. Closing twice is allowed.
+        """
         self._closed = True
+        self._is_wanted = True
+        for turn in waiting_for(self):
+            turn.ring()
         self._drop_if_idle()
         if self._guest is not None:
             self._cancel()
@@ -691,7 +748,7 @@ class Plugin(Closing):
             limiter: Bounds the threads; if not given, it is `aio.default_limiter()`.
 
         Raises:
-            BusyError: Another call of this plugin is under way, or waits for a thread.
+            BusyError: The call under way waits for this one.
             ImportError: The extra `async` is not installed.
         """
         from ._awaiting import call_plugin
@@ -716,8 +773,8 @@ class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
         def call(self, function_name, data=b"", parse=bytes, host_context=None, returns=..., codec=None):
             return self._watch.run(self, super().call, function_name, data, parse, host_context, returns, codec)
 
-    def _start(self, host_context: object) -> Guest:
-        return self._watch.starting(super()._start, host_context)
+    def _start(self, host_context: object, until: float) -> Guest:
+        return self._watch.starting(super()._start, host_context, until)
 
     def _settle(self, guest: Guest, function_name: str) -> None:
         is_fuelled = guest.fuelled  # not if the call ended before it began

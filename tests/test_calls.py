@@ -389,7 +389,7 @@ def test_a_call_without_room_for_its_input_leaves_nothing_behind() -> None:
 # One call at a time
 
 
-def test_a_second_thread_is_refused_while_a_call_runs() -> None:
+def test_a_second_thread_waits_while_a_call_runs() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def back(*_: Any) -> None:
@@ -399,18 +399,16 @@ def test_a_second_thread_is_refused_while_a_call_runs() -> None:
     with calling_back(back) as plugin:
         first = InThread(plugin.call, "run", b"")
         assert entered.wait(10)
-        for _ in range(3):
-            with pytest.raises(BusyError, match="another Plugin") as caught:
-                plugin.call("echo", b"second")
-            assert (caught.value.plugin, caught.value.function) == ("plugin", "echo")
+        second = InThread(plugin.call, "echo", b"second")
         with pytest.raises(BusyError):
             plugin.reset()
         leave.set()
         assert first.result() == b""
+        assert second.result() == b"second"
         assert plugin.call("echo", b"third") == b"third"
 
 
-def test_threads_that_share_a_plugin_are_refused_or_served_but_never_mixed_up(echo: Plugin) -> None:
+def test_threads_that_share_a_plugin_are_served_and_never_mixed_up(echo: Plugin) -> None:
     served: list[int] = []
     wrong: list[Any] = []
 
@@ -421,8 +419,6 @@ def test_threads_that_share_a_plugin_are_refused_or_served_but_never_mixed_up(ec
                 if echo.call("echo", data) != data:
                     wrong.append(number)
                 served.append(number)
-            except BusyError:
-                pass
             except BaseException as error:
                 wrong.append(error)
 
@@ -430,7 +426,7 @@ def test_threads_that_share_a_plugin_are_refused_or_served_but_never_mixed_up(ec
     for thread in threads:
         thread.result()
     assert not wrong
-    assert len(served) >= 150
+    assert len(served) == 6 * 150
     assert echo.call("echo", b"after") == b"after"
 
 
@@ -442,6 +438,8 @@ def test_a_host_function_cannot_enter_its_own_plugin() -> None:
             try:
                 attempt()
             except BusyError as error:
+                assert error.plugin == "plugin"
+                assert attempt == plugin.reset or ("another Plugin" in error.message and error.function == "echo")
                 caught.append(error)
 
     with calling_back(back) as plugin:

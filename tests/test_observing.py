@@ -26,6 +26,7 @@ from guests import LOOP, InThread, export, guest, manifest, soon
 
 import plugwasm
 from plugwasm import CompiledPlugin, CurrentPlugin, Function, IsolatedPlugin, Measured, Plugin, PluginPool, Val, ValType
+from plugwasm._turns import waiting_for
 from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
 from plugwasm.recording import Recorder
 
@@ -276,13 +277,16 @@ def test_an_instance_that_does_not_start_is_an_error_of_the_call() -> None:
     assert all(call.start_seconds > 0 and adds_up(call) for call in diary.calls)
 
 
-def test_a_cancelled_call_a_call_of_a_busy_and_one_of_a_closed_plugin_are_told_of() -> None:
+def test_a_cancelled_call_one_that_waited_too_long_and_one_of_a_closed_plugin_are_told_of() -> None:
     diary = Diary()
     plugin = calls_f(nothing, observe=diary)
     thread = InThread(plugin.call, "spin")
     assert soon(lambda: plugin._guest is not None and not hasattr(plugin, "_idle"))
-    with pytest.raises(plugwasm.BusyError):
-        plugin.call("run")
+    second = InThread(plugin.call, "run")
+    assert soon(lambda: waiting_for(plugin))
+    waiting_for(plugin)[0].cancel()
+    with pytest.raises(plugwasm.CancelledError):
+        second.result()
     assert diary.events == ["> spin", "> run", "< run"]
     assert soon(plugin.cancel_handle().cancel)
     with pytest.raises(plugwasm.CancelledError):
@@ -291,31 +295,27 @@ def test_a_cancelled_call_a_call_of_a_busy_and_one_of_a_closed_plugin_are_told_o
     with pytest.raises(plugwasm.ClosedError):
         plugin.call("run")
     assert [(call.function, call.error) for call in diary.calls] == [
-        ("run", "BusyError"),
+        ("run", "CancelledError"),
         ("spin", "CancelledError"),
         ("run", "ClosedError"),
     ]
     assert diary.calls[0].guest_seconds == 0
 
 
-def test_a_call_that_meets_another_one_never_runs_even_if_that_ends_meanwhile() -> None:
-    class Slow(Plugin):
-        def call(self, *args: Any, **options: Any) -> Any:
-            if threading.current_thread() is not threading.main_thread():
-                return super().call(*args, **options)
-            release.set()
-            thread.result()
-            return super().call(*args, **options)
-
+def test_a_call_that_meets_another_one_runs_when_that_has_ended() -> None:
     diary, release = Diary(), threading.Event()
-    plugin = Slow(guest(export("run", "(call $f)") + export("echo", "(call $echo)"), PLAIN),
-                  functions=[plugwasm.host_fn(name="f")(lambda: release.wait(5) and None)], observe=diary)  # fmt: skip
-    thread = InThread(plugin.call, "run")
+    plugin = calls_f(lambda: release.wait(5) and None, observe=diary)
+    first = InThread(plugin.call, "run")
     assert soon(lambda: "  > f" in diary.events)
-    with pytest.raises(plugwasm.BusyError):
-        plugin.call("echo", "x")
+    second = InThread(plugin.call, "run")
+    assert soon(lambda: waiting_for(plugin))
+    time.sleep(0.2)
     release.set()
-    thread.result()
+    first.result()
+    second.result()
+    assert diary.events == ["> run", "  > f", "> run", "  < f", "< run", "  > f", "  < f", "< run"]
+    waited = diary.calls[-1]
+    assert waited.seconds > 0.2 > waited.guest_seconds
 
 
 # ---- host calls ------------------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ LAYERS = [
     {"_slots"},
     {"plugin"},
     {"_watch"},
+    {"_turns"},
     {"compiled"},
     {"interfaces"},
     {"_awaiting"},
@@ -55,6 +56,7 @@ LAYERS = [
     {"_signatures"},
     {"_standins"},
     {"functions", "current", "logs", "_bridge"},
+    {"_greenlets"},
     {"_task"},
     {"_annotations"},
     {"_wasm_values"},
@@ -89,6 +91,7 @@ LAYERS = [
     {"_kernel"},
     {"_engine"},
     {"_under_way", "_forks"},
+    {"_native"},
     {"errors"},
 ]
 

@@ -15,12 +15,13 @@ import os
 import sys
 import threading
 from collections import deque
-from time import monotonic, sleep
+from time import monotonic
 
 from .. import _kernel
 from .._engine import shown
 from .._engine._failure import without_hash
 from .._engine._profiler import GuestProfiler
+from .._native import sleep
 from .code import CodeMap
 from .frames import binary
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
 from .. import _forks
+from .._native import RLock
 from ..errors import shown
 from ._binary import facts, shares_memory
 from ._capi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
@@ -47,7 +47,7 @@ _ENTRY_BYTES = 1500
 register()
 _forks.register_last()
 # Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
-_compiling = threading.RLock()
+_compiling = RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release)
 

@@ -16,8 +16,9 @@ import ctypes
 import os
 import sys
 import weakref
-from _thread import get_ident
 from time import monotonic
+
+from .._native import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 
+from .._native import local
 from ._module import FunctionType
 from ._store import Environment, Function, HostFunction, Store
 
@@ -52,7 +52,7 @@ class Measured:
         self.recursion_limit = recursion_limit
 
 
-class ThreadStack(threading.local):
+class ThreadStack(local):
     """The stack of the thread that asks, for guests of one engine. Each thread that asks first is measured then.
 
     Attributes:

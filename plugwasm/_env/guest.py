@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
-from time import monotonic, sleep
+from time import monotonic
 
 from .._engine import CallerMemory, Environment, ExportName, Memory, Store, context_of
 from .._kernel import FIRST_PAGES
+from .._native import sleep
 from .._sandbox.budget import MemoryBudget, most_elements, most_state
 from .._sandbox.deadline import NEVER, ticker
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
@@ -74,6 +75,7 @@ class Guest(Environment):
         "streams",
         "vars",
         "wasi",
+        "where",
     )
 
     store: Store
@@ -91,6 +93,8 @@ class Guest(Environment):
         """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
         self.fuelled = False
         self.host_context: Any = None
+        self.where: tuple[int, int] | None = None
+        """The thread and the greenlet of its last call, where there are greenlets."""
         self.vars = vars
         self.instances: dict[int, Instance] = {}
         self.items: dict[str | HostFunction, bytes] = {}

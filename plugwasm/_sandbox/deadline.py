@@ -4,7 +4,8 @@ A guest runs compiled code, which looks at nothing but the engine's epoch. The t
 a second while calls last longer than that, so that signal handlers run (Ctrl-C). Each store that notices asks its own environment whether
 its own deadline has passed, so a tick that is meant for one plugin does no harm to the others.
 
-The ticker is a thread that lives only while calls are under way, and is the only state here. After `os.fork` the child starts its own.
+The ticker is a thread that lives only while calls are under way, and is the only state here; one of the system, also where
+`threading.Thread` is a greenlet. After `os.fork` the child starts its own.
 
 Where no thread can be started (a limit of threads, an interpreter that ends, a subinterpreter that may have none), guests tick themselves:
 at each turn of their loops they look at the clock. They are slower by far then, but each ends at its deadline, and can be cancelled.
@@ -16,10 +17,10 @@ import atexit
 import os
 import sys
 import threading
-from _thread import get_ident
 from time import monotonic
 
 from .._engine import in_main_interpreter
+from .._native import Thread, allocate_lock, get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ class Ticker:
         """Whether there is no thread, and none could be started: guests that were ticked once go on as if they were ticked all the time."""
         self._is_over = False
         self._is_forking = False
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         """The thread that ticks. One that finds that it is not this one ends."""
-        self._alarm = threading.Lock()
+        self._alarm = allocate_lock()
         self._alarm.acquire()
 
     def wake(self) -> None:
@@ -79,7 +80,7 @@ class Ticker:
             engine.increment_epoch()
 
     def _start(self) -> None:
-        thread: threading.Thread | None = None
+        thread: Thread | None = None
         try:
             if self._is_over:
                 raise RuntimeError("the interpreter ends")  # before 3.12, to start one would wait for ever
@@ -96,12 +97,14 @@ class Ticker:
             self.is_absent = True
             self.tick()
 
-    def _new_thread(self) -> threading.Thread:
+    def _new_thread(self) -> Thread:
+        thread: Thread
         try:
-            return threading.Thread(target=self._run, name="plugwasm-ticker", daemon=True)
+            thread = Thread(lambda: self._run(thread), "plugwasm-ticker")
         except RuntimeError:  # a subinterpreter with a lock of its own has no daemons, and waits for its threads at its end
             threading._register_atexit(self.end)  # type: ignore[attr-defined]
-            return threading.Thread(target=self._run, name="plugwasm-ticker", daemon=False)
+            thread = Thread(lambda: self._run(thread), "plugwasm-ticker", daemon=False)
+        return thread
 
     def _ring(self) -> None:
         try:
@@ -109,10 +112,9 @@ class Ticker:
         except RuntimeError:
             pass  # it rings already
 
-    def _run(self) -> None:
+    def _run(self, me: Thread) -> None:
         idle_since = monotonic()
         before: set[int] = set()
-        me = threading.current_thread()
         while not self._is_relieved(me):
             # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
             self.next_look = NEVER
@@ -138,7 +140,7 @@ class Ticker:
             self._alarm.acquire(timeout=pause)
         self._ring()  # what rang may have been for the one in its place
 
-    def _is_relieved(self, me: threading.Thread) -> bool:
+    def _is_relieved(self, me: Thread) -> bool:
         """Whether a thread may end because it is not the one that counts."""
         if self._thread is me and not self._is_over:
             return False
@@ -147,7 +149,7 @@ class Ticker:
             self._thread = me  # who started it was interrupted, and took it for one that does not run
         return self._thread is not me or self._is_over
 
-    def _ended(self, me: threading.Thread) -> bool:
+    def _ended(self, me: Thread) -> bool:
         self.next_look = NEVER
         if self._thread is me:
             self._thread = None

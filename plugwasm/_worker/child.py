@@ -322,6 +322,8 @@ def _start_threads(first: m.Confine, work: threading.Thread) -> None:
 def main(channel: int, control: int) -> NoReturn:
     """Runs the worker on two sockets, given as descriptors. The plugin runs in a thread of its own; this one watches the second socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for descriptor in (channel, control):
+        os.set_blocking(descriptor, True)  # which they are not where the application's sockets are gevent's or eventlet's
     application = Application(socket.socket(fileno=channel))
     calls = _Calls(socket.socket(fileno=control))
     cache.configure(enabled=False)
