@@ -122,7 +122,7 @@ _forks.register()
 
 def _compile(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
     if target.pooled:
-        settings: dict[str, Any] = target.settings
+        settings: dict[str, Any] = target.features
         module = compiled(wasm, engine(pooled=False, **settings), name, allowance)
         try:
             return target.load(module.serialize()).with_facts(module.facts)

@@ -70,7 +70,7 @@ LAYERS = [
     {"_options"},
     {"_code"},
     {"_compiler"},
-    {"_children"},
+    {"_children", "_interpreter"},
     {"cache"},
     {"_env"},
     {"policy"},

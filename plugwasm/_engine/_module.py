@@ -145,14 +145,9 @@ class Engine:
         self.stack_bytes = stack_bytes
         self.reservation = memory_reservation() if reservation is None else reservation
         self.images = images
-        self.settings = {
-            "fuel": fuel,
-            "stack_bytes": stack_bytes,
-            "reservation": self.reservation,
-            "images": images,
-            "gc": gc,
-            "atomics": atomics,
-        }
+        self.features = {"fuel": fuel, "stack_bytes": stack_bytes, "images": images, "gc": gc, "atomics": atomics}
+        """What tells it from other engines of the process, besides the pool."""
+        self.settings = {**self.features, "reservation": self.reservation}
         """The arguments of engines that load what this one compiles, and the other way round."""
         self.key = (
             f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow={int(images)};may_move=0;threads={int(atomics)};signals=0;gc={int(gc)}"
