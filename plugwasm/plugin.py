@@ -294,7 +294,7 @@ class Plugin(Closing):
         guest = self._guest
         try:
             running, here = ticker.running, self._stack.here
-            if (running and len(running) >= here.levels) or getrecursionlimit() > here.recursion_limit or "greenlet" in modules:
+            if len(running) >= here.levels or getrecursionlimit() > here.recursion_limit or "greenlet" in modules:
                 self._check_stack(guest, function_name)
             if guest is not None:
                 guest.cancelled = False
