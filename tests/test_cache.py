@@ -419,8 +419,9 @@ def child(script: str, folder: Path, *arguments: str, env: dict[str, str] | None
 
 
 CALLS = """
-import os, resource, sys
+import logging, os, resource, sys
 import plugwasm
+logging.basicConfig()  # else the log is silent
 %s
 for n in range(%d):
     plugin = plugwasm.Plugin(b'(module (func (export "f") (result i32) (i32.const 0)) (global i32 (i32.const %%d)))' %% n)
@@ -445,7 +446,7 @@ def test_where_nothing_can_be_written_plugins_still_run() -> None:
     # All is imported before the process becomes another user's, who may have no access to this interpreter.
     become = (
         "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm.cache._Settings.directory = None; "
-        "import logging; os.setresuid(54321, 54321, 54321)"
+        "os.setresuid(54321, 54321, 54321)"
     )
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o755)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CASES = 61
+CASES = 62
 
 
 def rows() -> dict[int, str]:
