@@ -54,15 +54,17 @@ The map. Arrows point down only: no module imports one that stands above it.
     _kernel                 the kernel (WAT) and the host's view of it
     _engine                 the only room that knows Wasmtime's C API
     _forks                  what a fork waits for
+    _descriptors            numbers that may stand for something else by now
     _under_way              the calls that wait while something waits
     _native                 threads and locks of the system, where greenlets have replaced those of Python
     errors                  one tree
 
 State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), who compiles and who waits
 for that (`_compiler`), whether the engine has its threads (`_engine._room`), the interpreters that answered (`_interpreter`), the settings
-of the cache (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`), the threads of
-awaited calls (`_threads`), the calls that wait for a plugin (`_turns`), the refs seen (`ref`), the lookups of names that are under way
-(`_sandbox.lookups`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an object.
+of the cache and how full it is (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`),
+the threads of awaited calls (`_threads`), the calls that wait for a plugin (`_turns`), the refs seen (`ref`), the lookups of names that are
+under way (`_sandbox.lookups`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an
+object.
 """
 
 from __future__ import annotations

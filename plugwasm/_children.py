@@ -7,7 +7,9 @@ Invariants:
 
 1. A signal goes to a descriptor of the process where the system has such (Linux), and a process group gets one only while its leader is a
    child that nobody has waited for: so long its number is taken.
-2. An exit code that was not seen is None, and never 0.
+2. The application may close all descriptors and open its own by the same numbers. So a descriptor is used only while it is known to be the
+   process's. If it is not, another is opened, if that is certainly the process that was started: a child, which began at the same time.
+3. An exit code that was not seen is None, and never 0.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import sys
 from time import monotonic
 
 from ._native import sleep
+
+from ._descriptors import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,22 +46,33 @@ class Child:
         self._leads = leads
         self._code: int | None = None
         self._is_over = False
-        self._descriptor = -1
-        if sys.platform == "linux":
-            try:
-                self._descriptor = os.pidfd_open(process.pid)
-            except (AttributeError, OSError):
-                return  # of an old system, or there are no more descriptors
-            if not self.is_ours():  # it has ended already, and the number may be another's
-                self.forget()
+        self._began = _began(process.pid)
+        self._descriptor = _opened(process.pid)
+        if self._descriptor is not None and not self.is_ours():  # it has ended already, and the number may be another's
+            self.forget()
 
     @property
     def pid(self) -> int:
         """Its number."""
         return self.process.pid
 
+    def _held(self) -> int:
+        """The descriptor, -1 if there is none. That the process cannot be told from others any more counts as its end."""
+        if self._descriptor is None:
+            return -1
+        number = self._descriptor.number
+        if number >= 0:
+            return number
+        self._descriptor = _opened(self.process.pid)
+        if _began(self.process.pid) != self._began:
+            self.forget()
+        return -1 if self._descriptor is None else self._descriptor.number
+
     def _look(self, options: int) -> Any:
-        kind, number = (os.P_PID, self.process.pid) if self._descriptor < 0 else (os.P_PIDFD, self._descriptor)
+        number = self._held()
+        if self._is_over:
+            raise ChildProcessError
+        kind, number = (os.P_PID, self.process.pid) if number < 0 else (os.P_PIDFD, number)
         return os.waitid(kind, number, os.WEXITED | options)
 
     def is_ours(self) -> bool:
@@ -68,7 +83,7 @@ class Child:
             return self.process.poll() is None
         try:
             self._look(os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+        except OSError:
             return False
         return True
 
@@ -80,10 +95,11 @@ class Child:
                     os.killpg(self.process.pid, signal.SIGKILL)
                 except OSError:
                     pass
+            number = self._held()
             try:
-                if self._descriptor >= 0:
-                    signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
-                else:
+                if number >= 0:
+                    signal.pidfd_send_signal(number, signal.SIGKILL)
+                elif not self._is_over:
                     self.process.kill()
             except OSError:
                 pass
@@ -106,7 +122,7 @@ class Child:
                     self._code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
                     self._over(self._code)
                     break
-            except ChildProcessError:
+            except OSError:
                 self._over(0)
                 break
             if end is not None and monotonic() >= end:
@@ -125,6 +141,60 @@ class Child:
     def forget(self) -> None:
         """Gives back its descriptor, and does not wait for it any more. A forked child, which it is no child of, does nothing else."""
         self._over(0)
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            descriptor.close()
+
+
+class _OfProcess(Descriptor):
+    """The descriptor of a process. Before Linux 6.9 all of these have one inode, which other kinds have as well; then the system is asked
+    for the process's number too."""
+
+    __slots__ = ("_is_unique", "_pid")
+
+    def __init__(self, number: int, pid: int) -> None:
+        super().__init__(number)
+        self._pid = pid
+        own = os.pidfd_open(os.getpid())
+        self._is_unique = not super()._is_same(own)
+        os.close(own)
+
+    def _is_same(self, number: int) -> bool:
+        return super()._is_same(number) and (self._is_unique or _pid_of(number) == self._pid)
+
+
+def _opened(pid: int) -> Descriptor | None:
+    """A descriptor of the process that has the number now, or None where the system has none that can be told from others."""
+    if sys.platform != "linux":
+        return None
+    number = -1
+    try:
+        number = os.pidfd_open(pid)
+        descriptor = _OfProcess(number, pid)
+    except (AttributeError, OSError):  # of an old system, or there are no more descriptors
+        if number >= 0:
+            os.close(number)
+        return None
+    if descriptor.number < 0:  # there is no /proc
+        os.close(number)
+        return None
+    return descriptor
+
+
+def _pid_of(descriptor: int) -> int | None:
+    """The number of the process that a descriptor is of."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    return next((int(line[4:]) for line in lines if line.startswith(b"Pid:")), None)
+
+
+def _began(pid: int) -> bytes | None:
+    """When the process that has the number began, as the system counts; None where it does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

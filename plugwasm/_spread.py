@@ -12,6 +12,7 @@ from ._awaiting import need_anyio
 from ._sandbox.deadline import NEVER
 from ._slots import AS_THE_POOL, seconds
 from ._team import Item, Team
+from ._under_way import callers
 from .errors import ClosedError, OptionError
 
 TYPE_CHECKING = False
@@ -100,7 +101,7 @@ class Plan:
 def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
     """The outputs for all of the inputs."""
     plan.measure(inputs)
-    if plan.workers == 1:
+    if plan.workers == 1 and not callers():
         yield from _one_by_one(plan, inputs)
         return
     team = Team(plan)

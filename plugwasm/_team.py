@@ -3,6 +3,9 @@
 To hand a call over to a thread, and its output back, takes tens of microseconds, and the time of Python's lock. So short calls are the
 reader's own. One thread stands by then, besides those that call: it makes calls when none has begun of late, be it that one takes long
 after all or that the reader is away. Where calls take long, threads make all of them.
+
+So do they for a reader in a host function. Invariant: it only waits, so that the deadlines and cancellations of the calls that wait for
+it end its waiting, and with that the calls of the `map`.
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ class Item:
 
 
 class Team:
-    """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers, which are two or more."""
+    """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -153,6 +156,8 @@ class Team:
 
     def _may_call(self) -> bool:
         """Whether the reader makes the call that it waits for."""
+        if self.callers and self._threads:
+            return False
         # Nobody calls yet if that is the next one: calls begin in order, and all before it were read.
         if not self._new or self._new[0] is not self._awaited:
             return False
@@ -218,7 +223,7 @@ class Team:
                 if self._is_stopped or not self._new or self._threads > self._most():
                     self._threads -= 1
                     return
-                if self._moves == seen or self._pace >= _SHORT or self._new[0] is self._awaited:
+                if self._moves == seen or self._pace >= _SHORT or self._new[0] is self._awaited or self.callers:
                     item = self._new.popleft()
                     self._moves += 1
                     self._calling += 1

@@ -29,6 +29,7 @@ _MAGIC = b"plugwasm 2\n"
 _TRAILER = NOTE + 12 + len(_MAGIC)
 _SUFFIX = ".code"
 DAY = 86400
+_SHARE = 16
 
 
 class _Settings:
@@ -40,13 +41,37 @@ class _Settings:
     warned: bool = False
 
 
+class _Filling:
+    """How full a directory is, as far as this process knows: what was there when it last looked, and what it has stored since.
+
+    Invariant: a process looks at the entries when it has stored a sixteenth of the limit since it last looked, and when all that it knows
+    of is above the limit. When it then removes entries, it makes room for another sixteenth. So a look at thousands of entries is shared by
+    many stores, and the directory has at most the limit, and a sixteenth of it for each process that stores there.
+    """
+
+    __slots__ = ("found", "stored")
+
+    def __init__(self, found: int) -> None:
+        self.found = found
+        self.stored = 0
+
+    def is_to_be_looked_at(self) -> bool:
+        most = _Settings.max_bytes
+        return self.stored > most // _SHARE or self.found + self.stored > most
+
+
+_fillings: dict[str, _Filling] = {}
+"""By directory."""
+
+
 def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool | None = None, max_bytes: int | None = None) -> None:
     """Changes the settings for this process; what is not given stays as it is.
 
     Args:
         directory: Where compiled code is kept. Made when it does not exist, with access for this user only.
         enabled: False to neither read nor write, True to do both.
-        max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it.
+        max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it. With several
+            processes that store at once it may be a sixteenth more for each.
     """
     if not (directory is None or isinstance(directory, (str, os.PathLike))):
         raise OptionError(f"cache.configure: directory: expected a path, got {type(directory).__name__}", field="directory")
@@ -163,7 +188,11 @@ def store(key: str, code: bytes, note: bytes) -> None:
                 raise
         finally:
             os.close(folder)
-        _prune(path)
+        filling = _fillings.get(path)
+        if filling is not None:
+            filling.stored += len(code) + _TRAILER
+        if filling is None or filling.is_to_be_looked_at():
+            _fillings[path] = _Filling(_prune(path))
     except OSError as error:
         _warn(path, error)
 
@@ -233,7 +262,8 @@ def _removed(path: str) -> bool:
     return True
 
 
-def _prune(path: str) -> None:
+def _prune(path: str) -> int:
+    """Removes what is left of writers that were killed, and if there is more than the limit the oldest entries. The bytes that remain."""
     import time
 
     entries = []
@@ -248,11 +278,14 @@ def _prune(path: str) -> None:
             elif entry.name.startswith(".") and time.time() - status.st_mtime > DAY:
                 _removed(entry.path)  # of a process that was killed while it wrote
     total = sum(status.st_size for status, _ in entries)
+    if total <= _Settings.max_bytes:
+        return total
     for status, name in sorted(entries, key=lambda entry: entry[0].st_mtime):
-        if total <= _Settings.max_bytes:
+        if total <= _Settings.max_bytes - _Settings.max_bytes // _SHARE:
             break
         _removed(name)
         total -= status.st_size
+    return total
 
 
 def _warn(path: str, error: OSError) -> None:

@@ -248,13 +248,76 @@ def test_beyond_the_limit_the_entries_that_were_not_used_for_longest_go(folder: 
     assert entries(folder) == []
 
 
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The looks at all entries from now on."""
+    looks: list[object] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
+    return looks
+
+
+def size(folder: Path) -> int:
+    return sum((folder / name).stat().st_size for name in os.listdir(folder))
+
+
+def test_a_store_does_not_look_at_all_entries_while_there_is_room(folder: Path, looks: list[object]) -> None:
+    for number in range(300):
+        cache.store(f"{number:03}", b"code" * 1000, bytes(cache.NOTE))
+    assert len(os.listdir(folder)) == 300
+    assert len(looks) == 1, "the first one, for what was there before"
+
+
+def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_entries(folder: Path, looks: list[object]) -> None:
+    most = 400_000
+    cache.configure(max_bytes=most)
+    for number in range(600):
+        cache.store(f"{number:03}", b"code" * 250, bytes(cache.NOTE))
+        assert size(folder) <= most
+        assert (folder / f"{number:03}.code").exists()
+    assert size(folder) > most * 0.9, "no more goes than has to"
+    assert len(looks) <= 1 + 600 // 10
+
+
+def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit(folder: Path) -> None:
+    most = 400_000
+    cache.configure(max_bytes=most)
+    cache.store("first", b"c", bytes(cache.NOTE))
+    for number in range(500):
+        (folder / f"of-another-{number}.code").write_bytes(bytes(1000))
+    for number in range(most // 16 // 1000 + 1):
+        cache.store(f"{number}", bytes(1000), bytes(cache.NOTE))
+    assert size(folder) <= most
+
+
+def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(folder: Path) -> None:
+    most = 200_000
+    program = (
+        f"import plugwasm\nfrom plugwasm import cache\ncache.configure(max_bytes={most})\n"
+        "import os\nfor i in range(800): cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(cache.NOTE))\nprint('done')"
+    )
+    processes = [child(program, folder) for _ in range(4)]
+    for process in processes:
+        out, log = process.communicate(timeout=60)
+        assert (process.returncode, out, log) == (0, "done\n", "")
+    assert most // 2 < size(folder) <= most + 4 * (most // 16 + 1100)
+
+
+def test_a_lower_limit_counts_at_the_next_store(folder: Path) -> None:
+    for number in range(50):
+        cache.store(f"{number}", bytes(1000), bytes(cache.NOTE))
+    cache.configure(max_bytes=10_000)
+    cache.store("last", bytes(1000), bytes(cache.NOTE))
+    assert size(folder) <= 10_000
+
+
 def test_what_a_killed_process_left_half_written_goes_in_time(folder: Path) -> None:
-    run()
+    folder.mkdir(parents=True, mode=0o700)
     old, young = folder / f".{os.getpid()}-{'ab' * 8}", folder / f".{os.getpid()}-{'cd' * 8}"
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (1000, 1000))
-    compiled(TWO)
+    run()  # the first store of a process
     assert not old.exists()
     assert young.exists(), "somebody may be writing it"
 
@@ -433,7 +496,7 @@ print("done")
 def test_on_a_full_disk_plugins_still_run_and_nothing_half_written_stays(folder: Path) -> None:
     run()
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    full = "import logging; logging.basicConfig(); resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
     process = child(CALLS % (full, 3), folder)
     out, log = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "done\n"), log

@@ -46,6 +46,7 @@ import os, signal, sys, threading, time
 import plugwasm
 from plugwasm import _compiler, _engine
 ECHO = b'(module (func (export "ok")) (func (export "spin") (loop $l (br $l))))'
+LIMITS = plugwasm.Limits(compile_seconds=60)
 %s
 for _ in range(3):
     with plugwasm.IsolatedPlugin(ECHO) as plugin:
@@ -57,7 +58,7 @@ for _ in range(3):
             assert "exit code 0" not in error.message, error.message
             said = error.message
         assert plugin.call("ok") == b""
-    module = _compiler._compile_apart(b'(module (func (export "x")))', _code_engine, 60, None, "m") if (
+    module = _compiler._compile_apart(b'(module (func (export "x")))', _code_engine, _compiler.Allowance(LIMITS), "m") if (
         _code_engine := plugwasm._code.engine(pooled=False)) else None
     assert len(module[0]) > 100
 print(said)

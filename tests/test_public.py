@@ -90,7 +90,7 @@ LAYERS = [
     {"_sandbox"},
     {"_kernel"},
     {"_engine"},
-    {"_under_way", "_forks"},
+    {"_under_way", "_forks", "_descriptors"},
     {"_native"},
     {"errors"},
 ]

@@ -24,6 +24,7 @@ from plugwasm import (
     PluginSet,
     PoolTimeoutError,
     TimeoutError,
+    TrapError,
 )
 from plugwasm._sandbox.wire import Clock
 from plugwasm._under_way import callers
@@ -106,6 +107,52 @@ def test_cancelling_a_call_ends_what_its_host_function_waits_for(way: str) -> No
         assert soon_is(lambda: plugin.cancel_handle().cancel())
         with pytest.raises(CancelledError):
             thread.result()
+
+
+@pytest.mark.parametrize(("size", "inputs"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 4), (4, 8)])
+@pytest.mark.parametrize("ending", ["deadline", "cancel"])
+def test_a_call_of_a_map_ends_with_the_call_that_reads_it(ending: str, size: int, inputs: int) -> None:
+    """However few inputs there are: no call of a `map` is made by a reader that others wait for."""
+    begun = threading.Event()
+
+    def read() -> None:
+        begun.set()
+        list(pool.map("spin", [b""] * inputs))
+
+    with PluginPool(OTHER, size=size, limits=Limits(timeout=60)) as pool:
+        plugin = Plugin(ASK, functions=asking(read), limits=Limits(timeout=0.3 if ending == "deadline" else 60))
+        handle = plugin.cancel_handle()
+
+        def cancel() -> None:
+            begun.wait()
+            time.sleep(0.1)
+            if ending == "cancel":
+                handle.cancel()
+
+        canceller = InThread(cancel)
+        with soon(), pytest.raises(TimeoutError if ending == "deadline" else CancelledError):
+            plugin.call("ask")
+        canceller.result()
+        assert pool.stats.busy == 0, "the calls have ended, and are not left to themselves"
+        assert pool.map("ok", [b""] * 3).__next__() == b""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_map_in_a_host_function_gives_outputs_in_order_and_errors(workers: int) -> None:
+    seen: list[object] = []
+    echo = b"""(module (import "extism:host/env" "input_offset" (func $in (result i64)))
+      (import "extism:host/env" "length" (func $length (param i64) (result i64)))
+      (import "extism:host/env" "output_set" (func $out (param i64 i64)))
+      (func (export "echo") (if (i64.eq (call $length (call $in)) (i64.const 7)) (then unreachable))
+        (call $out (call $in) (call $length (call $in)))))"""
+
+    def read() -> None:
+        seen.extend(pool.map("echo", [b"a" * i for i in range(200)], return_exceptions=True))
+
+    with PluginPool(echo, size=2) as pool:
+        Plugin(ASK, functions=asking(read)).call("ask")
+    assert isinstance(seen.pop(7), TrapError)
+    assert seen == [b"a" * i for i in range(200) if i != 7]
 
 
 def test_a_map_of_slow_calls_ends_with_the_call_that_reads_it() -> None:

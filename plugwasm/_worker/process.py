@@ -18,6 +18,7 @@ from time import monotonic
 import msgspec
 
 from .._children import Child
+from .._descriptors import Descriptor, SocketDescriptor
 from .._engine import EngineFailure
 from .._interpreter import VARIABLE, Interpreter, NoInterpreterError, folders, interpreter
 from .._under_way import callers
@@ -77,17 +78,18 @@ class Worker:
         self._lost: tuple[str, str] | None = None
         """What the `Lost` says that is raised from now on. That itself would refer to this object by its traceback."""
         with ExitStack() as ours, ExitStack() as theirs:
-            self._stderr, stderr = os.pipe()
-            ours.callback(os.close, self._stderr)
+            own_stderr, stderr = os.pipe()
+            ours.callback(os.close, own_stderr)
             theirs.callback(os.close, stderr)
-            for end in (self._stderr, stderr):
+            for end in (own_stderr, stderr):
                 os.set_blocking(end, False)  # what nobody reads does not hold up the one who writes it
-            self._sock, sock = map(_held, (ours, theirs), socket.socketpair())
-            self._control, control = map(_held, (ours, theirs), socket.socketpair())
+            own_sock, sock = map(_held, (ours, theirs), socket.socketpair())
+            own_control, control = map(_held, (ours, theirs), socket.socketpair())
+            self._stderr, self._sock, self._control = Descriptor(own_stderr), SocketDescriptor(own_sock), SocketDescriptor(own_control)
             self._process = Child(_start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True)
             ours.pop_all()
-        self._sock.settimeout(GLANCE)
-        self._channel = Channel(self._sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
+        own_sock.settimeout(GLANCE)
+        self._channel = Channel(own_sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
         self._release = weakref.finalize(self, _release, self._process, self._sock, self._control, self._stderr, self.owner)
         _live.add(self)
 
@@ -109,6 +111,7 @@ class Worker:
         """
         if self._lost is not None:
             raise Lost(*self._lost)
+        self._check_connection()
         try:
             self._channel.send(message, self._glance)
         except ChannelClosed:
@@ -152,8 +155,10 @@ class Worker:
 
     def cancel(self, number: int) -> None:
         """Asks it to end a call. Can be used from any thread."""
+        if self._control.number < 0:
+            return  # the connection is as good as lost too, and if not, `hurry` ends the call
         try:
-            self._control.send(number.to_bytes(8, "big"), socket.MSG_DONTWAIT | NO_SIGNAL)
+            self._control.socket.send(number.to_bytes(8, "big"), socket.MSG_DONTWAIT | NO_SIGNAL)
         except OSError:
             pass
 
@@ -170,7 +175,19 @@ class Worker:
         call, until = self.hurry
         return monotonic() >= (min(self.until, until) if call == self.call else self.until)
 
+    def _check_connection(self) -> None:
+        """What is sent reaches nobody else. Asked before each message, and while one is awaited."""
+        if not self._ended and self._sock.number < 0:
+            raise self._cut_off()
+
+    def _cut_off(self) -> Lost:
+        self.end()
+        return self._lose(
+            Lost("was ended, because the application has closed the descriptors that it was reached by (daemons close all); call again")
+        )
+
     def _glance(self) -> None:
+        self._check_connection()
         for caller in callers():
             if getattr(getattr(caller, "kernel", None), "worker", None) is not self:
                 caller.remaining()
@@ -185,6 +202,8 @@ class Worker:
 
     def _died(self) -> Lost:
         """It has closed its end of the connection: it has ended, or is made to."""
+        if not self._ended and self._sock.number < 0:
+            return self._cut_off()
         self._ended = True
         try:
             code = self._process.wait(1.0)
@@ -202,7 +221,7 @@ class Worker:
 
     def _last_words(self) -> str:
         try:
-            said = os.read(self._stderr, 65536)
+            said = os.read(self._stderr.number, 65536)
         except OSError:
             said = b""
         text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
@@ -210,14 +229,14 @@ class Worker:
         return f"; its last words:{lines}" if text else ""
 
 
-def _release(process: Child, sock: socket.socket, control: socket.socket, stderr: int, owner: int) -> None:
+def _release(process: Child, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int) -> None:
     if owner == os.getpid():
         process.kill()
     else:
         process.forget()
     sock.close()
     control.close()
-    os.close(stderr)
+    stderr.close()
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,61 @@
+"""Descriptors by their numbers, in a process that may close all that it has, and then open others by the same numbers, as daemons do."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+
+class Descriptor:
+    """An open descriptor, as long as its number stands for the file that was opened.
+
+    Invariant: whoever writes, reads, signals or closes by the number takes it from `number`, each time. That costs an `fstat`, 0.5 µs.
+    """
+
+    __slots__ = ("_identity", "_number")
+
+    def __init__(self, number: int) -> None:
+        status = os.fstat(number)
+        self._identity = status.st_dev, status.st_ino
+        self._number = number
+
+    @property
+    def number(self) -> int:
+        """The number; -1 from the moment that it is found to be closed or another file's."""
+        if self._number >= 0 and not self._is_same(self._number):
+            self._let_go()
+        return self._number
+
+    def _is_same(self, number: int) -> bool:
+        try:
+            status = os.fstat(number)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def _let_go(self) -> None:
+        self._number = -1
+
+    def close(self) -> None:
+        """Gives it back, unless the number is another file's. Twice is allowed."""
+        number = self.number
+        self._let_go()
+        if number >= 0:
+            os.close(number)
+
+
+class SocketDescriptor(Descriptor):
+    """The descriptor of a socket, which does not close it either once its number is another file's."""
+
+    __slots__ = ("socket",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock.fileno())
+        self.socket = sock
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self.socket.detach()
