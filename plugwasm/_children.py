@@ -20,9 +20,8 @@ import subprocess
 import sys
 from time import monotonic
 
-from ._native import sleep
-
 from ._descriptors import Descriptor
+from ._native import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
