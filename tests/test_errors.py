@@ -458,6 +458,7 @@ def test_the_tree_is_documented_as_it_is() -> None:
 ELSEWHERE: dict[str, tuple[type, ...]] = {
     "UnexpectedHostCallError": (errors.HostFunctionError, AssertionError),  # of plugwasm.testing, as are the next
     "UnexpectedRequestError": (errors.EgressError, AssertionError),
+    "NoInterpreterError": (errors.Error,),  # becomes the `ModuleError` or `WorkerError` of what needed one
     "KeptError": (errors.Error,),  # never leaves the process of an IsolatedPlugin
 }
 
@@ -550,11 +551,11 @@ def test_an_error_survives_a_journey(cls: type[errors.Error], journey: Callable[
         (lambda: plugwasm.Egress(proxy="socks://a.test"), None),
         (lambda: plugwasm.Egress(added_headers={"a.test": {}}), None),
         (lambda: plugwasm.Egress(max_per_second=0), None),
-        (lambda: Plugin(FAULTY, fuel_limit=-1), None),
-        (lambda: Plugin(FAULTY, limits=5), None),  # type: ignore[arg-type]
-        (lambda: Plugin(FAULTY, wasi="yes"), None),  # type: ignore[arg-type]
-        (lambda: Plugin(FAULTY, config={"key": 1}), None),  # type: ignore[dict-item]
-        (lambda: Plugin(FAULTY, vars={"key": "text"}), None),  # type: ignore[dict-item]
+        (lambda: Plugin(FAULTY, fuel_limit=-1), "fuel_limit"),
+        (lambda: Plugin(FAULTY, limits=5), "limits"),  # type: ignore[arg-type]
+        (lambda: Plugin(FAULTY, wasi="yes"), "wasi"),  # type: ignore[arg-type]
+        (lambda: Plugin(FAULTY, config={"key": 1}), "config"),  # type: ignore[dict-item]
+        (lambda: Plugin(FAULTY, vars={"key": "text"}), "vars"),  # type: ignore[dict-item]
         (lambda: plugwasm.IsolatedPlugin(FAULTY, process=5), None),  # type: ignore[arg-type]
         (lambda: plugwasm.PluginSet(instances=-1), None),
         (lambda: plugwasm.PluginSet({"": FAULTY}), None),
