@@ -42,6 +42,7 @@ EXECUTIONS = {
     "recordings": 100,
     "batches": 400,
     "workers": 300,
+    "typed": 1500,
 }
 IN_A_CHILD = ("modules", "guests", "linked", "batches")
 
@@ -370,3 +371,8 @@ def test_the_command_line_runs_a_harness_and_one_input_again(tmp_path: Path) -> 
     out = run("urls", str(tmp_path / "input"))
     assert "'http://good.test/'" in out
     assert "holds: A URL that the egress policy grants" in out
+
+
+def test_values_that_nobody_counts_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness("typed"), "_LIMITS", plugwasm.Limits(decoded_values=None))
+    assert isinstance(first_finding("typed", 3000).error, AssertionError)
