@@ -201,7 +201,7 @@ def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: 
         from ._children import Child
 
         python = interpreter()
-        command = [python.path, *python.options, "-c", _CHILD, "\n".join(folders(("plugwasm", "wasmtime"))), *settings]
+        command = [python.path, *python.options, "-c", _CHILD, "\n".join(folders(("plugwasm", "wasmtime"))), *map(str, settings)]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=python.environment)
     except NoInterpreterError as error:
