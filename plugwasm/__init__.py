@@ -37,8 +37,8 @@ The map. Arrows point down only: no module imports one that stands above it.
     _link                   modules + kernel + WASI + host functions → a plan → instances
     _code, cache            bytes → compiled modules, kept in the process and on disk
     _compiler               compiling within limits of time and memory, in a process of its own
-    _children               processes that were started, and are to be ended
     _interpreter            which program is the Python interpreter that processes of ours are started with
+    _children               processes that were started, and are to be ended
     _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
     policy                  ManifestPolicy: what a stranger's manifest may ask for
     _options                what is passed as options, checked; _registry

@@ -10,7 +10,6 @@ and what does not look like one is not even asked.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from .errors import Error, shown
@@ -18,7 +17,6 @@ from .errors import Error, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from subprocess import Popen
 
 VARIABLE = "PLUGWASM_PYTHON"
 ANSWER_SECONDS = 10.0
@@ -171,6 +169,8 @@ def _asked(path: str) -> Interpreter | str:
 def _wrong_with(asked: Interpreter) -> str | None:
     import subprocess
 
+    from ._children import Child
+
     one, other = (int.from_bytes(os.urandom(4), "big") for _ in range(2))
     command = [asked.path, *asked.options, "-c", _QUESTION.format(one, other)]
     silent = subprocess.DEVNULL
@@ -180,26 +180,17 @@ def _wrong_with(asked: Interpreter) -> str | None:
         )
     except (OSError, ValueError) as error:
         return f"cannot be started: {getattr(error, 'strerror', None) or error}"
+    child = Child(process, leads=True)
     with process:
         try:
             answer = process.communicate(timeout=ANSWER_SECONDS)[0][:1000].split()
         except subprocess.TimeoutExpired:
             return "is no Python interpreter: it does not answer"
         finally:
-            _kill_all(process)
+            child.kill()  # also what a script has started, or its end of the pipe stays open
     if len(answer) != 2 or answer[0] != str(one * other).encode():
         return "is no Python interpreter: it does not do what it is told by `-c`"
     ours = str(sys.implementation.cache_tag)
     if answer[1] != ours.encode():
         return f"is another Python ({shown(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
     return None
-
-
-def _kill_all(process: Popen[bytes]) -> None:
-    if process.returncode is None and hasattr(os, "killpg"):
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # also what a script has started, or its end of the pipe stays open
-        except OSError:
-            pass
-    process.kill()
-    process.wait()
