@@ -98,6 +98,8 @@ class Child:
             try:
                 if number >= 0:
                     signal.pidfd_send_signal(number, signal.SIGKILL)
+                elif _CAN_LOOK and not self._is_over:
+                    os.kill(self.process.pid, signal.SIGKILL)  # `Popen.kill` would take the exit code if it has ended already
                 elif not self._is_over:
                     self.process.kill()
             except OSError:
