@@ -290,7 +290,7 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
     with open(tmp_path / "large", "wb") as file:
         file.truncate(2**30)
     said = set()
-    for name in ("none", "none/none", "empty/none", "a\0b", *os.listdir(tmp_path)):
+    for name in ("none", "none/none", "empty/none", *os.listdir(tmp_path)):
         for pin in ({}, {"hash": "0" * 64}):
             path = str(tmp_path / name)
             with pytest.raises(SourceError) as caught:
