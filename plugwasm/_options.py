@@ -48,7 +48,7 @@ REGISTERED: Any = _Stands("all that host_fn registered")
 
 _INSTEAD = {
     "timeout_ms": "limits=Limits(timeout=…), in seconds, or `timeout_ms` in the manifest",
-    "max_pages": "limits=Limits(memory_bytes=…), or `memory.max_pages` in the manifest",
+    "max_pages": "limits=Limits(max_pages=…), or `memory.max_pages` in the manifest",
     "memory": "limits=Limits(memory_bytes=…), or `memory.max_pages` in the manifest",
     "max_var_bytes": "limits=Limits(var_bytes=…), or `memory.max_var_bytes` in the manifest",
     "max_http_response_bytes": "egress=Egress(max_response_bytes=…), or `memory.max_http_response_bytes` in the manifest",

@@ -290,7 +290,7 @@ def as_compiled(
     """The CompiledPlugin that was given, or one of that kind made of what was given.
 
     Raises:
-        OptionError: Options were given to what is compiled already, and has its own.
+        OptionError: Options were given to what is compiled already, and has others.
     """
     if not isinstance(plugin, CompiledPlugin):
         return kind(
@@ -313,13 +313,13 @@ def as_compiled(
     ):
         refuse_given(
             f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
-            wasi=wasi,
             functions=functions,
-            name=NOT_GIVEN if name is None else name,
-            fuel_limit=fuel_limit,
-            http_response_headers=http_response_headers,
-            limits=NOT_GIVEN if limits is None else limits,
-            egress=NOT_GIVEN if egress is None else egress,
+            wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
+            name=NOT_GIVEN if name in (None, plugin.name) else name,
+            fuel_limit=NOT_GIVEN if fuel_limit == plugin.fuel_limit else fuel_limit,
+            http_response_headers=NOT_GIVEN if http_response_headers == plugin.http_response_headers else http_response_headers,
+            limits=NOT_GIVEN if limits in (None, plugin.limits) else limits,
+            egress=NOT_GIVEN if egress in (None, plugin.egress) else egress,
         )
     return plugin
 

@@ -171,7 +171,7 @@ TAKE_LIMITS: list[Callable[..., Any]] = [Plugin, CompiledPlugin, IsolatedPlugin,
         ("timeout", "limits=Limits(timeout=…), in seconds, or `timeout_ms` in the manifest"),
         ("timeout_ms", "limits=Limits(timeout=…), in seconds"),
         ("memory_bytes", "limits=Limits(memory_bytes=…)"),
-        ("max_pages", "limits=Limits(memory_bytes=…)"),
+        ("max_pages", "limits=Limits(max_pages=…)"),
         ("fuel", "fuel_limit=…"),
         ("limit", "did you mean `limits`?"),
         ("private_addresses", "egress=Egress(private_addresses=…)"),
@@ -192,7 +192,6 @@ def test_the_same_for_sets_limits_and_processes() -> None:
         (lambda: Plugin(ECHO, allowed_hosts=["x"]), "`allowed_hosts` in the manifest, or egress=Egress(allowed_hosts=[…])"),  # type: ignore[arg-type]
         (lambda: Limits(timeout_ms=1), "Limits: there is no argument `timeout_ms`; write timeout=…, in seconds"),  # type: ignore[arg-type]
         (lambda: Limits(fuel=1), "give `fuel_limit` to the plugin itself"),  # type: ignore[arg-type]
-        (lambda: Limits(max_pages=1), "write memory_bytes=…, 65536 for each page"),  # type: ignore[arg-type]
         (lambda: Limits(tmeout=1), "did you mean `timeout`?"),  # type: ignore[arg-type]
         (lambda: Limits(5), "Limits: its arguments are given by name, e.g. Limits(timeout=5)"),  # type: ignore[arg-type]
         (lambda: Limits().replace(tmeout=1), "did you mean `timeout`?"),
@@ -476,3 +475,14 @@ def test_what_is_too_long_to_look_for_the_key_has_none(plugin: Plugin) -> None:
     with pytest.raises(plugwasm.OutputError) as told:
         plugin.call("echo", data, returns=dict[str, int])
     assert told.value.path == "$[...]"
+
+
+def test_options_that_are_those_of_the_compiled_plugin_may_be_said_again() -> None:
+    """As a program does that was written for the official SDK, where they are not looked at."""
+    limits = Limits(timeout=5)
+    compiled = CompiledPlugin(ECHO, wasi=True, name="echo", limits=limits, fuel_limit=10_000)
+    with Plugin(compiled, wasi=True, name="echo", limits=limits, fuel_limit=10_000) as plugin:
+        assert plugin.call("echo", "x") == b"x"
+    for others in ({"wasi": False}, {"name": "other"}, {"limits": Limits(timeout=4)}, {"fuel_limit": 9_999}):
+        with pytest.raises(OptionError):
+            Plugin(compiled, **others)

@@ -56,8 +56,10 @@ def test_wasi_is_off_unless_asked_for() -> None:
 
 def test_a_plugin_of_a_compiled_plugin_has_its_setting() -> None:
     compiled = plugwasm.CompiledPlugin(wasi_guest(export("f", exits(0))), wasi=True)
-    with Plugin(compiled, wasi=False) as plugin:
+    with Plugin(compiled, wasi=True) as plugin:
         assert plugin.call("f") == b""
+    with pytest.raises(plugwasm.OptionError):
+        Plugin(compiled, wasi=False)
 
 
 def test_a_plugin_that_does_not_import_wasi_runs_with_it_as_well() -> None:
