@@ -313,8 +313,8 @@ def as_compiled(
     ):
         refuse_given(
             f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
-            functions=functions,
             wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
+            functions=functions,
             name=NOT_GIVEN if name in (None, plugin.name) else name,
             fuel_limit=NOT_GIVEN if fuel_limit == plugin.fuel_limit else fuel_limit,
             http_response_headers=NOT_GIVEN if http_response_headers == plugin.http_response_headers else http_response_headers,

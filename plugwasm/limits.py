@@ -227,7 +227,7 @@ def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> N
         raise TypeError(f"{owner}: there is no argument `timeout_ms`; write timeout=…, in seconds")
     if name in ("fuel", "fuel_limit"):
         raise TypeError(f"{owner}: there is no argument `{name}`; give `fuel_limit` to the plugin itself")
-    if name in ("memory", "max_pages"):
+    if name == "memory":
         raise TypeError(f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE} for each page")
     from ._complaints import meant
 
