@@ -297,7 +297,7 @@ def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_toge
 def test_the_modules_of_a_plugin_share_the_time(started: list[Any]) -> None:
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
-        together(*[slow(1 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)], LIGHTEST, compile_seconds=0.4)
+        together(*[slow(20 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)], LIGHTEST, compile_seconds=0.4)
     assert time.monotonic() - start < 20
     with pytest.raises(ModuleError, match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of "):
         together(heavy(), slow(3000), LIGHTEST, compile_seconds=8)
