@@ -300,7 +300,7 @@ def test_the_modules_of_a_plugin_share_the_time(started: list[Any]) -> None:
         together(*[slow(20 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)], LIGHTEST, compile_seconds=0.4)
     assert time.monotonic() - start < 20
     with pytest.raises(ModuleError, match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of "):
-        together(heavy(), slow(3000), LIGHTEST, compile_seconds=8)
+        together(heavy(), slow(6000), LIGHTEST, compile_seconds=5)
     assert started[-1].returncode == -signal.SIGKILL
     assert together(heavy(1), heavy(2), LIGHTEST, compile_seconds=60).exports
 
