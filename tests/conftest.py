@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from plugwasm import cache
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -22,3 +25,12 @@ settings.load_profile("plugwasm")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled code goes to a directory of this test run, not to the user's."""
     os.environ["PLUGWASM_CACHE"] = str(tmp_path_factory.mktemp("cache", numbered=True) / "plugwasm")
+
+
+@pytest.fixture(autouse=True)
+def _cache_is_as_before() -> Iterator[None]:
+    """What a test configures of the cache holds for that test."""
+    before = {name: value for name, value in vars(cache._Settings).items() if not name.startswith("__")}
+    yield
+    for name, value in before.items():
+        setattr(cache._Settings, name, value)
