@@ -179,7 +179,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def test_what_a_thread_of_the_application_waits_for_is_finished_first() -> None:
-    """Python waits for threads that are no daemons, so their maps and event loops go on after the end of the main thread."""
+    """Python waits for threads that are no daemons, so their maps and event loops go on after the end of the main thread.
+
+    Python 3.12 starts no thread from then on, so an event loop there has none to run a plugin in.
+    """
     done = ended(
         """
 pool = plugwasm.PluginPool(b'(module (func (export "ok")))', size=2)
@@ -190,8 +193,9 @@ def read():
     time.sleep(0.3)
     outputs = pool.map("ok", [b""] * 200, workers=2, parse=slow)
     print(len(list(outputs)), flush=True)
-    print(asyncio.run(pool.call_async("ok")), flush=True)
+    if sys.version_info[:2] != (3, 12):
+        print(asyncio.run(pool.call_async("ok")), flush=True)
 threading.Thread(target=read).start()
 """
     )
-    assert (done.stdout, done.stderr) == ("200\nb''\n", "")
+    assert (done.stdout, done.stderr) == ("200\n" if sys.version_info[:2] == (3, 12) else "200\nb''\n", "")

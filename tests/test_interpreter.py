@@ -112,6 +112,7 @@ def test_where_python_does_not_say_where_it_is_it_is_looked_for(executable: str 
 def test_where_there_is_none_the_error_says_what_to_do(executable: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     monkeypatch.setattr(sys, "_base_executable", executable)
+    monkeypatch.delitem(sys.modules, "multiprocessing.spawn", raising=False)  # which may have been told another
     for name in ("prefix", "exec_prefix", "base_prefix", "base_exec_prefix"):
         monkeypatch.setattr(sys, name, str(tmp_path))
     with pytest.raises(ModuleError, match=rf"{says}.*PLUGWASM_PYTHON.*`Limits\(compile_seconds=None\)`"):
