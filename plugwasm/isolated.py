@@ -159,6 +159,7 @@ class IsolatedPlugin(Plugin):
 
             data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
         try:
+            # As in `Plugin.call`, and not a function of both: an interrupt after its return would leave the plugin to nobody.
             del self._idle
         except AttributeError:
             turn = Turn(self, self, function_name)

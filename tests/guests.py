@@ -149,6 +149,15 @@ def soon(condition: Callable[[], object], seconds: float = 2) -> bool:
     return True
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of that number runs; one that has ended and was not waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class InThread:
     """A call in another thread: `result` waits for it, and raises what it raised."""
 

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import pytest
+from guests import is_alive
 
 from plugwasm import IsolatedPlugin, WorkerError
 from plugwasm._children import Child
@@ -131,19 +132,11 @@ def test_a_child_is_killed_with_its_group(has_descriptor: bool, monkeypatch: pyt
     child.kill()
     assert child.wait() == -signal.SIGKILL == process.returncode
     end = time.monotonic() + 30
-    while _is_alive(grandchild) and time.monotonic() < end:
+    while is_alive(grandchild) and time.monotonic() < end:
         time.sleep(0.01)
-    assert not _is_alive(grandchild)
+    assert not is_alive(grandchild)
     process.stdin.close()
     process.stdout.close()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_waiting_has_an_end_and_gives_exit_codes() -> None:

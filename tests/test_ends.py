@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from guests import is_alive
 
 SOON = 15.0
 """Seconds. What is waited for would take for ever, and starting Python on a busy machine takes some of these."""
@@ -165,17 +166,9 @@ time.sleep(1000)
         process.kill()
         process.communicate()
     end = time.monotonic() + SOON
-    while time.monotonic() < end and _is_alive(worker):
+    while time.monotonic() < end and is_alive(worker):
         time.sleep(0.02)
-    assert not _is_alive(worker)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    assert not is_alive(worker)
 
 
 def test_what_a_thread_of_the_application_waits_for_is_finished_first() -> None:
