@@ -22,6 +22,7 @@ from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Inst
 from ._env import functions as env
 from ._env.guest import Exited, Guest
 from ._kernel import FIRST_PAGES
+from ._sandbox.budget import MemoryPlan
 from .errors import LinkError, MissingImportError
 from .limits import DEFAULT
 
@@ -85,22 +86,24 @@ class Plan:
         if any(unit.module.own_memories[0] and not unit.stands_apart for unit in self.order if unit not in present):
             count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
         count += any(_has_heap(unit.module, limits) for unit in self.units)
-        self.memories = count, sum(total for _, total, _ in counts), largest
-        self.first_pages = FIRST_PAGES + self.memories[1]
+        total = sum(total for _, total, _ in counts)
+        self.first_pages = FIRST_PAGES + total
         self.main_pages = self.main.module.own_memories[1]
         self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
-        self.tables = sum(unit.module.own_tables for unit in present)
+        tables = sum(unit.module.own_tables for unit in present)
         if any(unit.module.own_tables and not unit.stands_apart for unit in self.order if unit not in present):
-            self.tables = (limits or DEFAULT).tables  # likewise
-        self.watched = next((found for unit in present if (found := _visible_memory(unit))), None)
+            tables = (limits or DEFAULT).tables  # likewise
+        watched = next((found for unit in present if (found := _visible_memory(unit))), None)
+        self.memory = MemoryPlan(limits or DEFAULT, (count, total, largest), watched, tables)
         for unit in self.order:
             _check_start(unit, unit is self.main)
 
     def instantiate(self, guest: Guest) -> Instance:
         """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
         store = guest.store
-        guest.limit_memory(self.memories, self.watched, self.tables)
+        guest.limit_memory(self.memory)
+        guest.held = self.state_bytes
         kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.may_grow(0)
@@ -167,7 +170,6 @@ def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
 def _instantiate(unit: Unit, guest: Guest) -> Instance:
     """An instance in the guest's own store."""
     store, items = guest.store, guest.items
-    guest.hold(unit.module.state_bytes)
     imports = []
     for source in unit.sources:
         if isinstance(source, tuple):
@@ -369,6 +371,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
         ensure_frames_to_start()
         if not unit.stands_apart:
             with guest.entered(guest.store):
+                guest.hold(unit.module.state_bytes)
                 try:
                     instance = _instantiate(unit, guest)
                 except EngineFailure as failure:

@@ -8,12 +8,12 @@ interpreter makes.
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from types import BuiltinFunctionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from _thread import LockType
     from collections.abc import Callable
     from threading import local as local
@@ -49,6 +49,8 @@ if not TYPE_CHECKING:
 
 def is_patched() -> bool:
     """Whether `threading.Thread` is a greenlet by now."""
+    import threading
+
     start: Any = getattr(threading, "_start_joinable_thread", None) or threading._start_new_thread  # type: ignore[attr-defined]
     return not isinstance(start, BuiltinFunctionType)
 
@@ -61,6 +63,8 @@ class Thread:
     """
 
     def __init__(self, target: Callable[[], object], name: str, *, daemon: bool = True) -> None:
+        import threading
+
         self.daemon = daemon
         self._target = target
         self._thread: threading.Thread | None = None if is_patched() else threading.Thread(target=target, name=name, daemon=daemon)

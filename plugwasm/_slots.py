@@ -96,16 +96,17 @@ class _Slot:
     plugin: None before it is made, and when it was thrown away.
     turn: One from which the chain leads to whose the slot is.
     is_used: Whether somebody may have used the plugin since it was fit for others.
+    is_lent: Whether a caller ever had the plugin itself, and may keep it. Those who only have it called cannot change it.
     made, replaced: As in `PoolStats`. Whose turn it is counts.
     """
 
-    __slots__ = ("is_used", "made", "plugin", "replaced", "turn")
+    __slots__ = ("is_lent", "is_used", "made", "plugin", "replaced", "turn")
 
     def __init__(self) -> None:
         self.plugin: Plugin | None = None
         self.turn = Turn()
         self.turn.is_over = True
-        self.is_used = False
+        self.is_used = self.is_lent = False
         self.made = self.replaced = 0
 
     def last(self) -> Turn:
@@ -141,6 +142,7 @@ class Slots:
         wait: Seconds that a caller waits at most if it does not say otherwise, or None.
         make: Makes a plugin.
         refresh: Makes a plugin that comes back as new. False when it cannot be used again. None if it need not be as new.
+        is_shared: Whether who makes the plugins may keep them.
     """
 
     def __init__(
@@ -150,6 +152,8 @@ class Slots:
         wait: float | None,
         make: Callable[[], Plugin],
         refresh: Callable[[Plugin], bool] | None,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self.name = name
         self.size = size
@@ -157,6 +161,7 @@ class Slots:
         self.is_closed = False
         self._make = make
         self._refresh = refresh
+        self._is_shared = is_shared
         self._slots = tuple(_Slot() for _ in range(size))
         self._queue: deque[Turn] = deque()
         _remember(self)
@@ -191,6 +196,57 @@ class Slots:
         if self.is_closed:
             raise self.closed_error()
         return (not self._queue or self._first() is None) and self._take(turn)
+
+    def take(self, turn: Turn, wait: float | None) -> None:
+        """Waits for a slot, for `wait` seconds at most. For a thread.
+
+        Raises:
+            PoolTimeoutError, ClosedError: There was none in time, or the pool was closed.
+        """
+        turn.owner = get_ident()
+        if self.begin(turn):
+            return
+        bell = allocate_lock()
+        bell.acquire()
+        until, waiting = _until(wait), Waiting()
+        try:
+            self.join(turn, lambda: _ring(bell))
+            while not self.serve(turn):
+                if (left := until - monotonic()) <= 0:
+                    raise self.timeout_error(wait or 0)
+                self.check_others(turn, wait, waiting)
+                bell.acquire(timeout=waiting.pause(min(left, self._pause(turn))))
+        finally:
+            self.leave(turn)
+
+    async def take_async(self, turn: Turn, wait: float | None) -> None:
+        """As `take`, for a task."""
+        from ._awaiting import need_anyio
+        from ._bridge import Desk
+
+        need_anyio()
+        import anyio
+        from anyio.lowlevel import checkpoint
+
+        await checkpoint()
+        turn.task = anyio.get_current_task().id
+        if self.begin(turn):
+            return
+        desk = Desk()
+        until, waiting = _until(wait), Waiting()
+        try:
+            self.join(turn, desk.wake)
+            while not self.serve(turn):
+                if (left := until - monotonic()) <= 0:
+                    raise self.timeout_error(wait or 0)
+                self.check_others(turn, wait, waiting)
+                with anyio.move_on_after(waiting.pause(min(left, self._pause(turn)))):
+                    await desk.wait()
+        finally:
+            self.leave(turn)
+
+    def _pause(self, turn: Turn) -> float:
+        return GLANCE if self.is_first(turn) else LONG_GLANCE
 
     def join(self, turn: Turn, ring: Callable[[], object]) -> None:
         """Has it wait in the queue, and be rung. Whatever happens, `leave` comes later."""
@@ -276,17 +332,26 @@ class Slots:
                 # Who had it before was interrupted when giving it back, or has kept and called it.
                 self._settle(slot)
                 plugin = slot.plugin
-            else:
+            elif slot.is_lent:
                 plugin._take_back()  # once more: who had it may have kept and changed it
         if plugin is None:
             plugin = self._make()
             plugin._lend()
+            slot.is_lent = self._is_shared
             slot.plugin = plugin
             slot.made += 1
         slot.is_used = True
         if self.is_closed:
             plugin.close()
             raise self.closed_error()
+        return plugin
+
+    def lend(self, slot: _Slot) -> Plugin:
+        """As `plugin`, for a caller who gets the plugin itself."""
+        plugin = self.plugin(slot)
+        if not slot.is_lent:
+            slot.is_lent = True
+            plugin._take_back()
         return plugin
 
     def _settle(self, slot: _Slot) -> None:
@@ -300,7 +365,8 @@ class Slots:
             slot.replaced += 1
             plugin.close()
         elif self._refresh is None or self._is_as_new(self._refresh, slot, plugin):
-            plugin._take_back()
+            if slot.is_lent:
+                plugin._take_back()
         else:
             slot.plugin = None
             plugin.close()
@@ -380,67 +446,29 @@ class Lease(Owner):
 
     def take(self) -> None:
         """Waits for a slot."""
-        turn, slots = self.turn, self._slots
-        turn.owner = get_ident()
-        if slots.begin(turn):
-            return
-        bell = allocate_lock()
-        bell.acquire()
-        until, waiting = self._until(), Waiting()
-        try:
-            slots.join(turn, lambda: _ring(bell))
-            while not slots.serve(turn):
-                if (left := until - monotonic()) <= 0:
-                    raise slots.timeout_error(self._wait or 0)
-                slots.check_others(turn, self._wait, waiting)
-                bell.acquire(timeout=waiting.pause(min(left, self._pause())))
-        finally:
-            slots.leave(turn)
+        self._slots.take(self.turn, self._wait)
 
     async def take_async(self) -> None:
-        """The same for a task."""
-        from ._awaiting import need_anyio
-        from ._bridge import Desk
-
-        need_anyio()
-        import anyio
-        from anyio.lowlevel import checkpoint
-
-        await checkpoint()
-        turn, slots = self.turn, self._slots
-        turn.task = anyio.get_current_task().id
-        if slots.begin(turn):
-            return
-        desk = Desk()
-        until, waiting = self._until(), Waiting()
-        try:
-            slots.join(turn, desk.wake)
-            while not slots.serve(turn):
-                if (left := until - monotonic()) <= 0:
-                    raise slots.timeout_error(self._wait or 0)
-                slots.check_others(turn, self._wait, waiting)
-                with anyio.move_on_after(waiting.pause(min(left, self._pause()))):
-                    await desk.wait()
-        finally:
-            slots.leave(turn)
+        """As `take`, for a task."""
+        await self._slots.take_async(self.turn, self._wait)
 
     def try_to_take(self) -> bool:
         """Takes a slot if one is idle and nobody waits."""
         self.turn.owner = get_ident()
         return self._slots.begin(self.turn)
 
-    def _until(self) -> float:
-        return NEVER if self._wait is None else monotonic() + self._wait
-
-    def _pause(self) -> float:
-        return GLANCE if self._slots.is_first(self.turn) else LONG_GLANCE
-
     def plugin(self) -> Plugin:
-        """The slot's plugin, which is made when there is none."""
+        """The slot's plugin, which is made when there is none. For who calls it and passes it to nobody."""
         slot = self.turn.slot
         if slot is None:
             raise self._slots.closed_error()
         return self._slots.plugin(slot)
+
+    def _lend(self) -> Plugin:
+        slot = self.turn.slot
+        if slot is None:
+            raise self._slots.closed_error()
+        return self._slots.lend(slot)
 
     def give_back(self) -> None:
         """Lets the next one have it. Twice is allowed."""
@@ -455,7 +483,7 @@ class Lease(Owner):
         self.__del__ = partial(setattr, self.turn, "is_over", True)  # for who drops it without leaving it: C alone, see `Owner`
         try:
             self.take()
-            return self.plugin()
+            return self._lend()
         except BaseException:
             try:
                 self.give_back()
@@ -477,7 +505,7 @@ class Lease(Owner):
 
         try:
             await self.take_async()
-            plugin: Plugin = await cross(lambda _: self.plugin())
+            plugin: Plugin = await cross(lambda _: self._lend())
         except BaseException:
             try:
                 self.give_back()
@@ -503,6 +531,10 @@ class Lease(Owner):
 
 shielded(Lease.give_back)
 shielded(Lease.__exit__)
+
+
+def _until(wait: float | None) -> float:
+    return NEVER if wait is None else monotonic() + wait
 
 
 def _ring(bell: LockType) -> None:

@@ -241,6 +241,8 @@ def _remove(queue: deque[Turn], turn: Turn) -> None:
 
 def waiting_for(plugin: Plugin, thread: int | None = None) -> list[Turn]:
     """The calls that wait for the plugin, or of them those of a thread."""
+    if not _waiting:
+        return []
     return [turn for turn in _waiting.copy() if turn.plugin is plugin and (thread is None or turn.thread == thread)]
 
 

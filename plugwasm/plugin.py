@@ -33,7 +33,7 @@ from ._engine import (
     shown,
 )
 from ._env.guest import Guest
-from ._env.vars import Vars, by_text, first_vars
+from ._env.vars import NO_VARS, Vars, by_text, first_vars
 from ._kernel import INPUT
 from ._link import is_callable
 from ._native import get_ident
@@ -203,7 +203,7 @@ class Plugin(Closing):
         self._closed = False
         granted = plugin._recipe.config
         self._config: dict[str, str] = granted if config is None else changed_config(granted, config)
-        self._first_vars = first_vars(vars, plugin.limits)
+        self._first_vars = first_vars(vars, plugin.limits) if vars else NO_VARS
         self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}

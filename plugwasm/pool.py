@@ -6,7 +6,7 @@ import os
 
 from ._options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
 from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
-from ._slots import AS_THE_POOL, Lease, PoolStats, Slots
+from ._slots import AS_THE_POOL, Lease, PoolStats, Slots, Turn, seconds
 from .compiled import CompiledPlugin, as_compiled, checked_name
 from .errors import OptionError
 from .plugin import Closing, Plugin, changed_config
@@ -105,7 +105,7 @@ class PluginPool(Closing):
             )
         assert factory is not None
         refresh = None if not fresh else _throw_away if plugin is not None else _reset
-        self._slots = Slots(checked_name(name) or "pool", size, wait, factory, refresh)
+        self._slots = Slots(checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None)
 
     def bind(self, interface: Callable[..., T]) -> T:
         """As `Plugin.bind`: each call of a method takes a plugin of the pool."""
@@ -138,16 +138,20 @@ class PluginPool(Closing):
             ClosedError: The pool was closed.
             Error: As `Plugin.call`.
         """
-        _check_parse(parse)
-        lease = Lease(self._slots, wait)
+        if parse is None:
+            raise _no_view()
+        slots = self._slots
+        wait = slots.wait if wait is AS_THE_POOL else seconds(wait)
+        turn = Turn()
         try:
-            lease.take()
-            return lease.plugin().call(function_name, data, parse, host_context, **options)
+            slots.take(turn, wait)
+            assert turn.slot is not None
+            return slots.plugin(turn.slot).call(function_name, data, parse, host_context, **options)
         finally:
             try:
-                lease.give_back()
+                slots.give_back(turn)
             finally:
-                lease.turn.is_over = True  # no call: it is so whatever a signal handler raises
+                turn.is_over = True  # no call: it is so whatever a signal handler raises
 
     @signature_of_pool_call_async
     async def call_async(
@@ -163,7 +167,8 @@ class PluginPool(Closing):
         """The same for a task of asyncio or trio; see `Plugin.call_async`. The pool's size bounds the threads."""
         from ._awaiting import cross
 
-        _check_parse(parse)
+        if parse is None:
+            raise _no_view()
         lease = Lease(self._slots, wait)
         has_begun = False
 
@@ -304,6 +309,5 @@ def _check_inputs(inputs: object, *ways: str) -> None:
         raise OptionError(f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs")
 
 
-def _check_parse(parse: object) -> None:
-    if parse is None:
-        raise OptionError("a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it")
+def _no_view() -> OptionError:
+    return OptionError("a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it")

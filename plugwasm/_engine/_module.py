@@ -286,23 +286,19 @@ class Module(Owner):
             self.exports = {item.name: item for item in _counted(_export(vec.data[i]) for i in range(vec.size))}
         finally:
             lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
-        self.facts: Facts = (0, 0, 0, 0, 0, 0, 0)
-        """What `_binary.facts` says of it; known to who compiled it."""
+        self.with_facts((0, 0, 0, 0, 0, 0, 0))
 
     def with_facts(self, facts: Facts) -> Module:
-        """The module itself, once they are known."""
+        """The module itself, once it is known what `_binary.facts` says of it."""
         self.facts = facts
+        self.has_start = bool(facts[3] & 1)
+        """Whether it has a function that runs when it is instantiated."""
         return self
 
     @property
     def own_memories(self) -> tuple[int, int, int]:
         """How many memories it defines (not imports), and the pages at first of all and of the largest."""
         return self.facts[:3]
-
-    @property
-    def has_start(self) -> bool:
-        """Whether it has a function that runs when it is instantiated."""
-        return bool(self.facts[3] & 1)
 
     @property
     def has_objects(self) -> bool:

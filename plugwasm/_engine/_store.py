@@ -12,6 +12,7 @@ import ctypes
 import sys
 from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
+from types import FunctionType as PythonFunction
 
 from ._capi import (
     EPOCH_CALLBACK,
@@ -182,25 +183,27 @@ class HostFunction:
         return watched
 
 
-def _callback_of(body: Body) -> Any:
-    # `body` is bound as a default, because a closure could not be shielded.
-    def callback(environment: Any, caller: int, values: Any, count: int, body: Body = body) -> Any:
+# `body` is bound as a default, because a closure could not be shielded.
+@shielded
+def callback(environment: Any, caller: int, values: Any, count: int, body: Body) -> Any:
+    try:
+        body(environment, caller, values)
+        return None
+    except BaseException as exception:
+        pending = environment.pending
+        pending.exception = exception
+        trap, pending.ready[_TRAP] = pending.ready[_TRAP], 0
+        if trap:
+            return trap
         try:
-            body(environment, caller, values)
-            return None
-        except BaseException as exception:
-            pending = environment.pending
-            pending.exception = exception
-            trap, pending.ready[_TRAP] = pending.ready[_TRAP], 0
-            if trap:
-                return trap
-            try:
-                return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
-            except BaseException as another:
-                pending.exception = another
-                return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+            return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+        except BaseException as another:
+            pending.exception = another
+            return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
 
-    return shielded(callback)
+
+def _callback_of(body: Body) -> Callable[..., Any]:
+    return PythonFunction(callback.__code__, globals(), None, (body,))
 
 
 class Memory:

@@ -10,7 +10,7 @@ import weakref
 from contextlib import contextmanager
 from time import monotonic
 
-from .._engine import CallerMemory, Environment, ExportName, Memory, Store, context_of
+from .._engine import CallerMemory, Environment, Memory, Store, context_of
 from .._kernel import FIRST_PAGES
 from .._native import sleep
 from .._sandbox.budget import MemoryBudget, most_elements, most_state
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .._engine import HostFunction, Instance
     from .._kernel import Kernel
+    from .._sandbox.budget import MemoryPlan
     from .._sandbox.stdio import LineSplitter
     from .._sandbox.wasi import Wasi
     from ..limits import Limits
@@ -259,7 +260,7 @@ class Guest(Environment):
 
     @contextmanager
     def command_store(self, memories: tuple[int, int, int], tables: int) -> Iterator[Store]:
-        """A store for one call of a command with these memories (see `MemoryBudget`) and so many tables, with the fuel of the guest's own.
+        """A store for one call of a command with these memories (see `MemoryPlan`) and so many tables, with the fuel of the guest's own.
 
         The engine counts in each store anew. So the first may have as much as the plugin, and each within it half of that around it: all
         together less than twice as much.
@@ -268,7 +269,7 @@ class Guest(Environment):
         if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
-        limits, maximum, growth = self.limits, self.budget.maximum, self.limits.max_pages
+        limits, maximum, growth = self.limits, self.budget.plan.maximum, self.limits.max_pages
         depth = sum(running is not self.store for running in self._running)
         caps = [] if maximum is None else [(maximum >> depth) // max(memories[0], 1)]
         caps += [] if growth is None else [memories[2] + growth]
@@ -287,9 +288,9 @@ class Guest(Environment):
         kernel = getattr(self, "kernel", None)
         return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
 
-    def limit_memory(self, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None, tables: int) -> None:
-        """Sets the limits of the store. `memories`, `watched`, `tables`: see `MemoryBudget`."""
-        self.budget = MemoryBudget(self.store, self.limits, memories, watched, tables, self.instances)
+    def limit_memory(self, plan: MemoryPlan) -> None:
+        """Sets the limits of the store."""
+        self.budget = MemoryBudget(plan, self.store, self.instances)
 
     def hold(self, state_bytes: int) -> None:
         """Counts what one more instance in the guest's own store takes outside of memories. Raises `OutOfMemoryError`."""

@@ -46,16 +46,22 @@ def by_text(vars: Mapping[bytes, bytes]) -> dict[str, bytes]:
     return {name_text(name): value for name, value in vars.items()}
 
 
+NO_VARS: Mapping[bytes, bytes] = {}
+"""To be copied only."""
+
+
 class Vars:
     """Names and values. What counts towards `max_bytes` is, for each entry, the bytes of its name and of its value, once."""
 
     __slots__ = ("_entries", "_max_bytes", "_max_entries", "used")
 
     def __init__(self, max_bytes: int, max_entries: int, first: Mapping[bytes, bytes] | None = None) -> None:
-        self._entries: dict[bytes, bytes] = dict(first or {})
+        self._entries: dict[bytes, bytes] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
-        self.used = sum(map(self._size, self._entries))
+        self.used = 0
+        if first:
+            self.restore(first)
 
     def get(self, name: bytes) -> bytes | None:
         """The value, or None when there is none."""
@@ -90,14 +96,14 @@ class Vars:
         return 0 if value is None else len(name) + len(value)
 
 
-def first_vars(given: VarsByName | None, limits: Limits) -> dict[bytes, bytes]:
+def first_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes]:
     """What the application gives a plugin as its vars to begin with, checked.
 
     Raises:
         OptionError: A name is neither text nor bytes, two are the same, a value is not bytes, or there is more than the limits allow.
     """
     if not given:
-        return {}
+        return NO_VARS
     if not hasattr(given, "items"):
         raise OptionError(f"vars: expected a mapping of names to bytes, got {type(given).__name__}", field="vars")
     vars = Vars(limits.var_bytes, limits.vars)

@@ -45,80 +45,83 @@ def _lower(one: int | None, other: int) -> int:
     return other if one is None else min(one, other)
 
 
-class MemoryBudget:
-    """The limit of one instance of a plugin, which it sets in the engine.
+class MemoryPlan:
+    """The limits of every instance of a plugin, computed once.
 
     Args:
-        store: Where the plugin's instances live.
         limits: Of its memory, in whole pages, and of what else the engine counts.
         memories: The plugin's own memories: how many, and the pages at first of all and of the largest. The heap of the collector, if there
             may be one, is one more, with no pages at first.
         watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
         tables: How many tables the plugin has.
-        instances: The plugin's instances by unit, as far as they are made.
+
+    Attributes:
+        maximum: Pages of all memories together, or None.
+        share: Pages that the kernel may have, or None.
+        cap: Pages that each memory may have, or None; of the watched memory, at first.
     """
 
-    __slots__ = (
-        "_elements",
-        "_first",
-        "_growth",
-        "_has_memories",
-        "_instances",
-        "_limits",
-        "_set",
-        "_share",
-        "_store",
-        "_watched",
-        "cap",
-        "maximum",
-    )
+    __slots__ = ("cap", "elements", "first", "growth", "has_memories", "limits", "maximum", "share", "watched")
 
     def __init__(
-        self,
-        store: Store,
-        limits: Limits,
-        memories: tuple[int, int, int],
-        watched: tuple[int, ExportName] | None,
-        tables: int,
-        instances: dict[int, Instance],
+        self, limits: Limits, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None = None, tables: int = 0
     ) -> None:
-        self._store = store
-        self._limits = limits
-        self._elements = most_elements(limits, tables)
-        self._instances = instances
-        self._set: int | None = -1
+        self.limits = limits
+        self.elements = most_elements(limits, tables)
         count, total, largest = memories
-        self._has_memories = count > 0
-        self._first = total
-        self._watched = watched if count == 1 else None
-        self._growth = growth = limits.max_pages
+        self.has_memories = count > 0
+        self.first = total
+        self.watched = watched if count == 1 else None
+        self.growth = growth = limits.max_pages
         self.maximum = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
-        self._share, self.cap = self._shares(maximum, count, total, largest)
+        self.share, self.cap = self._shares(maximum, count, total, largest)
         if growth is not None:
             share, cap = FIRST_PAGES + growth, min(MOST_PAGES, largest + growth)
-            if self._watched is None and (maximum is None or share + count * cap <= maximum):
-                self._share, self.cap = share, cap  # each has room for all that it may grow
+            if self.watched is None and (maximum is None or share + count * cap <= maximum):
+                self.share, self.cap = share, cap  # each has room for all that it may grow
             else:
-                self._share, self.cap = _lower(self._share, share), _lower(self.cap, cap)
-        self.limit(None if self.cap is None else max(self.cap, FIRST_PAGES))  # until the kernel is made, and says so
+                self.share, self.cap = _lower(self.share, share), _lower(self.cap, cap)
 
     def _shares(self, maximum: int | None, count: int, total: int, largest: int) -> tuple[int | None, int | None]:
         """The pages that the kernel may have, and each memory, of so many for all together; of the watched memory, at first."""
         if maximum is None or count == 0:
             return maximum, maximum
-        if self._watched is not None:
+        if self.watched is not None:
             return maximum, maximum - FIRST_PAGES
         share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
         cap = (maximum - share) // count
         return (share, cap) if cap >= largest else (FIRST_PAGES, (maximum - FIRST_PAGES) // count)
 
+
+class MemoryBudget:
+    """The limits of one instance of a plugin, which it sets in the engine.
+
+    Args:
+        plan: What they are.
+        store: Where the plugin's instances live.
+        instances: The plugin's instances by unit, as far as they are made.
+
+    Attributes:
+        cap: Pages that each memory may have, or None.
+    """
+
+    __slots__ = ("_instances", "_set", "_store", "cap", "plan")
+
+    def __init__(self, plan: MemoryPlan, store: Store, instances: dict[int, Instance]) -> None:
+        self.plan = plan
+        self._store = store
+        self._instances = instances
+        self._set: int | None = -1
+        self.cap = cap = plan.cap
+        self.limit(None if cap is None else max(cap, FIRST_PAGES))  # until the kernel is made, and says so
+
     def limit(self, pages: int | None) -> None:
         """Sets the engine's limit for each memory."""
         if pages != self._set:
-            limits = self._limits
+            limits = self.plan.limits
             self._store.limit(
                 memory_bytes=-1 if pages is None else pages * PAGE,
-                table_elements=self._elements,
+                table_elements=self.plan.elements,
                 instances=limits.instances + 1,
                 tables=limits.tables + KERNEL_TABLES,
                 memories=limits.memories + KERNEL_MEMORIES,
@@ -131,12 +134,12 @@ class MemoryBudget:
         `WISH` in `pages` says that it would do with less: that is granted where only `Limits.memory_bytes` bounds it.
         """
         if pages & WISH:
-            if self._growth is not None:
+            if self.plan.growth is not None:
                 return False  # the memory may need them
             pages ^= WISH
-        if self.cap is None or self._share is None:
+        if self.cap is None or self.plan.share is None:
             return True
-        if self._watched is not None:
+        if self.plan.watched is not None:
             if pages == 0:
                 self.cap = self._left(present)
                 self.limit(self.cap)
@@ -148,19 +151,19 @@ class MemoryBudget:
         elif pages == 0:
             self.limit(self.cap)
             return True
-        elif pages <= self._share:
+        elif pages <= self.plan.share:
             self.limit(max(pages, self.cap))
             return True
         return False
 
     def _left(self, kernel: int) -> int:
         """The pages that the watched memory may have beside a kernel with so many; less than it has when they are too many."""
-        left = MOST_PAGES if self.maximum is None else self.maximum - kernel
-        return left if self._growth is None else min(left, self._first + self._growth - (kernel - FIRST_PAGES))
+        left = MOST_PAGES if self.plan.maximum is None else self.plan.maximum - kernel
+        return left if self.plan.growth is None else min(left, self.plan.first + self.plan.growth - (kernel - FIRST_PAGES))
 
     def pages(self, kernel: int) -> int | None:
         """The pages of all memories, of which the kernel has so many; None when they cannot be seen."""
-        own = self._present() if self._has_memories else 0
+        own = self._present() if self.plan.has_memories else 0
         return None if own is None else kernel + own
 
     def shortage(self, kernel: int, denied: int) -> str | None:
@@ -173,21 +176,21 @@ class MemoryBudget:
         own, cap = self._present(), self.cap
         left = None if own is None or cap is None else max(0, cap - own)
         # Allocators ask for several pages at once, so one that has grown is refused before it has all.
-        is_full = left is not None and cap is not None and (left == 0 or (left <= cap // 16 and own != self._first))
+        is_full = left is not None and cap is not None and (left == 0 or (left <= cap // 16 and own != self.plan.first))
         if not (denied or is_full):
             return None
         heap = f"allocates with the host has {kernel} pages" + (f" and was refused {denied} bytes more" if denied else "")
         memory = f"the plugin's memory has {own} pages" + (f" and can grow by {left} more" if is_full else "")
-        limits = [] if self._growth is None else [f"{self._growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
-        if self.maximum is not None:
-            part = f", of which {self._share} are for what it allocates with the host" if own is None and self._has_memories else ""
-            limits.append(f"{self.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)")
+        limits = [] if self.plan.growth is None else [f"{self.plan.growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
+        if self.plan.maximum is not None:
+            part = f", of which {self.plan.share} are for what it allocates with the host" if own is None and self.plan.has_memories else ""
+            limits.append(f"{self.plan.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)")
         total = f"its limit is {' and '.join(limits)}" if limits else "65536 pages are the most that there are"
         return f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
 
     def _present(self) -> int | None:
         """The pages of the only memory, if it is there yet."""
-        if self._watched is None or (instance := self._instances.get(self._watched[0])) is None:
+        if self.plan.watched is None or (instance := self._instances.get(self.plan.watched[0])) is None:
             return None
-        memory = instance.find_memory(self._watched[1])
+        memory = instance.find_memory(self.plan.watched[1])
         return None if memory is None else memory.size() // PAGE

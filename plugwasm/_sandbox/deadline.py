@@ -16,7 +16,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 from time import monotonic
 
 from .._engine import in_main_interpreter
@@ -102,6 +101,8 @@ class Ticker:
         try:
             thread = Thread(lambda: self._run(thread), "plugwasm-ticker")
         except RuntimeError:  # a subinterpreter with a lock of its own has no daemons, and waits for its threads at its end
+            import threading
+
             threading._register_atexit(self.end)  # type: ignore[attr-defined]
             thread = Thread(lambda: self._run(thread), "plugwasm-ticker", daemon=False)
         return thread
