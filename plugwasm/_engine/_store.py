@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
-    from ._module import Engine, FunctionType, Module
+    from ._module import Engine, Module
+    from ._types import FunctionType
 
     Body = Callable[["Environment", int, Any], None]
 
