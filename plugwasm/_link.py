@@ -21,9 +21,8 @@ from ._code import Allowance, compiled
 from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, ensure_frames_to_start, shown
 from ._env import functions as env
 from ._env.guest import Exited, Guest
-from ._kernel import FIRST_PAGES
 from .errors import LinkError, MissingImportError
-from .limits import DEFAULT
+from .limits import DEFAULT, FIRST_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from ._complaints import check_text
 from ._engine import POOLED_TABLE_ELEMENTS
 from ._env.grants import Grants
 from ._env.log import PluginLog
-from ._kernel import FIRST_PAGES
 from ._link import Plan
 from ._options import (
     NOT_GIVEN,
@@ -25,7 +24,7 @@ from ._report import no_stack
 from ._sandbox.budget import most_state
 from ._source import own_settings, resolve
 from .errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, shown
-from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
+from .limits import DEFAULT, DEFAULT_STACK, FIRST_PAGES, PAGE, Limits, effective
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
