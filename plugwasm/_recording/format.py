@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from .._files import shown_path
 from .._nesting import MAX_LEVELS
-from .._source import shown_path
 from .._values import printable
 from ..errors import RecordingError, SourceError
 from .files import write_file
@@ -384,7 +384,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE) -> Recordin
     Raises:
         RecordingError: There is no such file, or it is no recording, or it is too large.
     """
-    from .._source import read_file
+    from .._files import read_file
 
     path = os.fspath(path)
     try:

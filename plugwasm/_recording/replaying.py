@@ -21,7 +21,8 @@ from time import monotonic
 from .. import _standins, errors
 from .._engine import HostFunction
 from .._env.vars import by_text, name_text
-from .._source import ModuleSource, Recipe, read_file, resolve
+from .._files import read_file
+from .._source import ModuleSource, Recipe, resolve
 from .._values import brief, printable
 from ..compiled import CompiledPlugin
 from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
