@@ -18,7 +18,7 @@ from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from ..limits import Limits
 from . import wasi
 from .effects import Witness, arguments
-from .format import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Recording, Value, parted, words
+from .format import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Value, parted, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,31 +93,31 @@ class Tape:
         """A function of the application stands for one of plugwasm's own."""
         self._overrides.add(function)
 
-    def recording(self) -> Recording:
-        """All of it, as it is now."""
+    def fields(self) -> dict[str, Any]:
+        """All of it, as it is now: the fields of a `Recording`."""
         from hashlib import sha256
 
         grants = self._grants
         recipe = grants.recipe
         if not self._modules:
             self._modules = [Module(module.name, sha256(module.wasm).hexdigest(), words(module.origin)) for module in recipe.modules]
-        return Recording(
-            VERSION,
-            self.plugin,
-            self._modules,
-            recipe.main,
-            wasi=grants.has_wasi,
-            fuel_limit=grants.fuel_limit,
-            http_response_headers=grants.http_response_headers,
-            limits=_limits(grants.limits),
-            config=self._config,
-            vars=self._vars,
-            more_vars=self._more_vars,
-            log_level=self._log_level,
-            overrides=sorted(self._overrides),
-            calls=self.calls.copy(),
-            incomplete=self.incomplete,
-        )
+        return {
+            "plugwasm_recording": VERSION,
+            "plugin": self.plugin,
+            "modules": self._modules,
+            "main": recipe.main,
+            "wasi": grants.has_wasi,
+            "fuel_limit": grants.fuel_limit,
+            "http_response_headers": grants.http_response_headers,
+            "limits": _limits(grants.limits),
+            "config": self._config,
+            "vars": self._vars,
+            "more_vars": self._more_vars,
+            "log_level": self._log_level,
+            "overrides": sorted(self._overrides),
+            "calls": self.calls.copy(),
+            "incomplete": self.incomplete,
+        }
 
 
 def _limits(limits: Limits) -> dict[str, bool | int | float | None]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..functions import Function
     from ..limits import Limits
     from ..observing import Understudy
-    from .format import Recording
+    from .recording import Recording
 
 _PATIENCE = 60.0
 """Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""
