@@ -123,7 +123,7 @@ class CompiledPlugin:
         check_flag("http_response_headers", http_response_headers)
         check_kinds(wasi, limits, egress)
         self.functions: tuple[Function, ...] = offer_registered() if functions is REGISTERED else checked_functions(functions)
-        if type(plugin).__module__.startswith("plugwasm."):
+        if type(plugin).__module__.partition(".")[0] == "plugwasm":
             refuse_object(plugin)
         limits, egress = own_settings(plugin, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)

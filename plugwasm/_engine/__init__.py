@@ -34,6 +34,7 @@ from ._room import address_space, can_compile_in_parallel, in_main_interpreter
 from ._shield import shielded
 from ._stack import ThreadStack
 from ._store import (
+    CALLBACK_CODE,
     CallerMemory,
     Environment,
     ExportName,
@@ -51,6 +52,7 @@ from ._types import FunctionType, Item
 from ._weight import LIGHT, is_light, weight
 
 __all__ = [
+    "CALLBACK_CODE",
     "DEFAULT_STACK",
     "EXTERN_SIZE",
     "LIGHT",

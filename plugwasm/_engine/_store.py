@@ -34,6 +34,7 @@ from ._shield import shielded
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import CodeType
     from typing import Any, NoReturn
 
     from ._module import Engine, Module
@@ -202,6 +203,10 @@ def _callback_of(body: Body) -> Any:
                 return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
 
     return shielded(callback)
+
+
+CALLBACK_CODE: CodeType = next(constant for constant in _callback_of.__code__.co_consts if hasattr(constant, "co_varnames"))
+"""The code of all host callbacks, whose variable `environment` is the guest's. `shielded` keeps its name and its file."""
 
 
 class Memory:

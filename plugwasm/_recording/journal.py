@@ -8,11 +8,10 @@ from functools import partial
 from sys import getsizeof
 from time import gmtime, strftime
 
-from .. import _link
 from .._engine import EngineFailure, HostRaised
 from .._env.functions import FUNCTIONS, NAMESPACE
 from .._env.guest import Exited
-from .._link import WASI
+from .._link import WASI, is_own_wasi
 from .._sandbox.wasi_abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from ..limits import Limits
@@ -224,7 +223,7 @@ class Journal:
         namespace, name = function.name
         if self._tape.incomplete:
             function.body(guest, caller, values)
-        elif is_wasi(function):
+        elif is_own_wasi(function):
             function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
         elif is_state(function):
             function.body(guest, caller, values)  # it will be as it was
@@ -316,11 +315,6 @@ def failure(error: BaseException) -> Failure:
             trap=getattr(error, "trap", None),
         )
     return Failure(EngineFailure.__name__ if isinstance(error, EngineFailure) else type(error).__name__, words(error))
-
-
-def is_wasi(function: HostFunction) -> bool:
-    """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
-    return function.name is not None and function.name[0] == WASI and function.body.__module__ == _link.__name__
 
 
 def is_state(function: HostFunction) -> bool:
