@@ -14,7 +14,7 @@ from typing import Any
 
 import plugwasm
 from plugwasm import recording
-from plugwasm._recording.format import loads
+from plugwasm._recording.recording import loads
 from plugwasm.errors import RecordingError, ReplayError, SourceError
 
 from . import ROOT

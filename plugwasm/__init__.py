@@ -69,8 +69,6 @@ object.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
@@ -89,6 +87,7 @@ if TYPE_CHECKING:
     from ._sandbox.transport import EgressRequest as EgressRequest
     from ._sandbox.transport import EgressResponse as EgressResponse
     from ._sandbox.transport import Transport as Transport
+    from ._version import __version__ as __version__
     from .batches import MapBatches as MapBatches
     from .compiled import CompiledPlugin as CompiledPlugin
     from .current import CurrentPlugin as CurrentPlugin
@@ -162,6 +161,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_engine": "FunctionType Item",
+    "_version": "__version__",
     "_sandbox.egress": "Egress",
     "_sandbox.http_transport": "HttpTransport",
     "_sandbox.transport": "EgressRequest EgressResponse Transport",
@@ -191,11 +191,13 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 
 _MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "otel", "recording", "testing")
 
-__all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version", "get_include"])
+__all__ = sorted([*_HOME, *_MODULES, "extism_version", "get_include"])
 
 
 def extism_version() -> str:
     """The version of plugwasm, under the name that the official SDK has for it."""
+    from ._version import __version__
+
     return __version__
 
 

@@ -26,13 +26,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
-    from typing import Any
+    from typing import Any, Protocol
 
     import anyio
 
+    from ._env.guest import Guest
     from ._wasm_values import Val
     from .current import Memory
-    from .plugin import Plugin
+
+    class RunningPlugin(Protocol):
+        """A plugin that a call may be made of: what ends such a call, and what it runs in."""
+
+        @property
+        def _guest(self) -> Guest | None: ...
+
+        def _cancel(self, thread: int | None = ..., /) -> bool: ...
+
 
 GLANCE = 0.05
 """Seconds between two looks of a thread at the deadline of its call while a coroutine runs."""
@@ -235,7 +244,7 @@ class Crossing:
     """
 
     def __init__(self, desk: Desk, work: Callable[[Crossing], Any]) -> None:
-        self.plugin: Plugin | None = None
+        self.plugin: RunningPlugin | None = None
         self.is_off = False
         self.is_over = False
         self.result: Any = None

@@ -18,9 +18,13 @@ from .errors import BusyError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from .plugin import Plugin
+    class Named(Protocol):
+        """A plugin, for messages."""
+
+        @property
+        def name(self) -> str: ...
 
 
 def here() -> tuple[int, int] | None:
@@ -31,7 +35,7 @@ def here() -> tuple[int, int] | None:
     return get_ident(), id(greenlet.getcurrent())
 
 
-def check(plugin: Plugin, function: str | None, *others: object) -> None:
+def check(plugin: Named, function: str | None, *others: object) -> None:
     """Raises if another greenlet of this thread is in the middle of a call.
 
     Args:

@@ -21,14 +21,14 @@ from ._code import Allowance, compiled
 from ._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, ensure_frames_to_start, shown
 from ._env import functions as env
 from ._env.guest import Exited, Guest
-from ._kernel import FIRST_PAGES
 from ._sandbox.budget import MemoryPlan
 from .errors import LinkError, MissingImportError
-from .limits import DEFAULT
+from .limits import DEFAULT, FIRST_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import CodeType
     from typing import Any, TypeVar
 
     from ._engine import Engine, Item
@@ -435,6 +435,18 @@ def _make_wasi_function(name: str) -> HostFunction:
             values[0] = errno
 
     return HostFunction(FunctionType(params, results), body, (WASI, name))  # type: ignore[arg-type]
+
+
+def is_own_wasi(function: HostFunction) -> bool:
+    """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
+    return function.name is not None and function.name[0] == WASI and _wasi_functions.get(function.name[1]) is function
+
+
+def linking_code() -> frozenset[CodeType]:
+    """The code of the bodies of host functions that only lead to a guest or to WASI again."""
+    makers: tuple[Any, ...] = (_trampoline, _command_function, _from_another_store, _make_wasi_function)
+    bodies = [constant for maker in makers for constant in maker.__code__.co_consts if hasattr(constant, "co_varnames")]
+    return frozenset((_may_grow.__code__, *bodies))
 
 
 def is_callable(item: Item) -> bool:

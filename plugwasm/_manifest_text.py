@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from plugwasm._complaints import cut
+from plugwasm._files import sniff
 from plugwasm._nesting import MAX_LEVELS
-from plugwasm._source import sniff
 from plugwasm.errors import ManifestError, OptionError
 
 __all__ = ["MANIFEST", "MAX_PARTS", "MAX_TEXT_BYTES", "MAX_TOML_BYTES", "decoded"]

@@ -9,7 +9,7 @@ import os
 
 from plugwasm._complaints import kind, meant, shown
 from plugwasm._fetch import shown_url
-from plugwasm._source import is_url, shown_path
+from plugwasm._files import is_url, shown_path
 
 __all__ = ["EMPTY_BYTES", "TEXT_IN_BYTES", "TEXT_IN_FILE", "as_source", "file_meant", "got", "instead"]
 

@@ -75,7 +75,7 @@ _OF_OURS = {
 def refuse_object(plugin: object) -> None:
     """Raises `OptionError` for an object of this package that is no source of a plugin, but was made of one."""
     for kind in type(plugin).__mro__:
-        if kind.__module__.startswith("plugwasm.") and kind.__name__ in _OF_OURS:
+        if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OF_OURS:
             raise OptionError(
                 f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; {_OF_OURS[kind.__name__]}", field="plugin"
             )

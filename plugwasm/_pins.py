@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from ._complaints import check_text
-from ._source import MAIN, Recipe, anchored, joined, told_apart, verified
+from ._files import anchored, joined, verified
+from ._source import MAIN, Recipe, told_apart
 from .errors import OptionError
 
 TYPE_CHECKING = False

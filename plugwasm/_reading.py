@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from plugwasm._source import read_file, shown_path, sniff, verified
+from plugwasm._files import read_file, shown_path, sniff, verified
 from plugwasm.errors import HashMismatchError, ModuleError, SourceError, shown
 
 TYPE_CHECKING = False

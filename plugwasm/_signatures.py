@@ -1,4 +1,4 @@
-"""The signatures of `call`, `call_async` and `map`, as type checkers see them: a result has the type of `returns`, or that `parse` gives.
+"""The signatures of `call` and `call_async`, as type checkers see them: a result has the type of `returns`, or that `parse` gives.
 
 A method that is decorated with one of these is, for them, an object with its overloads; nothing happens at run time.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Generator, Iterable
-    from typing import Any, Literal, Protocol, TypeVar, overload
+    from collections.abc import Callable
+    from typing import Any, Protocol, TypeVar, overload
 
     from typing_extensions import TypeForm
 
-    from ._spread import AsyncOutputs
     from .codecs import TypedCodec
 
     T = TypeVar("T")
@@ -112,273 +111,12 @@ if TYPE_CHECKING:
             limiter: Any = ...,
         ) -> T: ...
 
-    class PoolCall(Protocol):
-        """Of `PluginPool.call`."""
-
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: type[bytes] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> bytes: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: type[T],
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> T: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: TypeForm[T],
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> T: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: Callable[[bytes], T] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> T: ...
-
-    class PoolCallAsync(Protocol):
-        """Of `PluginPool.call_async`."""
-
-        @overload
-        async def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: type[bytes] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> bytes: ...
-        @overload
-        async def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: type[T],
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> T: ...
-        @overload
-        async def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            *,
-            host_context: Any = ...,
-            returns: TypeForm[T],
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> T: ...
-        @overload
-        async def __call__(
-            self,
-            function_name: str,
-            data: object = ...,
-            parse: Callable[[bytes], T] = ...,
-            host_context: Any = ...,
-            *,
-            codec: TypedCodec | None = ...,
-            wait: float | None = ...,
-        ) -> T: ...
-
-    class PoolMap(Protocol):
-        """Of `PluginPool.map`."""
-
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            parse: type[bytes] = ...,
-        ) -> Generator[bytes, None, None]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            returns: type[T],
-        ) -> Generator[T, None, None]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            returns: TypeForm[T],
-        ) -> Generator[T, None, None]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            parse: Callable[[bytes], T],
-        ) -> Generator[T, None, None]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: bool,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            returns: Any = ...,
-            parse: Callable[[bytes], Any] = ...,
-        ) -> Generator[Any, None, None]: ...
-
-    class PoolMapAsync(Protocol):
-        """Of `PluginPool.map_async`."""
-
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object] | AsyncIterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            parse: type[bytes] = ...,
-        ) -> AsyncOutputs[bytes]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object] | AsyncIterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            returns: type[T],
-        ) -> AsyncOutputs[T]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object] | AsyncIterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            returns: TypeForm[T],
-        ) -> AsyncOutputs[T]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object] | AsyncIterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: Literal[False] = ...,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            parse: Callable[[bytes], T],
-        ) -> AsyncOutputs[T]: ...
-        @overload
-        def __call__(
-            self,
-            function_name: str,
-            inputs: Iterable[object] | AsyncIterable[object],
-            *,
-            workers: int | None = ...,
-            ahead: int | None = ...,
-            return_exceptions: bool,
-            on_progress: Callable[[int, int | None], object] | None = ...,
-            wait: float | None = ...,
-            host_context: Any = ...,
-            codec: TypedCodec | None = ...,
-            returns: Any = ...,
-            parse: Callable[[bytes], Any] = ...,
-        ) -> AsyncOutputs[Any]: ...
-
     def signature_of_call(method: object) -> Call: ...
     def signature_of_call_async(method: object) -> CallAsync: ...
-    def signature_of_pool_call(method: object) -> PoolCall: ...
-    def signature_of_pool_call_async(method: object) -> PoolCallAsync: ...
-    def signature_of_pool_map(method: object) -> PoolMap: ...
-    def signature_of_pool_map_async(method: object) -> PoolMapAsync: ...
 
 else:
 
     def signature_of_call(method):
         return method
 
-    signature_of_call_async = signature_of_pool_call = signature_of_pool_call_async = signature_of_call
-    signature_of_pool_map = signature_of_pool_map_async = signature_of_call
+    signature_of_call_async = signature_of_call

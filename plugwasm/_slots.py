@@ -25,7 +25,8 @@ from collections import deque
 from time import monotonic
 from typing import NamedTuple
 
-from ._engine import Owner, shielded
+from ._engine import shielded
+from ._engine._owned import Owner
 from ._sandbox.deadline import NEVER
 from ._under_way import Waiting
 from .errors import ClosedError, OptionError, PoolTimeoutError

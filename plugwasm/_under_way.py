@@ -9,12 +9,14 @@ Nothing is noted down when a host function is called, since that would be paid b
 
 from __future__ import annotations
 
-import os
 import sys
 from contextvars import ContextVar
 
+from ._engine import CALLBACK_CODE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import Any, Protocol
 
     class Caller(Protocol):
@@ -38,12 +40,21 @@ SLICE = 0.05
 asking: ContextVar[Asking | None] = ContextVar("plugwasm_asking", default=None)
 """Set where a coroutine of a host function, or an item of a `map`, runs for calls of another thread."""
 
-_PACKAGE = os.path.dirname(__file__) + os.sep
-_FRAMES = {
-    ("callback", os.path.join(_PACKAGE, "_engine", "_store.py")): "environment",
-    ("serve", os.path.join(_PACKAGE, "_worker", "remote.py")): "self",
-}
-"""Of functions that run host functions, the variable that is the guest."""
+_guests: dict[tuple[str, str], str] = {}
+"""Of functions that run host functions, by name and file, the variable that is the guest."""
+
+
+def runs_host_functions(code: CodeType, guest: str) -> None:
+    """Registers the code of a function that runs host functions.
+
+    Args:
+        code: Its code.
+        guest: The variable in it that is the guest.
+    """
+    _guests[code.co_name, code.co_filename] = guest
+
+
+runs_host_functions(CALLBACK_CODE, "environment")
 
 
 def callers() -> tuple[Caller, ...]:
@@ -52,7 +63,7 @@ def callers() -> tuple[Caller, ...]:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        variable = _FRAMES.get((code.co_name, code.co_filename))
+        variable = _guests.get((code.co_name, code.co_filename))
         if variable is not None and hasattr(guest := frame.f_locals.get(variable), "remaining") and guest not in found:
             found.append(guest)
         frame = frame.f_back  # type: ignore[assignment]

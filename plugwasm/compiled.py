@@ -7,7 +7,6 @@ from ._complaints import check_text
 from ._engine import POOLED_TABLE_ELEMENTS
 from ._env.grants import Grants
 from ._env.log import PluginLog
-from ._kernel import FIRST_PAGES
 from ._link import Plan
 from ._options import (
     NOT_GIVEN,
@@ -25,7 +24,7 @@ from ._report import no_stack
 from ._sandbox.budget import most_state
 from ._source import own_settings, resolve
 from .errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, shown
-from .limits import DEFAULT, DEFAULT_STACK, PAGE, Limits, effective
+from .limits import DEFAULT, DEFAULT_STACK, FIRST_PAGES, PAGE, Limits, effective
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ class CompiledPlugin:
         check_flag("http_response_headers", http_response_headers)
         check_kinds(wasi, limits, egress)
         self.functions: tuple[Function, ...] = offer_registered() if functions is REGISTERED else checked_functions(functions)
-        if type(plugin).__module__.startswith("plugwasm."):
+        if type(plugin).__module__.partition(".")[0] == "plugwasm":
             refuse_object(plugin)
         limits, egress = own_settings(plugin, limits, egress)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)

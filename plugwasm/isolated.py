@@ -13,12 +13,12 @@ from time import monotonic
 from . import _greenlets, errors
 from ._engine import FunctionType, Item, shown
 from ._env.vars import Vars, first_vars
+from ._files import anchored, shown_path
 from ._options import NOT_GIVEN, REGISTERED, refuse_unknown
 from ._registry import warn_of_registered
 from ._report import no_room, parsed, raised
 from ._sandbox.deadline import NEVER
 from ._signatures import signature_of_call
-from ._source import anchored, shown_path
 from ._turns import Turn, hand_over, holds, is_calling, waiting_for
 from ._worker import messages as m
 from ._worker.process import Lost, Worker

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "ProcessLimits"]
 
 PAGE = 65536
+FIRST_PAGES = 2
+"""Pages of 64 KiB that plugins can reach when the kernel is new: what it takes of each limit on memory."""
 DEFAULT_STACK = 512 * 1024
 """Bytes; what `Limits.stack_bytes` is if not given."""
 
@@ -255,8 +257,6 @@ def effective(limits: Limits | None, recipe: Recipe) -> Limits:
         return limits or DEFAULT
     if limits is None:
         if recipe.max_pages is not None:
-            from ._kernel import FIRST_PAGES
-
             said["memory_bytes"] = max(DEFAULT.memory_bytes or 0, min(2**32, (2 * recipe.max_pages + FIRST_PAGES) * PAGE))
         return _with(DEFAULT, said)
     return _with(limits, {name: value if (own := getattr(limits, name)) is None else min(value, own) for name, value in said.items()})

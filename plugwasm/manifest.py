@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from plugwasm._complaints import fault, kind, shown, translated
 from plugwasm._fetch import shown_url
+from plugwasm._files import anchored, is_url, read_file, shown_path
 from plugwasm._manifest_checks import (
     MAX_CONFIG,
     MAX_HEADERS,
@@ -39,7 +40,6 @@ from plugwasm._manifest_checks import (
     encodable,
 )
 from plugwasm._manifest_text import MAX_TEXT_BYTES, decoded
-from plugwasm._source import anchored, is_url, read_file, shown_path
 from plugwasm.errors import ManifestError
 
 TYPE_CHECKING = False

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import __version__
 from ._bridge import surroundings
 from ._env.functions import NAMESPACE
 from ._link import WASI
 from ._sandbox.target import Target
+from ._version import __version__
 from .errors import EgressError, Error, HostFunctionError, OutputError
 from .observing import Observer
 

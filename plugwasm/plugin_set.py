@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, Never, Self, TypeVar
 
 from ._complaints import cut, meant
 from ._env.log import log_raised
+from ._files import shown_path
 from ._options import NOT_GIVEN, REGISTERED, check_flag, listed, named, refuse_given, refuse_unknown
 from ._plugins import asking, discovery, signatures
 from ._plugins.asking import Result, guarded
@@ -31,7 +32,7 @@ from ._plugins.loaded import Loaded, Terms, same
 from ._plugins.plugin_file import PluginFile, Setting
 from ._plugins.shares import Shares
 from ._plugins.state import Entry, State, log
-from ._source import Recipe, shown_path
+from ._source import Recipe
 from .compiled import CompiledPlugin
 from .errors import BusyError, ClosedError, Error, FunctionNotFoundError, ModuleError, OptionError, SourceError
 from .limits import ProcessLimits, effective

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 
-from ._source import Admitted, Recipe, from_manifest, joined, shown_path
+from ._files import joined, shown_path
+from ._source import Admitted, Recipe, from_manifest
 from .errors import ManifestError, OptionError, shown
 from .limits import DEFAULT, Limits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ._options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
-from ._signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
+from ._pool_signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
 from ._slots import AS_THE_POOL, Lease, PoolStats, Slots, Turn, seconds
 from .compiled import CompiledPlugin, as_compiled, checked_name
 from .errors import OptionError

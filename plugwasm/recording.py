@@ -19,8 +19,9 @@ from contextlib import contextmanager
 
 from ._env.guest import Guest
 from ._recording.files import write_file
-from ._recording.format import Call, Data, Failure, HostCall, Recording, Value, load
+from ._recording.format import Call, Data, Failure, HostCall, Value
 from ._recording.journal import Journal, Tape
+from ._recording.recording import Recording, load
 from ._recording.replaying import Replay, ReplayedCall
 from .errors import OptionError, RecordingError, ReplayError
 from .observing import Observer
@@ -104,7 +105,7 @@ class Recorder(Observer):
     def recordings(self) -> tuple[Recording, ...]:
         """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
         tapes = self._kept()
-        return tuple(tape.recording() for tape in tapes if tape.calls or tape is tapes[-1])
+        return tuple(Recording(**tape.fields()) for tape in tapes if tape.calls or tape is tapes[-1])
 
     def _kept(self) -> tuple[Tape, ...]:
         # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
@@ -124,7 +125,7 @@ class Recorder(Observer):
         finally:
             tape = self._ended.pop(id(call), None)
             if tape is not None and (self._when is None or self._when(call)):
-                write_file(os.path.join(self.directory or "", _file_name(tape)), tape.recording().to_json())
+                write_file(os.path.join(self.directory or "", _file_name(tape)), Recording(**tape.fields()).to_json())
 
     def _understudy(self, guest: Guest) -> Journal:
         tape = Tape(guest, self._max_bytes)

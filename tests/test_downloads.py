@@ -295,7 +295,7 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
             path = str(tmp_path / name)
             with pytest.raises(SourceError) as caught:
                 CompiledPlugin({"wasm": [{"path": path, **pin}]}, egress=Egress(allowed_hosts=["*"]))
-            shown = plugwasm._source.shown_path(path)
+            shown = plugwasm._files.shown_path(path)
             assert caught.value.__cause__ is not None, "the application's log says more"
             said.add((type(caught.value), str(caught.value).replace(shown, "PATH")))
     assert len(said) == 1

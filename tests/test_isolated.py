@@ -174,6 +174,52 @@ def test_nothing_of_the_guest_is_compiled_in_the_application(monkeypatch: pytest
         assert plugin.call("echo", b"x") == b"x"
 
 
+SEALED = """
+import os, sys
+sys.path += sys.argv[3:]
+from plugwasm._worker import child
+
+class Sealed:
+    def find_spec(name, path=None, target=None):
+        os.write(2, f"imported {name}".encode())
+        os._exit(9)
+
+def confine(*args, confine=child.confine, **options):
+    measures = confine(*args, **options)
+    sys.meta_path.insert(0, Sealed)
+    return measures
+
+child.confine = confine
+child.main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def test_a_sealed_worker_imports_nothing_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Later there are no files to be read: what calls need is imported before, by `PRELOADED`."""
+    (tmp_path / "a.txt").write_text("content")
+    monkeypatch.setattr(process, "_PROGRAM", SEALED)
+    with IsolatedPlugin(ERRORS, config={"key": "value"}, fuel_limit=10**9) as plugin:
+        for function in "fine trap deep says code output takes sets gets config asks large_var nothing".split():
+            outcome(lambda name=function: plugin.call(name, b"input \xff"))  # type: ignore[misc]
+        assert plugin.call("fine", b"on") == b"on"
+    with IsolatedPlugin(guest(CALLS[1], CALLS[0]), functions=host_functions([])) as plugin:
+        for function in ("greet", "add", "document", "pair", "everything", "upper", "wrong"):
+            outcome(lambda name=function: plugin.call(name, b"input", host_context="context"))  # type: ignore[misc]
+        assert plugin.call("upper", b"on") == b"ON"
+    wasi_files = {"wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}], "allowed_paths": {str(tmp_path): "/data"}}
+    with IsolatedPlugin(wasi_files, wasi=WasiOptions(clock=FrozenClock(5), random=SeededRandom(1))) as plugin:
+        outcome(lambda: plugin.call("cat", b"/data/none.txt"))
+        outcome(lambda: plugin.call("list", b"/data"))
+        outcome(lambda: plugin.call("write", b"/data/b.txt\nwritten"))
+        outcome(lambda: plugin.call("say", b"\xff out\n"))
+        assert plugin.call("cat", b"/data/a.txt") == b"content"
+    with IsolatedPlugin(guest(export("spin", LOOP)), limits=Limits(timeout=0.2)) as plugin, pytest.raises(plugwasm.TimeoutError):
+        plugin.call("spin")
+    for source in ("(module (nonsense))", b"\0asm\1\0\0\0 broken", '(module (import "a\\n" "b" (func)))'):
+        with pytest.raises(plugwasm.Error, match=r"module `main`|nobody provides"):
+            IsolatedPlugin(source)
+
+
 # Host functions
 
 

@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from plugwasm import _kernel
 from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Module, Store, Trap, wat_to_wasm
-from plugwasm._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT, FIRST_PAGES, INPUT, Kernel
+from plugwasm._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT, INPUT, Kernel
 from plugwasm._sandbox.budget import WISH
+from plugwasm.limits import FIRST_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

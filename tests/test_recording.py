@@ -91,7 +91,7 @@ def recorded(plugin: Any, *calls: tuple[str, Any], observe: Any = None, **option
                 pass
     recording = recorder.recording
     content = recording.to_json()
-    from plugwasm._recording.format import loads
+    from plugwasm._recording.recording import loads
 
     again = loads(content)
     assert again.to_json() == content
@@ -1222,7 +1222,7 @@ def test_what_is_no_recording_is_refused(content: bytes, message: str, tmp_path:
 
 
 def test_a_recording_without_calls_is_no_test() -> None:
-    from plugwasm._recording.format import loads
+    from plugwasm._recording.recording import loads
 
     document = json.loads(recorded(ENDS, ("fine", b"x")).to_json())
     for calls in ({"calls": []}, {}):
@@ -1233,7 +1233,7 @@ def test_a_recording_without_calls_is_no_test() -> None:
 
 
 def test_no_text_of_a_recording_reaches_a_terminal_as_it_is() -> None:
-    from plugwasm._recording.format import loads
+    from plugwasm._recording.recording import loads
 
     bad = "\x1b[31m"
     texts: list[tuple[str, str]] = [
@@ -1261,7 +1261,7 @@ def test_a_recording_cannot_end_the_process_by_its_limits() -> None:
     script = f"""
 import json
 from plugwasm import Limits, Plugin, recording
-from plugwasm._recording.format import loads
+from plugwasm._recording.recording import loads
 source = {guest(export("run", "(call $echo)"))!r}
 recorder = recording.Recorder()
 with Plugin(source, observe=recorder) as plugin:
@@ -1313,7 +1313,7 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     ],
 )
 def test_a_recording_that_was_tampered_with_does_no_harm(was: str, now: str, error: type[Exception] | None) -> None:
-    from plugwasm._recording.format import loads
+    from plugwasm._recording.recording import loads
 
     recording = recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)])
     document = json.loads(recording.to_json())
@@ -1358,7 +1358,7 @@ def mutated(value: Any, chance: random.Random) -> Any:
 
 
 def test_random_changes_to_a_recording_are_refused_or_replayed(tmp_path: Path) -> None:
-    from plugwasm._recording.format import loads
+    from plugwasm._recording.recording import loads
 
     (tmp_path / "a.txt").write_text("content")
     source = wasi_guest(

@@ -15,7 +15,7 @@ from guests import export, guest
 
 import plugwasm
 from plugwasm import Limits, Plugin
-from plugwasm._recording.format import loads
+from plugwasm._recording.recording import loads
 from plugwasm._recording.weighing import Weight
 from plugwasm.errors import RecordingError, ReplayError, SourceError
 from plugwasm.recording import Call, Data, HostCall, Recorder, Recording, Value, load
@@ -53,7 +53,7 @@ def read(document: dict[str, Any]) -> Recording:
 READS = """
 import sys
 sys.path[:0] = {paths!r}
-from plugwasm._recording.format import loads
+from plugwasm._recording.recording import loads
 from plugwasm.errors import RecordingError
 HEAD = '{{"plugwasm_recording":1,"plugin":"p","modules":[],"main":"main"'
 def many(unit): return ",".join([unit] * (13_000_000 // (len(unit) + 1)))
@@ -239,7 +239,7 @@ import json, sys
 sys.path[:0] = {[*sys.path, str(HERE)]!r}
 from guests import export, guest
 from plugwasm import Limits, Plugin
-from plugwasm._recording.format import loads
+from plugwasm._recording.recording import loads
 from plugwasm.recording import Recorder
 source = guest('(func (export "run") (call $var_set <<v>> (call $alloc (i64.const 1000000))))')
 recorder = Recorder()

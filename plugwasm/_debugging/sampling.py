@@ -18,9 +18,10 @@ from collections import deque
 from time import monotonic
 
 from .. import _kernel
-from .._engine import shown
+from .._engine import CALLBACK_CODE, shown
 from .._engine._failure import without_hash
 from .._engine._profiler import GuestProfiler
+from .._link import linking_code
 from .._native import sleep
 from .code import CodeMap
 from .frames import binary
@@ -42,7 +43,7 @@ KERNEL = "extism:host/env"
 HOST = "[host]"
 """Stands for the application, between the engine's calls; with the name of a host function behind it, for that."""
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_STORE, _LINK = os.path.join(_PACKAGE, "_engine", "_store.py"), os.path.join(_PACKAGE, "_link.py")
+_LINKING = linking_code()
 MAX_DEPTH = 512
 """Frames of a stack that are told; of a deeper one those at both ends."""
 MAX_FRAMES = 2_000_000
@@ -307,7 +308,8 @@ def _host_functions(frame: FrameType | None) -> list[str]:
     codes.reverse()
     found = []
     for i, code in enumerate(codes[:-1]):
-        if code.co_name == "callback" and code.co_filename == _STORE and codes[i + 1].co_filename != _LINK:
+        is_callback = code.co_name == CALLBACK_CODE.co_name and code.co_filename == CALLBACK_CODE.co_filename
+        if is_callback and codes[i + 1] not in _LINKING:
             inner = codes[i + 1 :]
             found.append(next((c.co_name for c in inner if not c.co_filename.startswith(_PACKAGE)), inner[0].co_name))
     return found

@@ -1,7 +1,8 @@
 """The only room that knows the C API of Wasmtime. Nothing outside of it imports ctypes.
 
 _capi       the library: found, checked, declared
-_module     engines and modules: compile, serialize, load, imports and exports
+_module     engines and modules: compile, serialize, load
+_types      types of functions; what modules import and export
 _binary     what the C API does not tell of a module, read off its bytes
 _weight     how much it takes at most to compile one
 _store      stores, instances, calls, and host callbacks
@@ -24,18 +25,16 @@ from ._module import (
     MAX_VALUES,
     POOLED_TABLE_ELEMENTS,
     Engine,
-    FunctionType,
-    Item,
     Module,
     can_pool,
     is_pool_limit,
     wat_to_wasm,
 )
-from ._owned import Owner
 from ._room import address_space, can_compile_in_parallel, in_main_interpreter
 from ._shield import shielded
 from ._stack import ThreadStack
 from ._store import (
+    CALLBACK_CODE,
     CallerMemory,
     Environment,
     ExportName,
@@ -49,9 +48,11 @@ from ._store import (
     ensure_frames,
     ensure_frames_to_start,
 )
+from ._types import FunctionType, Item
 from ._weight import LIGHT, is_light, weight
 
 __all__ = [
+    "CALLBACK_CODE",
     "DEFAULT_STACK",
     "EXTERN_SIZE",
     "LIGHT",
@@ -78,7 +79,6 @@ __all__ = [
     "Item",
     "Memory",
     "Module",
-    "Owner",
     "Pending",
     "Store",
     "ThreadStack",

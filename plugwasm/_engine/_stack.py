@@ -17,8 +17,8 @@ import os
 import sys
 
 from .._native import local
-from ._module import FunctionType
 from ._store import Environment, Function, HostFunction, Store
+from ._types import FunctionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

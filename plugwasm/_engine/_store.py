@@ -35,9 +35,11 @@ from ._shield import shielded
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import CodeType
     from typing import Any, NoReturn
 
-    from ._module import Engine, FunctionType, Module
+    from ._module import Engine, Module
+    from ._types import FunctionType
 
     Body = Callable[["Environment", int, Any], None]
 
@@ -204,6 +206,10 @@ def callback(environment: Any, caller: int, values: Any, count: int, body: Body)
 
 def _callback_of(body: Body) -> Callable[..., Any]:
     return PythonFunction(callback.__code__, globals(), None, (body,))
+
+
+CALLBACK_CODE: CodeType = callback.__code__
+"""The code of all host callbacks, whose variable `environment` is the guest's."""
 
 
 class Memory:

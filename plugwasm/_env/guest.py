@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from time import monotonic
 
 from .._engine import CallerMemory, Environment, Memory, Store, context_of
-from .._kernel import FIRST_PAGES
 from .._native import sleep
 from .._sandbox.budget import MemoryBudget, most_elements, most_state
 from .._sandbox.deadline import NEVER, ticker
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
+from ..limits import FIRST_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from .._engine import ExportName
+from ..limits import FIRST_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ SERVED = frozenset(
     )
 )
 """The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
-
-FIRST_PAGES = 2
-"""Pages of 64 KiB that plugins can reach when the kernel is new."""
 
 INPUT = 512
 """Where the input starts: the first block."""

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from .._engine import shown
-from .._source import Recipe, shown_path
+from .._files import shown_path
+from .._source import Recipe
 from .plugin_file import Setting
 
 TYPE_CHECKING = False

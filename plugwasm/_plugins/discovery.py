@@ -18,8 +18,9 @@ import msgspec
 
 from .._complaints import fault
 from .._fetch import shown_url
+from .._files import anchored, is_file, is_url, looks_like_text, shown_path
 from .._sandbox.egress import Egress
-from .._source import Recipe, anchored, from_manifest, is_file, is_url, looks_like_text, module_names, of_one_module, resolve, shown_path
+from .._source import Recipe, from_manifest, module_names, of_one_module, resolve
 from ..compiled import CompiledPlugin
 from ..errors import Error, ManifestError, OptionError, SourceError, shown
 from ..manifest import Manifest, parse

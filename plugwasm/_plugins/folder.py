@@ -14,7 +14,7 @@ import os
 import stat
 from typing import Final, Self
 
-from .._source import shown_path
+from .._files import shown_path
 from ..errors import SourceError
 
 TYPE_CHECKING = False

@@ -6,14 +6,14 @@ from .. import errors
 from .._engine import EngineFailure
 from .._env.functions import NAMESPACE
 from .._env.guest import MASK
-from .._link import WASI
+from .._link import WASI, is_own_wasi
 from .._sandbox import wasi_abi as abi
 from .._values import printable
 from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
 from . import wasi
 from .effects import arguments, offset_of, perform
 from .format import Value
-from .journal import HTTP, Desk, is_state, is_wasi
+from .journal import HTTP, Desk, is_state
 from .words import call_text, failure, host_call, two_calls
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ class Answers:
         namespace, name = function.name
         try:
             if function.name not in self._overrides:
-                if is_wasi(function):
+                if is_own_wasi(function):
                     function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
                     return
                 if namespace == NAMESPACE and name == "get_log_level":

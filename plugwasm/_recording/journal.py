@@ -8,17 +8,16 @@ from functools import partial
 from sys import getsizeof
 from time import gmtime, strftime
 
-from .. import _link
 from .._engine import EngineFailure, HostRaised
 from .._env.functions import FUNCTIONS, NAMESPACE
 from .._env.guest import Exited
-from .._link import WASI
+from .._link import WASI, is_own_wasi
 from .._sandbox.wasi_abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from ..limits import Limits
 from . import wasi
 from .effects import Witness, arguments
-from .format import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Recording, Value, parted, words
+from .format import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Value, parted, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,31 +92,31 @@ class Tape:
         """A function of the application stands for one of plugwasm's own."""
         self._overrides.add(function)
 
-    def recording(self) -> Recording:
-        """All of it, as it is now."""
+    def fields(self) -> dict[str, Any]:
+        """All of it, as it is now: the fields of a `Recording`."""
         from hashlib import sha256
 
         grants = self._grants
         recipe = grants.recipe
         if not self._modules:
             self._modules = [Module(module.name, sha256(module.wasm).hexdigest(), words(module.origin)) for module in recipe.modules]
-        return Recording(
-            VERSION,
-            self.plugin,
-            self._modules,
-            recipe.main,
-            wasi=grants.has_wasi,
-            fuel_limit=grants.fuel_limit,
-            http_response_headers=grants.http_response_headers,
-            limits=_limits(grants.limits),
-            config=self._config,
-            vars=self._vars,
-            more_vars=self._more_vars,
-            log_level=self._log_level,
-            overrides=sorted(self._overrides),
-            calls=self.calls.copy(),
-            incomplete=self.incomplete,
-        )
+        return {
+            "plugwasm_recording": VERSION,
+            "plugin": self.plugin,
+            "modules": self._modules,
+            "main": recipe.main,
+            "wasi": grants.has_wasi,
+            "fuel_limit": grants.fuel_limit,
+            "http_response_headers": grants.http_response_headers,
+            "limits": _limits(grants.limits),
+            "config": self._config,
+            "vars": self._vars,
+            "more_vars": self._more_vars,
+            "log_level": self._log_level,
+            "overrides": sorted(self._overrides),
+            "calls": self.calls.copy(),
+            "incomplete": self.incomplete,
+        }
 
 
 def _limits(limits: Limits) -> dict[str, bool | int | float | None]:
@@ -224,7 +223,7 @@ class Journal:
         namespace, name = function.name
         if self._tape.incomplete:
             function.body(guest, caller, values)
-        elif is_wasi(function):
+        elif is_own_wasi(function):
             function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
         elif is_state(function):
             function.body(guest, caller, values)  # it will be as it was
@@ -316,11 +315,6 @@ def failure(error: BaseException) -> Failure:
             trap=getattr(error, "trap", None),
         )
     return Failure(EngineFailure.__name__ if isinstance(error, EngineFailure) else type(error).__name__, words(error))
-
-
-def is_wasi(function: HostFunction) -> bool:
-    """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
-    return function.name is not None and function.name[0] == WASI and function.body.__module__ == _link.__name__
 
 
 def is_state(function: HostFunction) -> bool:

@@ -21,7 +21,8 @@ from time import monotonic
 from .. import _standins, errors
 from .._engine import HostFunction
 from .._env.vars import by_text, name_text
-from .._source import ModuleSource, Recipe, read_file, resolve
+from .._files import read_file
+from .._source import ModuleSource, Recipe, resolve
 from .._values import brief, printable
 from ..compiled import CompiledPlugin
 from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ..functions import Function
     from ..limits import Limits
     from ..observing import Understudy
-    from .format import Recording
+    from .recording import Recording
 
 _PATIENCE = 60.0
 """Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""

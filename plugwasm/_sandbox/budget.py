@@ -13,7 +13,7 @@ The engine knows one limit, for each memory by itself, not one for their sum. So
 
 from __future__ import annotations
 
-from .._kernel import FIRST_PAGES
+from ..limits import FIRST_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import os
 from _functools import partial  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from plugwasm._engine import Owner
+from plugwasm._engine._owned import Owner
 from plugwasm._sandbox import wasi_abi as abi
 from plugwasm._sandbox.walk import OPEN_DIRECTORY, Walk, host_errors
 from plugwasm._sandbox.wasi_abi import WasiError

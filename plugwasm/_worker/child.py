@@ -6,10 +6,10 @@ ask the application. It ends when the connection does, and when it fails in a wa
 
 from __future__ import annotations
 
-import encodings.unicode_escape  # noqa: F401  # of all that may be imported; later there are no files to be read
-import mmap  # noqa: F401  # likewise
+import encodings.unicode_escape
+import mmap
 import os
-import resource  # noqa: F401  # likewise
+import resource
 import signal
 import socket
 import sys
@@ -24,7 +24,7 @@ from .._code import compiled as compiled_module
 from .._code import engine
 from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
 from .._kernel import source as kernel_source
-from .._sandbox import files, wasi  # noqa: F401  # likewise
+from .._sandbox import files, wasi
 from .._sandbox.deadline import NEVER, ticker
 from .._source import ModuleSource, Recipe
 from ..compiled import CompiledPlugin
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from .._env.guest import Guest
 
+PRELOADED = (encodings.unicode_escape, mmap, resource, files, wasi)
+"""What is imported only when it is needed. Later there are no files to be read."""
 MASK = 0xFFFFFFFFFFFFFFFF
 EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71
 STACK = 8 * 2**20

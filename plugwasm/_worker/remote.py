@@ -12,6 +12,7 @@ from __future__ import annotations
 from .._engine import EngineFailure
 from .._env import functions as env
 from .._env.guest import MASK, Guest
+from .._under_way import runs_host_functions
 from ..errors import OutOfMemoryError
 from ..functions import InferredFunction, failed
 from ..wasi import SeededRandom, WasiOptions
@@ -224,6 +225,9 @@ class RemoteGuest(Guest):
             reason.__cause__ = self.kept
             self.kept = reason
         self.kernel.worker.send(m.Raise())
+
+
+runs_host_functions(RemoteGuest.serve.__code__, "self")
 
 
 class Served:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from plugwasm import __version__
+from plugwasm._version import __version__
 
 from .terminal import INTERRUPTED, USAGE, broken_pipe, complain, escaped, logging_to_stderr, reporting, usage, write_stdout
 

@@ -125,7 +125,7 @@ def _config_file(path: str) -> dict[str, str]:
     import json
     import tomllib
 
-    from plugwasm._source import read_file
+    from plugwasm._files import read_file
 
     content = read_file(path, _MAX_CONFIG_FILE)
     try:
