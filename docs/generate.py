@@ -37,9 +37,9 @@ Every error that plugwasm raises is a subclass of `plugwasm.Error`, and can be i
 ELSEWHERE = """\
 ## Errors of `plugwasm.testing`
 
-`UnexpectedHostCallError` (a `HostFunctionError`) and `UnexpectedRequestError` (an `EgressError`) are
-raised for calls and requests that a test did not prepare. Both are also an `AssertionError`. See
-[testing plugins](../testing.md).
+`UnexpectedHostCallError` (a `HostFunctionError`) and `UnexpectedRequestError` (an `EgressError`)
+are raised for calls and requests that a test did not prepare. Both are also an `AssertionError`.
+See [testing plugins](../testing.md).
 """
 
 
