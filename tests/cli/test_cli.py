@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest
 from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server import Server, reply
+
+from tests.support.guests import export, guest
+from tests.support.http_server import Server, reply
+from tests.support.paths import EXAMPLES, ROOT
 
 pytest.importorskip("typer")
 
@@ -36,8 +38,6 @@ from plugwasm.cli.app import app
 from plugwasm.cli.terminal import UsageProblem, complain, escaped, escaped_lines, reporting
 from plugwasm.manifest import json_schema
 
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "examples"
 COUNT = str(EXAMPLES / "count_vowels.wasm")
 ECHO = str(EXAMPLES / "echo.wasm")
 HTTP = str(EXAMPLES / "http_get.wasm")

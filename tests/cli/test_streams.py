@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Server, reply
+
+from tests.support.http_server import Server, reply
 
 pytest.importorskip("typer")
 
-from test_cli import COUNT, ECHO, EXAMPLES, HTTP, ROOT, command, is_harmless, on_terminal, typed
-
 from plugwasm.cli import main
+from tests.cli.test_cli import COUNT, ECHO, HTTP, command, is_harmless, on_terminal, typed
+from tests.support.paths import EXAMPLES, ROOT
 
 # ---- what goes in -----------------------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, InThread, export, guest, manifest, soon
 
 import plugwasm
 from plugwasm import debugging
@@ -25,10 +24,13 @@ from plugwasm._code import engine
 from plugwasm._debugging.code import CodeMap
 from plugwasm._debugging.frames import Frame
 from plugwasm._engine import wat_to_wasm
+from tests.support.guests import LOOP, export, guest, manifest
+from tests.support.paths import PLUGINS, ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
-ROOT = Path(__file__).resolve().parent.parent
 FAULTY = ROOT / "examples" / "faulty.wasm"
-SHOP = ROOT / "tests" / "plugins" / "debug" / "shop.wasm"
+SHOP = PLUGINS / "debug" / "shop.wasm"
 COUNT = """(func $count (param $n i32) (loop $next
     (br_if $next (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))"""
 SLOW_NUMBERS = " ".join(["99991"] * 500)

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from guests import export, guest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,8 +26,8 @@ from plugwasm._arrow import batches_in, stream_of
 from plugwasm.batches import MapBatches
 from plugwasm.errors import BatchError, RowError
 from plugwasm.ref import PluginRef
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.guests import export, guest
+from tests.support.paths import ROOT
 
 ROWS = guest(
     export("echo", "(call $echo)")

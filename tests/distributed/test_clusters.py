@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import guest
+
+from tests.support.guests import guest
+from tests.support.paths import ROOT
 
 if sys.version_info[:2] != (3, 12):
     pytest.skip("Ray and Dask are tested on Python 3.12", allow_module_level=True)
@@ -23,7 +24,6 @@ import pyarrow as pa
 from plugwasm.batches import MapBatches
 from plugwasm.ref import FromEnvironment, PluginRef
 
-ROOT = Path(__file__).resolve().parent.parent
 COUNT_VOWELS = ROOT / "examples" / "count_vowels.wasm"
 ROWS = 40_000
 VOWELS = pa.struct([("count", pa.int64())])

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import InThread, export, guest, manifest, number
-from server import Connection, Request, Server, reply
 
 import plugwasm
 from plugwasm import ref as ref_module
 from plugwasm.ref import FromEnvironment, PluginRef
+from tests.support.guests import export, guest, manifest, number
+from tests.support.http_server import Connection, Request, Server, reply
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
 
-ROOT = Path(__file__).resolve().parent.parent
 SECRET = "canary-77af"
 
 ECHO = guest(export("echo", "(call $echo)"))

@@ -42,12 +42,12 @@ from plugwasm._engine import (
 from plugwasm._engine._capi import TESTED_VERSIONS, installed_version
 from plugwasm._engine._failure import MAX_NAME, TRAPS
 from plugwasm.errors import EngineError
+from tests.support.paths import ROOT
 
 ENGINE = Engine()
 FUEL_ENGINE = Engine(fuel=True)
 PAGE = 65536
 MASK = 2**64 - 1
-ROOT = Path(__file__).parent.parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 

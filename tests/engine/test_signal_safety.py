@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from hypothesis import strategies as st
 
 from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Store, wat_to_wasm
 from plugwasm._engine._shield import _read, _write, shielded
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 in_main_thread = pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals go to the main thread")
 

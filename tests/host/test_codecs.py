@@ -22,7 +22,6 @@ import msgspec
 import pydantic
 import pydantic.dataclasses
 import pytest
-from guests import export, guest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from plugwasm._nesting import MAX_LEVELS, is_too_deep_msgpack
 from plugwasm._registry import registered
 from plugwasm.codecs import JSON, MSGPACK, RAW, DecodeError, TypedCodec
 from plugwasm.errors import OutputError
+from tests.support.guests import export, guest
 
 ECHO = guest(export("echo", "(call $echo)") + export("none", ""))
 

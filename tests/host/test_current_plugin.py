@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 
 import plugwasm
 from plugwasm import (
@@ -25,6 +24,7 @@ from plugwasm import (
     Val,
     ValType,
 )
+from tests.support.guests import export, guest, manifest, number
 
 GUEST = guest(
     export("run", "(call $give (call $f <<from the guest>>))")

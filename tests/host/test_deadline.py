@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType, _code
 from plugwasm._sandbox import deadline
 from plugwasm._sandbox.deadline import HEARTBEAT, INSIST, NEVER, Ticker, ticker
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX signals and os.fork")
 
 SPINNING = b"""(module

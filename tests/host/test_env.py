@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ import plugwasm
 from plugwasm import BadHandleError, GuestError, OptionError, Plugin
 from plugwasm._env.log import LEVELS, MAX_MESSAGE, OFF, TRACE
 from plugwasm._env.vars import Vars
+from tests.support.guests import export, guest, manifest, number
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
-from guests import InThread, export, guest, manifest, number
 
 import plugwasm
 from plugwasm import Codec, CurrentPlugin, Function, HostFunctionError, Json, Pickle, Plugin, UnsafePickle, Val, ValType, host_fn
 from plugwasm._registry import registered
+from tests.support.guests import export, guest, manifest, number
+from tests.support.threads import InThread
 
 
 @pytest.fixture(autouse=True)

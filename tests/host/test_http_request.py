@@ -9,11 +9,11 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server import Server, reply
 
 from plugwasm._env.http import perform
 from plugwasm._sandbox.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
+from tests.support.http_server import Server, reply
 
 LOCAL = Egress(allowed_hosts=["127.0.0.1"])
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from guests import export, guest
 
 import plugwasm
 from plugwasm import Function, IsolatedPlugin, MissingImportError, Plugin, ValType, host_fn, recording
 from plugwasm._registry import registered
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from guests import export, guest, number
 
 import plugwasm
 from plugwasm import IsolatedPlugin, Limits, Plugin
 from plugwasm._env.log import OFF
 from plugwasm.logs import CustomLogger
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest, number
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 WRITE = '(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))'

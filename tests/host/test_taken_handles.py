@@ -7,13 +7,13 @@ import logging
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
-from server import Server, reply
-from test_kernel import GRANULE, PAGE, Rig
 
 import plugwasm
 from plugwasm import CurrentPlugin, Egress, IsolatedPlugin, Plugin, ValType
 from plugwasm._kernel import INPUT
+from tests.host.test_kernel import GRANULE, PAGE, Rig
+from tests.support.guests import export, guest, manifest, number
+from tests.support.http_server import Server, reply
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 VALUE = "hello, who has config values?"

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from guests import export, guest
 
 import plugwasm
 from plugwasm import CurrentPlugin, GuestError, IsolatedPlugin, Limits, OptionError, Plugin, host_fn, recording
 from plugwasm._env.vars import name_bytes, name_text
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest
 
 # The input is a name; each of these gives what is there under it.
 NAMES = guest(

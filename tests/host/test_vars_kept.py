@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest
 
 import plugwasm
 from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, MapBatches, Plugin, PluginPool, PluginRef, recording
 from plugwasm.testing import Harness
+from tests.support.guests import LOOP, export, guest, manifest
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 FAIL = '(import "extism:host/user" "fail" (func $fail))'

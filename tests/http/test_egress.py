@@ -12,14 +12,18 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from server import (
+
+from plugwasm._sandbox import addresses, exchange, wire
+from plugwasm._sandbox.egress import Egress
+from plugwasm._sandbox.exchange import Response
+from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, OptionError, TimeoutError
+from tests.support.http_server import (
     EMPTY_GZIP_MEMBER,
     Connection,
     Request,
@@ -35,13 +39,8 @@ from server import (
     reply,
     silence,
 )
+from tests.support.paths import DATA
 
-from plugwasm._sandbox import addresses, exchange, wire
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.exchange import Response
-from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, OptionError, TimeoutError
-
-DATA = Path(__file__).parent / "data"
 PUBLIC = "93.184.215.14"
 
 

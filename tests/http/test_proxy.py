@@ -5,17 +5,15 @@ from __future__ import annotations
 import ssl
 import time
 from base64 import b64encode
-from pathlib import Path
 
 import pytest
-from server import Connection, Request, Server, drip, endless, raw, redirect, reply, silence, tunnel
 
 from plugwasm._sandbox import exchange, wire
 from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.exchange import Response
 from plugwasm.errors import EgressDeniedError, EgressError, OptionError, TimeoutError
-
-DATA = Path(__file__).parent / "data"
+from tests.support.http_server import Connection, Request, Server, drip, endless, raw, redirect, reply, silence, tunnel
+from tests.support.paths import DATA
 
 
 def policy(proxy: str, *hosts: str, **settings: object) -> Egress:

@@ -8,15 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from guests import InThread, soon
 
 from plugwasm._sandbox import exchange, gate
 from plugwasm._sandbox.egress import Egress
 from plugwasm._sandbox.transport import EgressRequest, EgressResponse
 from plugwasm.errors import CancelledError, EgressError, OptionError, TimeoutError
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 
 class Held:
@@ -200,7 +201,7 @@ def test_a_limit_that_is_none_is_refused(name: str, limit: object) -> None:
 FORK = """
 import os, threading, warnings
 warnings.simplefilter("ignore")  # newer Pythons warn of forks with threads, which is the point here
-from test_gate import Held, egress, get, within
+from tests.http.test_rate_limit import Held, egress, get, within
 held = Held()
 shared = egress(held, max_concurrent=1)
 thread = threading.Thread(target=get, args=(shared,))
@@ -220,6 +221,5 @@ assert get(shared, within(30)) == 200
 
 
 def test_a_forked_child_has_places_of_its_own() -> None:
-    path = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    code = f"import sys; sys.path[:0] = {path!r}\n{FORK}"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{FORK}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

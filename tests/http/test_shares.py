@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import InThread, export, guest, manifest, soon
-from server import Server, reply, silence
 
 import plugwasm
 from plugwasm import Egress, Plugin
@@ -24,6 +22,10 @@ from plugwasm._sandbox.egress import Egress as Policy
 from plugwasm._sandbox.owners import Owner
 from plugwasm._sandbox.transport import EgressRequest, EgressResponse
 from plugwasm.errors import EgressError, SourceError, TimeoutError
+from tests.support.guests import export, guest, manifest
+from tests.support.http_server import Server, reply, silence
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 CLIENT = guest(
     """

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import urllib3
-from server import Server, gzip_bomb, redirect, reply, silence
 
 from plugwasm._sandbox import exchange, wire
 from plugwasm._sandbox.egress import Egress
@@ -18,6 +17,7 @@ from plugwasm._sandbox.exchange import Response
 from plugwasm._sandbox.http_transport import HttpTransport
 from plugwasm._sandbox.transport import EgressRequest, EgressResponse
 from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, OptionError, TimeoutError
+from tests.support.http_server import Server, gzip_bomb, redirect, reply, silence
 
 
 class Mock:

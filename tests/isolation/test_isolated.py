@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from guests import LOOP, InThread, export, guest, manifest, number, soon
-from server import Server, reply
 
 import plugwasm
 from plugwasm import CurrentPlugin, Function, IsolatedPlugin, Json, Plugin, ProcessLimits, ValType, host_fn
@@ -28,9 +26,12 @@ from plugwasm._worker import process
 from plugwasm.errors import WorkerError
 from plugwasm.limits import Limits
 from plugwasm.wasi import FrozenClock, SeededRandom, WasiOptions
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.http_server import Server, reply
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 LINUX = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 BOTH = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 WASI = """
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest
-from server import Connection, Request, Server, redirect, reply
 
 import plugwasm
 from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Plugin, PluginPool, PluginRef, PluginSet
@@ -21,6 +19,8 @@ from plugwasm._sandbox import wire
 from plugwasm._source import resolve
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest
+from tests.support.http_server import Connection, Request, Server, redirect, reply
 
 WASM = b"\0asm\1\0\0\0"
 ECHO = guest(export("run", "(call $answer (i64.const 7))"))

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest
-from server import Server, reply
 
 import plugwasm
 from plugwasm import (
@@ -32,8 +30,11 @@ from plugwasm import (
     TimeoutError,
 )
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest
+from tests.support.http_server import Server, reply
+from tests.support.paths import EXAMPLES
 
-FILES = Path(__file__).parent.parent / "examples" / "wasi_files.wasm"
+FILES = EXAMPLES / "wasi_files.wasm"
 WAT = b"(module)"
 DATA = base64.b64encode(WAT).decode()
 SPIN = guest(export("spin", "(loop $l (br $l))"))

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm import _fetch, _source
+from plugwasm import _fetch
 from plugwasm._fetch import fetch, shown_url
 from plugwasm._sandbox import egress
 from plugwasm._source import (
@@ -35,6 +35,7 @@ from plugwasm._source import (
 )
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
 from plugwasm.manifest import Manifest, WasmSource, parse
+from tests.support.paths import ROOT
 
 WASM = b"\0asm\1\0\0\0"
 COMPONENT = b"\0asm\x0d\0\1\0"
@@ -623,7 +624,7 @@ def test_a_module_resolves_without_importing_what_it_does_not_need(tmp_path: Pat
     # Without the site module, so that nothing but the interpreter's own start has been imported before.
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(_source.__file__).parents[1])!r})
+sys.path.insert(0, {str(ROOT)!r})
 from plugwasm._source import resolve
 assert resolve({plugin}).modules[0].wasm == {WASM!r}
 print(sorted(set(sys.modules) & {set(heavy)!r}))

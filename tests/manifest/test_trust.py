@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Server, reply
 
 import plugwasm
 from plugwasm import (
@@ -28,8 +27,9 @@ from plugwasm import (
     SourceError,
 )
 from plugwasm.testing import Harness
+from tests.support.http_server import Server, reply
+from tests.support.paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES = str(EXAMPLES / "wasi_files.wasm")
 SECRET = "canary-77aa"
 WAT = b"(module)"

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest, number, soon
 
 import plugwasm
 from plugwasm import Function, Plugin, errors
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.waiting import soon
 
 FAULTY = guest(
     export("good", "(call $echo)")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import plugwasm
+from tests.support.paths import PLUGINS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "plugins" / "as")]
+sys.path[:0] = [str(ROOT / "examples"), str(PLUGINS / "as")]
 
 import as_cases  # noqa: E402
 import cases  # noqa: E402
@@ -34,7 +34,7 @@ def test_an_example_behaves_as_its_case_says(case: cases.Case, address: str) -> 
 
 @pytest.mark.parametrize("case", as_cases.CASES, ids=lambda case: case.title)
 def test_a_plugin_of_the_assemblyscript_kit_behaves_as_its_case_says(case: cases.Case, address: str) -> None:
-    wasm = (ROOT / "tests" / "plugins" / "as" / "plugin.wasm").read_bytes()
+    wasm = (PLUGINS / "as" / "plugin.wasm").read_bytes()
     assert verify.failures(plugwasm, wasm, case, address) == []
 
 

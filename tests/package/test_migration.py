@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, number
 
 import plugwasm
 from plugwasm._engine import wat_to_wasm
 from plugwasm._registry import registered
+from tests.support.guests import LOOP, export, guest, number
+from tests.support.paths import EXAMPLES
 
 try:
     import extism.extism as official
@@ -33,7 +34,6 @@ except ImportError:
 needs_official = pytest.mark.skipif(official is None, reason="the official SDK is not installed (extra `bench`)")
 on_both = pytest.mark.parametrize("extism", [plugwasm, pytest.param(official, marks=needs_official)], ids=["plugwasm", "official"])
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 WASM = (EXAMPLES / "count_vowels.wasm").read_bytes()
 
 

@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest
-from server import Server, silence
 
 import plugwasm
 from plugwasm import CancelledError, Egress, IsolatedPlugin, Plugin, PluginPool, PluginSet, PoolTimeoutError, ProcessLimits, TimeoutError
+from tests.support.guests import LOOP, export, guest, manifest
+from tests.support.http_server import Server, silence
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 WAIT = '(import "extism:host/user" "wait" (func $wait))'

@@ -11,10 +11,10 @@ import time
 from typing import Any
 
 import pytest
-from guests import is_alive
 
 from plugwasm import IsolatedPlugin, WorkerError
 from plugwasm._children import Child
+from tests.support.processes import is_alive
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs os.waitid")
 

@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from guests import is_alive
+
+from tests.support.processes import is_alive
 
 SOON = 15.0
 """Seconds. What is waited for would take for ever, and starting Python on a busy machine takes some of these."""

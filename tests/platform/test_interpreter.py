@@ -16,8 +16,8 @@ import pytest
 import plugwasm
 from plugwasm import IsolatedPlugin, ModuleError, Plugin, ProcessLimits, WorkerError, _code, _interpreter
 from plugwasm._interpreter import interpreter
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 REST = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
 HEAVY = f'(module (func (export "run")) {REST})'
 USES = f"""

@@ -8,27 +8,26 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import pytest
-from guests import InThread
 
 from plugwasm import Limits, ModuleError, Plugin, _code, _compiler
 from plugwasm._engine import Engine
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
 
-TESTS = Path(__file__).resolve().parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="takes threads and addresses away as Linux can")
 
 PROLOGUE = f"""
 import os, sys, time, threading, resource, signal
 os.environ["PLUGWASM_CACHE"] = "off"
-sys.path.append({str(TESTS)!r})
+sys.path.append({str(ROOT)!r})
 import plugwasm
 from plugwasm import Plugin, Limits, ModuleError
 from plugwasm.errors import Error
-import scarcity
+from tests.support import seccomp
 
 ECHO = '''(module
   (import "extism:host/env" "input_offset" (func $at (result i64)))
@@ -75,7 +74,7 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 @linux
 def test_where_no_thread_can_be_started_plugins_are_compiled_and_run_and_deadlines_hold() -> None:
     program = """
-scarcity.refuse_threads()
+seccomp.refuse_threads()
 print(Plugin(ECHO).call("echo", b"small"), Plugin(heavy()).call("echo", b"large"))
 print(Plugin(heavy(1), limits=Limits(compile_seconds=None)).call("echo", b"here"))
 plugin = timed(ECHO)
@@ -93,7 +92,7 @@ def test_where_no_thread_can_be_started_ctrl_c_and_cancelling_end_a_call() -> No
 import signal
 threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()  # made before there are no more
 plugin = Plugin(ECHO, limits=Limits(timeout=None))
-scarcity.refuse_threads()
+seccomp.refuse_threads()
 try:
     plugin.call("spin")
 except KeyboardInterrupt:
@@ -122,7 +121,7 @@ print(outcome(plugin.call, "spin")[:13], ticker.is_absent)
 @linux
 def test_where_no_process_can_be_started_the_error_says_which_limit_and_light_modules_run() -> None:
     program = """
-scarcity.refuse_threads(processes=True)
+seccomp.refuse_threads(processes=True)
 print(outcome(Plugin, heavy()))
 print(Plugin(ECHO).call("echo", b"small"), Plugin(heavy(), limits=Limits(compile_seconds=None)).call("echo", b"large"))
 print(outcome(plugwasm.IsolatedPlugin, ECHO))
@@ -265,7 +264,7 @@ for _ in range(2):
         print("timeout", flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", SUBINTERPRETER, kind, program], capture_output=True, text=True, timeout=60, check=False, cwd=TESTS.parent
+        [sys.executable, "-c", SUBINTERPRETER, kind, program], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
     )
     assert (done.stderr, done.returncode) == ("", 0)
     if kind == "isolated" and sys.version_info[:2] == (3, 12):

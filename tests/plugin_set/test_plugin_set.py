@@ -21,7 +21,6 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
-from guests import LOOP, InThread, export, guest, soon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,8 +47,11 @@ from plugwasm.errors import (
     WorkerError,
 )
 from plugwasm.plugin_set import PluginSet, Result
+from tests.support.guests import LOOP, export, guest
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
-ROOT = Path(__file__).resolve().parent.parent
 SAYS = "(call $give <<{}>>)"
 FAILS = '(func (export "hook") (result i32) (call $error_set <<not today>>) (i32.const 1))'
 ENTRY = '(import "extism:host/user" "enter" (func $enter))'

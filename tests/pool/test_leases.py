@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, InThread, export, guest, soon
 
 from plugwasm import (
     ClosedError,
@@ -29,6 +28,9 @@ from plugwasm import (
     debugging,
     host_fn,
 )
+from tests.support.guests import LOOP, export, guest
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 KEEPS = guest(
     "(global $calls (mut i64) (i64.const 0))"
@@ -250,7 +252,7 @@ def test_what_a_plugin_was_answered_by_http_is_gone_in_a_fresh_one() -> None:
         + export("status", "(call $answer (i64.extend_i32_u (call $http_status_code)))")
         + export("headers", "(call $give (call $http_headers))")
     )
-    from guests import manifest
+    from tests.support.guests import manifest
 
     compiled = CompiledPlugin(
         manifest(wasm, allowed_hosts=["example.com"]), egress=Egress(transport=Server(), resolve=False), http_response_headers=True

@@ -13,19 +13,20 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from guests import LOOP, InThread, export, guest, soon
 
 import plugwasm
 from plugwasm import ClosedError, CompiledPlugin, GuestError, IsolatedPlugin, Limits, Plugin, TrapError, host_fn
 from plugwasm.errors import BusyError, PoolTimeoutError
 from plugwasm.pool import PluginPool
+from tests.support.guests import LOOP, export, guest
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
-ROOT = Path(__file__).resolve().parent.parent
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 # `count` answers how often this instance was asked; `judge` fails for an input that begins with "x".

@@ -28,22 +28,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest
-from server import Server, reply
 
 import plugwasm
 from plugwasm import CurrentPlugin, Function, Limits, Plugin, Val, ValType, host_fn
 from plugwasm._registry import registered
 from plugwasm.recording import Recorder, Recording, RecordingError, Replay, ReplayError, load
+from tests.support.guests import LOOP, export, guest, manifest
+from tests.support.http_server import Server, reply
+from tests.support.paths import EXAMPLES, PLUGINS, ROOT
 
-sys.path.append(str(Path(__file__).resolve().parent / "plugins" / "as"))
+sys.path.append(str(PLUGINS / "as"))
 
 import as_cases
 import cases
 import verify
 
-AS_PLUGIN = Path(__file__).resolve().parent / "plugins" / "as" / "plugin.wasm"
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+AS_PLUGIN = PLUGINS / "as" / "plugin.wasm"
 WASI = {
     "clock_time_get": "(param i32 i64 i32) (result i32)",
     "random_get": "(param i32 i32) (result i32)",
@@ -1273,8 +1273,7 @@ for size in (2**22, 2**28):
     except recording.ReplayError as error:
         assert "stack" in str(error)
 """
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -12,13 +12,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import trio
-from guests import LOOP, InThread, export, guest, soon
 
 import plugwasm
 import plugwasm.aio
@@ -34,8 +32,11 @@ from plugwasm import (
     ValType,
     host_fn,
 )
+from tests.support.guests import LOOP, export, guest
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
-ROOT = Path(__file__).resolve().parent.parent
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 ECHO = guest(export("echo", "(call $echo)") + export("spin", LOOP) + export("trap", "(unreachable)"))

@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from test_async import asking, both, in_loop, resting
 
 from plugwasm import HostFunctionError, PluginPool, PluginSet, host_fn
+from tests.runtime.test_async import asking, both, in_loop, resting
 
 
 def requests() -> int:
@@ -207,9 +207,8 @@ def test_the_same_by_a_pool_and_by_a_set() -> None:
 
 
 def test_a_sync_host_function_may_raise_them_too() -> None:
-    from guests import export, guest
-
     from plugwasm import Plugin
+    from tests.support.guests import export, guest
 
     wasm = guest(export("wait", "(call $rest)"), '(import "extism:host/user" "rest" (func $rest))')
     for kind in (asyncio.CancelledError, GeneratorExit):

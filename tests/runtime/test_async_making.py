@@ -9,12 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
-from guests import export, guest
 
 import plugwasm
 import plugwasm.aio
 from plugwasm import CompiledPlugin, IsolatedPlugin, Plugin, PluginPool, PluginSet
 from plugwasm._worker.process import Worker
+from tests.support.guests import export, guest
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 ECHO = guest(export("echo", "(call $echo)"))

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from guests import LOOP, MEMORY, InThread, export, guest, manifest, number, soon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plugwasm
 import plugwasm._registry
 from plugwasm import BusyError, CancelledError, ClosedError, Function, FunctionNotFoundError, OptionError, Plugin, SignatureError, ValType
+from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 ECHO = guest(
     export("echo", "(call $echo)"),

@@ -6,11 +6,11 @@ import threading
 from typing import Any
 
 import pytest
-from guests import InThread
 
 from plugwasm import CancelledError, Error, Function, IsolatedPlugin, Limits, Plugin
 from plugwasm._bridge import Crossing, Desk
 from plugwasm._sandbox.deadline import ticker
+from tests.support.threads import InThread
 
 ASK = b"""(module (import "extism:host/user" "ask" (func $ask))
   (func (export "ask") (call $ask)) (func (export "ok")) (func (export "spin") (loop $l (br $l))))"""

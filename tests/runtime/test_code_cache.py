@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from plugwasm import _code, cache
 from plugwasm._engine import Engine, Environment, ExportName, Module, Store
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions")
-ROOT = Path(__file__).parent.parent
 STRANGER = 54321
 as_root = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away")
 

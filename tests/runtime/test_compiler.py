@@ -14,14 +14,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import pytest
-from guests import InThread, export, guest, leb128, section
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, _code, _compiler, cache
 from plugwasm._engine import facts, is_light, wat_to_wasm
-
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "examples"
+from tests.support.guests import export, guest
+from tests.support.paths import EXAMPLES
+from tests.support.threads import InThread
+from tests.support.wasm_binary import leb128, section
 
 
 @pytest.fixture(autouse=True)

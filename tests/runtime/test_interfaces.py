@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import pytest
-from guests import export as exported
-from guests import guest
 
 import plugwasm
 from plugwasm import CompiledPlugin, CurrentPlugin, HostFunctionError, IsolatedPlugin, Plugin, codecs
@@ -26,8 +24,9 @@ from plugwasm._registry import registered
 from plugwasm.errors import InterfaceError, OutputError
 from plugwasm.interfaces import bind, export, host_namespace
 from plugwasm.pool import PluginPool
-
-ROOT = Path(plugwasm.__file__).parent.parent
+from tests.support.guests import export as exported
+from tests.support.guests import guest
+from tests.support.paths import ROOT
 
 SHOP = guest(
     "".join(

@@ -10,11 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, InThread, export, guest, manifest, number
 
 import plugwasm
 from plugwasm import (
@@ -29,6 +27,9 @@ from plugwasm import (
     TimeoutError,
     TrapError,
 )
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
 
 # Time
 
@@ -623,9 +624,7 @@ thread.join()
 """
     # A main thread with less stack than that: the engine ends a process that it is asked too much of.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
-    done = subprocess.run(
-        [sys.executable, "-c", limited], cwd=Path(__file__).resolve().parent.parent, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["refused", "b'x'"]
 

@@ -6,10 +6,10 @@ import struct
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest, number
 
 import plugwasm
 from plugwasm import CompiledPlugin, Function, GuestError, LinkError, ManifestError, MissingImportError, Plugin, TrapError, ValType
+from tests.support.guests import LOOP, export, guest, manifest, number
 
 
 def gives(name: str, value: int) -> str:

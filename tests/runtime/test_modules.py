@@ -15,8 +15,8 @@ import pytest
 from plugwasm import _code, cache
 from plugwasm._engine import Environment, ExportName, Instance, Module, Store, can_pool, wat_to_wasm
 from plugwasm.errors import ModuleError
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGE = 65536
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 pools = pytest.mark.skipif(not can_pool(), reason="there is not enough address space for a pool")

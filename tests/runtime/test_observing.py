@@ -18,19 +18,20 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import pytest
-from guests import LOOP, InThread, export, guest, manifest, soon
 
 import plugwasm
 from plugwasm import CompiledPlugin, CurrentPlugin, Function, IsolatedPlugin, Measured, Plugin, PluginPool, Val, ValType
 from plugwasm._turns import waiting_for
 from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
 from plugwasm.recording import Recorder
+from tests.support.guests import LOOP, export, guest, manifest
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
-ROOT = Path(__file__).resolve().parent.parent
 USER = '(import "extism:host/user" "f" (func $f {}))'
 PLAIN = USER.format("")
 ECHO = guest(export("echo", "(call $echo)"))
@@ -517,9 +518,9 @@ def test_arguments_are_shown_as_the_function_takes_them_or_else_as_bytes(annotat
 def test_json_that_is_nested_too_deep_for_a_parser_stays_bytes() -> None:
     script = f"""
 import sys, threading
-sys.path[:0] = {[str(ROOT / "tests")]!r}
+sys.path[:0] = {[str(ROOT)]!r}
 import plugwasm
-from guests import guest, export
+from tests.support.guests import guest, export
 from plugwasm.observing import HostCall, Trace
 sys.setrecursionlimit(10**6)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -22,14 +21,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NoOpTracerProvider, get_current_span
-from server import Server, reply
 
 import plugwasm
 import plugwasm.otel
 from plugwasm import Function, IsolatedPlugin, Plugin, PluginPool, PluginSet
 from plugwasm.otel import MAX_NAMES, OpenTelemetry
+from tests.support.guests import export, guest, manifest
+from tests.support.http_server import Server, reply
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = '(import "extism:host/user" "f" (func $f))'
 SOURCE = guest(
     export("run", "(call $f)")

@@ -6,10 +6,10 @@ import pickle
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 
 import plugwasm
 from plugwasm import ExitError, GuestError, IsolatedPlugin, Limits, OutOfMemoryError, Plugin, TrapError
+from tests.support.guests import export, guest, manifest, number
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 EXIT = '(import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))'

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 
 import plugwasm
 from plugwasm import CancelHandle, CompiledPlugin, HashMismatchError, ManifestError, ModuleError, OptionError, Plugin, SourceError
+from tests.support.guests import export, guest, manifest, number
 
 ECHO = guest(export("echo", "(call $echo)") + '(func (export "code") (result i32) (i32.const 0))')
 CONFIG = guest(export("get", "(call $give (call $config_get <<k>>))"))

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from guests import InThread
 
 import plugwasm
 from plugwasm import BusyError, CancelledError, ClosedError, Function, HostFunctionError, IsolatedPlugin, Limits, Plugin, TimeoutError
 from plugwasm._turns import waiting_for
+from tests.support.threads import InThread
 
 SOURCE = b"""(module
   (import "extism:host/user" "back" (func $back))

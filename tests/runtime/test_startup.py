@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest, number
 
 import plugwasm
 from plugwasm import Function, LinkError, Plugin, TrapError
+from tests.support.guests import LOOP, export, guest, manifest, number
 
 NOTE = '(import "extism:host/user" "note" (func $note (param i64)))'
 

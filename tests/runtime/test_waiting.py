@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from guests import InThread
 
 from plugwasm import (
     CancelledError,
@@ -28,6 +27,7 @@ from plugwasm import (
 )
 from plugwasm._sandbox.wire import Clock
 from plugwasm._under_way import callers
+from tests.support.threads import InThread
 
 ASK = b"""(module (import "extism:host/user" "ask" (func $ask))
   (func (export "ask") (call $ask)) (func (export "ok")) (func (export "spin") (loop $l (br $l))))"""

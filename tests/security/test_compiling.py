@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import nasty
 import pytest
-from guests import export, guest, leb128, section
-from nasty import BLOCK, END, F32, I32, LOOP, V128, module, of_locals, passing_blocks, type_of
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet, _code
 from plugwasm._engine import LIGHT, is_light, wat_to_wasm, weight
 from plugwasm._plugins.shares import LEAST, Shares
+from tests.support import hard_modules, wasm_binary
+from tests.support.guests import export, guest
+from tests.support.hard_modules import of_locals, passing_blocks
+from tests.support.paths import ROOT
+from tests.support.wasm_binary import BLOCK, END, F32, I32, LOOP, V128, leb128, module, section, type_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc")
 
 
@@ -63,8 +64,7 @@ LIGHTEST = guest(export("run", "(call $echo)")).encode()
 
 MEASURE = """
 import resource, sys, time
-sys.path[:0] = ["tests"]
-import nasty
+from tests.support import hard_modules, wasm_binary
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, Plugin, cache
 cache.configure(enabled=False)
@@ -105,7 +105,7 @@ def test_blocks_that_pass_values_on_are_not_light(kind: int, type: int, nested: 
 def test_a_few_kilobytes_that_take_a_gigabyte_to_compile_take_it_elsewhere() -> None:
     peak, *refusals = measured("""
 before = status("VmHWM")
-told = [refused(nasty.passing_blocks(nasty.LOOP, 1200, 32, t, n), compile_bytes=2**28) for t in (nasty.I32, nasty.V128) for n in (1, 0)]
+told = [refused(hard_modules.passing_blocks(wasm_binary.LOOP, 1200, 32, t, n), compile_bytes=2**28) for t in (wasm_binary.I32, wasm_binary.V128) for n in (1, 0)]
 print(status("VmHWM") - before, *told, sep="\\n")
 """)
     assert int(peak) < 60e6
@@ -114,14 +114,14 @@ print(status("VmHWM") - before, *told, sep="\\n")
 
 
 @needs_proc
-@pytest.mark.parametrize("first", range(0, len(nasty.FAMILIES), 10))
+@pytest.mark.parametrize("first", range(0, len(hard_modules.FAMILIES), 10))
 def test_the_heaviest_module_that_is_light_takes_little(first: int) -> None:
     """Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was written."""
     lines = measured(f"""
 from plugwasm._engine import Engine, is_light, weight
 engine = Engine()
-for what in list(nasty.FAMILIES)[{first} : {first} + 10]:
-    wasm = nasty.fitted(nasty.FAMILIES[what], is_light)
+for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
+    wasm = hard_modules.fitted(hard_modules.FAMILIES[what], is_light)
     before, start = status("VmRSS"), time.process_time()
     engine.compile(wasm)
     took = time.process_time() - start
@@ -129,7 +129,7 @@ for what in list(nasty.FAMILIES)[{first} : {first} + 10]:
     assert took < 1.5, what
     assert status("VmHWM") - before < 150e6, what
 """)
-    assert len(lines) == min(10, len(nasty.FAMILIES) - first)
+    assert len(lines) == min(10, len(hard_modules.FAMILIES) - first)
     assert all(0 < int(line.split(";")[1]) <= LIGHT for line in lines)
 
 
@@ -140,7 +140,7 @@ from plugwasm._engine import Engine, is_light
 engine = Engine()
 light = 0
 for seed in range(150):
-    wasm = next((wasm for size in (1600, 1000, 500) if is_light(wasm := nasty.mixed(seed, size))), None)
+    wasm = next((wasm for size in (1600, 1000, 500) if is_light(wasm := hard_modules.mixed(seed, size))), None)
     if wasm is not None:
         light += 1
         start = time.process_time()
@@ -155,11 +155,11 @@ print(light)
 NOT_LIGHT = {
     "a block with a type by number": module([b"\x02\0\x0b"]),
     "a block with a type by a number of two bytes": module([b"\x02\x80\0\x0b"]),
-    "a vector": module([nasty.CONST[V128] + b"\x1a"]),
+    "a vector": module([wasm_binary.CONST[V128] + b"\x1a"]),
     "a local that is a vector": module(locals=[(1, V128)]),
     "a parameter that is a vector": module(types=[type_of([V128])], exports=()),
-    "a block with a vector": module([b"\x02\x7b" + nasty.CONST[V128] + END + b"\x1a"]),
-    "a global that is a vector": module(globals=[b"\x7b\1" + nasty.CONST[V128] + END]),
+    "a block with a vector": module([b"\x02\x7b" + wasm_binary.CONST[V128] + END + b"\x1a"]),
+    "a global that is a vector": module(globals=[b"\x7b\1" + wasm_binary.CONST[V128] + END]),
     "many locals": module(locals=[(5000, I32)]),
     "many locals in many groups": module(locals=[(1000, I32)] * 5),
     "a type of many values": module(types=[type_of([I32] * 33)], exports=()),
@@ -171,7 +171,7 @@ NOT_LIGHT = {
     "a table of references to the host that is imported": wat_to_wasm(b'(module (import "a" "b" (table 1 externref)))'),
     "a global of such a reference": wat_to_wasm(b"(module (global externref (ref.null extern)))"),
     "one that is imported": wat_to_wasm(b'(module (import "a" "b" (global externref)))'),
-    "tables that are laid out": nasty.laid_out_tables(1),
+    "tables that are laid out": hard_modules.laid_out_tables(1),
     "an instruction that nobody knows": module([b"\xe7"]),
     "another that nobody knows": module([b"\xfc\x7f"]),
     "a function that ends within an instruction": module([b"\x44"]),
@@ -276,7 +276,7 @@ def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
 
 def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(started: list[Any]) -> None:
     modules = [
-        nasty.fitted(lambda n, i=number: module([b"\x41" + nasty.signed(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]), is_light)
+        hard_modules.fitted(lambda n, i=number: module([b"\x41" + wasm_binary.signed(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]), is_light)
         for number in range(6)
     ]
     together(*modules)
@@ -329,7 +329,7 @@ def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
 def test_a_few_bytes_that_become_much_code_are_refused_before_this_process_has_it() -> None:
     peak, refusal = measured("""
 before = status("VmHWM")
-refusal = refused(nasty.laid_out_tables(100))
+refusal = refused(hard_modules.laid_out_tables(100))
 print(status("VmHWM") - before, refusal, sep="\\n")
 """)
     assert "`Limits.code_bytes`" in refusal
@@ -344,7 +344,7 @@ def test_without_a_python_to_start_what_is_not_light_is_refused(monkeypatch: pyt
 
 
 def test_functions_at_the_border_have_no_more_values_together_than_can_be_read_soon() -> None:
-    exports = [nasty.name(number) + b"\0\0" for number in range(7000)]
+    exports = [wasm_binary.name(number) + b"\0\0" for number in range(7000)]
     with pytest.raises(ModuleError, match="more than 300000 values together"):
         CompiledPlugin(module([b"\0"], types=[type_of([F32] * 120)], exports=exports))
     assert len(CompiledPlugin(module([b"\0"], types=[type_of([F32] * 40)], exports=exports)).exports) == 7000
@@ -369,8 +369,8 @@ def test_the_code_of_plugins_that_nobody_has_goes_back_to_the_system() -> None:
         int(line)
         for line in measured("""
 def plugin(number):
-    return Plugin(nasty.module([b"\\x01" * number], tables=[b"\\x70\\0" + nasty.leb128(900000)] * 4,
-        elements=[b"\\2" + nasty.leb128(i) + b"\\x41" + nasty.signed(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
+    return Plugin(wasm_binary.module([b"\\x01" * number], tables=[b"\\x70\\0" + wasm_binary.leb128(900000)] * 4,
+        elements=[b"\\2" + wasm_binary.leb128(i) + b"\\x41" + wasm_binary.signed(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
 plugin(0).close()
 print(status("VmRSS"))
 plugins = [plugin(number) for number in range(1, 9)]
@@ -407,7 +407,7 @@ def test_a_plugin_of_much_code_does_not_have_it_twice() -> None:
         int(line)
         for line in measured("""
 before = status("VmRSS")
-compiled = CompiledPlugin(nasty.laid_out_tables(8), limits=Limits(stack_bytes=2**19))
+compiled = CompiledPlugin(hard_modules.laid_out_tables(8), limits=Limits(stack_bytes=2**19))
 print(status("VmRSS") - before)
 for _ in range(6):
     with Plugin(compiled) as plugin:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from guests import export, guest
 
 from plugwasm import PluginSet
+from tests.support.guests import export, guest
 
 EXCHANGER = """
 import ctypes, os, sys

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 
 import plugwasm
 from plugwasm import (
@@ -29,6 +28,7 @@ from plugwasm import (
 )
 from plugwasm._engine import wat_to_wasm
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest, manifest, number
 
 PAGE = 65536
 GC, ATOMICS = Limits(gc=True), Limits(atomics=True)
@@ -167,7 +167,7 @@ MIB = 2**20
 PEAK = """
 import sys
 sys.path[:0] = {path!r}
-from test_features import OBJECTS, word
+from tests.security.test_features import OBJECTS, word
 import plugwasm
 from plugwasm import Limits, Plugin
 
@@ -190,8 +190,7 @@ with Plugin(OBJECTS, limits=Limits(gc=True, memory_bytes=90 * 2**20)) as plugin:
 
 @needs_proc
 def test_objects_take_their_share_of_the_memory_and_no_more() -> None:
-    path = [*sys.path, str(Path(__file__).parent)]
-    found = subprocess.run([sys.executable, "-c", PEAK.format(path=path, name="keep")], capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", PEAK.format(path=sys.path, name="keep")], capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
     assert 10 * MIB < int(found.stdout) < 45 * MIB  # the heap's share is 30
 
@@ -298,8 +297,8 @@ def test_a_flag_is_true_or_false(value: Any) -> None:
 def test_a_forked_child_has_them() -> None:
     code = f"""
 import os, sys
-sys.path[:0] = {[*sys.path, str(Path(__file__).parent)]!r}
-from test_features import *
+sys.path[:0] = {sys.path!r}
+from tests.security.test_features import *
 old = CompiledPlugin(OBJECTS, limits=GC)
 Plugin(old).call("list")
 pid = os.fork()

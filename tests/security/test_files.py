@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from guests import export, guest, manifest, number, soon
-from wasi_guest import BOTH, DATA, IOV, PATH2, READ, RESULT, WRITE, Guest
 
 import plugwasm
 from plugwasm import Plugin
 from plugwasm._sandbox import wasi_abi as abi
+from tests.support.guests import export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.waiting import soon
+from tests.support.wasi_guest import BOTH, DATA, IOV, PATH2, READ, RESULT, WRITE, Guest
 
 MASK = 2**64 - 1
 ALL_RIGHTS = (1 << 28) - 1
@@ -724,12 +726,12 @@ def test_descriptors_come_back_however_an_instance_ends(ending: str, settled: Pa
 
 MANY = """
 import os, resource, sys
-sys.path[:0] = sys.argv[1:3]
-limit = int(sys.argv[4])
+sys.path.insert(0, sys.argv[1])
+limit = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-from test_files import Attacker, compile_for, open_until_refused
+from tests.security.test_files import Attacker, compile_for, open_until_refused
 
-compiled = compile_for(sys.argv[3])
+compiled = compile_for(sys.argv[2])
 attackers = [Attacker(compiled=compiled) for _ in range(100)]
 opened = [open_until_refused(attacker, "file", "sub", at_most=100) for attacker in attackers]
 mine = []
@@ -744,15 +746,14 @@ for fd in mine:
 attackers.append(Attacker(compiled=compiled))
 attackers[-1].plugin.call("sched_yield")
 attackers[0].call("fd_close", 4)
-print(max(opened), sum(opened), len(mine), attackers[0].open("new", 64, 1)[0], os.path.exists(sys.argv[3] + "/new"))
+print(max(opened), sum(opened), len(mine), attackers[0].open("new", 64, 1)[0], os.path.exists(sys.argv[2] + "/new"))
 """
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(256, 64), (1024, 256)])
 def test_a_hundred_guests_at_their_limit_leave_the_host_its_own_descriptors(limit: int, kept: int, base: Path) -> None:
     """A hundred times 64 is more than a process may usually have: then the last quarter of these, at most 256, is the host's."""
-    here = Path(__file__).parent
-    arguments = [sys.executable, "-c", MANY, str(here), str(here.parent), str(base / "granted"), str(limit)]
+    arguments = [sys.executable, "-c", MANY, str(ROOT), str(base / "granted"), str(limit)]
     child = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert child.returncode == 0, child.stderr
     most, together, left, errno, created = child.stdout.split()

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest, number
 
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType
+from tests.support.guests import LOOP, export, guest, manifest, number
 
 EXIT = '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))'
 RANDOM = '(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))'

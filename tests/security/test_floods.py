@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 
 import plugwasm
 from plugwasm import GuestError, Limits, Plugin
 from plugwasm._env import log
+from tests.support.guests import export, guest, manifest, number
 
 # ---- 35: logging and stdout ------------------------------------------------------------------------------------------------------------
 

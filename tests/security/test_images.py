@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, leb128, manifest, number
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +17,9 @@ from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, Plugin, PluginSet, 
 from plugwasm._engine import Engine, wants_images, wat_to_wasm
 from plugwasm._engine._binary import MANY_SEGMENTS, MUCH_DATA
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest, manifest, number
+from tests.support.wasm_binary import leb128
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CODE = export("f", "(call $answer (i64.load (i32.const 2400)))") + export("set", "(i64.store (i32.const 2400) (i64.const 7))")
 
 
@@ -148,8 +148,8 @@ def test_the_settings_are_in_the_key() -> None:
 def test_a_forked_child_has_them() -> None:
     code = f"""
 import os, sys
-sys.path[:0] = {[*sys.path, str(ROOT / "tests"), str(ROOT / "tests" / "sandbox")]!r}
-from test_images import MANY, segments, plugin_with
+sys.path[:0] = {sys.path!r}
+from tests.security.test_images import MANY, segments, plugin_with
 from plugwasm import CompiledPlugin, Plugin
 old = CompiledPlugin(MANY)
 for _ in range(6):

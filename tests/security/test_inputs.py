@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, MEMORY, export, guest, leb128, manifest, number, section
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Limits, Manifest, ManifestError, ModuleError, Plugin, ValType
 from plugwasm._engine import wat_to_wasm
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
+from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.wasm_binary import leb128, section
 
 HEADER = b"\0asm\1\0\0\0"
 

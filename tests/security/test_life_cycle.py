@@ -14,11 +14,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, InThread, export, guest, manifest, number, soon
 
 import plugwasm
 from plugwasm import (
@@ -37,8 +35,10 @@ from plugwasm import (
     ValType,
 )
 from plugwasm._turns import waiting_for
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 GUEST = guest(
     "(global $n (mut i64) (i64.const 0)) (global $inside (mut i32) (i32.const 0))"

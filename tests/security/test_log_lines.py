@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from guests import export, guest
 
 import plugwasm
 from plugwasm import (
@@ -33,6 +32,7 @@ from plugwasm import (
     observing,
 )
 from plugwasm.errors import one_line, shown
+from tests.support.guests import export, guest
 
 FORGED = "\n2024-01-01 CRITICAL root: forged\r\x1b[2J\u2028\u202e\x85\udcff"
 """Ends a line in each way there is, clears a terminal, turns the direction, and cannot be encoded."""
@@ -127,7 +127,7 @@ def test_a_directory_of_plugins_that_is_gone(tmp_path: Path, log: Log) -> None:
     place.mkdir()
     with PluginSet.from_directory(place) as plugins:
         place.rmdir()
-        from guests import soon
+        from tests.support.waiting import soon
 
         plugins.watch(0.01)
         assert soon(lambda: log.text)
@@ -150,7 +150,7 @@ def test_what_a_plugin_of_a_set_fails_with(log: Log) -> None:
 
 
 def test_what_a_callback_of_the_application_raises_is_indented(tmp_path: Path, log: Log) -> None:
-    from guests import soon
+    from tests.support.waiting import soon
 
     def on_change(changes: object) -> None:
         raise ValueError("because of" + FORGED)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +29,7 @@ from plugwasm._sandbox.target import HostRules
 from plugwasm._source import ModuleSource, Recipe, read_file, resolve
 from plugwasm.errors import ManifestError, OptionError, RecordingError, SourceError
 from plugwasm.manifest import Manifest, WasmSource, load, parse
+from tests.support.guests import export, guest, manifest, number
 
 WASM = b"\0asm\1\0\0\0"
 MIB = 2**20

@@ -7,12 +7,12 @@ from typing import Any
 
 import extism
 import pytest
-from guests import export, guest, manifest, number
 
 import plugwasm
 from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, OutOfMemoryError, Plugin, PluginSet
 from plugwasm._engine import wat_to_wasm
 from plugwasm.testing import Harness
+from tests.support.guests import export, guest, manifest, number
 
 PAGE = 65536
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, export, guest, manifest, number
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import BadHandleError, CompiledPlugin, Function, GuestError, Limits, OutOfMemoryError, Plugin, ValType
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = 65536
 GIB = 2**30
 MASK = 2**64 - 1

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Limits, ManifestError, Plugin, TrapError
 from plugwasm._engine import wat_to_wasm, without_long_names
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.guests import export, guest, manifest
+from tests.support.paths import ROOT
 
 # ---- names in backtraces ----------------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Cases 5 and 26 to 31 of the faults that a host must survive: what plugins do with HTTP, against a real server that misbehaves.
 
-The same rules, in more spellings and without a plugin, stand in `test_egress.py`, `test_proxy.py` and `test_transport.py`.
+The same rules, in more spellings and without a plugin, stand in `http/test_egress.py`, `http/test_proxy.py` and `http/test_transport.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import InThread, export, guest, manifest, number, soon
-from server import (
+
+import plugwasm
+from plugwasm import Plugin
+from plugwasm._sandbox import wire
+from plugwasm._sandbox.egress import Egress
+from plugwasm._sandbox.transport import EgressRequest, EgressResponse
+from tests.support.guests import export, guest, manifest, number
+from tests.support.http_server import (
     Connection,
     Request,
     Route,
@@ -33,14 +38,9 @@ from server import (
     silence,
     tunnel,
 )
-
-import plugwasm
-from plugwasm import Plugin
-from plugwasm._sandbox import wire
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.transport import EgressRequest, EgressResponse
-
-DATA = Path(__file__).parents[1] / "data"
+from tests.support.paths import DATA
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 CLIENT = guest(
     """

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest
 
 import plugwasm
 from plugwasm import Limits, Plugin
@@ -19,8 +18,8 @@ from plugwasm._recording.format import loads
 from plugwasm._recording.weighing import Weight
 from plugwasm.errors import RecordingError, ReplayError, SourceError
 from plugwasm.recording import Call, Data, HostCall, Recorder, Recording, Value, load
+from tests.support.guests import export, guest
 
-HERE = Path(__file__).resolve().parent
 ECHO = guest(export("run", "(call $echo)"))
 LOOP = b'(module (func (export "run") (loop $l (br $l))))'
 LOGS = guest(
@@ -236,8 +235,8 @@ def test_limits_that_a_recording_does_not_name_are_those_of_whoever_replays() ->
 def test_what_is_kept_of_each_call_is_what_the_recording_has() -> None:
     program = f"""
 import json, sys
-sys.path[:0] = {[*sys.path, str(HERE)]!r}
-from guests import export, guest
+sys.path[:0] = {sys.path!r}
+from tests.support.guests import export, guest
 from plugwasm import Limits, Plugin
 from plugwasm._recording.format import loads
 from plugwasm.recording import Recorder

@@ -14,18 +14,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from guests import guest
 
 import plugwasm
 import plugwasm._registry
 from plugwasm import CompiledPlugin, Function, Plugin
+from tests.support.guests import guest
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = str(Path(__file__).resolve().parent)
 KIB = 1024
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the cases are forked")
@@ -285,7 +283,7 @@ def usual_stack() -> None:
 
 
 def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
-    code = f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}, {HERE!r}]; import test_stack; test_stack.child({kib}, {limit})"
+    code = f"import tests.security.test_stack as tests; tests.child({kib}, {limit})"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-X", "faulthandler", "-c", code],
         capture_output=True,

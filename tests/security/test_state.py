@@ -6,15 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nasty
 import pytest
-from guests import export, guest, manifest, number
-from nasty import module
 
 from plugwasm import CompiledPlugin, Limits, OutOfMemoryError, Plugin
 from plugwasm._engine import facts, wat_to_wasm
+from tests.support import wasm_binary
+from tests.support.guests import export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.wasm_binary import module
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MIB = 2**20
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc")
 
@@ -25,7 +25,7 @@ def with_globals(count: int, extra: str = "") -> bytes:
 
 LARGE = {
     "globals": module(globals=[b"\x7f\1\x41\0\x0b"] * 990_000),
-    "globals of vectors": module(globals=[b"\x7b\1" + nasty.CONST[nasty.V128] + b"\x0b"] * 600_000),
+    "globals of vectors": module(globals=[b"\x7b\1" + wasm_binary.CONST[wasm_binary.V128] + b"\x0b"] * 600_000),
     "segments for tables": module(elements=[b"\1\0\1\0"] * 90_000),
     "elements in segments": module(elements=[b"\1\0\x64" + bytes(100)] * 6000),
     "elements as expressions": module(elements=[b"\5\x70\x64" + b"\xd2\0\x0b" * 100] * 3000),
@@ -53,10 +53,9 @@ def test_as_much_as_is_allowed_is_allowed_and_no_more() -> None:
 
 MEASURE = """
 import sys
-sys.path[:0] = ["tests"]
-import nasty
-from nasty import module
-from guests import leb128
+from tests.support import wasm_binary
+from tests.support.wasm_binary import module
+from tests.support.wasm_binary import leb128
 from plugwasm import CompiledPlugin, Limits, Plugin, cache
 cache.configure(enabled=False)
 

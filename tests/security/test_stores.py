@@ -11,10 +11,10 @@ import sys
 import threading
 
 import pytest
-from guests import manifest
 
 import plugwasm
 from plugwasm._engine import Engine, EngineFailure, FunctionType
+from tests.support.guests import manifest
 
 WASI = "wasi_snapshot_preview1"
 CLOCK = f'(import "{WASI}" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))'

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest
 
 import plugwasm
 from plugwasm import IsolatedPlugin, Limits, ProcessLimits
 from plugwasm._worker import messages as m
 from plugwasm._worker import process
 from plugwasm.errors import WorkerError
+from tests.support.guests import export, guest, manifest
 
 LINUX = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
 ONLY_LINUX = pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
 MEASURED = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc, for rusage remembers that of the parent")
-HERE = Path(__file__).resolve().parent.parent
 SIMPLE = guest(export("f", "(call $echo)"))
 
 SAYS = """
@@ -83,7 +82,7 @@ print(error)
 
 def said(program: str) -> tuple[int, str]:
     """How much memory an application took while its worker said that, and what it made of it."""
-    text = APPLICATION.format(paths=[*sys.path, str(HERE)], program=f"{SAYS}\n{program}; forever()", module=SIMPLE)
+    text = APPLICATION.format(paths=sys.path, program=f"{SAYS}\n{program}; forever()", module=SIMPLE)
     run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     grown, error = run.stdout.splitlines()

@@ -7,16 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import LOOP, InThread, export, guest, manifest, number, soon
 
 import plugwasm
 from plugwasm import CancelledError, CompiledPlugin, Function, OutOfFuelError, Plugin
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
 
 COUNT = """(global $count (mut i64) (i64.const 0))
     (func (export "count") (global.set $count (i64.add (global.get $count) (i64.const 1))) (call $answer (global.get $count)))"""
@@ -323,11 +323,10 @@ def test_a_cancel_in_the_moment_of_the_deadline_ends_the_call_with_one_of_the_tw
 
 INTERRUPTED = """
 import os, signal, sys, time
-sys.path[:0] = [{tests!r}, {here!r}]
 import plugwasm
 from plugwasm import Function, Plugin
-from guests import LOOP, export, guest, manifest
-from test_time import SLEEPS, TOUCH, WAYS, endless, sleeping
+from tests.support.guests import LOOP, export, guest, manifest
+from tests.security.test_time import SLEEPS, TOUCH, WAYS, endless, sleeping
 
 def times():
     signal.setitimer(signal.ITIMER_REAL, 0.15)
@@ -341,7 +340,7 @@ def times():
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 naps = Function(None, "touch", [], [], lambda *_: time.sleep(5))
 spin = endless("a loop")
-guests = {{
+guests = {
     "a deadline": (manifest(spin, timeout_ms=60_000), "spin", [TOUCH]),
     "no deadline": (spin, "spin", [TOUCH]),
     "in the kernel": (endless("a loop of alloc and free"), "spin", [TOUCH]),
@@ -350,7 +349,7 @@ guests = {{
     "in a host function": (endless("a loop of a host function"), "spin", [naps]),
     "a sleep in WASI": (sleeping("sleep", *SLEEPS["four seconds"]), "sleep", []),
     "while it is started": (endless("a loop", "_initialize").replace("quick", "spin"), "spin", [TOUCH]),
-}}
+}
 for name, (source, function, functions) in guests.items():
     plugin = Plugin(source, wasi=True, functions=functions)
     if name != "while it is started":
@@ -365,7 +364,7 @@ for name, (source, function, functions) in guests.items():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX signals")
 def test_ctrl_c_ends_a_long_call_in_the_main_thread_within_a_fifth_of_a_second_and_the_plugin_goes_on() -> None:
-    script = INTERRUPTED.format(tests=str(ROOT / "tests"), here=str(ROOT / "tests" / "sandbox"))
+    script = INTERRUPTED
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -376,11 +375,12 @@ def test_ctrl_c_ends_a_long_call_in_the_main_thread_within_a_fifth_of_a_second_a
 
 FORKED = """
 import os, sys, threading, time
-sys.path[:0] = [{tests!r}, {here!r}]
 import plugwasm
 from plugwasm import CompiledPlugin, Plugin
-from guests import LOOP, InThread, export, guest, manifest, number, soon
-from test_time import TOUCH, endless
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+from tests.security.test_time import TOUCH, endless
 fuel = {fuel}
 
 made = CompiledPlugin(manifest(endless("a loop"), timeout_ms=150), functions=[TOUCH], fuel_limit=fuel)
@@ -431,7 +431,7 @@ print([os.waitpid(pid, 0)[1] for pid in children])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
 @pytest.mark.parametrize("fuel", [None, 10**15], ids=["without fuel", "with fuel"])
 def test_after_a_fork_the_live_plugins_of_parent_and_children_go_on_each_for_itself(fuel: int | None) -> None:
-    script = FORKED.format(tests=str(ROOT / "tests"), here=str(ROOT / "tests" / "sandbox"), fuel=fuel)
+    script = FORKED.format(fuel=fuel)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[0, 0, 0]\n"

@@ -15,17 +15,17 @@ from uuid import UUID
 import msgspec
 import pydantic
 import pytest
-from guests import export, guest
 
 import plugwasm
 from plugwasm import HostFunctionError, IsolatedPlugin, Json, Limits, OutputError, Plugin, PluginPool, TimeoutError
 from plugwasm.codecs import JSON, MSGPACK, DecodeError
 from plugwasm.functions import inferred
+from tests.support.guests import export, guest
+from tests.support.paths import ROOT
 
 ECHO = guest(export("echo", "(call $echo)"))
 PASS = '(import "extism:host/user" "f" (func $f (param i64) (result i64)))'
 PASSING = guest(export("run", "(call $give (call $f (call $copy)))"), PASS)
-TESTS = Path(__file__).parents[1]
 PRIME = 2**61 - 1
 """All multiples of it have the hash 0."""
 
@@ -204,9 +204,9 @@ def test_the_limit_holds_in_a_set_of_plugins(tmp_path: Path) -> None:
 def test_thirty_megabytes_of_empty_containers_take_no_time_and_no_memory(returns: str, codec: str, unit: str) -> None:
     program = f"""
 import resource, sys, time
-sys.path[:0] = [{str(TESTS)!r}, {str(TESTS / "sandbox")!r}]
+sys.path.insert(0, {str(ROOT)!r})
 from typing import Any
-from test_typed import ECHO, JSON, MSGPACK, Sent, Users
+from tests.security.test_typed import ECHO, JSON, MSGPACK, Sent, Users
 import plugwasm
 unit, codec = {unit!r}.encode("latin-1"), {codec}
 if codec is MSGPACK:

@@ -8,9 +8,6 @@ output), `$answer` (makes an i64 the output, little endian) and `$echo` (makes t
 from __future__ import annotations
 
 import re
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 ENV = {
@@ -119,64 +116,7 @@ def manifest(*modules: str | tuple[str, str], **fields: Any) -> dict[str, Any]:
     return {"wasm": wasm, **fields}
 
 
-def leb128(number: int) -> bytes:
-    """An unsigned number as the binary format has it."""
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def section(number: int, content: bytes) -> bytes:
-    """A section of a module in the binary format."""
-    return bytes([number]) + leb128(len(content)) + content
-
-
 def number(output: bytes) -> int:
     """What `$answer` answered."""
     assert len(output) == 8
     return int.from_bytes(output, "little", signed=True)
-
-
-def soon(condition: Callable[[], object], seconds: float = 2) -> bool:
-    """Whether the condition becomes true in that time: another thread may hold something for a moment."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number runs; one that has ended and was not waited for does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-class InThread:
-    """A call in another thread: `result` waits for it, and raises what it raised."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self._outcome: Any = None
-        self._error: BaseException | None = None
-
-        def run() -> None:
-            try:
-                self._outcome = function(*args, **kwargs)
-            except BaseException as error:
-                self._error = error
-
-        self._thread = threading.Thread(target=run)
-        self._thread.start()
-
-    def result(self) -> Any:
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-        if self._error is not None:
-            raise self._error
-        return self._outcome

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from guests import LOOP, MEMORY, export, guest, manifest, number
 
 import plugwasm
 from plugwasm.testing import FakeClock, Harness, UnexpectedHostCallError, UnexpectedRequestError
+from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
+from tests.support.paths import EXAMPLES, ROOT
 
 pytest_plugins = "pytester"
 
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "examples"
 URL = "https://api.example.com/user/1"
 
 USER = '(import "extism:host/user" "{name}" (func ${name} {type}))'

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wasi_guest import BOTH, DATA, PATH, READ, RESULT, WRITE, Guest, snapshot
 
 from plugwasm._sandbox import files, walk
 from plugwasm._sandbox import wasi_abi as abi
 from plugwasm._sandbox.wasi import Preopen
 from plugwasm.errors import LinkError, ManifestError
+from tests.support.wasi_guest import BOTH, DATA, PATH, READ, RESULT, WRITE, Guest, snapshot
 
 SECRET = b"the secret of the host"
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guests import export, guest, number
 
 from plugwasm import Clock, CoarseClock, FrozenClock, Limits, OptionError, Plugin, SeededRandom, TimeoutError, WasiOptions
+from tests.support.guests import export, guest, number
 
 IMPORTS = [
     f'(import "wasi_snapshot_preview1" "{name}" (func ${name} {type} (result i32)))'

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, number, soon
 
 import plugwasm
 from plugwasm import ExitError, GuestError, MissingImportError, Plugin
 from plugwasm._sandbox.stdio import MAX_LINE
+from tests.support.guests import export, guest, manifest, number
+from tests.support.paths import EXAMPLES
+from tests.support.waiting import soon
 
 WASI = {
     "proc_exit": "(param i32)",
@@ -258,7 +260,7 @@ def test_output_that_is_not_kept_costs_no_record(caplog: pytest.LogCaptureFixtur
 
 # Files
 
-FILES = str(Path(__file__).resolve().parent.parent / "examples" / "wasi_files.wasm")
+FILES = str(EXAMPLES / "wasi_files.wasm")
 
 
 def files(allowed: dict[str, str] | None, **options: Any) -> Plugin:

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wasi_guest import BOTH, DATA, IOV, OUT_OF_RANGE, PATH, RESULT, SIZE, Guest
 
 import plugwasm.errors
 from plugwasm._sandbox import wasi_abi as abi
 from plugwasm._sandbox.stdio import MAX_LINE
 from plugwasm._sandbox.wasi import MAX_SUBSCRIPTIONS, RANDOM_CHUNK, SIGNATURES, GuestExit, LineSplitter, Preopen, Wasi
 from plugwasm._sandbox.wasi_descriptors import MAX_IOVECS, MAX_OUTPUT, MAX_TRANSFER
+from tests.support.wasi_guest import BOTH, DATA, IOV, OUT_OF_RANGE, PATH, RESULT, SIZE, Guest
 
 posix = pytest.mark.skipif(os.name != "posix", reason="directories are granted on POSIX systems only")
 
