@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
-from guests import ENV, guest, soon
-from wasi_guest import snapshot
-
 import plugwasm
 from plugwasm import CurrentPlugin, Function, Json, Val, ValType
 from plugwasm._sandbox import wire
 from plugwasm._sandbox.wasi_abi import SIGNATURES
 from plugwasm.errors import EngineError, HostFunctionError, TimeoutError
 from plugwasm.functions import USER_NAMESPACE, InferredFunction
+from tests.support.guests import ENV, guest
+from tests.support.waiting import soon
+from tests.support.wasi_guest import snapshot
 
 from .choices import Choices
 

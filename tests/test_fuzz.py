@@ -17,18 +17,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, soon
 
 import plugwasm
+from fuzz import FINDINGS, NAMES, harness, inputs, watch
+from fuzz.choices import Choices
+from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save
 from plugwasm.manifest import ManifestError, parse
-
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
-
-from fuzz import FINDINGS, NAMES, harness, inputs, watch  # noqa: E402
-from fuzz.choices import Choices  # noqa: E402
-from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save  # noqa: E402
+from tests.support.guests import export, guest, manifest
+from tests.support.paths import ROOT
+from tests.support.waiting import soon
 
 # What one run may do. A guest costs a compilation, and both it and a module may take a process along.
 EXECUTIONS = {
@@ -193,7 +190,7 @@ def test_a_kind_of_message_that_is_served_in_another_way_is_found(monkeypatch: p
 
 
 def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_kernel import Rig
+    from tests.host.test_kernel import Rig
 
     honest = Rig.__init__
 

@@ -27,10 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
-from worker import ERRANDS, MIXED, Worker  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 import plugwasm  # noqa: E402
 import plugwasm._sandbox.wasi  # noqa: E402  # for the same reason as `difflib`
@@ -41,6 +38,8 @@ from plugwasm._sandbox.deadline import ticker  # noqa: E402
 from plugwasm.plugin_set import PluginSet  # noqa: E402
 from plugwasm.pool import PluginPool  # noqa: E402
 from plugwasm.recording import Recorder  # noqa: E402
+from tests.hammer.tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
+from tests.hammer.worker import ERRANDS, MIXED, Worker  # noqa: E402
 
 SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "2"))
 PATIENCE = 60

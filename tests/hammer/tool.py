@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from guests import LOOP, export, guest
-
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType, host_fn
+from tests.support.guests import LOOP, export, guest
 
 MODULE = guest(
     export("echo", "(call $echo)")

@@ -14,15 +14,14 @@ import weakref
 from collections import Counter
 from typing import Any
 
-from guests import export, guest, number
-from tool import Alarm, Errand, Tool, Unexplained
-
 import plugwasm
 from plugwasm import CompiledPlugin, Plugin
+from tests.hammer.tool import Alarm, Errand, Tool, Unexplained
+from tests.support.guests import export, guest, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hammers import Hammer
+    from tests.hammer.hammers import Hammer
 
 MIXED = (
     "echo sum command shout count view complain code trap recurse exit spin nothing config raises interrupts asks compile reset"
