@@ -12,7 +12,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any
 
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, repeated
 from .plugins import example
@@ -183,7 +183,7 @@ def _fresh(name: str, wasi: bool, side: str) -> Sample:
 
 
 def _isolated(side: str) -> Any:
-    return import_module("plugwasm.isolated").IsolatedPlugin if side == OURS else _sdk(side).Plugin
+    return import_module("plugwasm").IsolatedPlugin if side == OURS else _sdk(side).Plugin
 
 
 def _isolated_echo(size: int, side: str) -> Sample:

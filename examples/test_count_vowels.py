@@ -10,7 +10,7 @@ import pytest
 import plugwasm
 
 if TYPE_CHECKING:
-    from plugwasm._pytest import MakeHarness
+    from plugwasm._pytest_plugin import MakeHarness
     from plugwasm.testing import Harness
 
 pytestmark = pytest.mark.plugwasm("count_vowels.wasm", config={"vowels": "aeiou"})

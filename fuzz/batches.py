@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from plugwasm._arrow import batches_in, stream_of
+from plugwasm._distributed.arrow import batches_in, stream_of
 from plugwasm.errors import BatchError
 
 from .choices import Choices
 
-COVERED = ["plugwasm._arrow"]
+COVERED = ["plugwasm._distributed.arrow"]
 SIZES = (3, 8)
 _TOKENS = (
     *(number.to_bytes(4, "little", signed=True) for number in (0, 1, -1, 8, 2**31 - 1, -(2**31), 2**16)),

@@ -13,19 +13,19 @@ import zlib
 from collections.abc import Sequence
 from unittest import mock
 
-from plugwasm._env import http
-from plugwasm._sandbox import http_transport, wire
-from plugwasm._sandbox.egress import Egress
+from plugwasm._host import http_request
+from plugwasm._http import connection, socket_transport
+from plugwasm._http.policy import Egress
 from plugwasm.errors import EgressError
 
 from .choices import Choices
 from .urls import is_granted
 
 COVERED = [
-    "plugwasm._env.http",
-    "plugwasm._sandbox.exchange",
-    "plugwasm._sandbox.egress",
-    "plugwasm._sandbox.wire",
+    "plugwasm._host.http_request",
+    "plugwasm._http.client",
+    "plugwasm._http.policy",
+    "plugwasm._http.connection",
     "urllib3",
     "http.client",
 ]
@@ -136,8 +136,8 @@ def check(data: bytes) -> None:
     document, body, answers = build(data)
     peers = Peers(answers)
     try:
-        with mock.patch.object(wire, "resolve", peers.resolve), mock.patch.object(http_transport, "connect", peers.connect):
-            response = http.perform(document, body, _POLICY, lambda: 5.0)
+        with mock.patch.object(connection, "resolve", peers.resolve), mock.patch.object(socket_transport, "connect", peers.connect):
+            response = http_request.perform(document, body, _POLICY, lambda: 5.0)
     except EgressError as error:
         assert len(str(error)) < 3000, "a long error"
         assert SECRET not in str(error), "a secret in an error"
@@ -170,14 +170,14 @@ class Peers:
         self.asked.append(host)
         return [PUBLIC]
 
-    def connect(self, clock: wire.Clock, addresses: Sequence[str], port: int) -> wire.Wire:
+    def connect(self, clock: connection.Clock, addresses: Sequence[str], port: int) -> connection.Wire:
         assert list(addresses) == [PUBLIC], "connected to what was not resolved"
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.sendall(self._answers[len(self._ends) % len(self._answers)])
         theirs.shutdown(socket.SHUT_WR)
         self._ends.append((self.asked[-1], port, theirs))
-        return wire.Wire(ours, clock)
+        return connection.Wire(ours, clock)
 
     def requests(self) -> list[tuple[str, int, bytes]]:
         """What was sent, by host and port."""

@@ -19,10 +19,10 @@ from unittest import mock
 
 import plugwasm
 from plugwasm import CurrentPlugin, Function, Json, Val, ValType
-from plugwasm._sandbox import wire
-from plugwasm._sandbox.wasi_abi import SIGNATURES
+from plugwasm._host.functions import USER_NAMESPACE, InferredFunction
+from plugwasm._http import connection
+from plugwasm._wasi.abi import SIGNATURES
 from plugwasm.errors import EngineError, HostFunctionError, TimeoutError
-from plugwasm.functions import USER_NAMESPACE, InferredFunction
 from tests.support.guests import ENV, guest
 from tests.support.waiting import soon
 from tests.support.wasi_guest import snapshot
@@ -170,7 +170,7 @@ def check(data: bytes) -> None:
     choices = Choices(data)
     fuel = FUEL if choices.below(2) else None
     text, starts_badly = _module(choices)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(wire, "resolve", _resolve):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(connection, "resolve", _resolve):
         root = Path(folder)
         furnish(root)
         before = snapshot(root / "ro"), snapshot(root / "outside")

@@ -53,7 +53,7 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
 def instrument(packages: Sequence[str]) -> None:
     """Has modules of these packages measured that are imported from now on.
 
-    Not the engine's: `_shield` moves exception tables of its functions, which must be those that the compiler made.
+    Not the engine's: `_engine.signal_safety` moves exception tables of its functions, which must be those that the compiler made.
     """
     import atheris
 

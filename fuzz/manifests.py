@@ -17,7 +17,14 @@ from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, parse
 
 from .choices import Choices
 
-COVERED = ["plugwasm.manifest", "plugwasm._manifest_text", "plugwasm._complaints", "plugwasm._source", "plugwasm._fetch", "tomllib"]
+COVERED = [
+    "plugwasm._manifest.model",
+    "plugwasm._manifest.parsing",
+    "plugwasm._manifest.messages",
+    "plugwasm._manifest.resolve",
+    "plugwasm._manifest.download",
+    "tomllib",
+]
 SIZES = (0, 10)
 SECRET = "s3cr3t-9f1c"
 MOST_SHOWN = 5000

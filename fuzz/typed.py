@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 import plugwasm
-from plugwasm.codecs import JSON, MSGPACK, output_reader
+from plugwasm._host.codecs import output_reader
+from plugwasm.codecs import JSON, MSGPACK
 from plugwasm.errors import OutputError
 
 from .choices import Choices
 
-COVERED = ["plugwasm._counting", "plugwasm._hashing"]
+COVERED = ["plugwasm._payload_bounds.value_count", "plugwasm._host.hashing"]
 SIZES = (3, 9)
 VALUES, KEYS = 2000, 40
 PRIME = 2**61 - 1

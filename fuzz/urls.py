@@ -12,9 +12,9 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.exchange import _redirected
-from plugwasm._sandbox.target import Target
+from plugwasm._http.client import _redirected
+from plugwasm._http.policy import Egress
+from plugwasm._http.url import Target
 from plugwasm.errors import EgressDeniedError
 
 from .choices import Choices
@@ -24,7 +24,7 @@ try:
 except ImportError:
     WHATWG = None
 
-COVERED = ["plugwasm._sandbox", "urllib3.util.url", "urllib.parse"]
+COVERED = ["plugwasm._http", "urllib3.util.url", "urllib.parse"]
 SIZES = (0, 8)
 GRANTS = (
     ("good.test", "*.good.test"),

@@ -14,18 +14,18 @@ from typing import Any
 from unittest import mock
 
 import plugwasm
-from plugwasm._env.functions import FUNCTIONS
-from plugwasm._worker import messages as m
-from plugwasm._worker import process
+from plugwasm._host.env import FUNCTIONS
+from plugwasm._isolation import process
+from plugwasm._isolation import protocol as m
 
 from .choices import Choices
 
 COVERED = [
-    "plugwasm._worker.channel",
-    "plugwasm._worker.messages",
-    "plugwasm._worker.process",
-    "plugwasm._worker.remote",
-    "plugwasm.isolated",
+    "plugwasm._isolation.framing",
+    "plugwasm._isolation.protocol",
+    "plugwasm._isolation.process",
+    "plugwasm._isolation.remote_guest",
+    "plugwasm._isolation.plugin",
 ]
 SIZES = (3, 9)
 MOST_SAID = 100_000

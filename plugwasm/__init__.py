@@ -59,12 +59,12 @@ The map. Arrows point down only: no module imports one that stands above it.
     _native                 threads and locks of the system, where greenlets have replaced those of Python
     errors                  one tree
 
-State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), who compiles and who waits
-for that (`_compiler`), whether the engine has its threads (`_engine._room`), the interpreters that answered (`_interpreter`), the settings
-of the cache and how full it is (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`),
-the threads of awaited calls (`_threads`), the calls that wait for a plugin (`_turns`), the refs seen (`ref`), the lookups of names that are
-under way (`_sandbox.lookups`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an
-object.
+State of the process as a whole: the ticker (`_host.deadline`), the engines and the modules seen (`_runtime.modules`), who compiles and who
+waits for that (`_runtime.compiler`), whether the engine has its threads (`_engine.resources`), the interpreters that answered
+(`_platform.python_executable`), the settings of the cache and how full it is (`cache`), the host functions that `host_fn` registered
+(`_host.registry`), the readers of types (`_host.conversion`), the threads of awaited calls (`_platform.daemon_threads`), the calls that
+wait for a plugin (`_runtime.call_queue`), the refs seen (`ref`), the lookups of names that are under way (`_http.lookups`), and for a
+fork's child the live workers (`_isolation.process`) and pools (`_pool.slots`). All else belongs to an object.
 """
 
 from __future__ import annotations
@@ -80,18 +80,50 @@ if TYPE_CHECKING:
     from . import otel as otel
     from . import recording as recording
     from . import testing as testing
+    from ._distributed.map_batches import MapBatches as MapBatches
+    from ._distributed.ref import FromEnvironment as FromEnvironment
+    from ._distributed.ref import PluginRef as PluginRef
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
-    from ._sandbox.egress import Egress as Egress
-    from ._sandbox.http_transport import HttpTransport as HttpTransport
-    from ._sandbox.transport import EgressRequest as EgressRequest
-    from ._sandbox.transport import EgressResponse as EgressResponse
-    from ._sandbox.transport import Transport as Transport
+    from ._host.current_plugin import CurrentPlugin as CurrentPlugin
+    from ._host.current_plugin import Memory as Memory
+    from ._host.functions import Codec as Codec
+    from ._host.functions import Function as Function
+    from ._host.functions import Json as Json
+    from ._host.functions import Pickle as Pickle
+    from ._host.functions import UnsafePickle as UnsafePickle
+    from ._host.functions import Val as Val
+    from ._host.functions import ValType as ValType
+    from ._host.functions import host_fn as host_fn
+    from ._host.log_handlers import CustomLogger as CustomLogger
+    from ._host.log_handlers import set_log_custom as set_log_custom
+    from ._host.log_handlers import set_log_file as set_log_file
+    from ._http.policy import Egress as Egress
+    from ._http.socket_transport import HttpTransport as HttpTransport
+    from ._http.transport import EgressRequest as EgressRequest
+    from ._http.transport import EgressResponse as EgressResponse
+    from ._http.transport import Transport as Transport
+    from ._isolation.plugin import IsolatedPlugin as IsolatedPlugin
+    from ._manifest.limits import Limits as Limits
+    from ._manifest.limits import ProcessLimits as ProcessLimits
+    from ._manifest.model import Manifest as Manifest
+    from ._manifest.model import MemoryOptions as MemoryOptions
+    from ._manifest.model import WasmSource as WasmSource
+    from ._manifest.policy import ManifestPolicy as ManifestPolicy
+    from ._plugin_set.plugin_set import PluginSet as PluginSet
+    from ._pool.pool import PluginPool as PluginPool
+    from ._runtime.compiled_plugin import CompiledPlugin as CompiledPlugin
+    from ._runtime.interfaces import export as export
+    from ._runtime.interfaces import host_namespace as host_namespace
+    from ._runtime.observers import Measured as Measured
+    from ._runtime.plugin import CancelHandle as CancelHandle
+    from ._runtime.plugin import Plugin as Plugin
     from ._version import __version__ as __version__
-    from .batches import MapBatches as MapBatches
-    from .compiled import CompiledPlugin as CompiledPlugin
-    from .current import CurrentPlugin as CurrentPlugin
-    from .current import Memory as Memory
+    from ._wasi.options import Clock as Clock
+    from ._wasi.options import CoarseClock as CoarseClock
+    from ._wasi.options import FrozenClock as FrozenClock
+    from ._wasi.options import SeededRandom as SeededRandom
+    from ._wasi.options import WasiOptions as WasiOptions
     from .errors import BadHandleError as BadHandleError
     from .errors import BatchError as BatchError
     from .errors import BusyError as BusyError
@@ -126,66 +158,34 @@ if TYPE_CHECKING:
     from .errors import TimeoutError as TimeoutError
     from .errors import TrapError as TrapError
     from .errors import WorkerError as WorkerError
-    from .functions import Codec as Codec
-    from .functions import Function as Function
-    from .functions import Json as Json
-    from .functions import Pickle as Pickle
-    from .functions import UnsafePickle as UnsafePickle
-    from .functions import Val as Val
-    from .functions import ValType as ValType
-    from .functions import host_fn as host_fn
-    from .interfaces import export as export
-    from .interfaces import host_namespace as host_namespace
-    from .isolated import IsolatedPlugin as IsolatedPlugin
-    from .limits import Limits as Limits
-    from .limits import ProcessLimits as ProcessLimits
-    from .logs import CustomLogger as CustomLogger
-    from .logs import set_log_custom as set_log_custom
-    from .logs import set_log_file as set_log_file
-    from .manifest import Manifest as Manifest
-    from .manifest import MemoryOptions as MemoryOptions
-    from .manifest import WasmSource as WasmSource
-    from .observing import Measured as Measured
-    from .plugin import CancelHandle as CancelHandle
-    from .plugin import Plugin as Plugin
-    from .plugin_set import PluginSet as PluginSet
-    from .policy import ManifestPolicy as ManifestPolicy
-    from .pool import PluginPool as PluginPool
-    from .ref import FromEnvironment as FromEnvironment
-    from .ref import PluginRef as PluginRef
-    from .wasi import Clock as Clock
-    from .wasi import CoarseClock as CoarseClock
-    from .wasi import FrozenClock as FrozenClock
-    from .wasi import SeededRandom as SeededRandom
-    from .wasi import WasiOptions as WasiOptions
 
 _HOMES = {
     "_engine": "FunctionType Item",
     "_version": "__version__",
-    "_sandbox.egress": "Egress",
-    "_sandbox.http_transport": "HttpTransport",
-    "_sandbox.transport": "EgressRequest EgressResponse Transport",
-    "batches": "MapBatches",
-    "cache": "",
-    "current": "CurrentPlugin Memory",
+    "_http.policy": "Egress",
+    "_http.socket_transport": "HttpTransport",
+    "_http.transport": "EgressRequest EgressResponse Transport",
+    "_distributed.map_batches": "MapBatches",
+    "_runtime.code_cache": "",
+    "_host.current_plugin": "CurrentPlugin Memory",
     "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
     "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
     "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError "
     "RowError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
-    "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
-    "interfaces": "export host_namespace",
-    "isolated": "IsolatedPlugin",
-    "limits": "Limits ProcessLimits",
-    "logs": "CustomLogger set_log_custom set_log_file",
-    "manifest": "Manifest MemoryOptions WasmSource",
-    "observing": "Measured",
-    "compiled": "CompiledPlugin",
-    "plugin": "CancelHandle Plugin",
-    "plugin_set": "PluginSet",
-    "policy": "ManifestPolicy",
-    "pool": "PluginPool",
-    "ref": "FromEnvironment PluginRef",
-    "wasi": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
+    "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
+    "_runtime.interfaces": "export host_namespace",
+    "_isolation.plugin": "IsolatedPlugin",
+    "_manifest.limits": "Limits ProcessLimits",
+    "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
+    "_manifest.model": "Manifest MemoryOptions WasmSource",
+    "_runtime.observers": "Measured",
+    "_runtime.compiled_plugin": "CompiledPlugin",
+    "_runtime.plugin": "CancelHandle Plugin",
+    "_plugin_set.plugin_set": "PluginSet",
+    "_manifest.policy": "ManifestPolicy",
+    "_pool.pool": "PluginPool",
+    "_distributed.ref": "FromEnvironment PluginRef",
+    "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

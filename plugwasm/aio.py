@@ -12,9 +12,9 @@ Everything here works in tasks of asyncio and of trio.
 
 from __future__ import annotations
 
-from ._awaiting import cross, default_limiter
-from .compiled import CompiledPlugin
-from .plugin import Plugin
+from ._runtime.compiled_plugin import CompiledPlugin
+from ._runtime.plugin import Plugin
+from ._runtime.threads import cross, default_limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from .compiled import PluginInput
-    from .isolated import IsolatedPlugin
-    from .plugin_set import PluginSet
-    from .pool import PluginPool
+    from ._isolation.plugin import IsolatedPlugin
+    from ._plugin_set.plugin_set import PluginSet
+    from ._pool.pool import PluginPool
+    from ._runtime.compiled_plugin import PluginInput
 
     T = TypeVar("T")
 
@@ -63,7 +63,7 @@ async def pool(
     Raises:
         Error: As `PluginPool`.
     """
-    from .pool import PluginPool
+    from ._pool.pool import PluginPool
 
     return await run(lambda: PluginPool(plugin, *args, **options), limiter=limiter)
 
@@ -76,7 +76,7 @@ async def plugin_set(*args: Any, limiter: anyio.CapacityLimiter | None = None, *
     Raises:
         Error: As `PluginSet`.
     """
-    from .plugin_set import PluginSet
+    from ._plugin_set.plugin_set import PluginSet
 
     return await run(lambda: PluginSet(*args, **options), limiter=limiter)
 
@@ -89,7 +89,7 @@ async def isolated(
     Raises:
         Error: As `IsolatedPlugin`.
     """
-    from .isolated import IsolatedPlugin
+    from ._isolation.plugin import IsolatedPlugin
 
     return await run(lambda: IsolatedPlugin(plugin, *args, **options), limiter=limiter)
 

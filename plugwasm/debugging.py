@@ -18,21 +18,21 @@ Nothing of it costs a call anything before it is used.
 
 from __future__ import annotations
 
+from ._debugging.backtrace import Backtrace, CodeMaps, Frame
+from ._debugging.backtrace import explain as _explain
 from ._debugging.coredump import Dump, Dumper
-from ._debugging.frames import Backtrace, CodeMaps, Frame
-from ._debugging.frames import explain as _explain
 from ._debugging.profile import FunctionTime, Profile
-from ._source import resolve
-from .compiled import CompiledPlugin
+from ._manifest.resolve import resolve
+from ._runtime.compiled_plugin import CompiledPlugin
+from ._runtime.plugin import Plugin
 from .errors import CallError, Error
-from .plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from ._source import Recipe
-    from .compiled import PluginInput
+    from ._manifest.resolve import Recipe
+    from ._runtime.compiled_plugin import PluginInput
 
 __all__ = ["Backtrace", "Dump", "Dumper", "Frame", "FunctionTime", "Profile", "dump_on_trap", "explain", "profile"]
 

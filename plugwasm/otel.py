@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from ._bridge import surroundings
-from ._env.functions import NAMESPACE
-from ._link import WASI
-from ._sandbox.target import Target
+from ._host.env import NAMESPACE
+from ._host.event_loop import surroundings
+from ._http.url import Target
+from ._runtime.linker import WASI
+from ._runtime.observers import Observer
 from ._version import __version__
 from .errors import EgressError, Error, HostFunctionError, OutputError
-from .observing import Observer
 
 _missing: ImportError | None = None
 try:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter, MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
-    from .observing import Call, HostCall
+    from ._runtime.observers import Call, HostCall
 
     Attributes: TypeAlias = dict[str, str | int | float]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from plugwasm import cache
+from plugwasm._runtime import code_cache
 
 # How long an example takes is a matter of how busy the machine is.
 settings.register_profile("plugwasm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,7 +24,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _cache_is_as_before() -> Iterator[None]:
     """What a test configures of the cache holds for that test."""
-    before = {name: value for name, value in vars(cache._Settings).items() if not name.startswith("__")}
+    before = {name: value for name, value in vars(code_cache._Settings).items() if not name.startswith("__")}
     yield
     for name, value in before.items():
-        setattr(cache._Settings, name, value)
+        setattr(code_cache._Settings, name, value)

@@ -22,7 +22,8 @@ import plugwasm
 from fuzz import FINDINGS, NAMES, harness, inputs, watch
 from fuzz.choices import Choices
 from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save
-from plugwasm.manifest import ManifestError, parse
+from plugwasm import ManifestError
+from plugwasm.manifest import parse
 from tests.support.guests import export, guest, manifest
 from tests.support.paths import ROOT
 from tests.support.waiting import soon
@@ -84,20 +85,20 @@ def raising(*args: Any, **kwargs: Any) -> Any:
 
 
 def test_a_manifest_field_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.manifest.checked_hash", raising)
+    monkeypatch.setattr("plugwasm._manifest.model.checked_hash", raising)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
     assert "hash" in described(harness("manifests"), found.data)
 
 
 def test_a_manifest_error_that_shows_a_secret_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.manifest.kind", lambda value: "a value")
-    monkeypatch.setattr("plugwasm.manifest.Manifest.__repr__", lambda self: f"Manifest(config={self.config})")
+    monkeypatch.setattr("plugwasm._manifest.model.kind", lambda value: "a value")
+    monkeypatch.setattr("plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})")
     assert "a secret in a repr" in str(first_finding("manifests", 500).error)
 
 
 def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._sandbox.target import Target
+    from plugwasm._http.url import Target
 
     honest = Target.of
     monkeypatch.setattr(Target, "of", staticmethod(lambda url: honest(url.replace("good.test@", "").replace("@", "."))))
@@ -105,32 +106,32 @@ def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(monkeypatch: p
 
 
 def test_a_wildcard_that_grants_private_addresses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._sandbox.egress.why_not_public", lambda address: None)
+    monkeypatch.setattr("plugwasm._http.policy.why_not_public", lambda address: None)
     assert "is not among" in str(first_finding("urls", 5000).error)
 
 
 def test_a_header_that_makes_another_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from http import client
 
-    monkeypatch.setattr("plugwasm._sandbox.headers.HeaderRules.check", lambda self, headers: dict(headers))
+    monkeypatch.setattr("plugwasm._http.headers.HeaderRules.check", lambda self, headers: dict(headers))
     monkeypatch.setattr(client, "_is_illegal_header_value", lambda value: None)
     monkeypatch.setattr(client, "_is_legal_header_name", lambda name: True)
     first_finding("exchanges", 3000)
 
 
 def test_credentials_that_follow_a_redirect_to_another_origin_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._sandbox.headers.HeaderRules.adds_to", lambda self, target: {"Authorization": "s3cr3t-9f1c"})
-    monkeypatch.setattr("plugwasm._sandbox.target.Target.origin", property(lambda self: "everywhere the same"))
+    monkeypatch.setattr("plugwasm._http.headers.HeaderRules.adds_to", lambda self, target: {"Authorization": "s3cr3t-9f1c"})
+    monkeypatch.setattr("plugwasm._http.url.Target.origin", property(lambda self: "everywhere the same"))
     assert "a secret of one origin" in str(first_finding("exchanges", 3000).error)
 
 
 def test_a_function_of_the_host_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._env.vars.Vars.get", raising)
+    monkeypatch.setattr("plugwasm._host.vars.Vars.get", raising)
     assert isinstance(first_finding("guests", 60).error, KeyError)
 
 
 def test_a_read_only_directory_that_is_not_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._sandbox.files import Preopen
+    from plugwasm._wasi.files import Preopen
 
     honest = Preopen.__init__
     monkeypatch.setattr(Preopen, "__init__", lambda self, host, guest, read_only=False: honest(self, host, guest, False))
@@ -138,7 +139,7 @@ def test_a_read_only_directory_that_is_not_is_found(monkeypatch: pytest.MonkeyPa
 
 
 def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._sandbox.files import Preopen
+    from plugwasm._wasi.files import Preopen
 
     kept: list[Any] = []
     honest = Preopen.__init__
@@ -153,39 +154,39 @@ def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_module_that_makes_loading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._link._check_start", raising)
+    monkeypatch.setattr("plugwasm._runtime.linker._check_start", raising)
     assert isinstance(first_finding("modules", 50).error, KeyError)
 
 
 def test_a_recording_that_makes_a_replay_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._recording.replaying._outcomes", raising)
+    monkeypatch.setattr("plugwasm._recording.replay._outcomes", raising)
     assert isinstance(first_finding("recordings", 300).error, KeyError)
 
 
 def test_a_replay_that_depends_on_more_than_the_recording_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._recording import replaying
+    from plugwasm._recording import replay
 
-    honest, count = replaying._call, itertools.count()
+    honest, count = replay._call, itertools.count()
 
-    def another(*args: Any) -> replaying.ReplayedCall:
+    def another(*args: Any) -> replay.ReplayedCall:
         return dataclasses.replace(honest(*args), vars={"total": str(next(count)).encode()})
 
-    monkeypatch.setattr(replaying, "_call", another)
+    monkeypatch.setattr(replay, "_call", another)
     assert "something else" in str(first_finding("recordings", 50).error)
 
 
 def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._arrow._Table.lengths", raising)
+    monkeypatch.setattr("plugwasm._distributed.arrow._Table.lengths", raising)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 
 def test_a_field_of_an_error_that_is_taken_as_a_worker_sends_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.isolated._fields", lambda kind, said: dict(said))
+    monkeypatch.setattr("plugwasm._isolation.plugin._fields", lambda kind, said: dict(said))
     assert isinstance(first_finding("workers", 200).error, AssertionError)
 
 
 def test_a_kind_of_message_that_is_served_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._worker.remote.RemoteGuest.no_room", raising)
+    monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raising)
     assert isinstance(first_finding("workers", 300).error, KeyError)
 
 
@@ -236,7 +237,7 @@ def test_a_request_that_fails_keeps_nothing_alive(addresses: list[str], monkeypa
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         port = unused.getsockname()[1]
-        monkeypatch.setattr("plugwasm._sandbox.wire.resolve", resolve)
+        monkeypatch.setattr("plugwasm._http.connection.resolve", resolve)
         text = guest(export("run", f'(drop (call $http_request <<{{"url":"http://a.test:{port}/"}}>> (i64.const 0)))'))
         plugin = plugwasm.Plugin(manifest(text, allowed_hosts=["a.test", "127.0.0.1"]), functions=())
         with pytest.raises(plugwasm.EgressError) as raised:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO, Self
 
-    from .._env.guest import Guest
-    from ..plugin import Plugin
-    from .frames import CodeMaps
+    from .._host.guest import Guest
+    from .._runtime.plugin import Plugin
+    from .backtrace import CodeMaps
 
 KERNEL = "extism:host/env"
 PAGE = 65536

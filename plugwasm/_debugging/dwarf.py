@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from .code import CodeMap
+    from .code_map import CodeMap
 
 MAX_ENTRIES = 200_000
 """Entries of one compilation unit that are read (about 20 µs each)."""

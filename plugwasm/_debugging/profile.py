@@ -8,16 +8,16 @@ import threading
 from dataclasses import dataclass
 from time import monotonic
 
-from .._sandbox.deadline import ticker
+from .._host.deadline import ticker
 from ..errors import OptionError
-from .sampling import Recorder
+from .sampler import Recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-    from .._env.guest import Guest
-    from ..plugin import Lent, Plugin
+    from .._host.guest import Guest
+    from .._runtime.plugin import Lent, Plugin
 
 FORMATS = (".html", ".svg", ".json", ".txt", ".folded")
 MIN_INTERVAL = 0.0001
@@ -141,13 +141,13 @@ class Profile:
 
     def svg(self) -> str:
         """A flame graph."""
-        from .flame import svg
+        from .flame_graph import svg
 
         return svg(self._stacks, self.name)
 
     def html(self) -> str:
         """The same as a page of its own, in which one can look closer and search."""
-        from .flame import html
+        from .flame_graph import html
 
         return html(self._stacks, self.name, self.functions)
 

@@ -15,10 +15,9 @@ _shield     lets callbacks catch what a signal handler raises at their entry
 """
 
 from ..errors import shown
-from ._binary import Facts, facts, wants_images, without_long_names
-from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, is_recursion
-from ._module import (
+from .compile_cost import LIGHT, is_light, weight
+from .ffi import EXTERN_SIZE, check_version, library_version
+from .module import (
     DEFAULT_STACK,
     MAX_EXPORTS,
     MAX_IMPORTS,
@@ -30,10 +29,10 @@ from ._module import (
     is_pool_limit,
     wat_to_wasm,
 )
-from ._room import address_space, can_compile_in_parallel, in_main_interpreter
-from ._shield import shielded
-from ._stack import ThreadStack
-from ._store import (
+from .resources import address_space, can_compile_in_parallel, in_main_interpreter
+from .signal_safety import shielded
+from .stack import ThreadStack
+from .store import (
     CALLBACK_CODE,
     CallerMemory,
     Environment,
@@ -48,8 +47,9 @@ from ._store import (
     ensure_frames,
     ensure_frames_to_start,
 )
-from ._types import FunctionType, Item
-from ._weight import LIGHT, is_light, weight
+from .traps import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, is_recursion
+from .types import FunctionType, Item
+from .wasm_binary import Facts, facts, wants_images, without_long_names
 
 __all__ = [
     "CALLBACK_CODE",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .._engine import EngineFailure
 from ..errors import OutOfMemoryError, RecordingError
-from .format import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
-from .words import first_difference
+from .formatting import first_difference
+from .schema import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._engine import HostFunction
-    from .._env.guest import Guest
-    from .._env.vars import Vars
-    from .._kernel import Kernel
-    from .format import Effect, HostCall
+    from .._host.guest import Guest
+    from .._host.kernel import Kernel
+    from .._host.vars import Vars
+    from .schema import Effect, HostCall
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _GLANCE = 256

@@ -12,19 +12,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from .._files import read_file, shown_path
-from .._nesting import MAX_LEVELS
-from .._values import printable
+from .._host.observed_values import printable
+from .._manifest.files import read_file, shown_path
+from .._payload_bounds.nesting import MAX_LEVELS
 from ..errors import RecordingError, SourceError
 from .files import write_file
-from .format import VERSION, Call, Count, Data, Int32, Module
-from .weighing import Weight
+from .json_size import Weight
+from .schema import VERSION, Call, Count, Data, Int32, Module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..compiled import PluginInput
-    from ..limits import Limits
-    from .replaying import Replay
+    from .._manifest.limits import Limits
+    from .._runtime.compiled_plugin import PluginInput
+    from .replay import Replay
 
 MAX_FILE = 2**28
 """Bytes of a recording that is read, if nothing else is said."""
@@ -103,7 +103,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
                 names is neither the one that was recorded nor a module in the binary format.
             ManifestError, SourceError, ModuleError: `plugin` cannot be read.
         """
-        from .replaying import replay
+        from .replay import replay
 
         __tracebackhide__ = True
         return replay(self, plugin, strict=strict, limits=limits)

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from plugwasm._version import __version__
-
+from .._version import __version__
 from .terminal import INTERRUPTED, USAGE, broken_pipe, complain, escaped, logging_to_stderr, reporting, usage, write_stdout
 
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -236,7 +235,8 @@ def call(
     Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
     """
     with reporting(context.command_path, traceback=traceback):
-        from . import run, streams
+        from . import streams
+        from .commands import call as run
 
         # All that was typed is looked at before anything is read or compiled.
         rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
@@ -297,10 +297,9 @@ def replay(
     The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
     """
     with reporting(context.command_path, traceback=traceback):
-        from plugwasm.limits import Limits
-        from plugwasm.recording import load
-
-        from .run import milliseconds
+        from .._manifest.limits import Limits
+        from .._recording.recorder import load
+        from .commands.call import milliseconds
 
         limits = None if timeout is None else Limits(timeout=milliseconds(timeout) / 1000)
         ran = load(recording).replay(plugin, limits=limits)
@@ -317,9 +316,8 @@ def inspect(
 ) -> None:
     """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
     with reporting(context.command_path, traceback=traceback), logging_to_stderr("warn"):
-        from plugwasm._source import resolve
-
-        from .inspection import facts, show
+        from .._manifest.resolve import resolve
+        from .commands.inspect import facts, show
 
         found = facts(resolve(plugin))
         if as_json:
@@ -336,7 +334,7 @@ def schema(context: typer.Context) -> None:
     with reporting(context.command_path):
         import json
 
-        from plugwasm.manifest import json_schema
+        from .._manifest.model import json_schema
 
         write_stdout(json.dumps(json_schema(), indent=2).encode() + b"\n")
 
@@ -362,7 +360,7 @@ def cache_dir(context: typer.Context) -> None:
 def cache_clear(context: typer.Context) -> None:
     """Remove all compiled code that is kept."""
     with reporting(context.command_path):
-        from plugwasm import cache
+        from .._runtime import code_cache as cache
 
         path = _cache_directory()
         removed = cache.clear()
@@ -370,7 +368,7 @@ def cache_clear(context: typer.Context) -> None:
 
 
 def _cache_directory() -> str:
-    from plugwasm import cache
+    from .._runtime import code_cache as cache
 
     path = cache.directory()
     if path is None:

@@ -12,8 +12,7 @@ import sys
 from contextlib import contextmanager
 from io import BytesIO
 
-from plugwasm.errors import SourceError, one_line
-
+from ..errors import SourceError, one_line
 from .terminal import UsageProblem, cannot_write, write_stdout
 
 TYPE_CHECKING = False

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import typer
 
-from plugwasm import errors
-from plugwasm._env.log import LEVELS
+from .. import errors
+from .._host.plugin_log import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

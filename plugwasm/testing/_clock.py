@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from .._wasi.options import Clock
 from ..errors import OptionError
-from ..wasi import Clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from time import perf_counter
 
-from .._complaints import meant
-from .._env.vars import by_text, first_vars
-from .._options import check_flag, check_fuel, check_kinds, checked_functions, listed, named, refuse_unknown
-from .._sandbox.target import HostRules
-from .._source import own_settings, resolve
-from .._standins import wanted
-from ..compiled import CompiledPlugin, checked_name
+from .._host.options import check_flag, check_fuel, check_kinds, checked_functions, listed, named, refuse_unknown
+from .._host.vars import by_text, first_vars
+from .._http.url import HostRules
+from .._manifest.limits import DEFAULT, effective
+from .._manifest.messages import meant
+from .._manifest.resolve import own_settings, resolve
+from .._runtime.compiled_plugin import CompiledPlugin, checked_name
+from .._runtime.import_stubs import wanted
+from .._runtime.plugin import Plugin
+from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, OptionError, SignatureError, shown
-from ..limits import DEFAULT, effective
-from ..plugin import Plugin
-from ..wasi import SeededRandom, WasiOptions
 from ._clock import FakeClock
-from ._host import FakeHostFunction, Switchboard
+from ._host_functions import FakeHostFunction, Switchboard
 from ._http import FakeHttp
 from ._logs import Logs, Tap
 from ._records import Call
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from typing import Any, Never, Self
 
     from .._engine import FunctionType
-    from .._env.vars import VarsByName
-    from .._sandbox.egress import Egress
-    from .._source import Recipe
-    from ..compiled import PluginInput
-    from ..functions import Function
-    from ..limits import Limits
+    from .._host.functions import Function
+    from .._host.vars import VarsByName
+    from .._http.policy import Egress
+    from .._manifest.limits import Limits
+    from .._manifest.resolve import Recipe
+    from .._runtime.compiled_plugin import PluginInput
     from ._records import HostCall, LogLine
 
 _PLENTY = 2**62
@@ -247,7 +247,7 @@ class Harness:
         self._keep(line)
 
     def _policy(self, egress: Egress | None) -> Egress:
-        from .._sandbox.egress import Egress
+        from .._http.policy import Egress
 
         wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
         if egress is not None:

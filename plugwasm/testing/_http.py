@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._sandbox.target import Target
-from .._sandbox.transport import EgressResponse
-from .._values import brief
+from .._host.observed_values import brief
+from .._http.transport import EgressResponse
+from .._http.url import Target
 from ..errors import EgressError
 from ._records import Request
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Self
 
-    from .._sandbox.transport import EgressRequest
+    from .._http.transport import EgressRequest
 
     Answer = Callable[[Request], EgressResponse] | EgressResponse | BaseException
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .._env.log import LEVELS, as_said, logger_of
+from .._host.plugin_log import LEVELS, as_said, logger_of
 from ..errors import OptionError
 from ._records import LogLine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .._values import brief
+from .._host.observed_values import brief
 from ..errors import Error
 
 TYPE_CHECKING = False

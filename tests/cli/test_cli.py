@@ -33,8 +33,9 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 from plugwasm import __version__, cache
-from plugwasm.cli import main, run
+from plugwasm.cli import main
 from plugwasm.cli.app import app
+from plugwasm.cli.commands import call
 from plugwasm.cli.terminal import UsageProblem, complain, escaped, escaped_lines, reporting
 from plugwasm.manifest import json_schema
 
@@ -739,7 +740,7 @@ def test_help_is_a_success(arguments: list[str]) -> None:
 def test_help_imports_nothing_that_only_a_command_needs() -> None:
     code = (
         "import sys; from plugwasm.cli import main; main(['--help']);"
-        "heavy = {'plugwasm._engine', 'plugwasm.plugin', 'plugwasm.manifest', 'plugwasm._source', 'msgspec', 'urllib3', 'wasmtime'};"
+        "heavy = {'plugwasm._engine', 'plugwasm._runtime.plugin', 'plugwasm._manifest.model', 'plugwasm._manifest.resolve', 'msgspec', 'urllib3', 'wasmtime'};"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -854,13 +855,13 @@ def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) ->
     [("2", 2), ("2s", 2000), ("0.5s", 500), ("500ms", 500), ("1.6ms", 2), ("1ms", 1), ("0.001s", 1), ("1e1", 10)],
 )
 def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
-    assert run.milliseconds(text) == expected
+    assert call.milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
 def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
     try:
-        value = run.milliseconds(text)
+        value = call.milliseconds(text)
     except UsageProblem:
         return
     assert value >= 1
@@ -883,7 +884,7 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
     ],
 )
 def test_a_path_is_granted_under_its_own_name_unless_another_is_given(text: str, host: str, guest: str) -> None:
-    assert run.granted_path(text) == (host, guest)
+    assert call.granted_path(text) == (host, guest)
 
 
 @given(st.text())

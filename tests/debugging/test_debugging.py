@@ -20,10 +20,10 @@ import pytest
 
 import plugwasm
 from plugwasm import debugging
-from plugwasm._code import engine
-from plugwasm._debugging.code import CodeMap
-from plugwasm._debugging.frames import Frame
+from plugwasm._debugging.backtrace import Frame
+from plugwasm._debugging.code_map import CodeMap
 from plugwasm._engine import wat_to_wasm
+from plugwasm._runtime.modules import engine
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.paths import PLUGINS, ROOT
 from tests.support.threads import InThread

@@ -22,10 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm._arrow import batches_in, stream_of
-from plugwasm.batches import MapBatches
+from plugwasm import MapBatches, PluginRef
+from plugwasm._distributed.arrow import batches_in, stream_of
 from plugwasm.errors import BatchError, RowError
-from plugwasm.ref import PluginRef
 from tests.support.guests import export, guest
 from tests.support.paths import ROOT
 
@@ -611,7 +610,7 @@ def in_a_process(program: str) -> str:
 
 def test_a_missing_pyarrow_is_an_error_that_names_the_extra() -> None:
     said = in_a_process(
-        "sys.modules['pyarrow'] = None\nfrom plugwasm.batches import MapBatches\nfrom plugwasm.ref import PluginRef\n"
+        "sys.modules['pyarrow'] = None\nfrom plugwasm import MapBatches\nfrom plugwasm import PluginRef\n"
         "try: MapBatches(PluginRef(b'\\0asm\\1\\0\\0\\0'), 'f', column='a')\nexcept ImportError as error: print(error)"
     )
     assert said == "record batches need pyarrow: pip install 'plugwasm[arrow]'\n"
@@ -619,7 +618,7 @@ def test_a_missing_pyarrow_is_an_error_that_names_the_extra() -> None:
 
 def test_nothing_optional_is_imported_before_it_is_used() -> None:
     said = in_a_process(
-        "import plugwasm.ref, plugwasm.batches\nprint(*{'pyarrow', 'pandas', 'numpy', 'ray', 'dask', 'msgspec'} & set(sys.modules))"
+        "import plugwasm._distributed.ref, plugwasm._distributed.map_batches\nprint(*{'pyarrow', 'pandas', 'numpy', 'ray', 'dask', 'msgspec'} & set(sys.modules))"
     )
     assert said == "\n"
 
@@ -635,7 +634,7 @@ def limited(values: int) -> PluginRef:
 
 @pytest.mark.parametrize("at_once", [1, 50, 2**20])
 def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.batches._AT_ONCE", at_once)
+    monkeypatch.setattr("plugwasm._distributed.map_batches._AT_ONCE", at_once)
     texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
     batch = pa.RecordBatch.from_pydict({"text": texts})
     good = [None, *([[row]] for row in range(20)), None, [[1], [2, 3]], None, []]

@@ -21,8 +21,7 @@ if sys.version_info[:2] != (3, 12):
 import pandas as pd
 import pyarrow as pa
 
-from plugwasm.batches import MapBatches
-from plugwasm.ref import FromEnvironment, PluginRef
+from plugwasm import FromEnvironment, MapBatches, PluginRef
 
 COUNT_VOWELS = ROOT / "examples" / "count_vowels.wasm"
 ROWS = 40_000

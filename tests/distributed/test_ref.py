@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import ref as ref_module
-from plugwasm.ref import FromEnvironment, PluginRef
+from plugwasm import FromEnvironment, PluginRef
+from plugwasm._distributed import ref as ref_module
 from tests.support.guests import export, guest, manifest, number
 from tests.support.http_server import Connection, Request, Server, reply
 from tests.support.paths import ROOT
@@ -94,7 +94,7 @@ def host_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     module = importlib.import_module(name)
     yield module
-    registered = plugwasm._registry.registered  # type: ignore[attr-defined]
+    registered = plugwasm._host.registry.registered  # type: ignore[attr-defined]
     registered.remove(module.decorated)
     del sys.modules[name]
 
@@ -525,7 +525,7 @@ def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_abo
 def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
     ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
     monkeypatch.setenv("SECRET_OF_TEST", SECRET)
-    monkeypatch.setattr("plugwasm.compiled.Plan", None)
+    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
     with ref.plugin(isolated=plugwasm.ProcessLimits(memory_bytes=2**29)) as plugin:
         assert isinstance(plugin, plugwasm.IsolatedPlugin)
         assert plugin.call("secret") == SECRET.encode()

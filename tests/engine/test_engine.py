@@ -39,8 +39,8 @@ from plugwasm._engine import (
     library_version,
     wat_to_wasm,
 )
-from plugwasm._engine._capi import TESTED_VERSIONS, installed_version
-from plugwasm._engine._failure import MAX_NAME, TRAPS
+from plugwasm._engine.ffi import TESTED_VERSIONS, installed_version
+from plugwasm._engine.traps import MAX_NAME, TRAPS
 from plugwasm.errors import EngineError
 from tests.support.paths import ROOT
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Store, wat_to_wasm
-from plugwasm._engine._shield import _read, _write, shielded
+from plugwasm._engine.signal_safety import _read, _write, shielded
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -179,7 +179,7 @@ def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_us
 LATE = """
 import ctypes, signal, sys
 from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Store, wat_to_wasm
-from plugwasm._engine._capi import HOST_CALLBACK
+from plugwasm._engine.ffi import HOST_CALLBACK
 
 class Alarm(BaseException):
     pass

@@ -30,13 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import plugwasm  # noqa: E402
-import plugwasm._sandbox.wasi  # noqa: E402  # for the same reason as `difflib`
-import plugwasm.wasi  # noqa: E402
-from plugwasm import Plugin  # noqa: E402
-from plugwasm._env.guest import Guest  # noqa: E402
-from plugwasm._sandbox.deadline import ticker  # noqa: E402
+import plugwasm._wasi.options  # noqa: E402
+import plugwasm._wasi.preview1  # noqa: E402  # for the same reason as `difflib`
+from plugwasm import Plugin, PluginPool  # noqa: E402
+from plugwasm._host.deadline import ticker  # noqa: E402
+from plugwasm._host.guest import Guest  # noqa: E402
 from plugwasm.plugin_set import PluginSet  # noqa: E402
-from plugwasm.pool import PluginPool  # noqa: E402
 from plugwasm.recording import Recorder  # noqa: E402
 from tests.hammer.tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
 from tests.hammer.worker import ERRANDS, MIXED, Worker  # noqa: E402

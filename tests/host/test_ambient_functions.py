@@ -9,18 +9,8 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import (
-    CompiledPlugin,
-    IsolatedPlugin,
-    MissingImportError,
-    Plugin,
-    PluginPool,
-    PluginRef,
-    PluginSet,
-    _registry,
-    host_fn,
-    host_namespace,
-)
+from plugwasm import CompiledPlugin, IsolatedPlugin, MissingImportError, Plugin, PluginPool, PluginRef, PluginSet, host_fn, host_namespace
+from plugwasm._host import registry
 
 ASKS = """(module (import "extism:host/user" "secret" (func $secret (result i64))) (func (export "go") (drop (call $secret))))"""
 ASKS_NOTHING = """(module (func (export "go")))"""
@@ -38,9 +28,9 @@ LINKED = {
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers, and what was logged, is taken back."""
-    monkeypatch.setattr(_registry, "registered", [])
-    monkeypatch.setattr("plugwasm.functions.registered", _registry.registered)
-    monkeypatch.setattr(_registry, "_warned", set())
+    monkeypatch.setattr(registry, "registered", [])
+    monkeypatch.setattr("plugwasm._host.functions.registered", registry.registered)
+    monkeypatch.setattr(registry, "_warned", set())
 
 
 @pytest.fixture
@@ -121,7 +111,7 @@ def test_it_is_a_log_record_and_no_warning_of_python(recwarn: pytest.WarningsRec
 
 
 def test_what_is_remembered_of_it_is_bounded(monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]) -> None:
-    monkeypatch.setattr(_registry, "MOST_WARNINGS", 3)
+    monkeypatch.setattr(registry, "MOST_WARNINGS", 3)
     register()
     for i in range(5):
         Plugin(ASKS, name=f"plugin {i}").close()
@@ -150,7 +140,7 @@ def test_a_function_that_is_not_registered_is_only_for_those_that_it_is_given(fo
         Plugin(ASKS)
     with Plugin(ASKS, functions=functions) as plugin:
         plugin.call("go")
-    assert _registry.registered == []
+    assert registry.registered == []
     assert warnings() == []
 
 

@@ -26,9 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import HostFunctionError, IsolatedPlugin, Plugin, codecs, host_fn
-from plugwasm._nesting import MAX_LEVELS, is_too_deep_msgpack
-from plugwasm._registry import registered
+from plugwasm import HostFunctionError, IsolatedPlugin, Plugin, host_fn
+from plugwasm._host import codecs
+from plugwasm._host.registry import registered
+from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_too_deep_msgpack
 from plugwasm.codecs import JSON, MSGPACK, RAW, DecodeError, TypedCodec
 from plugwasm.errors import OutputError
 from tests.support.guests import export, guest
@@ -594,7 +595,7 @@ def loaded_after(program: str) -> set[str]:
 
 
 def test_pydantic_is_never_imported_and_msgspec_only_for_types_that_need_it() -> None:
-    assert not {"msgspec", "plugwasm.codecs"} & loaded_after("plugin.call('echo', 'x')")
+    assert not {"msgspec", "plugwasm._host.codecs"} & loaded_after("plugin.call('echo', 'x')")
     assert "msgspec" not in loaded_after("assert plugin.call('echo', 'x', returns=str) == 'x'")
     modules = loaded_after("assert plugin.call('echo', {'a': [1]}, returns=dict[str, list[int]]) == {'a': [1]}")
     assert "msgspec" in modules

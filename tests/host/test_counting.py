@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugwasm import _counting
-from plugwasm._counting import json_exceeds, msgpack_exceeds
-from plugwasm._hashing import SLOW, Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
+from plugwasm._host.hashing import SLOW, Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
+from plugwasm._payload_bounds import value_count
+from plugwasm._payload_bounds.value_count import json_exceeds, msgpack_exceeds
 
 TEXTS = st.text() | st.text('[]{},:"\\ é\n') | st.just('\\"') | st.text("\\", max_size=9)
 SCALARS = TEXTS | st.integers(-(2**63), 2**64 - 1) | st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
@@ -33,13 +33,13 @@ def count(value: Any) -> int:
 @settings(deadline=None)
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.booleans(), st.integers(1, 20))
 def test_the_values_of_json_are_counted_exactly(value: Any, indent: Any, ascii: bool, chunk: int) -> None:
-    before, _counting._CHUNK = _counting._CHUNK, chunk
+    before, value_count._CHUNK = value_count._CHUNK, chunk
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii).encode("utf-8", "surrogatepass")
         assert not json_exceeds(text, count(value))
         assert json_exceeds(text, count(value) - 1)
     finally:
-        _counting._CHUNK = before
+        value_count._CHUNK = before
 
 
 @settings(deadline=None)

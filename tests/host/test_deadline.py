@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, Function, Plugin, ValType, _code
-from plugwasm._sandbox import deadline
-from plugwasm._sandbox.deadline import HEARTBEAT, INSIST, NEVER, Ticker, ticker
+from plugwasm import CompiledPlugin, Function, Plugin, ValType
+from plugwasm._host import deadline
+from plugwasm._host.deadline import HEARTBEAT, INSIST, NEVER, Ticker, ticker
+from plugwasm._runtime import modules
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX signals and os.fork")
@@ -326,7 +327,7 @@ def test_a_host_function_that_outlives_the_deadline_ends_in_a_timeout_also_when_
     slow.__annotations__["return"] = result
     plugin = Plugin(
         manifest(30, b'(module (import "extism:host/user" "slow" (func $f (result i64))) (func (export "f") (drop (call $f))))'),
-        functions=[plugwasm.functions.InferredFunction(None, "slow", slow, ())],
+        functions=[plugwasm._host.functions.InferredFunction(None, "slow", slow, ())],
     )
     for _ in range(2):
         with pytest.raises(plugwasm.TimeoutError):
@@ -355,8 +356,8 @@ BEGIN = """
 import os, signal, sys, threading, time
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType
-from plugwasm._sandbox import deadline
-from plugwasm._sandbox.deadline import ticker
+from plugwasm._host import deadline
+from plugwasm._host.deadline import ticker
 WASM = b'''(module
   (import "extism:host/user" "host" (func $host))
   (func (export "quick")) (func (export "spin") (loop $l (br $l))) (func (export "host") (call $host)))'''
@@ -566,6 +567,6 @@ atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
 def test_the_process_has_one_ticker_for_all_its_engines() -> None:
     Plugin(manifest(1000)).call("quick")
     Plugin(manifest(1000), fuel_limit=10_000).call("quick")
-    assert set(ticker.engines) >= set(_code._engines.values())
+    assert set(ticker.engines) >= set(modules._engines.values())
     assert len(ticker.engines) == len(set(ticker.engines))
     assert len(tickers()) <= 1

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import BadHandleError, GuestError, OptionError, Plugin
-from plugwasm._env.log import LEVELS, MAX_MESSAGE, OFF, TRACE
-from plugwasm._env.vars import Vars
+from plugwasm._host.plugin_log import LEVELS, MAX_MESSAGE, OFF, TRACE
+from plugwasm._host.vars import Vars
 from tests.support.guests import export, guest, manifest, number
 
 

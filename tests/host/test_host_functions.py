@@ -14,7 +14,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Codec, CurrentPlugin, Function, HostFunctionError, Json, Pickle, Plugin, UnsafePickle, Val, ValType, host_fn
-from plugwasm._registry import registered
+from plugwasm._host.registry import registered
 from tests.support.guests import export, guest, manifest, number
 from tests.support.threads import InThread
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm._env.http import perform
-from plugwasm._sandbox.egress import Egress
+from plugwasm._host.http_request import perform
+from plugwasm._http.policy import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
 from tests.support.http_server import Server, reply
 
@@ -103,7 +103,7 @@ def test_any_document_is_an_error_of_ours_when_nothing_is_granted(document: byte
 
 def test_importing_it_loads_nothing_that_only_a_request_needs() -> None:
     code = (
-        "import sys; before = set(sys.modules); import plugwasm._env.http; new = set(sys.modules) - before;"
+        "import sys; before = set(sys.modules); import plugwasm._host.http_request; new = set(sys.modules) - before;"
         "print(sorted(new & {'urllib3', 'http.client', 'msgspec', 'json', 'logging', 'ipaddress', 'socket', 'ssl', 're'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

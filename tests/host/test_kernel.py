@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from plugwasm import _kernel
 from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Module, Store, Trap, wat_to_wasm
-from plugwasm._kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT, INPUT, Kernel
-from plugwasm._sandbox.budget import WISH
-from plugwasm.limits import FIRST_PAGES
+from plugwasm._host import kernel as _kernel
+from plugwasm._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT, INPUT, Kernel
+from plugwasm._host.memory_budget import WISH
+from plugwasm._manifest.limits import FIRST_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

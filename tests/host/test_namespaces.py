@@ -9,7 +9,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Function, IsolatedPlugin, MissingImportError, Plugin, ValType, host_fn, recording
-from plugwasm._registry import registered
+from plugwasm._host.registry import registered
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 import plugwasm
-from plugwasm import IsolatedPlugin, Limits, Plugin
-from plugwasm._env.log import OFF
-from plugwasm.logs import CustomLogger
+from plugwasm import CustomLogger, IsolatedPlugin, Limits, Plugin
+from plugwasm._host.plugin_log import OFF
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest, number
 

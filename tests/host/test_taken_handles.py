@@ -10,7 +10,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CurrentPlugin, Egress, IsolatedPlugin, Plugin, ValType
-from plugwasm._kernel import INPUT
+from plugwasm._host.kernel import INPUT
 from tests.host.test_kernel import GRANULE, PAGE, Rig
 from tests.support.guests import export, guest, manifest, number
 from tests.support.http_server import Server, reply

@@ -11,7 +11,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CurrentPlugin, GuestError, IsolatedPlugin, Limits, OptionError, Plugin, host_fn, recording
-from plugwasm._env.vars import name_bytes, name_text
+from plugwasm._host.vars import name_bytes, name_text
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
 

@@ -1,4 +1,4 @@
-"""What a plugin may reach by HTTP, and how: rules 1 to 6 of `plugwasm._sandbox.egress` and `exchange`, against a real server."""
+"""What a plugin may reach by HTTP, and how: rules 1 to 6 of `plugwasm._http.policy` and `exchange`, against a real server."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plugwasm._sandbox import addresses, exchange, wire
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.exchange import Response
+from plugwasm._http import addresses, client
+from plugwasm._http import connection as wire
+from plugwasm._http.client import Response
+from plugwasm._http.policy import Egress
 from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, OptionError, TimeoutError
 from tests.support.http_server import (
     EMPTY_GZIP_MEMBER,
@@ -65,7 +66,7 @@ def policy(*hosts: str, **settings: Any) -> Egress:
 
 
 def get(url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    return exchange.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
+    return client.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
 class Names:
@@ -366,18 +367,18 @@ def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str,
 def test_methods_are_those_that_the_application_names() -> None:
     rules = policy(methods=["GET", "PROPFIND"])
     with Server(reply()) as server:
-        exchange.send(rules, "propfind", server.url, {}, None, no_deadline)
+        client.send(rules, "propfind", server.url, {}, None, no_deadline)
         with pytest.raises(EgressError, match="method: expected one of GET, PROPFIND"):
-            exchange.send(rules, "POST", server.url, {}, None, no_deadline)
+            client.send(rules, "POST", server.url, {}, None, no_deadline)
         with pytest.raises(EgressError, match="method: expected one of DELETE, GET"):
-            exchange.send(policy(), "PROPFIND", server.url, {}, None, no_deadline)
+            client.send(policy(), "PROPFIND", server.url, {}, None, no_deadline)
     assert [request.method for request in server.requests] == ["PROPFIND"]
 
 
 def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowed() -> None:
     rules = policy(methods=["POST"])
     with Server({"/": redirect("/next", status=303)}) as server, pytest.raises(EgressError, match="method: expected one of POST"):
-        exchange.send(rules, "POST", server.url, {}, b"body", no_deadline)
+        client.send(rules, "POST", server.url, {}, b"body", no_deadline)
     assert len(server.requests) == 1
 
 
@@ -844,7 +845,7 @@ def test_proxy_variables_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_request_is_exactly_what_was_asked_for() -> None:
     with Server(reply()) as server:
         headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
-        exchange.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
+        client.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
     assert server.requests[0].head.split(b"\r\n") == [
         b"POST /a?b HTTP/1.1",
         b"Content-Length: 5",
@@ -863,7 +864,7 @@ def test_the_request_is_exactly_what_was_asked_for() -> None:
 @pytest.mark.parametrize("body", [None, b"", b"text"])
 def test_every_ordinary_method_is_sent_with_and_without_a_body(method: str, body: bytes | None) -> None:
     with Server(reply(b"answer")) as server:
-        response = exchange.send(policy(), method, server.url, {}, body, no_deadline)
+        response = client.send(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
     assert response.body == (b"" if method == "HEAD" else b"answer")
 
@@ -871,7 +872,7 @@ def test_every_ordinary_method_is_sent_with_and_without_a_body(method: str, body
 @pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "BREW", "GET ", "GET / HTTP/1.1\r\nX: y\r\n\r\nGET", "ſ", "G\x00ET"])
 def test_other_methods_are_refused(method: str) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="method: expected one of"):
-        exchange.send(policy(), method, server.url, {}, None, no_deadline)
+        client.send(policy(), method, server.url, {}, None, no_deadline)
     assert server.connections == 0
 
 
@@ -891,7 +892,7 @@ BAD_HEADERS = [
 @pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
 def test_headers_that_are_not_the_guests_to_set_are_refused(headers: dict[str, str]) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
-        exchange.send(policy(), "GET", server.url, headers, None, no_deadline)
+        client.send(policy(), "GET", server.url, headers, None, no_deadline)
     assert server.connections == 0
 
 
@@ -916,16 +917,16 @@ def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> 
 def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
     rules = policy(max_request_bytes=1000)
     with Server(reply()) as server:
-        exchange.send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
+        client.send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
         with pytest.raises(EgressError, match="1001 bytes, more than the 1000 allowed"):
-            exchange.send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
+            client.send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
     assert len(server.requests) == 1
 
 
 def test_a_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 20_000
     with Server(reply()) as server:
-        exchange.send(policy(), "PUT", server.url, {}, body, no_deadline)
+        client.send(policy(), "PUT", server.url, {}, body, no_deadline)
     assert server.requests[0].body == body
 
 
@@ -942,7 +943,7 @@ def test_a_large_body_arrives_whole() -> None:
 def test_a_redirect_is_followed_with_the_method_its_status_asks_for(status: int, method: str, then: str) -> None:
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
-        response = exchange.send(policy(), method, server.url, headers, b"body", no_deadline)
+        response = client.send(policy(), method, server.url, headers, b"body", no_deadline)
     _, second = server.requests
     assert response.status == 200
     assert (second.target, second.method, second.body) == ("/there", then, b"body" if then == method else b"")
@@ -1211,7 +1212,7 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
         connection.pause(30)
 
     with Server(on_connect=impatient) as server:
-        response = exchange.send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
+        response = client.send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
     assert (response.status, response.body) == (413, b"big")
 
 
@@ -1268,7 +1269,7 @@ def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
     with Server(served) as server:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)) as caught:
-            exchange.send(policy(), "GET", server.url, {}, None, deadline(0.3))
+            client.send(policy(), "GET", server.url, {}, None, deadline(0.3))
         took = time.monotonic() - started
     if served is not HANGS["interim answers"]:
         assert isinstance(caught.value, TimeoutError)
@@ -1280,7 +1281,7 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            exchange.send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
+            client.send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -1289,7 +1290,7 @@ def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(authority: ssl.SS
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
+            client.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -1310,7 +1311,7 @@ def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
     with black_hole("127.0.0.1") as port:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
-            exchange.send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
+            client.send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
         assert 0.25 < time.monotonic() - started < 3
 
 
@@ -1318,7 +1319,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> Non
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     rules = policy("plugin.test", "127.0.0.1", "127.0.0.2")
     with Server(reply(b"second")) as server, black_hole("127.0.0.2", server.port):
-        response = exchange.send(rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0))
+        response = client.send(rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0))
     assert response.body == b"second"
 
 
@@ -1332,14 +1333,14 @@ def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wire, "resolve", hang)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        exchange.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
+        client.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
     assert time.monotonic() - started < 3
     release.set()
 
 
 def test_a_deadline_that_has_passed_sends_nothing() -> None:
     with Server(reply()) as server, pytest.raises(TimeoutError):
-        exchange.send(policy(), "GET", server.url, {}, None, deadline(-1))
+        client.send(policy(), "GET", server.url, {}, None, deadline(-1))
     assert server.connections == 0
 
 
@@ -1356,7 +1357,7 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
         timer.start()
         started = time.monotonic()
         with pytest.raises(CancelledError, match="by its handle"):
-            exchange.send(policy(), "GET", server.url, {}, None, remaining)
+            client.send(policy(), "GET", server.url, {}, None, remaining)
         assert time.monotonic() - started < 3
         timer.join()
 
@@ -1382,7 +1383,7 @@ def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.Monke
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", alive + 2)
     for _ in range(4):
         with pytest.raises(TimeoutError):
-            exchange.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
+            client.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
     assert len(asked) == 2
     release.set()
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", 64)
@@ -1421,7 +1422,7 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     body = bytes(range(256)) * 2000
     with Server(lambda request, connection: reply(request.body)(request, connection), tls=server_tls) as server:
-        response = exchange.send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
+        response = client.send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
     assert response.body == body
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
     assert asked_for == ["plugin.test"]
@@ -1465,7 +1466,7 @@ def test_the_deadline_holds_for_a_drip_over_tls(authority: ssl.SSLContext, serve
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
+            client.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -1480,7 +1481,7 @@ def test_a_server_that_sends_tickets_without_end_is_given_up(
         Server(silence, tls=server_tls) as server,
         pytest.raises(EgressError if seconds is None else (EgressError, TimeoutError)) as caught,
     ):
-        exchange.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining)
+        client.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining)
     if seconds is None:
         assert "bytes of TLS without any content" in str(caught.value)
 
@@ -1497,7 +1498,7 @@ def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read
 
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=impatient) as server:
-        response = exchange.send(rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20))
+        response = client.send(rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20))
     assert (response.status, response.body) == (413, b"big")
 
 

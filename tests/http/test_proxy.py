@@ -8,9 +8,10 @@ from base64 import b64encode
 
 import pytest
 
-from plugwasm._sandbox import exchange, wire
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.exchange import Response
+from plugwasm._http import client
+from plugwasm._http import connection as wire
+from plugwasm._http.client import Response
+from plugwasm._http.policy import Egress
 from plugwasm.errors import EgressDeniedError, EgressError, OptionError, TimeoutError
 from tests.support.http_server import Connection, Request, Server, drip, endless, raw, redirect, reply, silence, tunnel
 from tests.support.paths import DATA
@@ -30,7 +31,7 @@ def get(url: str, egress: Egress, method: str = "GET", seconds: float | None = N
             raise TimeoutError("the call did not end in time")
         return left
 
-    return exchange.send(egress, method, url, {"Authorization": "for the server"}, None, remaining)
+    return client.send(egress, method, url, {"Authorization": "for the server"}, None, remaining)
 
 
 @pytest.fixture

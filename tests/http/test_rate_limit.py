@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from plugwasm._sandbox import exchange, gate
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.transport import EgressRequest, EgressResponse
+from plugwasm._http import client, rate_limit
+from plugwasm._http.policy import Egress
+from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import CancelledError, EgressError, OptionError, TimeoutError
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
@@ -62,7 +62,7 @@ def within(seconds: float) -> Callable[[], float]:
 
 
 def get(egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/") -> int:
-    return exchange.send(egress, "GET", "http://plugin.test" + path, {}, None, remaining).status
+    return client.send(egress, "GET", "http://plugin.test" + path, {}, None, remaining).status
 
 
 def egress(transport: Held, **settings: int) -> Egress:
@@ -101,7 +101,7 @@ def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
 
 
 def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_PATIENCE", 0.1)
+    monkeypatch.setattr(rate_limit, "_PATIENCE", 0.1)
     held = Held()
     shared = egress(held, max_concurrent=1)
     first = InThread(get, shared)

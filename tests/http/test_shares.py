@@ -17,10 +17,11 @@ import pytest
 
 import plugwasm
 from plugwasm import Egress, Plugin
-from plugwasm._sandbox import exchange, lookups, wire
-from plugwasm._sandbox.egress import Egress as Policy
-from plugwasm._sandbox.owners import Owner
-from plugwasm._sandbox.transport import EgressRequest, EgressResponse
+from plugwasm._http import client as exchange
+from plugwasm._http import connection, lookups
+from plugwasm._http.policy import Egress as Policy
+from plugwasm._http.request_owner import Owner
+from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import EgressError, SourceError, TimeoutError
 from tests.support.guests import export, guest, manifest
 from tests.support.http_server import Server, reply, silence
@@ -73,14 +74,14 @@ class Resolver:
 
 
 def no_lookup_lives() -> bool:
-    return not any(thread.name == wire._LOOKUP for thread in threading.enumerate())
+    return not any(thread.name == connection._LOOKUP for thread in threading.enumerate())
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     assert soon(no_lookup_lives, 30)
     resolver = Resolver()
-    monkeypatch.setattr(wire, "resolve", resolver)
+    monkeypatch.setattr(connection, "resolve", resolver)
     yield resolver
     resolver.released.set()
     assert soon(no_lookup_lives, 30)
@@ -115,10 +116,10 @@ def test_names_that_never_resolve_use_up_the_share_of_the_plugin_that_asks_for_t
 
 
 def test_a_plugin_that_is_made_anew_for_each_call_has_no_share_for_each(server: Server, names: Resolver) -> None:
-    for index in range(wire._MAX_LOOKUPS + 10):
+    for index in range(connection._MAX_LOOKUPS + 10):
         with client("*", timeout_ms=20) as hostile, pytest.raises(TimeoutError):
             send(hostile, f"http://{index}.hang/")
-    assert names.hanging == wire._MAX_LOOKUPS // 2
+    assert names.hanging == connection._MAX_LOOKUPS // 2
     with client("*", "127.0.0.1", module=OTHER_CLIENT, timeout_ms=20_000) as other:
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
@@ -130,7 +131,7 @@ def test_many_plugins_that_mean_harm_leave_something_to_others(server: Server, n
     for index in range(8):
         with client_of(index, timeout_ms=20) as hostile:
             hang_often(hostile, 20)
-    assert names.hanging <= wire._MAX_LOOKUPS // 2 + 8
+    assert names.hanging <= connection._MAX_LOOKUPS // 2 + 8
     for index in range(8, 12):
         with client_of(index, timeout_ms=20_000) as other:
             assert send(other, by_name(server, "plugin.test")) == b"served"
@@ -176,11 +177,11 @@ def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(server: Server
 
 
 def test_there_is_an_end_to_lookups_also_of_owners_without_number(names: Resolver) -> None:
-    for index in range(wire._MAX_LOOKUPS + 20):
+    for index in range(connection._MAX_LOOKUPS + 20):
         policy = Policy(allowed_hosts=["*"])
         with pytest.raises(TimeoutError):
             exchange.send(policy, "GET", f"http://{index}.hang/", {}, None, ended_after(0.02))
-    assert names.most == wire._MAX_LOOKUPS
+    assert names.most == connection._MAX_LOOKUPS
 
 
 def ended_after(seconds: float) -> Any:
@@ -216,7 +217,7 @@ def test_an_interrupt_while_waiting_for_a_lookup_counts_no_more(names: Resolver)
         return 30.0
 
     with pytest.raises(KeyboardInterrupt):
-        wire.resolved(wire.Clock(remaining), "x.hang", 80, Owner())
+        connection.resolved(connection.Clock(remaining), "x.hang", 80, Owner())
     names.released.set()
     assert soon(lambda: lookups._state.under_way == {}, 30)
 
@@ -227,8 +228,8 @@ def test_a_forked_child_has_lookups_of_its_own() -> None:
     program = """
 import os, sys, threading
 sys.path.insert(0, sys.argv[1])
-from plugwasm._sandbox import lookups, wire
-from plugwasm._sandbox.owners import Owner
+from plugwasm._http import lookups, connection as wire
+from plugwasm._http.request_owner import Owner
 owner = Owner("mine")
 taken = [lookups.Lookup(owner) for _ in range(lookups.OWN)]
 assert all(lookups.may_start(lookup, 128) for lookup in taken) and not lookups.may_start(lookups.Lookup(owner), 128)
@@ -251,11 +252,11 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 def test_modules_from_names_that_never_resolve_leave_few_threads_and_stop_no_plugin(
     server: Server, names: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugwasm._fetch.FETCH_SECONDS", 0.05)
+    monkeypatch.setattr("plugwasm._manifest.download.FETCH_SECONDS", 0.05)
     for _ in range(40):
         with pytest.raises(SourceError, match="longer than"):
             plugwasm.CompiledPlugin({"wasm": [{"url": "http://modules.hang/m.wasm"}]})
-    assert names.hanging <= wire._MAX_LOOKUPS // 2
+    assert names.hanging <= connection._MAX_LOOKUPS // 2
     with client("*", "127.0.0.1", timeout_ms=20_000) as plugin:
         assert send(plugin, by_name(server, "plugin.test")) == b"served"
 

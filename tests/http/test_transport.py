@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import urllib3
 
-from plugwasm._sandbox import exchange, wire
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.exchange import Response
-from plugwasm._sandbox.http_transport import HttpTransport
-from plugwasm._sandbox.transport import EgressRequest, EgressResponse
+from plugwasm._http import client, connection
+from plugwasm._http.client import Response
+from plugwasm._http.policy import Egress
+from plugwasm._http.socket_transport import HttpTransport
+from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, OptionError, TimeoutError
 from tests.support.http_server import Server, gzip_bomb, redirect, reply, silence
 
@@ -88,13 +88,13 @@ def policy(transport: Any, *hosts: str, **settings: Any) -> Egress:
 
 
 def get(egress: Egress, url: str = "http://plugin.test/", remaining: Callable[[], float | None] = no_deadline) -> Response:
-    return exchange.send(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
+    return client.send(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     answers = {"plugin.test": ["127.0.0.1"]}
-    monkeypatch.setattr(wire, "resolve", lambda host, port: answers[host])
+    monkeypatch.setattr(connection, "resolve", lambda host, port: answers[host])
     return answers
 
 
@@ -103,7 +103,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 def test_a_mock_answers_without_any_network() -> None:
     mock = Mock(lambda request: EgressResponse(201, {"X-One": "1"}, b"made up"))
-    response = exchange.send(policy(mock), "post", "http://Plugin.TEST:8080/a?b#c", {"X-Guest": "é"}, b"body", no_deadline)
+    response = client.send(policy(mock), "post", "http://Plugin.TEST:8080/a?b#c", {"X-Guest": "é"}, b"body", no_deadline)
     assert (response.status, response.headers, response.body) == (201, {"x-one": "1"}, b"made up")
     (request,) = mock.requests
     assert (request.method, request.url, request.body) == ("POST", "http://plugin.test:8080/a?b", b"body")

@@ -21,11 +21,22 @@ from typing import Annotated, Any
 import pytest
 
 import plugwasm
-from plugwasm import CurrentPlugin, Function, IsolatedPlugin, Json, Plugin, ProcessLimits, ValType, host_fn
-from plugwasm._worker import process
+from plugwasm import (
+    CurrentPlugin,
+    FrozenClock,
+    Function,
+    IsolatedPlugin,
+    Json,
+    Limits,
+    Plugin,
+    ProcessLimits,
+    SeededRandom,
+    ValType,
+    WasiOptions,
+    host_fn,
+)
+from plugwasm._isolation import process
 from plugwasm.errors import WorkerError
-from plugwasm.limits import Limits
-from plugwasm.wasi import FrozenClock, SeededRandom, WasiOptions
 from tests.support.guests import LOOP, export, guest, manifest, number
 from tests.support.http_server import Server, reply
 from tests.support.threads import InThread
@@ -165,7 +176,7 @@ def test_nothing_of_the_guest_is_compiled_in_the_application(monkeypatch: pytest
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("compiled here")
 
-    for module in (plugwasm._code, plugwasm._link):
+    for module in (plugwasm._runtime.modules, plugwasm._runtime.linker):
         monkeypatch.setattr(module, "compiled", never)
     monkeypatch.setattr(plugwasm._engine.Engine, "compile", never)
     monkeypatch.setattr(plugwasm._engine.Engine, "load", never)
@@ -178,7 +189,7 @@ def test_nothing_of_the_guest_is_compiled_in_the_application(monkeypatch: pytest
 SEALED = """
 import os, sys
 sys.path += sys.argv[3:]
-from plugwasm._worker import child
+from plugwasm._isolation import worker_main as child
 
 class Sealed:
     def find_spec(name, path=None, target=None):
@@ -260,7 +271,7 @@ def host_functions(seen: list[Any]) -> list[Function]:
         assert plugin.memory_at_offset(results[0]).length == len(block) + 1
 
     functions = [greet, add, document, pair, everything, Function(None, "upper", [ValType.I64], [ValType.I64], upper)]
-    del plugwasm._registry.registered[-5:]
+    del plugwasm._host.registry.registered[-5:]
     return functions
 
 
@@ -317,7 +328,7 @@ def test_what_a_host_function_raises_reaches_the_caller_itself(kind: Any, error:
     def fail(text: str) -> str:
         raise error
 
-    del plugwasm._registry.registered[-1:]
+    del plugwasm._host.registry.registered[-1:]
     source = guest(
         export("f", "(call $var_set <<v>> <<1>>) (drop (call $fail <<x>>))") + export("v", "(call $give (call $var_get <<v>>))"),
         '(import "extism:host/user" "fail" (func $fail (param i64) (result i64)))',
@@ -341,7 +352,7 @@ def test_a_result_that_has_no_room_is_the_host_functions_own_error(kind: Any) ->
     def flood(text: str) -> str:
         return "x" * 10_000_000
 
-    del plugwasm._registry.registered[-1:]
+    del plugwasm._host.registry.registered[-1:]
     imported = '(import "extism:host/user" "flood" (func $flood (param i64) (result i64)))'
     source = guest(export("f", "(call $give (call $flood <<x>>))") + export("g", "(call $echo)"), imported)
     with kind(source, functions=[flood], limits=Limits(memory_bytes=2**21)) as plugin:
@@ -516,7 +527,7 @@ def test_a_call_that_takes_too_much_processor_time_ends_with_its_worker() -> Non
 INTERRUPTED = """
 import os, signal, sys, threading, time
 sys.path[:0] = sys.argv[1].split(os.pathsep)
-from plugwasm.isolated import IsolatedPlugin
+from plugwasm import IsolatedPlugin
 plugin = IsolatedPlugin(sys.argv[2])
 pid = plugin._worker.pid
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -598,7 +609,7 @@ def test_nothing_is_left_of_plugins_that_are_closed_or_dropped() -> None:
 ORPHAN = """
 import os, sys, threading, time
 sys.path[:0] = sys.argv[1].split(os.pathsep)
-from plugwasm.isolated import IsolatedPlugin
+from plugwasm import IsolatedPlugin
 plugin = IsolatedPlugin(sys.argv[2])
 print(plugin._worker.pid, flush=True)
 plugin.call("loop")
@@ -639,7 +650,7 @@ def test_a_forked_child_has_a_worker_of_its_own_and_leaves_that_of_its_parent_al
 HOSTILE = """
 import os, signal, socket, sys, time
 sys.path += sys.argv[3:]
-from plugwasm._worker import messages as m
+from plugwasm._isolation import protocol as messages as m
 s = socket.socket(fileno=int(sys.argv[1]))
 def raw(data): s.sendall(len(data).to_bytes(4, "big") + data)
 def say(*messages):
@@ -881,7 +892,7 @@ say(m.Confined(found), m.Loaded([], [], 0)); forever()"""
 CONFINED = """
 import errno, json, os, socket, subprocess, sys, threading, ctypes, mmap, signal, resource, time
 sys.path[:0] = sys.argv[1].split(os.pathsep)
-from plugwasm._worker.confine import confine
+from plugwasm._isolation.confinement import confine
 inside, outside, granted = sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -971,7 +982,7 @@ print(json.dumps([measures, {name: tries(attempt) for name, attempt in attempts.
 FOREIGN = """
 import ctypes, mmap, os, sys
 sys.path[:0] = sys.argv[1].split(os.pathsep)
-from plugwasm._worker.confine import confine
+from plugwasm._isolation.confinement import confine
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 code.write(bytes.fromhex("b814000000cd80c3"))  # mov eax, 20; int 0x80; ret: getpid, as 32-bit programs call it
 call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))

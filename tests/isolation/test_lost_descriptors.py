@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from plugwasm import _children
-from plugwasm._children import Child
-from plugwasm._descriptors import Descriptor, SocketDescriptor
+from plugwasm._platform import child_processes
+from plugwasm._platform.child_processes import Child
+from plugwasm._platform.descriptors import Descriptor, SocketDescriptor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes and /proc")
 
@@ -188,8 +188,8 @@ def test_a_child_whose_descriptor_was_closed_is_killed_all_the_same(child: Child
 def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number is used again by the application: as a stand-in for that, the process began at another time."""
     os.close(number(child))
-    began = _children._began
-    monkeypatch.setattr(_children, "_began", lambda pid: b"another time")
+    began = child_processes._began
+    monkeypatch.setattr(child_processes, "_began", lambda pid: b"another time")
     assert not child.is_ours()
     child.kill()
     assert child.process.pid == child.pid

@@ -14,9 +14,9 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Plugin, PluginPool, PluginRef, PluginSet
-from plugwasm._fetch import fetch
-from plugwasm._sandbox import wire
-from plugwasm._source import resolve
+from plugwasm._http import connection as wire
+from plugwasm._manifest.download import fetch
+from plugwasm._manifest.resolve import resolve
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
@@ -220,7 +220,7 @@ def test_all_downloads_of_a_manifest_have_an_end(server: Server, monkeypatch: py
         connection.pause(0.3)
         reply(WASM)(request, connection)
 
-    monkeypatch.setattr("plugwasm._reading.FETCH_ALL_SECONDS", 0.7)
+    monkeypatch.setattr("plugwasm._manifest.module_files.FETCH_ALL_SECONDS", 0.7)
     with Server(slow) as slow_server, pytest.raises(SourceError, match=r"wasm\[[123]\]`: .*longer than"):
         resolve({"wasm": [{"url": f"{slow_server.url}/{index}"} for index in range(10)]})
 
@@ -295,7 +295,7 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
             path = str(tmp_path / name)
             with pytest.raises(SourceError) as caught:
                 CompiledPlugin({"wasm": [{"path": path, **pin}]}, egress=Egress(allowed_hosts=["*"]))
-            shown = plugwasm._files.shown_path(path)
+            shown = plugwasm._manifest.files.shown_path(path)
             assert caught.value.__cause__ is not None, "the application's log says more"
             said.add((type(caught.value), str(caught.value).replace(shown, "PATH")))
     assert len(said) == 1

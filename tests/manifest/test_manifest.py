@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm import _manifest_text
+from plugwasm._manifest import parsing
 from plugwasm.errors import ManifestError, SourceError
 from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, json_schema, load, parse
 
@@ -526,7 +526,7 @@ def test_text_with_many_dots_is_no_dotted_key() -> None:
 
 
 def test_text_over_the_limit_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_manifest_text, "MAX_TEXT_BYTES", 40)
+    monkeypatch.setattr(parsing, "MAX_TEXT_BYTES", 40)
     document = '{"wasm":[{"path":"m"}]}'
     assert parse(document.ljust(40)).wasm
     assert "limit of 40 bytes" in str(refusal(document.ljust(41)))

@@ -23,11 +23,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm import _fetch
-from plugwasm._fetch import fetch, shown_url
-from plugwasm._files import read_file, sniff
-from plugwasm._sandbox import egress
-from plugwasm._source import MAX_MODULE_BYTES, Recipe, resolve
+from plugwasm._http import policy
+from plugwasm._manifest import download
+from plugwasm._manifest.download import fetch, shown_url
+from plugwasm._manifest.files import read_file, sniff
+from plugwasm._manifest.resolve import MAX_MODULE_BYTES, Recipe, resolve
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
 from plugwasm.manifest import Manifest, WasmSource, parse
 from tests.support.paths import ROOT
@@ -615,12 +615,23 @@ def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None
 def test_a_module_resolves_without_importing_what_it_does_not_need(tmp_path: Path, how: str) -> None:
     path = write(tmp_path / "m.wasm", WASM)
     plugin = repr(str(path)) if how == "path" else repr(WASM)
-    heavy = ("msgspec", "urllib3", "json", "logging", "typing", "re", "hashlib", "dataclasses", "plugwasm.manifest", "plugwasm._fetch")
+    heavy = (
+        "msgspec",
+        "urllib3",
+        "json",
+        "logging",
+        "typing",
+        "re",
+        "hashlib",
+        "dataclasses",
+        "plugwasm.manifest",
+        "plugwasm._manifest.download",
+    )
     # Without the site module, so that nothing but the interpreter's own start has been imported before.
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from plugwasm._source import resolve
+from plugwasm._manifest.resolve import resolve
 assert resolve({plugin}).modules[0].wasm == {WASM!r}
 print(sorted(set(sys.modules) & {set(heavy)!r}))
 """
@@ -629,4 +640,4 @@ print(sorted(set(sys.modules) & {set(heavy)!r}))
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (MAX_MODULE_BYTES, _fetch.FETCH_SECONDS, egress._MOST_HOPS_OF_MODULE) == (256 * 2**20, 30, 5)
+    assert (MAX_MODULE_BYTES, download.FETCH_SECONDS, policy._MOST_HOPS_OF_MODULE) == (256 * 2**20, 30, 5)

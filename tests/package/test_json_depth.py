@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm._nesting import MAX_LEVELS, is_too_deep
+from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_too_deep
 
 
 def nested(levels: int, open: str = "[", close: str = "]") -> bytes:

@@ -20,7 +20,7 @@ import pytest
 
 import plugwasm
 from plugwasm._engine import wat_to_wasm
-from plugwasm._registry import registered
+from plugwasm._host.registry import registered
 from tests.support.guests import LOOP, export, guest, number
 from tests.support.paths import EXAMPLES
 

@@ -34,7 +34,7 @@ def wait() -> None:
 
 
 def options(**fields: Any) -> dict[str, Any]:
-    function = plugwasm.functions.inferred(None, "wait", wait)
+    function = plugwasm._host.functions.inferred(None, "wait", wait)
     return {
         "plugin": manifest(SOURCE, allowed_hosts=["127.0.0.1"], **fields),
         "wasi": True,
@@ -133,7 +133,7 @@ def test_a_host_function_that_asks_for_the_time_left() -> None:
         except TimeoutError as error:
             said.append(str(error))
 
-    function = plugwasm.functions.inferred(None, "look", look)
+    function = plugwasm._host.functions.inferred(None, "look", look)
     source = guest(export("look", "(call $look)"), '(import "extism:host/user" "look" (func $look))')
     with Plugin(manifest(source, timeout_ms=50), functions=[function]) as plugin, pytest.raises(TimeoutError):
         plugin.call("look")

@@ -143,7 +143,7 @@ HEAVY = {
 def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
     start = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\n"
     assert not loaded_after(start + "import plugwasm\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0") & (
-        HEAVY | {"ctypes", "plugwasm.plugin"}
+        HEAVY | {"ctypes", "plugwasm._runtime.plugin"}
     )
 
 
@@ -204,7 +204,7 @@ def test_only_the_engine_imports_ctypes_and_what_confines_a_worker() -> None:
         if (isinstance(node, ast.Import) and any(alias.name.startswith("ctypes") for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctypes"))
     }
-    assert users == {"_engine/", "_worker/confine.py"}
+    assert users == {"_engine/", "_isolation/confinement.py"}
 
 
 def test_the_header_for_plugins_in_c_is_found_here_and_goes_into_the_wheel() -> None:

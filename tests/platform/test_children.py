@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from plugwasm import IsolatedPlugin, WorkerError
-from plugwasm._children import Child
+from plugwasm._platform.child_processes import Child
 from tests.support.processes import is_alive
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs os.waitid")
@@ -45,7 +45,7 @@ signal.signal(signal.SIGCHLD, reap)
 PROGRAM = """
 import os, signal, sys, threading, time
 import plugwasm
-from plugwasm import _compiler, _engine
+from plugwasm._runtime import compiler as _compiler; from plugwasm import _engine
 ECHO = b'(module (func (export "ok")) (func (export "spin") (loop $l (br $l))))'
 LIMITS = plugwasm.Limits(compile_seconds=60)
 %s
@@ -60,7 +60,7 @@ for _ in range(3):
             said = error.message
         assert plugin.call("ok") == b""
     module = _compiler._compile_apart(b'(module (func (export "x")))', _code_engine, _compiler.Allowance(LIMITS), "m") if (
-        _code_engine := plugwasm._code.engine(pooled=False)) else None
+        _code_engine := plugwasm._runtime.modules.engine(pooled=False)) else None
     assert len(module[0]) > 100
 print(said)
 """
@@ -68,7 +68,7 @@ print(said)
 
 @pytest.mark.parametrize("reaper", REAPERS)
 def test_workers_and_compilers_serve_where_their_exit_codes_are_taken_by_others(reaper: str) -> None:
-    program = "import plugwasm._code\n" + PROGRAM % REAPERS[reaper]
+    program = "import plugwasm._runtime.modules\n" + PROGRAM % REAPERS[reaper]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "not known" in done.stdout or "SIGKILL" in done.stdout

@@ -24,7 +24,7 @@ HOST = b'(module (import "extism:host/user" "doze" (func $doze)) (func (export "
 NONE = plugwasm.Limits(timeout=None)
 
 def begun(started=time.monotonic()):
-    from plugwasm._sandbox.deadline import ticker
+    from plugwasm._host.deadline import ticker
     while not ticker.running:
         assert time.monotonic() < started + 60
         time.sleep(0.005)

@@ -15,7 +15,7 @@ PROLOGUE = """
 import os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
 import plugwasm
-from plugwasm import _forks
+from plugwasm._platform import fork as _forks
 
 TRAP = b'(module (memory 1) (func (export "trap") unreachable) (func (export "far") (drop (i32.load (i32.const -1)))))'
 plugwasm.Plugin(TRAP).call  # whatever the first plugin needs
@@ -220,7 +220,7 @@ thread.join()
 def test_a_fork_finds_guests_of_other_threads_at_rest() -> None:
     """A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it is at its epoch callback instead."""
     program = """
-from plugwasm._engine import _quiet
+from plugwasm._engine import fork as _quiet
 plugin = plugwasm.Plugin(b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=None))
 thread = threading.Thread(target=plugin.call, args=("spin",), daemon=True)
 thread.start()

@@ -14,8 +14,10 @@ from weakref import WeakValueDictionary
 import pytest
 
 import plugwasm
-from plugwasm import IsolatedPlugin, ModuleError, Plugin, ProcessLimits, WorkerError, _code, _interpreter
-from plugwasm._interpreter import interpreter
+from plugwasm import IsolatedPlugin, ModuleError, Plugin, ProcessLimits, WorkerError
+from plugwasm._platform import python_executable
+from plugwasm._platform.python_executable import interpreter
+from plugwasm._runtime import modules
 from tests.support.paths import ROOT
 
 REST = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
@@ -29,9 +31,9 @@ print(plugwasm.Plugin({HEAVY!r}).call("run"), plugwasm.IsolatedPlugin('(module (
 @pytest.fixture(autouse=True)
 def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(_interpreter, "_found", {})
-    monkeypatch.setattr(_code, "_seen", WeakValueDictionary())
-    monkeypatch.setattr(_code, "_kept", [])
+    monkeypatch.setattr(python_executable, "_found", {})
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
     monkeypatch.delenv("PLUGWASM_PYTHON", raising=False)
 
 
@@ -93,7 +95,7 @@ def test_a_program_that_embeds_python_is_not_started_and_its_interpreter_found(
 
 @pytest.mark.parametrize("what", ["echo hello", "exit 0", "exit 3", "exec cat", "sleep 1000 & sleep 1000", 'echo "$*"'])
 def test_what_is_only_called_python_is_asked_and_found_out(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_interpreter, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(python_executable, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python3", what))
     assert Plugin(HEAVY).call("run") == b""
     found = interpreter().path
@@ -143,9 +145,9 @@ def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(3):
         assert interpreter().path == sys.executable
     assert log.read_text() == "\n"
-    monkeypatch.setattr(_interpreter, "_found", {})
+    monkeypatch.setattr(python_executable, "_found", {})
     monkeypatch.undo()
-    monkeypatch.setattr(_interpreter, "_asked", lambda path: pytest.fail("what runs this process need not be asked"))
+    monkeypatch.setattr(python_executable, "_asked", lambda path: pytest.fail("what runs this process need not be asked"))
     if sys.platform == "linux":
         assert interpreter().path == sys.executable
 

@@ -22,7 +22,7 @@ faulthandler.dump_traceback_later(50, exit=True)
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType
 from plugwasm.plugin_set import PluginSet
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 unraisable = []
 sys.unraisablehook = lambda it: unraisable.append((it.exc_value, it.object))
 chance = random.Random(sys.argv[1])
@@ -131,7 +131,7 @@ pool.call("echo", b"x")
 left = 0
 def profile(frame, what, argument):
     global left
-    if frame.f_code.co_filename.endswith(("_slots.py", "pool.py")):
+    if frame.f_code.co_filename.endswith(("_pool/slots.py", "_pool/pool.py")):
         left -= 1
         if left <= 0 and left > -times:
             raise KeyboardInterrupt
@@ -208,7 +208,7 @@ WORK = {"pool": use_the_pool, "map": map_in_the_pool, "record": record, "time": 
 mains, handlers = ([WORK[name] for name in sys.argv[2].split(",")[i].split("+")] for i in (0, 1))
 for work in WORK.values():
     work()
-from plugwasm._sandbox import deadline
+from plugwasm._host import deadline
 deadline.IDLE = 0.001  # so that the ticker comes and goes
 came = 0
 def handler(*_):
@@ -391,13 +391,13 @@ print(*pool.stats[2:4])
 """
 
 
-@pytest.mark.parametrize("where", ["_slots.py", "deadline.py", "pool.py", "_team.py", "_spread.py"])
+@pytest.mark.parametrize("where", ["_pool/slots.py", "_host/deadline.py", "_pool/pool.py", "_pool/map_workers.py", "_pool/map.py"])
 def test_a_lease_or_a_map_is_found_at_each_step_of_what_others_do(where: str) -> None:
     assert run(LOCKED, where) == "0 0\n"
 
 
 INTERRUPTED_START = """
-from plugwasm._sandbox.deadline import ticker
+from plugwasm._host.deadline import ticker
 plain = threading.Thread
 
 class Interrupted(plain):

@@ -13,8 +13,9 @@ from weakref import WeakValueDictionary
 
 import pytest
 
-from plugwasm import Limits, ModuleError, Plugin, _code, _compiler
+from plugwasm import Limits, ModuleError, Plugin
 from plugwasm._engine import Engine
+from plugwasm._runtime import compiler, modules
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
 
@@ -64,8 +65,8 @@ def heavy(number: int) -> str:
 @pytest.fixture(autouse=True)
 def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(_code, "_seen", WeakValueDictionary())
-    monkeypatch.setattr(_code, "_kept", [])
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
 
 
 # ---- threads ------------------------------------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ print(plugin.call("echo", b"on"))
 @linux
 def test_threads_that_can_be_started_again_are_used_again() -> None:
     program = """
-from plugwasm._sandbox.deadline import ticker
+from plugwasm._host.deadline import ticker
 threading.stack_size(2**46)
 plugin = timed(ECHO)
 print(outcome(plugin.call, "spin")[:13], ticker.is_absent)
@@ -145,7 +146,7 @@ def test_light_modules_do_not_start_the_threads_of_the_compiler() -> None:
 def test_without_descriptors_the_error_says_so_and_the_next_one_works(first: str) -> None:
     program = f"""
 {first}
-from plugwasm import _interpreter
+from plugwasm._platform import python_executable as _interpreter
 Plugin(ECHO)
 taken = []
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -294,20 +295,20 @@ class Children:
 
 
 def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiler, "MOST", 2)
+    monkeypatch.setattr(compiler, "MOST", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)
     plugins = [InThread(Plugin, heavy(number), limits=limits) for number in range(16)]
     assert {plugin.result().call("run") for plugin in plugins} == {b""}
     assert (children.most, children.all) == (2, 16)
-    assert _compiler._turns == {}
+    assert compiler._turns == {}
 
 
 def test_time_that_passes_while_others_compile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MOST", 1)
     other = object()
-    _compiler._turns[other] = 0
-    threading.Timer(1.0, _compiler._turns.pop, (other,)).start()
+    compiler._turns[other] = 0
+    threading.Timer(1.0, compiler._turns.pop, (other,)).start()
     original, given = subprocess.Popen.communicate, []
 
     def communicate(self: Any, *args: Any, timeout: float) -> Any:
@@ -322,26 +323,26 @@ def test_time_that_passes_while_others_compile_does_not_count(monkeypatch: pytes
 
 
 def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MOST", 1)
     other = object()
-    monkeypatch.setitem(_compiler._turns, other, 0)
+    monkeypatch.setitem(compiler._turns, other, 0)
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         Plugin(heavy(0))
-    assert list(_compiler._turns) == [other]
-    del _compiler._turns[other]
+    assert list(compiler._turns) == [other]
+    del compiler._turns[other]
     assert Plugin(heavy(0)).call("run") == b""
 
 
 def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MOST", 1)
     other = object()
-    monkeypatch.setitem(_compiler._turns, other, 0)
+    monkeypatch.setitem(compiler._turns, other, 0)
     made: list[bytes] = []
 
     def handler(*_: object) -> None:
         made.append(Plugin(heavy(1)).call("run"))
-        _compiler._turns.pop(other, None)
+        compiler._turns.pop(other, None)
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
@@ -350,13 +351,13 @@ def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_
     finally:
         signal.signal(signal.SIGALRM, before)
     assert made == [b""]
-    assert _compiler._turns == {}
+    assert compiler._turns == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_child_that_is_forked_while_others_compile_and_wait_compiles_at_once() -> None:
     program = """
-from plugwasm import _compiler
+from plugwasm._runtime import compiler as _compiler
 _compiler.MOST = 1
 threads = [threading.Thread(target=lambda n=n: Plugin(heavy(n))) for n in range(6)]
 for thread in threads:
@@ -373,7 +374,7 @@ for thread in threads:
 
 
 def test_a_module_that_is_no_module_gives_its_turn_back() -> None:
-    for _ in range(_compiler.MOST + 1):
+    for _ in range(compiler.MOST + 1):
         with pytest.raises(ModuleError):
             Plugin("(module " + "(func" * 20_000)
-    assert _compiler._turns == {}
+    assert compiler._turns == {}

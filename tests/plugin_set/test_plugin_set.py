@@ -26,12 +26,12 @@ from hypothesis import strategies as st
 
 import plugwasm
 import plugwasm.aio
-from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Limits, ProcessLimits, host_fn, plugin_set
-from plugwasm._bridge import Request
-from plugwasm._plugins import discovery
-from plugwasm._plugins.apart import Apart
-from plugwasm._plugins.discovery import FileSource
-from plugwasm._plugins.plugin_file import About, parse_plugin_file
+from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Limits, ProcessLimits, host_fn
+from plugwasm._host.event_loop import Request
+from plugwasm._plugin_set import discovery, plugin_set
+from plugwasm._plugin_set.discovery import FileSource
+from plugwasm._plugin_set.isolated_plugin import Apart
+from plugwasm._plugin_set.metadata import About, parse_plugin_file
 from plugwasm.errors import (
     CancelledError,
     ClosedError,
@@ -1363,7 +1363,7 @@ def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here
     options: dict[str, Any] = {"config": {"config": {"k": "v"}}, "functions": [function(lambda: None)], "limits": Limits(timeout=20)}
     with PluginSet(ASKED | more, **options) as plugins:
         expected = say(plugins)
-    monkeypatch.setattr("plugwasm.compiled.Plan", None)
+    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
     with PluginSet(ASKED | more, **options, isolated=True) as plugins:
         assert say(plugins) == expected
         assert plugins.call("config", "hook") == b"v"
@@ -1582,7 +1582,7 @@ def test_a_forked_child_has_processes_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_module_is_not_imported_before_a_set_is_used() -> None:
-    code = "import sys, plugwasm; sys.exit('plugwasm.plugin_set' in sys.modules or 'importlib.metadata' in sys.modules)"
+    code = "import sys, plugwasm; sys.exit('plugwasm._plugin_set.plugin_set' in sys.modules or 'importlib.metadata' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

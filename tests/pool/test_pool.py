@@ -19,9 +19,8 @@ import anyio
 import pytest
 
 import plugwasm
-from plugwasm import ClosedError, CompiledPlugin, GuestError, IsolatedPlugin, Limits, Plugin, TrapError, host_fn
+from plugwasm import ClosedError, CompiledPlugin, GuestError, IsolatedPlugin, Limits, Plugin, PluginPool, TrapError, host_fn
 from plugwasm.errors import BusyError, PoolTimeoutError
-from plugwasm.pool import PluginPool
 from tests.support.guests import LOOP, export, guest
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
@@ -360,7 +359,7 @@ def test_a_pool_cannot_be_pickled_and_says_so() -> None:
 
 FORK = """
 import os, threading, time, anyio, plugwasm
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 pool = PluginPool("examples/echo.wasm", functions=[], size=2, wait=10)
 def busy():
     try:
@@ -822,7 +821,7 @@ def test_a_map_does_without_threads_where_there_are_none(monkeypatch: pytest.Mon
             for work in refused[:3]:  # as an executor does that finds a thread after all
                 InThread(work).result()
 
-    monkeypatch.setattr("plugwasm._team.submit", refuse)
+    monkeypatch.setattr("plugwasm._pool.map_workers.submit", refuse)
     with sifting(sift, size=2) as pool:
         assert list(pool.map("sift", source())) == [str(i).encode() for i in range(50)]
     assert refused
@@ -887,7 +886,7 @@ def test_the_garbage_collector_may_end_a_map_in_one_of_its_own_threads() -> None
 def test_a_map_that_was_begun_does_not_keep_python_from_ending() -> None:
     program = """
 import itertools
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 pool = PluginPool("examples/echo.wasm", functions=[], size=2)
 outputs = pool.map("echo", map(str, itertools.count()))
 print(next(outputs))
@@ -1041,7 +1040,7 @@ def test_partial_is_a_factory() -> None:
 INTERRUPT = """
 import os, signal, sys, threading, time, itertools
 import plugwasm
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 what = sys.argv[1]
 pool = PluginPool("examples/echo.wasm", functions=[], size=2)
 def interrupt():
@@ -1106,7 +1105,7 @@ def test_a_plugin_is_not_given_to_a_task_whose_event_loop_has_ended() -> None:
 def test_a_pool_loads_nothing_that_only_event_loops_need() -> None:
     program = """
 import sys
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 with PluginPool("examples/echo.wasm", functions=[], size=1) as pool:
     assert pool.call("echo", "x") == b"x"
 print({"anyio", "asyncio", "concurrent", "trio", "inspect"} & set(sys.modules))

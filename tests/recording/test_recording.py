@@ -31,7 +31,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CurrentPlugin, Function, Limits, Plugin, Val, ValType, host_fn
-from plugwasm._registry import registered
+from plugwasm._host.registry import registered
 from plugwasm.recording import Recorder, Recording, RecordingError, Replay, ReplayError, load
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.http_server import Server, reply

@@ -735,7 +735,7 @@ def test_an_isolated_plugin_is_called_the_same_way(backend: str) -> None:
 
 @both
 def test_loading_and_compiling_do_not_block_the_event_loop(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import plugwasm.compiled as compiled_module
+    import plugwasm._runtime.compiled_plugin as compiled_module
 
     threads: list[int] = []
     real = compiled_module.resolve

@@ -13,7 +13,7 @@ import pytest
 import plugwasm
 import plugwasm.aio
 from plugwasm import CompiledPlugin, IsolatedPlugin, Plugin, PluginPool, PluginSet
-from plugwasm._worker.process import Worker
+from plugwasm._isolation.process import Worker
 from tests.support.guests import export, guest
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -76,7 +76,7 @@ def test_a_compiled_plugin_is_made_in_a_thread_and_so_are_plugins_of_it(backend:
     async def main() -> None:
         compiled = await plugwasm.aio.compile(ECHO, name="compiled")
         work.elsewhere("CompiledPlugin._link")
-        for _ in range(plugwasm.compiled.POOL_AFTER + 1):  # the last ones are linked anew, for the engine's pool
+        for _ in range(plugwasm._runtime.compiled_plugin.POOL_AFTER + 1):  # the last ones are linked anew, for the engine's pool
             async with await plugwasm.aio.load(compiled) as plugin:
                 assert await plugin.call_async("echo", b"1") == b"1"
         work.elsewhere("CompiledPlugin._link", "Plugin.close")

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-import plugwasm._registry
+import plugwasm._host.registry
 from plugwasm import BusyError, CancelledError, ClosedError, Function, FunctionNotFoundError, OptionError, Plugin, SignatureError, ValType
 from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
 from tests.support.threads import InThread
@@ -508,7 +508,7 @@ def test_a_call_near_the_end_of_the_stack_of_python_is_right_or_an_error() -> No
         return plugin.call(function, b"12345678")  # type: ignore[no-any-return]
 
     functions = [plugwasm.host_fn()(add)]
-    del plugwasm._registry.registered[-1:]
+    del plugwasm._host.registry.registered[-1:]
     compiled = plugwasm.CompiledPlugin(manifest(source, memory={"max_pages": 1000}), functions=functions)
     right, failed = 0, 0
     for function in ("run", "echo", "grow"):

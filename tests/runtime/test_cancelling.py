@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from plugwasm import CancelledError, Error, Function, IsolatedPlugin, Limits, Plugin
-from plugwasm._bridge import Crossing, Desk
-from plugwasm._sandbox.deadline import ticker
+from plugwasm._host.deadline import ticker
+from plugwasm._host.event_loop import Crossing, Desk
 from tests.support.threads import InThread
 
 ASK = b"""(module (import "extism:host/user" "ask" (func $ask))

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugwasm import _code, cache
 from plugwasm._engine import Engine, Environment, ExportName, Module, Store
+from plugwasm._runtime import code_cache, modules
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions")
@@ -33,8 +33,8 @@ TWO = b'(module (func (export "f") (result i32) (i32.const 2)))'
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("directory", None), ("enabled", None), ("max_bytes", cache.DEFAULT_MAX_BYTES), ("warned", False)):
-        monkeypatch.setattr(cache._Settings, name, value)
+    for name, value in (("directory", None), ("enabled", None), ("max_bytes", code_cache.DEFAULT_MAX_BYTES), ("warned", False)):
+        monkeypatch.setattr(code_cache._Settings, name, value)
     monkeypatch.delenv("PLUGWASM_CACHE")
 
 
@@ -47,8 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
     """As in a process that has not seen the module yet."""
-    _code._seen.clear()
-    return _code.compiled(wasm, _code.engine(fuel=fuel, pooled=False))
+    modules._seen.clear()
+    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=False))
 
 
 def answer(module: Module) -> int:
@@ -73,7 +73,7 @@ def forge(folder: Path) -> Path:
     """Puts the code of another module in place of that of `ONE`. Gives the entry's path."""
     assert run() == 1
     (entry,) = entries(folder)
-    cache.store(entry.stem, Engine().compile(_wasm(TWO)).serialize(), bytes(cache.NOTE))
+    code_cache.store(entry.stem, Engine().compile(_wasm(TWO)).serialize(), bytes(code_cache.NOTE))
     assert entries(folder) == [entry]
     assert run() == 2
     return entry
@@ -137,7 +137,7 @@ def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None
 def test_code_that_was_loaded_runs_on_after_its_entry_is_gone(folder: Path) -> None:
     run()
     module = compiled()
-    assert cache.clear() == 1
+    assert code_cache.clear() == 1
     assert answer(module) == 1
 
 
@@ -146,7 +146,7 @@ def test_large_and_small_modules_have_keys_of_their_own(folder: Path) -> None:
         module = _wasm(ONE)
         return module + b"\0" + _leb(size + 2) + b"\1x" + bytes(size)
 
-    for size in (10, _code.SMALL - 1000, _code.SMALL, _code.SMALL * 2):
+    for size in (10, modules.SMALL - 1000, modules.SMALL, modules.SMALL * 2):
         before = len(entries(folder)) if folder.exists() else 0
         assert answer(compiled(padded(size))) == 1
         assert len(entries(folder)) == before + 1
@@ -165,14 +165,14 @@ def test_switched_off_by_the_environment_nothing_is_read_or_written(variable: st
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PLUGWASM_CACHE", variable)
-    assert cache.directory() is None
+    assert code_cache.directory() is None
     assert run() == run() == 1
-    assert cache.clear() == 0
+    assert code_cache.clear() == 0
     assert list(tmp_path.rglob("*")) == []
-    cache.configure(tmp_path / "own")
-    assert cache.directory() is None, "a place to be is no wish to be there"
-    cache.configure(enabled=True)
-    assert cache.directory() == str(tmp_path / "own")
+    code_cache.configure(tmp_path / "own")
+    assert code_cache.directory() is None, "a place to be is no wish to be there"
+    code_cache.configure(enabled=True)
+    assert code_cache.directory() == str(tmp_path / "own")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="has another place for caches")
@@ -181,46 +181,46 @@ def test_without_a_name_it_is_in_the_users_cache_directory(variable: str, tmp_pa
     monkeypatch.setenv("PLUGWASM_CACHE", variable)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.directory() == str(tmp_path / "xdg" / "plugwasm")
+    assert code_cache.directory() == str(tmp_path / "xdg" / "plugwasm")
     assert run() == 1
     assert len(entries(tmp_path / "xdg" / "plugwasm")) == 1
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.directory() == str(tmp_path / "home" / ".cache" / "plugwasm")
+    assert code_cache.directory() == str(tmp_path / "home" / ".cache" / "plugwasm")
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    assert cache.directory() is None
+    assert code_cache.directory() is None
 
 
 def test_a_relative_name_means_the_same_place_as_long_as_the_process_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLUGWASM_CACHE", "here")
-    assert cache.directory() == str(tmp_path / "here")
-    cache.configure("there")
+    assert code_cache.directory() == str(tmp_path / "here")
+    code_cache.configure("there")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert cache.directory() == str(tmp_path / "there"), "what was configured does not move with the process"
+    assert code_cache.directory() == str(tmp_path / "there"), "what was configured does not move with the process"
 
 
 def test_what_is_configured_wins_over_the_environment(folder: Path, tmp_path: Path) -> None:
-    cache.configure(tmp_path / "own")
+    code_cache.configure(tmp_path / "own")
     assert run() == 1
     assert len(entries(tmp_path / "own")) == 1
     assert not folder.exists()
-    cache.configure(enabled=False)
-    assert cache.directory() is None
-    cache.configure(max_bytes=5)
-    assert cache.directory() is None, "what is not given stays as it is"
-    cache.configure(enabled=True)
-    assert cache.directory() == str(tmp_path / "own")
+    code_cache.configure(enabled=False)
+    assert code_cache.directory() is None
+    code_cache.configure(max_bytes=5)
+    assert code_cache.directory() is None, "what is not given stays as it is"
+    code_cache.configure(enabled=True)
+    assert code_cache.directory() == str(tmp_path / "own")
 
 
 def test_clearing_removes_entries_and_nothing_else(folder: Path) -> None:
-    assert cache.clear() == 0
+    assert code_cache.clear() == 0
     run()
     compiled(TWO)
     (folder / "notes.txt").write_text("mine")
-    assert cache.clear() == 2
+    assert code_cache.clear() == 2
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    assert cache.clear() == 0
+    assert code_cache.clear() == 0
 
 
 def test_beyond_the_limit_the_entries_that_were_not_used_for_longest_go(folder: Path) -> None:
@@ -236,14 +236,14 @@ def test_beyond_the_limit_the_entries_that_were_not_used_for_longest_go(folder: 
     size = names[0].stat().st_size
     compiled(module(1))  # is used, and so the youngest
     assert names[1].stat().st_mtime > 1_000_000
-    cache.configure(max_bytes=3 * size + size // 2)
+    code_cache.configure(max_bytes=3 * size + size // 2)
     compiled(module(5))
     left = set(entries(folder))
     assert names[0] not in left
     assert names[2] not in left
     assert {names[1], names[3]} < left
     assert len(left) == 3
-    cache.configure(max_bytes=0)
+    code_cache.configure(max_bytes=0)
     compiled(module(6))
     assert entries(folder) == []
 
@@ -263,16 +263,16 @@ def size(folder: Path) -> int:
 
 def test_a_store_does_not_look_at_all_entries_while_there_is_room(folder: Path, looks: list[object]) -> None:
     for number in range(300):
-        cache.store(f"{number:03}", b"code" * 1000, bytes(cache.NOTE))
+        code_cache.store(f"{number:03}", b"code" * 1000, bytes(code_cache.NOTE))
     assert len(os.listdir(folder)) == 300
     assert len(looks) == 1, "the first one, for what was there before"
 
 
 def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_entries(folder: Path, looks: list[object]) -> None:
     most = 400_000
-    cache.configure(max_bytes=most)
+    code_cache.configure(max_bytes=most)
     for number in range(600):
-        cache.store(f"{number:03}", b"code" * 250, bytes(cache.NOTE))
+        code_cache.store(f"{number:03}", b"code" * 250, bytes(code_cache.NOTE))
         assert size(folder) <= most
         assert (folder / f"{number:03}.code").exists()
     assert size(folder) > most * 0.9, "no more goes than has to"
@@ -281,12 +281,12 @@ def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_en
 
 def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit(folder: Path) -> None:
     most = 400_000
-    cache.configure(max_bytes=most)
-    cache.store("first", b"c", bytes(cache.NOTE))
+    code_cache.configure(max_bytes=most)
+    code_cache.store("first", b"c", bytes(code_cache.NOTE))
     for number in range(500):
         (folder / f"of-another-{number}.code").write_bytes(bytes(1000))
     for number in range(most // 16 // 1000 + 1):
-        cache.store(f"{number}", bytes(1000), bytes(cache.NOTE))
+        code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
     assert size(folder) <= most
 
 
@@ -305,9 +305,9 @@ def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(fo
 
 def test_a_lower_limit_counts_at_the_next_store(folder: Path) -> None:
     for number in range(50):
-        cache.store(f"{number}", bytes(1000), bytes(cache.NOTE))
-    cache.configure(max_bytes=10_000)
-    cache.store("last", bytes(1000), bytes(cache.NOTE))
+        code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
+    code_cache.configure(max_bytes=10_000)
+    code_cache.store("last", bytes(1000), bytes(code_cache.NOTE))
     assert size(folder) <= 10_000
 
 
@@ -399,7 +399,7 @@ def test_what_belongs_to_somebody_else_is_not_used(what: str, folder: Path, capl
 def test_another_directory_gets_another_warning(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir(mode=0o755)
-        cache.configure(tmp_path / name)
+        code_cache.configure(tmp_path / name)
         run()
         run()
     assert len(warnings_of(caplog)) == 2
@@ -445,7 +445,7 @@ def test_junk_with_a_right_checksum_is_compiled_anew_without_a_crash(folder: Pat
     code = Engine().compile(_wasm(TWO)).serialize()
     foreign = Engine(fuel=True).compile(_wasm(TWO)).serialize()
     for junk in (b"x", b"junk" * 1000, bytes(5000), b"\x7fELF" + bytes(300), _wasm(TWO), code[:300], code[: len(code) // 2], foreign):
-        cache.store(entry.stem, junk, bytes(cache.NOTE))
+        code_cache.store(entry.stem, junk, bytes(code_cache.NOTE))
         assert run() == 1
 
 

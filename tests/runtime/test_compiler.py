@@ -16,8 +16,9 @@ from weakref import WeakValueDictionary
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, _code, _compiler, cache
+from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, cache
 from plugwasm._engine import facts, is_light, wat_to_wasm
+from plugwasm._runtime import compiler, modules
 from tests.support.guests import export, guest
 from tests.support.paths import EXAMPLES
 from tests.support.threads import InThread
@@ -27,8 +28,8 @@ from tests.support.wasm_binary import leb128, section
 @pytest.fixture(autouse=True)
 def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(_code, "_seen", WeakValueDictionary())
-    monkeypatch.setattr(_code, "_kept", [])
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_what_was_compiled_is_kept_like_anything_else(started: list[Any], tmp_pa
     wasm = heavy()
     CompiledPlugin(wasm)
     CompiledPlugin(wasm)
-    _code._seen.clear()
+    modules._seen.clear()
     assert Plugin(wasm).call("run", b"x") == b"x"
     assert len(started) == 1
     assert cache.clear() == 2  # the kernel's and the module's
@@ -180,10 +181,10 @@ def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.M
 
 
 def test_a_process_that_answers_nonsense_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiler, "_CHILD", "print('hello')")
+    monkeypatch.setattr(compiler, "_CHILD", "print('hello')")
     with pytest.raises(ModuleError, match="the process that compiles it failed: it said nothing"):
         CompiledPlugin(heavy())
-    monkeypatch.setattr(_compiler, "_CHILD", "raise LookupError('no idea')")
+    monkeypatch.setattr(compiler, "_CHILD", "raise LookupError('no idea')")
     with pytest.raises(ModuleError, match="failed: LookupError: no idea"):
         CompiledPlugin(heavy())
 

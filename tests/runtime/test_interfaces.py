@@ -19,11 +19,10 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, CurrentPlugin, HostFunctionError, IsolatedPlugin, Plugin, codecs
-from plugwasm._registry import registered
+from plugwasm import CompiledPlugin, CurrentPlugin, HostFunctionError, IsolatedPlugin, Plugin, PluginPool, codecs
+from plugwasm._host.registry import registered
 from plugwasm.errors import InterfaceError, OutputError
 from plugwasm.interfaces import bind, export, host_namespace
-from plugwasm.pool import PluginPool
 from tests.support.guests import export as exported
 from tests.support.guests import guest
 from tests.support.paths import ROOT

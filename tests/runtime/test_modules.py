@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 
 import pytest
 
-from plugwasm import _code, cache
 from plugwasm._engine import Environment, ExportName, Instance, Module, Store, can_pool, wat_to_wasm
+from plugwasm._runtime import code_cache, modules
 from plugwasm.errors import ModuleError
 from tests.support.paths import ROOT
 
@@ -24,9 +24,9 @@ pools = pytest.mark.skipif(not can_pool(), reason="there is not enough address s
 
 @pytest.fixture(autouse=True)
 def without_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_code, "_seen", WeakValueDictionary())
-    monkeypatch.setattr(_code, "_kept", [])
-    monkeypatch.setattr(cache._Settings, "enabled", False)
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
+    monkeypatch.setattr(code_cache._Settings, "enabled", False)
     yield
 
 
@@ -42,7 +42,7 @@ def numbered(number: int, padding: int = 0) -> bytes:
 
 
 def compiled(wasm: bytes, *, fuel: bool = False, pooled: bool = False) -> Module:
-    return _code.compiled(wasm, _code.engine(fuel=fuel, pooled=pooled))
+    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=pooled))
 
 
 def started(module: Module) -> tuple[Instance, Environment]:
@@ -62,7 +62,7 @@ def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int
 
 def kept() -> list[bytes]:
     """The modules that the process keeps though nobody has them."""
-    return [wasm for _, wasm in _code._seen]
+    return [wasm for _, wasm in modules._seen]
 
 
 # ---- what a process keeps -----------------------------------------------------------------------------------------------------------------
@@ -86,19 +86,19 @@ def test_modules_of_one_length_with_the_same_end_are_told_apart() -> None:
 
 @pytest.mark.parametrize("same_length", [True, False])
 def test_a_process_keeps_no_more_modules_than_it_says(same_length: bool) -> None:
-    for number in range(_code.KEPT_MODULES * 2):
+    for number in range(modules.KEPT_MODULES * 2):
         compiled(numbered(number, padding=0 if same_length else number))
-        assert len(kept()) <= _code.KEPT_MODULES
-    newest = numbered(_code.KEPT_MODULES * 2 - 1, padding=0 if same_length else _code.KEPT_MODULES * 2 - 1)
+        assert len(kept()) <= modules.KEPT_MODULES
+    newest = numbered(modules.KEPT_MODULES * 2 - 1, padding=0 if same_length else modules.KEPT_MODULES * 2 - 1)
     assert newest in kept()
-    assert len(kept()) > _code.KEPT_MODULES // 4
+    assert len(kept()) > modules.KEPT_MODULES // 4
 
 
 def test_a_process_keeps_no_more_bytes_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_code, "KEPT_BYTES", 200_000)
+    monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
     for number in range(30):
         compiled(numbered(number, padding=1000))
-        assert sum(len(wasm) for wasm in kept()) + sum(module.code_bytes for module in _code._seen.values()) <= 200_000
+        assert sum(len(wasm) for wasm in kept()) + sum(module.code_bytes for module in modules._seen.values()) <= 200_000
     assert len(kept()) > 3
 
 
@@ -113,7 +113,7 @@ def test_an_engine_is_made_once_by_however_many_threads() -> None:
 
     def work() -> None:
         barrier.wait(10)
-        found.append([_code.engine(fuel=fuel, pooled=pooled) for fuel in (False, True) for pooled in (False, True)])
+        found.append([modules.engine(fuel=fuel, pooled=pooled) for fuel in (False, True) for pooled in (False, True)])
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -143,7 +143,7 @@ def test_threads_that_compile_the_same_module_at_once_all_get_one_that_runs() ->
 
 def error_of(wasm: bytes, name: str = "guest") -> str:
     with pytest.raises(ModuleError) as caught:
-        _code.compiled(wasm, _code.engine(pooled=False), name)
+        modules.compiled(wasm, modules.engine(pooled=False), name)
     assert kept() == []
     return caught.value.message
 
@@ -174,8 +174,8 @@ def test_what_is_no_module_at_all_is_a_module_error_too(wasm: bytes) -> None:
 
 
 def test_a_bad_module_is_not_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache._Settings, "enabled", True)
-    monkeypatch.setattr(cache._Settings, "directory", str(tmp_path / "kept"))
+    monkeypatch.setattr(code_cache._Settings, "enabled", True)
+    monkeypatch.setattr(code_cache._Settings, "directory", str(tmp_path / "kept"))
     error_of(b"\0asm\1\0\0\0\xff\xff")
     assert not (tmp_path / "kept").exists()
 
@@ -209,7 +209,7 @@ def test_no_instance_finds_what_another_left_in_memory(pooled: bool) -> None:
 @pools
 def test_a_module_beyond_the_pool_is_told_apart_from_a_bad_one() -> None:
     large = b"(module %s)" % (b"(memory 1)" * 20)
-    with pytest.raises(_code.BeyondPool):
+    with pytest.raises(modules.BeyondPool):
         compiled(large, pooled=True)
     assert compiled(large).own_memories[:2] == (20, 20)
     with pytest.raises(ModuleError):
@@ -220,7 +220,7 @@ def test_a_module_beyond_the_pool_is_told_apart_from_a_bad_one() -> None:
 
 FORKING = """
 import os, signal, sys, threading, time
-from plugwasm import Plugin, _code, cache
+from plugwasm import Plugin, cache; from plugwasm._runtime import modules as _code
 cache.configure(enabled=False)
 
 def text(number):

@@ -24,7 +24,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, CurrentPlugin, Function, IsolatedPlugin, Measured, Plugin, PluginPool, Val, ValType
-from plugwasm._turns import waiting_for
+from plugwasm._runtime.call_queue import waiting_for
 from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
 from plugwasm.recording import Recorder
 from tests.support.guests import LOOP, export, guest, manifest
@@ -701,7 +701,7 @@ class After:
                 raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("module", ["_watch", "journal"])
+@pytest.mark.parametrize("module", ["instrumentation", "capture"])
 def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) -> None:
     recorder = Recorder()
     with calls_f(lambda: None, observe=[recorder, Trace(lambda record: None)]) as plugin:

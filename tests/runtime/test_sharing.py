@@ -19,7 +19,7 @@ import pytest
 
 import plugwasm
 from plugwasm import BusyError, CancelledError, ClosedError, Function, HostFunctionError, IsolatedPlugin, Limits, Plugin, TimeoutError
-from plugwasm._turns import waiting_for
+from plugwasm._runtime.call_queue import waiting_for
 from tests.support.threads import InThread
 
 SOURCE = b"""(module

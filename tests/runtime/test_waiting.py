@@ -25,8 +25,8 @@ from plugwasm import (
     TimeoutError,
     TrapError,
 )
-from plugwasm._sandbox.wire import Clock
-from plugwasm._under_way import callers
+from plugwasm._host.waiting_calls import callers
+from plugwasm._http.connection import Clock
 from tests.support.threads import InThread
 
 ASK = b"""(module (import "extism:host/user" "ask" (func $ask))

@@ -15,9 +15,10 @@ from weakref import WeakValueDictionary
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet, _code
+from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
 from plugwasm._engine import LIGHT, is_light, wat_to_wasm, weight
-from plugwasm._plugins.shares import LEAST, Shares
+from plugwasm._plugin_set.compile_budget import LEAST, Shares
+from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
 from tests.support.hard_modules import of_locals, passing_blocks
@@ -250,7 +251,7 @@ TEXTS: dict[str, bytes] = {
 def test_no_text_that_this_process_reads_takes_long_or_much_memory(tmp_path: Path) -> None:
     (peak,) = measured("""
 from sandbox.test_compiling import TEXTS
-from plugwasm._compiler import LIGHT_TEXT
+from plugwasm._runtime.compiler import LIGHT_TEXT
 from plugwasm._engine import EngineFailure, wat_to_wasm
 before = status("VmHWM")
 for what, text in TEXTS.items():
@@ -352,12 +353,12 @@ def test_functions_at_the_border_have_no_more_values_together_than_can_be_read_s
 
 def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("typer")
-    from plugwasm._source import resolve
-    from plugwasm.cli import inspection
+    from plugwasm._manifest.resolve import resolve
+    from plugwasm.cli.commands import inspect
 
-    monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(inspect, "DEFAULT", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspection.facts(resolve(slow(3000)))
+        inspect.facts(resolve(slow(3000)))
 
 
 # ---- what the process keeps -------------------------------------------------------------------------------------------------------------
@@ -447,7 +448,7 @@ def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(tmp_
 def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugwasm._plugins.shares.LEAST", 0.05)  # far less than the slow one takes on any machine
+    monkeypatch.setattr("plugwasm._plugin_set.compile_budget.LEAST", 0.05)  # far less than the slow one takes on any machine
     begin = time.monotonic()
     CompiledPlugin(slow(80))
     took = time.monotonic() - begin
@@ -472,7 +473,7 @@ def test_a_plugin_that_was_too_slow_among_others_can_be_enabled_alone(tmp_path: 
 
 def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("plugwasm._plugins.shares.monotonic", lambda: now[0])
+    monkeypatch.setattr("plugwasm._plugin_set.compile_budget.monotonic", lambda: now[0])
 
     def run(shares: Shares, needs: list[float]) -> list[float]:
         got = []

@@ -79,7 +79,7 @@ BOMBS = [abbreviations_again_and_again, lines, many_entries, nested_names, long_
 READS = """
 import sys, time
 sys.path[:0] = {paths!r}
-from plugwasm._debugging.code import CodeMap
+from plugwasm._debugging.code_map import CodeMap
 from plugwasm._debugging.dwarf import SourceLines
 import elftools.dwarf.dwarfinfo, elftools.dwarf.lineprogram
 wasm = open({path!r}, "rb").read()
@@ -107,20 +107,20 @@ def test_a_backtrace_of_twenty_frames_takes_bounded_time_and_memory(bomb: Callab
 
 
 def test_names_of_functions_that_there_are_not_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._debugging import code
+    from plugwasm._debugging import code_map
 
     entries = b"".join(leb(i) + b"\x01" + bytes([97 + i % 26]) for i in range(1000))
     names = b"\x01" + leb(len(entries) + 2) + leb(1000) + entries
     text = leb(4) + b"name"
     wasm = b"\0asm\1\0\0\0" + b"\x0a\x04\x01\x02\x00\x0b"
     wasm += b"\0" + leb(len(text + names * 3)) + text + names * 3
-    assert code.CodeMap(wasm)._names == {0: "a"}
-    monkeypatch.setattr(code, "MAX_NAMES", 0)
-    assert code.CodeMap(wasm)._names == {}
+    assert code_map.CodeMap(wasm)._names == {0: "a"}
+    monkeypatch.setattr(code_map, "MAX_NAMES", 0)
+    assert code_map.CodeMap(wasm)._names == {}
 
 
 def test_what_is_within_the_bounds_is_found() -> None:
-    from plugwasm._debugging.code import CodeMap
+    from plugwasm._debugging.code_map import CodeMap
     from plugwasm._debugging.dwarf import SourceLines
 
     (location,) = SourceLines(CodeMap(lines(size=200, units=1))).locate(50)

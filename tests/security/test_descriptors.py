@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from plugwasm._sandbox import wasi_abi as abi
-from plugwasm._sandbox.files import Directory, File, Preopen
-from plugwasm._sandbox.wasi_abi import WasiError
+from plugwasm._wasi import abi
+from plugwasm._wasi.abi import WasiError
+from plugwasm._wasi.files import Directory, File, Preopen
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="directories are granted on POSIX systems only")
 

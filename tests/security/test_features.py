@@ -24,9 +24,9 @@ from plugwasm import (
     PluginRef,
     PluginSet,
     TrapError,
-    _code,
 )
 from plugwasm._engine import wat_to_wasm
+from plugwasm._runtime import modules
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest, manifest, number
 
@@ -326,5 +326,5 @@ def test_types_of_objects_at_the_border_are_shown_and_do_no_harm() -> None:
 
 
 def test_no_engine_without_them_is_made_anew() -> None:
-    assert CompiledPlugin("(module)")._plan.engine is _code.engine(pooled=False)
-    assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is _code.engine(pooled=False)
+    assert CompiledPlugin("(module)")._plan.engine is modules.engine(pooled=False)
+    assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.engine(pooled=False)

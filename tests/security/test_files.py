@@ -20,7 +20,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Plugin
-from plugwasm._sandbox import wasi_abi as abi
+from plugwasm._wasi import abi
 from tests.support.guests import export, guest, manifest, number
 from tests.support.paths import ROOT
 from tests.support.waiting import soon

@@ -210,7 +210,7 @@ def test_instances_of_many_threads_that_come_and_go_leave_nothing_behind() -> No
 
 def test_modules_that_are_seen_once_leave_no_more_behind_than_what_is_kept_of_them() -> None:
     """The process keeps some of the modules that it has seen; more of them take the place of the first."""
-    from plugwasm import _code
+    from plugwasm._runtime import modules
 
     number_of_modules = [0]
 
@@ -219,14 +219,14 @@ def test_modules_that_are_seen_once_leave_no_more_behind_than_what_is_kept_of_th
         with Plugin(guest(export("f", f"(call $answer (i64.const {number_of_modules[0]}))"))) as plugin:
             assert number(plugin.call("f")) == number_of_modules[0]
 
-    for _ in range(_code.KEPT_MODULES):
+    for _ in range(modules.KEPT_MODULES):
         once()
-    kept = len(_code._seen)
+    kept = len(modules._seen)
     before = held()
     for _ in range(40):
         once()
     resident, _, mappings, descriptors = (after - was for after, was in zip(held(), before, strict=True))
-    assert len(_code._seen) <= max(kept, _code.KEPT_MODULES)
+    assert len(modules._seen) <= max(kept, modules.KEPT_MODULES)
     assert (resident < 8 * 2**20, mappings < 60, descriptors < 60) == (True, True, True)
 
 

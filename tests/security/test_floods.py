@@ -12,7 +12,7 @@ import pytest
 
 import plugwasm
 from plugwasm import GuestError, Limits, Plugin
-from plugwasm._env import log
+from plugwasm._host import plugin_log
 from tests.support.guests import export, guest, manifest, number
 
 # ---- 35: logging and stdout ------------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def records() -> Iterator[list[logging.LogRecord]]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock for the rates of logs that stands still until it is moved."""
     now = [1000.0]
-    monkeypatch.setattr(log, "monotonic", lambda: now[0])
+    monkeypatch.setattr(plugin_log, "monotonic", lambda: now[0])
     return now
 
 

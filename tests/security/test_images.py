@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, Plugin, PluginSet, _code, cache
+from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, Plugin, PluginSet, cache
 from plugwasm._engine import Engine, wants_images, wat_to_wasm
-from plugwasm._engine._binary import MANY_SEGMENTS, MUCH_DATA
+from plugwasm._engine.wasm_binary import MANY_SEGMENTS, MUCH_DATA
+from plugwasm._runtime import modules
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest, manifest, number
 from tests.support.wasm_binary import leb128
@@ -64,7 +65,7 @@ def test_who_has_much_initial_data_gets_images_and_the_data_is_the_same(wasm: by
             assert plugin.call("f") == b"abcdefgh"
             plugin.call("set")
             assert number(plugin.call("f")) == 7
-        if start > 3 and _code.can_pool():
+        if start > 3 and modules.can_pool():
             assert compiled._pooled_plan is not None
             assert compiled._pooled_plan.engine.images is images
 
@@ -123,11 +124,11 @@ def test_the_cache_keeps_both_kinds_apart(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from plugwasm import CompiledPlugin, Plugin, _code, cache
+from plugwasm import CompiledPlugin, Plugin, cache; from plugwasm._runtime import modules as _code
 cache.configure(directory={str(tmp_path / "cache")!r})
 wasm = open({str(tmp_path / "m.wasm")!r}, "rb").read()
 print(Plugin(wasm).call("f"), len(_code.compiled(wasm, _code.engine(pooled=False)).exports))
-import plugwasm._code as c
+import plugwasm._runtime.modules as c
 c.compile_within = None
 print(Plugin(wasm).call("f"))
 """

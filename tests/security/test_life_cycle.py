@@ -34,7 +34,7 @@ from plugwasm import (
     Val,
     ValType,
 )
-from plugwasm._turns import waiting_for
+from plugwasm._runtime.call_queue import waiting_for
 from tests.support.guests import LOOP, export, guest, manifest, number
 from tests.support.paths import ROOT
 from tests.support.threads import InThread

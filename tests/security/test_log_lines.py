@@ -27,10 +27,10 @@ from plugwasm import (
     PluginPool,
     PluginRef,
     PluginSet,
-    cache,
     host_fn,
     observing,
 )
+from plugwasm._runtime import code_cache
 from plugwasm.errors import one_line, shown
 from tests.support.guests import export, guest
 
@@ -93,15 +93,15 @@ def test_a_cache_in_a_directory_of_a_wild_name(tmp_path: Path, log: Log) -> None
     place = tmp_path / ("c" + FORGED)
     place.mkdir(mode=0o777)
     place.chmod(0o777)
-    before = cache._Settings.directory
+    before = code_cache._Settings.directory
     try:
-        cache.configure(place)
+        code_cache.configure(place)
         Plugin(guest(export("f", "nop") + export("only_here", "")))
         log.check(records=1)
         assert "is not used" in log.text
     finally:
-        cache._Settings.directory = before
-        cache._Settings.warned = False
+        code_cache._Settings.directory = before
+        code_cache._Settings.warned = False
 
 
 def test_plugins_in_files_and_folders_of_wild_names(tmp_path: Path, log: Log) -> None:
@@ -188,7 +188,7 @@ def test_a_record_of_a_raised_exception_has_what_logging_gives_others(log: Log) 
     (record,) = records
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)
-    assert (record.filename, record.levelname) == ("_watch.py", "ERROR")
+    assert (record.filename, record.levelname) == ("instrumentation.py", "ERROR")
     assert len(log.text) < 100_000
     log.check(records=1)
 

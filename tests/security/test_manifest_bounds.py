@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import CompiledPlugin, Plugin, PluginRef, PluginSet, recording
-from plugwasm._files import read_file
-from plugwasm._sandbox.target import HostRules
-from plugwasm._source import ModuleSource, Recipe, resolve
+from plugwasm._http.url import HostRules
+from plugwasm._manifest.files import read_file
+from plugwasm._manifest.resolve import ModuleSource, Recipe, resolve
 from plugwasm.errors import ManifestError, OptionError, RecordingError, SourceError
 from plugwasm.manifest import Manifest, WasmSource, load, parse
 from tests.support.guests import export, guest, manifest, number

@@ -9,8 +9,8 @@ import pytest
 
 import plugwasm
 from plugwasm import debugging
-from plugwasm._debugging import sampling
-from plugwasm._debugging.sampling import Recorder
+from plugwasm._debugging import sampler
+from plugwasm._debugging.sampler import Recorder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured with /proc")
 
@@ -101,9 +101,9 @@ def test_samples_become_fewer_as_what_they_may_take_is_used_up() -> None:
 
 
 def test_further_stacks_are_one_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MAX_FRAMES", 0)
+    monkeypatch.setattr(sampler, "MAX_FRAMES", 0)
     plugin = plugwasm.Plugin(b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=0.3))
     with debugging.profile(plugin, interval=0.001) as profile, pytest.raises(plugwasm.TimeoutError):
         plugin.call("spin")
-    assert sampling.OTHERS in profile.stacks
+    assert sampler.OTHERS in profile.stacks
     assert sum(profile.stacks.values()) == pytest.approx(0.3, abs=0.2)

@@ -14,8 +14,8 @@ import pytest
 
 import plugwasm
 from plugwasm import Limits, Plugin
+from plugwasm._recording.json_size import Weight
 from plugwasm._recording.recording import loads
-from plugwasm._recording.weighing import Weight
 from plugwasm.errors import RecordingError, ReplayError, SourceError
 from plugwasm.recording import Call, Data, HostCall, Recorder, Recording, Value, load
 from tests.support.guests import export, guest

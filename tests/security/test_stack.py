@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import pytest
 
 import plugwasm
-import plugwasm._registry
+import plugwasm._host.registry
 from plugwasm import CompiledPlugin, Function, Plugin
 from tests.support.guests import guest
 from tests.support.paths import ROOT
@@ -96,7 +96,7 @@ OUT = Function(None, "out", [], [], lambda *_: hosts[-1]())
 def json(value: Annotated[Any, plugwasm.Json]) -> None: ...
 
 
-del plugwasm._registry.registered[-1:]
+del plugwasm._host.registry.registered[-1:]
 FUNCTIONS = [OUT, json]
 
 

@@ -291,7 +291,7 @@ def test_observed_plugins_that_threads_start_at_once_hold_the_callbacks_they_imp
     program = """
 import threading, gc, sys
 import plugwasm
-from plugwasm._sandbox.wasi import SIGNATURES
+from plugwasm._wasi.preview1 import SIGNATURES
 sys.setswitchinterval(1e-5)
 imports = "".join(
     f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {" ".join(p)}) {"" if name == "proc_exit" else "(result i32)"}))'
@@ -384,8 +384,8 @@ def test_a_stack_that_could_not_be_looked_at_is_no_endless_one() -> None:
     program = """
 import os, resource
 import plugwasm
-import plugwasm.plugin, plugwasm.errors, plugwasm._report
-from plugwasm import _kernel, _code
+import plugwasm._runtime.plugin, plugwasm.errors, plugwasm._runtime.call_errors
+from plugwasm._host import kernel as _kernel; from plugwasm._runtime import modules as _code
 _kernel.source()
 wat = b'(module (func $r (export "f") (call $r)))'
 _code.engine(pooled=False)  # whose making measures the thread, in a state where that works

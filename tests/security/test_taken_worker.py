@@ -16,8 +16,8 @@ import pytest
 
 import plugwasm
 from plugwasm import IsolatedPlugin, Limits, ProcessLimits
-from plugwasm._worker import messages as m
-from plugwasm._worker import process
+from plugwasm._isolation import process
+from plugwasm._isolation import protocol as m
 from plugwasm.errors import WorkerError
 from tests.support.guests import export, guest, manifest
 
@@ -29,7 +29,7 @@ SIMPLE = guest(export("f", "(call $echo)"))
 SAYS = """
 import os, socket, sys, time
 sys.path += sys.argv[3:]
-from plugwasm._worker import messages as m
+from plugwasm._isolation import protocol as messages as m
 s = socket.socket(fileno=int(sys.argv[1]))
 def head(size): s.sendall(size.to_bytes(4, "big"))
 def raw(*parts):
@@ -64,7 +64,7 @@ APPLICATION = """
 import sys
 sys.path[:0] = {paths!r}
 import plugwasm
-from plugwasm._worker import process
+from plugwasm._isolation import process
 process._PROGRAM = {program!r}
 def peak():
     return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) * 1024
@@ -170,7 +170,7 @@ while True:
         for i in range(1, 100):
             plugin.memory(plugin.memory_at_offset(i * 64))
 
-    from plugwasm._env.functions import FUNCTIONS
+    from plugwasm._host.env import FUNCTIONS
 
     with worker_says(monkeypatch, program.replace("FIRST", str(len(FUNCTIONS)))):
         plugin = IsolatedPlugin(SIMPLE, functions=[reads], limits=Limits(memory_bytes=2**24))
@@ -183,7 +183,7 @@ def test_an_error_with_a_long_message_and_many_frames_arrives_shortened() -> Non
     text = guest(export("f", "(call $error_set <<no>>)"))
     with IsolatedPlugin(text, functions=[]) as plugin, pytest.raises(plugwasm.GuestError, match="no"):
         plugin.call("f")
-    from plugwasm._worker.child import _failed
+    from plugwasm._isolation.worker_main import _failed
 
     error = plugwasm.TrapError("x" * (m.MAX_TEXT + 1), backtrace=["frame"] * (m.MAX_FRAMES + 1))
     failed = _failed(1, error, None)
@@ -223,7 +223,7 @@ import sys
 sys.path += sys.argv[3:]
 import ctypes, errno, fcntl, json, mmap, os, resource, socket, threading, time
 from plugwasm import errors
-from plugwasm._worker import child
+from plugwasm._isolation import worker_main as child
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -281,11 +281,15 @@ except RuntimeError as error:
     return str(error)
 """
     monkeypatch.setattr(
-        sys.modules[__name__], "TAKEN", TAKEN + "\nfrom plugwasm._worker import confine\nconfine._filter = lambda *_: False\n"
+        sys.modules[__name__],
+        "TAKEN",
+        TAKEN + "\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n",
     )
     assert taken(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
     monkeypatch.setattr(
-        process, "_PROGRAM", f"{TAKEN}\nfrom plugwasm._worker import confine\nconfine._filter = lambda *_: False\n" + STARTS
+        process,
+        "_PROGRAM",
+        f"{TAKEN}\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n" + STARTS,
     )
     with IsolatedPlugin(SIMPLE) as plugin:
         assert plugin.call("f", b"on") == b"on"

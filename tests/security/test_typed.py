@@ -18,8 +18,8 @@ import pytest
 
 import plugwasm
 from plugwasm import HostFunctionError, IsolatedPlugin, Json, Limits, OutputError, Plugin, PluginPool, TimeoutError
+from plugwasm._host.functions import inferred
 from plugwasm.codecs import JSON, MSGPACK, DecodeError
-from plugwasm.functions import inferred
 from tests.support.guests import export, guest
 from tests.support.paths import ROOT
 
@@ -339,8 +339,8 @@ def test_the_same_for_an_isolated_plugin(observe: bool) -> None:
 
 
 def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
-    from plugwasm._report import parsed
-    from plugwasm.codecs import output_reader
+    from plugwasm._host.codecs import output_reader
+    from plugwasm._runtime.call_errors import parsed
 
     compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
     with pytest.raises(TimeoutError):

@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from plugwasm._sandbox import wasi_abi as abi
-from plugwasm._sandbox.wasi import MemoryFault, Preopen, Wasi
+from plugwasm._wasi import abi
+from plugwasm._wasi.preview1 import MemoryFault, Preopen, Wasi
 
 SIZE = 1 << 20
 PATH, PATH2, IOV, RESULT, DATA = 0, 8192, 16384, 20480, 65536

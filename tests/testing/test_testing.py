@@ -701,7 +701,9 @@ class Project:
     def test(self, code: str, path: str = "tests/test_it.py", *options: str) -> pytest.RunResult:
         (self.root / path).parent.mkdir(exist_ok=True)
         (self.root / path).write_text(f"import pytest, plugwasm\n{code}")
-        return self.pytester.runpytest_inprocess("-p", "plugwasm._pytest", "-p", "no:cacheprovider", "--import-mode=importlib", *options)
+        return self.pytester.runpytest_inprocess(
+            "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "--import-mode=importlib", *options
+        )
 
 
 @pytest.fixture
@@ -880,18 +882,18 @@ def test_what_is_not_expected_is_told_in_one_failure(project: Project) -> None:
 
 def test_the_marker_is_known_and_the_fixtures_are_listed(project: Project) -> None:
     project.test("@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers").assert_outcomes(passed=1)
-    result = project.pytester.runpytest_inprocess("-p", "plugwasm._pytest", "--fixtures")
+    result = project.pytester.runpytest_inprocess("-p", "plugwasm._pytest_plugin", "--fixtures")
     for name in ("wasm_plugin", "wasm_harness", "make_wasm_harness"):
         result.stdout.fnmatch_lines([f"{name} -- *"])
 
 
 def test_a_run_without_plugins_imports_nothing_of_plugwasm_but_the_fixtures(project: Project) -> None:
     (project.root / "test_it.py").write_text(
-        "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest'}\n"
+        "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest_plugin'}\n"
         "    assert not {'wasmtime', 'msgspec', 'urllib3'} & set(sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "plugwasm._pytest", "-p", "no:cacheprovider", "-W", "error"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"]
     run = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stdout + run.stderr
 
@@ -905,7 +907,7 @@ def test_it_is_found_by_its_entry_point(project: Project) -> None:
     info = project.root / "site" / "plugwasm-0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugwasm\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[pytest11]\nplugwasm = plugwasm._pytest\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nplugwasm = plugwasm._pytest_plugin\n")
     (info / "RECORD").write_text("".join(f"{path.relative_to(ROOT)},,\n" for path in (ROOT / "plugwasm").rglob("*.py")))
     project.build("my.wat", says("x"))
     (project.root / "test_it.py").write_text(
@@ -923,5 +925,5 @@ def test_the_example_of_an_authors_tests_passes(project: Project) -> None:
         (project.root / "examples").mkdir(exist_ok=True)
         (project.root / "examples" / name).write_bytes((EXAMPLES / name).read_bytes())
     # In a process of its own, since what other tests in this one have left behind would be warned of here.
-    result = project.pytester.runpytest_subprocess("-p", "plugwasm._pytest", "-p", "no:cacheprovider", "-W", "error")
+    result = project.pytester.runpytest_subprocess("-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error")
     assert result.parseoutcomes().keys() == {"passed"}

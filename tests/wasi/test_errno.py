@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from plugwasm._sandbox import wasi_abi as abi
-from plugwasm._sandbox.wasi import SIGNATURES, Preopen
+from plugwasm._wasi import abi
+from plugwasm._wasi.preview1 import SIGNATURES, Preopen
 from tests.support.wasi_guest import BOTH, DATA, OUT_OF_RANGE, READ, RESULT, WRITE, Guest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="directories are granted on POSIX systems only")

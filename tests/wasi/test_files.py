@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugwasm._sandbox import files, walk
-from plugwasm._sandbox import wasi_abi as abi
-from plugwasm._sandbox.wasi import Preopen
+from plugwasm._wasi import abi, files, path_resolution
+from plugwasm._wasi.preview1 import Preopen
 from plugwasm.errors import LinkError, ManifestError
 from tests.support.wasi_guest import BOTH, DATA, PATH, READ, RESULT, WRITE, Guest, snapshot
 
@@ -222,14 +221,14 @@ def test_a_malformed_path_has_its_error(guest: Guest, path: bytes, errno: int) -
 
 def test_a_walk_is_bounded_in_depth(guest: Guest, base: Path) -> None:
     fd = 3
-    for _ in range(walk.MAX_DEPTH + 1):
+    for _ in range(path_resolution.MAX_DEPTH + 1):
         guest.on_path("path_create_directory", "d", fd)
         inner = guest.opened("d", fd=fd)
         if fd != 3:
             guest.call("fd_close", fd)
         fd = inner
-    assert guest.open("d/" * walk.MAX_DEPTH + "f", WRITE, abi.O_CREAT)[0] == 0
-    assert guest.open("d/" * (walk.MAX_DEPTH + 1) + "f", WRITE, abi.O_CREAT)[0] == abi.NAMETOOLONG
+    assert guest.open("d/" * path_resolution.MAX_DEPTH + "f", WRITE, abi.O_CREAT)[0] == 0
+    assert guest.open("d/" * (path_resolution.MAX_DEPTH + 1) + "f", WRITE, abi.O_CREAT)[0] == abi.NAMETOOLONG
 
 
 def test_a_walk_is_bounded_in_links_and_in_steps(guest: Guest, base: Path) -> None:
@@ -329,7 +328,7 @@ def test_entries_tell_their_kind_and_names_that_are_not_utf8_are_left_out(guest:
 def test_listings_have_a_limit_together(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(20):
         (base / "root" / "sub" / "deep" / f"n{i:02}").touch()
-    monkeypatch.setattr("plugwasm._sandbox.wasi_descriptors.MAX_LISTINGS", 1000)
+    monkeypatch.setattr("plugwasm._wasi.descriptors.MAX_LISTINGS", 1000)
     first, second = guest.opened("sub/deep"), guest.opened("sub/deep")
     assert guest.readdir(first, 0, 10)[0] == 0
     assert guest.readdir(second, 0, 10)[0] == abi.NOMEM
@@ -472,8 +471,8 @@ def test_a_pipe_or_a_socket_is_refused_without_blocking(guest: Guest, base: Path
 def test_a_pipe_swapped_in_at_the_last_moment_neither_blocks_nor_opens(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(base / "root" / "pipe")
     as_it_was = os.stat(base / "root" / "file")
-    real = walk._lstat
-    monkeypatch.setattr(walk, "_lstat", lambda name, fd: as_it_was if name == b"pipe" else real(name, fd))
+    real = path_resolution._lstat
+    monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: as_it_was if name == b"pipe" else real(name, fd))
     before = open_host_descriptors()
     assert guest.open("pipe", READ)[0] == abi.ACCES
     assert guest.open("pipe", WRITE)[0] != 0
@@ -486,8 +485,8 @@ def test_a_link_swapped_in_at_the_last_moment_is_not_followed(guest: Guest, base
     (root / "as_directory").symlink_to("../outside")
     before = snapshot(base / "outside")
     seen = {b"as_file": os.stat(root / "file"), b"as_directory": os.stat(root / "sub")}
-    real = walk._lstat
-    monkeypatch.setattr(walk, "_lstat", lambda name, fd: seen.get(name) or real(name, fd))
+    real = path_resolution._lstat
+    monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: seen.get(name) or real(name, fd))
     for rights in (READ, WRITE, BOTH):
         assert guest.open("as_file", rights)[0] == abi.LOOP
         assert guest.open("as_file", rights, abi.O_TRUNC)[0] == abi.LOOP
@@ -503,7 +502,7 @@ def test_a_link_swapped_in_at_the_last_moment_is_not_followed(guest: Guest, base
 def test_exclusive_creation_loses_to_a_file_that_appears_at_the_last_moment(
     guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "_lstat", lambda name, fd: None)
+    monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: None)
     assert guest.open("file", WRITE, abi.O_CREAT | abi.O_EXCL | abi.O_TRUNC)[0] == abi.EXIST
     assert (base / "root" / "file").read_bytes() == b"0123456789"
 

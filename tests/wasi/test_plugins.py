@@ -14,7 +14,7 @@ import pytest
 
 import plugwasm
 from plugwasm import ExitError, GuestError, MissingImportError, Plugin
-from plugwasm._sandbox.stdio import MAX_LINE
+from plugwasm._wasi.stdio import MAX_LINE
 from tests.support.guests import export, guest, manifest, number
 from tests.support.paths import EXAMPLES
 from tests.support.waiting import soon

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plugwasm.errors
-from plugwasm._sandbox import wasi_abi as abi
-from plugwasm._sandbox.stdio import MAX_LINE
-from plugwasm._sandbox.wasi import MAX_SUBSCRIPTIONS, RANDOM_CHUNK, SIGNATURES, GuestExit, LineSplitter, Preopen, Wasi
-from plugwasm._sandbox.wasi_descriptors import MAX_IOVECS, MAX_OUTPUT, MAX_TRANSFER
+from plugwasm._wasi import abi
+from plugwasm._wasi.descriptors import MAX_IOVECS, MAX_OUTPUT, MAX_TRANSFER
+from plugwasm._wasi.preview1 import MAX_SUBSCRIPTIONS, RANDOM_CHUNK, SIGNATURES, GuestExit, LineSplitter, Preopen, Wasi
+from plugwasm._wasi.stdio import MAX_LINE
 from tests.support.wasi_guest import BOTH, DATA, IOV, OUT_OF_RANGE, PATH, RESULT, SIZE, Guest
 
 posix = pytest.mark.skipif(os.name != "posix", reason="directories are granted on POSIX systems only")
@@ -544,7 +544,7 @@ def timed(action: Any) -> float:
 
 def test_importing_it_stays_lean() -> None:
     code = (
-        "import sys; before = set(sys.modules); import plugwasm._sandbox.wasi; "
+        "import sys; before = set(sys.modules); import plugwasm._wasi.preview1; "
         "print(sorted({'typing', 'logging', 'json', 're', 'dataclasses', 'inspect'} & (set(sys.modules) - before)))"
     )
     result = subprocess.run(

@@ -1,0 +1,90 @@
+"""Parts of recordings as text: a host call as code, and two values so that what differs is seen."""
+
+from __future__ import annotations
+
+from .._host.observed_values import brief, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .schema import Data, Failure, HostCall, Value
+
+_BEFORE, _AROUND, _LINE = 20, 100, 500
+
+
+def shown(value: Value | Data) -> str:
+    """A value, briefly."""
+    return brief(_plain(value))
+
+
+def call_text(name: str, args: Sequence[Value]) -> str:
+    """A call of a host function."""
+    return f"{printable(name)}({', '.join(map(shown, args))})"
+
+
+def host_call(call: HostCall) -> str:
+    """A recorded one."""
+    return call_text(call.name, call.args)
+
+
+def failure(error: Failure) -> str:
+    """What a call ended with."""
+    facts = [f"the code {error.code}"] if error.code else []
+    facts += [f"the trap {error.trap!r}"] if error.trap else []
+    said = brief(error.guest_message) if error.guest_message is not None else printable(error.message[:_LINE])
+    return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
+
+
+def two_calls(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
+    """Two calls of one function, each argument so that the difference is seen."""
+    pairs = [two(a, b) for a, b in zip(recorded.args, args, strict=False)]
+    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    before += map(shown, recorded.args[len(pairs) :])
+    after += map(shown, args[len(pairs) :])
+    return f"{printable(recorded.name)}({', '.join(before)})", f"{printable(name)}({', '.join(after)})"
+
+
+def two(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
+    """Two values; of long ones the part where they begin to differ."""
+    a, b = _plain(recorded), _plain(now)
+    if not (isinstance(a, (str, bytes)) and type(a) is type(b) and max(len(a), len(b)) > _AROUND):
+        return brief(a), brief(b)
+    at = first_difference(a, b)
+    start = max(0, at - _BEFORE)
+    return _part(a, start), _part(b, start)
+
+
+def _part(value: str | bytes, start: int) -> str:
+    end = start + _AROUND
+    unit = "characters" if isinstance(value, str) else "bytes"
+    before = f"{start} {unit} … " if start else ""
+    after = f" … {len(value) - end} {unit}" if len(value) > end else ""
+    return f"{before}{value[start:end]!r}{after}"
+
+
+def first_difference(a: str | bytes, b: str | bytes) -> int:
+    """How much both begin with."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:  # by halves
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
+
+
+def _plain(value: Value | Data) -> object:
+    if value.text is not None:
+        return value.text
+    if value.base64 is not None:
+        return value.base64
+    return next((_Bare(it) for name in ("i32", "i64", "f32", "f64") if (it := getattr(value, name, None)) is not None), value)
+
+
+class _Bare:
+    """A number, or the text of one."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return str(self._value)
