@@ -5,66 +5,7 @@
     with plugwasm.Plugin("count_vowels.wasm") as plugin:
         plugin.call("count_vowels", "Hello, World!")
 
-The map. Arrows point down only: no module imports one that stands above it.
-
-    cli                     the command line
-    batches, ref            MapBatches, PluginRef: plugins over tables, on many machines; _tables, _arrow, _pins
-    aio                     making plugins, pools and sets without blocking an event loop
-    plugin_set, _plugins    PluginSet: the plugins of an application: where they are, what they get, how they are asked
-    _pytest, testing        fixtures for pytest; a harness for tests of plugins: fakes, and what happened
-    debugging, _debugging   backtraces with source lines, dumps, profiles
-    recording, _recording   calls with all that the host answered, as files to be replayed
-    isolated                IsolatedPlugin: a plugin in a process of its own
-    _worker                 that process: what runs in it, how it is confined, what it says
-    pool                    PluginPool, sync and async; _spread, _team, _slots
-    plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
-    _watch                  what sees everything that an observed plugin does
-    _turns, _greenlets      who waits for a plugin that is busy; no two greenlets of a thread in guests at once
-    interfaces              protocols bound to plugins, and objects whose methods are host functions
-    _awaiting, _bridge      calls in worker threads, and the way back to an event loop; _task
-    _threads                those threads
-    otel                    spans and metrics for OpenTelemetry
-    observing               observers: statistics, traces, logs of calls; _values
-    _signatures             what type checkers see of `call`
-    _standins               functions that stand for host functions of the application
-    functions, current      host functions, and what they see of the plugin that calls them
-    _annotations            what their annotations say; _wasm_values
-    logs                    the official SDK's logging functions
-    codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
-    _hashing                what of these types and bytes goes into sets and dicts
-    _whereabouts            which key a value stands at that could not be read
-    _report                 what the engine reports → errors
-    _link                   modules + kernel + WASI + host functions → a plan → instances
-    _code, cache            bytes → compiled modules, kept in the process and on disk
-    _compiler               compiling within limits of time and memory, in a process of its own
-    _interpreter            which program is the Python interpreter that processes of ours are started with
-    _children               processes that were started, and are to be ended
-    _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
-    policy                  ManifestPolicy: what a stranger's manifest may ask for
-    _options                what is passed as options, checked; _registry
-    limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
-    _source, manifest       what the application passes as a plugin → modules' bytes and grants
-    _reading, _fetch        the modules that a manifest names; those from URLs
-    _manifest_text          JSON and TOML → plain values, within bounds
-    _manifest_checks        the rules of its fields
-    _mistaken               what was passed as a plugin and is none
-    _complaints             what is wrong with a manifest, in words
-    _nesting, _counting     how deep JSON and MessagePack from outside are nested, and how many values they have
-    _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
-    _kernel                 the kernel (WAT) and the host's view of it
-    _engine                 the only room that knows Wasmtime's C API
-    _forks                  what a fork waits for
-    _descriptors            numbers that may stand for something else by now
-    _under_way              the calls that wait while something waits
-    _native                 threads and locks of the system, where greenlets have replaced those of Python
-    errors                  one tree
-
-State of the process as a whole: the ticker (`_host.deadline`), the engines and the modules seen (`_runtime.modules`), who compiles and who
-waits for that (`_runtime.compiler`), whether the engine has its threads (`_engine.resources`), the interpreters that answered
-(`_platform.python_executable`), the settings of the cache and how full it is (`cache`), the host functions that `host_fn` registered
-(`_host.registry`), the readers of types (`_host.conversion`), the threads of awaited calls (`_platform.daemon_threads`), the calls that
-wait for a plugin (`_runtime.call_queue`), the refs seen (`ref`), the lookups of names that are under way (`_http.lookups`), and for a
-fork's child the live workers (`_isolation.process`) and pools (`_pool.slots`). All else belongs to an object.
+docs/architecture.md has the map of the modules.
 """
 
 from __future__ import annotations
@@ -76,8 +17,11 @@ if TYPE_CHECKING:
     from . import codecs as codecs
     from . import debugging as debugging
     from . import errors as errors
+    from . import interfaces as interfaces
+    from . import manifest as manifest
     from . import observing as observing
     from . import otel as otel
+    from . import plugin_set as plugin_set
     from . import recording as recording
     from . import testing as testing
     from ._distributed.map_batches import MapBatches as MapBatches
@@ -112,6 +56,10 @@ if TYPE_CHECKING:
     from ._manifest.policy import ManifestPolicy as ManifestPolicy
     from ._plugin_set.plugin_set import PluginSet as PluginSet
     from ._pool.pool import PluginPool as PluginPool
+    from ._pool.slots import Lease as Lease
+    from ._pool.slots import PoolStats as PoolStats
+    from ._runtime.argument_types import Observe as Observe
+    from ._runtime.argument_types import PluginInput as PluginInput
     from ._runtime.compiled_plugin import CompiledPlugin as CompiledPlugin
     from ._runtime.interfaces import export as export
     from ._runtime.interfaces import host_namespace as host_namespace
@@ -166,7 +114,6 @@ _HOMES = {
     "_http.socket_transport": "HttpTransport",
     "_http.transport": "EgressRequest EgressResponse Transport",
     "_distributed.map_batches": "MapBatches",
-    "_runtime.code_cache": "",
     "_host.current_plugin": "CurrentPlugin Memory",
     "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
     "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
@@ -184,12 +131,27 @@ _HOMES = {
     "_plugin_set.plugin_set": "PluginSet",
     "_manifest.policy": "ManifestPolicy",
     "_pool.pool": "PluginPool",
+    "_pool.slots": "Lease PoolStats",
+    "_runtime.argument_types": "Observe PluginInput",
     "_distributed.ref": "FromEnvironment PluginRef",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "otel", "recording", "testing")
+_MODULES = (
+    "aio",
+    "cache",
+    "codecs",
+    "debugging",
+    "errors",
+    "interfaces",
+    "manifest",
+    "observing",
+    "otel",
+    "plugin_set",
+    "recording",
+    "testing",
+)
 
 __all__ = sorted([*_HOME, *_MODULES, "extism_version", "get_include"])
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._isolation.plugin import IsolatedPlugin
     from ._plugin_set.plugin_set import PluginSet
     from ._pool.pool import PluginPool
-    from ._runtime.compiled_plugin import PluginInput
+    from ._runtime.argument_types import PluginInput
 
     T = TypeVar("T")
 

@@ -7,6 +7,6 @@ Without a codec, str is UTF-8 text, bytes (or any buffer) are as they are, and e
 all types alike, and any object with the two methods of `TypedCodec` can take their place.
 """
 
-from ._host.codecs import JSON, MSGPACK, RAW, DecodeError, TypedCodec
+from ._host.codecs import JSON, MSGPACK, RAW, DecodeError, TypedCodec, _Json, _Msgpack, _Raw  # noqa: F401  # older pickles name them
 
 __all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]

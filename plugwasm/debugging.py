@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import os
 
     from ._manifest.resolve import Recipe
-    from ._runtime.compiled_plugin import PluginInput
+    from ._runtime.argument_types import PluginInput
 
 __all__ = ["Backtrace", "Dump", "Dumper", "Frame", "FunctionTime", "Profile", "dump_on_trap", "explain", "profile"]
 

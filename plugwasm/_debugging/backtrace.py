@@ -46,8 +46,13 @@ class Frame:
         return f"{shown(self.function)}{where}{' (inlined)' if self.inlined else ''}"
 
 
+Frame.__module__ = "plugwasm.debugging"
+
+
 class Backtrace(tuple[Frame, ...]):
     """Frames, innermost first. As text: one a line."""
+
+    __module__ = "plugwasm.debugging"
 
     __slots__ = ()
 

@@ -40,8 +40,13 @@ class Dump:
     memories: tuple[str, ...]
 
 
+Dump.__module__ = "plugwasm.debugging"
+
+
 class Dumper:
     """Writes dumps of one plugin until it is closed. `dumps` has those that were written."""
+
+    __module__ = "plugwasm.debugging"
 
     def __init__(
         self,

@@ -32,8 +32,13 @@ class FunctionTime:
     total: float
 
 
+FunctionTime.__module__ = "plugwasm.debugging"
+
+
 class Profile:
     """Where the time of a plugin's calls goes. Use it with `with`; look at it afterwards."""
+
+    __module__ = "plugwasm.debugging"
 
     def __init__(self, plugin: Plugin, interval: float) -> None:
         if not MIN_INTERVAL <= interval <= 10:

@@ -98,6 +98,8 @@ class MapBatches:
         ImportError: pyarrow is not installed.
     """
 
+    __module__ = "plugwasm"
+
     def __init__(
         self,
         ref: PluginRef,

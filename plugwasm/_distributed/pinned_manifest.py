@@ -33,6 +33,8 @@ class FromEnvironment:
         OptionError: That cannot be the name of a variable.
     """
 
+    __module__ = "plugwasm"
+
     __slots__ = ("name",)
 
     name: str

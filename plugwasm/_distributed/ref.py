@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._runtime.compiled_plugin import PluginInput
-    from .._runtime.observers import Observe
+    from .._runtime.argument_types import Observe, PluginInput
     from .._wasi.options import WasiOptions
 
 __all__ = ["FromEnvironment", "PluginRef"]
@@ -63,6 +62,8 @@ class PluginRef:
         HashMismatchError: A module that is to be embedded is not the one that the manifest pins.
         SourceError: A module cannot be read or fetched.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = (
         "_config",

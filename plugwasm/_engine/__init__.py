@@ -1,17 +1,17 @@
 """The only room that knows the C API of Wasmtime. Nothing outside of it imports ctypes.
 
-_capi       the library: found, checked, declared
-_module     engines and modules: compile, serialize, load
-_types      types of functions; what modules import and export
-_binary     what the C API does not tell of a module, read off its bytes
-_weight     how much it takes at most to compile one
-_store      stores, instances, calls, and host callbacks
-_profiler   stacks of running guests; imported by who takes them
-_stack      how much of its own stack a thread has left for guests
-_failure    what the engine reports, as exceptions of this package
-_room       what the process has left for the engine: address space, threads; which interpreter it is
-_owned      frees what the library gave out by C alone
-_shield     lets callbacks catch what a signal handler raises at their entry
+ffi            the library: found, checked, declared
+module         engines and modules: compile, serialize, load
+types          types of functions; what modules import and export
+wasm_binary    what the C API does not tell of a module, read off its bytes
+compile_cost   how much it takes at most to compile one
+store          stores, instances, calls, and host callbacks
+profiler       stacks of running guests; imported by who takes them
+stack          how much of its own stack a thread has left for guests
+traps          what the engine reports, as exceptions of this package
+resources      what the process has left for the engine: address space, threads; which interpreter it is
+fork           the engine at rest in all other threads before a fork
+signal_safety  lets callbacks catch what a signal handler raises at their entry
 """
 
 from ..errors import shown

@@ -22,6 +22,8 @@ VALUE_CODES = {"i64": 1, "i32": 0, "f64": 3, "f32": 2, "externref": 128, "funcre
 class FunctionType:
     """The parameters and results of a Wasm function, as the names of their value types."""
 
+    __module__ = "plugwasm"
+
     __slots__ = ("__weakref__", "_pointers", "params", "results")
 
     def __init__(self, params: tuple[str, ...], results: tuple[str, ...]) -> None:
@@ -59,6 +61,8 @@ class _TypePointer(Owner):
 
 class Item:
     """What a module imports or exports: its name, its kind, and for a function its type. `module` is empty for exports."""
+
+    __module__ = "plugwasm"
 
     __slots__ = ("kind", "module", "name", "type")
 

@@ -28,9 +28,13 @@ __all__ = ["Codec", "Json", "Pickle", "UnsafePickle"]
 class Json:
     """In an annotation: the value travels as JSON, e.g. `Annotated[dict, plugwasm.Json]`."""
 
+    __module__ = "plugwasm"
+
 
 class Pickle:
     """In the annotation of a result: the value travels as a pickle. To read what a guest pickled, see `UnsafePickle`."""
+
+    __module__ = "plugwasm"
 
 
 class UnsafePickle:
@@ -39,9 +43,13 @@ class UnsafePickle:
     Only for plugins that are trusted as much as the application itself. Nothing else makes plugwasm unpickle what a guest sent.
     """
 
+    __module__ = "plugwasm"
+
 
 class Codec:
     """In an annotation: the function turns the bytes that a guest sent into the parameter, or the result into bytes for the guest."""
+
+    __module__ = "plugwasm"
 
     def __init__(self, codec: Callable[[Any], Any]) -> None:
         self.codec = codec

@@ -68,10 +68,15 @@ class TypedCodec(Protocol):
         """The value of that type. Raises `DecodeError`, or any other exception, when the bytes are none."""
 
 
+TypedCodec.__module__ = "plugwasm.codecs"
+
+
 # ---- codecs --------------------------------------------------------------------------------------------------------------------------
 
 
 class _Json:
+    __module__ = "plugwasm.codecs"
+
     def encode(self, value: Any, /) -> bytes:
         if is_pydantic(type(value)):
             return bytes(value.__pydantic_serializer__.to_json(value))
@@ -83,8 +88,13 @@ class _Json:
     def __repr__(self) -> str:
         return "plugwasm.codecs.JSON"
 
+    def __reduce__(self) -> str:
+        return "JSON"
+
 
 class _Msgpack:
+    __module__ = "plugwasm.codecs"
+
     def encode(self, value: Any, /) -> bytes:
         return msgpack_encoder()(value)
 
@@ -94,8 +104,13 @@ class _Msgpack:
     def __repr__(self) -> str:
         return "plugwasm.codecs.MSGPACK"
 
+    def __reduce__(self) -> str:
+        return "MSGPACK"
+
 
 class _Raw:
+    __module__ = "plugwasm.codecs"
+
     def encode(self, value: Any, /) -> bytes:
         return value.encode() if isinstance(value, str) else bytes(memoryview(value))
 
@@ -107,6 +122,9 @@ class _Raw:
 
     def __repr__(self) -> str:
         return "plugwasm.codecs.RAW"
+
+    def __reduce__(self) -> str:
+        return "RAW"
 
 
 JSON: TypedCodec = _Json()

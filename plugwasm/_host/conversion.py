@@ -50,6 +50,8 @@ class DecodeError(ValueError):
         path: Where, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
     """
 
+    __module__ = "plugwasm.codecs"
+
     def __init__(self, reason: str, path: str = "$") -> None:
         super().__init__(reason, path)
         self.reason = reason

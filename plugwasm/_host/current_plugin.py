@@ -21,6 +21,8 @@ __all__ = ["CurrentPlugin", "Memory"]
 class Memory:
     """A block of the plugin's memory: where it starts and how many bytes it has."""
 
+    __module__ = "plugwasm"
+
     __slots__ = ("length", "offset")
 
     def __init__(self, offs: int, length: int) -> None:
@@ -40,6 +42,8 @@ class CurrentPlugin:
     Every method raises `ClosedError` when it is used later, and so do the memory views that it gave. Other threads can read with it while
     the host function runs; what allocates, frees or sets an error raises `BusyError` there.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = ("_guest", "_thread", "_views")
 

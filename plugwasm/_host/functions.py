@@ -47,6 +47,8 @@ class Function:
         user_data: Passed to the callable after the rest.
     """
 
+    __module__ = "plugwasm"
+
     def __init__(
         self,
         namespace: str | None,
@@ -325,3 +327,6 @@ def host_fn(
         return function
 
     return decorate
+
+
+host_fn.__module__ = "plugwasm"

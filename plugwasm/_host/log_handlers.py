@@ -55,8 +55,13 @@ def set_log_file(file: str, level: Level | None = None) -> None:
         _attach(logging.FileHandler(file, encoding="utf-8", delay=True), level)
 
 
+set_log_file.__module__ = "plugwasm"
+
+
 class CustomLogger(logging.Handler):
     """Keeps records until `drain` is called; the last 10,000 of them. Messages of plugins have their lines as the plugin said them."""
+
+    __module__ = "plugwasm"
 
     def __init__(self, f: Callable[[str], object]) -> None:
         super().__init__()
@@ -90,3 +95,6 @@ def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> Cu
     logger = CustomLogger(f)
     _attach(logger, level)
     return logger
+
+
+set_log_custom.__module__ = "plugwasm"

@@ -17,6 +17,8 @@ __all__ = ["Val", "ValType"]
 class ValType(enum.Enum):
     """The types of Wasm values. `PTR` is `I64`: a handle, which is the offset of a block of the plugin's memory."""
 
+    __module__ = "plugwasm"
+
     I32 = 0
     I64 = 1
     PTR = 1  # noqa: PIE796  # an alias
@@ -29,6 +31,8 @@ class ValType(enum.Enum):
 
 class Val:
     """A Wasm value and its type. Assign to `value` to set a result."""
+
+    __module__ = "plugwasm"
 
     __slots__ = ("t", "value")
 

@@ -1,10 +1,11 @@
 """An HTTP request of a guest, from its parts to the answer: checked, judged, sent, led by redirects, read within limits.
 
-It goes only where the policy (`egress`, rules 1 to 3) lets it, carried by a transport (`transport`), one hop at a time.
+It goes only where the policy (`policy`, rules 1 to 3) lets it, carried by a transport (`transport`), one hop at a time.
 
 4. Every redirect is judged like a first request; none goes from https to http. A guest's credentials and the headers that the application
    adds stay with their origin.
-5. No wait is longer than one slice before the deadline is looked at: the queue, resolving, connecting, TLS, sending, reading (`wire`).
+5. No wait is longer than one slice before the deadline is looked at: the queue, resolving, connecting, TLS, sending, reading
+   (`connection`).
 6. Sizes are counted as they arrive, on what a body decodes to; what a peer, a guest or a transport announces is only a claim.
 """
 

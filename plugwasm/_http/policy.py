@@ -6,7 +6,7 @@
    An address that is not public is reachable only where `allowed_hosts` names it literally ("localhost" names loopback), or where
    `private_addresses` has a network around it.
 
-`exchange` sends what was judged here; rules 4 to 6 stand there.
+`client` sends what was judged here; rules 4 to 6 stand there.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Egress:
     Raises:
         OptionError: A setting is not valid; the message says which.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = (
         "_base",

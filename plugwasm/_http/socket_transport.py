@@ -48,6 +48,8 @@ class HttpTransport:
         OptionError: A setting is not valid, or a file cannot be read; the message says which.
     """
 
+    __module__ = "plugwasm"
+
     __slots__ = ("_context", "_proxy", "_settings")
 
     def __init__(

@@ -39,6 +39,9 @@ class Transport(Protocol):
         """
 
 
+Transport.__module__ = "plugwasm"
+
+
 class EgressRequest:
     """One request that was judged and may be sent: of a redirect, each hop is one.
 
@@ -56,6 +59,8 @@ class EgressRequest:
         max_response_bytes: The largest body, decoded, that the guest is given.
         shown: The URL for logs, without its query.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = (
         "_remaining",
@@ -124,6 +129,8 @@ class EgressResponse:
         body: Bytes; or what gives them when it is read (`read(size)`) or iterated, as much of it as the limits allow. If it has a `close`,
             that is called in any case.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = ("body", "headers", "status")
 

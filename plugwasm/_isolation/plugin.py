@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from .._host.vars import VarsByName
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._runtime.compiled_plugin import PluginInput
-    from .._runtime.observers import Observe
+    from .._runtime.argument_types import Observe, PluginInput
 
 
 __all__ = ["IsolatedPlugin"]
@@ -80,6 +79,8 @@ class IsolatedPlugin(Plugin):
         Error: As `Plugin`.
         WorkerError: The process could not be started.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = ("_calls", "_confinement", "_process", "_running", "_served", "_stale", "_types", "_worker")
 

@@ -112,6 +112,8 @@ class Limits:
         OptionError: A value is not a number in its range.
     """
 
+    __module__ = "plugwasm"
+
     __slots__ = tuple(_RANGES)
 
     timeout: float | None
@@ -290,6 +292,8 @@ class ProcessLimits:
     Raises:
         OptionError: A value is not in its range.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = ("cpu_seconds", "grace", "memory_bytes", "python", "start_seconds", "user")
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from .._public import publish
 from ..errors import ManifestError
 from .download import shown_url
 from .files import anchored, is_url, read_file, shown_path
@@ -275,6 +276,9 @@ def parse(value: object, *, format: Format = None, base: str | os.PathLike[str] 
     return manifest if base is None else based(manifest, os.fsdecode(base))
 
 
+parse.__module__ = "plugwasm.manifest"
+
+
 def load(path: str | os.PathLike[str]) -> Manifest:
     """The same as ``Manifest.load``."""
     name = os.fsdecode(path)
@@ -283,6 +287,9 @@ def load(path: str | os.PathLike[str]) -> Manifest:
         return parse(content, base=os.path.dirname(name) or None)
     except ManifestError as error:
         raise ManifestError(f"{shown_path(name)}: {error.message}", field=error.field) from None
+
+
+load.__module__ = "plugwasm.manifest"
 
 
 def based(manifest: Manifest, base: str) -> Manifest:
@@ -311,6 +318,9 @@ def json_schema() -> dict[str, Any]:
         "title": "plugwasm manifest",
         **schema,
     }
+
+
+json_schema.__module__ = "plugwasm.manifest"
 
 
 def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
@@ -407,3 +417,6 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
 
 # msgspec looks into a type when it meets it first, and crashes when two threads do that at once. An import is done by one thread.
 parse({"wasm": [{"path": "x"}]})
+
+
+publish("plugwasm", Manifest, MemoryOptions, WasmSource)

@@ -53,6 +53,8 @@ class ManifestPolicy:
         OptionError: An argument is not valid.
     """
 
+    __module__ = "plugwasm"
+
     __slots__ = (
         "_directories",
         "_module_directories",

@@ -9,6 +9,7 @@ import msgspec
 from .._engine import shown
 from .._manifest.files import shown_path
 from .._manifest.resolve import Recipe
+from .._public import publish
 from .metadata import Setting
 
 TYPE_CHECKING = False
@@ -122,3 +123,6 @@ def _grants(loaded: Loaded) -> Grants:
 
 # As for manifests: types are looked into once, at import, by one thread.
 msgspec.to_builtins(Description(name="", title="", source="", enabled=False, loaded=False, grants=Grants()))
+
+
+publish("plugwasm.plugin_set", Description, Grants)

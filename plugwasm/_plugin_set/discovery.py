@@ -4,7 +4,7 @@ Each place gives sources. A `Source` has a name that the author of the plugin ha
 whether that would give something new. Nothing is compiled here.
 
 What lies in a directory is a stranger's: no link is followed, no folder refers to anything outside of itself, nothing is fetched,
-and no more is read than a plugin may have; see `folder`. What the application names itself is read as `CompiledPlugin` reads it.
+and no more is read than a plugin may have; see `directory`. What the application names itself is read as `CompiledPlugin` reads it.
 """
 
 from __future__ import annotations

@@ -39,6 +39,9 @@ class Result(NamedTuple, Generic[T]):
         return self.output  # type: ignore[return-value]
 
 
+Result.__module__ = "plugwasm.plugin_set"
+
+
 class Unparsed(Exception):
     """The application's `parse` raised."""
 

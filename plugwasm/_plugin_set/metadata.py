@@ -18,6 +18,7 @@ import msgspec
 from .._manifest.messages import fault, shown, translated
 from .._manifest.model import Manifest
 from .._manifest.parsing import decoded
+from .._public import publish
 from ..errors import ManifestError
 
 __all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
@@ -129,3 +130,6 @@ def _check_text(field: str, text: str, length: int) -> None:
 
 # As for manifests: types are looked into once, at import, by one thread.
 parse_plugin_file(b'{"plugin": {"settings": {"x": {}}}, "manifest": {}}')
+
+
+publish("plugwasm.plugin_set", Setting)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._runtime.observers import Observe
+    from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
     from .discovery import Source
 
@@ -73,6 +73,9 @@ class Changes(NamedTuple):
 
     def __bool__(self) -> bool:
         return any(self)
+
+
+Changes.__module__ = "plugwasm.plugin_set"
 
 
 class PluginSet(Closing):
@@ -109,6 +112,8 @@ class PluginSet(Closing):
         SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
         OptionError: An argument is not valid.
     """
+
+    __module__ = "plugwasm"
 
     def __init__(
         self,

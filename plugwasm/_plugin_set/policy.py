@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .._host.functions import Function
     from .._http.policy import Egress
-    from .._runtime.observers import Observe
+    from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
 
 __all__ = ["Ceiling"]

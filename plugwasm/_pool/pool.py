@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._runtime.compiled_plugin import PluginInput
-    from .._runtime.observers import Observe
+    from .._runtime.argument_types import Observe, PluginInput
     from .._wasi.options import WasiOptions
     from .map import AsyncOutputs
 
@@ -52,6 +51,8 @@ class PluginPool(Closing):
         Error: As `CompiledPlugin`.
         OptionError: An argument is out of range.
     """
+
+    __module__ = "plugwasm"
 
     def __init__(
         self,

@@ -70,6 +70,9 @@ class PoolStats(NamedTuple):
     replaced: int
 
 
+PoolStats.__module__ = "plugwasm"
+
+
 class Turn:
     """A place in the queue, and then the right to a slot.
 
@@ -437,6 +440,8 @@ LONG_GLANCE = 5.0
 
 class Lease(Owner):
     """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts. Before that, a place in the queue."""
+
+    __module__ = "plugwasm"
 
     __slots__ = ("_slots", "_wait", "turn")
 

@@ -66,6 +66,8 @@ class Recorder(Observer):
         OptionError: `max_bytes` is not a number, or there is no directory for `when`.
     """
 
+    __module__ = "plugwasm.recording"
+
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,

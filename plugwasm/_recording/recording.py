@@ -1,7 +1,7 @@
 """A recording as a file: JSON that can be read in a diff, and is read strictly, for it may come from anywhere.
 
 Reading one takes a small multiple of its size, whatever is in it: what it would be as objects is estimated from its brackets, commas and
-strings before any is made (`weighing`), and texts that Python converts have bounds.
+strings before any is made (`json_size`), and texts that Python converts have bounds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from .._host.observed_values import printable
 from .._manifest.files import read_file, shown_path
 from .._payload_bounds.nesting import MAX_LEVELS
+from .._public import publish
 from ..errors import RecordingError, SourceError
 from .files import write_file
 from .json_size import Weight
@@ -23,7 +24,7 @@ from .schema import VERSION, Call, Count, Data, Int32, Module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._manifest.limits import Limits
-    from .._runtime.compiled_plugin import PluginInput
+    from .._runtime.argument_types import PluginInput
     from .replay import Replay
 
 MAX_FILE = 2**28
@@ -130,6 +131,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE) -> Recordin
     return loads(content, path)
 
 
+load.__module__ = "plugwasm.recording"
+
+
 def loads(content: bytes, origin: str = "the recording") -> Recording:
     """The same from the content of a file; `origin` is for errors."""
     weight = Weight(content)
@@ -154,3 +158,6 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
 class _Head(Struct):
     plugwasm_recording: int
     limits: msgspec.Raw = msgspec.Raw()
+
+
+publish("plugwasm.recording", Recording)

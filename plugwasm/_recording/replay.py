@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .._host.functions import Function
     from .._host.guest import Guest
     from .._manifest.limits import Limits
-    from .._runtime.compiled_plugin import PluginInput
+    from .._runtime.argument_types import PluginInput
     from .._runtime.observers import Understudy
     from .recording import Recording
 
@@ -76,6 +76,9 @@ class ReplayedCall:
     fuel: int | None
 
 
+ReplayedCall.__module__ = "plugwasm.recording"
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """What a replay has shown: all was as it was recorded.
@@ -87,6 +90,9 @@ class Replay:
 
     recording: Recording
     calls: tuple[ReplayedCall, ...]
+
+
+Replay.__module__ = "plugwasm.recording"
 
 
 class _Host(Observer):

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from .._public import publish
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -297,3 +299,6 @@ def words(value: Any) -> str:
         return str(value).encode("utf-8", "replace").decode()
     except Exception:
         return f"({type(value).__name__}, which cannot be shown)"
+
+
+publish("plugwasm.recording", Call, Data, Failure, HostCall, Value)

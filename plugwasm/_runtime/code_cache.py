@@ -88,6 +88,9 @@ def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool 
         _Settings.max_bytes = max_bytes
 
 
+configure.__module__ = "plugwasm.cache"
+
+
 def directory() -> str | None:
     """The directory in use, or None when the cache is off."""
     variable = os.environ.get("PLUGWASM_CACHE", "")
@@ -109,6 +112,9 @@ def directory() -> str | None:
     return os.path.join(parent, "plugwasm") if os.path.isabs(parent) else None
 
 
+directory.__module__ = "plugwasm.cache"
+
+
 def clear() -> int:
     """Removes all entries. Returns how many there were."""
     path = directory()
@@ -118,6 +124,9 @@ def clear() -> int:
     for entry in _entries(path):
         removed += _removed(entry.path)
     return removed
+
+
+clear.__module__ = "plugwasm.cache"
 
 
 class Entry:

@@ -28,20 +28,17 @@ from .modules import BeyondPool, engine, engine_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from typing import Any, Never
 
     from .._engine import Item
     from .._host.functions import Function
     from .._http.policy import Egress
-    from .._manifest.model import Manifest
-    from .._manifest.resolve import Admitted, Recipe
+    from .._manifest.resolve import Recipe
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
-    from .observers import Observe, Observer
-
-    PluginInput = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest | Admitted
+    from .argument_types import Observe, PluginInput
+    from .observers import Observer
 
 __all__ = ["CompiledPlugin"]
 
@@ -83,6 +80,8 @@ class CompiledPlugin:
         OutOfMemoryError: The modules have more memory to start with than the limit allows.
         StackError: The thread has too little stack.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = (
         "_grants",

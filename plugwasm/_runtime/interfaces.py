@@ -58,6 +58,9 @@ def export(name: str | None = None, *, codec: TypedCodec | None = None) -> Calla
     return mark
 
 
+export.__module__ = "plugwasm"
+
+
 def bind(plugin: Any, interface: Callable[..., T]) -> T:
     """An object of the interface whose methods call the plugin's exports.
 
@@ -79,6 +82,9 @@ def bind(plugin: Any, interface: Callable[..., T]) -> T:
     target: T = object.__new__(bound)
     object.__setattr__(target, _TARGET, plugin)
     return target
+
+
+bind.__module__ = "plugwasm.interfaces"
 
 
 # ---- exports -------------------------------------------------------------------------------------------------------------------------
@@ -309,3 +315,6 @@ def host_namespace(implementation: object, namespace: str | None = None, *, inte
     if not functions:
         raise TypeError(f"{owner.__name__} has no public methods, so there is nothing to offer")
     return functions
+
+
+host_namespace.__module__ = "plugwasm"

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from typing import TypeAlias
 
     from .._engine import HostFunction
     from .._host.guest import Guest
-
-    Observe: TypeAlias = "bool | Observer | Sequence[Observer] | None"
+    from .argument_types import Observe
 
     class Understudy(Protocol):
         """Stands for the host functions of one instance: runs them itself, and so can see or replace all that they do."""
@@ -111,6 +109,9 @@ class Call:
         return call if self.output is None else f"{call} -> {brief(self.output)}"
 
 
+Call.__module__ = "plugwasm.observing"
+
+
 @dataclass(frozen=True, slots=True)
 class HttpExchange:
     """An HTTP request of a plugin as it asked for it, and the status that came back; None when none did."""
@@ -118,6 +119,9 @@ class HttpExchange:
     method: str
     url: str
     status: int | None
+
+
+HttpExchange.__module__ = "plugwasm.observing"
 
 
 @dataclass(eq=False, slots=True)
@@ -152,12 +156,17 @@ class HostCall:
         return f"{call} -> {', '.join(map(brief, self.results))}" if self.results else call
 
 
+HostCall.__module__ = "plugwasm.observing"
+
+
 class Observer:
     """Sees the calls of a plugin, and of its host functions. Subclass it; one may serve any number of plugins and threads at once.
 
     Attributes:
         wants_values: Whether `HostCall.args` and `results` are to be filled. They are copies.
     """
+
+    __module__ = "plugwasm.observing"
 
     wants_values = True
 
@@ -178,6 +187,8 @@ class Trace(Observer):
     Args:
         hook: Called with each `HostCall` and each `Call`; if not given, they are lines on stderr.
     """
+
+    __module__ = "plugwasm.observing"
 
     def __init__(self, hook: Callable[[Call | HostCall], object] | None = None) -> None:
         self._hook = hook or _print
@@ -212,6 +223,8 @@ class CallLog(Observer):
         logger: Where to; `plugwasm.calls` if not given.
         slower_than: Seconds; calls that succeed in less are not logged.
     """
+
+    __module__ = "plugwasm.observing"
 
     def __init__(self, logger: logging.Logger | None = None, *, slower_than: float = 0.0) -> None:
         from .._host.plugin_log import logger_of
@@ -249,6 +262,8 @@ class Measured(Generic[T]):
         value: What `returns=str` would have given.
         call: The call.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = ("call", "value")
 

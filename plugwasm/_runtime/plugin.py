@@ -63,10 +63,9 @@ if TYPE_CHECKING:
     from .._http.policy import Egress
     from .._manifest.limits import Limits
     from .._wasi.options import WasiOptions
-    from .compiled_plugin import PluginInput
+    from .argument_types import Observe, PluginInput
     from .instrumentation import Watch
     from .linker import Plan
-    from .observers import Observe
 
     T = TypeVar("T")
 
@@ -77,6 +76,8 @@ _MASK32 = 0xFFFFFFFF
 
 class CancelHandle:
     """Ends a plugin's calls from another thread: the one under way, and those that wait for it. Holding one does not keep the plugin."""
+
+    __module__ = "plugwasm"
 
     __slots__ = ("_lent", "_plugin")
 
@@ -152,6 +153,8 @@ class Plugin(Closing):
     Raises:
         Error: As `CompiledPlugin`.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = (
         "__weakref__",

@@ -142,3 +142,6 @@ def default_limiter() -> anyio.CapacityLimiter:
         limiter = anyio.CapacityLimiter(THREADS)
         _limiters.set(limiter)
         return limiter
+
+
+default_limiter.__module__ = "plugwasm.aio"

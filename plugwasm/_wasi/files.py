@@ -1,6 +1,6 @@
 """A directory tree of the host that a guest may use, and nothing outside of it.
 
-A path is resolved by ``walk``, which cannot leave the tree. What is opened here is a regular file or a directory: pipes, sockets
+A path is resolved by ``path_resolution``, which cannot leave the tree. What is opened here is a regular file or a directory: pipes, sockets
 and devices are ACCES. A name is looked at before it is opened, and opened in a way that cannot block should something else be
 swapped in at the last moment.
 

@@ -24,6 +24,8 @@ class Clock:
         resolution: Nanoseconds that the plugin is told the clocks have as their resolution.
     """
 
+    __module__ = "plugwasm"
+
     resolution: int = 1
 
     def realtime(self) -> int:
@@ -50,6 +52,8 @@ class FrozenClock(Clock):
         realtime: Where it stands, in nanoseconds since 1970.
         monotonic: The same for the monotonic clock.
     """
+
+    __module__ = "plugwasm"
 
     def __init__(self, realtime: int = 0, monotonic: int = 0) -> None:
         for name, value in (("realtime", realtime), ("monotonic", monotonic)):
@@ -79,6 +83,8 @@ class CoarseClock(Clock):
         resolution: Nanoseconds of a step; a millisecond if not given.
     """
 
+    __module__ = "plugwasm"
+
     def __init__(self, resolution: int = 1_000_000) -> None:
         if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 1:
             raise OptionError(f"CoarseClock: expected a resolution of at least 1 nanosecond, got {resolution!r}")
@@ -97,6 +103,8 @@ class SeededRandom:
     Args:
         seed: Of the Mersenne Twister of `random.Random`.
     """
+
+    __module__ = "plugwasm"
 
     def __init__(self, seed: int | str | bytes) -> None:
         if not isinstance(seed, (int, str, bytes)):
@@ -117,6 +125,8 @@ class WasiOptions:
         clock: The time that the plugin sees.
         random: Gives that many random bytes; what it raises ends the call.
     """
+
+    __module__ = "plugwasm"
 
     __slots__ = ("clock", "random")
 

@@ -1,6 +1,6 @@
 """The ``path_*`` functions of WASI preview 1: what a guest does to names in the directories that it has open.
 
-Rights and read-only trees are dealt with as in ``wasi_descriptors``. Each function walks to (directory, name) and then makes one
+Rights and read-only trees are dealt with as in ``descriptors``. Each function walks to (directory, name) and then makes one
 system call on the two, which does not follow a link.
 """
 

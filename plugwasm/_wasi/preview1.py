@@ -3,8 +3,8 @@
 Why our own: the one that comes with the engine keeps a background runtime that hangs in a forked child, cannot be ended by a
 deadline while it sleeps, counts no descriptors, and leaves clocks and randomness out of the application's hands.
 
-- ``wasi_abi``: the specification's numbers and layouts.
-- ``wasi_descriptors``, ``wasi_paths``: the functions about those; ``files`` and ``walk`` confine them to granted directories.
+- ``abi``: the specification's numbers and layouts.
+- ``descriptors``, ``paths``: the functions about those; ``files`` and ``path_resolution`` confine them to granted directories.
 - ``stdio``: the standard streams.
 - here: clocks, randomness, waiting, the process, and the one place where a failure becomes an error number.
 

@@ -27,6 +27,8 @@ class FakeClock(Clock):
         sleeps: The seconds of each sleep of the plugin.
     """
 
+    __module__ = "plugwasm.testing"
+
     def __init__(self, *, tick: float = 0.0) -> None:
         self.tick = tick
         self.sleeps: list[float] = []

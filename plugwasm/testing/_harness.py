@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .._http.policy import Egress
     from .._manifest.limits import Limits
     from .._manifest.resolve import Recipe
-    from .._runtime.compiled_plugin import PluginInput
+    from .._runtime.argument_types import PluginInput
     from ._records import HostCall, LogLine
 
 _PLENTY = 2**62
@@ -77,6 +77,8 @@ class Harness:
     Raises:
         ManifestError, SourceError, ModuleError: As for `Plugin`.
     """
+
+    __module__ = "plugwasm.testing"
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class UnexpectedHostCallError(HostFunctionError, AssertionError):
     """The plugin called a host function of which the test has not said what it returns."""
 
+    __module__ = "plugwasm.testing"
+
     _has_lines = True
 
 
@@ -44,6 +46,8 @@ class FakeHostFunction:
         raises: What it raises instead.
         calls: Its calls.
     """
+
+    __module__ = "plugwasm.testing"
 
     def __init__(
         self, namespace: str, name: str, params: Sequence[type] | None, returns: Any = None, raises: BaseException | None = None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class UnexpectedRequestError(EgressError, AssertionError):
     """The plugin made an HTTP request that the test has no answer for."""
 
+    __module__ = "plugwasm.testing"
+
     _has_lines = True
 
 
@@ -33,6 +35,8 @@ class Route:
         url: In canonical form, or a pattern.
         requests: Those that came here.
     """
+
+    __module__ = "plugwasm.testing"
 
     def __init__(self, method: str | None, url: str | re.Pattern[str]) -> None:
         self.method = method
@@ -116,6 +120,8 @@ class FakeHttp:
         routes: In the order they were added.
         requests: All requests that the policy let through, in order, refused ones included.
     """
+
+    __module__ = "plugwasm.testing"
 
     def __init__(self, keep: Callable[[Request], None]) -> None:
         self.routes: list[Route] = []

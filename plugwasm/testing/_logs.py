@@ -18,6 +18,8 @@ _NAMES = {number: name for name, number in LEVELS.items()}
 class Logs:
     """The lines that a plugin logged, with its stdout (info) and stderr (warn), in order."""
 
+    __module__ = "plugwasm.testing"
+
     def __init__(self) -> None:
         self._lines: list[LogLine] = []
 

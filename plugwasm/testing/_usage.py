@@ -20,6 +20,8 @@ class Usage:
         memory_bytes: The most that an instance had after one of them; None where that is not known.
     """
 
+    __module__ = "plugwasm.testing"
+
     def __init__(self, harness: Harness, fuel: int | None, seconds: float | None, memory_bytes: int | None) -> None:
         self._harness = harness
         self._most = fuel, seconds, memory_bytes
