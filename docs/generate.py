@@ -88,7 +88,9 @@ def _error_section(cls: type[errors.Error]) -> list[str]:
 def _sections(doc: str) -> tuple[str, dict[str, str]]:
     """Split a docstring into its text and its named sections."""
     head, *rest = re.split(r"^(Attributes|What to do):\n", doc, flags=re.MULTILINE)
-    sections = {name: inspect.cleandoc(body) for name, body in zip(rest[::2], rest[1::2], strict=True)}
+    sections = {
+        name: inspect.cleandoc(body) for name, body in zip(rest[::2], rest[1::2], strict=True)
+    }
     return head.strip(), sections
 
 
@@ -111,10 +113,16 @@ PAGES = {DOCS / "decisions.md": decisions_page, DOCS / "reference" / "errors.md"
 
 
 def main(arguments: list[str]) -> int:
-    outdated = [page for page, make in PAGES.items() if not page.exists() or page.read_text("utf-8") != make()]
+    outdated = [
+        page
+        for page, make in PAGES.items()
+        if not page.exists() or page.read_text("utf-8") != make()
+    ]
     if "--check" in arguments:
         for page in outdated:
-            print(f"{page.relative_to(DOCS.parent)} is out of date: run `make docs`", file=sys.stderr)
+            print(
+                f"{page.relative_to(DOCS.parent)} is out of date: run `make docs`", file=sys.stderr
+            )
         return 1 if outdated else 0
     for page in outdated:
         page.write_text(PAGES[page](), "utf-8")

@@ -44,7 +44,19 @@ if TYPE_CHECKING:
         def describe(self, data: bytes) -> str: ...
 
 
-NAMES = ("manifests", "modules", "guests", "urls", "exchanges", "linked", "kernel", "recordings", "batches", "workers", "typed")
+NAMES = (
+    "manifests",
+    "modules",
+    "guests",
+    "urls",
+    "exchanges",
+    "linked",
+    "kernel",
+    "recordings",
+    "batches",
+    "workers",
+    "typed",
+)
 ROOT = Path(__file__).resolve().parent.parent
 FINDINGS = Path(__file__).resolve().parent / "findings"
 

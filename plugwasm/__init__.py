@@ -169,7 +169,9 @@ def get_include() -> str:
 
     here = os.path.dirname(os.path.abspath(__file__))
     installed = os.path.join(here, "include")
-    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
+    return (
+        installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
+    )
 
 
 if not TYPE_CHECKING:  # else no name would be unknown to a type checker

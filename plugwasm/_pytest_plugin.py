@@ -41,8 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="the plugin under test, instead of what tests and settings say; a pattern or several: tests run once for each file",
     )
-    parser.addini("plugwasm_plugin", "The plugin under test: files or patterns, relative to this file.", type="args", default=[])
-    parser.addini("plugwasm_wasi", "Whether the plugin under test may import WASI.", type="bool", default=False)
+    parser.addini(
+        "plugwasm_plugin",
+        "The plugin under test: files or patterns, relative to this file.",
+        type="args",
+        default=[],
+    )
+    parser.addini(
+        "plugwasm_wasi",
+        "Whether the plugin under test may import WASI.",
+        type="bool",
+        default=False,
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,7 +71,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
         for harness in item.stash.get(_MADE, ()):
@@ -83,7 +95,9 @@ def make_wasm_harness(request: pytest.FixtureRequest) -> Iterator[MakeHarness]:
 
     def make(plugin: Any, **settings: Any) -> Harness:
         if isinstance(plugin, (str, os.PathLike)):
-            places = [folder / plugin for folder in (request.node.path.parent, _root(request.config))]
+            places = [
+                folder / plugin for folder in (request.node.path.parent, _root(request.config))
+            ]
             plugin = next((place for place in places if place.is_file()), plugin)
         made.append(Harness(plugin, **settings))
         return made[-1]
@@ -107,8 +121,13 @@ def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness)
         return make_wasm_harness(found[0], **settings)
     if not names:
         pytest.fail(f"which plugin is under test? Say so with {_HOW}", pytrace=False)
-    looked = " and ".join(f"`{folder}`" for folder in dict.fromkeys(_folders(request.config, request.node)))
-    pytest.fail(f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; has it been built?", pytrace=False)
+    looked = " and ".join(
+        f"`{folder}`" for folder in dict.fromkeys(_folders(request.config, request.node))
+    )
+    pytest.fail(
+        f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; has it been built?",
+        pytrace=False,
+    )
 
 
 @pytest.fixture
@@ -130,7 +149,11 @@ def _folders(config: pytest.Config, node: pytest.Item) -> tuple[Path, ...]:
     if config.getoption("plugwasm_plugin"):
         return (config.invocation_params.dir,)
     root = _root(config)
-    return (node.path.parent, root) if any(marker.args for marker in node.iter_markers("plugwasm")) else (root,)
+    return (
+        (node.path.parent, root)
+        if any(marker.args for marker in node.iter_markers("plugwasm"))
+        else (root,)
+    )
 
 
 def _root(config: pytest.Config) -> Path:
@@ -153,7 +176,11 @@ def _builds(config: pytest.Config, node: pytest.Item) -> list[Any]:
 
 def _files(folder: Path, name: str) -> list[str]:
     path = str(folder / name)
-    return [path] if os.path.isfile(path) else sorted(glob.glob(os.path.join(glob.escape(str(folder)), name), recursive=True))
+    return (
+        [path]
+        if os.path.isfile(path)
+        else sorted(glob.glob(os.path.join(glob.escape(str(folder)), name), recursive=True))
+    )
 
 
 def _ids(builds: list[Any]) -> list[str]:
@@ -161,7 +188,9 @@ def _ids(builds: list[Any]) -> list[str]:
     files = [build for build in builds if isinstance(build, str)]
     common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
     names = [
-        Path(os.path.relpath(build, common)).with_suffix("").as_posix() if isinstance(build, str) else f"plugin{i}"
+        Path(os.path.relpath(build, common)).with_suffix("").as_posix()
+        if isinstance(build, str)
+        else f"plugin{i}"
         for i, build in enumerate(builds)
     ]
     same = os.path.basename(names[0])

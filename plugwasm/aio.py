@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["compile", "default_limiter", "isolated", "load", "plugin_set", "pool", "run"]
 
 
-async def load(plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> Plugin:
+async def load(
+    plugin: PluginInput | CompiledPlugin,
+    *args: Any,
+    limiter: anyio.CapacityLimiter | None = None,
+    **options: Any,
+) -> Plugin:
     """A `Plugin`, made in a thread.
 
     Args:
@@ -46,7 +51,9 @@ async def load(plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.
     return await run(lambda: Plugin(plugin, *args, **options), limiter=limiter)
 
 
-async def compile(plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> CompiledPlugin:
+async def compile(
+    plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> CompiledPlugin:
     """A `CompiledPlugin`, made in a thread, as `load` does.
 
     Raises:
@@ -56,7 +63,10 @@ async def compile(plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimite
 
 
 async def pool(
-    plugin: PluginInput | CompiledPlugin | None = None, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+    plugin: PluginInput | CompiledPlugin | None = None,
+    *args: Any,
+    limiter: anyio.CapacityLimiter | None = None,
+    **options: Any,
 ) -> PluginPool:
     """A `PluginPool`, made in a thread. Its plugins are made in the threads of the calls that need them.
 
@@ -68,7 +78,9 @@ async def pool(
     return await run(lambda: PluginPool(plugin, *args, **options), limiter=limiter)
 
 
-async def plugin_set(*args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> PluginSet:
+async def plugin_set(
+    *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> PluginSet:
     """A `PluginSet`, made in a thread, with all of its plugins.
 
     What changes a set compiles as well: `await plugwasm.aio.run(plugins.reload)`, or let `watch` do it in a thread of its own.
@@ -82,7 +94,10 @@ async def plugin_set(*args: Any, limiter: anyio.CapacityLimiter | None = None, *
 
 
 async def isolated(
-    plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+    plugin: PluginInput | CompiledPlugin,
+    *args: Any,
+    limiter: anyio.CapacityLimiter | None = None,
+    **options: Any,
 ) -> IsolatedPlugin:
     """An `IsolatedPlugin`, made in a thread, with its process.
 
@@ -99,5 +114,7 @@ async def run(make: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = 
 
     A task that is cancelled does not wait: what the thread makes then is closed, if it has a `close`.
     """
-    result: T = await cross(lambda _: make(), default_limiter() if limiter is None else limiter, patient=False)
+    result: T = await cross(
+        lambda _: make(), default_limiter() if limiter is None else limiter, patient=False
+    )
     return result

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from ._manifest.resolve import Recipe
     from ._runtime.argument_types import PluginInput
 
-__all__ = ["Backtrace", "Dump", "Dumper", "Frame", "FunctionTime", "Profile", "dump_on_trap", "explain", "profile"]
+__all__ = [
+    "Backtrace",
+    "Dump",
+    "Dumper",
+    "Frame",
+    "FunctionTime",
+    "Profile",
+    "dump_on_trap",
+    "explain",
+    "profile",
+]
 
 
 def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Backtrace:
@@ -94,5 +104,7 @@ def _recipe(plugin: Plugin | CompiledPlugin | PluginInput) -> Recipe:
 
 
 def _check_here(plugin: Plugin) -> None:
-    if not isinstance(plugin, Plugin) or not hasattr(plugin, "_post_mortem"):  # as an IsolatedPlugin has not
+    if not isinstance(plugin, Plugin) or not hasattr(
+        plugin, "_post_mortem"
+    ):  # as an IsolatedPlugin has not
         raise TypeError(f"expected a Plugin that runs in this process, got {type(plugin).__name__}")

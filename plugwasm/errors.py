@@ -159,7 +159,11 @@ class Error(Exception):
         # Python leaves causes behind. Ours are listed and not nested, so that each is looked at once, however many there are.
         ours: list[_Parts] = []
         cause = self.__cause__
-        while isinstance(cause, Error) and len(ours) < _MAX_CAUSES and _can_travel(parts := cause._parts()):
+        while (
+            isinstance(cause, Error)
+            and len(ours) < _MAX_CAUSES
+            and _can_travel(parts := cause._parts())
+        ):
             ours.append(parts)
             cause = cause.__cause__
         if isinstance(cause, Error) or not _can_travel(cause):
@@ -462,7 +466,9 @@ class OutputError(CallError):
         ``Limits.decoded_values``.
     """
 
-    def __init__(self, message: str = "", *, path: str = "$", output: bytes = b"", **fields: Any) -> None:
+    def __init__(
+        self, message: str = "", *, path: str = "$", output: bytes = b"", **fields: Any
+    ) -> None:
         super().__init__(message, **fields)
         self.path = path
         self.output = output
@@ -533,7 +539,9 @@ class OutOfMemoryError(CallError, MemoryError):
     """
 
     if not TYPE_CHECKING:
-        __new__ = Exception.__new__  # that of `MemoryError` refuses to make what is not laid out by it
+        __new__ = (
+            Exception.__new__
+        )  # that of `MemoryError` refuses to make what is not laid out by it
 
 
 class StackError(CallError):

@@ -24,7 +24,14 @@ _missing: ImportError | None = None
 try:
     from opentelemetry.context import attach, detach
     from opentelemetry.metrics import get_meter
-    from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, get_tracer, set_span_in_context
+    from opentelemetry.trace import (
+        SpanKind,
+        Status,
+        StatusCode,
+        get_current_span,
+        get_tracer,
+        set_span_in_context,
+    )
 except ImportError as error:  # for those who want it, not for all who import this
     _missing = error
 
@@ -51,13 +58,36 @@ OTHER = "_OTHER"
 MAX_NAMES = 1000
 """Pairs of a plugin and a function that metrics tell apart."""
 _MAX_TEXT = 2000
-_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
+_METHODS = frozenset(
+    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+)
 _UNCHECKED = frozenset(("BusyError", "ClosedError", "FunctionNotFoundError", "StackError"))
 """Names of errors of calls whose function the plugin may not have."""
 _QUOTING = (HostFunctionError, OutputError)
 """Errors whose messages have parts of what was passed in or out."""
 
-_SECONDS = (1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SECONDS = (
+    1e-6,
+    5e-6,
+    1e-5,
+    5e-5,
+    1e-4,
+    5e-4,
+    0.001,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
 _BYTES = tuple(float(2**power) for power in range(4, 34, 2))
 _FUEL = tuple(10.0**power for power in range(3, 13))
 
@@ -78,10 +108,16 @@ class OpenTelemetry(Observer):
     wants_values = False
 
     def __init__(
-        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None, *, host_calls: bool = True
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        *,
+        host_calls: bool = True,
     ) -> None:
         if _missing is not None:
-            raise ImportError("spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'") from _missing
+            raise ImportError(
+                "spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'"
+            ) from _missing
         self._tracer = get_tracer("plugwasm", __version__, tracer_provider)
         self._instruments = _Instruments(get_meter("plugwasm", __version__, meter_provider))
         self._host_calls = host_calls
@@ -110,7 +146,10 @@ class OpenTelemetry(Observer):
             return _Current(self._span(name, SpanKind.CLIENT, about), partial(_answered, call))
         if call.namespace in (NAMESPACE, WASI):
             return None
-        about = _where(call.call) | {"plugwasm.host_function": _text(call.name), "plugwasm.namespace": _text(call.namespace)}
+        about = _where(call.call) | {
+            "plugwasm.host_function": _text(call.name),
+            "plugwasm.namespace": _text(call.namespace),
+        }
         return _Current(self._span(call.name, SpanKind.INTERNAL, about), partial(_returned, call))
 
     def _span(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
@@ -158,12 +197,19 @@ class _Current:
 
     def __enter__(self) -> None:
         own = self._span.get_span_context()
-        if own.is_valid and own.span_id != get_current_span().get_span_context().span_id:  # otherwise there is nothing new to be below of
+        if (
+            own.is_valid and own.span_id != get_current_span().get_span_context().span_id
+        ):  # otherwise there is nothing new to be below of
             context = set_span_in_context(self._span)
             self._outer = surroundings.set(partial(_Attached, context))
             self._token = attach(context)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
             self._finish(self._span, error)
         finally:  # each for itself, for a signal handler may raise in any
@@ -198,20 +244,42 @@ class _Instruments:
 
     def __init__(self, meter: Meter) -> None:
         def histogram(name: str, unit: str, description: str, boundaries: Sequence[float]) -> Any:
-            return meter.create_histogram(f"plugwasm.call.{name}", unit, description, explicit_bucket_boundaries_advisory=boundaries)
+            return meter.create_histogram(
+                f"plugwasm.call.{name}",
+                unit,
+                description,
+                explicit_bucket_boundaries_advisory=boundaries,
+            )
 
         self._names: dict[tuple[str, str], Attributes] = {}
         self._duration = histogram("duration", "s", "Duration of calls", _SECONDS)
-        self._start = histogram("start.duration", "s", "Time for making instances, in calls that made one", _SECONDS)
+        self._start = histogram(
+            "start.duration", "s", "Time for making instances, in calls that made one", _SECONDS
+        )
         self._guest = histogram("guest.duration", "s", "Time in the guest", _SECONDS)
-        self._host = histogram("host.duration", "s", "Time in host functions, in calls of guests that called some", _SECONDS)
+        self._host = histogram(
+            "host.duration",
+            "s",
+            "Time in host functions, in calls of guests that called some",
+            _SECONDS,
+        )
         self._input = histogram("input.size", "By", "Size of inputs", _BYTES)
-        self._output = histogram("output.size", "By", "Size of outputs of calls that succeeded", _BYTES)
-        self._memory = histogram("memory.peak", "By", "The most memory that the instance had", _BYTES)
-        self._fuel = histogram("fuel", "{fuel}", "Fuel that guests used, where there is a limit", _FUEL)
-        self._host_calls = meter.create_counter("plugwasm.host_calls", "{call}", "Calls of host functions by guests")
+        self._output = histogram(
+            "output.size", "By", "Size of outputs of calls that succeeded", _BYTES
+        )
+        self._memory = histogram(
+            "memory.peak", "By", "The most memory that the instance had", _BYTES
+        )
+        self._fuel = histogram(
+            "fuel", "{fuel}", "Fuel that guests used, where there is a limit", _FUEL
+        )
+        self._host_calls = meter.create_counter(
+            "plugwasm.host_calls", "{call}", "Calls of host functions by guests"
+        )
         self._requests = meter.create_counter(
-            "plugwasm.http_requests", "{request}", "HTTP requests by guests, also those that were refused"
+            "plugwasm.http_requests",
+            "{request}",
+            "HTTP requests by guests, also those that were refused",
         )
 
     def record(self, call: Call) -> None:
@@ -246,7 +314,9 @@ class _Instruments:
             name = call.plugin, OTHER
         if name not in self._names and len(self._names) >= MAX_NAMES:
             name = OTHER, OTHER
-        return self._names.setdefault(name, {"plugwasm.plugin": _text(name[0]), "plugwasm.function": _text(name[1])})
+        return self._names.setdefault(
+            name, {"plugwasm.plugin": _text(name[0]), "plugwasm.function": _text(name[1])}
+        )
 
 
 def _where(call: Call) -> Attributes:
@@ -264,16 +334,27 @@ def _server(url: str) -> Attributes:
 
 def _fail(span: Span, name: str, error: BaseException | None, frames: Sequence[str] = ()) -> None:
     """Says that it failed, and how; of the message only what is plugwasm's own, or the plugin's."""
-    message = _text(error.message) if isinstance(error, Error) and not isinstance(error, _QUOTING) else None
+    message = (
+        _text(error.message)
+        if isinstance(error, Error) and not isinstance(error, _QUOTING)
+        else None
+    )
     span.set_attribute("error.type", name)
     span.set_status(Status(StatusCode.ERROR, message))
     if error is not None:
         span.add_event("exception", dict(_exception(error, message, frames)))
 
 
-def _exception(error: BaseException, message: str | None, frames: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _exception(
+    error: BaseException, message: str | None, frames: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     kind = type(error)
-    yield "exception.type", kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    yield (
+        "exception.type",
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}",
+    )
     if message is not None:
         yield "exception.message", message
     if frames:

@@ -24,7 +24,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _cache_is_as_before() -> Iterator[None]:
     """What a test configures of the cache holds for that test."""
-    before = {name: value for name, value in vars(code_cache._Settings).items() if not name.startswith("__")}
+    before = {
+        name: value
+        for name, value in vars(code_cache._Settings).items()
+        if not name.startswith("__")
+    }
     yield
     for name, value in before.items():
         setattr(code_cache._Settings, name, value)

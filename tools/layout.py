@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import grimp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = "plugwasm"
 
@@ -78,11 +81,18 @@ def main() -> int:
     at_run_time = grimp.build_graph(ROOT, exclude_type_checking_imports=True, cache_dir=None)
     imports = arrows(whole)
     between_rooms = circles(imports)
-    between_modules = circles({module: at_run_time.find_modules_directly_imported_by(module) for module in at_run_time.modules})
+    between_modules = circles(
+        {
+            module: at_run_time.find_modules_directly_imported_by(module)
+            for module in at_run_time.modules
+        }
+    )
     by_floor = {} if between_rooms else floors(imports)
     for number in sorted(by_floor, reverse=True):
         print(f"{number:3}  {'  '.join(by_floor[number])}")
-    print(f"{len(whole.modules)} modules, {len(imports)} rooms on {len(by_floor)} floors, {sum(map(len, imports.values()))} arrows")
+    print(
+        f"{len(whole.modules)} modules, {len(imports)} rooms on {len(by_floor)} floors, {sum(map(len, imports.values()))} arrows"
+    )
     for title, found in (("rooms", between_rooms), ("modules", between_modules)):
         print(f"{len(found)} circles of {title}")
         for circle in found:

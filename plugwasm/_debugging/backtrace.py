@@ -41,7 +41,9 @@ class Frame:
     def __str__(self) -> str:
         where = "" if self.offset is None else f" @ {self.offset:#x}"
         if self.file is not None:
-            place = ":".join(str(part) for part in (shown(self.file), self.line, self.column) if part is not None)
+            place = ":".join(
+                str(part) for part in (shown(self.file), self.line, self.column) if part is not None
+            )
             where = f" at {place}"
         return f"{shown(self.function)}{where}{' (inlined)' if self.inlined else ''}"
 
@@ -140,11 +142,18 @@ def explain(frames: Iterable[str], maps: CodeMaps) -> Backtrace:
         if place is None:
             found.append(Frame(name))
             continue
-        module, offset, lines = maps.sources[place.module].name, place.offset, maps.lines(place.module)
+        module, offset, lines = (
+            maps.sources[place.module].name,
+            place.offset,
+            maps.lines(place.module),
+        )
         locations = lines.locate(offset - maps[place.module].code) if lines is not None else []
         if not locations:
             found.append(Frame(name, module, offset))
-        found += [Frame(at.function or name, module, offset, at.file, at.line, at.column, at.inlined) for at in locations]
+        found += [
+            Frame(at.function or name, module, offset, at.file, at.line, at.column, at.inlined)
+            for at in locations
+        ]
     return Backtrace(found)
 
 

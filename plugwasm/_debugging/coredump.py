@@ -72,7 +72,9 @@ class Dumper:
     def close(self) -> None:
         """Stops."""
         plugin = self._plugin()
-        if plugin is not None and plugin._post_mortem == self._write:  # else it was a pool's, and another caller has it now
+        if (
+            plugin is not None and plugin._post_mortem == self._write
+        ):  # else it was a pool's, and another caller has it now
             plugin._post_mortem = None
         self._closed = True
 
@@ -84,7 +86,11 @@ class Dumper:
 
     def _write(self, reason: BaseException, guest: Guest) -> None:
         """Called by the plugin. It must not replace the reason by one of its own."""
-        if not isinstance(reason, self._on) or not isinstance(reason, Error) or len(self.dumps) >= self._most:
+        if (
+            not isinstance(reason, self._on)
+            or not isinstance(reason, Error)
+            or len(self.dumps) >= self._most
+        ):
             return
         try:
             dump = self._files(reason, guest)
@@ -163,24 +169,41 @@ class State:
             self.owned.append(owned)
 
 
-def write_coredump(file: BinaryIO, name: str, state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> None:
+def write_coredump(
+    file: BinaryIO, name: str, state: State, backtrace: tuple[str, ...], maps: CodeMaps
+) -> None:
     """Writes a core dump; memories go to the file piece by piece."""
     file.write(b"\0asm\1\0\0\0")
     file.write(_custom("core", b"\0" + _text(name)))
     # A memory of 4 GiB has a page more than a memory of 32 bits can state; there is none that is larger.
     limits = [b"\0" + _u32(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
     file.write(_section(_MEMORY, _vec(limits)))
-    segments = [(number, start, end) for number, (_, memory) in enumerate(state.memories) for start, end in _content(memory)]
+    segments = [
+        (number, start, end)
+        for number, (_, memory) in enumerate(state.memories)
+        for start, end in _content(memory)
+    ]
     heads = [_segment(number, start, end - start) for number, start, end in segments]
     total = _u32(len(segments))
-    file.write(bytes([_DATA]) + _u32(len(total) + sum(map(len, heads)) + sum(end - start for _, start, end in segments)) + total)
+    file.write(
+        bytes([_DATA])
+        + _u32(len(total) + sum(map(len, heads)) + sum(end - start for _, start, end in segments))
+        + total
+    )
     for head, (number, start, end) in zip(heads, segments, strict=True):
         file.write(head)
         file.write(state.memories[number][1][start:end])
     file.write(_custom("coremodules", _vec([b"\0" + _text(module) for module in state.modules])))
-    instances = [b"\0" + _u32(i) + _vec([*map(_u32, owned)]) + _vec([]) for i, owned in enumerate(state.owned)]
+    instances = [
+        b"\0" + _u32(i) + _vec([*map(_u32, owned)]) + _vec([])
+        for i, owned in enumerate(state.owned)
+    ]
     file.write(_custom("coreinstances", _vec(instances)))
-    file.write(_custom("corestack", b"\0" + _text(_MAIN_THREAD) + _vec(list(_frames(state, backtrace, maps)))))
+    file.write(
+        _custom(
+            "corestack", b"\0" + _text(_MAIN_THREAD) + _vec(list(_frames(state, backtrace, maps)))
+        )
+    )
 
 
 def _frames(state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> Iterator[bytes]:
@@ -188,8 +211,18 @@ def _frames(state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> Iterato
     for text in backtrace:
         _, place = maps.find(text)
         if place is not None and place.module in state.instance_of:
-            instance, start = state.instance_of[place.module], maps[place.module].start(place.function)
-            yield b"\0" + _u32(instance) + _u32(place.function) + _u32(place.offset - start) + _vec([]) + _vec([])
+            instance, start = (
+                state.instance_of[place.module],
+                maps[place.module].start(place.function),
+            )
+            yield (
+                b"\0"
+                + _u32(instance)
+                + _u32(place.function)
+                + _u32(place.offset - start)
+                + _vec([])
+                + _vec([])
+            )
 
 
 def _content(memory: memoryview) -> Iterator[tuple[int, int]]:
@@ -243,7 +276,10 @@ def _s32(value: int) -> bytes:
 
 
 def _create(path: str) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600), "wb")
+    return open(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600),
+        "wb",
+    )
 
 
 def _file_name(text: str) -> str:

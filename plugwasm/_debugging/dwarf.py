@@ -37,7 +37,13 @@ MAX_DEPTH = 256
 MAX_NAME = 400
 """Characters of a name, with those of the scopes around it."""
 
-_SCOPES = ("DW_TAG_namespace", "DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type", "DW_TAG_module")
+_SCOPES = (
+    "DW_TAG_namespace",
+    "DW_TAG_structure_type",
+    "DW_TAG_class_type",
+    "DW_TAG_union_type",
+    "DW_TAG_module",
+)
 
 
 class BudgetSpent(Exception):
@@ -65,7 +71,11 @@ class Budget:
         self._reads += 1
         self._bytes -= size
         self._line_reads -= is_line
-        if self._bytes < 0 or self._line_reads < 0 or (self._reads % 64 == 0 and thread_time() >= self._until):
+        if (
+            self._bytes < 0
+            or self._line_reads < 0
+            or (self._reads % 64 == 0 and thread_time() >= self._until)
+        ):
             raise BudgetSpent
 
 
@@ -103,7 +113,9 @@ class SourceLines:
         try:
             from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
         except ImportError as error:
-            raise ImportError("source lines need pyelftools: pip install 'plugwasm[debug]'") from error
+            raise ImportError(
+                "source lines need pyelftools: pip install 'plugwasm[debug]'"
+            ) from error
         self._budget = Budget()
         sections: dict[str, Any] = {}
         for parameter in inspect.signature(DWARFInfo.__init__).parameters:
@@ -111,7 +123,11 @@ class SourceLines:
                 name = f".{parameter.removesuffix('_sec')}"
                 content = code.custom(name)
                 stream = _Section(content, self._budget, name == ".debug_line")
-                sections[parameter] = DebugSectionDescriptor(stream, name, 0, len(content), 0) if 0 < len(content) <= MAX_SECTION else None
+                sections[parameter] = (
+                    DebugSectionDescriptor(stream, name, 0, len(content), 0)
+                    if 0 < len(content) <= MAX_SECTION
+                    else None
+                )
         self._dwarf: Any = DWARFInfo(DwarfConfig(True, "wasm", 4), **sections)
         self._units: dict[int, _Unit] = {}
 
@@ -141,7 +157,11 @@ class _Unit:
         self._program: Any = dwarf.line_program_for_CU(unit)
         self._version5: bool = self._program is not None and self._program["version"] >= 5
         self._directory = _directory(unit.get_top_DIE())
-        self._rows = _rows(self._program) if self._program is not None and self._program["unit_length"] <= MAX_PROGRAM else []
+        self._rows = (
+            _rows(self._program)
+            if self._program is not None and self._program["unit_length"] <= MAX_PROGRAM
+            else []
+        )
         self._inlined: list[_Inlined] = []
         self._named: dict[int, str] = {}
         for entry, depth, scope in _entries(unit):
@@ -152,7 +172,9 @@ class _Unit:
                 elif "DW_AT_specification" in entry.attributes:
                     origin = entry.attributes["DW_AT_specification"]
                     self._named[entry.offset] = self._named.get(_target(unit, origin), "")
-                if entry.tag == "DW_TAG_inlined_subroutine" and (ranges := _ranges(dwarf, unit, entry)):
+                if entry.tag == "DW_TAG_inlined_subroutine" and (
+                    ranges := _ranges(dwarf, unit, entry)
+                ):
                     self._inlined.append(_Inlined(unit, entry, ranges, depth))
 
     def locate(self, address: int) -> list[Location]:
@@ -161,7 +183,11 @@ class _Unit:
             return []
         file, line, column = row
         found = [Location(self._file(file), line or None, column or None)]
-        around = [inlined for inlined in self._inlined if any(start <= address < end for start, end in inlined.ranges)]
+        around = [
+            inlined
+            for inlined in self._inlined
+            if any(start <= address < end for start, end in inlined.ranges)
+        ]
         for inlined in sorted(around, key=lambda inlined: -inlined.depth):
             found[-1].function = self._named.get(inlined.origin) or "?"
             found[-1].inlined = True
@@ -199,7 +225,9 @@ class _Inlined:
     def __init__(self, unit: Any, entry: Any, ranges: list[tuple[int, int]], depth: int) -> None:
         origin = entry.attributes.get("DW_AT_abstract_origin")
         self.origin = -1 if origin is None else _target(unit, origin)
-        self.call = tuple(_attribute(entry, f"DW_AT_call_{what}") or 0 for what in ("file", "line", "column"))
+        self.call = tuple(
+            _attribute(entry, f"DW_AT_call_{what}") or 0 for what in ("file", "line", "column")
+        )
         self.ranges = ranges
         self.depth = depth
 
@@ -222,7 +250,10 @@ def _entries(unit: Any) -> Iterator[tuple[Any, int, str]]:
     """Every entry of a unit in the order of the bytes, with its depth and the name of the scopes around it."""
     from elftools.dwarf.die import DIE
 
-    at, end = unit.cu_die_offset, unit.cu_offset + unit["unit_length"] + unit.structs.initial_length_field_size()
+    at, end = (
+        unit.cu_die_offset,
+        unit.cu_offset + unit["unit_length"] + unit.structs.initial_length_field_size(),
+    )
     scopes = [""]
     for _ in range(MAX_ENTRIES):
         if at >= end or not 0 < len(scopes) <= MAX_DEPTH:
@@ -246,14 +277,18 @@ def _qualified(scope: str, name: Any) -> str:
 def _ranges(dwarf: Any, unit: Any, entry: Any) -> list[tuple[int, int]]:
     low, high = entry.attributes.get("DW_AT_low_pc"), entry.attributes.get("DW_AT_high_pc")
     if low is not None and high is not None:
-        is_length = high.form.startswith(("DW_FORM_data", "DW_FORM_udata", "DW_FORM_sdata", "DW_FORM_implicit"))
+        is_length = high.form.startswith(
+            ("DW_FORM_data", "DW_FORM_udata", "DW_FORM_sdata", "DW_FORM_implicit")
+        )
         return [(low.value, low.value + high.value if is_length else high.value)]
     ranges = entry.attributes.get("DW_AT_ranges")
     if ranges is None:
         return []
     base = _attribute(unit.get_top_DIE(), "DW_AT_low_pc") or 0
     found = []
-    for item in islice(dwarf.range_lists().get_range_list_at_offset(ranges.value, unit), MAX_ENTRIES):
+    for item in islice(
+        dwarf.range_lists().get_range_list_at_offset(ranges.value, unit), MAX_ENTRIES
+    ):
         if hasattr(item, "base_address"):
             base = item.base_address
         else:

@@ -108,7 +108,9 @@ def svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
     return "\n".join(parts)
 
 
-def html(stacks: Mapping[tuple[str, ...], float], title: str, functions: Sequence[FunctionTime]) -> str:
+def html(
+    stacks: Mapping[tuple[str, ...], float], title: str, functions: Sequence[FunctionTime]
+) -> str:
     """The flame graph with a table of functions. A click on a frame widens it, a click on the lowest shows all again."""
     rows = "\n".join(
         f"<tr><td>{_time(time.own)}</td><td>{_time(time.total)}</td><td>{_xml(time.function)}</td></tr>"

@@ -42,7 +42,9 @@ class Profile:
 
     def __init__(self, plugin: Plugin, interval: float) -> None:
         if not MIN_INTERVAL <= interval <= 10:
-            raise OptionError(f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}")
+            raise OptionError(
+                f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}"
+            )
         self.name = plugin.name
         self.interval = interval
         self._plugin: Plugin | None = plugin
@@ -60,7 +62,12 @@ class Profile:
         if plugin._guest is not None and plugin._guest.sampler is not None:
             raise OptionError(f"another profile of plugin `{self.name}` is being taken")
         recorder = self._recorder = Recorder(plugin.compiled_plugin, self.interval)
-        self._thread = threading.Thread(target=self._run, args=(plugin, recorder, plugin._hold()), name="plugwasm-profile", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(plugin, recorder, plugin._hold()),
+            name="plugwasm-profile",
+            daemon=True,
+        )
         self._thread.start()
         return self
 
@@ -83,7 +90,9 @@ class Profile:
         while not self._stop.acquire(timeout=self.interval):
             now = monotonic()
             guest = plugin._guest
-            if guest is None or guest not in ticker.running or plugin._lent is not lent:  # the call of another caller of the pool
+            if (
+                guest is None or guest not in ticker.running or plugin._lent is not lent
+            ):  # the call of another caller of the pool
                 last = None
                 recorder.between_calls()
             else:
@@ -163,7 +172,13 @@ class Profile:
             OptionError: Another suffix.
         """
         suffix = suffix_of(path)
-        make = {".svg": self.svg, ".html": self.html, ".json": self.firefox, ".txt": self.collapsed, ".folded": self.collapsed}.get(suffix)
+        make = {
+            ".svg": self.svg,
+            ".html": self.html,
+            ".json": self.firefox,
+            ".txt": self.collapsed,
+            ".folded": self.collapsed,
+        }.get(suffix)
         if make is None:
             raise OptionError(f"a profile can be saved as {', '.join(FORMATS)}, not as `{suffix}`")
         content = make()

@@ -103,7 +103,9 @@ class Recorder:
 
     def _track(self, plan: Plan) -> _Track:
         modules = [(KERNEL, plan.kernel), *((unit.name, unit.module) for unit in plan.units)]
-        track = self._tracks[plan.engine] = _Track(GuestProfiler(plan.engine, self._compiled.name, self._interval, modules))
+        track = self._tracks[plan.engine] = _Track(
+            GuestProfiler(plan.engine, self._compiled.name, self._interval, modules)
+        )
         return track
 
     def tick(self, seconds: float) -> bool:
@@ -206,7 +208,9 @@ class Recorder:
                 whole["threads"].append(thread)
             else:
                 whole = profile
-        outside: dict[tuple[str, ...], float] = {(name,): seconds for name, seconds in self._left_over.items() if seconds}
+        outside: dict[tuple[str, ...], float] = {
+            (name,): seconds for name, seconds in self._left_over.items() if seconds
+        }
         _add(stacks, outside)
         return whole, stacks
 
@@ -225,7 +229,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 def _titles(compiled: CompiledPlugin) -> dict[str, CodeMap]:
     sources = {source.name: source.wasm for source in compiled._recipe.modules}
-    return {name: CodeMap(binary(wasm)) for name, wasm in {**sources, KERNEL: kernel.source()}.items()}
+    return {
+        name: CodeMap(binary(wasm)) for name, wasm in {**sources, KERNEL: kernel.source()}.items()
+    }
 
 
 def _library(profile: dict[str, Any], thread: dict[str, Any], function: int) -> str:
@@ -233,7 +239,9 @@ def _library(profile: dict[str, Any], thread: dict[str, Any], function: int) -> 
     return "" if resource < 0 else profile["libs"][thread["resourceTable"]["lib"][resource]]["name"]
 
 
-def _name_functions(profile: dict[str, Any], thread: dict[str, Any], titles: dict[str, CodeMap]) -> None:
+def _name_functions(
+    profile: dict[str, Any], thread: dict[str, Any], titles: dict[str, CodeMap]
+) -> None:
     """Calls functions that have no name by their exports, and none by a name that is no line of text."""
     names, texts = thread["funcTable"]["name"], thread["stringArray"]
     for function, name in enumerate(names):
@@ -266,7 +274,9 @@ def _add_up(
         names: tuple[str, ...] = ()
         if stack is not None:
             if stack not in known:
-                found = _stack(table["prefix"], table["frame"], stack, lambda frame: titles[frames[frame]])
+                found = _stack(
+                    table["prefix"], table["frame"], stack, lambda frame: titles[frames[frame]]
+                )
                 if found not in stacks:
                     kept += len(found)
                 known[stack] = found if kept <= MAX_FRAMES else OTHERS
@@ -277,7 +287,9 @@ def _add_up(
         _add(stacks, {names: share.own})
 
 
-def _stack(prefixes: list[int | None], frames: list[int], stack: int | None, title: Callable[[int], str]) -> tuple[str, ...]:
+def _stack(
+    prefixes: list[int | None], frames: list[int], stack: int | None, title: Callable[[int], str]
+) -> tuple[str, ...]:
     """A stack from its entries, each of which knows the one around it: outermost first, and not all of one that is deep."""
     inner: list[str] = []
     outer: deque[str] = deque(maxlen=MAX_DEPTH // 2)
@@ -308,10 +320,17 @@ def _host_functions(frame: FrameType | None) -> list[str]:
     codes.reverse()
     found = []
     for i, code in enumerate(codes[:-1]):
-        is_callback = code.co_name == CALLBACK_CODE.co_name and code.co_filename == CALLBACK_CODE.co_filename
+        is_callback = (
+            code.co_name == CALLBACK_CODE.co_name and code.co_filename == CALLBACK_CODE.co_filename
+        )
         if is_callback and codes[i + 1] not in _LINKING:
             inner = codes[i + 1 :]
-            found.append(next((c.co_name for c in inner if not c.co_filename.startswith(_PACKAGE)), inner[0].co_name))
+            found.append(
+                next(
+                    (c.co_name for c in inner if not c.co_filename.startswith(_PACKAGE)),
+                    inner[0].co_name,
+                )
+            )
     return found
 
 

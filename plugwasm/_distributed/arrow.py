@@ -32,7 +32,9 @@ def pyarrow() -> Any:
     try:
         return import_module("pyarrow")
     except ImportError as error:
-        raise ImportError("record batches need pyarrow: pip install 'plugwasm[arrow]'", name="pyarrow") from error
+        raise ImportError(
+            "record batches need pyarrow: pip install 'plugwasm[arrow]'", name="pyarrow"
+        ) from error
 
 
 def stream_of(batch: Any) -> bytes:
@@ -58,16 +60,29 @@ def batches_in(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]:
         _check_messages(pa, stream, max(rows_in, 8 * len(stream)))
         with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
             if not reader.schema.equals(schema, check_metadata=False):
-                raise BatchError(f"its schema is\n{_indented(reader.schema)}\nbut expected was\n{_indented(schema)}")
+                raise BatchError(
+                    f"its schema is\n{_indented(reader.schema)}\nbut expected was\n{_indented(schema)}"
+                )
             batches = []
             for batch in reader:
                 batch.validate(full=True)
                 batches.append(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
             return batches
     except BatchError as error:
-        raise BatchError(f"{who} gave record batches that cannot be taken: {error.message}") from None
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, struct.error) as error:
-        raise BatchError(f"{who} gave what is no stream of record batches: {shown(str(error), 300)}") from error
+        raise BatchError(
+            f"{who} gave record batches that cannot be taken: {error.message}"
+        ) from None
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        MemoryError,
+        OverflowError,
+        struct.error,
+    ) as error:
+        raise BatchError(
+            f"{who} gave what is no stream of record batches: {shown(str(error), 300)}"
+        ) from error
 
 
 def _check_messages(pa: Any, stream: bytes, most_rows: int) -> None:

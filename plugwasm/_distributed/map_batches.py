@@ -32,7 +32,15 @@ from ..errors import (
 )
 from .arrow import batches_in, pyarrow, stream_of
 from .ref import PluginRef
-from .tables import as_record_batch, column_of, objects_in, of_kind, output_type, texts_in, with_columns
+from .tables import (
+    as_record_batch,
+    column_of,
+    objects_in,
+    of_kind,
+    output_type,
+    texts_in,
+    with_columns,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,18 +122,34 @@ class MapBatches:
         output_bytes: int = OUTPUT_BYTES,
     ) -> None:
         if not isinstance(ref, PluginRef):
-            raise OptionError(f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)")
+            raise OptionError(
+                f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)"
+            )
         if not isinstance(function, str):
-            raise OptionError(f"MapBatches: function: expected the name of an export, got {type(function).__name__}", field="function")
+            raise OptionError(
+                f"MapBatches: function: expected the name of an export, got {type(function).__name__}",
+                field="function",
+            )
         if isinstance(output_bytes, bool) or not isinstance(output_bytes, int) or output_bytes < 0:
-            raise OptionError(f"MapBatches: output_bytes: expected a number of bytes, got {output_bytes!r:.40}", field="output_bytes")
+            raise OptionError(
+                f"MapBatches: output_bytes: expected a number of bytes, got {output_bytes!r:.40}",
+                field="output_bytes",
+            )
         if not (column is None or hasattr(column, "__iter__")) or isinstance(column, bytes):
-            raise OptionError(f"MapBatches: column: expected a name or a list of names, got {type(column).__name__}", field="column")
+            raise OptionError(
+                f"MapBatches: column: expected a name or a list of names, got {type(column).__name__}",
+                field="column",
+            )
         given = {"on_error": on_error, "instance_per": instance_per}
         for name, choices in _CHOICES.items():
             if given[name] not in choices:
-                raise OptionError(f"MapBatches: {name}: expected one of {choices}, got {given[name]!r}", field=name)
-        columns = None if column is None else (column,) if isinstance(column, str) else tuple(column)
+                raise OptionError(
+                    f"MapBatches: {name}: expected one of {choices}, got {given[name]!r}",
+                    field=name,
+                )
+        columns = (
+            None if column is None else (column,) if isinstance(column, str) else tuple(column)
+        )
         names = [into, *(columns or ()), *(() if error_column is None else (error_column,))]
         if (
             columns == ()
@@ -161,10 +185,14 @@ class MapBatches:
         if column is None:
             self._schema = _schema(returns)
             if error_column is not None or on_error != "raise":
-                raise OptionError("MapBatches: on_error and error_column are for calls row by row, so give a `column`")
+                raise OptionError(
+                    "MapBatches: on_error and error_column are for calls row by row, so give a `column`"
+                )
         else:
             self._type, decoded = output_type(returns)
-            self._decode = None if decoded is None else output_reader(decoded, None, ref.name, function)
+            self._decode = (
+                None if decoded is None else output_reader(decoded, None, ref.name, function)
+            )
 
     def __call__(self, batch: Batch) -> Batch:
         """The result for a batch.
@@ -177,7 +205,9 @@ class MapBatches:
         if self._column is None:
             pa = pyarrow()
             is_native = isinstance(batch, (pa.RecordBatch, pa.Table))
-            result = of_kind(batch, self._whole(as_record_batch(batch), is_native=is_native), self._schema)
+            result = of_kind(
+                batch, self._whole(as_record_batch(batch), is_native=is_native), self._schema
+            )
         else:
             result = with_columns(batch, self._rows(batch))
         return result  # type: ignore[no-any-return]
@@ -201,7 +231,9 @@ class MapBatches:
             limit = plugin.compiled_plugin.limits.decoded_values
         if len(output) > self._output_bytes:
             raise self._too_much()
-        results = batches_in(output, self._schema, batch.num_rows, f"`{self.function}` of plugin `{self.ref.name}`")
+        results = batches_in(
+            output, self._schema, batch.num_rows, f"`{self.function}` of plugin `{self.ref.name}`"
+        )
         if not is_native and limit is not None:
             made = sum(objects_in(column) for result in results for column in result.columns)
             if made - batch.num_rows * len(self._schema) > limit:
@@ -215,12 +247,20 @@ class MapBatches:
         pa = pyarrow()
         inputs = self._inputs(batch)
         failures: dict[int, str] = {}
-        column, limit = self._outputs(inputs, failures) if inputs else (self._array([], failures, 0, 0), None)
-        if limit is not None and not isinstance(batch, (pa.RecordBatch, pa.Table)) and objects_in(column) - len(inputs) > limit:
+        column, limit = (
+            self._outputs(inputs, failures) if inputs else (self._array([], failures, 0, 0), None)
+        )
+        if (
+            limit is not None
+            and not isinstance(batch, (pa.RecordBatch, pa.Table))
+            and objects_in(column) - len(inputs) > limit
+        ):
             raise self._too_many(limit)
         columns = {self._into: column}
         if self._error_column is not None:
-            columns[self._error_column] = pa.array([failures.get(row) for row in range(len(inputs))], pa.string())
+            columns[self._error_column] = pa.array(
+                [failures.get(row) for row in range(len(inputs))], pa.string()
+            )
         return columns
 
     def _inputs(self, batch: Any) -> list[Any]:
@@ -257,7 +297,9 @@ class MapBatches:
                             raise self._too_much()
                     append(output)
                 except _OF_A_ROW as error:
-                    if error.function != function:  # but what went wrong is the start of an instance
+                    if (
+                        error.function != function
+                    ):  # but what went wrong is the start of an instance
                         raise
                     self._failed(row, len(inputs), error, failures)
                     append(None)
@@ -343,7 +385,11 @@ class MapBatches:
         return hash((self.ref, self.function, self._column, self._into))
 
     def __repr__(self) -> str:
-        what = "batch by batch" if self._column is None else f"column={self._column!r}, into={self._into!r}"
+        what = (
+            "batch by batch"
+            if self._column is None
+            else f"column={self._column!r}, into={self._into!r}"
+        )
         return f"<MapBatches `{self.function}` of {self.ref.name!r}, {what}>"
 
 

@@ -53,7 +53,10 @@ class FromEnvironment:
         try:
             value = os.environ[self.name]
         except KeyError:
-            raise OptionError(f"{field}: the variable {self.name} is not set in this process's environment", field=field) from None
+            raise OptionError(
+                f"{field}: the variable {self.name} is not set in this process's environment",
+                field=field,
+            ) from None
         check_text(value, f"{field}: the variable {self.name}", field=field)
         return value
 
@@ -136,7 +139,11 @@ def _manifest_of_recipe(recipe: Recipe) -> Manifest:
 
 
 def pinned(
-    source: WasmSource, index: int, headers: tuple[tuple[int, str, FromEnvironment], ...], embed: bool, reader: ModuleReader
+    source: WasmSource,
+    index: int,
+    headers: tuple[tuple[int, str, FromEnvironment], ...],
+    embed: bool,
+    reader: ModuleReader,
 ) -> WasmSource:
     """The module with its sha256, and with its bytes if they are to travel."""
     import hashlib
@@ -148,14 +155,24 @@ def pinned(
     path = None if source.path is None else _absolute_file(source.path)
     if source.hash is not None and source.data is None and not embed:
         return msgspec.structs.replace(source, path=path)
-    secrets = {name: secret.value(f"wasm[{index}].headers.{name}") for at, name, secret in headers if at == index}
-    content = reader.content(msgspec.structs.replace(source, path=path, headers={**source.headers, **secrets}))
+    secrets = {
+        name: secret.value(f"wasm[{index}].headers.{name}")
+        for at, name, secret in headers
+        if at == index
+    }
+    content = reader.content(
+        msgspec.structs.replace(source, path=path, headers={**source.headers, **secrets})
+    )
     check_hash(source, f"wasm[{index}]", path or "the module", content)
     if source.data is None:
-        verified(content, f"the module of `wasm[{index}]`" if path is None else path, shows_bytes=False)
+        verified(
+            content, f"the module of `wasm[{index}]`" if path is None else path, shows_bytes=False
+        )
     digest = hashlib.sha256(content).hexdigest()
     if embed:
-        return msgspec.structs.replace(source, path=None, url=None, headers={}, method=None, data=content, hash=digest)
+        return msgspec.structs.replace(
+            source, path=None, url=None, headers={}, method=None, data=content, hash=digest
+        )
     return msgspec.structs.replace(source, path=path, hash=digest)
 
 

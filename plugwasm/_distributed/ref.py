@@ -126,36 +126,64 @@ class PluginRef:
         if not (config is None or hasattr(config, "items")):
             raise OptionError(f"config: expected a mapping, got {named(config)}", field="config")
         if isinstance(plugin, CompiledPlugin):
-            raise OptionError("a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes")
+            raise OptionError(
+                "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
+            )
         plain, secrets = parted(plugin)
         limits, egress = own_settings(plain, limits, egress)
         manifest = manifest_of(plain)
-        headers = tuple((place[1], place[2], secret) for place, secret in secrets.items() if place[0] == "headers")
-        merged: dict[str, Any] = {**manifest.config, **{place[2]: secret for place, secret in secrets.items() if place[0] == "config"}}
+        headers = tuple(
+            (place[1], place[2], secret)
+            for place, secret in secrets.items()
+            if place[0] == "headers"
+        )
+        merged: dict[str, Any] = {
+            **manifest.config,
+            **{place[2]: secret for place, secret in secrets.items() if place[0] == "config"},
+        }
         merged |= config or {}
         for key, value in merged.items():
-            if not isinstance(key, str) or not (value is None or isinstance(value, (str, FromEnvironment))):
-                raise OptionError(f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}")
+            if not isinstance(key, str) or not (
+                value is None or isinstance(value, (str, FromEnvironment))
+            ):
+                raise OptionError(
+                    f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}"
+                )
             check_text(key, "config: a key", field="config")
             if isinstance(value, str):
                 check_text(value, f"config: the value of `{shown(key)}`", field="config")
         policy = egress
-        if isinstance(egress, str) and any(source.url is not None and (embed or source.hash is None) for source in manifest.wasm):
+        if isinstance(egress, str) and any(
+            source.url is not None and (embed or source.hash is None) for source in manifest.wasm
+        ):
             policy = _imported(_checked_name(egress, "egress"), "egress")
         check_kinds(False, None, None if isinstance(policy, str) else policy)
-        reader = ModuleReader((limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy)
-        sources = [pinned(source, index, headers, embed, reader) for index, source in enumerate(manifest.wasm)]
-        with_pins = msgspec.structs.replace(manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths))
+        reader = ModuleReader(
+            (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
+        )
+        sources = [
+            pinned(source, index, headers, embed, reader)
+            for index, source in enumerate(manifest.wasm)
+        ]
+        with_pins = msgspec.structs.replace(
+            manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths)
+        )
         try:
             encoded = msgspec.msgpack.encode(with_pins, order="deterministic")
         except UnicodeEncodeError:
-            raise ManifestError("the manifest has a path that cannot be written as UTF-8 (lone surrogates)") from None
+            raise ManifestError(
+                "the manifest has a path that cannot be written as UTF-8 (lone surrogates)"
+            ) from None
         values = {
-            "_config": tuple(sorted((key, value) for key, value in merged.items() if value is not None)),
+            "_config": tuple(
+                sorted((key, value) for key, value in merged.items() if value is not None)
+            ),
             "_egress": None if egress is None else _sendable(egress, "egress"),
             "_headers": () if embed else headers,
             "_manifest": encoded,
-            "_observe": bool(observe) if observe is None or isinstance(observe, bool) else _sendable(observe, "observe"),
+            "_observe": bool(observe)
+            if observe is None or isinstance(observe, bool)
+            else _sendable(observe, "observe"),
             "_wasi": wasi if isinstance(wasi, bool) else _sendable(wasi, "wasi"),
             "digests": tuple(source.hash for source in sources),
             "fuel_limit": fuel_limit,
@@ -188,12 +216,17 @@ class PluginRef:
     def plugin(self, *, isolated: bool | ProcessLimits = False) -> Plugin:
         """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
         if not isinstance(isolated, (bool, ProcessLimits)):
-            raise OptionError(f"isolated: expected True, False or ProcessLimits, got {named(isolated)}", field="isolated")
+            raise OptionError(
+                f"isolated: expected True, False or ProcessLimits, got {named(isolated)}",
+                field="isolated",
+            )
         if isolated is False:
             return Plugin(self.compiled())
         from .._isolation.plugin import Elsewhere, IsolatedPlugin
 
-        return IsolatedPlugin(self._compile(Elsewhere), process=None if isolated is True else isolated)
+        return IsolatedPlugin(
+            self._compile(Elsewhere), process=None if isolated is True else isolated
+        )
 
     def _compile(self, kind: type[CompiledPlugin] = CompiledPlugin) -> CompiledPlugin:
         import msgspec
@@ -204,8 +237,13 @@ class PluginRef:
         sources = list(manifest.wasm)
         for index, header, secret in self._headers:
             value = secret.value(f"wasm[{index}].headers.{header}")
-            sources[index] = msgspec.structs.replace(sources[index], headers={**sources[index].headers, header: value})
-        config = {key: value if isinstance(value, str) else value.value(f"config.{key}") for key, value in self._config}
+            sources[index] = msgspec.structs.replace(
+                sources[index], headers={**sources[index].headers, header: value}
+            )
+        config = {
+            key: value if isinstance(value, str) else value.value(f"config.{key}")
+            for key, value in self._config
+        }
         wasi: Any = self._wasi if isinstance(self._wasi, bool) else _found(self._wasi, "wasi")
         return kind(
             msgspec.structs.replace(manifest, wasm=sources, config=config),
@@ -216,7 +254,9 @@ class PluginRef:
             http_response_headers=self.http_response_headers,
             limits=self.limits,
             egress=None if self._egress is None else _found(self._egress, "egress"),
-            observe=self._observe if isinstance(self._observe, bool) else _found(self._observe, "observe"),
+            observe=self._observe
+            if isinstance(self._observe, bool)
+            else _found(self._observe, "observe"),
         )
 
     def _state(self) -> tuple[Any, ...]:
@@ -300,7 +340,8 @@ def _sendable(value: object, field: str) -> str | bytes:
         return pickle.dumps(value)
     except Exception as error:
         raise OptionError(
-            f"{field}: it cannot be pickled ({error}); put it into a module, and name it: {field}='package.module:name'", field=field
+            f"{field}: it cannot be pickled ({error}); put it into a module, and name it: {field}='package.module:name'",
+            field=field,
         ) from None
 
 
@@ -315,7 +356,9 @@ def _found(sent: str | bytes, field: str) -> Any:
 def _checked_name(text: str, field: str) -> str:
     module, colon, name = text.partition(":")
     if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
-        raise OptionError(f"{field}: expected a name such as 'package.module:name', got {text!r}", field=field)
+        raise OptionError(
+            f"{field}: expected a name such as 'package.module:name', got {text!r}", field=field
+        )
     return text
 
 
@@ -328,7 +371,9 @@ def _imported(text: str, field: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise OptionError(f"{field}: cannot import `{text}` in this process: {error}", field=field) from error
+        raise OptionError(
+            f"{field}: cannot import `{text}` in this process: {error}", field=field
+        ) from error
     return found
 
 
@@ -338,16 +383,23 @@ def _named(function: Any) -> str:
         return _checked_name(function, "functions")
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not (callable(function) and module and name):
-        raise OptionError(f"functions: expected host functions or their names, got {type(function).__name__}", field="functions")
+        raise OptionError(
+            f"functions: expected host functions or their names, got {type(function).__name__}",
+            field="functions",
+        )
     hint = "move it to the top of a module that the other side can import, or name it: 'package.module:name'"
     if module == "__main__":
-        raise OptionError(f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}")
+        raise OptionError(
+            f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}"
+        )
     try:
         found = _imported(_checked_name(f"{module}:{name}", "functions"), "functions")
     except OptionError:
         found = None
     if found is not function:
-        raise OptionError(f"functions: `{module}:{name}` is not what was given; {hint}", field="functions")
+        raise OptionError(
+            f"functions: `{module}:{name}` is not what was given; {hint}", field="functions"
+        )
     return f"{module}:{name}"
 
 
@@ -358,5 +410,7 @@ def _function(name: str) -> Function:
     if isinstance(found, Function):
         return found
     if not callable(found):
-        raise OptionError(f"functions: `{name}` is no function, but {type(found).__name__}", field="functions")
+        raise OptionError(
+            f"functions: `{name}` is no function, but {type(found).__name__}", field="functions"
+        )
     return InferredFunction(None, name.rpartition(":")[2].rpartition(".")[2], found, ())

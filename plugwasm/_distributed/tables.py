@@ -17,7 +17,15 @@ def is_raw(kind: Any) -> bool:
     return any(getattr(types, f"is_{name}")(kind) for name in _RAW)
 
 
-_RAW = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "fixed_size_binary")
+_RAW = (
+    "string",
+    "large_string",
+    "string_view",
+    "binary",
+    "large_binary",
+    "binary_view",
+    "fixed_size_binary",
+)
 
 
 def output_type(returns: Any) -> tuple[Any, Any]:
@@ -27,12 +35,23 @@ def output_type(returns: Any) -> tuple[Any, Any]:
 
     pa = pyarrow()
     types = pa.types
-    plain: dict[Any, Any] = {str: pa.string(), bytes: pa.binary(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    found = pa.string() if returns is None else returns if isinstance(returns, pa.DataType) else None
+    plain: dict[Any, Any] = {
+        str: pa.string(),
+        bytes: pa.binary(),
+        int: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+    }
+    found = (
+        pa.string() if returns is None else returns if isinstance(returns, pa.DataType) else None
+    )
     if found is None and isinstance(returns, type):
         found = plain.get(returns)
     if found is None:
-        raise OptionError(f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}", field="returns")
+        raise OptionError(
+            f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}",
+            field="returns",
+        )
     if is_raw(found):
         return found, None
     for is_kind, kind in (
@@ -61,7 +80,10 @@ def objects_in(column: Any) -> int:
         return count + sum(count + objects_in(part) for part in column.flatten())
     if types.is_map(kind):
         return count + 2 * len(column.items) + objects_in(column.keys) + objects_in(column.items)
-    if any(getattr(types, f"is_{name}", lambda _: False)(kind) for name in ("list", "large_list", "fixed_size_list")):
+    if any(
+        getattr(types, f"is_{name}", lambda _: False)(kind)
+        for name in ("list", "large_list", "fixed_size_list")
+    ):
         return count + objects_in(column.flatten())
     return count
 
@@ -82,7 +104,9 @@ def column_of(batch: Any, name: str) -> Any:
             except (pa.ArrowException, ValueError, TypeError) as error:
                 raise BatchError(f"the column `{name}` cannot be read as Arrow: {error}") from error
     trouble = "there are several columns" if name in names else "there is no column"
-    raise BatchError(f"{trouble} `{name}` in the batch; it has {', '.join(f'`{known}`' for known in names) or 'none'}")
+    raise BatchError(
+        f"{trouble} `{name}` in the batch; it has {', '.join(f'`{known}`' for known in names) or 'none'}"
+    )
 
 
 def _check_kind(batch: Any) -> None:
@@ -119,10 +143,15 @@ def with_columns(batch: Any, columns: dict[str, Any]) -> Any:
     if isinstance(batch, (pa.RecordBatch, pa.Table)):
         for name, column in columns.items():
             at = batch.schema.get_field_index(name)
-            batch = batch.append_column(name, column) if at < 0 else batch.set_column(at, name, column)
+            batch = (
+                batch.append_column(name, column) if at < 0 else batch.set_column(at, name, column)
+            )
         return batch
     if isinstance(batch, dict):
-        return {**batch, **{name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}}
+        return {
+            **batch,
+            **{name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()},
+        }
     series = {name: column.to_pandas() for name, column in columns.items()}
     for one in series.values():
         one.index = batch.index
@@ -139,7 +168,9 @@ def as_record_batch(batch: Any) -> Any:
     _check_kind(batch)
     try:
         if isinstance(batch, dict):
-            return pa.RecordBatch.from_arrays([pa.array(column) for column in batch.values()], names=list(batch))
+            return pa.RecordBatch.from_arrays(
+                [pa.array(column) for column in batch.values()], names=list(batch)
+            )
         return pa.RecordBatch.from_pandas(batch, preserve_index=False)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise BatchError(f"the batch cannot be read as Arrow: {error}") from error

@@ -47,7 +47,17 @@ from .store import (
     ensure_frames,
     ensure_frames_to_start,
 )
-from .traps import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, is_recursion
+from .traps import (
+    OUT_OF_BOUNDS,
+    OUT_OF_FUEL,
+    STACK_OVERFLOW,
+    UNREACHABLE,
+    ArgumentError,
+    EngineFailure,
+    HostRaised,
+    Trap,
+    is_recursion,
+)
 from .types import FunctionType, Item
 from .wasm_binary import Facts, facts, wants_images, without_long_names
 

@@ -9,7 +9,21 @@ where control splits or meets.
 
 from __future__ import annotations
 
-from .wasm_binary import CODE, CUSTOM, DATA, ELEMENT, EXPORT, FUNCTION, GLOBAL, IMPORT, TABLE, TAG, TYPE, leb128, sections
+from .wasm_binary import (
+    CODE,
+    CUSTOM,
+    DATA,
+    ELEMENT,
+    EXPORT,
+    FUNCTION,
+    GLOBAL,
+    IMPORT,
+    TABLE,
+    TAG,
+    TYPE,
+    leb128,
+    sections,
+)
 
 LIGHT_BYTES = 4096
 """Of all but custom sections."""

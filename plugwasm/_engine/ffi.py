@@ -168,7 +168,9 @@ def _package_folder() -> str:
         spec = finder.find_spec("wasmtime", None)
         if spec is not None and spec.origin is not None:
             return os.path.dirname(spec.origin)
-    raise EngineError("the package `wasmtime` is not installed; plugwasm needs it: pip install wasmtime")
+    raise EngineError(
+        "the package `wasmtime` is not installed; plugwasm needs it: pip install wasmtime"
+    )
 
 
 def installed_version(package_folder: str) -> tuple[int, ...]:
@@ -205,10 +207,14 @@ def _library_path(package_folder: str) -> str:
 
         machine = find_machine()
     machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(machine, machine)
-    name = {"win32": "_wasmtime.dll", "darwin": "_libwasmtime.dylib"}.get(sys.platform, "_libwasmtime.so")
+    name = {"win32": "_wasmtime.dll", "darwin": "_libwasmtime.dylib"}.get(
+        sys.platform, "_libwasmtime.so"
+    )
     path = os.path.join(package_folder, f"{sys.platform}-{machine}", name)
     if not os.path.exists(path):
-        raise EngineError(f"the wasmtime wheel has no library for {sys.platform} on {machine} (looked for {path})")
+        raise EngineError(
+            f"the wasmtime wheel has no library for {sys.platform} on {machine} (looked for {path})"
+        )
     return path
 
 
@@ -220,7 +226,12 @@ def library_version() -> str:
     return ".".join(map(str, installed_version(_FOLDER)))
 
 
-_UNLOCKED = ("wasmtime_guestprofiler_finish", "wasmtime_instance_new", "wasmtime_module_new", "wasmtime_wat2wasm")
+_UNLOCKED = (
+    "wasmtime_guestprofiler_finish",
+    "wasmtime_instance_new",
+    "wasmtime_module_new",
+    "wasmtime_wat2wasm",
+)
 """What runs guests, or may take long. All else is called with the interpreter's lock, which a thread needs to fork: much of it takes locks
 of the engine for a moment, and a child that was forked in the middle would wait for those for ever (see `_engine.fork`)."""
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}

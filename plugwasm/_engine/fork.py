@@ -38,12 +38,20 @@ engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _native_ids() -> list[int]:
     """The system's numbers of other threads that are in the engine, or about to be: the innermost Python function is one of ours."""
     me = get_ident()
-    within = {ident for ident, frame in sys._current_frames().items() if ident != me and frame.f_code.co_filename.startswith(_PACKAGE)}
+    within = {
+        ident
+        for ident, frame in sys._current_frames().items()
+        if ident != me and frame.f_code.co_filename.startswith(_PACKAGE)
+    }
     if not within:
         return []
     import threading
 
-    return [thread.native_id for thread in threading.enumerate() if thread.ident in within and thread.native_id is not None]
+    return [
+        thread.native_id
+        for thread in threading.enumerate()
+        if thread.ident in within and thread.native_id is not None
+    ]
 
 
 def _is_running(libc: Any, thread: int) -> bool:

@@ -13,7 +13,13 @@ from .._platform.finalizer import Owner
 from .._platform.native_threads import RLock
 from .ffi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from .fork import engines, register
-from .resources import RESERVATION, can_compile_in_parallel, can_reserve, has_compiled_in_parallel, memory_reservation
+from .resources import (
+    RESERVATION,
+    can_compile_in_parallel,
+    can_reserve,
+    has_compiled_in_parallel,
+    memory_reservation,
+)
 from .stack import ThreadStack
 from .traps import EngineFailure, take_error
 from .types import VALUE_CODES, FunctionType, Item
@@ -49,7 +55,11 @@ fork.register_last()
 # Only one thread compiles, and none while the process is forked: the child would inherit the engine's locks with nobody to open them.
 _compiling = RLock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release)
+    os.register_at_fork(
+        before=_compiling.acquire,
+        after_in_parent=_compiling.release,
+        after_in_child=_compiling.release,
+    )
 
 
 class Engine:
@@ -91,12 +101,19 @@ class Engine:
         self.stack_bytes = stack_bytes
         self.reservation = memory_reservation() if reservation is None else reservation
         self.images = images
-        self.features = {"fuel": fuel, "stack_bytes": stack_bytes, "images": images, "gc": gc, "atomics": atomics}
+        self.features = {
+            "fuel": fuel,
+            "stack_bytes": stack_bytes,
+            "images": images,
+            "gc": gc,
+            "atomics": atomics,
+        }
         """What tells it from other engines of the process, besides the pool."""
         self.settings = {**self.features, "reservation": self.reservation}
         """The arguments of engines that load what this one compiles, and the other way round."""
         self.key = (
-            f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow={int(images)};may_move=0;threads={int(atomics)};signals=0;gc={int(gc)}"
+            f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow={int(images)};may_move=0;"
+            f"threads={int(atomics)};signals=0;gc={int(gc)}"
         )
         """The settings that compiled code depends on, for keys of caches."""
         self._twin: Engine | None = None
@@ -105,7 +122,9 @@ class Engine:
         lib.wasmtime_config_consume_fuel_set(config, fuel)
         lib.wasmtime_config_max_wasm_stack_set(config, stack_bytes)
         if stack_bytes > _ASYNC_STACK:
-            lib.wasmtime_config_async_stack_size_set(config, stack_bytes)  # otherwise the engine ends the process
+            lib.wasmtime_config_async_stack_size_set(
+                config, stack_bytes
+            )  # otherwise the engine ends the process
         # A memory keeps its address for life, which is what lets the host keep a view of it.
         lib.wasmtime_config_memory_may_move_set(config, False)
         lib.wasmtime_config_memory_init_cow_set(config, images)
@@ -154,20 +173,26 @@ class Engine:
             raise take_error(error)
         if self.settings["atomics"] and shares_memory(wasm):
             lib.wasmtime_module_delete(out.value)
-            raise EngineFailure("it has a memory that is shared, and there are no threads to share it with (`Limits.atomics`)")
+            raise EngineFailure(
+                "it has a memory that is shared, and there are no threads to share it with (`Limits.atomics`)"
+            )
         return Module(self, out.value).with_facts(facts(wasm))
 
     def load(self, artifact: bytes) -> Module:
         """A module from what `Module.serialize` gave. The bytes are machine code: they must come from a place that can be trusted."""
         out = c_void_p()
-        if error := lib.wasmtime_module_deserialize(self.pointer, artifact, len(artifact), ctypes.byref(out)):
+        if error := lib.wasmtime_module_deserialize(
+            self.pointer, artifact, len(artifact), ctypes.byref(out)
+        ):
             raise take_error(error)
         return Module(self, out.value)
 
     def load_file(self, path: str) -> Module:
         """The same from a file, which is mapped instead of read."""
         out = c_void_p()
-        if error := lib.wasmtime_module_deserialize_file(self.pointer, os.fsencode(path), ctypes.byref(out)):
+        if error := lib.wasmtime_module_deserialize_file(
+            self.pointer, os.fsencode(path), ctypes.byref(out)
+        ):
             raise take_error(error)
         return Module(self, out.value)
 
@@ -183,7 +208,9 @@ def can_pool() -> bool:
     """Whether this process may reserve the address space that a pool needs. The engine would end the process if it may not."""
     if sys.platform != "linux":
         return False
-    return can_reserve(POOLED_MEMORIES * (_SLOT + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS)
+    return can_reserve(
+        POOLED_MEMORIES * (_SLOT + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS
+    )
 
 
 def is_pool_limit(failure: EngineFailure) -> bool:
@@ -193,7 +220,9 @@ def is_pool_limit(failure: EngineFailure) -> bool:
 
 def _use_pool(config: Any) -> None:
     pool = lib.wasmtime_pooling_allocation_config_new()
-    lib.wasmtime_pooling_allocation_config_total_stacks_set(pool, 0)  # those are for asynchronous calls
+    lib.wasmtime_pooling_allocation_config_total_stacks_set(
+        pool, 0
+    )  # those are for asynchronous calls
     lib.wasmtime_pooling_allocation_config_total_memories_set(pool, POOLED_MEMORIES)
     lib.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOLED_TABLES)
     lib.wasmtime_pooling_allocation_config_table_elements_set(pool, POOLED_TABLE_ELEMENTS)
@@ -227,7 +256,9 @@ class Module(Owner):
         lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_EXPORTS, "exports")
-            self.exports = {item.name: item for item in _counted(_export(vec.data[i]) for i in range(vec.size))}
+            self.exports = {
+                item.name: item for item in _counted(_export(vec.data[i]) for i in range(vec.size))
+            }
         finally:
             lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
         self.with_facts((0, 0, 0, 0, 0, 0, 0))
@@ -288,7 +319,9 @@ def _counted(items: Iterable[Item]) -> Iterator[Item]:
         if item.type is not None:
             values += len(item.type.params) + len(item.type.results)
             if values > MAX_BORDER_VALUES:
-                raise EngineFailure(f"the functions that it imports or exports have more than {MAX_BORDER_VALUES} values together")
+                raise EngineFailure(
+                    f"the functions that it imports or exports have more than {MAX_BORDER_VALUES} values together"
+                )
         yield item
 
 
@@ -312,7 +345,11 @@ def _import(pointer: Any) -> Item:
 
 
 def _export(pointer: Any) -> Item:
-    return Item("", borrowed_text(lib.wasm_exporttype_name(pointer)) or "", *_extern_type(lib.wasm_exporttype_type(pointer)))
+    return Item(
+        "",
+        borrowed_text(lib.wasm_exporttype_name(pointer)) or "",
+        *_extern_type(lib.wasm_exporttype_type(pointer)),
+    )
 
 
 def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
@@ -320,10 +357,15 @@ def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
     if kind != 0:
         return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else f"item of kind {kind}", None
     function = lib.wasm_externtype_as_functype_const(pointer)
-    params, results = lib.wasm_functype_params(function).contents, lib.wasm_functype_results(function).contents
+    params, results = (
+        lib.wasm_functype_params(function).contents,
+        lib.wasm_functype_results(function).contents,
+    )
     if params.size + results.size > MAX_VALUES:
         # They are read one by one, which takes seconds for a thousand exports of a thousand values each.
-        raise EngineFailure(f"a function that it imports or exports has more than {MAX_VALUES} parameters and results")
+        raise EngineFailure(
+            f"a function that it imports or exports has more than {MAX_VALUES} parameters and results"
+        )
     return "function", FunctionType(_names(params), _names(results))
 
 

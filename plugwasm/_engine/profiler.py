@@ -32,16 +32,27 @@ class GuestProfiler(Owner):
 
     __slots__ = ("_pointer",)
 
-    def __init__(self, engine: Engine, name: str, interval: float, modules: Sequence[tuple[str, Module]]) -> None:
+    def __init__(
+        self, engine: Engine, name: str, interval: float, modules: Sequence[tuple[str, Module]]
+    ) -> None:
         if any(module.engine is not engine for _, module in modules):
-            raise ValueError("the modules of a profile must belong to its engine")  # which would end the process
+            raise ValueError(
+                "the modules of a profile must belong to its engine"
+            )  # which would end the process
         texts = [_utf8(text) for text, _ in modules]
         named = (_NamedModule * len(modules))(
-            *(_NamedModule(ctypes.pointer(_vec(text)), module.pointer) for text, (_, module) in zip(texts, modules, strict=True))
+            *(
+                _NamedModule(ctypes.pointer(_vec(text)), module.pointer)
+                for text, (_, module) in zip(texts, modules, strict=True)
+            )
         )
         title = _utf8(name)
         self._pointer: int | None = lib.wasmtime_guestprofiler_new(
-            engine.pointer, ctypes.byref(_vec(title)), int(interval * 1e9), ctypes.addressof(named), len(modules)
+            engine.pointer,
+            ctypes.byref(_vec(title)),
+            int(interval * 1e9),
+            ctypes.addressof(named),
+            len(modules),
         )
         self.__del__ = partial(lib.wasmtime_guestprofiler_delete, self._pointer)
 

@@ -49,16 +49,25 @@ def shielded(function: F) -> F:
     code = function.__code__
     table = code.co_exceptiontable
     if not table or code.co_freevars or code.co_cellvars or code.co_flags & 0x2A0:
-        raise TypeError(f"{function.__qualname__} cannot be shielded: it must be a plain function that begins with `try`")
+        raise TypeError(
+            f"{function.__qualname__} cannot be shielded: it must be a plain function that begins with `try`"
+        )
     entries = _entries(table)
     start, length, target, *rest = entries[0]
     end = start + length
     if sys.version_info < (3, 12):
-        entries[0] = [-1, end + 1, target, *rest]  # the lookup begins with the new instruction, which is number -1 of the old ones
+        entries[0] = [
+            -1,
+            end + 1,
+            target,
+            *rest,
+        ]  # the lookup begins with the new instruction, which is number -1 of the old ones
         function.__code__ = code.replace(
             co_code=_NOTHING + code.co_code,
             co_linetable=_NO_LINE + code.co_linetable,
-            co_exceptiontable=_table([[start + 1, length, target + 1, *rest] for start, length, target, *rest in entries]),
+            co_exceptiontable=_table(
+                [[start + 1, length, target + 1, *rest] for start, length, target, *rest in entries]
+            ),
         )
         return function
     while end < target and code.co_code[2 * end] in _RETURNING:
@@ -78,7 +87,9 @@ def _entries(table: bytes) -> list[list[int]]:
 
 
 def _table(entries: list[list[int]]) -> bytes:
-    return b"".join(_write(number, place == 0) for entry in entries for place, number in enumerate(entry))
+    return b"".join(
+        _write(number, place == 0) for entry in entries for place, number in enumerate(entry)
+    )
 
 
 _NOTHING, _NO_LINE = b"\x09\x00", b"\xf8"

@@ -70,9 +70,14 @@ class ThreadStack(local):
     def _measure(self) -> None:
         self._lowest, size = _bounds()
         if self._lowest:
-            self._position = _position_by_context(self._lowest, size) or _position_by_callback(self._engine)
+            self._position = _position_by_context(self._lowest, size) or _position_by_callback(
+                self._engine
+            )
             limit = sys.getrecursionlimit()
-            self.here = Measured(max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need), limit)
+            self.here = Measured(
+                max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need),
+                limit,
+            )
 
     def room(self) -> int | None:
         """Bytes left from here on; None when that cannot be found out."""

@@ -132,7 +132,9 @@ def _outer() -> None:
 
 
 ensure_frames: Callable[[], object] = (
-    partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),)) if sys.version_info < (3, 12) else _outer
+    partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),))
+    if sys.version_info < (3, 12)
+    else _outer
 )
 """Call it before any way into Wasm. It raises `RecursionError` when Python could not enter a callback, or could not call C from there.
 
@@ -163,7 +165,13 @@ class HostFunction:
 
     __slots__ = ("_callback", "_watched", "body", "kinds", "name", "type")
 
-    def __init__(self, type: FunctionType, body: Body, name: tuple[str, str] | None = None, kinds: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self,
+        type: FunctionType,
+        body: Body,
+        name: tuple[str, str] | None = None,
+        kinds: tuple[Any, ...] = (),
+    ) -> None:
         self.type = type
         self.body = body
         self.name = name
@@ -258,14 +266,21 @@ class Function:
 
     def __init__(self, store: Store, item: bytes, slots: int) -> None:
         # One block for all that the call needs: the function (two words), the trap (one), a spare word, the values (two words each).
-        words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(item[8:24] + bytes(16 + VALUE_SIZE * slots))
+        words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(
+            item[8:24] + bytes(16 + VALUE_SIZE * slots)
+        )
         address = addressof(words)
         view = memoryview(words).cast("B").cast("Q")
         self._store = store
         self._trap = view[2:3]
         self.values = view[4:]
         self.invoke: Callable[[], int | None] = partial(
-            call_unchecked, store.context_pointer, words, c_void_p(address + 32), c_size_t(slots), c_void_p(address + 16)
+            call_unchecked,
+            store.context_pointer,
+            words,
+            c_void_p(address + 32),
+            c_size_t(slots),
+            c_void_p(address + 16),
         )
 
     def call(self, pending: Pending) -> None:
@@ -323,9 +338,19 @@ class Store(Owner):
         lib.wasmtime_context_set_epoch_deadline(self.context, 1)
         lib.wasmtime_store_epoch_deadline_callback(self.pointer, _EPOCH, environment, None)
 
-    def limit(self, *, memory_bytes: int = -1, table_elements: int = -1, instances: int = -1, tables: int = -1, memories: int = -1) -> None:
+    def limit(
+        self,
+        *,
+        memory_bytes: int = -1,
+        table_elements: int = -1,
+        instances: int = -1,
+        tables: int = -1,
+        memories: int = -1,
+    ) -> None:
         """Sets the most that each memory and each table may grow to, and how many of each the store may hold; -1 is no limit."""
-        lib.wasmtime_store_limiter(self.pointer, memory_bytes, table_elements, instances, tables, memories)
+        lib.wasmtime_store_limiter(
+            self.pointer, memory_bytes, table_elements, instances, tables, memories
+        )
 
     def set_fuel(self, amount: int) -> None:
         """Only for stores of an engine with fuel."""
@@ -344,7 +369,12 @@ class Store(Owner):
         self._functions.add(host)
         item = (c_char * EXTERN_SIZE)()
         lib.wasmtime_func_new_unchecked(
-            self.context, host.type.pointer(self.engine), host._callback, environment, None, addressof(item) + 8
+            self.context,
+            host.type.pointer(self.engine),
+            host._callback,
+            environment,
+            None,
+            addressof(item) + 8,
         )
         return item.raw
 
@@ -353,8 +383,19 @@ class Store(Owner):
         out = (c_char * INSTANCE_SIZE)()
         trap = c_void_p()
         ensure_frames()
-        start = lib.wasmtime_instance_new if module.has_start else lib.wasmtime_instance_new_without_start
-        error = start(self.context, module.pointer, imports, len(imports) // EXTERN_SIZE, out, ctypes.byref(trap))
+        start = (
+            lib.wasmtime_instance_new
+            if module.has_start
+            else lib.wasmtime_instance_new_without_start
+        )
+        error = start(
+            self.context,
+            module.pointer,
+            imports,
+            len(imports) // EXTERN_SIZE,
+            out,
+            ctypes.byref(trap),
+        )
         if error or trap.value:
             raise take_failure(error, trap.value, pending)
         return Instance(self, out)
@@ -385,7 +426,9 @@ class Instance:
     def find_memory(self, name: ExportName) -> Memory | None:
         """The exported memory of that name, or None."""
         item = (c_char * EXTERN_SIZE)()
-        found = get_export(self._store.context_pointer, self._handle, name.encoded, name.length, item)
+        found = get_export(
+            self._store.context_pointer, self._handle, name.encoded, name.length, item
+        )
         return Memory(self._store, item.raw[8:]) if found and item.raw[0] == EXTERN_MEMORY else None
 
     def memory(self, name: ExportName) -> Memory:
@@ -423,7 +466,9 @@ class CallerMemory:
         self._caller = c_void_p()
         self._item = (c_char * EXTERN_SIZE)()
         self._words = memoryview(self._item).cast("B").cast("I")
-        self._find = partial(get_caller_export, self._caller, _MEMORY_NAME.encoded, _MEMORY_NAME.length, self._item)
+        self._find = partial(
+            get_caller_export, self._caller, _MEMORY_NAME.encoded, _MEMORY_NAME.length, self._item
+        )
 
     def find(self, caller: int) -> tuple[int, int, int, int] | None:
         """What tells the memory from all others of all stores: the number of its store, in two parts, and its own two numbers there."""

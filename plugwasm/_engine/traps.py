@@ -44,7 +44,9 @@ ArgumentError = ctypes.ArgumentError
 
 def is_recursion(error: BaseException) -> bool:
     """Whether it says that Python's stack is at its end."""
-    return isinstance(error, RecursionError) or (isinstance(error, ArgumentError) and "RecursionError" in str(error))
+    return isinstance(error, RecursionError) or (
+        isinstance(error, ArgumentError) and "RecursionError" in str(error)
+    )
 
 
 _UNKNOWN = ctypes.c_size_t(-1).value
@@ -119,8 +121,14 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
     """
     vec = PointerVec()
     trace(pointer, ctypes.byref(vec))
-    names = [borrowed_text(lib.wasmtime_frame_func_name(vec.data[i]), MAX_SHOWN_BYTES) for i in range(vec.size)]
-    modules = [borrowed_text(lib.wasmtime_frame_module_name(vec.data[i]), MAX_SHOWN_BYTES) for i in range(vec.size)]
+    names = [
+        borrowed_text(lib.wasmtime_frame_func_name(vec.data[i]), MAX_SHOWN_BYTES)
+        for i in range(vec.size)
+    ]
+    modules = [
+        borrowed_text(lib.wasmtime_frame_module_name(vec.data[i]), MAX_SHOWN_BYTES)
+        for i in range(vec.size)
+    ]
     harmless = all(_is_harmless(name) for name in names + modules if name)
     message = _text(text, pointer) if harmless else UNTOLD
     frames = []
@@ -133,10 +141,16 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         elif name.startswith(("_Z", "_R")):
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
-        where = shown(name, MAX_NAME) if offset == _UNKNOWN else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+        where = (
+            shown(name, MAX_NAME)
+            if offset == _UNKNOWN
+            else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+        )
         frames.append(f"{shown(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
-    if message.startswith("error while executing at wasm backtrace:"):  # with names as the guest wrote them, of any length
+    if message.startswith(
+        "error while executing at wasm backtrace:"
+    ):  # with names as the guest wrote them, of any length
         message = message.rpartition("Caused by:\n")[2].strip()
     return message, tuple(frames)
 

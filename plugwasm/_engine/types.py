@@ -32,7 +32,10 @@ class FunctionType:
         self._pointers: dict[Engine, _TypePointer] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FunctionType) and (self.params, self.results) == (other.params, other.results)
+        return isinstance(other, FunctionType) and (self.params, self.results) == (
+            other.params,
+            other.results,
+        )
 
     def __hash__(self) -> int:
         return hash((self.params, self.results))
@@ -55,7 +58,9 @@ class _TypePointer(Owner):
     __slots__ = ("pointer",)
 
     def __init__(self, type: FunctionType) -> None:
-        self.pointer: int = lib.wasm_functype_new(ctypes.byref(_value_types(type.params)), ctypes.byref(_value_types(type.results)))
+        self.pointer: int = lib.wasm_functype_new(
+            ctypes.byref(_value_types(type.params)), ctypes.byref(_value_types(type.results))
+        )
         self.__del__ = partial(lib.wasm_functype_delete, self.pointer)
 
 
@@ -81,7 +86,9 @@ def _value_types(names: tuple[str, ...]) -> PointerVec:
     for name in names:
         if name not in VALUE_CODES:
             raise EngineFailure(f"a value of type {name} cannot be passed through the host")
-    array = (c_void_p * max(len(names), 1))(*(lib.wasm_valtype_new(VALUE_CODES[name]) for name in names))
+    array = (c_void_p * max(len(names), 1))(
+        *(lib.wasm_valtype_new(VALUE_CODES[name]) for name in names)
+    )
     vec = PointerVec()
     # The vector only lends the array: `wasm_functype_new` takes the types out of a copy that the library makes.
     lib.wasm_valtype_vec_new(ctypes.byref(vec), len(names), array)

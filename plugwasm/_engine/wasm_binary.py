@@ -6,7 +6,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, _, TAG = range(14)
+(
+    CUSTOM,
+    TYPE,
+    IMPORT,
+    FUNCTION,
+    TABLE,
+    MEMORY,
+    GLOBAL,
+    EXPORT,
+    START,
+    ELEMENT,
+    CODE,
+    DATA,
+    _,
+    TAG,
+) = range(14)
 """The numbers of sections."""
 
 MAX_NAME = 4096
@@ -60,7 +75,15 @@ def facts(wasm: bytes) -> Facts:
             elements = len(wasm[at:end].translate(None, _NUMBERS_GO_ON))
             references += elements
             state += _ELEMENT_OF_SEGMENT * elements
-    return count, total, largest, start, state + _REFERENCE * min(references, functions), tables, entries
+    return (
+        count,
+        total,
+        largest,
+        start,
+        state + _REFERENCE * min(references, functions),
+        tables,
+        entries,
+    )
 
 
 MANY_SEGMENTS = 100
@@ -71,7 +94,9 @@ MUCH_DATA = 2**17
 def wants_images(module: bytes) -> bool:
     """Whether a module, in either format, has so much initial data that images are worth it. It need not be valid; then any answer does."""
     if not module.startswith(b"\0asm"):
-        return module.count(b"(data") > MANY_SEGMENTS or (len(module) > 2 * MUCH_DATA and b"(data" in module)
+        return module.count(b"(data") > MANY_SEGMENTS or (
+            len(module) > 2 * MUCH_DATA and b"(data" in module
+        )
     if len(module) <= MANY_SEGMENTS:
         return False
     try:

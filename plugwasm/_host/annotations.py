@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import types
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .codecs import JSON, argument_reader
@@ -123,11 +124,19 @@ def _give_float(guest: Guest, value: Any) -> int:
 def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
     """Gives a result by a codec, after a look at its class where the annotation is one that objects have."""
     plain = _plain(annotation)
-    expected = plain if isinstance(plain, type) and get_origin(plain) is None and not hasattr(plain, "__required_keys__") else object
+    expected = (
+        plain
+        if isinstance(plain, type)
+        and get_origin(plain) is None
+        and not hasattr(plain, "__required_keys__")
+        else object
+    )
 
     def give(guest: Guest, value: Any) -> int:
         if not isinstance(value, expected):
-            raise TypeError(f"it should return {expected.__name__}, but returned {type(value).__name__}")
+            raise TypeError(
+                f"it should return {expected.__name__}, but returned {type(value).__name__}"
+            )
         return guest.give(codec.encode(value))
 
     return give
@@ -157,12 +166,18 @@ def _is_record(annotation: Any) -> bool:
         return all(member is type(None) or _is_record(member) for member in get_args(plain))
     if not isinstance(origin or plain, type):
         return False
-    if origin is not None and issubclass(origin, (Mapping, Sequence, Set)):
+    if origin is not None and issubclass(origin, (Mapping, Sequence, AbstractSet)):
         return True
     return any(hasattr(origin or plain, mark) for mark in _RECORDS)
 
 
-_RECORDS = ("__dataclass_fields__", "__struct_fields__", "__required_keys__", "_fields", "__pydantic_validator__")
+_RECORDS = (
+    "__dataclass_fields__",
+    "__struct_fields__",
+    "__required_keys__",
+    "_fields",
+    "__pydantic_validator__",
+)
 """Attributes that classes of records have, and others do not."""
 
 
@@ -208,7 +223,9 @@ def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, De
         return ValType.I64, lambda _, raw: raw
     if plain is float:
         return ValType.F64, lambda _, raw: read_f64(raw)
-    raise TypeError(f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type {annotation!r}; {_HINT}")
+    raise TypeError(
+        f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type {annotation!r}; {_HINT}"
+    )
 
 
 def encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
@@ -238,7 +255,9 @@ def encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
         return ValType.I64, _give_int
     if plain is float:
         return ValType.F64, _give_float
-    raise TypeError(f"host function `{function}`: cannot infer a Wasm type for its result of type {annotation!r}; {_HINT}")
+    raise TypeError(
+        f"host function `{function}`: cannot infer a Wasm type for its result of type {annotation!r}; {_HINT}"
+    )
 
 
 _HINT = (

@@ -117,7 +117,9 @@ class _Raw:
     def decode(self, data: bytes, type: Any, /) -> Any:
         read = raw_reader(type)
         if read is None:
-            raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(type)}")
+            raise TypeError(
+                f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(type)}"
+            )
         return read(data)
 
     def __repr__(self) -> str:
@@ -147,7 +149,9 @@ def encoded(value: Any) -> bytes:
     try:
         return JSON.encode(value)
     except TypeError as error:
-        raise TypeError(f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give a `codec`") from error
+        raise TypeError(
+            f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give a `codec`"
+        ) from error
 
 
 def no_input(error: UnicodeEncodeError, plugin: str | None, function_name: str) -> OptionError:
@@ -171,7 +175,9 @@ def typed_call(
             "leave it out for bytes",
             field="returns",
         )
-    if codec is not None and not callable(getattr(codec, "decode", None) if not isinstance(codec, (str, bytes)) else None):
+    if codec is not None and not callable(
+        getattr(codec, "decode", None) if not isinstance(codec, (str, bytes)) else None
+    ):
         given = codec if isinstance(codec, str) else type(codec).__name__
         raise OptionError(
             f"call of `{shown(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with `encode` and `decode`, "
@@ -186,12 +192,16 @@ def typed_call(
     if returns is ...:
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
-        raise TypeError(f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`")
+        raise TypeError(
+            f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
+        )
     if isinstance(returns, (str, bytes, int, float)) or (
         callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")
     ):
         hint = "; did you mean `parse`?" if callable(returns) else ""
-        raise TypeError(f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}")
+        raise TypeError(
+            f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}"
+        )
     if parse is not bytes:
         raise TypeError(f"call of `{shown(function)}`: give either `parse` or `returns`, not both")
     return data, output_reader(returns, codec, plugin, function)
@@ -207,7 +217,9 @@ class OutputReader:
 
     is_of_call = True
 
-    def __init__(self, returns: Any, codec: TypedCodec | None, plugin: str | None, function: str) -> None:
+    def __init__(
+        self, returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
+    ) -> None:
         self._read = reader(returns, codec)
         self._facts = returns, plugin, function
 
@@ -219,7 +231,9 @@ class OutputReader:
         except Exception as error:
             returns, plugin, function = self._facts
             reason, path = told(error)
-            where = f"`{shown(function)}` of plugin `{plugin}`" if plugin else f"`{shown(function)}`"
+            where = (
+                f"`{shown(function)}` of plugin `{plugin}`" if plugin else f"`{shown(function)}`"
+            )
             raise OutputError(
                 f"{where}: the output is no {name_of(returns)}: {placed(reason, path)}; it {begins(output)}",
                 plugin=plugin,
@@ -243,7 +257,9 @@ class UnlessEmpty:
         return self._read(output, limits) if output else None
 
 
-def output_reader(returns: Any, codec: TypedCodec | None, plugin: str | None, function: str) -> OutputReader:
+def output_reader(
+    returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
+) -> OutputReader:
     """A function that makes an output of that export a value of the type, or raises `OutputError`.
 
     Raises:

@@ -94,7 +94,9 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise DecodeError(f"expected UTF-8 text, got {data[error.start : error.start + 4]!r} (byte {error.start})") from error
+        raise DecodeError(
+            f"expected UTF-8 text, got {data[error.start : error.start + 4]!r} (byte {error.start})"
+        ) from error
 
 
 def unlimited(read: Plain) -> Reader:
@@ -140,13 +142,19 @@ def msgpack_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
-        decode: Plain = _then(msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python)
-        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=False).or_(Hashed(untyped=True))
+        decode: Plain = _then(
+            msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python
+        )
+        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=False).or_(
+            Hashed(untyped=True)
+        )
     else:
         hashed = hashed_by(_check(kind), is_json=False)
         decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
 
-    return _within("MessagePack", decode, hashed, is_too_deep_msgpack, msgpack_exceeds, msgpack_hashes)
+    return _within(
+        "MessagePack", decode, hashed, is_too_deep_msgpack, msgpack_exceeds, msgpack_hashes
+    )
 
 
 def _within(
@@ -174,7 +182,11 @@ def _within(
     def read(data: bytes, limits: Limits = DEFAULT) -> Any:
         # First of all the values: to see how deep they are takes as long as there are many.
         values, keys = limits.decoded_values, limits.decoded_keys
-        if values is not None and len(data) > values and (exceeds(data, values) or (embedded and json_upper_bound(data) > values)):
+        if (
+            values is not None
+            and len(data) > values
+            and (exceeds(data, values) or (embedded and json_upper_bound(data) > values))
+        ):
             raise too_many(format, data, limits, is_deep)
         if is_deep(data):
             raise too_deep(format)
@@ -188,7 +200,9 @@ def _within(
         except msgspec.DecodeError as error:
             told_of = _from_msgspec(error)
             if ANY_KEY in told_of.path and len(data) <= MOST_BYTES[format]:
-                told_of.path = with_keys(data, (told_of.reason, told_of.path), complaint, plain.decode, plain.encode)
+                told_of.path = with_keys(
+                    data, (told_of.reason, told_of.path), complaint, plain.decode, plain.encode
+                )
                 told_of.args = told_of.reason, told_of.path
             raise told_of from error
         except ValueError as error:  # of pydantic, or text in it that is not UTF-8
@@ -197,10 +211,14 @@ def _within(
     return read
 
 
-def too_many(format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]) -> DecodeError:
+def too_many(
+    format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]
+) -> DecodeError:
     if is_deep(data[:_START]):  # which says more
         return too_deep(format)
-    return DecodeError(f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)")
+    return DecodeError(
+        f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)"
+    )
 
 
 def too_deep(format: str) -> DecodeError:
@@ -215,7 +233,9 @@ def plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
     """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
     import json
 
-    if len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS:  # too little for any of this
+    if (
+        len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS
+    ):  # too little for any of this
         return json.loads(data)
     encoding = json.detect_encoding(data)
     text = data.decode(encoding, "surrogatepass")

@@ -55,13 +55,19 @@ class CurrentPlugin:
     def _now(self) -> Guest:
         guest = self._guest
         if guest is None:
-            raise ClosedError("this CurrentPlugin was used after the host function that it was given to has returned")
+            raise ClosedError(
+                "this CurrentPlugin was used after the host function that it was given to has returned"
+            )
         return guest
 
     def _inside(self) -> Guest:
         """For what enters the guest, which only the thread of the call can."""
-        if self._thread != get_ident() or ((guest := self._guest) is not None and guest.where not in (None, here())):
-            raise BusyError("only the thread, and greenlet, that the host function was called in can allocate, free or set an error")
+        if self._thread != get_ident() or (
+            (guest := self._guest) is not None and guest.where not in (None, here())
+        ):
+            raise BusyError(
+                "only the thread, and greenlet, that the host function was called in can allocate, free or set an error"
+            )
         return self._now()
 
     def _expire(self) -> None:
@@ -158,7 +164,9 @@ class CurrentPlugin:
             guest.vars.delete(name)
         elif not guest.vars.set(name, bytes(value)):
             limits = guest.limits
-            raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes, or of {limits.vars} names")
+            raise OutOfMemoryError(
+                f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes, or of {limits.vars} names"
+            )
 
     def set_error(self, message: str) -> None:
         """Makes the call under way end with that error message, as if the plugin had set it."""

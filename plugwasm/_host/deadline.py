@@ -82,13 +82,17 @@ class Ticker:
         thread: Thread | None = None
         try:
             if self._is_over:
-                raise RuntimeError("the interpreter ends")  # before 3.12, to start one would wait for ever
+                raise RuntimeError(
+                    "the interpreter ends"
+                )  # before 3.12, to start one would wait for ever
             thread = self._thread = self._new_thread()
             thread.start()
             self.is_absent = False
         except BaseException as error:
             # There can be no more threads, or a signal handler raised. The next call tries again.
-            if self._thread is thread and (thread is None or thread.ident is None):  # else it runs all the same
+            if self._thread is thread and (
+                thread is None or thread.ident is None
+            ):  # else it runs all the same
                 self._thread = None
             if not isinstance(error, RuntimeError):
                 raise
@@ -147,7 +151,9 @@ class Ticker:
             return False
         self.next_look = NEVER
         if self._thread is None and self.running and not self._is_forking:
-            self._thread = me  # who started it was interrupted, and took it for one that does not run
+            self._thread = (
+                me  # who started it was interrupted, and took it for one that does not run
+            )
         return self._thread is not me or self._is_over
 
     def _ended(self, me: Thread) -> bool:
@@ -215,4 +221,8 @@ ticker = Ticker()
 atexit.register(ticker.end)
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=ticker.before_fork, after_in_parent=ticker.after_fork, after_in_child=ticker.after_fork_in_child)
+    os.register_at_fork(
+        before=ticker.before_fork,
+        after_in_parent=ticker.after_fork,
+        after_in_child=ticker.after_fork_in_child,
+    )

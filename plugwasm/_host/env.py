@@ -45,10 +45,14 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
     key = guest.name(name, "var_set")
     limits = guest.limits
     if limits.var_bytes == 0:
-        raise GuestError("the plugin tried to set a var, but its vars are disabled (`memory.max_var_bytes` is 0)")
+        raise GuestError(
+            "the plugin tried to set a var, but its vars are disabled (`memory.max_var_bytes` is 0)"
+        )
     if handle == 0:
         guest.vars.delete(key)
-    elif guest.size(handle) > limits.var_bytes or not guest.vars.set(key, guest.peek(handle, "var_set")):
+    elif guest.size(handle) > limits.var_bytes or not guest.vars.set(
+        key, guest.peek(handle, "var_set")
+    ):
         raise GuestError(
             f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes (`memory.max_var_bytes`), or of {limits.vars} names"
         )
@@ -60,7 +64,9 @@ def _http_request(guest: Guest, caller: int, values: Any) -> None:
     if not guest.grants.recipe.allowed_hosts:
         for handle in (values[0], values[2]):
             guest.peek(handle, "http_request", 0)
-        raise EgressDeniedError("the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)")
+        raise EgressDeniedError(
+            "the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)"
+        )
     from .http_request import check_sizes, perform
 
     document, content = values[0], values[2]
@@ -100,9 +106,16 @@ def _log(level: str) -> Any:
     return body
 
 
-def _function(name: str, body: Any, params: tuple[type, ...], result: str | None = None, kind: type = int) -> HostFunction:
+def _function(
+    name: str, body: Any, params: tuple[type, ...], result: str | None = None, kind: type = int
+) -> HostFunction:
     """The parameters are handles, of blocks that hold what the types say."""
-    return HostFunction(FunctionType(("i64",) * len(params), (result,) if result else ()), body, (NAMESPACE, name), (*params, kind))
+    return HostFunction(
+        FunctionType(("i64",) * len(params), (result,) if result else ()),
+        body,
+        (NAMESPACE, name),
+        (*params, kind),
+    )
 
 
 _ALL = (
@@ -113,7 +126,10 @@ _ALL = (
     _function("http_status_code", _http_status_code, (), "i32"),
     _function("http_headers", _http_headers, (), "i64", str),
     _function("get_log_level", _get_log_level, (), "i32"),
-    *(_function(f"log_{level}", _log(level), (str,)) for level in ("trace", "debug", "info", "warn", "error")),
+    *(
+        _function(f"log_{level}", _log(level), (str,))
+        for level in ("trace", "debug", "info", "warn", "error")
+    ),
 )
 FUNCTIONS = {function.name[1]: function for function in _ALL if function.name}
 """By name, what plugins can import from `NAMESPACE` besides what the kernel serves."""

@@ -60,7 +60,9 @@ class Desk:
         from anyio.lowlevel import current_token
 
         native: Any = current_token().native_token
-        self._soon: Callable[..., object] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        self._soon: Callable[..., object] = (
+            getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        )
         self._rung = anyio.Event()
         self.requests: deque[Request] = deque()
         self.is_closed = False
@@ -165,7 +167,9 @@ class Request:
                         if not task.is_running():  # the event loop has let go of it: this GeneratorExit is not the coroutine's
                             raise
                         error = exception
-            except cancelled as exception:  # what the scope itself was cancelled with has ended in it
+            except (
+                cancelled
+            ) as exception:  # what the scope itself was cancelled with has ended in it
                 if task.is_being_cancelled():
                     raise
                 error = exception
@@ -198,7 +202,9 @@ class Request:
         box: SimpleQueue[Any] = SimpleQueue()
         with self._lock:
             if not self.is_open:
-                raise ClosedError("this CurrentPlugin was used after the host function that it was given to has returned")
+                raise ClosedError(
+                    "this CurrentPlugin was used after the host function that it was given to has returned"
+                )
             self._answers.put((box, function, args))
         result, error = box.get()
         if error is not None:
@@ -329,7 +335,12 @@ class Crossing:
         finally:
             ended = error = None
 
-    def _request(self, f: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], answers: SimpleQueue[Any]) -> None:
+    def _request(
+        self,
+        f: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        answers: SimpleQueue[Any],
+    ) -> None:
         desk = self._desk()
         if desk is None or desk.is_closed:
             raise CancelledError("the task that awaits the call was cancelled")
@@ -363,7 +374,11 @@ class Crossing:
             raise CancelledError("the event loop that awaits the call has ended")
 
 
-async def _run_in(within: Callable[[], AbstractContextManager[object]], f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+async def _run_in(
+    within: Callable[[], AbstractContextManager[object]],
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> Any:
     with within():
         return await f(*args)
 
@@ -372,7 +387,9 @@ def _nothing() -> None:
     pass
 
 
-def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+def _outcome(
+    function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Any, BaseException | None]:
     try:
         return function(*args), None
     except BaseException as error:
@@ -380,7 +397,9 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, 
 
 
 _crossing: ContextVar[Crossing | None] = ContextVar("plugwasm_crossing", default=None)
-surroundings: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar("plugwasm_surroundings", default=None)
+surroundings: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar(
+    "plugwasm_surroundings", default=None
+)
 """Makes what coroutines of host functions run in, in the task. An observer sets it in the thread."""
 is_nested: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
 """Whether a call waits for what runs here: if that had to wait for a thread as well, the calls might wait for each other."""
@@ -392,7 +411,9 @@ def on_event_loop(name: str, f: Callable[..., Coroutine[Any, Any, Any]]) -> Call
     def ask(*args: Any) -> Any:
         crossing = _crossing.get()
         if crossing is None or not crossing.is_here():
-            raise TypeError(f"`{name}` is `async def`, and there is no event loop to run it on: call the plugin with `call_async`")
+            raise TypeError(
+                f"`{name}` is `async def`, and there is no event loop to run it on: call the plugin with `call_async`"
+            )
         return crossing.ask(f, args)
 
     return ask

@@ -16,7 +16,6 @@ from .._manifest.messages import check_text
 from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, shown
 from .annotations import Codec, Json, Pickle, UnsafePickle, decoder, encoder, shown_as
 from .current_plugin import CurrentPlugin
-from .guest import Guest
 from .options import check_flag, named
 from .registry import registered
 from .wasm_values import KIND, READ, WRITE, Val, ValType
@@ -25,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import overload
+
+    from .guest import Guest
 
 __all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
 
@@ -59,14 +60,20 @@ class Function:
         *user_data: Any,
     ) -> None:
         if not isinstance(name, str):
-            raise OptionError(f"host function: its name is the text that plugins import it by, not {named(name)}", field="name")
+            raise OptionError(
+                f"host function: its name is the text that plugins import it by, not {named(name)}",
+                field="name",
+            )
         if not (namespace is None or isinstance(namespace, str)):
             raise OptionError(
                 f"host function `{shown(name)}`: its namespace is the text that plugins import it from, not {named(namespace)}",
                 field="namespace",
             )
         if not callable(f):
-            raise OptionError(f"host function `{shown(name)}`: expected a function to call, got {named(f)}", field="f")
+            raise OptionError(
+                f"host function `{shown(name)}`: expected a function to call, got {named(f)}",
+                field="f",
+            )
         for part in (namespace or "", name):
             check_text(part, f"host function `{shown(part)}`: its name")
         self.namespace = namespace
@@ -93,7 +100,8 @@ class Function:
     def _types(self, what: str, types: Any) -> list[ValType]:
         if isinstance(types, str) or not hasattr(types, "__iter__"):
             raise OptionError(
-                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {named(types)}", field=what
+                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {named(types)}",
+                field=what,
             )
         return list(types)
 
@@ -101,7 +109,9 @@ class Function:
         for type in (*self.args, *self.returns):
             if type not in KIND:
                 shown = getattr(type, "name", repr(type))
-                raise TypeError(f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64")
+                raise TypeError(
+                    f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64"
+                )
         return FunctionType(tuple(KIND[t] for t in self.args), tuple(KIND[t] for t in self.returns))
 
     def _kinds(self) -> tuple[Any, ...]:
@@ -109,7 +119,12 @@ class Function:
         return ()
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        f, args, returns, user_data = _callable(self.name, self.f), self.args, self.returns, self.user_data
+        f, args, returns, user_data = (
+            _callable(self.name, self.f),
+            self.args,
+            self.returns,
+            self.user_data,
+        )
         readers = [(t, READ[t]) for t in args]
         writers = [WRITE[t] for t in returns]
 
@@ -117,9 +132,16 @@ class Function:
             plugin = CurrentPlugin(guest)
             try:
                 results = [Val(t, 0) for t in returns]
-                f(plugin, [Val(t, read(values[2 * i])) for i, (t, read) in enumerate(readers)], results, *user_data)
+                f(
+                    plugin,
+                    [Val(t, read(values[2 * i])) for i, (t, read) in enumerate(readers)],
+                    results,
+                    *user_data,
+                )
                 if len(results) != len(writers):
-                    raise TypeError(f"it should set {len(writers)} results, but left {len(results)} in the list of them")
+                    raise TypeError(
+                        f"it should set {len(writers)} results, but left {len(results)} in the list of them"
+                    )
                 for i, (write, result) in enumerate(zip(writers, results, strict=True)):
                     try:
                         values[2 * i] = write(result.value)
@@ -136,7 +158,9 @@ class Function:
 class InferredFunction(Function):
     """A host function whose signature follows from its annotations."""
 
-    def __init__(self, namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...]) -> None:
+    def __init__(
+        self, namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...]
+    ) -> None:
         import inspect
 
         try:
@@ -146,7 +170,9 @@ class InferredFunction(Function):
                 f"host function `{name}`: an annotation cannot be resolved, for its module has no global of that name: {error}"
             ) from error
         parameters = inspect.signature(f).parameters.values()
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        names = [
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
         if user_data and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
             names = names[: len(names) - len(user_data)]
         self._wants_plugin = bool(names) and hints.get(names[0]) is CurrentPlugin
@@ -160,16 +186,36 @@ class InferredFunction(Function):
         self._decoders = [decoder(name, parameter, hints[parameter]) for parameter in names]
         returned = hints.get("return")
         self._is_tuple = get_origin(returned) is tuple
-        members = get_args(returned) if self._is_tuple else () if returned in (None, type(None)) else (returned,)
+        members = (
+            get_args(returned)
+            if self._is_tuple
+            else ()
+            if returned in (None, type(None))
+            else (returned,)
+        )
         self._encoders = [encoder(name, member) for member in members]
-        self._shown_as = tuple(map(shown_as, (*(hints[parameter] for parameter in names), *members)))
-        super().__init__(namespace, name, [t for t, _ in self._decoders], [t for t, _ in self._encoders], f, *user_data)
+        self._shown_as = tuple(
+            map(shown_as, (*(hints[parameter] for parameter in names), *members))
+        )
+        super().__init__(
+            namespace,
+            name,
+            [t for t, _ in self._decoders],
+            [t for t, _ in self._encoders],
+            f,
+            *user_data,
+        )
 
     def _kinds(self) -> tuple[Any, ...]:
         return self._shown_as
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        name, user_data, wants_plugin, is_tuple = self.name, self.user_data, self._wants_plugin, self._is_tuple
+        name, user_data, wants_plugin, is_tuple = (
+            self.name,
+            self.user_data,
+            self._wants_plugin,
+            self._is_tuple,
+        )
         f = _callable(name, self.f)
         decoders = [decode for _, decode in self._decoders]
         encoders = [encode for _, encode in self._encoders]
@@ -196,10 +242,20 @@ class InferredFunction(Function):
                 arguments = [decode(guest, values[2 * i]) for i, decode in enumerate(decoders)]
                 result = f(plugin, *arguments, *user_data) if plugin else f(*arguments, *user_data)
                 if encoders:
-                    if is_tuple and not (isinstance(result, (tuple, list)) and len(result) == len(encoders)):
-                        what = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
-                        raise TypeError(f"it should return a tuple of {len(encoders)} values, but returned {what}")
-                    for i, (encode, member) in enumerate(zip(encoders, result if is_tuple else (result,), strict=True)):
+                    if is_tuple and not (
+                        isinstance(result, (tuple, list)) and len(result) == len(encoders)
+                    ):
+                        what = (
+                            f"{len(result)} values"
+                            if isinstance(result, (tuple, list))
+                            else type(result).__name__
+                        )
+                        raise TypeError(
+                            f"it should return a tuple of {len(encoders)} values, but returned {what}"
+                        )
+                    for i, (encode, member) in enumerate(
+                        zip(encoders, result if is_tuple else (result,), strict=True)
+                    ):
                         values[2 * i] = encode(guest, member)
             finally:
                 if plugin:
@@ -213,7 +269,8 @@ def _callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
     target: Any = f
     while isinstance(target, functools.partial):
         target = target.func
-    code = getattr(target, "__code__", None) or getattr(getattr(target, "__call__", None), "__code__", None)  # noqa: B004
+    call = getattr(target, "__call__", None)  # noqa: B004
+    code = getattr(target, "__code__", None) or getattr(call, "__code__", None)
     if code is None or not code.co_flags & _CO_COROUTINE:
         return f
     from .event_loop import on_event_loop
@@ -248,10 +305,14 @@ def failed(name: str, exception: BaseException, guest: Guest) -> Error:
         words = shown(str(exception), MAX_WORDS)
     except Exception:
         words = "(it cannot be shown)"
-    return HostFunctionError(f"the host function `{name}` raised {type(exception).__name__}: {words}")
+    return HostFunctionError(
+        f"the host function `{name}` raised {type(exception).__name__}: {words}"
+    )
 
 
-def inferred(namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()) -> Function:
+def inferred(
+    namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()
+) -> Function:
     """A host function whose signature follows from its annotations. It is not registered."""
     return InferredFunction(namespace, name, f, user_data)
 
@@ -302,7 +363,9 @@ def host_fn(
     if callable(name):
         return host_fn(register=register)(name)
     if not (name is None or isinstance(name, str)):
-        raise OptionError(f"host_fn: name: expected text, or the function itself, got {named(name)}", field="name")
+        raise OptionError(
+            f"host_fn: name: expected text, or the function itself, got {named(name)}", field="name"
+        )
     if signature is not None and not (isinstance(signature, (tuple, list)) and len(signature) == 2):
         raise OptionError(
             f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {shown(repr(signature), 60)}",
@@ -310,11 +373,19 @@ def host_fn(
         )
     check_flag("register", register)
     own: str | None = name
-    data = () if user_data is None else tuple(user_data) if isinstance(user_data, (list, tuple)) else (user_data,)
+    data = (
+        ()
+        if user_data is None
+        else tuple(user_data)
+        if isinstance(user_data, (list, tuple))
+        else (user_data,)
+    )
 
     def decorate(f: Callable[..., Any]) -> Function:
         if not callable(f):
-            raise OptionError(f"host_fn: expected a function to decorate, got {named(f)}", field="f")
+            raise OptionError(
+                f"host_fn: expected a function to decorate, got {named(f)}", field="f"
+            )
         own_name = str(getattr(f, "__name__", type(f).__name__)) if own is None else own
         if isinstance(f, Function):
             f = f.f

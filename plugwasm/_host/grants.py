@@ -19,7 +19,18 @@ __all__ = ["Grants"]
 class Grants:
     """Immutable but for what is made when it is needed first, and for the log's counts."""
 
-    __slots__ = ("_egress", "_policy", "fuel_limit", "has_wasi", "http_response_headers", "limits", "log", "preopens", "recipe", "wasi")
+    __slots__ = (
+        "_egress",
+        "_policy",
+        "fuel_limit",
+        "has_wasi",
+        "http_response_headers",
+        "limits",
+        "log",
+        "preopens",
+        "recipe",
+        "wasi",
+    )
 
     def __init__(
         self,
@@ -54,6 +65,14 @@ class Grants:
 
             recipe = self.recipe
             own = self._egress or Egress()
-            family = hash((tuple(module.wasm for module in recipe.modules), frozenset(recipe.config.items()), recipe.allowed_hosts))
-            self._policy = own.for_manifest(recipe.allowed_hosts, recipe.max_http_response_bytes).for_owner(Owner(family))
+            family = hash(
+                (
+                    tuple(module.wasm for module in recipe.modules),
+                    frozenset(recipe.config.items()),
+                    recipe.allowed_hosts,
+                )
+            )
+            self._policy = own.for_manifest(
+                recipe.allowed_hosts, recipe.max_http_response_bytes
+            ).for_owner(Owner(family))
         return self._policy

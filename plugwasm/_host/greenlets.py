@@ -48,7 +48,11 @@ def check(plugin: Named, function: str | None, *others: object) -> None:
     me = here()
     for guest in () if me is None else (*ticker.running.copy(), *others):
         where = getattr(guest, "where", None)
-        is_apart = where[0] == me[0] and where[1] != me[1] if where and me else guest in ticker.running and not _is_on_a_stack(guest)
+        is_apart = (
+            where[0] == me[0] and where[1] != me[1]
+            if where and me
+            else guest in ticker.running and not _is_on_a_stack(guest)
+        )
         if is_apart:
             raise BusyError(
                 f"`{shown(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     class Interceptor(Protocol):
         """What gets the calls of host functions of a guest in the place of their bodies."""
 
-        def host_call(self, guest: Any, function: HostFunction, caller: int, values: Any, /) -> None: ...
+        def host_call(
+            self, guest: Any, function: HostFunction, caller: int, values: Any, /
+        ) -> None: ...
 
 
 MASK = 0xFFFFFFFFFFFFFFFF
@@ -154,7 +156,10 @@ class Guest(Environment):
 
         It is the one of the plugin's entries whose first value is its own reference, as it is while it runs. So a call need not say it.
         """
-        return next((name for name, (_, values, target, _) in self.entries.items() if values[0] == target), self.ended)
+        return next(
+            (name for name, (_, values, target, _) in self.entries.items() if values[0] == target),
+            self.ended,
+        )
 
     # ---- host functions -------------------------------------------------------------------------------------------------------------
 
@@ -188,7 +193,9 @@ class Guest(Environment):
             return b""
         block = self.kernel.block(handle)
         if block is None:
-            raise BadHandleError(f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated")
+            raise BadHandleError(
+                f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated"
+            )
         return block[:most].tobytes()
 
     def free(self, first: int, second: int = 0) -> None:
@@ -216,7 +223,9 @@ class Guest(Environment):
         """A new block for the guest with that content; the null handle when it is empty."""
         handle = self.kernel.put(data)
         if not handle and data:
-            raise OutOfMemoryError(f"the plugin has no room for {len(data)} bytes from the host: {self.shortage(len(data))}")
+            raise OutOfMemoryError(
+                f"the plugin has no room for {len(data)} bytes from the host: {self.shortage(len(data))}"
+            )
         return handle
 
     def memory_of(self, caller: int) -> GuestMemory:
@@ -233,7 +242,9 @@ class Guest(Environment):
         memory = self.memories.get(found)
         if memory is None:
             context = context_of(caller)
-            store = next(store for store in (self.store, *self._running) if store.context == context)
+            store = next(
+                store for store in (self.store, *self._running) if store.context == context
+            )
             memory = GuestMemory(finder.found(store))
             if store is self.store:  # the others are soon gone
                 self.memories[found] = memory
@@ -266,7 +277,9 @@ class Guest(Environment):
         together less than twice as much.
         """
         engine = self.store.engine
-        if not engine.stack.has_room():  # for in another store the engine gives the guest a whole stack again
+        if (
+            not engine.stack.has_room()
+        ):  # for in another store the engine gives the guest a whole stack again
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
         limits, maximum, growth = self.limits, self.budget.plan.maximum, self.limits.max_pages

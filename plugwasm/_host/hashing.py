@@ -13,7 +13,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._payload_bounds.nesting import MAX_LEVELS
-from .._payload_bounds.value_count import SIZES, json_exceeds, json_upper_bound, msgpack_exceeds, msgpack_header, outside_of_strings
+from .._payload_bounds.value_count import (
+    SIZES,
+    json_exceeds,
+    json_upper_bound,
+    msgpack_exceeds,
+    msgpack_header,
+    outside_of_strings,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +32,9 @@ SLOW = 8
 _KEYED = frozenset(("StrType", "BytesType", "ByteArrayType", "MemoryViewType"))
 _FEW = frozenset(("NoneType", "BoolType", "EnumType", "LiteralType"))
 """Types that have only a few values."""
-_QUICK = frozenset(("IntType", "FloatType", "DecimalType", "DateTimeType", "TimeType", "DateType", "TimeDeltaType"))
+_QUICK = frozenset(
+    ("IntType", "FloatType", "DecimalType", "DateTimeType", "TimeType", "DateType", "TimeDeltaType")
+)
 _WITHIN = frozenset(("UnionType", "VarTupleType", "TupleType", "FrozenSetType", "ListType"))
 """Types that are compared as what is in them is."""
 
@@ -184,7 +193,9 @@ def json_hashes(text: bytes, hashed: Hashed, most: int) -> bool:
     # Marks are what parts values; `begin` are those before the innermost container, `commas` those that part its elements.
     total, room, marks, begin, commas, is_object = 0, few * few, 0, 0, 0, False
     around: list[tuple[int, int, bool]] = []
-    tokens = (token[0] for part in _marks_of(text) for token in re.finditer(rb"[\[{]|[\]}]|[,:]+", part))
+    tokens = (
+        token[0] for part in _marks_of(text) for token in re.finditer(rb"[\[{]|[\]}]|[,:]+", part)
+    )
     for token in tokens:
         first = token[0]
         if first in b"[{":
@@ -206,7 +217,11 @@ def json_hashes(text: bytes, hashed: Hashed, most: int) -> bool:
             marks += len(token)
             commas += token.count(b",") if is_object else 0
     for depth in range(len(around), 0, -1):  # of a text that is cut off
-        total += (commas + 1) ** 2 * (depth in dicts) if is_object else (marks - begin + 1) ** 2 * (depth in sets)
+        total += (
+            (commas + 1) ** 2 * (depth in dicts)
+            if is_object
+            else (marks - begin + 1) ** 2 * (depth in sets)
+        )
         begin, commas, is_object = around.pop()
     return total > room
 

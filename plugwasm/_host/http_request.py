@@ -24,7 +24,9 @@ MAX_VALUES = 1 << 16
 _FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Extism hosts take either
 
 
-def perform(request_json: bytes, body: bytes | None, egress: Egress, remaining: Remaining) -> Response:
+def perform(
+    request_json: bytes, body: bytes | None, egress: Egress, remaining: Remaining
+) -> Response:
     """Do what a request document (`{"url": …, "method": "GET", "headers": {…}}`) asks for.
 
     `method` is GET and `headers` empty when they are missing or null.
@@ -45,7 +47,9 @@ def perform(request_json: bytes, body: bytes | None, egress: Egress, remaining: 
 def check_sizes(document: int, body: int, egress: Egress | None) -> None:
     """Raises `EgressError` when a request is too large to be looked at."""
     if document > MAX_DOCUMENT:
-        raise EgressError(f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed")
+        raise EgressError(
+            f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed"
+        )
     if egress is not None:
         egress.judge_body(body)
 
@@ -66,7 +70,9 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
         raise _wrong("the document", "an object", document)
     for name in document:
         if name not in _FIELDS:
-            raise EgressError(f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, method, headers")
+            raise EgressError(
+                f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, method, headers"
+            )
     if "header" in document and "headers" in document:
         raise EgressError("the HTTP request document has both headers and header")
 
@@ -90,5 +96,13 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
 
 
 def _wrong(field: str, expected: str, got: object) -> EgressError:
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "nothing"}
-    return EgressError(f"the HTTP request document: {field}: expected {expected}, got {kinds.get(type(got), 'a number')}")
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "nothing",
+    }
+    return EgressError(
+        f"the HTTP request document: {field}: expected {expected}, got {kinds.get(type(got), 'a number')}"
+    )

@@ -48,7 +48,10 @@ def set_log_file(file: str, level: Level | None = None) -> None:
     import sys
 
     if not isinstance(file, (str, os.PathLike)):
-        raise OptionError(f'set_log_file: expected a path, "stdout" or "stderr", got {type(file).__name__}', field="file")
+        raise OptionError(
+            f'set_log_file: expected a path, "stdout" or "stderr", got {type(file).__name__}',
+            field="file",
+        )
     if file in ("stdout", "stderr"):
         _attach(logging.StreamHandler(getattr(sys, file)), level)
     else:
@@ -74,7 +77,9 @@ class CustomLogger(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "plugin") and "\n" in (message := record.getMessage()):
-            record = logging.makeLogRecord({**record.__dict__, "msg": as_said(message), "args": None})
+            record = logging.makeLogRecord(
+                {**record.__dict__, "msg": as_said(message), "args": None}
+            )
         self._records.append(self.format(record) + "\n")
 
     def drain(self) -> None:
@@ -91,7 +96,10 @@ def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> Cu
         level: The lowest level that is kept; "info" if not given.
     """
     if not callable(f):
-        raise OptionError(f"set_log_custom: expected a function that takes a line, got {type(f).__name__}", field="f")
+        raise OptionError(
+            f"set_log_custom: expected a function that takes a line, got {type(f).__name__}",
+            field="f",
+        )
     logger = CustomLogger(f)
     _attach(logger, level)
     return logger

@@ -38,7 +38,11 @@ def most_elements(limits: Limits, tables: int) -> int:
 
 def most_state(limits: Limits) -> int:
     """How many bytes a plugin's instances may hold outside of memories and tables."""
-    return limits.instance_bytes if limits.memory_bytes is None else min(limits.instance_bytes, limits.memory_bytes)
+    return (
+        limits.instance_bytes
+        if limits.memory_bytes is None
+        else min(limits.instance_bytes, limits.memory_bytes)
+    )
 
 
 def _lower(one: int | None, other: int) -> int:
@@ -61,10 +65,24 @@ class MemoryPlan:
         cap: Pages that each memory may have, or None; of the watched memory, at first.
     """
 
-    __slots__ = ("cap", "elements", "first", "growth", "has_memories", "limits", "maximum", "share", "watched")
+    __slots__ = (
+        "cap",
+        "elements",
+        "first",
+        "growth",
+        "has_memories",
+        "limits",
+        "maximum",
+        "share",
+        "watched",
+    )
 
     def __init__(
-        self, limits: Limits, memories: tuple[int, int, int], watched: tuple[int, ExportName] | None = None, tables: int = 0
+        self,
+        limits: Limits,
+        memories: tuple[int, int, int],
+        watched: tuple[int, ExportName] | None = None,
+        tables: int = 0,
     ) -> None:
         self.limits = limits
         self.elements = most_elements(limits, tables)
@@ -73,7 +91,9 @@ class MemoryPlan:
         self.first = total
         self.watched = watched if count == 1 else None
         self.growth = growth = limits.max_pages
-        self.maximum = maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        self.maximum = maximum = (
+            None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        )
         self.share, self.cap = self._shares(maximum, count, total, largest)
         if growth is not None:
             share, cap = FIRST_PAGES + growth, min(MOST_PAGES, largest + growth)
@@ -82,7 +102,9 @@ class MemoryPlan:
             else:
                 self.share, self.cap = _lower(self.share, share), _lower(self.cap, cap)
 
-    def _shares(self, maximum: int | None, count: int, total: int, largest: int) -> tuple[int | None, int | None]:
+    def _shares(
+        self, maximum: int | None, count: int, total: int, largest: int
+    ) -> tuple[int | None, int | None]:
         """The pages that the kernel may have, and each memory, of so many for all together; of the watched memory, at first."""
         if maximum is None or count == 0:
             return maximum, maximum
@@ -113,7 +135,9 @@ class MemoryBudget:
         self._instances = instances
         self._set: int | None = -1
         self.cap = cap = plan.cap
-        self.limit(None if cap is None else max(cap, FIRST_PAGES))  # until the kernel is made, and says so
+        self.limit(
+            None if cap is None else max(cap, FIRST_PAGES)
+        )  # until the kernel is made, and says so
 
     def limit(self, pages: int | None) -> None:
         """Sets the engine's limit for each memory."""
@@ -159,7 +183,11 @@ class MemoryBudget:
     def _left(self, kernel: int) -> int:
         """The pages that the watched memory may have beside a kernel with so many; less than it has when they are too many."""
         left = MOST_PAGES if self.plan.maximum is None else self.plan.maximum - kernel
-        return left if self.plan.growth is None else min(left, self.plan.first + self.plan.growth - (kernel - FIRST_PAGES))
+        return (
+            left
+            if self.plan.growth is None
+            else min(left, self.plan.first + self.plan.growth - (kernel - FIRST_PAGES))
+        )
 
     def pages(self, kernel: int) -> int | None:
         """The pages of all memories, of which the kernel has so many; None when they cannot be seen."""
@@ -176,21 +204,48 @@ class MemoryBudget:
         own, cap = self._present(), self.cap
         left = None if own is None or cap is None else max(0, cap - own)
         # Allocators ask for several pages at once, so one that has grown is refused before it has all.
-        is_full = left is not None and cap is not None and (left == 0 or (left <= cap // 16 and own != self.plan.first))
+        is_full = (
+            left is not None
+            and cap is not None
+            and (left == 0 or (left <= cap // 16 and own != self.plan.first))
+        )
         if not (denied or is_full):
             return None
-        heap = f"allocates with the host has {kernel} pages" + (f" and was refused {denied} bytes more" if denied else "")
-        memory = f"the plugin's memory has {own} pages" + (f" and can grow by {left} more" if is_full else "")
-        limits = [] if self.plan.growth is None else [f"{self.plan.growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
+        heap = f"allocates with the host has {kernel} pages" + (
+            f" and was refused {denied} bytes more" if denied else ""
+        )
+        memory = f"the plugin's memory has {own} pages" + (
+            f" and can grow by {left} more" if is_full else ""
+        )
+        limits = (
+            []
+            if self.plan.growth is None
+            else [f"{self.plan.growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
+        )
         if self.plan.maximum is not None:
-            part = f", of which {self.plan.share} are for what it allocates with the host" if own is None and self.plan.has_memories else ""
-            limits.append(f"{self.plan.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)")
-        total = f"its limit is {' and '.join(limits)}" if limits else "65536 pages are the most that there are"
-        return f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
+            part = (
+                f", of which {self.plan.share} are for what it allocates with the host"
+                if own is None and self.plan.has_memories
+                else ""
+            )
+            limits.append(
+                f"{self.plan.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)"
+            )
+        total = (
+            f"its limit is {' and '.join(limits)}"
+            if limits
+            else "65536 pages are the most that there are"
+        )
+        return (
+            f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
+        )
 
     def _present(self) -> int | None:
         """The pages of the only memory, if it is there yet."""
-        if self.plan.watched is None or (instance := self._instances.get(self.plan.watched[0])) is None:
+        if (
+            self.plan.watched is None
+            or (instance := self._instances.get(self.plan.watched[0])) is None
+        ):
             return None
         memory = instance.find_memory(self.plan.watched[1])
         return None if memory is None else memory.size() // PAGE

@@ -77,7 +77,8 @@ def refuse_object(plugin: object) -> None:
     for kind in type(plugin).__mro__:
         if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OF_OURS:
             raise OptionError(
-                f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; {_OF_OURS[kind.__name__]}", field="plugin"
+                f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; {_OF_OURS[kind.__name__]}",
+                field="plugin",
             )
 
 
@@ -88,12 +89,16 @@ def refuse_unknown(owner: type, unknown: Mapping[str, object]) -> NoReturn:
     code = owner.__init__.__code__  # type: ignore[misc]
     known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     name = next(iter(unknown))
-    raise TypeError(f"{owner.__name__}: there is no argument `{shown(name)}`; {_instead(name, known, meant)}")
+    raise TypeError(
+        f"{owner.__name__}: there is no argument `{shown(name)}`; {_instead(name, known, meant)}"
+    )
 
 
 def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
     if "limits" in known and name in Limits.__slots__:
-        return f"write limits=Limits({name}=…)" + (", in seconds, or `timeout_ms` in the manifest" if name == "timeout" else "")
+        return f"write limits=Limits({name}=…)" + (
+            ", in seconds, or `timeout_ms` in the manifest" if name == "timeout" else ""
+        )
     for place, kind in (("process", ProcessLimits), ("isolated", ProcessLimits)):
         if place in known and name in kind.__slots__:
             return f"write {place}=ProcessLimits({name}=…)"
@@ -117,10 +122,17 @@ def refuse_given(where: str, **options: Any) -> None:
         where: What is to be given them instead, in words.
         options: All of those that would not be used; `NOT_GIVEN` and `REGISTERED` stand for those that were not given.
     """
-    given = [name for name, value in options.items() if value is not NOT_GIVEN and value is not REGISTERED]
+    given = [
+        name
+        for name, value in options.items()
+        if value is not NOT_GIVEN and value is not REGISTERED
+    ]
     if given:
         names = ", ".join(given)
-        raise OptionError(f"{names}: {'it' if len(given) == 1 else 'they'} would not be used here; {where}", field=given[0])
+        raise OptionError(
+            f"{names}: {'it' if len(given) == 1 else 'they'} would not be used here; {where}",
+            field=given[0],
+        )
 
 
 def check_flag(name: str, value: object) -> None:
@@ -129,9 +141,12 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_fuel(value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
+    ):
         raise OptionError(
-            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {shown(repr(value))}", field="fuel_limit"
+            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {shown(repr(value))}",
+            field="fuel_limit",
         )
 
 
@@ -140,15 +155,21 @@ def check_kinds(wasi: object, limits: object, egress: object) -> None:
         from .._wasi.options import WasiOptions
 
         if not isinstance(wasi, WasiOptions):
-            raise OptionError(f"wasi: expected True, False or WasiOptions, got {named(wasi)}", field="wasi")
+            raise OptionError(
+                f"wasi: expected True, False or WasiOptions, got {named(wasi)}", field="wasi"
+            )
     if not (limits is None or isinstance(limits, Limits)):
-        raise OptionError(f"limits: expected Limits, got {type(limits).__name__}; write limits=Limits(timeout=…)", field="limits")
+        raise OptionError(
+            f"limits: expected Limits, got {type(limits).__name__}; write limits=Limits(timeout=…)",
+            field="limits",
+        )
     if egress is not None:
         from .._http.policy import Egress
 
         if not isinstance(egress, Egress):
             raise OptionError(
-                f"egress: expected an Egress, got {type(egress).__name__}; write egress=Egress(allowed_hosts=[…])", field="egress"
+                f"egress: expected an Egress, got {type(egress).__name__}; write egress=Egress(allowed_hosts=[…])",
+                field="egress",
             )
 
 
@@ -159,20 +180,31 @@ def checked_functions(functions: Any) -> tuple[Function, ...]:
     if callable(functions):
         functions = (functions,)
     if isinstance(functions, (str, bytes, dict)) or not hasattr(functions, "__iter__"):
-        hint = "; the name that a plugin imports each by is set by host_fn(name=…)" if isinstance(functions, dict) else ""
-        raise OptionError(f"functions: expected a list of host functions, got {type(functions).__name__}{hint}", field="functions")
+        hint = (
+            "; the name that a plugin imports each by is set by host_fn(name=…)"
+            if isinstance(functions, dict)
+            else ""
+        )
+        raise OptionError(
+            f"functions: expected a list of host functions, got {type(functions).__name__}{hint}",
+            field="functions",
+        )
     found = tuple(functions)
     for function in found:
         if not hasattr(function, "_host"):
             given = shown(getattr(function, "__name__", repr(function)))
-            raise TypeError(f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them")
+            raise TypeError(
+                f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them"
+            )
     return found
 
 
 def listed(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
     """The elements of a list. Raises `OptionError` for one string, what is no list, and elements of other types."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise OptionError(f"{name}: expected a list, got {named(value)}: write a list of {of}", field=name)
+        raise OptionError(
+            f"{name}: expected a list, got {named(value)}: write a list of {of}", field=name
+        )
     elements = list(value)
     for element in elements:
         if not isinstance(element, kinds):

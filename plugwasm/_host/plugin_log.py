@@ -29,7 +29,10 @@ BURST_SECONDS = 10
 
 _CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
 # Those that end a line or turn its direction, beyond ASCII.
-_CONTROL |= {i: f"\\u{i:04x}" for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+_CONTROL |= {
+    i: f"\\u{i:04x}"
+    for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 MAX_LINES = 200
@@ -59,7 +62,9 @@ def _lowest(logger: logging.Logger) -> int | None:
     lowest, at = None, logger
     while True:
         for handler in at.handlers:
-            if not isinstance(handler, logging.NullHandler) and (lowest is None or handler.level < lowest):
+            if not isinstance(handler, logging.NullHandler) and (
+                lowest is None or handler.level < lowest
+            ):
                 lowest = handler.level
         if not at.propagate or at.parent is None:
             return lowest
@@ -81,7 +86,8 @@ def log_raised(logger: logging.Logger, message: str) -> None:
     if len(lines) > MAX_LINES:
         lines[MAX_LINES // 2 : -MAX_LINES // 2] = [f"… ({len(lines) - MAX_LINES} more lines)"]
     file, line, function, _ = logger.findCaller(stacklevel=2)
-    record = logger.makeRecord(logger.name, LEVELS["error"], file, line, message, (), (kind, error, frames), function)  # type: ignore[arg-type]
+    level, exc_info = LEVELS["error"], (kind, error, frames)
+    record = logger.makeRecord(logger.name, level, file, line, message, (), exc_info, function)  # type: ignore[arg-type]
     record.exc_text = "\n".join(f"    {shown(line, 1000)}" for line in lines)
     logger.handle(record)
 
@@ -142,7 +148,11 @@ class PluginLog:
         """
         if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
             return
-        more = f"… ({len(message) - MAX_MESSAGE} more characters)" if len(message) > MAX_MESSAGE else ""
+        more = (
+            f"… ({len(message) - MAX_MESSAGE} more characters)"
+            if len(message) > MAX_MESSAGE
+            else ""
+        )
         text = message[:MAX_MESSAGE]
         if not text.isprintable():
             text = text.replace("\r\n", "\n").rstrip("\n").translate(_CONTROL)
@@ -152,7 +162,12 @@ class PluginLog:
         text += more
         if self._bytes is not None:  # counted as they are written: escaped ones are four
             self._bytes.take(len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
-        self.logger.log(LEVELS[level], "%s", text, extra={"plugin": self.name, "function": function and shown(function)})
+        self.logger.log(
+            LEVELS[level],
+            "%s",
+            text,
+            extra={"plugin": self.name, "function": function and shown(function)},
+        )
 
     def _passes(self) -> bool:
         if self._lines is None or self._bytes is None:
@@ -164,7 +179,9 @@ class PluginLog:
             self.dropped += 1
             self._unsaid += 1
             if self._unsaid == 1:
-                self._warn("the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)")
+                self._warn(
+                    "the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)"
+                )
             return False
         self._lines.take(1)
         if self._unsaid:
@@ -173,7 +190,11 @@ class PluginLog:
         return True
 
     def _warn(self, message: str, *args: int) -> None:
-        self.logger.warning(message, *args, extra={"plugin": self.name, "function": None, "lines_dropped": self.dropped})
+        self.logger.warning(
+            message,
+            *args,
+            extra={"plugin": self.name, "function": None, "lines_dropped": self.dropped},
+        )
 
     def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
         """Logs a line that the guest wrote to its stdout or stderr; `lost` bytes of it were cut off."""

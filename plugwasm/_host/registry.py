@@ -26,7 +26,9 @@ def offer_registered() -> tuple[Function, ...]:
     return tuple(registered)
 
 
-def warn_of_registered(plugin: str, functions: Iterable[Function], imported: Container[Any]) -> None:
+def warn_of_registered(
+    plugin: str, functions: Iterable[Function], imported: Container[Any]
+) -> None:
     """Logs which of the functions, that nobody passed to the plugin, it imports.
 
     Args:

@@ -55,7 +55,9 @@ class Vars:
 
     __slots__ = ("_entries", "_max_bytes", "_max_entries", "used")
 
-    def __init__(self, max_bytes: int, max_entries: int, first: Mapping[bytes, bytes] | None = None) -> None:
+    def __init__(
+        self, max_bytes: int, max_entries: int, first: Mapping[bytes, bytes] | None = None
+    ) -> None:
         self._entries: dict[bytes, bytes] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
@@ -70,7 +72,9 @@ class Vars:
     def set(self, name: bytes, value: bytes) -> bool:
         """Sets a value. False, and nothing has changed, when that would exceed a limit."""
         used = self.used - self._size(name) + len(name) + len(value)
-        if used > self._max_bytes or (len(self._entries) >= self._max_entries and name not in self._entries):
+        if used > self._max_bytes or (
+            len(self._entries) >= self._max_entries and name not in self._entries
+        ):
             return False
         self._entries[name] = value
         self.used = used
@@ -105,16 +109,22 @@ def first_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes
     if not given:
         return NO_VARS
     if not hasattr(given, "items"):
-        raise OptionError(f"vars: expected a mapping of names to bytes, got {type(given).__name__}", field="vars")
+        raise OptionError(
+            f"vars: expected a mapping of names to bytes, got {type(given).__name__}", field="vars"
+        )
     vars = Vars(limits.var_bytes, limits.vars)
     for name, value in given.items():
         if not isinstance(name, (str, bytes)) or not isinstance(value, bytes):
             raise OptionError(_misfit(name, value), field="vars")
         key = name_bytes(name)
         if vars.get(key) is not None:
-            raise OptionError(f"vars: {name!a:.100} names a var that is there already, as text or as bytes")
+            raise OptionError(
+                f"vars: {name!a:.100} names a var that is there already, as text or as bytes"
+            )
         if not vars.set(key, value):
-            raise OptionError(f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names")
+            raise OptionError(
+                f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names"
+            )
     return vars.snapshot()
 
 

@@ -64,7 +64,11 @@ def callers() -> tuple[Caller, ...]:
     while frame is not None:
         code = frame.f_code
         variable = _guests.get((code.co_name, code.co_filename))
-        if variable is not None and hasattr(guest := frame.f_locals.get(variable), "remaining") and guest not in found:
+        if (
+            variable is not None
+            and hasattr(guest := frame.f_locals.get(variable), "remaining")
+            and guest not in found
+        ):
             found.append(guest)
         frame = frame.f_back  # type: ignore[assignment]
     other = asking.get()

@@ -41,7 +41,11 @@ def why_not_public(address: Address) -> str | None:
         if address.scope_id is not None:
             return "an address with a zone"
         # What they lead to is an IPv4 address that these checks would not see.
-        if address.ipv4_mapped or address in ip_network("64:ff9b::/96") or address in ip_network("64:ff9b:1::/48"):
+        if (
+            address.ipv4_mapped
+            or address in ip_network("64:ff9b::/96")
+            or address in ip_network("64:ff9b:1::/48")
+        ):
             return "an IPv4 address inside an IPv6 one"
     if address.is_unspecified:
         return "the unspecified address"
@@ -71,7 +75,9 @@ class Networks:
 
     def __init__(self, entries: Iterable[str], setting: str) -> None:
         """Raises OptionError, naming the setting, when an entry is none."""
-        self._networks = tuple(_network(entry, setting) for entry in listed(entries, setting, "networks"))
+        self._networks = tuple(
+            _network(entry, setting) for entry in listed(entries, setting, "networks")
+        )
         self.entries = tuple(map(str, self._networks))
 
     def grant(self, address: Address) -> bool:
@@ -82,7 +88,9 @@ class Networks:
         holding = [network for network in self._networks if address in network]
         if any(network.num_addresses == 1 for network in holding):
             return True
-        if not holding or any(address in ip_network(network) for network in _NEEDS_ITS_OWN_GRANT[address.version == 6]):
+        if not holding or any(
+            address in ip_network(network) for network in _NEEDS_ITS_OWN_GRANT[address.version == 6]
+        ):
             return False
         inner = _inner(address)
         return inner is None or why_not_public(inner) is None or self.grant(inner)
@@ -96,7 +104,9 @@ def _network(entry: str, setting: str) -> IPv4Network | IPv6Network:
             return ip_network(entry)
     except ValueError as exc:
         if "host bits" in str(exc):
-            raise OptionError(f"{setting}: {entry!r} has bits set to the right of its prefix") from None
+            raise OptionError(
+                f"{setting}: {entry!r} has bits set to the right of its prefix"
+            ) from None
     raise OptionError(f"{setting}: {entry!r} is not a network such as '10.0.0.0/8', nor an address")
 
 

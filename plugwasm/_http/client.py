@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Response", "send"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_DECODED = frozenset({"gzip", "x-gzip", "deflate"})  # zlib stops where it is told to; other decoders may not
+_DECODED = frozenset(
+    {"gzip", "x-gzip", "deflate"}
+)  # zlib stops where it is told to; other decoders may not
 _MAX_HEADERS = 1000  # of an answer; `HttpTransport` takes a hundred
 _CHUNK = 64 << 10
 
@@ -102,7 +104,9 @@ def send(
             if private_headers:
                 fields = own
         fields = {name: value for name, value in fields.items() if name.lower() not in dropped}
-    raise EgressError(f"{target.shown} was not fetched: more than {egress.max_redirects} redirects led to it")
+    raise EgressError(
+        f"{target.shown} was not fetched: more than {egress.max_redirects} redirects led to it"
+    )
 
 
 def _redirected(egress: Egress, source: Target, location: str) -> Target:
@@ -111,16 +115,27 @@ def _redirected(egress: Egress, source: Target, location: str) -> Target:
     try:
         target = egress.judge(urljoin(source.url, location))
     except ValueError:
-        raise EgressDeniedError(f"{source.shown} redirects to something that is not a URL") from None
+        raise EgressDeniedError(
+            f"{source.shown} redirects to something that is not a URL"
+        ) from None
     except EgressDeniedError as exc:
-        raise EgressDeniedError(f"{source.shown} redirects to a target that is not granted: {exc.message}") from None
+        raise EgressDeniedError(
+            f"{source.shown} redirects to a target that is not granted: {exc.message}"
+        ) from None
     if source.scheme == "https" and target.scheme == "http":
-        raise EgressDeniedError(f"{source.shown} redirects from https to http, to {target.shown}, which is refused")
+        raise EgressDeniedError(
+            f"{source.shown} redirects from https to http, to {target.shown}, which is refused"
+        )
     return target
 
 
 def _exchange(
-    egress: Egress, clock: Clock, verb: str, target: Target, fields: dict[str, str], body: bytes | None
+    egress: Egress,
+    clock: Clock,
+    verb: str,
+    target: Target,
+    fields: dict[str, str],
+    body: bytes | None,
 ) -> Response | tuple[int, str]:
     """One request and its answer, or the status and the location of a redirect."""
 
@@ -128,7 +143,13 @@ def _exchange(
         return egress.vet(target.host, resolved(clock, target.host, target.port, egress.owner))
 
     request = EgressRequest(
-        verb, target, fields, body or None, max_response_bytes=egress.max_response_bytes, resolve=resolve, remaining=clock.left
+        verb,
+        target,
+        fields,
+        body or None,
+        max_response_bytes=egress.max_response_bytes,
+        resolve=resolve,
+        remaining=clock.left,
     )
     failed = f"{verb} {target.shown} failed"
     ticket = object()
@@ -138,7 +159,9 @@ def _exchange(
             request.resolve()
         response = egress.transport.send(request)
         if not isinstance(response, EgressResponse):
-            raise EgressError(f"{failed}: the transport gave no EgressResponse, but {type(response).__name__}")
+            raise EgressError(
+                f"{failed}: the transport gave no EgressResponse, but {type(response).__name__}"
+            )
         try:
             return _answer(egress, clock, request, response)
         finally:
@@ -176,7 +199,9 @@ def _reason(exc: Exception) -> str:
     return f"the transport raised {type(exc).__name__}"  # not its text, which may hold the URL, and secrets in it
 
 
-def _answer(egress: Egress, clock: Clock, request: EgressRequest, response: EgressResponse) -> Response | tuple[int, str]:
+def _answer(
+    egress: Egress, clock: Clock, request: EgressRequest, response: EgressResponse
+) -> Response | tuple[int, str]:
     """What the guest is given of a response, or the status and the location of a redirect."""
     from itertools import islice
 
@@ -211,7 +236,12 @@ def _text_of_location(location: str) -> str:
 
 
 def _read(
-    egress: Egress, clock: Clock, request: EgressRequest, status: int, pairs: list[tuple[str, str]], response: EgressResponse
+    egress: Egress,
+    clock: Clock,
+    request: EgressRequest,
+    status: int,
+    pairs: list[tuple[str, str]],
+    response: EgressResponse,
 ) -> Response:
     from urllib3 import HTTPHeaderDict, HTTPResponse
 
@@ -219,7 +249,9 @@ def _read(
     if request.method == "HEAD" or status in (204, 304):
         return Response(status, shown, b"")
     headers = HTTPHeaderDict(pairs)
-    encodings = {word.strip() for word in headers.get("content-encoding", "identity").lower().split(",")}
+    encodings = {
+        word.strip() for word in headers.get("content-encoding", "identity").lower().split(",")
+    }
     decode = encodings <= _DECODED
     limit = egress.max_response_bytes
     failed = f"{request.method} {request.shown} failed"
@@ -262,7 +294,9 @@ class _Source:
         for part in self._parts:
             self._clock.left()
             if not isinstance(part, (bytes, bytearray, memoryview)):
-                raise EgressError(f"{self._failed}: the transport gave a body that is not bytes, but {type(part).__name__}")
+                raise EgressError(
+                    f"{self._failed}: the transport gave a body that is not bytes, but {type(part).__name__}"
+                )
             self._allowance -= len(part)
             if self._allowance < 0:
                 raise EgressError("the server sent more than any answer within the limits needs")

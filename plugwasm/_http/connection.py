@@ -42,7 +42,11 @@ def resolve(host: str, port: int) -> list[str]:
     """The addresses of a name, as the system gives them. Looked up here at each call, so that a test can replace it."""
     import socket
 
-    return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+    return list(
+        dict.fromkeys(
+            str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+    )
 
 
 def resolved(clock: Clock, host: str, port: int, owner: Owner | None = None) -> list[str]:
@@ -197,7 +201,9 @@ class Wire(io.RawIOBase):
         self.at_end = False
         self.allowance: int | None = None
 
-    def until_done(self, operation: Callable[[], _T], ready: Callable[..., bool], limit: float | None = None) -> _T:
+    def until_done(
+        self, operation: Callable[[], _T], ready: Callable[..., bool], limit: float | None = None
+    ) -> _T:
         from functools import partial
         from ssl import SSLWantReadError, SSLWantWriteError
 
@@ -269,6 +275,8 @@ class Wire(io.RawIOBase):
 
 class _Reader(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:  # what a chunk of a negative size asks for: everything, without bound
+        if (
+            size is None or size < 0
+        ):  # what a chunk of a negative size asks for: everything, without bound
             raise ValueError("unbounded read")
         return super().read(size)

@@ -20,11 +20,25 @@ __all__ = ["BODY_HEADERS", "CREDENTIALS", "HeaderRules", "is_token", "merged"]
 CREDENTIALS = frozenset({"authorization", "cookie"})
 """What a guest says to one origin and not to the next."""
 
-BODY_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
+BODY_HEADERS = frozenset(
+    {"content-type", "content-encoding", "content-language", "content-location"}
+)
 """What describes a body, and goes with it."""
 
 _TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
-_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect"})
+_FRAMING = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+    }
+)
 _MAX_HEADERS = 100
 _MAX_HEADER_BYTES = 64 << 10
 
@@ -57,7 +71,9 @@ class HeaderRules:
         try:
             given = {origin: dict(headers) for origin, headers in (added or {}).items()}
         except (AttributeError, TypeError, ValueError):
-            raise OptionError("added_headers: expected headers by origin, {'https://api.example.com': {'Authorization': …}}") from None
+            raise OptionError(
+                "added_headers: expected headers by origin, {'https://api.example.com': {'Authorization': …}}"
+            ) from None
         for text, headers in given.items():
             setting = f"added_headers[{text!r}]"
             try:
@@ -70,13 +86,22 @@ class HeaderRules:
     def check(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers of a guest, if they are its to set. Raises EgressError."""
         for name in headers:
-            if _key(name) in self.denied or (self.allowed is not None and _key(name) not in self.allowed):
-                raise EgressError(f"headers: {name[:64]!r} is not the guest's to set: the application does not allow it")
+            if _key(name) in self.denied or (
+                self.allowed is not None and _key(name) not in self.allowed
+            ):
+                raise EgressError(
+                    f"headers: {name[:64]!r} is not the guest's to set: the application does not allow it"
+                )
         return _checked(headers)
 
     def adds_to(self, target: Target) -> dict[str, str]:
         """What the application adds to a request for this target."""
-        return {name: value for origin, headers in self._origins if origin.fits(target) for name, value in headers.items()}
+        return {
+            name: value
+            for origin, headers in self._origins
+            if origin.fits(target)
+            for name, value in headers.items()
+        }
 
     def show(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The headers of an answer as a guest sees them: by lower-case name, repeated ones joined, folded ones on one line."""
@@ -132,10 +157,14 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
         except (UnicodeEncodeError, AttributeError):
             raise EgressError(f"headers: the value of {name[:64]} is not text") from None
         if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in encoded):
-            raise EgressError(f"headers: the value of {name[:64]} has a line break or another control character")
+            raise EgressError(
+                f"headers: the value of {name[:64]} has a line break or another control character"
+            )
         seen.add(key)
         checked[name] = text
         size += len(name) + len(encoded) + 4
     if len(checked) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
-        raise EgressError(f"headers: more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes")
+        raise EgressError(
+            f"headers: more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes"
+        )
     return checked

@@ -59,7 +59,11 @@ def _has_share(owner: Owner | None, count: int, half: int) -> bool:
     if owner is None:
         return True
     own = len(_state.under_way.get(owner, ()))
-    family = sum(len(taken) for other, taken in _state.under_way.items() if other is not None and other.family == owner.family)
+    family = sum(
+        len(taken)
+        for other, taken in _state.under_way.items()
+        if other is not None and other.family == owner.family
+    )
     return own < OWN and (not family or family < half) and (not own or count < half)
 
 

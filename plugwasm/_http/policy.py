@@ -38,7 +38,9 @@ _METHODS_OF_MODULES = ("GET", "POST")
 _MOST_HOPS_OF_MODULE = 5
 _LOOPBACK = {"localhost": ("127.0.0.1", "::1")}
 _INSIDE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
-_NEVER = frozenset({"CONNECT", "TRACE"})  # a tunnel to anywhere; an echo of headers that the guest must not see
+_NEVER = frozenset(
+    {"CONNECT", "TRACE"}
+)  # a tunnel to anywhere; an echo of headers that the guest must not see
 
 
 class Egress:
@@ -150,24 +152,37 @@ class Egress:
             ("max_per_second", max_per_second, 1),
         ):
             is_optional = name not in ("max_redirects", "max_request_bytes")
-            if not (is_optional and limit is None) and (not isinstance(limit, int) or isinstance(limit, bool) or limit < least):
+            if not (is_optional and limit is None) and (
+                not isinstance(limit, int) or isinstance(limit, bool) or limit < least
+            ):
                 raise OptionError(f"{name}: expected a number of at least {least}, got {limit!r}")
         if not isinstance(resolve, bool):
             raise OptionError(f"resolve: expected True or False, got {resolve!r}")
         rules = None if allowed_hosts is None else HostRules(allowed_hosts)
         networks = Networks(private_addresses, "private_addresses")
         headers = HeaderRules(added_headers, allowed_headers, denied_headers, hidden_headers)
-        wire = {"ssl_context": ssl_context, "ca_file": ca_file, "client_certificate": client_certificate, "proxy": proxy}
+        wire = {
+            "ssl_context": ssl_context,
+            "ca_file": ca_file,
+            "client_certificate": client_certificate,
+            "proxy": proxy,
+        }
         if transport is not None:
             if not callable(getattr(transport, "send", None)):
-                raise OptionError(f"transport: expected an object with a method `send`, got {type(transport).__name__}")
+                raise OptionError(
+                    f"transport: expected an object with a method `send`, got {type(transport).__name__}"
+                )
             for name in [name for name, value in wire.items() if value is not None]:
-                raise OptionError(f"{name}: it is for the transport to know, and the application has its own")
+                raise OptionError(
+                    f"{name}: it is for the transport to know, and the application has its own"
+                )
         public: dict[str, Any] = {
             "allowed_hosts": None if rules is None else rules.entries,
             "schemes": _words(schemes, "schemes", PORTS.__contains__, "http and https"),
             "ports": None if ports is None else _ports(ports),
-            "methods": _words(methods, "methods", _is_method, "methods in upper case, but not CONNECT and TRACE"),
+            "methods": _words(
+                methods, "methods", _is_method, "methods in upper case, but not CONNECT and TRACE"
+            ),
             "max_redirects": max_redirects,
             "max_request_bytes": max_request_bytes,
             "max_response_bytes": max_response_bytes,
@@ -183,12 +198,28 @@ class Egress:
             "max_concurrent": max_concurrent,
             "max_per_second": max_per_second,
         }
-        self._set(**public, _settings=settings | wire, _headers=headers, _networks=networks, _base=None, _limit_of_manifest=None)
-        self._set(_owner=Owner(), _inside=None, _rules=() if rules is None else (rules,), gate=Gate(max_concurrent, max_per_second))
+        self._set(
+            **public,
+            _settings=settings | wire,
+            _headers=headers,
+            _networks=networks,
+            _base=None,
+            _limit_of_manifest=None,
+        )
+        self._set(
+            _owner=Owner(),
+            _inside=None,
+            _rules=() if rules is None else (rules,),
+            gate=Gate(max_concurrent, max_per_second),
+        )
         self._set(transport=HttpTransport(**wire) if transport is None else transport)  # type: ignore[arg-type]
-        self._set(max_response_bytes=_MAX_RESPONSE if max_response_bytes is None else max_response_bytes)
+        self._set(
+            max_response_bytes=_MAX_RESPONSE if max_response_bytes is None else max_response_bytes
+        )
 
-    def for_manifest(self, allowed_hosts: Sequence[str], max_response_bytes: int | None = None) -> Egress:
+    def for_manifest(
+        self, allowed_hosts: Sequence[str], max_response_bytes: int | None = None
+    ) -> Egress:
         """This policy for the plugin of a manifest: it reaches what both grant.
 
         The smaller limit holds (None: the manifest has none). What is returned shares this object's limits in number and rate.
@@ -200,12 +231,22 @@ class Egress:
             rules = HostRules(allowed_hosts)
         except OptionError as exc:
             raise ManifestError(exc.message, field="allowed_hosts") from None
-        known = [limit for limit in (self._limit_of_manifest, max_response_bytes) if limit is not None]
+        known = [
+            limit for limit in (self._limit_of_manifest, max_response_bytes) if limit is not None
+        ]
         own: int | None = self._settings["max_response_bytes"]
         derived = object.__new__(type(self))
         derived._set(**{name: getattr(self, name) for name in self.__slots__})
-        derived._set(_base=self, _rules=(*self._rules, rules), allowed_hosts=rules.entries, _limit_of_manifest=min(known, default=None))
-        derived._set(max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE), _owner=Owner())
+        derived._set(
+            _base=self,
+            _rules=(*self._rules, rules),
+            allowed_hosts=rules.entries,
+            _limit_of_manifest=min(known, default=None),
+        )
+        derived._set(
+            max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE),
+            _owner=Owner(),
+        )
         return derived
 
     def for_owner(self, owner: Owner) -> Egress:
@@ -226,8 +267,14 @@ class Egress:
         if not rules:
             rules = (HostRules(["*", host, *_LOOPBACK.get(host, ())]),)
             derived._set(_inside=host if "." not in host and ":" not in host else None)
-        derived._set(_rules=rules, max_response_bytes=max_bytes, max_redirects=min(self.max_redirects, _MOST_HOPS_OF_MODULE))
-        derived._set(methods=tuple(method for method in self.methods if method in _METHODS_OF_MODULES))
+        derived._set(
+            _rules=rules,
+            max_response_bytes=max_bytes,
+            max_redirects=min(self.max_redirects, _MOST_HOPS_OF_MODULE),
+        )
+        derived._set(
+            methods=tuple(method for method in self.methods if method in _METHODS_OF_MODULES)
+        )
         return derived
 
     @property
@@ -238,7 +285,9 @@ class Egress:
     def replace(self, **changes: Any) -> Egress:
         """The same with other values for some. It has limits in number and rate of its own."""
         if self._base is not None:
-            return self._base.replace(**changes).for_manifest(self.allowed_hosts or (), self._limit_of_manifest)
+            return self._base.replace(**changes).for_manifest(
+                self.allowed_hosts or (), self._limit_of_manifest
+            )
         return type(self)(**self._settings | changes)
 
     def _set(self, **values: object) -> None:
@@ -246,11 +295,17 @@ class Egress:
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"an Egress cannot be changed; make another with `egress.replace({name}=…)`")
+        raise AttributeError(
+            f"an Egress cannot be changed; make another with `egress.replace({name}=…)`"
+        )
 
     def __repr__(self) -> str:
         defaults = type(self).__init__.__kwdefaults__ or {}
-        changed = {name: value for name, value in self._settings.items() if value != defaults[name] and value not in (frozenset(), {})}
+        changed = {
+            name: value
+            for name, value in self._settings.items()
+            if value != defaults[name] and value not in (frozenset(), {})
+        }
         parts = [f"{name}={_shown(name, value)}" for name, value in changed.items()]
         if self._base is not None:
             parts.append(f"manifest={list(self.allowed_hosts or ())!r}")
@@ -260,7 +315,11 @@ class Egress:
         from functools import partial
 
         if self._base is not None:
-            return type(self).for_manifest, (self._base, self.allowed_hosts, self._limit_of_manifest)
+            return type(self).for_manifest, (
+                self._base,
+                self.allowed_hosts,
+                self._limit_of_manifest,
+            )
         return partial(type(self), **self._settings), ()
 
     # ---- judging ------------------------------------------------------------------------------------------------------------------
@@ -277,13 +336,20 @@ class Egress:
         for index, rules in enumerate(self._rules):
             if not rules.grant(target.host):
                 whose = "" if index == len(self._rules) - 1 else "the application's "
-                raise EgressDeniedError(f"the host {target.host} is not granted: no entry of {whose}allowed_hosts fits it")
+                raise EgressDeniedError(
+                    f"the host {target.host} is not granted: no entry of {whose}allowed_hosts fits it"
+                )
         if target.scheme not in self.schemes:
-            raise EgressDeniedError(f"{target.shown} is refused: the application allows {' and '.join(self.schemes)} only")
+            raise EgressDeniedError(
+                f"{target.shown} is refused: the application allows {' and '.join(self.schemes)} only"
+            )
         if self.ports is not None and not any(
-            target.port in entry if isinstance(entry, range) else target.port == entry for entry in self.ports
+            target.port in entry if isinstance(entry, range) else target.port == entry
+            for entry in self.ports
         ):
-            raise EgressDeniedError(f"{target.shown} is refused: the application does not allow port {target.port}")
+            raise EgressDeniedError(
+                f"{target.shown} is refused: the application does not allow port {target.port}"
+            )
         if is_address(target.host):
             self.vet(target.host, [target.host])
         return target
@@ -298,7 +364,9 @@ class Egress:
     def judge_body(self, size: int) -> None:
         """Raises EgressError when a request's body has more bytes than are allowed."""
         if size > self.max_request_bytes:
-            raise EgressError(f"the request body has {size} bytes, more than the {self.max_request_bytes} allowed")
+            raise EgressError(
+                f"the request body has {size} bytes, more than the {self.max_request_bytes} allowed"
+            )
 
     def judge_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers that a guest sets. Raises EgressError when one is not its to set."""
@@ -325,9 +393,15 @@ class Egress:
             try:
                 address = ip_address(text)
             except ValueError:
-                raise EgressDeniedError(f"the host {host} is refused: it resolves to {text!r}, which is no address") from None
+                raise EgressDeniedError(
+                    f"the host {host} is refused: it resolves to {text!r}, which is no address"
+                ) from None
             why = why_not_public(address)
-            if why and not (self._networks.grant(address) or self._is_named(host, address) or self._is_inside(host, address)):
+            if why and not (
+                self._networks.grant(address)
+                or self._is_named(host, address)
+                or self._is_inside(host, address)
+            ):
                 raise EgressDeniedError(
                     f"the host {host} is refused: its address {address} is {why}; to grant it, name the address itself in allowed_hosts"
                 )
@@ -344,7 +418,9 @@ class Egress:
         return host == self._inside and Networks(_INSIDE, "").grant(address)
 
 
-def _words(given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str) -> tuple[str, ...]:
+def _words(
+    given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str
+) -> tuple[str, ...]:
     words = tuple(listed(given, setting, expected))
     if not words or not all(isinstance(word, str) and is_one(word) for word in words):
         raise OptionError(f"{setting}: expected a list of {expected}, got {given!r}")
@@ -356,11 +432,18 @@ def _is_method(word: str) -> bool:
 
 
 def _ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
-    ports = tuple([given] if isinstance(given, range) else listed(given, "ports", "numbers and ranges"))
+    ports = tuple(
+        [given] if isinstance(given, range) else listed(given, "ports", "numbers and ranges")
+    )
     for entry in ports:
         bounds = (entry[0], entry[-1]) if isinstance(entry, range) and entry else (entry,)
-        if not all(isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536 for port in bounds):
-            raise OptionError(f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}")
+        if not all(
+            isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536
+            for port in bounds
+        ):
+            raise OptionError(
+                f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}"
+            )
     return ports
 
 
@@ -370,4 +453,10 @@ def _shown(name: str, value: Any) -> str:
         return repr({origin: sorted(headers) for origin, headers in value.items()})
     if name in ("ssl_context", "client_certificate", "proxy", "transport"):
         return f"<{type(value).__name__}>" if name != "proxy" else "…"
-    return repr(sorted(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value)
+    return repr(
+        sorted(value)
+        if isinstance(value, frozenset)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+    )

@@ -40,12 +40,20 @@ class Proxy:
 
         try:
             parsed = parse_url(url)
-            if parsed.scheme != "http" or not parsed.host or parsed.path not in (None, "/") or parsed.query or parsed.port == 0:
+            if (
+                parsed.scheme != "http"
+                or not parsed.host
+                or parsed.path not in (None, "/")
+                or parsed.query
+                or parsed.port == 0
+            ):
                 raise ValueError
             (self.host,) = HostRules([parsed.host], "proxy").literals
             self.port = parsed.port or 80
             # Names the proxy only; what a guest says about proxies is refused.
-            self.headers = make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else {}
+            self.headers = (
+                make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else {}
+            )
         except (ValueError, TypeError, AttributeError):
             raise OptionError(
                 f"proxy: expected 'http://host:port' or {ENVIRONMENT!r}; the application's own transport can do more"
@@ -68,7 +76,11 @@ class Proxy:
         for host in request.addresses or (request.host,):
             wire = self.connect(clock)
             try:
-                status, reason = _ask(wire, f"[{host}]:{request.port}" if ":" in host else f"{host}:{request.port}", self.headers)
+                status, reason = _ask(
+                    wire,
+                    f"[{host}]:{request.port}" if ":" in host else f"{host}:{request.port}",
+                    self.headers,
+                )
                 if 200 <= status < 300:
                     return wire
             except BaseException:
@@ -108,4 +120,6 @@ def proxy_for(setting: Proxy | str | None, request: EgressRequest) -> Proxy | No
     try:
         return Proxy(url if "://" in url else f"http://{url}")
     except OptionError as exc:
-        raise EgressError(f"{request.method} {request.shown} failed: in the environment, {exc.message}") from None
+        raise EgressError(
+            f"{request.method} {request.shown} failed: in the environment, {exc.message}"
+        ) from None

@@ -50,7 +50,10 @@ class Gate:
         line = self._line()
         line.join(ticket, owner)
         try:
-            clock.wait(lambda pause: self._admitted(line, ticket, pause), _PATIENCE if clock.left() is None else None)
+            clock.wait(
+                lambda pause: self._admitted(line, ticket, pause),
+                _PATIENCE if clock.left() is None else None,
+            )
         except Error:
             raise
         except TimeoutError:
@@ -71,7 +74,9 @@ class Gate:
         mine = getpid()
         line = self._lines.get(mine)
         if line is None:
-            line = self._lines.setdefault(mine, _Line())  # atomic: of two threads, both get the one that came first
+            line = self._lines.setdefault(
+                mine, _Line()
+            )  # atomic: of two threads, both get the one that came first
             for other in [pid for pid in list(self._lines) if pid != mine]:
                 self._lines.pop(other, None)
         return line
@@ -103,7 +108,16 @@ class Gate:
 class _Line:
     """Who waits, who is under way, and who started within the last second, in one process."""
 
-    __slots__ = ("_queues", "_turns", "_turns_of_families", "changed", "lock", "started", "under_way", "waiting")
+    __slots__ = (
+        "_queues",
+        "_turns",
+        "_turns_of_families",
+        "changed",
+        "lock",
+        "started",
+        "under_way",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         from collections import deque
@@ -152,13 +166,22 @@ class _Line:
         if places is not None and places > 1:
             most -= len(self._turns.keys() | waiting) > 1
             most_of_family -= len(self._turns_of_families.keys() | set(map(_family, waiting))) > 1
-        candidates = [owner for owner in waiting if owners[owner] < most and families[_family(owner)] < most_of_family]
+        candidates = [
+            owner
+            for owner in waiting
+            if owners[owner] < most and families[_family(owner)] < most_of_family
+        ]
         if not candidates:
             return None
 
         def rank(owner: Owner | None) -> tuple[int, int, int, int]:
             family = _family(owner)
-            return families[family], self._turns_of_families.get(family, 0), owners[owner], self._turns.get(owner, 0)
+            return (
+                families[family],
+                self._turns_of_families.get(family, 0),
+                owners[owner],
+                self._turns.get(owner, 0),
+            )
 
         return next(iter(self._queues[min(candidates, key=rank)]))
 

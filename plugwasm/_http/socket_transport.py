@@ -16,7 +16,6 @@ from .transport import EgressResponse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import http.client
-    import os
     import ssl
     from collections.abc import Callable
     from typing import TypeAlias
@@ -67,20 +66,28 @@ class HttpTransport:
             "proxy": proxy,
         }
         if ssl_context is not None and (ca_file is not None or client_certificate is not None):
-            raise OptionError("ssl_context: expected it alone; load ca_file and client_certificate into it")
+            raise OptionError(
+                "ssl_context: expected it alone; load ca_file and client_certificate into it"
+            )
         self._proxy = proxy if proxy is None or proxy == ENVIRONMENT else Proxy(proxy)
         if ssl_context is not None:
             import ssl
 
             if not isinstance(ssl_context, ssl.SSLContext):
-                raise OptionError(f"ssl_context: expected an ssl.SSLContext, got {type(ssl_context).__name__}")
+                raise OptionError(
+                    f"ssl_context: expected an ssl.SSLContext, got {type(ssl_context).__name__}"
+                )
         self._context = ssl_context
         if ca_file is not None or client_certificate is not None:
             self._context = _tls_context(ca_file, client_certificate)
 
     def __repr__(self) -> str:
-        parts = [name for name, value in self._settings.items() if value is not None and name != "proxy"]
-        return f"<HttpTransport {' '.join([*parts, *([repr(self._proxy)] if self._proxy else [])])}>".replace(" >", ">")
+        parts = [
+            name for name, value in self._settings.items() if value is not None and name != "proxy"
+        ]
+        return f"<HttpTransport {' '.join([*parts, *([repr(self._proxy)] if self._proxy else [])])}>".replace(
+            " >", ">"
+        )
 
     def __reduce__(self) -> tuple[Callable[[], HttpTransport], tuple[()]]:
         from functools import partial
@@ -120,16 +127,27 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as exc:
-        raise OptionError(f"ca_file: it holds no certificates that can be read: {exc.strerror or exc}") from None
+        raise OptionError(
+            f"ca_file: it holds no certificates that can be read: {exc.strerror or exc}"
+        ) from None
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.hostname_checks_common_name = False  # RFC 9525: a certificate names its hosts in `subjectAltName` only
+    context.hostname_checks_common_name = (
+        False  # RFC 9525: a certificate names its hosts in `subjectAltName` only
+    )
     if certificate is not None:
-        file, key, password, *_ = (*certificate, None, None) if isinstance(certificate, tuple) else (certificate, None, None)
+        file, key, password, *_ = (
+            (*certificate, None, None)
+            if isinstance(certificate, tuple)
+            else (certificate, None, None)
+        )
         try:
             context.load_cert_chain(file, key, password or _no_password)
         except (OSError, TypeError, ValueError) as exc:
-            why = getattr(exc, "strerror", None) or "it is no certificate with its key, or the password is not right"
+            why = (
+                getattr(exc, "strerror", None)
+                or "it is no certificate with its key, or the password is not right"
+            )
             raise OptionError(f"client_certificate: it cannot be used: {why}") from None
     return context
 
@@ -150,7 +168,12 @@ def _converse(wire: Wire, request: EgressRequest, proxy: Proxy | None) -> http.c
         headers.update(proxy.headers)
     encoded = {name: value.encode() for name, value in (headers | request.headers).items()}
     try:
-        connection.request(request.method, request.url if proxy is not None else request.path, request.body or None, encoded)
+        connection.request(
+            request.method,
+            request.url if proxy is not None else request.path,
+            request.body or None,
+            encoded,
+        )
     except (BrokenPipeError, ConnectionResetError):
         pass  # a server may answer, and hang up, without reading the whole body
     wire.allowance = wire.received + MAX_HEAD

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     Body: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
 else:
-    Protocol = object  # typing takes its time to import, and a protocol needs nothing of it when it runs
+    Protocol = (
+        object  # typing takes its time to import, and a protocol needs nothing of it when it runs
+    )
 
 __all__ = ["EgressRequest", "EgressResponse", "Transport", "chunks"]
 
@@ -95,7 +97,13 @@ class EgressRequest:
         self.body = body
         self.max_response_bytes = max_response_bytes
         self.addresses: tuple[str, ...] = ()
-        self.url, self.scheme, self.host, self.port, self.path = target.url, target.scheme, target.host, target.port, target.path
+        self.url, self.scheme, self.host, self.port, self.path = (
+            target.url,
+            target.scheme,
+            target.host,
+            target.port,
+            target.path,
+        )
         self.authority, self.shown = target.authority, target.shown
         self._resolve = resolve
         self._remaining = remaining
@@ -134,7 +142,12 @@ class EgressResponse:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: Mapping[str, str] | Iterable[tuple[str, str]] = (), body: Body = b"") -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: Body = b"",
+    ) -> None:
         self.status = status
         self.headers = headers
         self.body = body

@@ -50,18 +50,28 @@ class Target:
         if len(url) > _MAX_URL:
             raise EgressDeniedError(f"the URL is refused: it is longer than {_MAX_URL} characters")
         if " " in url or "\\" in url or not url.isprintable():
-            raise EgressDeniedError("the URL is refused: it has a space, a backslash or a character that does not print")
+            raise EgressDeniedError(
+                "the URL is refused: it has a space, a backslash or a character that does not print"
+            )
         scheme, separator, rest = url.partition("://")
         scheme = scheme.lower()
         if not separator or scheme not in PORTS:
-            raise EgressDeniedError("the URL is refused: it does not begin with http:// or https://")
+            raise EgressDeniedError(
+                "the URL is refused: it does not begin with http:// or https://"
+            )
         authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
         if len(authority) > _MAX_AUTHORITY:
-            raise EgressDeniedError(f"the URL is refused: its host is longer than {_MAX_AUTHORITY} characters")
+            raise EgressDeniedError(
+                f"the URL is refused: its host is longer than {_MAX_AUTHORITY} characters"
+            )
         if "@" in authority:
-            raise EgressDeniedError("the URL is refused: it holds a user name or a password; use a header")
+            raise EgressDeniedError(
+                "the URL is refused: it holds a user name or a password; use a header"
+            )
         if "%" in authority:
-            raise EgressDeniedError("the URL is refused: its host has a percent sign (an escape, or the zone of an address)")
+            raise EgressDeniedError(
+                "the URL is refused: its host has a percent sign (an escape, or the zone of an address)"
+            )
         from urllib3.util import parse_url
 
         try:
@@ -118,10 +128,16 @@ class HostRules:
 
     def __init__(self, entries: Iterable[str], setting: str = "allowed_hosts") -> None:
         """Raises OptionError, naming the setting, when an entry is none."""
-        self.entries = tuple(dict.fromkeys(_canonical_entry(entry, setting) for entry in listed(entries, setting, "host names")))
+        self.entries = tuple(
+            dict.fromkeys(
+                _canonical_entry(entry, setting) for entry in listed(entries, setting, "host names")
+            )
+        )
         patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
         if len(patterns) > _MAX_PATTERNS:
-            raise OptionError(f"{setting}: expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}")
+            raise OptionError(
+                f"{setting}: expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
+            )
         self._patterns = tuple(map(_Pattern, patterns))
         self.literals = frozenset(self.entries).difference(patterns)
 
@@ -173,7 +189,9 @@ class Origin:
         scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
         scheme = scheme.lower()
         if not separator or scheme not in PORTS:
-            raise OptionError(f"{setting}: {text!r} is not an origin, such as 'https://api.example.com'")
+            raise OptionError(
+                f"{setting}: {text!r} is not an origin, such as 'https://api.example.com'"
+            )
         host, colon, digits = rest.removesuffix("/").rpartition(":")
         if not colon or rest.endswith("]"):
             host, digits = rest.removesuffix("/"), str(PORTS[scheme])
@@ -184,7 +202,11 @@ class Origin:
         self._port = int(digits)
 
     def fits(self, target: Target) -> bool:
-        return target.scheme == self._scheme and target.port == self._port and self._hosts.grant(target.host)
+        return (
+            target.scheme == self._scheme
+            and target.port == self._port
+            and self._hosts.grant(target.host)
+        )
 
 
 def listed(given: Iterable[_T], setting: str, what: str) -> list[_T]:
@@ -234,11 +256,15 @@ def _canonical_entry(entry: str, setting: str) -> str:
     if not isinstance(entry, str):
         raise OptionError(f"{setting}: expected host names, got {entry!r}")
     if len(entry) > _MAX_AUTHORITY:
-        raise OptionError(f"{setting}: {entry[:64]!r}… is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}")
+        raise OptionError(
+            f"{setting}: {entry[:64]!r}… is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}"
+        )
     text = entry.lower()
     try:
         if not text.isascii():
-            text = ".".join(label if label.isascii() else _encode_label(label) for label in text.split("."))
+            text = ".".join(
+                label if label.isascii() else _encode_label(label) for label in text.split(".")
+            )
         if "*" not in text and "?" not in text:
             return _canonical_host(text)
         text = text.removesuffix(".")
@@ -251,7 +277,9 @@ def _canonical_entry(entry: str, setting: str) -> str:
         if "://" in text or "/" in text:
             raise OptionError(f"{setting}: {entry!r} is a URL; expected its host alone") from None
         if text.count(":") == 1:
-            raise OptionError(f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)") from None
+            raise OptionError(
+                f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)"
+            ) from None
         raise OptionError(f"{setting}: {entry!r} is not a host name: {exc}") from None
 
 
@@ -261,4 +289,6 @@ def _encode_label(label: str) -> str:
     try:
         return parse_url(f"http://{label}/").host or ""
     except ValueError:
-        raise ValueError("not encodable; write it in its ASCII form (xn--…), or install `idna`") from None
+        raise ValueError(
+            "not encodable; write it in its ASCII form (xn--…), or install `idna`"
+        ) from None

@@ -163,7 +163,9 @@ def confine(
     """
     done = ["own session", "empty environment"]
     _raise_oom_score(done)
-    done += _set_limits(memory_bytes, descriptors, memories, any(not read_only for _, read_only in paths))
+    done += _set_limits(
+        memory_bytes, descriptors, memories, any(not read_only for _, read_only in paths)
+    )
     if user is not None:
         uid, gid = user
         os.setgroups([])
@@ -191,13 +193,18 @@ def _raise_oom_score(done: list[str]) -> None:
     done.append("first to go when the system is out of memory")
 
 
-def _set_limits(memory_bytes: int | None, descriptors: int, memories: int, writes: bool) -> list[str]:
+def _set_limits(
+    memory_bytes: int | None, descriptors: int, memories: int, writes: bool
+) -> list[str]:
     done = []
     wanted = [("CORE", 0), ("NOFILE", descriptors + _SMALL_FILES), ("STACK", _MAIN_STACK)]
     if not writes:
         wanted.append(("FSIZE", 0))
     if memory_bytes is not None and sys.platform == "linux":
-        wanted += [("DATA", memory_bytes), ("AS", _ADDRESSES + memory_bytes + memories * _ADDRESSES_OF_MEMORY)]
+        wanted += [
+            ("DATA", memory_bytes),
+            ("AS", _ADDRESSES + memory_bytes + memories * _ADDRESSES_OF_MEMORY),
+        ]
     for name, value in wanted:
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
@@ -235,7 +242,9 @@ def _landlock(libc: ctypes.CDLL, paths: Sequence[tuple[str, bool]]) -> int:
     every = (1 << _ACCESS_BITS.get(version, 16)) - 1
     network = 3 if version >= 4 else 0
     scopes = 3 if version >= 6 else 0
-    attributes = struct.pack("=QQQ", every, network, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]
+    attributes = struct.pack("=QQQ", every, network, scopes)[
+        : 8 if version < 4 else 16 if version < 6 else 24
+    ]
     ruleset = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     if ruleset < 0:
         return 0
@@ -291,7 +300,13 @@ def _program(which: int, architecture: int, pid: int, files: bool) -> bytes:
         if number is not None:
             code += [(_JUMP_IF_EQUAL, 0, 1, number), allow]
     # Memory that counts as this process's own.
-    code += [(_JUMP_IF_EQUAL, 0, 4, _MMAP[which]), low(3), (_JUMP_IF_ANY_BIT, 0, 1, _UNCOUNTED), refuse(errno.EPERM), allow]
+    code += [
+        (_JUMP_IF_EQUAL, 0, 4, _MMAP[which]),
+        low(3),
+        (_JUMP_IF_ANY_BIT, 0, 1, _UNCOUNTED),
+        refuse(errno.EPERM),
+        allow,
+    ]
     if files:
         # What concerns a descriptor itself, but not whom it sends signals to.
         code += [(_JUMP_IF_EQUAL, 0, 2 * len(_FCNTL_COMMANDS) + 2, _FCNTL[which]), low(1)]
@@ -299,11 +314,23 @@ def _program(which: int, architecture: int, pid: int, files: bool) -> bytes:
             code += [(_JUMP_IF_EQUAL, 0, 1, command), allow]
         code.append(refuse(errno.EPERM))
     # Signals to itself: that is how `abort` ends it.
-    code += [(_JUMP_IF_EQUAL, 0, 4, _TGKILL[which]), low(0), (_JUMP_IF_EQUAL, 0, 1, pid), allow, refuse(errno.EPERM)]
+    code += [
+        (_JUMP_IF_EQUAL, 0, 4, _TGKILL[which]),
+        low(0),
+        (_JUMP_IF_EQUAL, 0, 1, pid),
+        allow,
+        refuse(errno.EPERM),
+    ]
     # The engine does without files in memory where the system has none.
     code += [(_JUMP_IF_EQUAL, 0, 1, _MEMFD_CREATE[which]), refuse(errno.ENOSYS)]
     # To ask for limits, not to set them: without new values.
-    code += [(_JUMP_IF_EQUAL, 0, 6, _PRLIMIT[which]), low(2), (_JUMP_IF_EQUAL, 0, 3, 0), high(2), (_JUMP_IF_EQUAL, 0, 1, 0)]
+    code += [
+        (_JUMP_IF_EQUAL, 0, 6, _PRLIMIT[which]),
+        low(2),
+        (_JUMP_IF_EQUAL, 0, 3, 0),
+        high(2),
+        (_JUMP_IF_EQUAL, 0, 1, 0),
+    ]
     code += [allow, refuse(errno.EPERM), refuse(errno.EPERM)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 

@@ -84,7 +84,9 @@ class Channel:
         if size > _KEPT:
             self._out = bytearray(HEADER)
 
-    def receive(self, look: Look = _do_nothing, limits: Mapping[int, int] | None = None) -> memoryview:
+    def receive(
+        self, look: Look = _do_nothing, limits: Mapping[int, int] | None = None
+    ) -> memoryview:
         """The next message. One of up to `SHORT` bytes stands in a buffer that the next ones are read into; a longer one has its own.
 
         Args:
@@ -117,9 +119,17 @@ class Channel:
         """Looks at the first two bytes: of a message they are the head of a short array and the number. The decoder refuses all else."""
         self._fill(2, look)
         head, kind = self._buffer[self._start : self._start + 2]
-        limit = limits.get(kind, SHORT) if head & 0xF0 == 0x90 else SHORT if head in _LONG_ARRAYS else max(limits.values())
+        limit = (
+            limits.get(kind, SHORT)
+            if head & 0xF0 == 0x90
+            else SHORT
+            if head in _LONG_ARRAYS
+            else max(limits.values())
+        )
         if length > limit:
-            raise MessageTooLarge(f"a message of {length} bytes, where {limit} are the most of its kind")
+            raise MessageTooLarge(
+                f"a message of {length} bytes, where {limit} are the most of its kind"
+            )
 
     def _receive_large(self, length: int, look: Look) -> memoryview:
         # The buffer grows with what has come, not with what was announced.

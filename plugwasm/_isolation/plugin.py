@@ -25,7 +25,16 @@ from .._runtime.compiled_plugin import CompiledPlugin, as_compiled
 from .._runtime.plugin import Plugin, changed_config, octets, watch
 from .._runtime.signatures import signature_of_call
 from .._wasi.options import Clock, WasiOptions
-from ..errors import CancelledError, Error, ModuleError, OptionError, OutOfMemoryError, TimeoutError, WorkerError, one_line
+from ..errors import (
+    CancelledError,
+    Error,
+    ModuleError,
+    OptionError,
+    OutOfMemoryError,
+    TimeoutError,
+    WorkerError,
+    one_line,
+)
 from . import protocol as m
 from .process import Lost, Worker
 from .remote_guest import MAX_MEMORY, RemoteGuest, served
@@ -58,7 +67,9 @@ _APPLICATIONS_OWN = frozenset(
     )
 )
 """Errors that are raised on this side only."""
-_ERRORS: dict[str, type[Error]] = {name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN}
+_ERRORS: dict[str, type[Error]] = {
+    name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN
+}
 
 
 class IsolatedPlugin(Plugin):
@@ -82,7 +93,16 @@ class IsolatedPlugin(Plugin):
 
     __module__ = "plugwasm"
 
-    __slots__ = ("_calls", "_confinement", "_process", "_running", "_served", "_stale", "_types", "_worker")
+    __slots__ = (
+        "_calls",
+        "_confinement",
+        "_process",
+        "_running",
+        "_served",
+        "_stale",
+        "_types",
+        "_worker",
+    )
 
     _guest: RemoteGuest | None
 
@@ -109,7 +129,17 @@ class IsolatedPlugin(Plugin):
             process = ProcessLimits()
         elif not isinstance(process, ProcessLimits):
             raise OptionError(f"process: expected ProcessLimits, got {type(process).__name__}")
-        plugin = as_compiled(Elsewhere, plugin, wasi, functions, name, fuel_limit, http_response_headers, limits, egress)
+        plugin = as_compiled(
+            Elsewhere,
+            plugin,
+            wasi,
+            functions,
+            name,
+            fuel_limit,
+            http_response_headers,
+            limits,
+            egress,
+        )
         granted = plugin._recipe.config
         self._config = granted if config is None else changed_config(granted, config)
         self._closed = False
@@ -128,7 +158,9 @@ class IsolatedPlugin(Plugin):
         self.compiled_plugin = Elsewhere.like(plugin)
         self._watch = watch(self, observe)
         if self._watch is not None and self._watch.needs_guest:
-            raise TypeError("an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead")
+            raise TypeError(
+                "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead"
+            )
         timeout = plugin.limits.timeout
         self._timeout = NEVER if timeout is None else timeout
         self._entries = {}
@@ -179,7 +211,13 @@ class IsolatedPlugin(Plugin):
                 raise self._closed_error(function_name)
             self._check_callable(function_name)
             try:
-                view = memoryview(data.encode() if isinstance(data, str) else data if type(data) is bytes else octets(data))
+                view = memoryview(
+                    data.encode()
+                    if isinstance(data, str)
+                    else data
+                    if type(data) is bytes
+                    else octets(data)
+                )
             except UnicodeEncodeError as error:
                 from .._host.codecs import no_input
 
@@ -192,7 +230,11 @@ class IsolatedPlugin(Plugin):
                 self._view = memoryview(bytes(outcome))
                 return self._view
             output = bytes(outcome)
-            return output if parse is bytes else parsed(parse, output, deadline, self.compiled_plugin, function_name)
+            return (
+                output
+                if parse is bytes
+                else parsed(parse, output, deadline, self.compiled_plugin, function_name)
+            )
         finally:
             self._running = 0
             if self._guest is not None:
@@ -203,7 +245,9 @@ class IsolatedPlugin(Plugin):
             if self._is_wanted:
                 self._attend()
 
-    def _run(self, function_name: str, data: memoryview, host_context: Any) -> tuple[memoryview, float]:
+    def _run(
+        self, function_name: str, data: memoryview, host_context: Any
+    ) -> tuple[memoryview, float]:
         """Has the worker run the export; gives the output and the deadline.
 
         Whatever else is raised meanwhile, by a signal handler say, costs the worker its life.
@@ -248,7 +292,9 @@ class IsolatedPlugin(Plugin):
             self._discard()
             worker, guest = self._start_worker(), None
         if guest is None:
-            guest = self._guest = RemoteGuest(self.compiled_plugin._grants, self._config, self._vars, worker)
+            guest = self._guest = RemoteGuest(
+                self.compiled_plugin._grants, self._config, self._vars, worker
+            )
             if self._watch is not None:
                 self._watch.attach(guest)
         guest.cancelled = guest.made = False
@@ -272,27 +318,37 @@ class IsolatedPlugin(Plugin):
         """Serves what the guest asks for until the call has ended."""
         while True:
             message = worker.receive(worker.bounds.call)
-            kind = type(message)
-            if kind is m.Done or kind is m.Failed:
-                if message.number != self._calls:  # type: ignore[union-attr]
+            if isinstance(message, (m.Done, m.Failed)):
+                if message.number != self._calls:
                     raise worker.nonsense("the end of another call")
-                return message  # type: ignore[return-value]
-            if kind is m.HostCall:
-                guest.serve(message, self._served)  # type: ignore[arg-type]
-            elif kind is m.Line:
-                guest.log.write_line("warn" if message.is_error else "info", message.line, message.lost, guest.function)  # type: ignore[union-attr]
-            elif kind is m.NoRoom and guest.made:
-                guest.no_room(message.size)  # type: ignore[union-attr]
+                return message
+            if isinstance(message, m.HostCall):
+                guest.serve(message, self._served)
+            elif isinstance(message, m.Line):
+                level = "warn" if message.is_error else "info"
+                guest.log.write_line(level, message.line, message.lost, guest.function)
+            elif isinstance(message, m.NoRoom) and guest.made:
+                guest.no_room(message.size)
             else:
-                raise worker.nonsense(f"`{kind.__name__}` in the middle of a call")
+                raise worker.nonsense(f"`{type(message).__name__}` in the middle of a call")
 
-    def _reason(self, message: m.Done | m.Failed, guest: RemoteGuest, worker: Worker, function_name: str) -> BaseException | None:
+    def _reason(
+        self, message: m.Done | m.Failed, guest: RemoteGuest, worker: Worker, function_name: str
+    ) -> BaseException | None:
         """The exception that the call ends with, or None. What a host function raised comes before all else, whatever the worker says."""
         if guest.kept is not None:
-            facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
+            facts: dict[str, Any] = {
+                "plugin": self.name,
+                "function": function_name,
+                "backtrace": (),
+            }
             if type(message) is m.Failed and message.error is None:
                 facts |= _fields(Error, message.fields)
-            return raised(guest.kept, guest, {name: facts[name] for name in ("plugin", "function", "backtrace")})
+            return raised(
+                guest.kept,
+                guest,
+                {name: facts[name] for name in ("plugin", "function", "backtrace")},
+            )
         if type(message) is m.Done:
             return None
         return _rebuilt(message, worker)  # type: ignore[arg-type]
@@ -303,11 +359,14 @@ class IsolatedPlugin(Plugin):
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
             if guest.cancelled is guest.deadline:
-                return CancelledError(f"{where}: the call was cancelled, and its process killed", **facts)
+                return CancelledError(
+                    f"{where}: the call was cancelled, and its process killed", **facts
+                )
             return raised(TimeoutError(), guest, facts)
         if lost.kind == "used up":
             return TimeoutError(
-                f"{where} used more than {self._process.cpu_seconds} s of processor time (timeout; `ProcessLimits.cpu_seconds`)", **facts
+                f"{where} used more than {self._process.cpu_seconds} s of processor time (timeout; `ProcessLimits.cpu_seconds`)",
+                **facts,
             )
         if lost.kind == "out of memory":
             return OutOfMemoryError(f"{where}: its process {lost.message}", **facts)
@@ -321,7 +380,9 @@ class IsolatedPlugin(Plugin):
         try:
             worker = Worker(process.python, self._bounds())
         except OSError as error:
-            raise WorkerError(f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name) from error
+            raise WorkerError(
+                f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name
+            ) from error
         worker.until = monotonic() + process.start_seconds
         confined: object = None
         loaded: object = None
@@ -329,7 +390,17 @@ class IsolatedPlugin(Plugin):
             paths = anchored(compiled._recipe.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
             fuel = compiled.fuel_limit is not None
-            worker.send(m.Confine(process.memory_bytes, limits.descriptors, process.user, kept, limits.memories, limits.stack_bytes, fuel))
+            worker.send(
+                m.Confine(
+                    process.memory_bytes,
+                    limits.descriptors,
+                    process.user,
+                    kept,
+                    limits.memories,
+                    limits.stack_bytes,
+                    fuel,
+                )
+            )
             worker.send(self._to_load(paths))
             confined = worker.receive(worker.bounds.start)
             seconds = limits.compile_seconds
@@ -338,7 +409,9 @@ class IsolatedPlugin(Plugin):
             if type(loaded) is m.Failed:
                 raise _rebuilt(loaded, worker)
             if type(confined) is not m.Confined or type(loaded) is not m.Loaded:
-                raise worker.nonsense(f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start")
+                raise worker.nonsense(
+                    f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
+                )
         except UnicodeEncodeError as error:
             what = f"{shown(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
             raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
@@ -346,10 +419,17 @@ class IsolatedPlugin(Plugin):
             if lost.kind == "overdue":
                 if confined is not None:
                     allowed = f"the {limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
-                    raise ModuleError(f"plugin `{self.name}` takes longer to compile than {allowed}", plugin=self.name) from None
+                    raise ModuleError(
+                        f"plugin `{self.name}` takes longer to compile than {allowed}",
+                        plugin=self.name,
+                    ) from None
                 hint = f"did not start within {process.start_seconds} s (`ProcessLimits.start_seconds`), and was killed"
-                raise WorkerError(f"plugin `{self.name}`: its process {hint}", plugin=self.name) from None
-            raise WorkerError(f"plugin `{self.name}`: its process {lost.message}", plugin=self.name) from None
+                raise WorkerError(
+                    f"plugin `{self.name}`: its process {hint}", plugin=self.name
+                ) from None
+            raise WorkerError(
+                f"plugin `{self.name}`: its process {lost.message}", plugin=self.name
+            ) from None
         finally:
             if type(loaded) is not m.Loaded:
                 worker.end()
@@ -370,9 +450,15 @@ class IsolatedPlugin(Plugin):
 
     def _to_load(self, paths: dict[str, str]) -> m.Load:
         compiled = self.compiled_plugin
-        recipe, limits, options = compiled._recipe, compiled.limits, compiled._grants.wasi or WasiOptions()
+        recipe, limits, options = (
+            compiled._recipe,
+            compiled.limits,
+            compiled._grants.wasi or WasiOptions(),
+        )
         return m.Load(
-            modules=[(module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules],
+            modules=[
+                (module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules
+            ],
             main=recipe.main,
             name=compiled.name,
             allowed_paths=paths,
@@ -420,7 +506,9 @@ class IsolatedPlugin(Plugin):
         return self._confinement
 
     def __reduce__(self) -> str:
-        raise TypeError("an IsolatedPlugin cannot be copied or pickled: make another one, here or in the other process")
+        raise TypeError(
+            "an IsolatedPlugin cannot be copied or pickled: make another one, here or in the other process"
+        )
 
     def __repr__(self) -> str:
         return f"<IsolatedPlugin {self.name!r}{', closed' if self._closed else ''}>"
@@ -481,7 +569,11 @@ class _Module:
 
 
 def _item(item: m.ItemType) -> Item:
-    type = None if item.params is None or item.results is None else FunctionType(tuple(item.params), tuple(item.results))
+    type = (
+        None
+        if item.params is None or item.results is None
+        else FunctionType(tuple(item.params), tuple(item.results))
+    )
     return Item(item.module, item.name, item.kind, type)
 
 

@@ -21,7 +21,13 @@ from .._engine import EngineFailure
 from .._host.waiting_calls import callers
 from .._platform.child_processes import Child
 from .._platform.descriptors import Descriptor, SocketDescriptor
-from .._platform.python_executable import VARIABLE, Interpreter, NoInterpreterError, folders, interpreter
+from .._platform.python_executable import (
+    VARIABLE,
+    Interpreter,
+    NoInterpreterError,
+    folders,
+    interpreter,
+)
 from ..errors import WorkerError, one_line
 from . import protocol as m
 from .framing import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
@@ -37,7 +43,8 @@ MAX_STDERR = 2000
 """Characters of what a worker wrote to its stderr that are shown."""
 
 _PROGRAM = (
-    "import sys; sys.path += sys.argv[3:]; from plugwasm._isolation.worker_main import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    "import sys; sys.path += sys.argv[3:]; from plugwasm._isolation.worker_main import main; "
+    "main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _PACKAGES = ("plugwasm", "wasmtime", "msgspec")
 
@@ -84,15 +91,25 @@ class Worker:
             ours.callback(os.close, own_stderr)
             theirs.callback(os.close, stderr)
             for end in (own_stderr, stderr):
-                os.set_blocking(end, False)  # what nobody reads does not hold up the one who writes it
+                os.set_blocking(
+                    end, False
+                )  # what nobody reads does not hold up the one who writes it
             own_sock, sock = map(_held, (ours, theirs), socket.socketpair())
             own_control, control = map(_held, (ours, theirs), socket.socketpair())
-            self._stderr, self._sock, self._control = Descriptor(own_stderr), SocketDescriptor(own_sock), SocketDescriptor(own_control)
-            self._process = Child(_start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True)
+            self._stderr, self._sock, self._control = (
+                Descriptor(own_stderr),
+                SocketDescriptor(own_sock),
+                SocketDescriptor(own_control),
+            )
+            self._process = Child(
+                _start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True
+            )
             ours.pop_all()
         own_sock.settimeout(GLANCE)
         self._channel = Channel(own_sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
-        self._release = weakref.finalize(self, _release, self._process, self._sock, self._control, self._stderr, self.owner)
+        self._release = weakref.finalize(
+            self, _release, self._process, self._sock, self._control, self._stderr, self.owner
+        )
         _live.add(self)
 
     @property
@@ -142,7 +159,9 @@ class Worker:
     def nonsense(self, what: str) -> Lost:
         """The end of a worker that said something impossible."""
         self.end()
-        return self._lose(Lost(f"said what no worker says, and was killed: {what}{self._last_words()}"))
+        return self._lose(
+            Lost(f"said what no worker says, and was killed: {what}{self._last_words()}")
+        )
 
     def cpu_time(self) -> float | None:
         """Seconds of processor time that it has used, or None where the system does not tell."""
@@ -185,7 +204,9 @@ class Worker:
     def _cut_off(self) -> Lost:
         self.end()
         return self._lose(
-            Lost("was ended, because the application has closed the descriptors that it was reached by (daemons close all); call again")
+            Lost(
+                "was ended, because the application has closed the descriptors that it was reached by (daemons close all); call again"
+            )
         )
 
     def _glance(self) -> None:
@@ -214,7 +235,9 @@ class Worker:
             return self._lose(Lost(f"closed its connection, and was killed{self._last_words()}"))
         self.end()
         if code == EXIT_OUT_OF_MEMORY:
-            return self._lose(Lost("ran out of memory (`ProcessLimits.memory_bytes`)", "out of memory"))
+            return self._lose(
+                Lost("ran out of memory (`ProcessLimits.memory_bytes`)", "out of memory")
+            )
         return self._lose(Lost(f"ended {_ending(code)}{self._last_words()}"))
 
     def _lose(self, lost: Lost) -> Lost:
@@ -227,11 +250,15 @@ class Worker:
         except OSError:
             said = b""
         text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
-        lines = "".join(f"\n  {one_line(line)}" for line in text.split("\n"))  # indented: none can pass for a record of a log
+        lines = "".join(
+            f"\n  {one_line(line)}" for line in text.split("\n")
+        )  # indented: none can pass for a record of a log
         return f"; its last words:{lines}" if text else ""
 
 
-def _release(process: Child, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int) -> None:
+def _release(
+    process: Child, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
+) -> None:
     if owner == os.getpid():
         process.kill()
     else:

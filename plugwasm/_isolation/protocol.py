@@ -40,7 +40,10 @@ MAX_FRAMES = 1000
 MAX_TEXT = 2**20
 """Characters of a text of an error that travel."""
 
-ValueTypes = Annotated[list[Literal["i32", "i64", "f32", "f64", "v128", "funcref", "externref", "reference"]], Meta(max_length=MAX_VALUES)]
+ValueTypes = Annotated[
+    list[Literal["i32", "i64", "f32", "f64", "v128", "funcref", "externref", "reference"]],
+    Meta(max_length=MAX_VALUES),
+]
 Length = Annotated[int, Meta(ge=0, le=2**32)]
 Texts = Annotated[list[str], Meta(max_length=MAX_FRAMES)]
 
@@ -202,7 +205,9 @@ class HostCall(Message, tag=5):
 
     function: int
     values: Annotated[list[S64], Meta(max_length=MAX_VALUES)]
-    blocks: Annotated[list[Annotated[bytes, Meta(max_length=INLINE)] | Length | None], Meta(max_length=MAX_VALUES)]
+    blocks: Annotated[
+        list[Annotated[bytes, Meta(max_length=INLINE)] | Length | None], Meta(max_length=MAX_VALUES)
+    ]
 
 
 class Line(Message, tag=6):

@@ -64,7 +64,9 @@ class RemoteKernel:
 
     def end(self) -> tuple[list[int], list[tuple[int, bytes]]]:
         """What the host function freed, and what it wrote."""
-        written = [(handle, bytes(now)) for handle, (now, before) in self._views.items() if now != before]
+        written = [
+            (handle, bytes(now)) for handle, (now, before) in self._views.items() if now != before
+        ]
         return self._freed, written
 
     def block(self, offset: int) -> memoryview | None:
@@ -115,7 +117,9 @@ class RemoteKernel:
             if data is not None:
                 self._held += len(data)
                 if self._held > self.worker.bounds.memory_bytes:
-                    raise self.worker.nonsense(f"blocks of more than the {self.worker.bounds.memory_bytes} bytes that the guest may have")
+                    raise self.worker.nonsense(
+                        f"blocks of more than the {self.worker.bounds.memory_bytes} bytes that the guest may have"
+                    )
             known = self._blocks[offset] = data
         return known
 
@@ -160,7 +164,11 @@ class RemoteGuest(Guest):
         self.made = False
         options = grants.wasi or WasiOptions()
         self.clock = options.clock.for_instance()
-        self.random = options.random.for_instance() if isinstance(options.random, SeededRandom) else options.random
+        self.random = (
+            options.random.for_instance()
+            if isinstance(options.random, SeededRandom)
+            else options.random
+        )
 
     @property
     def function(self) -> str | None:
@@ -193,7 +201,9 @@ class RemoteGuest(Guest):
             raise worker.nonsense("a call of a host function with too many or too few parameters")
         values = [0] * (2 * max(len(call.values), function.results, 1))
         values[: 2 * len(call.values) : 2] = call.values
-        self.kernel.begin(dict(zip([call.values[i] & MASK for i in function.handles], call.blocks, strict=True)))
+        self.kernel.begin(
+            dict(zip([call.values[i] & MASK for i in function.handles], call.blocks, strict=True))
+        )
         self._last, self.made = function, False
         try:
             if self.interceptor is not None and function.host is not None:
@@ -242,7 +252,13 @@ class Served:
     __slots__ = ("body", "gives_later", "handles", "host", "name", "params", "results")
 
     def __init__(
-        self, name: str | None, params: tuple[str, ...], results: int, body: Body, gives_later: bool, host: HostFunction | None = None
+        self,
+        name: str | None,
+        params: tuple[str, ...],
+        results: int,
+        body: Body,
+        gives_later: bool,
+        host: HostFunction | None = None,
     ) -> None:
         self.name = name
         self.host = host
@@ -259,13 +275,25 @@ def _no_room(size: int) -> OutOfMemoryError:
 
 def served(functions: Sequence[Function]) -> tuple[list[m.HostFunctionType], list[Served]]:
     """What a worker may call by number: the host half of `extism:host/env`, the application's functions, its clock and random bytes."""
-    types = [m.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results)) for name, f in env.FUNCTIONS.items()]
-    table = [Served(None, f.type.params, len(f.type.results), f.body, True, f) for f in env.FUNCTIONS.values()]
+    types = [
+        m.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results))
+        for name, f in env.FUNCTIONS.items()
+    ]
+    table = [
+        Served(None, f.type.params, len(f.type.results), f.body, True, f)
+        for f in env.FUNCTIONS.values()
+    ]
     for function in functions:
         host = function._host
-        types.append(m.HostFunctionType(*function._imported_as, list(host.type.params), list(host.type.results)))
+        types.append(
+            m.HostFunctionType(
+                *function._imported_as, list(host.type.params), list(host.type.results)
+            )
+        )
         later = isinstance(function, InferredFunction) and not function._wants_plugin
-        table.append(Served(function.name, host.type.params, len(host.type.results), host.body, later, host))
+        table.append(
+            Served(function.name, host.type.params, len(host.type.results), host.body, later, host)
+        )
     return types, [*table, *_OF_WASI]
 
 
@@ -287,7 +315,9 @@ def _random(guest: RemoteGuest, caller: int, values: Any) -> None:
         raise ValueError(f"{size} random bytes")
     data = bytes(memoryview(guest.random(size)))
     if len(data) != size:
-        raise ValueError(f"the source of random bytes gave {len(data)} of them where {size} were asked for")
+        raise ValueError(
+            f"the source of random bytes gave {len(data)} of them where {size} were asked for"
+        )
     values[0] = guest.give(data)
 
 

@@ -68,7 +68,13 @@ class Application:
     def receive(self) -> m.ToWorker:
         return self._decoder.decode(self._channel.receive())
 
-    def ask(self, function: int, values: list[int], blocks: list[bytes | int | None], guest: Guest | None) -> m.Return:
+    def ask(
+        self,
+        function: int,
+        values: list[int],
+        blocks: list[bytes | int | None],
+        guest: Guest | None,
+    ) -> m.Return:
         """Lets the application run a host function, and serves what that asks for meanwhile.
 
         Raises:
@@ -125,7 +131,9 @@ class _Stub:
             blocks: list[bytes | int | None] = []
             for i in handles:
                 block = guest.kernel.block(values[2 * i] & MASK)
-                blocks.append(None if block is None else bytes(block) if len(block) <= inline else len(block))
+                blocks.append(
+                    None if block is None else bytes(block) if len(block) <= inline else len(block)
+                )
             answer = ask(number, [values[2 * i] for i in range(params)], blocks, guest)
             kernel = guest.kernel
             for handle, data in answer.written:
@@ -211,7 +219,11 @@ class _Calls:
         with self._lock:
             if number > self._number:
                 return False
-            return number < self._number or not self._running or (self.plugin is not None and self.plugin._cancel())
+            return (
+                number < self._number
+                or not self._running
+                or (self.plugin is not None and self.plugin._cancel())
+            )
 
 
 def _load(application: Application, load: m.Load) -> CompiledPlugin:
@@ -219,9 +231,15 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
     granted: bool | WasiOptions = load.wasi
     if load.wasi:
         first = len(functions)
-        clock = Clock() if load.own_clock else _RemoteClock(application, first, load.clock_resolution)
+        clock = (
+            Clock() if load.own_clock else _RemoteClock(application, first, load.clock_resolution)
+        )
         source = (
-            os.urandom if load.own_random else lambda size: b"".join(data for _, data in application.ask(first + 3, [size], [], None).made)
+            os.urandom
+            if load.own_random
+            else lambda size: b"".join(
+                data for _, data in application.ask(first + 3, [size], [], None).made
+            )
         )
         granted = WasiOptions(clock=clock, random=source)
     compiled = CompiledPlugin(
@@ -244,7 +262,12 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
 
 def _items(items: Sequence[Any]) -> list[m.ItemType]:
     return [
-        m.ItemType(i.module, i.name, i.kind, *((None, None) if i.type is None else (list(i.type.params), list(i.type.results))))
+        m.ItemType(
+            i.module,
+            i.name,
+            i.kind,
+            *((None, None) if i.type is None else (list(i.type.params), list(i.type.results))),
+        )
         for i in items
     ]
 
@@ -252,12 +275,24 @@ def _items(items: Sequence[Any]) -> list[m.ItemType]:
 def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> m.Failed:
     fields = {name: _short(value) for name, value in vars(error).items()}
     name = None if isinstance(error, KeptError) else type(error).__name__
-    return m.Failed(number, name, fields, plugin.fuel_used if plugin else None, plugin is not None and plugin._guest is not None)
+    return m.Failed(
+        number,
+        name,
+        fields,
+        plugin.fuel_used if plugin else None,
+        plugin is not None and plugin._guest is not None,
+    )
 
 
 def _short(value: Any) -> Any:
     """A field of an error as it travels. Who traps may have a long message, and many frames."""
-    return [*value[: m.MAX_FRAMES]] if isinstance(value, tuple) else value[: m.MAX_TEXT] if isinstance(value, str) else value
+    return (
+        [*value[: m.MAX_FRAMES]]
+        if isinstance(value, tuple)
+        else value[: m.MAX_TEXT]
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
@@ -295,7 +330,10 @@ def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confi
         else:
             calls.plugin = Plugin(compiled)
             plan = compiled._plan
-            exports, imports = _items(list(plan.main.module.exports.values())), _items(plan.main.module.imports)
+            exports, imports = (
+                _items(list(plan.main.module.exports.values())),
+                _items(plan.main.module.imports),
+            )
             application.send(m.Loaded(exports, imports, plan.first_pages, plan.main_pages))
             _serve(application, calls, calls.plugin)
     except ChannelClosed:
@@ -327,7 +365,9 @@ def main(channel: int, control: int) -> NoReturn:
     """Runs the worker on two sockets, given as descriptors. The plugin runs in a thread of its own; this one watches the second socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for descriptor in (channel, control):
-        os.set_blocking(descriptor, True)  # which they are not where the application's sockets are gevent's or eventlet's
+        os.set_blocking(
+            descriptor, True
+        )  # which they are not where the application's sockets are gevent's or eventlet's
     application = Application(socket.socket(fileno=channel))
     calls = _Calls(socket.socket(fileno=control))
     code_cache.configure(enabled=False)

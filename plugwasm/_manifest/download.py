@@ -66,17 +66,29 @@ def fetch(
     def remaining() -> float:
         left = end - monotonic()
         if left <= 0:
-            raise SourceError(f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds (timeout)")
+            raise SourceError(
+                f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds (timeout)"
+            )
         return left
 
     try:
         address, credentials = _without_userinfo(url)
         policy = (egress or Egress()).for_module(Target.of(address).host, limit)
-        answer = send(policy, method, address, credentials | dict(headers or {}), None, remaining, private_headers=True)
+        answer = send(
+            policy,
+            method,
+            address,
+            credentials | dict(headers or {}),
+            None,
+            remaining,
+            private_headers=True,
+        )
     except EgressError as error:
         _refuse(url, error, limit, egress)
     if answer.status != 200:
-        raise SourceError(f"cannot fetch {shown_url(url)}: the server answered with status {answer.status}")
+        raise SourceError(
+            f"cannot fetch {shown_url(url)}: the server answered with status {answer.status}"
+        )
     return answer.body
 
 
@@ -92,7 +104,9 @@ def _without_userinfo(url: str) -> tuple[str, dict[str, str]]:
 
     user, _, password = userinfo.partition(":")
     encoded = b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password)).decode()
-    return f"{scheme}{separator}{host}{rest[len(authority) :]}", {"Authorization": f"Basic {encoded}"}
+    return f"{scheme}{separator}{host}{rest[len(authority) :]}", {
+        "Authorization": f"Basic {encoded}"
+    }
 
 
 def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> NoReturn:

@@ -43,8 +43,14 @@ def verified(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
     if kind == "empty":
         raise SourceError(f"{shown_path(origin)} is empty; expected a Wasm module")
     if kind == "component":
-        raise ModuleError(f"{shown_path(origin)} is a Wasm component, and components are not supported; build it as a core module")
-    begins = f": it begins with the bytes {content[:4].hex(' ')}, not" if shows_bytes else ": it does not begin"
+        raise ModuleError(
+            f"{shown_path(origin)} is a Wasm component, and components are not supported; build it as a core module"
+        )
+    begins = (
+        f": it begins with the bytes {content[:4].hex(' ')}, not"
+        if shows_bytes
+        else ": it does not begin"
+    )
     raise ModuleError(f"{shown_path(origin)} is not a Wasm module{begins} with 00 61 73 6d")
 
 
@@ -59,7 +65,10 @@ def anchored(paths: Mapping[str, str], base: str | None = None) -> dict[str, str
         prefix, place = ("ro:", path[3:]) if path.startswith("ro:") else ("", path)
         full = prefix + (joined(base, place) if place else place)
         if full in absolute:
-            raise ManifestError(f"manifest field `allowed_paths`: it has {shown_path(full)} twice, in two spellings", field="allowed_paths")
+            raise ManifestError(
+                f"manifest field `allowed_paths`: it has {shown_path(full)} twice, in two spellings",
+                field="allowed_paths",
+            )
         absolute[full] = guest_path
     return absolute
 
@@ -98,7 +107,9 @@ def encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ManifestError("the text given holds characters (lone surrogates) that cannot be encoded as UTF-8") from None
+        raise ManifestError(
+            "the text given holds characters (lone surrogates) that cannot be encoded as UTF-8"
+        ) from None
 
 
 def read_file(path: str, limit: int) -> bytes:
@@ -115,23 +126,37 @@ def read_file(path: str, limit: int) -> bytes:
             _check_regular(path, status)
             content = file.read(status.st_size) if status.st_size <= limit else b""
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceError(f"no such file: {shown_path(path)} (current directory: {_current_directory()})") from error
+        raise SourceError(
+            f"no such file: {shown_path(path)} (current directory: {_current_directory()})"
+        ) from error
     except OSError as error:
-        raise SourceError(f"cannot read {shown_path(path)}: {error.strerror or type(error).__name__}") from error
+        raise SourceError(
+            f"cannot read {shown_path(path)}: {error.strerror or type(error).__name__}"
+        ) from error
     except ValueError as error:
-        raise SourceError(f"cannot read {shown_path(path)}: that cannot be the name of a file") from error
+        raise SourceError(
+            f"cannot read {shown_path(path)}: that cannot be the name of a file"
+        ) from error
     if status.st_size > limit:
-        raise SourceError(f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes")
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes"
+        )
     if not content:
-        raise SourceError(f"cannot read {shown_path(path)}: it is empty; expected a Wasm module or a manifest")
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is empty; expected a Wasm module or a manifest"
+        )
     return content
 
 
 def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise SourceError(f"cannot read {shown_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet")
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet"
+        )
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes")
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes"
+        )
 
 
 def _without_waiting(path: str, flags: int) -> int:

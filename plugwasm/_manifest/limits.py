@@ -173,10 +173,19 @@ class Limits:
             value = given[name]
             if name in _FLAGS:
                 if not isinstance(value, bool):
-                    raise OptionError(f"Limits.{name}: expected True or False, got {value!r}", field=name)
+                    raise OptionError(
+                        f"Limits.{name}: expected True or False, got {value!r}", field=name
+                    )
                 object.__setattr__(self, name, value)
                 continue
-            _check(f"Limits.{name}", value, (int, float) if name in _SECONDS else int, least, most, none=name in _MAY_BE_NONE)
+            _check(
+                f"Limits.{name}",
+                value,
+                (int, float) if name in _SECONDS else int,
+                least,
+                most,
+                none=name in _MAY_BE_NONE,
+            )
             if name == "memory_bytes" and value is not None and 0 < value < PAGE:
                 raise OptionError(
                     f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has {PAGE}: no plugin could start; "
@@ -190,10 +199,14 @@ class Limits:
         return Limits(**{name: getattr(self, name) for name in _RANGES} | changes)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"Limits cannot be changed; make others with `limits.replace({name}=…)`")
+        raise AttributeError(
+            f"Limits cannot be changed; make others with `limits.replace({name}=…)`"
+        )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Limits) and all(getattr(self, name) == getattr(other, name) for name in _RANGES)
+        return isinstance(other, Limits) and all(
+            getattr(self, name) == getattr(other, name) for name in _RANGES
+        )
 
     def __hash__(self) -> int:
         return hash(tuple(getattr(self, name) for name in _RANGES))
@@ -203,7 +216,11 @@ class Limits:
 
     def __repr__(self) -> str:
         defaults = Limits.__init__.__kwdefaults__ or {}
-        changed = [f"{name}={getattr(self, name)!r}" for name in _RANGES if getattr(self, name) != defaults[name]]
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name in _RANGES
+            if getattr(self, name) != defaults[name]
+        ]
         return f"Limits({', '.join(changed)})"
 
 
@@ -211,7 +228,9 @@ def _rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def _check(what: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False) -> None:
+def _check(
+    what: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False
+) -> None:
     if value is None and none:
         return
     if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
@@ -225,19 +244,26 @@ def _check(what: str, value: Any, kind: Any, least: float, most: float, *, none:
 def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> NoReturn:
     """Raises the error for arguments that there are none of."""
     if unnamed:
-        raise TypeError(f"{owner}: its arguments are given by name, e.g. {owner}({known[0]}={unnamed[0]!r})")
+        raise TypeError(
+            f"{owner}: its arguments are given by name, e.g. {owner}({known[0]}={unnamed[0]!r})"
+        )
     name = next(iter(unknown))
     if name == "timeout_ms":
         raise TypeError(f"{owner}: there is no argument `timeout_ms`; write timeout=…, in seconds")
     if name in ("fuel", "fuel_limit"):
-        raise TypeError(f"{owner}: there is no argument `{name}`; give `fuel_limit` to the plugin itself")
+        raise TypeError(
+            f"{owner}: there is no argument `{name}`; give `fuel_limit` to the plugin itself"
+        )
     if name == "memory":
-        raise TypeError(f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE} for each page")
+        raise TypeError(
+            f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE} for each page"
+        )
     from .messages import meant
 
     close = meant(name, known)
     raise TypeError(
-        f"{owner}: there is no argument `{name}`; " + (f"did you mean `{close}`?" if close else f"known are {', '.join(known)}")
+        f"{owner}: there is no argument `{name}`; "
+        + (f"did you mean `{close}`?" if close else f"known are {', '.join(known)}")
     )
 
 
@@ -259,9 +285,17 @@ def effective(limits: Limits | None, recipe: Recipe) -> Limits:
         return limits or DEFAULT
     if limits is None:
         if recipe.max_pages is not None:
-            said["memory_bytes"] = max(DEFAULT.memory_bytes or 0, min(2**32, (2 * recipe.max_pages + FIRST_PAGES) * PAGE))
+            said["memory_bytes"] = max(
+                DEFAULT.memory_bytes or 0, min(2**32, (2 * recipe.max_pages + FIRST_PAGES) * PAGE)
+            )
         return _with(DEFAULT, said)
-    return _with(limits, {name: value if (own := getattr(limits, name)) is None else min(value, own) for name, value in said.items()})
+    return _with(
+        limits,
+        {
+            name: value if (own := getattr(limits, name)) is None else min(value, own)
+            for name, value in said.items()
+        },
+    )
 
 
 def _with(limits: Limits, values: dict[str, Any]) -> Limits:
@@ -322,14 +356,20 @@ class ProcessLimits:
         _check("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
         _check("ProcessLimits.grace", grace, (int, float), 0, 2**31)
         if user is not None and not (
-            isinstance(user, tuple) and len(user) == 2 and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
+            isinstance(user, tuple)
+            and len(user) == 2
+            and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
         ):
             raise OptionError(
-                f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}", field="user"
+                f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}",
+                field="user",
             )
         if python is not None:
             if not isinstance(python, (str, os.PathLike)):
-                raise OptionError(f"ProcessLimits.python: expected the path of an interpreter, got {python!r}", field="python")
+                raise OptionError(
+                    f"ProcessLimits.python: expected the path of an interpreter, got {python!r}",
+                    field="python",
+                )
             python = os.fsdecode(python)
         values = locals()
         for name in self.__slots__:
@@ -342,7 +382,9 @@ class ProcessLimits:
         return _rebuild, (ProcessLimits, {name: getattr(self, name) for name in self.__slots__})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProcessLimits) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return isinstance(other, ProcessLimits) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
 
     def __hash__(self) -> int:
         return hash(tuple(getattr(self, name) for name in self.__slots__))

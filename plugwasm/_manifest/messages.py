@@ -66,16 +66,22 @@ def check_text(text: str, where: str, *, field: str | None = None) -> None:
         text.isascii() or text.encode()
     except UnicodeEncodeError as error:
         raise errors.OptionError(
-            f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}", field=field
+            f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}",
+            field=field,
         ) from None
 
 
 def fault(field: str, reason: str, what: str = "manifest") -> ManifestError:
     """The error for a field, by its place (empty: the manifest as a whole), that says what was expected and what was there."""
-    return ManifestError(f"{what} field `{field}`: {reason}".lstrip() if field else f"{what or 'file'}: {reason}", field=field or None)
+    return ManifestError(
+        f"{what} field `{field}`: {reason}".lstrip() if field else f"{what or 'file'}: {reason}",
+        field=field or None,
+    )
 
 
-def translated(error: ValidationError, known_fields: Callable[[str], Sequence[str]], of: str = "manifest") -> ManifestError:
+def translated(
+    error: ValidationError, known_fields: Callable[[str], Sequence[str]], of: str = "manifest"
+) -> ManifestError:
     """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``.
 
     ``known_fields`` gives the names that may stand at a place, for a hint when there is another. ``of`` says what the fields are of; empty
@@ -98,7 +104,9 @@ def translated(error: ValidationError, known_fields: Callable[[str], Sequence[st
     if what.startswith("Object missing required field"):
         return fault(quoted[1], "it is missing, and says what to run", of)
     if is_key:
-        return fault(where, "expected names of fields that are strings, got another type as a name", of)
+        return fault(
+            where, "expected names of fields that are strings, got another type as a name", of
+        )
     if what.startswith("Expected") and len(quoted) >= 4:
         expected = " or ".join(_KINDS.get(name, name) for name in quoted[1].split(" | "))
         if where.endswith(".data"):

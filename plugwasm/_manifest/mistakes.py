@@ -11,7 +11,15 @@ from .download import shown_url
 from .files import is_url, shown_path
 from .messages import kind, meant, shown
 
-__all__ = ["EMPTY_BYTES", "TEXT_IN_BYTES", "TEXT_IN_FILE", "as_source", "file_meant", "got", "instead"]
+__all__ = [
+    "EMPTY_BYTES",
+    "TEXT_IN_BYTES",
+    "TEXT_IN_FILE",
+    "as_source",
+    "file_meant",
+    "got",
+    "instead",
+]
 
 _SUFFIXES = (".wasm", ".wat", ".json", ".toml")
 EMPTY_BYTES = "the bytes given are empty; expected those of a Wasm module, such as `Path('plugin.wasm').read_bytes()`"
@@ -30,11 +38,16 @@ def file_meant(path: str) -> str:
     """The end of a message about a file that is not there: a module in the same directory whose name is like it, if there is one."""
     if not path:
         return ": the path is empty; pass such as 'plugin.wasm'"
-    if not path.endswith(_SUFFIXES) and (" = " in path or (" " in path.strip() and os.sep not in path)):
+    if not path.endswith(_SUFFIXES) and (
+        " = " in path or (" " in path.strip() and os.sep not in path)
+    ):
         return "; as the text of a manifest it would begin with `{`, or have `[[wasm]]` and a line with `path = …`"
     folder, name = os.path.split(path)
     try:
-        close = meant(name, [entry for entry in os.listdir(folder or ".") if entry.lower().endswith(_SUFFIXES)])
+        close = meant(
+            name,
+            [entry for entry in os.listdir(folder or ".") if entry.lower().endswith(_SUFFIXES)],
+        )
     except (OSError, ValueError):
         close = None
     return "" if close is None else f"; did you mean {shown_path(os.path.join(folder, close))}?"

@@ -66,36 +66,66 @@ def _number(description: str, maximum: int) -> Meta:
     return Meta(description=description, extra_json_schema={"minimum": 0, "maximum": maximum})
 
 
-class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class WasmSource(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """One module: exactly one of ``path``, ``data`` and ``url`` says where its bytes are."""
 
-    path: Annotated[str | None, Meta(description="A file that holds the module, binary or text.")] = None
-    data: Annotated[bytes | None, Meta(description="The module itself, binary or text; base64 in JSON and TOML.")] = None
-    url: Annotated[str | None, Meta(description="An http or https URL that the module is fetched from.")] = None
+    path: Annotated[
+        str | None, Meta(description="A file that holds the module, binary or text.")
+    ] = None
+    data: Annotated[
+        bytes | None,
+        Meta(description="The module itself, binary or text; base64 in JSON and TOML."),
+    ] = None
+    url: Annotated[
+        str | None, Meta(description="An http or https URL that the module is fetched from.")
+    ] = None
     headers: Annotated[
-        dict[str, str], Meta(description="Headers of the request for `url`.", extra_json_schema={"maxProperties": MAX_HEADERS})
+        dict[str, str],
+        Meta(
+            description="Headers of the request for `url`.",
+            extra_json_schema={"maxProperties": MAX_HEADERS},
+        ),
     ] = msgspec.field(default_factory=dict)
     method: Annotated[
         str | None,
         Meta(
-            description="The method of the request for `url`, GET or POST; GET when absent.", extra_json_schema={"pattern": _METHOD_PATTERN}
+            description="The method of the request for `url`, GET or POST; GET when absent.",
+            extra_json_schema={"pattern": _METHOD_PATTERN},
         ),
     ] = None
-    name: Annotated[str | None, Meta(description="What other modules import this one by; `main` is the one that is called.")] = None
+    name: Annotated[
+        str | None,
+        Meta(
+            description="What other modules import this one by; `main` is the one that is called."
+        ),
+    ] = None
     hash: Annotated[
         str | None,
-        Meta(description="The sha256 of the module's bytes, in hexadecimal.", extra_json_schema={"pattern": _HASH_PATTERN}),
+        Meta(
+            description="The sha256 of the module's bytes, in hexadecimal.",
+            extra_json_schema={"pattern": _HASH_PATTERN},
+        ),
     ] = None
 
     def __post_init__(self) -> None:
         given = [field for field in ("path", "data", "url") if getattr(self, field) is not None]
         if len(given) != 1:
-            raise fault("", f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}")
+            raise fault(
+                "",
+                f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}",
+            )
         for field in ("headers", "method"):
             if getattr(self, field) and self.url is None:
                 raise fault(field, f"expected only together with `url`, got it with `{given[0]}`")
-        if isinstance(self.url, str) and not (is_url(self.url) and self.url.partition("://")[2].strip("/")):
-            raise fault("url", f"expected an http:// or https:// URL, got one that begins with {shown(self.url[:8])}")
+        if isinstance(self.url, str) and not (
+            is_url(self.url) and self.url.partition("://")[2].strip("/")
+        ):
+            raise fault(
+                "url",
+                f"expected an http:// or https:// URL, got one that begins with {shown(self.url[:8])}",
+            )
         # Nothing is changed on a server by loading a plugin. POST is left because there are servers that want it.
         if isinstance(self.method, str) and self.method.upper() not in _METHODS:
             raise fault("method", f"expected GET or POST, got {shown(self.method)}")
@@ -107,14 +137,18 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if getattr(self, field) == "":
                 raise fault(field, f"expected {what}, got an empty string")
         if isinstance(self.path, str) and "\0" in self.path:
-            raise fault("path", "expected the path of a file, got one with a zero byte, which none has")
+            raise fault(
+                "path", "expected the path of a file, got one with a zero byte, which none has"
+            )
         if isinstance(self.hash, str):
             msgspec.structs.force_setattr(self, "hash", checked_hash(self.hash))
 
     def __repr__(self) -> str:
         values = {
             "path": self.path,
-            "data": f"<{len(self.data)} bytes>" if isinstance(self.data, bytes) else self.data and "<not bytes>",
+            "data": f"<{len(self.data)} bytes>"
+            if isinstance(self.data, bytes)
+            else self.data and "<not bytes>",
             "url": shown_url(self.url) if isinstance(self.url, str) else self.url,
             "headers": sorted(self.headers) if self.headers else None,
             "method": self.method,
@@ -127,7 +161,9 @@ class WasmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         yield repr(self)
 
 
-class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class MemoryOptions(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Limits on what a plugin can make the host hold.
 
     `max_pages` counts as on other hosts: the pages of 64 KiB that the main module starts with are no more, and no more are added after the
@@ -139,11 +175,16 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_pages: Annotated[
         int | None,
         _number(
-            "Pages of 64 KiB that the main module may start with, and that all memory may grow by after the start; null is no limit.", 65536
+            "Pages of 64 KiB that the main module may start with, and that all memory may grow by after the start; null is no limit.",
+            65536,
         ),
     ] = None
-    max_http_response_bytes: Annotated[int | None, _number("The body of one HTTP response; null is 50 MiB.", _U64)] = None
-    max_var_bytes: Annotated[int | None, _number("All vars, keys and values; null is 1 MiB; 0 turns vars off.", _U64)] = None
+    max_http_response_bytes: Annotated[
+        int | None, _number("The body of one HTTP response; null is 50 MiB.", _U64)
+    ] = None
+    max_var_bytes: Annotated[
+        int | None, _number("All vars, keys and values; null is 1 MiB; 0 turns vars off.", _U64)
+    ] = None
 
     def __post_init__(self) -> None:
         check_range("max_pages", self.max_pages, 65536)
@@ -151,7 +192,9 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         check_range("max_var_bytes", self.max_var_bytes, _U64)
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Manifest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What to run and what it may do. Nothing that is not granted here can be reached by the plugin."""
 
     wasm: Annotated[
@@ -161,9 +204,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             extra_json_schema={"minItems": 1, "maxItems": MAX_MODULES},
         ),
     ]
-    memory: Annotated[MemoryOptions, Meta(description="Limits on memory.")] = msgspec.field(default_factory=MemoryOptions)
+    memory: Annotated[MemoryOptions, Meta(description="Limits on memory.")] = msgspec.field(
+        default_factory=MemoryOptions
+    )
     config: Annotated[
-        dict[str, str], Meta(description="Settings that the plugin can read.", extra_json_schema={"maxProperties": MAX_CONFIG})
+        dict[str, str],
+        Meta(
+            description="Settings that the plugin can read.",
+            extra_json_schema={"maxProperties": MAX_CONFIG},
+        ),
     ] = msgspec.field(default_factory=dict)
     allowed_hosts: Annotated[
         list[str] | None,
@@ -179,7 +228,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             extra_json_schema={"maxProperties": MAX_PATHS},
         ),
     ] = None
-    timeout_ms: Annotated[int | None, _number("The most milliseconds that a call may take; null is no limit.", _U64)] = None
+    timeout_ms: Annotated[
+        int | None, _number("The most milliseconds that a call may take; null is no limit.", _U64)
+    ] = None
 
     def __post_init__(self) -> None:
         check_range("timeout_ms", self.timeout_ms, _U64)
@@ -187,7 +238,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if isinstance(self.config, Mapping):
             check_total("config", self.config, MAX_TEXT_BYTES)
         check_count("allowed_hosts", self.allowed_hosts, MAX_HOSTS, "entries")
-        for index, host in enumerate(self.allowed_hosts if isinstance(self.allowed_hosts, (list, tuple)) else ()):
+        for index, host in enumerate(
+            self.allowed_hosts if isinstance(self.allowed_hosts, (list, tuple)) else ()
+        ):
             check_length(f"allowed_hosts[{index}]", host, MAX_LENGTHS["allowed_hosts"])
             if isinstance(host, str):
                 check_host(f"allowed_hosts[{index}]", host)
@@ -203,10 +256,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for index, source in enumerate(self.wasm):
             name = getattr(source, "name", None)
             if isinstance(name, str) and seen.setdefault(name, index) != index:
-                raise fault(f"wasm[{index}].name", f"expected a name of its own, got {shown(name)}, the name of wasm[{seen[name]}]")
+                raise fault(
+                    f"wasm[{index}].name",
+                    f"expected a name of its own, got {shown(name)}, the name of wasm[{seen[name]}]",
+                )
 
     @classmethod
-    def parse(cls, data: object, *, format: Format = None, base: str | os.PathLike[str] | None = None) -> Self:
+    def parse(
+        cls, data: object, *, format: Format = None, base: str | os.PathLike[str] | None = None
+    ) -> Self:
         """The manifest that ``data`` holds. It may ask for anything; for a stranger's there is ``ManifestPolicy.admit``.
 
         Args:
@@ -248,10 +306,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         try:
             return msgspec.json.encode(self.to_dict()).decode()
         except UnicodeEncodeError:
-            raise ManifestError("the manifest has a path that cannot be written as UTF-8 (lone surrogates)") from None
+            raise ManifestError(
+                "the manifest has a path that cannot be written as UTF-8 (lone surrogates)"
+            ) from None
 
     def __repr__(self) -> str:
-        config = sorted(self.config, key=str) if isinstance(self.config, Mapping) else "<not a mapping>"
+        config = (
+            sorted(self.config, key=str) if isinstance(self.config, Mapping) else "<not a mapping>"
+        )
         return (
             f"Manifest(wasm={self.wasm!r}, memory={self.memory!r}, config keys={config!r}, allowed_hosts={self.allowed_hosts!r}, "
             f"allowed_paths={self.allowed_paths!r}, timeout_ms={self.timeout_ms!r})"
@@ -261,7 +323,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         yield repr(self)
 
 
-def parse(value: object, *, format: Format = None, base: str | os.PathLike[str] | None = None) -> Manifest:
+def parse(
+    value: object, *, format: Format = None, base: str | os.PathLike[str] | None = None
+) -> Manifest:
     """The same as ``Manifest.parse``."""
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         manifest = _convert(decoded(value, format))
@@ -295,10 +359,15 @@ load.__module__ = "plugwasm.manifest"
 def based(manifest: Manifest, base: str) -> Manifest:
     """The same with its relative paths, of modules and of directories, relative to ``base``."""
     sources = [
-        source if source.path is None else msgspec.structs.replace(source, path=os.path.join(base, source.path)) for source in manifest.wasm
+        source
+        if source.path is None
+        else msgspec.structs.replace(source, path=os.path.join(base, source.path))
+        for source in manifest.wasm
     ]
     paths = manifest.allowed_paths
-    return msgspec.structs.replace(manifest, wasm=sources, allowed_paths=anchored(paths, base) if paths else paths)
+    return msgspec.structs.replace(
+        manifest, wasm=sources, allowed_paths=anchored(paths, base) if paths else paths
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -310,7 +379,8 @@ def json_schema() -> dict[str, Any]:
         kept = {key: inner.pop(key) for key in ("description", "default") if key in inner}
         definitions[owner]["properties"][field] = {"anyOf": [inner, {"type": "null"}], **kept}
     definitions["WasmSource"]["oneOf"] = [
-        {"required": [field], "properties": {field: {"type": "string"}}} for field in ("path", "data", "url")
+        {"required": [field], "properties": {field: {"type": "string"}}}
+        for field in ("path", "data", "url")
     ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -332,12 +402,20 @@ def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
     except RecursionError:
         raise ManifestError("the manifest is nested too deeply") from None
     except UnicodeEncodeError:  # where msgspec wants something else, it reads a string as UTF-8
-        raise ManifestError("the manifest has text that cannot be encoded as UTF-8 (lone surrogates)") from None
+        raise ManifestError(
+            "the manifest has text that cannot be encoded as UTF-8 (lone surrogates)"
+        ) from None
 
 
 def _known_fields(where: str) -> tuple[str, ...]:
     """The names that may stand at a place in a manifest."""
-    struct = WasmSource if where.startswith("wasm[") else MemoryOptions if where == "memory" else Manifest
+    struct = (
+        WasmSource
+        if where.startswith("wasm[")
+        else MemoryOptions
+        if where == "memory"
+        else Manifest
+    )
     return struct.__struct_fields__
 
 
@@ -360,7 +438,9 @@ def _plain_manifest(value: object) -> object:
         item = "{…}" if isinstance(one, (Mapping, WasmSource)) else as_source(one)
         raise fault("wasm", f"expected a list, got {got(one)}; write [{item}]")
     if isinstance(plain.get("wasm"), (list, tuple)):
-        plain["wasm"] = [_plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])]
+        plain["wasm"] = [
+            _plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])
+        ]
     if "memory" in plain and (memory := _fields(plain["memory"])) is not None:
         plain["memory"] = memory
     for field in ("config", "allowed_paths"):
@@ -385,7 +465,9 @@ def _plain_source(value: object, where: str) -> object:
         try:
             plain["data"] = binascii.a2b_base64("".join(data.split()), strict_mode=True)
         except ValueError:
-            raise fault(f"{where}.data", f"expected base64 text, got {len(data)} characters that are not") from None
+            raise fault(
+                f"{where}.data", f"expected base64 text, got {len(data)} characters that are not"
+            ) from None
     elif isinstance(data, (bytearray, memoryview)):
         plain["data"] = bytes(data)
     if isinstance(plain.get("headers"), Mapping):
@@ -403,14 +485,19 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
     plain: dict[str, str] = {}
     for key, item in value.items():
         if paths:
-            key, item = (os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item))
+            key, item = (
+                os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item)
+            )
         if not isinstance(key, str):
             hint = f'; write "{key}"' if isinstance(key, (int, float)) and abs(key) < 2**64 else ""
             raise fault(where, f"expected keys that are strings, got {kind(key)} as a key{hint}")
         if not isinstance(item, str):
             raise fault(f"{where}[{shown(key)}]", f"expected a string, got {kind(item)}")
         if not paths and not (encodable(key) and encodable(item)):
-            raise fault(f"{where}[{shown(key)}]", "expected text that can be encoded as UTF-8, got lone surrogates")
+            raise fault(
+                f"{where}[{shown(key)}]",
+                "expected text that can be encoded as UTF-8, got lone surrogates",
+            )
         plain[key] = item
     return plain
 

@@ -81,7 +81,9 @@ class ModuleReader:
             content = source.data or b""
         self._left -= len(content)
         if self._left < 0:
-            raise SourceError(f"the modules up to this one have more bytes than the {max(self._module_bytes, TOGETHER)} that all may have")
+            raise SourceError(
+                f"the modules up to this one have more bytes than the {max(self._module_bytes, TOGETHER)} that all may have"
+            )
         return content, origin
 
     def _fetched(self, source: WasmSource, limit: int) -> bytes:

@@ -40,7 +40,9 @@ _TOML_PART: Final = re.compile(
 )
 
 
-def decoded(text: str | bytes | bytearray | memoryview, format: str | None = None, *, what: str = MANIFEST) -> object:
+def decoded(
+    text: str | bytes | bytearray | memoryview, format: str | None = None, *, what: str = MANIFEST
+) -> object:
     """The document that is written in ``text``, in JSON ("json") or TOML ("toml"); if not given, JSON begins with ``{``. ``what`` it is,
     errors say.
 
@@ -48,21 +50,33 @@ def decoded(text: str | bytes | bytearray | memoryview, format: str | None = Non
         ManifestError: It is neither JSON nor TOML, or too large.
     """
     if format not in (None, "json", "toml"):
-        raise OptionError(f'format: expected "json", "toml" or None, got {format!r}', field="format")
+        raise OptionError(
+            f'format: expected "json", "toml" or None, got {format!r}', field="format"
+        )
     size = text.nbytes if isinstance(text, memoryview) else len(text)
     if size > MAX_TEXT_BYTES:
-        raise ManifestError(f"{what} is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`")
+        raise ManifestError(
+            f"{what} is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`"
+        )
     if not isinstance(text, str):
         content = bytes(text)
         if sniff(content) in ("wasm", "component"):
-            raise ManifestError("expected a manifest, got a Wasm module: its file ends with .wasm, and its bytes are passed as they are")
+            raise ManifestError(
+                "expected a manifest, got a Wasm module: its file ends with .wasm, and its bytes are passed as they are"
+            )
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ManifestError(f"expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte {error.start})") from None
+            raise ManifestError(
+                f"expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte {error.start})"
+            ) from None
     text = text.removeprefix("\ufeff").lstrip()
     try:
-        return _decode_json(text, what) if (text.startswith("{") if format is None else format == "json") else _decode_toml(text, what)
+        return (
+            _decode_json(text, what)
+            if (text.startswith("{") if format is None else format == "json")
+            else _decode_toml(text, what)
+        )
     except (RecursionError, MemoryError):
         raise ManifestError(f"{what} is nested too deeply or too large") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
@@ -97,19 +111,25 @@ def _decode_toml(text: str, what: str) -> object:
         )
     _check_parts(text, _TOML_PART, what)
     if text.count("\\") > MAX_PARTS:
-        raise ManifestError(f"{what} has more than {MAX_PARTS} escapes in its strings; write it in JSON, or use other quotes")
+        raise ManifestError(
+            f"{what} has more than {MAX_PARTS} escapes in its strings; write it in JSON, or use other quotes"
+        )
     # A dotted key costs tomllib the square of its parts, so a line of junk could keep it busy for hours.
     for line in text.split("\n"):
         if line.count(".") >= 32:
             bare = re.sub(r'"(?:[^"\\]|\\.)*+(?:"|$)|\'[^\']*+(?:\'|$)', "q", line)
             if re.search(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){32}", bare):
-                raise ManifestError(f"{what} has a dotted key of too many parts; if it is a text of yours, use JSON")
+                raise ManifestError(
+                    f"{what} has a dotted key of too many parts; if it is a text of yours, use JSON"
+                )
     try:
         return tomllib.loads(text)
     except ValueError as error:
         reason = cut(str(error))
         if what != MANIFEST:
-            raise ManifestError(f"{what} is neither JSON (no `{{` first) nor TOML: {reason}") from None
+            raise ManifestError(
+                f"{what} is neither JSON (no `{{` first) nor TOML: {reason}"
+            ) from None
         raise ManifestError(
             f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {reason}; "
             'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}, or in TOML [[wasm]] and path = "plugin.wasm"'

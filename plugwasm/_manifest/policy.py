@@ -88,10 +88,19 @@ class ManifestPolicy:
         config: Iterable[str] | None = (),
         limits: Limits | None = None,
     ) -> None:
-        if isinstance(modules, bool) or not isinstance(modules, int) or not 1 <= modules <= MAX_MODULES:
-            raise OptionError(f"modules: expected a number from 1 to {MAX_MODULES}, got {modules!r}", field="modules")
+        if (
+            isinstance(modules, bool)
+            or not isinstance(modules, int)
+            or not 1 <= modules <= MAX_MODULES
+        ):
+            raise OptionError(
+                f"modules: expected a number from 1 to {MAX_MODULES}, got {modules!r}",
+                field="modules",
+            )
         if not (limits is None or isinstance(limits, Limits)):
-            raise OptionError(f"limits: expected Limits, got {type(limits).__name__}", field="limits")
+            raise OptionError(
+                f"limits: expected Limits, got {type(limits).__name__}", field="limits"
+            )
         _check_egress("egress", egress)
         _check_egress("downloads", downloads)
         if downloads is not None and downloads.allowed_hosts is None:
@@ -99,24 +108,41 @@ class ManifestPolicy:
                 'downloads: expected an Egress with `allowed_hosts`, for without them any host counts as granted; ["*"] is all public ones',
                 field="downloads",
             )
-        paths = tuple(map(os.fsdecode, _listed("allowed_paths", allowed_paths, (str, os.PathLike), "directories")))
-        places = tuple(map(os.fsdecode, _listed("module_paths", module_paths, (str, os.PathLike), "directories")))
+        paths = tuple(
+            map(
+                os.fsdecode,
+                _listed("allowed_paths", allowed_paths, (str, os.PathLike), "directories"),
+            )
+        )
+        places = tuple(
+            map(
+                os.fsdecode,
+                _listed("module_paths", module_paths, (str, os.PathLike), "directories"),
+            )
+        )
         values: dict[str, object] = {
             "modules": modules,
             "module_paths": places,
             "downloads": downloads,
             "egress": egress,
             "allowed_paths": paths,
-            "config": None if config is None else frozenset(_listed("config", config, (str,), "keys")),
+            "config": None
+            if config is None
+            else frozenset(_listed("config", config, (str,), "keys")),
             "limits": limits or DEFAULT,
-            "_directories": {_real("allowed_paths", path.removeprefix("ro:")): _anchored(path) for path in paths},
+            "_directories": {
+                _real("allowed_paths", path.removeprefix("ro:")): _anchored(path) for path in paths
+            },
             "_module_directories": tuple(_real("module_paths", path) for path in places),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def admit(
-        self, manifest: Manifest | Mapping[str, Any] | str | bytes | bytearray | memoryview, *, base: str | os.PathLike[str] | None = None
+        self,
+        manifest: Manifest | Mapping[str, Any] | str | bytes | bytearray | memoryview,
+        *,
+        base: str | os.PathLike[str] | None = None,
     ) -> Admitted:
         """The plugin of a manifest within this policy, to be passed as `plugin` to whatever runs one. Its modules are read here.
 
@@ -136,13 +162,18 @@ class ManifestPolicy:
 
         asked = Manifest.parse(manifest, base=base)
         if len(asked.wasm) > self.modules:
-            raise _refusal("wasm", f"it has {len(asked.wasm)} modules, more than the {self.modules} that it may (`modules`)")
+            raise _refusal(
+                "wasm",
+                f"it has {len(asked.wasm)} modules, more than the {self.modules} that it may (`modules`)",
+            )
         # What is found out about a path first is whether it is granted, and nothing else.
         sources = [self._admitted_source(index, source) for index, source in enumerate(asked.wasm)]
         self._check_config(asked.config)
         self._granted_paths(asked.allowed_paths or {})
         strangers = self.downloads or Egress(allowed_hosts=())
-        recipe = self.granted(from_manifest(_with_sources(asked, sources), self.limits.module_bytes, strangers))
+        recipe = self.granted(
+            from_manifest(_with_sources(asked, sources), self.limits.module_bytes, strangers)
+        )
         return Admitted(recipe, self.limits, self.egress)
 
     def granted(self, asked: Recipe, *, directories: bool = True) -> Recipe:
@@ -158,11 +189,16 @@ class ManifestPolicy:
         import msgspec
 
         if source.url is not None and self.downloads is None:
-            raise _refusal(f"wasm[{index}].url", "it asks for a download, which the application grants to no manifest (`downloads`)")
+            raise _refusal(
+                f"wasm[{index}].url",
+                "it asks for a download, which the application grants to no manifest (`downloads`)",
+            )
         if source.path is None:
             return source
         real = _real_or_none(source.path)
-        if real is None or not any(real.startswith(os.path.join(place, "")) for place in self._module_directories):
+        if real is None or not any(
+            real.startswith(os.path.join(place, "")) for place in self._module_directories
+        ):
             raise _refusal(
                 f"wasm[{index}].path",
                 f"it asks for {shown_path(source.path)}, which is in no directory that the application grants for modules (`module_paths`)",
@@ -174,7 +210,9 @@ class ManifestPolicy:
             return
         for key in asked:
             if key not in self.config:
-                raise _refusal(f'config["{shown(key)}"]', "the application lets no manifest set it (`config`)")
+                raise _refusal(
+                    f'config["{shown(key)}"]', "the application lets no manifest set it (`config`)"
+                )
 
     def _granted_paths(self, asked: Mapping[str, str]) -> dict[str, str]:
         """The application's own paths of the directories that are asked for, each read-only if either side says so."""
@@ -185,7 +223,8 @@ class ManifestPolicy:
             own = None if real is None else self._directories.get(real)
             if own is None:
                 raise _refusal(
-                    "allowed_paths", f"it asks for {shown_path(place)}, which the application grants to no plugin (`allowed_paths`)"
+                    "allowed_paths",
+                    f"it asks for {shown_path(place)}, which the application grants to no plugin (`allowed_paths`)",
                 )
             if path.startswith("ro:") and not own.startswith("ro:"):
                 own = f"ro:{own}"
@@ -226,8 +265,14 @@ def _listed(name: str, given: Any, types: tuple[type, ...], what: str) -> tuple[
         items = () if isinstance(given, (str, bytes, os.PathLike)) else tuple(given)
     except TypeError:
         items = (None,)
-    if isinstance(given, (str, bytes, os.PathLike)) or not all(isinstance(item, types) for item in items):
-        got = type(given).__name__ if isinstance(given, (str, bytes, os.PathLike)) or items == (None,) else "other things in it"
+    if isinstance(given, (str, bytes, os.PathLike)) or not all(
+        isinstance(item, types) for item in items
+    ):
+        got = (
+            type(given).__name__
+            if isinstance(given, (str, bytes, os.PathLike)) or items == (None,)
+            else "other things in it"
+        )
         raise OptionError(f"{name}: expected a list of {what}, got {got}", field=name)
     return items
 
@@ -235,7 +280,9 @@ def _listed(name: str, given: Any, types: tuple[type, ...], what: str) -> tuple[
 def _real(name: str, path: str) -> str:
     real = _real_or_none(path)
     if real is None:
-        raise OptionError(f"{name}: {shown_path(path)} cannot be the name of a directory", field=name)
+        raise OptionError(
+            f"{name}: {shown_path(path)} cannot be the name of a directory", field=name
+        )
     return real
 
 

@@ -16,7 +16,17 @@ from __future__ import annotations
 import os
 
 from ..errors import ModuleError, OptionError, SourceError
-from .files import anchored, encoded, is_file, is_url, looks_like_text, read_file, shown_path, sniff, verified
+from .files import (
+    anchored,
+    encoded,
+    is_file,
+    is_url,
+    looks_like_text,
+    read_file,
+    shown_path,
+    sniff,
+    verified,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +124,11 @@ class Recipe:
     @property
     def label(self) -> str:
         """What to call the plugin where the application gave no name: the main module's file name without its suffix."""
-        origin = self.modules[-1].origin if len(self.modules) == 1 else next(m.origin for m in self.modules if m.name == self.main)
+        origin = (
+            self.modules[-1].origin
+            if len(self.modules) == 1
+            else next(m.origin for m in self.modules if m.name == self.main)
+        )
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
 
@@ -141,7 +155,9 @@ class Admitted(Recipe):
         self.egress = egress
 
 
-def own_settings(plugin: object, limits: Limits | None, egress: T) -> tuple[Limits | None, T | Egress | None]:
+def own_settings(
+    plugin: object, limits: Limits | None, egress: T
+) -> tuple[Limits | None, T | Egress | None]:
     """The limits and the egress that hold for a plugin: its own where a `ManifestPolicy` has admitted it. Raises `OptionError`."""
     if not isinstance(plugin, Admitted):
         return limits, egress
@@ -154,7 +170,9 @@ def own_settings(plugin: object, limits: Limits | None, egress: T) -> tuple[Limi
     return plugin.limits, plugin.egress
 
 
-def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None) -> Recipe:
+def resolve(
+    plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None
+) -> Recipe:
     """Reads everything that ``plugin`` stands for.
 
     ``plugin`` is a path, an ``http(s)://`` URL of a module, the bytes of a module, the text of a manifest or of a module, a mapping, or a
@@ -177,7 +195,9 @@ def resolve(plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egr
     if kind == "path":
         return of_one_module(_module_in(value, module_bytes), value)
     if kind == "bytes":
-        return of_one_module(value, "the text given" if isinstance(plugin, str) else "the bytes given")
+        return of_one_module(
+            value, "the text given" if isinstance(plugin, str) else "the bytes given"
+        )
     return from_manifest(value, module_bytes, egress)
 
 
@@ -261,7 +281,10 @@ def from_manifest(manifest: Manifest, module_bytes: int, egress: Egress | None =
     names = module_names(manifest.wasm)
     memory = manifest.memory
     return Recipe(
-        [ModuleSource(name, content, origin) for name, (content, origin) in zip(names, contents, strict=True)],
+        [
+            ModuleSource(name, content, origin)
+            for name, (content, origin) in zip(names, contents, strict=True)
+        ],
         config=manifest.config,
         allowed_hosts=tuple(manifest.allowed_hosts or ()),
         allowed_paths=manifest.allowed_paths,
@@ -289,7 +312,11 @@ def module_names(sources: list[WasmSource]) -> list[str]:
         elif name is None:
             place = source.path or shown_url(source.url or "").removesuffix("?…")
             stem = os.path.splitext(os.path.basename(place))[0]
-            name = stem if stem and stem not in taken and not stem.startswith(("extism:", "wasi")) else str(index)
+            name = (
+                stem
+                if stem and stem not in taken and not stem.startswith(("extism:", "wasi"))
+                else str(index)
+            )
             while name in taken:
                 name += "_"
         taken.add(name)

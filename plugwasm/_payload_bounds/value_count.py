@@ -67,7 +67,13 @@ SIZES[0xD9:0xE0] = [0] * 7
 LENGTHS = {
     **dict(zip(range(0xC4, 0xC7), ((1, 0, 0), (2, 0, 0), (4, 0, 0)), strict=True)),
     **dict(zip(range(0xC7, 0xCA), ((1, 1, 0), (2, 1, 0), (4, 1, 0)), strict=True)),
-    **dict(zip(range(0xD9, 0xE0), ((1, 0, 0), (2, 0, 0), (4, 0, 0), (2, 0, 1), (4, 0, 1), (2, 0, 2), (4, 0, 2)), strict=True)),
+    **dict(
+        zip(
+            range(0xD9, 0xE0),
+            ((1, 0, 0), (2, 0, 0), (4, 0, 0), (2, 0, 1), (4, 0, 1), (2, 0, 2), (4, 0, 2)),
+            strict=True,
+        )
+    ),
 }
 
 

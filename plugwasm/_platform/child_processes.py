@@ -47,7 +47,9 @@ class Child:
         self._is_over = False
         self._began = _began(process.pid)
         self._descriptor = _opened(process.pid)
-        if self._descriptor is not None and not self.is_ours():  # it has ended already, and the number may be another's
+        if (
+            self._descriptor is not None and not self.is_ours()
+        ):  # it has ended already, and the number may be another's
             self.forget()
 
     @property
@@ -99,7 +101,9 @@ class Child:
                 if number >= 0:
                     signal.pidfd_send_signal(number, signal.SIGKILL)
                 elif _CAN_LOOK and not self._is_over:
-                    os.kill(self.process.pid, signal.SIGKILL)  # `Popen.kill` would take the exit code if it has ended already
+                    os.kill(
+                        self.process.pid, signal.SIGKILL
+                    )  # `Popen.kill` would take the exit code if it has ended already
                 elif not self._is_over:
                     self.process.kill()
             except OSError:
@@ -120,7 +124,9 @@ class Child:
         while not self._is_over:
             try:
                 if (result := self._look(0 if end is None else os.WNOHANG)) is not None:
-                    self._code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+                    self._code = (
+                        result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+                    )
                     self._over(self._code)
                     break
             except OSError:

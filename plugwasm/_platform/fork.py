@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 
 _importlib: Any = sys.modules["_frozen_importlib"]
 PACKAGES = frozenset(
-    ("plugwasm", "wasmtime", "msgspec", "urllib3", "anyio", "sniffio", "trio", "typing_extensions", "elftools", "opentelemetry", "pyarrow")
+    (
+        "plugwasm",
+        "wasmtime",
+        "msgspec",
+        "urllib3",
+        "anyio",
+        "sniffio",
+        "trio",
+        "typing_extensions",
+        "elftools",
+        "opentelemetry",
+        "pyarrow",
+    )
 )
 PATIENCE = 2.0
 _LAST_PATIENCE = 0.1
@@ -86,8 +98,12 @@ def after_fork_in_child() -> None:
             continue
         _importlib._module_locks.pop(name, None)
         module = sys.modules.get(name)
-        if module is not None and getattr(getattr(module, "__spec__", None), "_initializing", False):
-            for part in [part for part in sys.modules if part == name or part.startswith(f"{name}.")]:
+        if module is not None and getattr(
+            getattr(module, "__spec__", None), "_initializing", False
+        ):
+            for part in [
+                part for part in sys.modules if part == name or part.startswith(f"{name}.")
+            ]:
                 del sys.modules[part]
 
 

@@ -67,7 +67,9 @@ class Thread:
 
         self.daemon = daemon
         self._target = target
-        self._thread: threading.Thread | None = None if is_patched() else threading.Thread(target=target, name=name, daemon=daemon)
+        self._thread: threading.Thread | None = (
+            None if is_patched() else threading.Thread(target=target, name=name, daemon=daemon)
+        )
         self._ident: int | None = None
         self._running = allocate_lock()
 

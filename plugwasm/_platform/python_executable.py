@@ -39,7 +39,9 @@ class Interpreter:
         """`home` is what it needs as PYTHONHOME in order to find its library."""
         self.path = path
         self.options = ["-I", "-S"] if home is None else ["-P", "-s", "-S"]
-        self.environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        self.environment = {
+            name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ
+        }
         if home is not None:
             self.environment["PYTHONHOME"] = home
 
@@ -90,7 +92,9 @@ def folders(packages: Iterable[str]) -> list[str]:
 def _named(path: str) -> Interpreter:
     found = _asked(path)
     if isinstance(found, str):
-        raise NoInterpreterError(f"`{shown(path)}`, which the environment variable {VARIABLE} names, {found}")
+        raise NoInterpreterError(
+            f"`{shown(path)}`, which the environment variable {VARIABLE} names, {found}"
+        )
     return found
 
 
@@ -106,8 +110,12 @@ def _search() -> Interpreter:
     if getattr(sys, "frozen", False):
         raise NoInterpreterError("this program is a frozen application and no Python interpreter")
     if not sys.executable:
-        raise NoInterpreterError("Python does not say where its interpreter is (`sys.executable` is empty)")
-    raise NoInterpreterError(f"`{shown(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}")
+        raise NoInterpreterError(
+            "Python does not say where its interpreter is (`sys.executable` is empty)"
+        )
+    raise NoInterpreterError(
+        f"`{shown(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
+    )
 
 
 def _candidates() -> Iterator[str]:
@@ -118,12 +126,22 @@ def _candidates() -> Iterator[str]:
     seen: set[str] = set()
     paths: list[object] = []
     if not is_frozen:
-        paths += [sys.executable, getattr(spawn, "_python_exe", None), getattr(sys, "_base_executable", None)]
+        paths += [
+            sys.executable,
+            getattr(spawn, "_python_exe", None),
+            getattr(sys, "_base_executable", None),
+        ]
     for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
         if sys.platform == "win32":
-            paths += [os.path.join(prefix, "python.exe"), os.path.join(prefix, "Scripts", "python.exe")]
+            paths += [
+                os.path.join(prefix, "python.exe"),
+                os.path.join(prefix, "Scripts", "python.exe"),
+            ]
         else:
-            paths += [os.path.join(prefix, "bin", name) for name in (f"python{major}.{minor}", f"python{major}", "python")]
+            paths += [
+                os.path.join(prefix, "bin", name)
+                for name in (f"python{major}.{minor}", f"python{major}", "python")
+            ]
     for path in paths:
         try:
             path = os.fsdecode(path)  # type: ignore[arg-type]
@@ -139,19 +157,31 @@ def _looks_like_one(path: str) -> bool:
     """Whether its name is one of Python interpreters. Anything else may do anything when it is started."""
     import re
 
-    return os.path.isabs(path) and bool(re.fullmatch(r"(?i)(python|pypy|graalpy)w?[\d.]*t?d?(-\w+)?(\.exe)?", os.path.basename(path)))
+    return os.path.isabs(path) and bool(
+        re.fullmatch(
+            r"(?i)(python|pypy|graalpy)w?[\d.]*t?d?(-\w+)?(\.exe)?", os.path.basename(path)
+        )
+    )
 
 
 def _is_this_program(path: str) -> bool:
     try:
-        return os.path.samefile(path, "/proc/self/exe" if sys.platform == "linux" else sys.executable)
+        return os.path.samefile(
+            path, "/proc/self/exe" if sys.platform == "linux" else sys.executable
+        )
     except OSError:
         return False
 
 
 def _runs_this_process(path: str | None) -> bool:
     """Whether it is certain that it is an interpreter, because it is the one that runs this. Saves asking."""
-    if not path or sys.platform != "linux" or getattr(sys, "frozen", False) or not sys.orig_argv or not _looks_like_one(path):
+    if (
+        not path
+        or sys.platform != "linux"
+        or getattr(sys, "frozen", False)
+        or not sys.orig_argv
+        or not _looks_like_one(path)
+    ):
         return False
     return not os.environ.get("PYTHONHOME") and os.access(path, os.X_OK) and _is_this_program(path)
 
@@ -176,7 +206,12 @@ def _wrong_with(asked: Interpreter) -> str | None:
     silent = subprocess.DEVNULL
     try:
         process = subprocess.Popen(
-            command, stdin=silent, stdout=subprocess.PIPE, stderr=silent, env=asked.environment, start_new_session=True
+            command,
+            stdin=silent,
+            stdout=subprocess.PIPE,
+            stderr=silent,
+            env=asked.environment,
+            start_new_session=True,
         )
     except (OSError, ValueError) as error:
         return f"cannot be started: {getattr(error, 'strerror', None) or error}"

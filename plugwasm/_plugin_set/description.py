@@ -10,13 +10,13 @@ from .._engine import shown
 from .._manifest.files import shown_path
 from .._manifest.resolve import Recipe
 from .._public import publish
-from .metadata import Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .loaded_plugin import Loaded
+    from .metadata import Setting
     from .state import Entry
 
 __all__ = ["Description", "Grants", "describe"]
@@ -101,7 +101,9 @@ def describe(entry: Entry, configured: Iterable[str]) -> Description:
         settings=about.settings,
         configured=tuple(sorted(configured)),
         grants=None if loaded is None else _grants(loaded),
-        imports=() if loaded is None else tuple(f"{shown(item.module)}.{shown(item.name)}" for item in loaded.compiled.imports),
+        imports=()
+        if loaded is None
+        else tuple(f"{shown(item.module)}.{shown(item.name)}" for item in loaded.compiled.imports),
         extra=entry.about.extra,
     )
 
@@ -114,7 +116,9 @@ def _grants(loaded: Loaded) -> Grants:
         hosts=recipe.allowed_hosts,
         hosts_asked=asked.allowed_hosts if isinstance(asked, Recipe) else recipe.allowed_hosts,
         paths=dict(recipe.allowed_paths) if compiled.wasi else {},
-        functions=tuple(sorted(shown(name) for module, name in compiled._offered if (module, name) in imported)),
+        functions=tuple(
+            sorted(shown(name) for module, name in compiled._offered if (module, name) in imported)
+        ),
         wasi=bool(compiled.wasi),
         timeout=limits.timeout,
         memory_bytes=limits.memory_bytes,
@@ -122,7 +126,9 @@ def _grants(loaded: Loaded) -> Grants:
 
 
 # As for manifests: types are looked into once, at import, by one thread.
-msgspec.to_builtins(Description(name="", title="", source="", enabled=False, loaded=False, grants=Grants()))
+msgspec.to_builtins(
+    Description(name="", title="", source="", enabled=False, loaded=False, grants=Grants())
+)
 
 
 publish("plugwasm.plugin_set", Description, Grants)

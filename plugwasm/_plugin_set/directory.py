@@ -26,7 +26,12 @@ __all__ = ["FileStamp", "Folder"]
 FileStamp = tuple[int, ...] | None
 
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
-_DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_DIRECTORY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 # Nothing is waited for that something other than a file would have one wait for.
 _FILE: Final = (
     os.O_RDONLY
@@ -36,7 +41,9 @@ _FILE: Final = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_RELATIVE: Final = bool(_NOFOLLOW) and {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
+_RELATIVE: Final = (
+    bool(_NOFOLLOW) and {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
+)
 
 
 class Folder:
@@ -73,14 +80,21 @@ class Folder:
             self._error = error.with_traceback(None)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         at, self._at = self._at, None
         _close(at)
 
     def check(self) -> None:
         """Raises `SourceError` when it could not be opened."""
         if self._error is not None:
-            raise SourceError(f"cannot read the directory {shown_path(self.path)}: {_reason(self._error)}") from self._error
+            raise SourceError(
+                f"cannot read the directory {shown_path(self.path)}: {_reason(self._error)}"
+            ) from self._error
 
     def entries(self) -> list[tuple[str, bool, bool]]:
         """The names in it, sorted, and of each whether it is a link, and whether a directory. Raises `SourceError`."""
@@ -88,9 +102,14 @@ class Folder:
         try:
             assert self._at is not None
             with os.scandir(self._at) as entries:
-                return sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries)
+                return sorted(
+                    (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False))
+                    for entry in entries
+                )
         except (OSError, ValueError) as error:
-            raise SourceError(f"cannot read the directory {shown_path(self.path)}: {_reason(error)}") from error
+            raise SourceError(
+                f"cannot read the directory {shown_path(self.path)}: {_reason(error)}"
+            ) from error
 
     def has(self, name: str) -> bool:
         """Whether there is something of that name, be it a link."""
@@ -122,7 +141,9 @@ class Folder:
         self.check()
         parts = relative.replace(os.sep, "/").split("/")
         if os.path.isabs(relative) or os.path.splitdrive(relative)[0] or ".." in parts:
-            raise SourceError(f"cannot read {shown_path(relative)}: a plugin's files lie in its folder, {shown_path(self.path)}")
+            raise SourceError(
+                f"cannot read {shown_path(relative)}: a plugin's files lie in its folder, {shown_path(self.path)}"
+            )
         assert self._at is not None
         try:
             with _Way(self._at, relative) as way:
@@ -136,7 +157,9 @@ class Folder:
                         raise SourceError(f"cannot read {place}: it is not a regular file")
                     content = file.read(limit + 1) or b""
         except _Link as link:
-            raise SourceError(f"cannot read {place}: {shown_path(link.name)} is a symbolic link, which is not followed") from None
+            raise SourceError(
+                f"cannot read {place}: {shown_path(link.name)} is a symbolic link, which is not followed"
+            ) from None
         except FileNotFoundError:
             raise SourceError(f"no such file: {place}") from None
         except (OSError, ValueError) as error:
@@ -161,7 +184,9 @@ class _Way:
         if ".." in relative.replace(os.sep, "/").split("/"):
             raise ValueError("there is no way up")
         self._start = self._at = at
-        *self._folders, self.name = [part for part in relative.replace(os.sep, "/").split("/") if part not in ("", ".")] or ["."]
+        *self._folders, self.name = [
+            part for part in relative.replace(os.sep, "/").split("/") if part not in ("", ".")
+        ] or ["."]
 
     def __enter__(self) -> Self:
         try:
@@ -176,7 +201,12 @@ class _Way:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._leave()
 
     def _leave(self) -> None:
@@ -216,7 +246,11 @@ def _close(at: int | str | None) -> None:
 
 
 def _status(at: int | str, name: str) -> os.stat_result:
-    return os.lstat(os.path.join(at, name)) if isinstance(at, str) else os.stat(name, dir_fd=at, follow_symlinks=False)
+    return (
+        os.lstat(os.path.join(at, name))
+        if isinstance(at, str)
+        else os.stat(name, dir_fd=at, follow_symlinks=False)
+    )
 
 
 def _reason(error: OSError | ValueError) -> str:

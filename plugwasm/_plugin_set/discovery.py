@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from .._http.policy import Egress
 from .._manifest.download import shown_url
 from .._manifest.files import anchored, is_file, is_url, looks_like_text, shown_path
 from .._manifest.messages import fault
@@ -27,7 +26,19 @@ from ..errors import Error, ManifestError, OptionError, SourceError, shown
 from .directory import FileStamp, Folder
 from .metadata import PluginFile, check_name, parse_plugin_file
 
-__all__ = ["EntryPointSource", "FileSource", "FolderSource", "GivenSource", "Source", "entry_points", "given", "in_directory"]
+if TYPE_CHECKING:
+    from .._http.policy import Egress
+
+__all__ = [
+    "EntryPointSource",
+    "FileSource",
+    "FolderSource",
+    "GivenSource",
+    "Source",
+    "entry_points",
+    "given",
+    "in_directory",
+]
 
 MAX_TEXT: Final = 2**20
 """Bytes of a description or a manifest in a folder."""
@@ -119,14 +130,21 @@ class FileSource(StrangersSource):
         self._files = (file,)
 
     def load(self, about: PluginFile, module_bytes: int) -> Recipe:
-        return of_one_module(self._folder.read(self._files[0], module_bytes), shown_path(self.where))
+        return of_one_module(
+            self._folder.read(self._files[0], module_bytes), shown_path(self.where)
+        )
 
 
 class FolderSource(StrangersSource):
     """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON: one that the application named, or `folder` in that."""
 
     def __init__(self, name: str, directory: str, folder: str | None = None) -> None:
-        super().__init__(name, directory if folder is None else os.path.join(directory, folder), directory, folder)
+        super().__init__(
+            name,
+            directory if folder is None else os.path.join(directory, folder),
+            directory,
+            folder,
+        )
         self._files = self._texts = (*_ABOUT, *_MANIFESTS)
 
     def about(self) -> PluginFile:
@@ -139,12 +157,19 @@ class FolderSource(StrangersSource):
         file = self._only(_MANIFESTS)
         if file is None and about.manifest is None:
             self._files = (*self._texts, MODULE)
-            return of_one_module(self._folder.read(MODULE, module_bytes), shown_path(os.path.join(self.where, MODULE)))
+            return of_one_module(
+                self._folder.read(MODULE, module_bytes),
+                shown_path(os.path.join(self.where, MODULE)),
+            )
         if file is None:
             file = self._only(_ABOUT) or _ABOUT[0]
-            manifest = self._located(file, lambda: parse({"wasm": [{"path": MODULE}]} | (about.manifest or {})))
+            manifest = self._located(
+                file, lambda: parse({"wasm": [{"path": MODULE}]} | (about.manifest or {}))
+            )
         elif about.manifest is not None:
-            raise ManifestError(f"{shown_path(self.where)} has two manifests: `[manifest]` and {file}")
+            raise ManifestError(
+                f"{shown_path(self.where)} has two manifests: `[manifest]` and {file}"
+            )
         else:
             manifest = self._parsed(file, parse)
         return self._located(file, lambda: self._recipe(manifest, module_bytes))
@@ -156,20 +181,29 @@ class FolderSource(StrangersSource):
         paths = [source.path for source in manifest.wasm if source.path is not None]
         self._files = (*self._texts, *paths)
         modules, left = [], module_bytes
-        for index, (source, name) in enumerate(zip(manifest.wasm, module_names(manifest.wasm), strict=True)):
+        for index, (source, name) in enumerate(
+            zip(manifest.wasm, module_names(manifest.wasm), strict=True)
+        ):
             if source.url is not None:
-                raise fault(f"wasm[{index}].url", "a plugin in a folder has its modules there, and fetches none")
+                raise fault(
+                    f"wasm[{index}].url",
+                    "a plugin in a folder has its modules there, and fetches none",
+                )
             content = source.data if source.path is None else self._folder.read(source.path, left)
             left -= len(content or b"")
             modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
         directories = anchored(manifest.allowed_paths or {}, self.where)
-        return from_manifest(msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes)
+        return from_manifest(
+            msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes
+        )
 
     def _only(self, files: tuple[str, ...]) -> str | None:
         self._folder.check()
         there = [file for file in files if self._folder.has(file)]
         if len(there) > 1:
-            raise ManifestError(f"{shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count")
+            raise ManifestError(
+                f"{shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count"
+            )
         return there[0] if there else None
 
     def _parsed(self, file: str, parser: Callable[[bytes], T]) -> T:
@@ -189,7 +223,9 @@ class FolderSource(StrangersSource):
 class GivenSource(Source):
     """What the application passed itself: anything that `CompiledPlugin` takes, or one. `egress` judges what it makes the host fetch."""
 
-    def __init__(self, name: str, value: object, where: str | None = None, *, egress: Egress | None = None) -> None:
+    def __init__(
+        self, name: str, value: object, where: str | None = None, *, egress: Egress | None = None
+    ) -> None:
         super().__init__(name, where or _where(value))
         self._egress = egress
         self._value = value
@@ -203,7 +239,13 @@ class GivenSource(Source):
             return value
         recipe = resolve(value, module_bytes=module_bytes, egress=self._egress)
         path = _path(value)
-        self._files = tuple({path: None for path in (path, *(module.origin for module in recipe.modules)) if path and is_file(path)})
+        self._files = tuple(
+            {
+                path: None
+                for path in (path, *(module.origin for module in recipe.modules))
+                if path and is_file(path)
+            }
+        )
         return recipe
 
 
@@ -211,7 +253,12 @@ class EntryPointSource(GivenSource):
     """What a Python package gives for one of its entry points: an object, or a function without parameters that returns it."""
 
     def __init__(self, entry_point: Any, group: str, *, egress: Egress | None = None) -> None:
-        super().__init__(entry_point.name, None, f"entry point {entry_point.name!r} of {group}: {entry_point.value}", egress=egress)
+        super().__init__(
+            entry_point.name,
+            None,
+            f"entry point {entry_point.name!r} of {group}: {entry_point.value}",
+            egress=egress,
+        )
         self._entry_point = entry_point
 
     def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
@@ -222,7 +269,9 @@ class EntryPointSource(GivenSource):
         except Exception as error:
             if isinstance(error, Error):
                 raise
-            raise SourceError(f"{shown_path(self.where)}: it raised {type(error).__name__}: {shown(str(error))}") from error
+            raise SourceError(
+                f"{shown_path(self.where)}: it raised {type(error).__name__}: {shown(str(error))}"
+            ) from error
         return self._resolved(value, module_bytes)
 
 
@@ -242,7 +291,10 @@ def in_directory(directory: str) -> Iterator[Source]:
             if not file.startswith((".", "__"))
             and (
                 _is_module(file, is_directory)
-                or ((is_directory or is_link) and any(folder.seems_to_have(file, text) for text in (*_ABOUT, *_MANIFESTS)))
+                or (
+                    (is_directory or is_link)
+                    and any(folder.seems_to_have(file, text) for text in (*_ABOUT, *_MANIFESTS))
+                )
             )
         ]
     for file, is_link, is_directory in found:
@@ -252,7 +304,9 @@ def in_directory(directory: str) -> Iterator[Source]:
         if wrong := check_name(name):
             yield Refused(shown(name, 80), where, f"cannot be the name of a plugin: it {wrong}")
         elif is_link:
-            yield Refused(name, where, "is a symbolic link, which is not followed; move the plugin here")
+            yield Refused(
+                name, where, "is a symbolic link, which is not followed; move the plugin here"
+            )
         elif is_directory:
             yield FolderSource(name, directory, file)
         else:
@@ -263,27 +317,45 @@ def _is_module(file: str, is_directory: bool) -> bool:
     return file.lower().endswith(".wasm") and not is_directory
 
 
-def given(plugins: Iterable[object] | Mapping[str, object], egress: Egress | None = None) -> Iterator[Source]:
+def given(
+    plugins: Iterable[object] | Mapping[str, object], egress: Egress | None = None
+) -> Iterator[Source]:
     """What the application passed, by its names or in its order. Raises `OptionError` for a name that cannot be one."""
     if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
-        raise OptionError("plugins: expected a list, or plugins by their names, got one manifest; put it in a list")
-    pairs = plugins.items() if isinstance(plugins, Mapping) else ((None, value) for value in plugins)
+        raise OptionError(
+            "plugins: expected a list, or plugins by their names, got one manifest; put it in a list"
+        )
+    pairs = (
+        plugins.items() if isinstance(plugins, Mapping) else ((None, value) for value in plugins)
+    )
     for index, (name, value) in enumerate(pairs, 1):
         if name is None:
             name = _given_name(value) or f"plugin-{index}"
         if not isinstance(name, str) or (reason := check_name(name)):
-            raise OptionError(f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}")
+            raise OptionError(
+                f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}"
+            )
         path = _path(value)
-        yield FolderSource(name, path) if path is not None and os.path.isdir(path) else GivenSource(name, value, egress=egress)
+        yield (
+            FolderSource(name, path)
+            if path is not None and os.path.isdir(path)
+            else GivenSource(name, value, egress=egress)
+        )
 
 
 def entry_points(group: str, egress: Egress | None = None) -> Iterator[Source]:
     """The entry points of a group, by name. Their packages are not imported yet."""
     from importlib import metadata
 
-    for entry_point in sorted(metadata.entry_points(group=group), key=lambda entry_point: entry_point.name):
+    for entry_point in sorted(
+        metadata.entry_points(group=group), key=lambda entry_point: entry_point.name
+    ):
         if wrong := check_name(entry_point.name):
-            yield Refused(shown(entry_point.name), f"entry point of {group}", f"cannot be the name of a plugin: it {wrong}")
+            yield Refused(
+                shown(entry_point.name),
+                f"entry point of {group}",
+                f"cannot be the name of a plugin: it {wrong}",
+            )
         else:
             yield EntryPointSource(entry_point, group, egress=egress)
 
@@ -292,7 +364,11 @@ def _path(value: object) -> str | None:
     """The path that a value is, if it is one."""
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
-    if isinstance(value, str) and not is_url(value) and (is_file(value) or not looks_like_text(value)):
+    if (
+        isinstance(value, str)
+        and not is_url(value)
+        and (is_file(value) or not looks_like_text(value))
+    ):
         return value
     return None
 
@@ -300,7 +376,11 @@ def _path(value: object) -> str | None:
 def _given_name(value: object) -> str | None:
     if isinstance(value, CompiledPlugin):
         return value.name
-    path = shown_url(value).removesuffix("?…") if isinstance(value, str) and is_url(value) else _path(value)
+    path = (
+        shown_url(value).removesuffix("?…")
+        if isinstance(value, str) and is_url(value)
+        else _path(value)
+    )
     if path is None:
         return None
     head, file = os.path.split(path.rstrip("/" + os.sep))

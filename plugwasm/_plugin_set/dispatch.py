@@ -55,7 +55,9 @@ class Unparsed(Exception):
 # `call` calls one plugin: `Entry.call`, or in a thread what `awaited` makes of it.
 
 
-def first(call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]) -> Any:
+def first(
+    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+) -> Any:
     for entry in serving:
         try:
             output = call(entry, hook, *_unless_empty(entry.name, hook, data, options))
@@ -67,7 +69,9 @@ def first(call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool
     return None
 
 
-def all_of(call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]) -> list[Result[Any]]:
+def all_of(
+    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+) -> list[Result[Any]]:
     results: list[Result[Any]] = []
     for entry in serving:
         try:
@@ -77,7 +81,9 @@ def all_of(call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: boo
     return results
 
 
-def chain(call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]) -> Any:
+def chain(
+    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+) -> Any:
     for entry in serving:
         try:
             data = call(entry, hook, data, options)
@@ -144,7 +150,9 @@ def guarded(options: dict[str, Any]) -> dict[str, Any]:
     """Options for calls whose `parse` raises nothing but `Unparsed`."""
     parse = options.get("parse", bytes)
     if parse is None:
-        raise OptionError("parse: a plugin set gives no views, for the instance serves other calls next; leave it out to get bytes")
+        raise OptionError(
+            "parse: a plugin set gives no views, for the instance serves other calls next; leave it out to get bytes"
+        )
     if parse is bytes:
         return options
 
@@ -157,10 +165,16 @@ def guarded(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"parse": parsed}
 
 
-def _unless_empty(plugin: str, hook: str, data: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _unless_empty(
+    plugin: str, hook: str, data: Any, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
     """Data and options for a call that gives None for an output that is empty."""
     others = dict(options)
-    returns, codec, parse = others.pop("returns", None), others.pop("codec", None), others.pop("parse", bytes)
+    returns, codec, parse = (
+        others.pop("returns", None),
+        others.pop("codec", None),
+        others.pop("parse", bytes),
+    )
     if returns is not None or codec is not None:
         from .._host.codecs import OutputReader, UnlessEmpty, typed_call
 

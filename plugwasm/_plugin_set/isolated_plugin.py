@@ -54,13 +54,23 @@ class Apart(Loaded):
                 plugin.reset()
             return not ended.is_so
 
-        self._slots = _Processes(compiled.name, terms.instances, compiled.limits.timeout, make, refresh)
-        if isinstance(compiled, Elsewhere) and hasattr(compiled, "_plan"):  # it was loaded before, and is configured anew
+        self._slots = _Processes(
+            compiled.name, terms.instances, compiled.limits.timeout, make, refresh
+        )
+        if isinstance(compiled, Elsewhere) and hasattr(
+            compiled, "_plan"
+        ):  # it was loaded before, and is configured anew
             return compiled
         with Lease(self._slots, None) as plugin:  # only its process can say what it exports
             return plugin.compiled_plugin
 
-    def call(self, function_name: str, data: Any, options: dict[str, Any], crossing: Crossing | None = None) -> Any:
+    def call(
+        self,
+        function_name: str,
+        data: Any,
+        options: dict[str, Any],
+        crossing: Crossing | None = None,
+    ) -> Any:
         lease = Lease(self._slots, AS_THE_POOL)
         try:
             self._take(lease, function_name, crossing)
@@ -83,7 +93,9 @@ class Apart(Loaded):
             if crossing is None:
                 lease.take()
             elif not lease.try_to_take():
-                crossing.ask(lease.take_async, ())  # the task waits, since it is what can be cancelled
+                crossing.ask(
+                    lease.take_async, ()
+                )  # the task waits, since it is what can be cancelled
         except PoolTimeoutError as error:
             error.function = function_name
             raise

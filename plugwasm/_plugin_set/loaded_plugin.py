@@ -6,7 +6,6 @@ from collections import deque
 from typing import NamedTuple
 
 from .._manifest.resolve import Recipe
-from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.linker import is_callable
 from .._runtime.plugin import Plugin
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from .._host.event_loop import Crossing
     from .._manifest.limits import ProcessLimits
+    from .._runtime.compiled_plugin import CompiledPlugin
 
 __all__ = ["Loaded", "Terms", "same"]
 
@@ -58,7 +58,13 @@ class Loaded:
         self._config = {**defaults, **compiled._recipe.config, **config}
         self.compiled = self._prepared(compiled, terms)
         names = (item.name for item in self.compiled.exports if is_callable(item))
-        self.hooks = tuple(sorted(name for name in names if (_is_hook(name) if terms.hooks is None else name in terms.hooks)))
+        self.hooks = tuple(
+            sorted(
+                name
+                for name in names
+                if (_is_hook(name) if terms.hooks is None else name in terms.hooks)
+            )
+        )
 
     def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
         """Makes room for instances. Gives the plugin with what it exports."""
@@ -67,10 +73,18 @@ class Loaded:
         self._retired = False
         return compiled
 
-    def call(self, function_name: str, data: Any, options: dict[str, Any], crossing: Crossing | None = None) -> Any:
+    def call(
+        self,
+        function_name: str,
+        data: Any,
+        options: dict[str, Any],
+        crossing: Crossing | None = None,
+    ) -> Any:
         """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
         try:
-            plugin = self._idle.pop()  # the one that was used last: its memory is still in the processor's caches
+            plugin = (
+                self._idle.pop()
+            )  # the one that was used last: its memory is still in the processor's caches
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
@@ -109,6 +123,6 @@ def same(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
     if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
         return old is new
     fields = [field for field in Recipe.__slots__ if field != "modules"]
-    return all(getattr(old, field) == getattr(new, field) for field in fields) and [(m.name, m.wasm) for m in old.modules] == [
-        (m.name, m.wasm) for m in new.modules
-    ]
+    return all(getattr(old, field) == getattr(new, field) for field in fields) and [
+        (m.name, m.wasm) for m in old.modules
+    ] == [(m.name, m.wasm) for m in new.modules]

@@ -25,7 +25,13 @@ __all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
 
 MAX_SETTINGS: Final = 100
 MAX_NAME: Final = 100
-_LENGTHS: Final = {"title": 100, "version": 100, "description": 2000, "author": 200, "homepage": 500}
+_LENGTHS: Final = {
+    "title": 100,
+    "version": 100,
+    "description": 2000,
+    "author": 200,
+    "homepage": 500,
+}
 _NOT_IN_ADDRESSES: Final = frozenset(" \n\"'<>`")
 _ORDERS: Final = 10**6
 
@@ -64,15 +70,23 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         for field, length in _LENGTHS.items():
             _check_text(field, getattr(self, field), length)
-        if self.homepage and not (self.homepage.startswith(("https://", "http://")) and _NOT_IN_ADDRESSES.isdisjoint(self.homepage)):
-            raise fault("homepage", "expected an address that begins with https:// or http://, and has no spaces or quotes")
+        if self.homepage and not (
+            self.homepage.startswith(("https://", "http://"))
+            and _NOT_IN_ADDRESSES.isdisjoint(self.homepage)
+        ):
+            raise fault(
+                "homepage",
+                "expected an address that begins with https:// or http://, and has no spaces or quotes",
+            )
         if not -_ORDERS <= self.order <= _ORDERS:
             raise fault("order", f"expected a number from -{_ORDERS} to {_ORDERS}")
         if len(self.settings) > MAX_SETTINGS:
             raise fault("settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}")
         for name in self.settings:
             if reason := check_name(name):
-                raise fault("settings", f"expected names that can be shown, but {shown(name)} {reason}")
+                raise fault(
+                    "settings", f"expected names that can be shown, but {shown(name)} {reason}"
+                )
 
 
 class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,11 +127,19 @@ def parse_plugin_file(content: bytes) -> PluginFile:
     except RecursionError:
         raise ManifestError("it is nested too deeply") from None
     except UnicodeEncodeError:
-        raise ManifestError("it has text that cannot be encoded as UTF-8 (lone surrogates)") from None
+        raise ManifestError(
+            "it has text that cannot be encoded as UTF-8 (lone surrogates)"
+        ) from None
 
 
 def _known_fields(where: str) -> tuple[str, ...]:
-    struct = Setting if where.startswith("plugin.settings") else About if where.startswith("plugin") else PluginFile
+    struct = (
+        Setting
+        if where.startswith("plugin.settings")
+        else About
+        if where.startswith("plugin")
+        else PluginFile
+    )
     return struct.__struct_fields__
 
 

@@ -20,7 +20,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Never, Self, TypeVar
 
-from .._host.options import NOT_GIVEN, REGISTERED, check_flag, listed, named, refuse_given, refuse_unknown
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    listed,
+    named,
+    refuse_given,
+    refuse_unknown,
+)
 from .._host.plugin_log import log_raised
 from .._manifest.files import shown_path
 from .._manifest.limits import ProcessLimits, effective
@@ -28,7 +36,15 @@ from .._manifest.messages import cut, meant
 from .._manifest.resolve import Recipe
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Closing, changed_config
-from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, ModuleError, OptionError, SourceError
+from ..errors import (
+    BusyError,
+    ClosedError,
+    Error,
+    FunctionNotFoundError,
+    ModuleError,
+    OptionError,
+    SourceError,
+)
 from . import discovery, dispatch, signatures
 from .compile_budget import Shares
 from .description import Description, Grants, describe
@@ -142,27 +158,40 @@ class PluginSet(Closing):
             refuse_unknown(type(self), unknown)
         if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
             hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
-            raise OptionError(f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins")
+            raise OptionError(
+                f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins"
+            )
         plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
         directories = listed("directories", directories, "paths", (str, bytes, os.PathLike))
         if not (entry_points is None or isinstance(entry_points, str)):
             raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}", field="entry_points"
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}",
+                field="entry_points",
             )
         hooks = None if hooks is None else listed("hooks", hooks, "names of exports")
-        order, disabled = listed("order", order, "names of plugins"), listed("disabled", disabled, "names of plugins")
+        order, disabled = (
+            listed("order", order, "names of plugins"),
+            listed("disabled", disabled, "names of plugins"),
+        )
         if not (config is None or isinstance(config, Mapping)):
-            raise OptionError(f"config: expected mappings by the plugins' names, got {named(config)}", field="config")
+            raise OptionError(
+                f"config: expected mappings by the plugins' names, got {named(config)}",
+                field="config",
+            )
         listed("config", config or {}, "names of plugins")
         check_flag("fresh", fresh)
         if not isinstance(isolated, (bool, ProcessLimits)):
-            raise OptionError(f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}")
+            raise OptionError(
+                f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}"
+            )
         process = None if isolated is False else ProcessLimits() if isolated is True else isolated
         fewest = 0 if process is None else 1
         if isinstance(instances, bool) or not isinstance(instances, int) or instances < fewest:
-            raise OptionError(f"instances: expected a number of at least {fewest}, got {instances!r}")
+            raise OptionError(
+                f"instances: expected a number of at least {fewest}, got {instances!r}"
+            )
         self._terms = Terms(None if hooks is None else frozenset(hooks), instances, fresh, process)
         self._kind = Loaded
         if process is not None:
@@ -170,10 +199,23 @@ class PluginSet(Closing):
 
             self._kind = Apart
         self._ceiling = Ceiling(
-            wasi, functions, limits, egress, allowed_paths, fuel_limit, http_response_headers, observe, process is not None
+            wasi,
+            functions,
+            limits,
+            egress,
+            allowed_paths,
+            fuel_limit,
+            http_response_headers,
+            observe,
+            process is not None,
         )
         given = plugins.values() if isinstance(plugins, Mapping) else plugins
-        if plugins and not directories and entry_points is None and all(isinstance(plugin, CompiledPlugin) for plugin in given):
+        if (
+            plugins
+            and not directories
+            and entry_points is None
+            and all(isinstance(plugin, CompiledPlugin) for plugin in given)
+        ):
             refuse_given(
                 "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
                 wasi=NOT_GIVEN if wasi is False else wasi,
@@ -215,10 +257,15 @@ class PluginSet(Closing):
     @property
     def hooks(self) -> dict[str, tuple[str, ...]]:
         """The names of the plugins that serve each hook, in the order in which they are asked."""
-        return {hook: tuple(entry.name for entry in entries) for hook, entries in self._current().hooks.items()}
+        return {
+            hook: tuple(entry.name for entry in entries)
+            for hook, entries in self._current().hooks.items()
+        }
 
     @signatures.of_first
-    def first(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
+    def first(
+        self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
+    ) -> Any:
         """The first answer: plugins are asked until one gives an output that is not empty.
 
         Args:
@@ -234,26 +281,38 @@ class PluginSet(Closing):
         Raises:
             FunctionNotFoundError: There is no such hook among those that were declared.
         """
-        return dispatch.first(Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options))
+        return dispatch.first(
+            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        )
 
     @signatures.of_all
-    def all(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
+    def all(
+        self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
+    ) -> Any:
         """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
-        return dispatch.all_of(Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options))
+        return dispatch.all_of(
+            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        )
 
     @signatures.of_chain
-    def chain(self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any) -> Any:
+    def chain(
+        self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
+    ) -> Any:
         """What is left after each plugin made its output of the one before it, also of an empty one. A plugin that fails is left out.
 
         Returns:
             The last output, or `data` itself when no plugin made any.
         """
-        return dispatch.chain(Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options))
+        return dispatch.chain(
+            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        )
 
     @signatures.of_call
     def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
         """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
-        return dispatch.one(Entry.call, self._callable(name, function_name), function_name, data, guarded(options))
+        return dispatch.one(
+            Entry.call, self._callable(name, function_name), function_name, data, guarded(options)
+        )
 
     @signatures.of_first_async
     async def first_async(
@@ -274,7 +333,15 @@ class PluginSet(Closing):
             hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
             limiter: As for `Plugin.call_async`.
         """
-        return await dispatch.awaited(limiter, dispatch.first, self._serving(hook), hook, data, stop_on_error, guarded(options))
+        return await dispatch.awaited(
+            limiter,
+            dispatch.first,
+            self._serving(hook),
+            hook,
+            data,
+            stop_on_error,
+            guarded(options),
+        )
 
     @signatures.of_all_async
     async def all_async(
@@ -287,7 +354,15 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `all`, for a task; see `first_async`."""
-        return await dispatch.awaited(limiter, dispatch.all_of, self._serving(hook), hook, data, stop_on_error, guarded(options))
+        return await dispatch.awaited(
+            limiter,
+            dispatch.all_of,
+            self._serving(hook),
+            hook,
+            data,
+            stop_on_error,
+            guarded(options),
+        )
 
     @signatures.of_chain_async
     async def chain_async(
@@ -300,24 +375,55 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `chain`, for a task; see `first_async`."""
-        return await dispatch.awaited(limiter, dispatch.chain, self._serving(hook), hook, data, stop_on_error, guarded(options))
+        return await dispatch.awaited(
+            limiter,
+            dispatch.chain,
+            self._serving(hook),
+            hook,
+            data,
+            stop_on_error,
+            guarded(options),
+        )
 
     @signatures.of_call_async
     async def call_async(
-        self, name: str, function_name: str, data: Any = b"", *, limiter: anyio.CapacityLimiter | None = None, **options: Any
+        self,
+        name: str,
+        function_name: str,
+        data: Any = b"",
+        *,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
     ) -> Any:
         """As `call`, for a task; see `first_async`."""
-        return await dispatch.awaited(limiter, dispatch.one, self._callable(name, function_name), function_name, data, guarded(options))
+        return await dispatch.awaited(
+            limiter,
+            dispatch.one,
+            self._callable(name, function_name),
+            function_name,
+            data,
+            guarded(options),
+        )
 
     def _serving(self, hook: str) -> tuple[Entry, ...]:
         state = self._current()
         declared = self._terms.hooks
         if not isinstance(hook, str):
-            raise OptionError(f"hook: expected the name of an export, as text, got {named(hook)}", field="hook")
+            raise OptionError(
+                f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
+            )
         if declared is not None and hook not in declared:
-            raise FunctionNotFoundError(f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook)
+            raise FunctionNotFoundError(
+                f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook
+            )
         serving = state.hooks.get(hook, ())
-        if not serving and declared is None and state.hooks and hook not in self._unserved and len(self._unserved) < _MOST_UNSERVED:
+        if (
+            not serving
+            and declared is None
+            and state.hooks
+            and hook not in self._unserved
+            and len(self._unserved) < _MOST_UNSERVED
+        ):
             self._unserved.add(hook)
             log.warning(
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
@@ -329,17 +435,27 @@ class PluginSet(Closing):
     def _callable(self, name: str, function_name: str) -> Entry:
         entry = self._entry(name)
         if entry.loaded is None:
-            why = f"it could not be loaded: {entry.error.message}" if entry.error is not None else "it is disabled"
-            raise FunctionNotFoundError(f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name)
+            why = (
+                f"it could not be loaded: {entry.error.message}"
+                if entry.error is not None
+                else "it is disabled"
+            )
+            raise FunctionNotFoundError(
+                f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name
+            )
         return entry
 
     def _entry(self, name: str) -> Entry:
         state = self._current()
         if not isinstance(name, str):
-            raise OptionError(f"name: expected the name of a plugin, as text, got {named(name)}", field="name")
+            raise OptionError(
+                f"name: expected the name of a plugin, as text, got {named(name)}", field="name"
+            )
         entry = state.entries.get(name)
         if entry is None:
-            raise OptionError(f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}")
+            raise OptionError(
+                f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}"
+            )
         return entry
 
     def _current(self) -> State:
@@ -368,18 +484,38 @@ class PluginSet(Closing):
         before = self._current()
         taken: dict[str, Entry] = {}
         others: list[Entry] = []
-        found = [*self._fixed, *(source for directory in self._directories for source in discovery.in_directory(directory))]
+        found = [
+            *self._fixed,
+            *(
+                source
+                for directory in self._directories
+                for source in discovery.in_directory(directory)
+            ),
+        ]
         shares = Shares(self._ceiling.limits.compile_seconds, len(found))
         slow: dict[str, float] = {}
         for source in found:
             name = source.name
             if name in taken:
-                others.append(Entry(source, error=SourceError(f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}")))
+                others.append(
+                    Entry(
+                        source,
+                        error=SourceError(
+                            f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}"
+                        ),
+                    )
+                )
                 continue
             old = before.entries.get(name)
             shares.begin()
-            taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None, shares)
-            if shares.end() and shares.share is not None and isinstance(taken[name].error, ModuleError):
+            taken[name] = self._renewed(
+                source, old if old is not None and old.source.key == source.key else None, shares
+            )
+            if (
+                shares.end()
+                and shares.share is not None
+                and isinstance(taken[name].error, ModuleError)
+            ):
                 slow[name] = shares.share
         self._try_again(taken, before, shares.again(list(slow.values())), slow)
         for name in slow:
@@ -395,8 +531,14 @@ class PluginSet(Closing):
     def _complain(self, entry: Entry, before: Entry | None) -> None:
         """Has it logged why a plugin could not be loaded, unless that was so before."""
         error = entry.error
-        if error is not None and entry is not before and (before is None or before.error is None or before.error.message != error.message):
-            self._change.complaints.append(("plugin %s was not loaded: %s", cut(entry.name), cut(error.message)))
+        if (
+            error is not None
+            and entry is not before
+            and (before is None or before.error is None or before.error.message != error.message)
+        ):
+            self._change.complaints.append(
+                ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
+            )
 
     def enable(self, name: str) -> None:
         """Loads a plugin that is disabled, or could not be loaded.
@@ -436,12 +578,29 @@ class PluginSet(Closing):
         def change() -> None:
             old = self._entry(name)
             self._config[name] = self._config.get(name, {}) | _checked_config(changes)
-            loaded = old.loaded and self._kind(old.loaded.compiled, old.loaded.asked, self._config[name], old.loaded.defaults, self._terms)
-            self._replace_one(Entry(old.source, old.about, stamp=old.stamp, enabled=old.enabled, loaded=loaded, error=old.error))
+            loaded = old.loaded and self._kind(
+                old.loaded.compiled,
+                old.loaded.asked,
+                self._config[name],
+                old.loaded.defaults,
+                self._terms,
+            )
+            self._replace_one(
+                Entry(
+                    old.source,
+                    old.about,
+                    stamp=old.stamp,
+                    enabled=old.enabled,
+                    loaded=loaded,
+                    error=old.error,
+                )
+            )
 
         self._changing(change)
 
-    def watch(self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None) -> Callable[[], None]:
+    def watch(
+        self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None
+    ) -> Callable[[], None]:
         """Reloads every `interval` seconds in a thread of its own, and calls `on_change` there when something changed.
 
         Returns:
@@ -451,9 +610,15 @@ class PluginSet(Closing):
             OptionError: An argument is not valid.
         """
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
-            raise OptionError(f"interval: expected a number of seconds above 0, got {named(interval)}", field="interval")
+            raise OptionError(
+                f"interval: expected a number of seconds above 0, got {named(interval)}",
+                field="interval",
+            )
         if not (on_change is None or callable(on_change)):
-            raise OptionError(f"on_change: expected a function that takes the changes, got {named(on_change)}", field="on_change")
+            raise OptionError(
+                f"on_change: expected a function that takes the changes, got {named(on_change)}",
+                field="on_change",
+            )
         self._current()
         stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
         stop.acquire()
@@ -465,7 +630,10 @@ class PluginSet(Closing):
                 pass  # it has ended already
 
         threading.Thread(
-            target=_watch, args=(weakref.ref(self), stop, interval, on_change), name="plugwasm-plugin-set", daemon=True
+            target=_watch,
+            args=(weakref.ref(self), stop, interval, on_change),
+            name="plugwasm-plugin-set",
+            daemon=True,
         ).start()
         self._stops.append(end)
         return end
@@ -493,12 +661,16 @@ class PluginSet(Closing):
         """
         change = self._change
         if change.pid != os.getpid():
-            change = self._change = _Change()  # of a forked child: who held the lock may not be there
+            change = self._change = (
+                _Change()
+            )  # of a forked child: who held the lock may not be there
         try:
             with change.lock:
                 if change.is_under_way:
                     if later is None:
-                        raise BusyError("the plugin set cannot be changed while this thread is in the middle of another change of it")
+                        raise BusyError(
+                            "the plugin set cannot be changed while this thread is in the middle of another change of it"
+                        )
                     change.later.append(later)
                     return None
                 try:
@@ -516,7 +688,12 @@ class PluginSet(Closing):
         result: Any = done
         if isinstance(result, Changes):
             for changes in done_later:
-                result = Changes(*(tuple(dict.fromkeys(one + other)) for one, other in zip(result, changes, strict=True)))
+                result = Changes(
+                    *(
+                        tuple(dict.fromkeys(one + other))
+                        for one, other in zip(result, changes, strict=True)
+                    )
+                )
         return result  # type: ignore[no-any-return]
 
     def _do_later(self, change: _Change) -> list[Changes]:
@@ -546,17 +723,23 @@ class PluginSet(Closing):
     def _replace_one(self, entry: Entry) -> None:
         self._replace(self._state.found | {entry.name: entry}, self._state.others)
 
-    def _try_again(self, taken: dict[str, Entry], before: State, shares: Shares | None, slow: Iterable[str]) -> None:
+    def _try_again(
+        self, taken: dict[str, Entry], before: State, shares: Shares | None, slow: Iterable[str]
+    ) -> None:
         """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
         for name in slow if shares is not None else ():
             assert shares is not None
             old = before.entries.get(name)
             source = taken[name].source
             shares.begin()
-            taken[name] = self._renewed(source, old if old is not None and old.source.key == source.key else None, shares)
+            taken[name] = self._renewed(
+                source, old if old is not None and old.source.key == source.key else None, shares
+            )
             shares.end()
 
-    def _renewed(self, source: Source, old: Entry | None, shares: Shares, *, anew: bool = False) -> Entry:
+    def _renewed(
+        self, source: Source, old: Entry | None, shares: Shares, *, anew: bool = False
+    ) -> Entry:
         """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
         if old is not None:
             source = old.source
@@ -577,11 +760,17 @@ class PluginSet(Closing):
             if entry.loaded is None:
                 entry.about = about
             entry.enabled = about.plugin.enabled if wanted is None else wanted
-            entry.loaded = self._load(source, about, entry.loaded, shares) if entry.enabled else None
+            entry.loaded = (
+                self._load(source, about, entry.loaded, shares) if entry.enabled else None
+            )
             entry.about = about
         except Exception as error:
             said = f"{type(error).__name__}: {cut(str(error))}"
-            reason = error if isinstance(error, Error) else SourceError(f"{shown_path(source.where)}: {said}")
+            reason = (
+                error
+                if isinstance(error, Error)
+                else SourceError(f"{shown_path(source.where)}: {said}")
+            )
             entry.error = reason.with_traceback(None)
         if old is not None and entry.loaded is old.loaded:
             entry.last_failure = old.last_failure
@@ -589,15 +778,29 @@ class PluginSet(Closing):
             entry.stamp = None
         return entry
 
-    def _load(self, source: Source, about: PluginFile, old: Loaded | None, shares: Shares) -> Loaded:
+    def _load(
+        self, source: Source, about: PluginFile, old: Loaded | None, shares: Shares
+    ) -> Loaded:
         asked = source.load(about, self._ceiling.limits.module_bytes)
-        defaults = {name: setting.default for name, setting in about.plugin.settings.items() if setting.default is not None}
+        defaults = {
+            name: setting.default
+            for name, setting in about.plugin.settings.items()
+            if setting.default is not None
+        }
         if old is not None and old.defaults == defaults and same(old.asked, asked):
             return old
-        compiled = asked if isinstance(asked, CompiledPlugin) else self._ceiling.compiled(source.name, asked, shares.share)
-        loaded = self._kind(compiled, asked, self._config.get(source.name, {}), defaults, self._terms)
+        compiled = (
+            asked
+            if isinstance(asked, CompiledPlugin)
+            else self._ceiling.compiled(source.name, asked, shares.share)
+        )
+        loaded = self._kind(
+            compiled, asked, self._config.get(source.name, {}), defaults, self._terms
+        )
         if isinstance(asked, Recipe):
-            loaded.compiled.limits = effective(self._ceiling.limits, asked)  # no longer a share of the time
+            loaded.compiled.limits = effective(
+                self._ceiling.limits, asked
+            )  # no longer a share of the time
         return loaded
 
     # ---- describing -------------------------------------------------------------------------------------------------------------------
@@ -608,7 +811,10 @@ class PluginSet(Closing):
         At the end stand those whose names were taken. `msgspec.to_builtins` makes plain data of a description.
         """
         state = self._current()
-        return [describe(entry, self._config.get(entry.name, ())) for entry in (*state.entries.values(), *state.others)]
+        return [
+            describe(entry, self._config.get(entry.name, ()))
+            for entry in (*state.entries.values(), *state.others)
+        ]
 
     def __repr__(self) -> str:
         return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
@@ -661,11 +867,15 @@ def _compared(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Change
     return Changes(
         added=tuple(name for name in after if name not in before),
         changed=tuple(
-            name for name, old, new in both if new.loaded is not old.loaded or new.about != old.about or new.enabled != old.enabled
+            name
+            for name, old, new in both
+            if new.loaded is not old.loaded or new.about != old.about or new.enabled != old.enabled
         ),
         removed=tuple(name for name in before if name not in after),
         failed=tuple(
-            name for name, entry in after.items() if entry.error is not None and _message(before.get(name)) != entry.error.message
+            name
+            for name, entry in after.items()
+            if entry.error is not None and _message(before.get(name)) != entry.error.message
         ),
     )
 
@@ -674,7 +884,12 @@ def _message(entry: Entry | None) -> str | None:
     return None if entry is None or entry.error is None else entry.error.message
 
 
-def _watch(reference: weakref.ref[PluginSet], stop: LockType, interval: float, on_change: Callable[[Changes], object] | None) -> None:
+def _watch(
+    reference: weakref.ref[PluginSet],
+    stop: LockType,
+    interval: float,
+    on_change: Callable[[Changes], object] | None,
+) -> None:
     complaint = None
     while not stop.acquire(timeout=min(interval, threading.TIMEOUT_MAX)):
         plugins = reference()

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .._host.options import REGISTERED, check_flag, check_fuel, check_kinds, checked_functions, listed
+from .._host.options import (
+    REGISTERED,
+    check_flag,
+    check_fuel,
+    check_kinds,
+    checked_functions,
+    listed,
+)
 from .._manifest.limits import Limits
 from .._manifest.policy import MAX_MODULES, ManifestPolicy
 from .._manifest.resolve import Admitted, Recipe
@@ -43,9 +50,13 @@ class Ceiling:
         if observe is not None:
             from .._runtime.observers import need_guest, observers
 
-            given = observers(observe) or ()  # refuses what is none, here and not once for each plugin that is loaded
+            given = (
+                observers(observe) or ()
+            )  # refuses what is none, here and not once for each plugin that is loaded
             if elsewhere and need_guest(given):
-                raise OptionError("observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process")
+                raise OptionError(
+                    "observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process"
+                )
         self.limits = limits or Limits()
         self._kind: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
@@ -62,7 +73,13 @@ class Ceiling:
             "observe": observe,
         }
         allowed_paths = listed("allowed_paths", allowed_paths, "paths")
-        self._policy = ManifestPolicy(modules=MAX_MODULES, egress=egress, allowed_paths=allowed_paths, config=None, limits=self.limits)
+        self._policy = ManifestPolicy(
+            modules=MAX_MODULES,
+            egress=egress,
+            allowed_paths=allowed_paths,
+            config=None,
+            limits=self.limits,
+        )
 
     def compiled(self, name: str, asked: Recipe, seconds: float | None = None) -> CompiledPlugin:
         """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.

@@ -20,18 +20,44 @@ if TYPE_CHECKING:
         """Of `PluginSet.first`."""
 
         @overload
-        def __call__(self, hook: str, data: object = ..., *, returns: type[T], stop_on_error: bool = ..., **options: Any) -> T | None: ...
-        @overload
         def __call__(
-            self, hook: str, data: object = ..., *, returns: TypeForm[T], stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: type[T],
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> T | None: ...
         @overload
         def __call__(
-            self, hook: str, data: object = ..., *, parse: Callable[[bytes], T], stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: TypeForm[T],
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> T | None: ...
         @overload
         def __call__(
-            self, hook: str, data: object = ..., *, returns: None = ..., stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            parse: Callable[[bytes], T],
+            stop_on_error: bool = ...,
+            **options: Any,
+        ) -> T | None: ...
+        @overload
+        def __call__(
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: None = ...,
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> bytes | None: ...
 
     class FirstAsync(Protocol):
@@ -39,11 +65,25 @@ if TYPE_CHECKING:
 
         @overload
         async def __call__(
-            self, hook: str, data: object = ..., *, returns: type[T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: type[T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> T | None: ...
         @overload
         async def __call__(
-            self, hook: str, data: object = ..., *, returns: TypeForm[T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: TypeForm[T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> T | None: ...
         @overload
         async def __call__(
@@ -58,7 +98,14 @@ if TYPE_CHECKING:
         ) -> T | None: ...
         @overload
         async def __call__(
-            self, hook: str, data: object = ..., *, returns: None = ..., stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: None = ...,
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> bytes | None: ...
 
     class All(Protocol):
@@ -66,19 +113,43 @@ if TYPE_CHECKING:
 
         @overload
         def __call__(
-            self, hook: str, data: object = ..., *, returns: type[T], stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: type[T],
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> list[Result[T]]: ...
         @overload
         def __call__(
-            self, hook: str, data: object = ..., *, returns: TypeForm[T], stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: TypeForm[T],
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> list[Result[T]]: ...
         @overload
         def __call__(
-            self, hook: str, data: object = ..., *, parse: Callable[[bytes], T], stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            parse: Callable[[bytes], T],
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> list[Result[T]]: ...
         @overload
         def __call__(
-            self, hook: str, data: object = ..., *, returns: None = ..., stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: None = ...,
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> list[Result[bytes]]: ...
 
     class AllAsync(Protocol):
@@ -86,11 +157,25 @@ if TYPE_CHECKING:
 
         @overload
         async def __call__(
-            self, hook: str, data: object = ..., *, returns: type[T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: type[T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> list[Result[T]]: ...
         @overload
         async def __call__(
-            self, hook: str, data: object = ..., *, returns: TypeForm[T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: TypeForm[T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> list[Result[T]]: ...
         @overload
         async def __call__(
@@ -105,73 +190,198 @@ if TYPE_CHECKING:
         ) -> list[Result[T]]: ...
         @overload
         async def __call__(
-            self, hook: str, data: object = ..., *, returns: None = ..., stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: object = ...,
+            *,
+            returns: None = ...,
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> list[Result[bytes]]: ...
 
     class Chain(Protocol):
         """Of `PluginSet.chain`."""
 
         @overload
-        def __call__(self, hook: str, data: D = ..., *, returns: type[T], stop_on_error: bool = ..., **options: Any) -> T | D: ...
-        @overload
-        def __call__(self, hook: str, data: D = ..., *, returns: TypeForm[T], stop_on_error: bool = ..., **options: Any) -> T | D: ...
-        @overload
         def __call__(
-            self, hook: str, data: D = ..., *, parse: Callable[[bytes], T], stop_on_error: bool = ..., **options: Any
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            returns: type[T],
+            stop_on_error: bool = ...,
+            **options: Any,
         ) -> T | D: ...
         @overload
-        def __call__(self, hook: str, data: D = ..., *, returns: None = ..., stop_on_error: bool = ..., **options: Any) -> bytes | D: ...
+        def __call__(
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            returns: TypeForm[T],
+            stop_on_error: bool = ...,
+            **options: Any,
+        ) -> T | D: ...
+        @overload
+        def __call__(
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            parse: Callable[[bytes], T],
+            stop_on_error: bool = ...,
+            **options: Any,
+        ) -> T | D: ...
+        @overload
+        def __call__(
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            returns: None = ...,
+            stop_on_error: bool = ...,
+            **options: Any,
+        ) -> bytes | D: ...
 
     class ChainAsync(Protocol):
         """Of `PluginSet.chain_async`."""
 
         @overload
         async def __call__(
-            self, hook: str, data: D = ..., *, returns: type[T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            returns: type[T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> T | D: ...
         @overload
         async def __call__(
-            self, hook: str, data: D = ..., *, returns: TypeForm[T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            returns: TypeForm[T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> T | D: ...
         @overload
         async def __call__(
-            self, hook: str, data: D = ..., *, parse: Callable[[bytes], T], stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            parse: Callable[[bytes], T],
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> T | D: ...
         @overload
         async def __call__(
-            self, hook: str, data: D = ..., *, returns: None = ..., stop_on_error: bool = ..., limiter: Any = ..., **options: Any
+            self,
+            hook: str,
+            data: D = ...,
+            *,
+            returns: None = ...,
+            stop_on_error: bool = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> bytes | D: ...
 
     class Call(Protocol):
         """Of `PluginSet.call`."""
 
         @overload
-        def __call__(self, name: str, function_name: str, data: object = ..., *, returns: type[T], **options: Any) -> T: ...
+        def __call__(
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            returns: type[T],
+            **options: Any,
+        ) -> T: ...
         @overload
-        def __call__(self, name: str, function_name: str, data: object = ..., *, returns: TypeForm[T], **options: Any) -> T: ...
+        def __call__(
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            returns: TypeForm[T],
+            **options: Any,
+        ) -> T: ...
         @overload
-        def __call__(self, name: str, function_name: str, data: object = ..., *, parse: Callable[[bytes], T], **options: Any) -> T: ...
+        def __call__(
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            parse: Callable[[bytes], T],
+            **options: Any,
+        ) -> T: ...
         @overload
-        def __call__(self, name: str, function_name: str, data: object = ..., *, returns: None = ..., **options: Any) -> bytes: ...
+        def __call__(
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            returns: None = ...,
+            **options: Any,
+        ) -> bytes: ...
 
     class CallAsync(Protocol):
         """Of `PluginSet.call_async`."""
 
         @overload
         async def __call__(
-            self, name: str, function_name: str, data: object = ..., *, returns: type[T], limiter: Any = ..., **options: Any
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            returns: type[T],
+            limiter: Any = ...,
+            **options: Any,
         ) -> T: ...
         @overload
         async def __call__(
-            self, name: str, function_name: str, data: object = ..., *, returns: TypeForm[T], limiter: Any = ..., **options: Any
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            returns: TypeForm[T],
+            limiter: Any = ...,
+            **options: Any,
         ) -> T: ...
         @overload
         async def __call__(
-            self, name: str, function_name: str, data: object = ..., *, parse: Callable[[bytes], T], limiter: Any = ..., **options: Any
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            parse: Callable[[bytes], T],
+            limiter: Any = ...,
+            **options: Any,
         ) -> T: ...
         @overload
         async def __call__(
-            self, name: str, function_name: str, data: object = ..., *, returns: None = ..., limiter: Any = ..., **options: Any
+            self,
+            name: str,
+            function_name: str,
+            data: object = ...,
+            *,
+            returns: None = ...,
+            limiter: Any = ...,
+            **options: Any,
         ) -> bytes: ...
 
     def of_first(method: object) -> First: ...
@@ -188,4 +398,6 @@ else:
     def of_first(method):
         return method
 
-    of_all = of_chain = of_call = of_first_async = of_all_async = of_chain_async = of_call_async = of_first
+    of_all = of_chain = of_call = of_first_async = of_all_async = of_chain_async = of_call_async = (
+        of_first
+    )

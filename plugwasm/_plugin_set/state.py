@@ -50,14 +50,22 @@ class Entry:
     def name(self) -> str:
         return self.source.name
 
-    def call(self, function_name: str, data: Any, options: dict[str, Any], crossing: Crossing | None = None) -> Any:
+    def call(
+        self,
+        function_name: str,
+        data: Any,
+        options: dict[str, Any],
+        crossing: Crossing | None = None,
+    ) -> Any:
         assert self.loaded is not None
         return self.loaded.call(function_name, data, options, crossing)
 
     def note(self, hook: str, error: Exception, stop: bool) -> Exception:
         """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
         reason = error
-        if isinstance(error, OptionError):  # no plugin's fault: the application has given what cannot be sent
+        if isinstance(
+            error, OptionError
+        ):  # no plugin's fault: the application has given what cannot be sent
             raise error
         if isinstance(error, Unparsed):
             reason = error.reason
@@ -76,9 +84,14 @@ class State:
 
     __slots__ = ("entries", "found", "hooks", "others")
 
-    def __init__(self, entries: dict[str, Entry], others: tuple[Entry, ...], order: Mapping[str, int]) -> None:
+    def __init__(
+        self, entries: dict[str, Entry], others: tuple[Entry, ...], order: Mapping[str, int]
+    ) -> None:
         last = len(order)
-        ordered = sorted(entries.values(), key=lambda entry: (order.get(entry.name, last), entry.about.plugin.order))
+        ordered = sorted(
+            entries.values(),
+            key=lambda entry: (order.get(entry.name, last), entry.about.plugin.order),
+        )
         self.found = entries
         self.entries = {entry.name: entry for entry in ordered}
         self.others = others

@@ -53,12 +53,19 @@ class Plan:
         options: dict[str, Any],
     ) -> None:
         for name, value in (("workers", workers), ("ahead", ahead)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
                 raise OptionError(f"{name} must be a number, at least 1, not {value!r}")
         if not (on_progress is None or callable(on_progress)):
-            raise OptionError(f"on_progress: expected a function of two numbers, got {type(on_progress).__name__}", field="on_progress")
+            raise OptionError(
+                f"on_progress: expected a function of two numbers, got {type(on_progress).__name__}",
+                field="on_progress",
+            )
         if "parse" in options and options["parse"] is None:
-            raise OptionError("`parse` cannot be None: a view would be of memory that the next call gets")
+            raise OptionError(
+                "`parse` cannot be None: a view would be of memory that the next call gets"
+            )
         self.pool = pool
         self.function_name = function_name
         self.workers = min(workers or pool.size, pool.size)
@@ -83,7 +90,9 @@ class Plan:
 
     def judge(self, error: Exception) -> Exception:
         """What to yield for a call that failed; raises it if it is not to be yielded."""
-        if not self.return_exceptions or (isinstance(error, ClosedError) and self.pool._slots.is_closed):
+        if not self.return_exceptions or (
+            isinstance(error, ClosedError) and self.pool._slots.is_closed
+        ):
             error.add_note(f"It was the call for input {self._done}, counted from 0.")
             raise error
         return error
@@ -111,9 +120,16 @@ def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
     try:
         while True:
             if not team.is_here():
-                raise ClosedError("this `map` began before a fork, and cannot go on in the child: call `map` again", plugin=plan.pool.name)
+                raise ClosedError(
+                    "this `map` began before a fork, and cannot go on in the child: call `map` again",
+                    plugin=plan.pool.name,
+                )
             may_wait = True  # for the source; but only once while an output is ready
-            while len(window) < plan.ahead and (may_wait or not window[0].is_done()) and source.advance():
+            while (
+                len(window) < plan.ahead
+                and (may_wait or not window[0].is_done())
+                and source.advance()
+            ):
                 item = Item(source.current)
                 window.append(item)
                 team.add(item)
@@ -202,7 +218,12 @@ class AsyncOutputs(Generic[T]):
         self._group = group
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         assert self._group is not None
         self._is_over = True
         self._group.cancel_scope.cancel()
@@ -229,7 +250,9 @@ class AsyncOutputs(Generic[T]):
     async def _call(self, item: _Item) -> None:
         plan = self._plan
         try:
-            item.output = await plan.pool.call_async(plan.function_name, item.data, wait=plan.wait, **plan.options)
+            item.output = await plan.pool.call_async(
+                plan.function_name, item.data, wait=plan.wait, **plan.options
+            )
         except Exception as error:
             item.error = error
         item.data = None
@@ -245,7 +268,9 @@ class AsyncOutputs(Generic[T]):
 
     async def __anext__(self) -> T:
         if self._group is None:
-            raise RuntimeError("outputs come within a block: `async with pool.map_async(…) as outputs`")
+            raise RuntimeError(
+                "outputs come within a block: `async with pool.map_async(…) as outputs`"
+            )
         import anyio
         from anyio.lowlevel import checkpoint
 

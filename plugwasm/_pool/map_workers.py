@@ -19,7 +19,14 @@ from time import monotonic, perf_counter
 from .._host.deadline import NEVER
 from .._host.waiting_calls import SLICE, Waiting, asking, callers
 from .._platform.daemon_threads import STACK, submit
-from .._platform.native_threads import RLock, allocate_lock, get_ident, sleep, stack_size, start_new_thread
+from .._platform.native_threads import (
+    RLock,
+    allocate_lock,
+    get_ident,
+    sleep,
+    stack_size,
+    start_new_thread,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,7 +191,9 @@ class Team:
     def _cancel(self) -> None:
         for thread, plugin in self._running.copy().items():
             if plugin is not None:
-                plugin._cancel(thread)  # for the thread may leave the plugin to somebody else in between
+                plugin._cancel(
+                    thread
+                )  # for the thread may leave the plugin to somebody else in between
 
     # ---- the threads ----------------------------------------------------------------------------------------------------------------
 
@@ -207,7 +216,10 @@ class Team:
         place = allocate_lock()
         try:
             submit(self._work, place)
-        except (RuntimeError, MemoryError):  # there are no more threads; without any the reader makes the calls
+        except (
+            RuntimeError,
+            MemoryError,
+        ):  # there are no more threads; without any the reader makes the calls
             if place.acquire(blocking=False):
                 with self._lock:
                     self._threads -= 1
@@ -223,7 +235,12 @@ class Team:
                 if self._is_stopped or not self._new or self._threads > self._most():
                     self._threads -= 1
                     return
-                if self._moves == seen or self._pace >= _SHORT or self._new[0] is self._awaited or self.callers:
+                if (
+                    self._moves == seen
+                    or self._pace >= _SHORT
+                    or self._new[0] is self._awaited
+                    or self.callers
+                ):
                     item = self._new.popleft()
                     self._moves += 1
                     self._calling += 1
@@ -249,8 +266,14 @@ class Team:
             with plan.pool.plugin(wait=plan.wait) as plugin:
                 self._running[here] = plugin
                 try:
-                    return None if self._is_stopped else plugin.call(plan.function_name, data, **plan.options)
+                    return (
+                        None
+                        if self._is_stopped
+                        else plugin.call(plan.function_name, data, **plan.options)
+                    )
                 finally:
-                    self._running[here] = None  # it is for the next in the pool, whom nobody must cancel
+                    self._running[here] = (
+                        None  # it is for the next in the pool, whom nobody must cancel
+                    )
         finally:
             self._running.pop(here, None)

@@ -8,7 +8,12 @@ from .._host.options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_giv
 from .._runtime.compiled_plugin import CompiledPlugin, as_compiled, checked_name
 from .._runtime.plugin import Closing, Plugin, changed_config
 from ..errors import OptionError
-from .signatures import signature_of_pool_call, signature_of_pool_call_async, signature_of_pool_map, signature_of_pool_map_async
+from .signatures import (
+    signature_of_pool_call,
+    signature_of_pool_call_async,
+    signature_of_pool_map,
+    signature_of_pool_map_async,
+)
 from .slots import AS_THE_POOL, Lease, PoolStats, Slots, Turn, seconds
 
 TYPE_CHECKING = False
@@ -83,7 +88,17 @@ class PluginPool(Closing):
             raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
         check_flag("fresh", fresh)
         if plugin is not None:
-            compiled = as_compiled(CompiledPlugin, plugin, wasi, functions, name, fuel_limit, http_response_headers, limits, egress)
+            compiled = as_compiled(
+                CompiledPlugin,
+                plugin,
+                wasi,
+                functions,
+                name,
+                fuel_limit,
+                http_response_headers,
+                limits,
+                egress,
+            )
             if observe is not None:
                 from .._runtime.observers import observers
 
@@ -91,7 +106,10 @@ class PluginPool(Closing):
             name = compiled.name
             factory = _maker(compiled, config, observe)
         elif not callable(factory):
-            raise OptionError(f"factory: expected a function that makes a plugin, got {named(factory)}", field="factory")
+            raise OptionError(
+                f"factory: expected a function that makes a plugin, got {named(factory)}",
+                field="factory",
+            )
         else:
             refuse_given(
                 "plugins are made by the `factory`, so give it to what that calls",
@@ -106,7 +124,9 @@ class PluginPool(Closing):
             )
         assert factory is not None
         refresh = None if not fresh else _throw_away if plugin is not None else _reset
-        self._slots = Slots(checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None)
+        self._slots = Slots(
+            checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
+        )
 
     def bind(self, interface: Callable[..., T]) -> T:
         """As `Plugin.bind`: each call of a method takes a plugin of the pool."""
@@ -231,7 +251,9 @@ class PluginPool(Closing):
         from .map import Plan, outputs
 
         _check_inputs(inputs, "__iter__")
-        plan = Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options)
+        plan = Plan(
+            self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
+        )
         return outputs(plan, inputs)
 
     @signature_of_pool_map_async
@@ -255,7 +277,12 @@ class PluginPool(Closing):
         from .map import AsyncOutputs, Plan
 
         _check_inputs(inputs, "__iter__", "__aiter__")
-        return AsyncOutputs(Plan(self, function_name, workers, ahead, return_exceptions, on_progress, wait, options), inputs)
+        return AsyncOutputs(
+            Plan(
+                self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
+            ),
+            inputs,
+        )
 
     # ---- the pool itself ------------------------------------------------------------------------------------------------------------
 
@@ -279,15 +306,21 @@ class PluginPool(Closing):
         self._slots.close()
 
     def __reduce__(self) -> str:
-        raise TypeError("a PluginPool cannot be copied or pickled: threads can share it; send another process a PluginRef")
+        raise TypeError(
+            "a PluginPool cannot be copied or pickled: threads can share it; send another process a PluginRef"
+        )
 
     def __repr__(self) -> str:
         return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"
 
 
-def _maker(compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe) -> Callable[[], Plugin]:
+def _maker(
+    compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
+) -> Callable[[], Plugin]:
     if config is not None:
-        changed_config(compiled._recipe.config, config)  # refuses what is none, here and not in a call
+        changed_config(
+            compiled._recipe.config, config
+        )  # refuses what is none, here and not in a call
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 
@@ -306,9 +339,17 @@ def _reset(plugin: Plugin) -> bool:
 
 def _check_inputs(inputs: object, *ways: str) -> None:
     if isinstance(inputs, (str, bytes)) or not any(hasattr(inputs, way) for way in ways):
-        hint = f"; write [{'text' if isinstance(inputs, str) else 'data'}] for one" if isinstance(inputs, (str, bytes)) else ""
-        raise OptionError(f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs")
+        hint = (
+            f"; write [{'text' if isinstance(inputs, str) else 'data'}] for one"
+            if isinstance(inputs, (str, bytes))
+            else ""
+        )
+        raise OptionError(
+            f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs"
+        )
 
 
 def _no_view() -> OptionError:
-    return OptionError("a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it")
+    return OptionError(
+        "a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it"
+    )

@@ -280,4 +280,6 @@ else:
     def signature_of_pool_call(method):
         return method
 
-    signature_of_pool_call_async = signature_of_pool_map = signature_of_pool_map_async = signature_of_pool_call
+    signature_of_pool_call_async = signature_of_pool_map = signature_of_pool_map_async = (
+        signature_of_pool_call
+    )

@@ -179,7 +179,9 @@ class Slots:
             elif slot.plugin is not None and not self.is_closed:
                 idle += 1
         waiting = len(self._queue)
-        made, replaced = (sum(getattr(slot, name) for slot in self._slots) for name in ("made", "replaced"))
+        made, replaced = (
+            sum(getattr(slot, name) for slot in self._slots) for name in ("made", "replaced")
+        )
         return PoolStats(self.size, idle, busy, waiting, made, replaced)
 
     def plugins(self) -> list[Plugin]:
@@ -405,7 +407,11 @@ class Slots:
             holder, plugin = slot.last(), slot.plugin
             if holder.is_over:
                 return
-            if plugin is not None and plugin._guest is not None and plugin._guest in waiting.callers:
+            if (
+                plugin is not None
+                and plugin._guest is not None
+                and plugin._guest in waiting.callers
+            ):
                 continue
             if wait is not None or (holder.owner, holder.task) != (turn.owner, turn.task):
                 return
@@ -486,7 +492,9 @@ class Lease(Owner):
 
     def __enter__(self) -> Plugin:
         self._check_new()
-        self.__del__ = partial(setattr, self.turn, "is_over", True)  # for who drops it without leaving it: C alone, see `Owner`
+        self.__del__ = partial(
+            setattr, self.turn, "is_over", True
+        )  # for who drops it without leaving it: C alone, see `Owner`
         try:
             self.take()
             return self._lend()
@@ -497,7 +505,12 @@ class Lease(Owner):
                 self.turn.is_over = True
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:  # which covers the entry of this function, see `shielded`
             self._slots.give_back(self.turn)
         except BaseException:
@@ -520,7 +533,12 @@ class Lease(Owner):
             raise
         return plugin
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         from .._runtime.threads import finish
 
         try:
@@ -532,7 +550,9 @@ class Lease(Owner):
         if self.turn.is_over:
             self.turn = Turn()
         elif self.turn.slot is not None or self.turn.ring is not None:
-            raise RuntimeError("this is in use already: call `pool.plugin()` again for another plugin")
+            raise RuntimeError(
+                "this is in use already: call `pool.plugin()` again for another plugin"
+            )
 
 
 shielded(Lease.give_back)
@@ -552,7 +572,9 @@ def _ring(bell: LockType) -> None:
 
 def seconds(wait: float | None) -> float | None:
     """The same, if that is how long one can wait."""
-    if wait is not None and not (isinstance(wait, (int, float)) and not isinstance(wait, bool) and wait >= 0):
+    if wait is not None and not (
+        isinstance(wait, (int, float)) and not isinstance(wait, bool) and wait >= 0
+    ):
         raise OptionError(f"wait must be a number of seconds, or None for no limit, not {wait!r}")
     return wait
 

@@ -17,7 +17,19 @@ from .._wasi.abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from . import wasi_calls
 from .effects import Witness, arguments
-from .schema import USER, VERSION, Call, Data, Failure, HostCall, HttpStatus, Module, Value, parted, words
+from .schema import (
+    USER,
+    VERSION,
+    Call,
+    Data,
+    Failure,
+    HostCall,
+    HttpStatus,
+    Module,
+    Value,
+    parted,
+    words,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +111,10 @@ class Tape:
         grants = self._grants
         recipe = grants.recipe
         if not self._modules:
-            self._modules = [Module(module.name, sha256(module.wasm).hexdigest(), words(module.origin)) for module in recipe.modules]
+            self._modules = [
+                Module(module.name, sha256(module.wasm).hexdigest(), words(module.origin))
+                for module in recipe.modules
+            ]
         return {
             "plugwasm_recording": VERSION,
             "plugin": self.plugin,
@@ -122,7 +137,9 @@ class Tape:
 def _limits(limits: Limits) -> dict[str, bool | int | float | None]:
     """Those that count in a replay, and are not the default."""
     default = Limits()
-    return {name: value for name in LIMITS if (value := getattr(limits, name)) != getattr(default, name)}
+    return {
+        name: value for name in LIMITS if (value := getattr(limits, name)) != getattr(default, name)
+    }
 
 
 def _size(part: Data | Value) -> int:
@@ -131,7 +148,11 @@ def _size(part: Data | Value) -> int:
 
 
 def _size_of_failure(error: Failure | None) -> int:
-    return 0 if error is None else sum(map(getsizeof, (error, error.message, error.guest_message, error.trap)))
+    return (
+        0
+        if error is None
+        else sum(map(getsizeof, (error, error.message, error.guest_message, error.trap)))
+    )
 
 
 class Journal:
@@ -143,14 +164,18 @@ class Journal:
         done: Called when a call has ended.
     """
 
-    def __init__(self, guest: Guest, tape: Tape, done: Callable[[observers.Call, Tape], None]) -> None:
+    def __init__(
+        self, guest: Guest, tape: Tape, done: Callable[[observers.Call, Tape], None]
+    ) -> None:
         self._guest = weakref.ref(guest)
         self._tape = tape
         self._done = done
         self._streams = wasi_calls.Streams()
         self._config, self._log_level = guest.config, tape._log_level
         self._vars_before = self._vars = guest.vars.snapshot()
-        self._changed: dict[str, Any] = {}  # of the instance's surroundings, since the last call that was made
+        self._changed: dict[
+            str, Any
+        ] = {}  # of the instance's surroundings, since the last call that was made
         self._host_calls: list[HostCall] = []
         self._raised: BaseException | None = None
         self._is_open = False
@@ -175,14 +200,25 @@ class Journal:
         self._vars = guest.vars.snapshot()
 
     def end(self, call: observers.Call, error: BaseException | None) -> None:
-        host_calls, raised, self._host_calls, self._raised = self._host_calls, self._raised, [], None
+        host_calls, raised, self._host_calls, self._raised = (
+            self._host_calls,
+            self._raised,
+            [],
+            None,
+        )
         tape = self._tape
         if not (isinstance(error, _NOT_MADE) or tape.incomplete):
             self._take(call, error, host_calls, raised)
         self._is_open = False
         self._done(call, tape)
 
-    def _take(self, call: observers.Call, error: BaseException | None, host_calls: list[HostCall], raised: BaseException | None) -> None:
+    def _take(
+        self,
+        call: observers.Call,
+        error: BaseException | None,
+        host_calls: list[HostCall],
+        raised: BaseException | None,
+    ) -> None:
         """Takes down a call that was made."""
         tape = self._tape
         if error is not None and not isinstance(error, Exception):
@@ -190,16 +226,23 @@ class Journal:
         elif isinstance(error, CancelledError) and error is not raised:
             tape.stop("a call was cancelled")
         elif isinstance(error, (RecursionError, MemoryError)) and not isinstance(error, Error):
-            tape.stop(f"a call was ended by {type(error).__name__}, of which the plugin knows nothing")
+            tape.stop(
+                f"a call was ended by {type(error).__name__}, of which the plugin knows nothing"
+            )
         size = len(call.input) + len(call.output or b"")
-        size += sum(getsizeof(name) + getsizeof(value) for name, value in self._changed.get("config", {}).items())
+        size += sum(
+            getsizeof(name) + getsizeof(value)
+            for name, value in self._changed.get("config", {}).items()
+        )
         if not tape.has_room(size):
             return
         vars: dict[str, Data] | None = None
         more_vars: tuple[tuple[bytes, Data], ...] = ()
         if self._vars != self._vars_before:
             vars, more_vars = parted(self._vars)
-            size += sum(getsizeof(name) + _size(value) for name, value in (*vars.items(), *more_vars))
+            size += sum(
+                getsizeof(name) + _size(value) for name, value in (*vars.items(), *more_vars)
+            )
             self._vars_before = self._vars
         taken = Call(
             words(call.function),
@@ -211,7 +254,11 @@ class Journal:
             more_vars=more_vars,
             **self._changed,
         )
-        size += _size(taken.input) + (_size(taken.output) if taken.output is not None else 0) + _size_of_failure(taken.error)
+        size += (
+            _size(taken.input)
+            + (_size(taken.output) if taken.output is not None else 0)
+            + _size_of_failure(taken.error)
+        )
         if tape.take(size - len(call.input) - len(call.output or b"")):
             tape.calls.append(taken)
         self._changed = {}
@@ -228,12 +275,26 @@ class Journal:
         elif is_state(function):
             function.body(guest, caller, values)  # it will be as it was
         else:
-            if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(name) is not function:
+            if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(
+                name
+            ) is not function:
                 self._tape.overridden(function.name)
             self._witnessed(guest, function, namespace, name, caller, values)
 
-    def _witnessed(self, guest: Guest, function: HostFunction, namespace: str, name: str, caller: int, values: Any) -> None:
-        passed = sum(guest.size(values[2 * i]) for i, type in enumerate(function.type.params) if type == "i64")
+    def _witnessed(
+        self,
+        guest: Guest,
+        function: HostFunction,
+        namespace: str,
+        name: str,
+        caller: int,
+        values: Any,
+    ) -> None:
+        passed = sum(
+            guest.size(values[2 * i])
+            for i, type in enumerate(function.type.params)
+            if type == "i64"
+        )
         if not self._tape.has_room(passed):
             function.body(guest, caller, values)
             return
@@ -250,11 +311,25 @@ class Journal:
             error = exception
             raise
         finally:
-            http = HttpStatus(guest.response_status, guest.response_headers) if (namespace, name) == (NAMESPACE, HTTP) else None
+            http = (
+                HttpStatus(guest.response_status, guest.response_headers)
+                if (namespace, name) == (NAMESPACE, HTTP)
+                else None
+            )
             args = witness.arguments(args, raws, function.kinds)
             space = USER if namespace == USER else namespace  # the same object is left out
             failed = self._failed(error)
-            self._keep(HostCall(name, space, tuple(args), tuple(witness.effects), tuple(results), http=http, error=failed))
+            self._keep(
+                HostCall(
+                    name,
+                    space,
+                    tuple(args),
+                    tuple(witness.effects),
+                    tuple(results),
+                    http=http,
+                    error=failed,
+                )
+            )
             del error
 
     def serve_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
@@ -279,15 +354,30 @@ class Journal:
             raise
         finally:
             results = (Value(i32=errno),) if error is None else ()
-            self._keep(HostCall(name, WASI, tuple(given), results=results, out=tuple(out), error=self._failed(error)))
+            self._keep(
+                HostCall(
+                    name,
+                    WASI,
+                    tuple(given),
+                    results=results,
+                    out=tuple(out),
+                    error=self._failed(error),
+                )
+            )
             del error
 
     def _keep(self, call: HostCall) -> None:
-        data = (data for effect in call.effects if (data := getattr(effect, "data", None)) is not None)
+        data = (
+            data for effect in call.effects if (data := getattr(effect, "data", None)) is not None
+        )
         parts = (*call.args, *call.results, *call.out, *data)
-        size = sum(map(_size, parts)) + len(call.effects) * _OF_EFFECT + _size_of_failure(call.error)
+        size = (
+            sum(map(_size, parts)) + len(call.effects) * _OF_EFFECT + _size_of_failure(call.error)
+        )
         if call.http is not None and call.http.headers:
-            size += sum(getsizeof(name) + getsizeof(value) for name, value in call.http.headers.items())
+            size += sum(
+                getsizeof(name) + getsizeof(value) for name, value in call.http.headers.items()
+            )
         if self._tape.take(size):
             self._host_calls.append(call)
         else:
@@ -314,7 +404,10 @@ def failure(error: BaseException) -> Failure:
             guest_message=error.guest_message,
             trap=getattr(error, "trap", None),
         )
-    return Failure(EngineFailure.__name__ if isinstance(error, EngineFailure) else type(error).__name__, words(error))
+    return Failure(
+        EngineFailure.__name__ if isinstance(error, EngineFailure) else type(error).__name__,
+        words(error),
+    )
 
 
 def is_state(function: HostFunction) -> bool:

@@ -14,7 +14,7 @@ from .schema import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from .._engine import HostFunction
     from .._host.guest import Guest
@@ -53,7 +53,9 @@ class Witness:
         self._guest = guest
         self._kernel, self._vars = guest.kernel, guest.vars
         self._params: dict[int, int] = {}
-        self._content: dict[int, bytes | None] = {}  # of blocks as they were at first; None: nobody knows
+        self._content: dict[
+            int, bytes | None
+        ] = {}  # of blocks as they were at first; None: nobody knows
         for i, arg in enumerate(args):
             if (data := arg.octets) is not None:
                 self._params[values[2 * i] & _MASK] = i
@@ -63,7 +65,7 @@ class Witness:
         self._seen: dict[int, Value] = {}  # what was handed out, and may have been written to
         self._used: set[int] = set()
 
-    def __enter__(self) -> Witness:
+    def __enter__(self) -> Self:
         self._guest.kernel = _Kernel(self, self._kernel)  # type: ignore[assignment]
         self._guest.vars = _Vars(self, self._vars)  # type: ignore[assignment]
         return self
@@ -82,20 +84,32 @@ class Witness:
             last = len(after) - first_difference(before[::-1], after[::-1])
             self.effects.append(Write(block, Data.of(after[first:last]), first))
 
-    def arguments(self, args: Sequence[Value], raws: Sequence[int], kinds: Sequence[Any]) -> list[Value]:
+    def arguments(
+        self, args: Sequence[Value], raws: Sequence[int], kinds: Sequence[Any]
+    ) -> list[Value]:
         """The arguments, now that it is known which were used as handles: of those that the function calls an int, no others are."""
         if int not in kinds:
             return list(args)
         kinds = (*kinds, *[None] * len(args))
-        is_int = [kind is int and raw & _MASK not in self._used for kind, raw in zip(kinds, raws, strict=False)]
-        return [Value.number(arg.type, raw) if plain else arg for arg, raw, plain in zip(args, raws, is_int, strict=True)]
+        is_int = [
+            kind is int and raw & _MASK not in self._used
+            for kind, raw in zip(kinds, raws, strict=False)
+        ]
+        return [
+            Value.number(arg.type, raw) if plain else arg
+            for arg, raw, plain in zip(args, raws, is_int, strict=True)
+        ]
 
     def results(self, types: Sequence[str], kinds: Sequence[Any], values: Any) -> list[Value]:
         """What the function returned, once it has."""
         results = []
         for i, type in enumerate(types):
             raw = values[2 * i]
-            is_int = (kinds[i] if i < len(kinds) else None) is int and raw & _MASK not in self._made and raw & _MASK not in self._used
+            is_int = (
+                (kinds[i] if i < len(kinds) else None) is int
+                and raw & _MASK not in self._made
+                and raw & _MASK not in self._used
+            )
             results.append(Value.number(type, raw) if type != "i64" or is_int else self.named(raw))
         return results
 
@@ -233,7 +247,9 @@ def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) ->
             if effect.data is None:
                 guest.vars.delete(effect.var)
             elif not guest.vars.set(effect.var, effect.data.octets):
-                raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes")
+                raise OutOfMemoryError(
+                    f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes"
+                )
         else:
             _to_block(guest, effect, offset_of(effect.block, params, blocks))
     return blocks
@@ -257,5 +273,7 @@ def offset_of(block: Value, params: Sequence[int], blocks: Sequence[int]) -> int
         return block.raw or 0
     known = params if block.param is not None else blocks
     if index >= len(known):
-        raise RecordingError(f"the recording is damaged: it speaks of the {'parameter' if known is params else 'block'} {index}")
+        raise RecordingError(
+            f"the recording is damaged: it speaks of the {'parameter' if known is params else 'block'} {index}"
+        )
     return known[index] & _MASK

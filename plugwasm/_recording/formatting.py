@@ -32,7 +32,11 @@ def failure(error: Failure) -> str:
     """What a call ended with."""
     facts = [f"the code {error.code}"] if error.code else []
     facts += [f"the trap {error.trap!r}"] if error.trap else []
-    said = brief(error.guest_message) if error.guest_message is not None else printable(error.message[:_LINE])
+    said = (
+        brief(error.guest_message)
+        if error.guest_message is not None
+        else printable(error.message[:_LINE])
+    )
     return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
 
 
@@ -42,7 +46,10 @@ def two_calls(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     before += map(shown, recorded.args[len(pairs) :])
     after += map(shown, args[len(pairs) :])
-    return f"{printable(recorded.name)}({', '.join(before)})", f"{printable(name)}({', '.join(after)})"
+    return (
+        f"{printable(recorded.name)}({', '.join(before)})",
+        f"{printable(name)}({', '.join(after)})",
+    )
 
 
 def two(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
@@ -77,7 +84,14 @@ def _plain(value: Value | Data) -> object:
         return value.text
     if value.base64 is not None:
         return value.base64
-    return next((_Bare(it) for name in ("i32", "i64", "f32", "f64") if (it := getattr(value, name, None)) is not None), value)
+    return next(
+        (
+            _Bare(it)
+            for name in ("i32", "i64", "f32", "f64")
+            if (it := getattr(value, name, None)) is not None
+        ),
+        value,
+    )
 
 
 class _Bare:

@@ -33,7 +33,9 @@ class Weight:
         at = 0
         while at < len(text):
             end = min(at + _PIECE, len(text))
-            while text[end - 1 : end] == b"\\" and end < len(text):  # which belongs together with what follows
+            while text[end - 1 : end] == b"\\" and end < len(
+                text
+            ):  # which belongs together with what follows
                 end += 1
             piece = text[at:end].replace(b"\\\\", b"").replace(b'\\"', b"")
             parts = piece.split(b'"')
@@ -43,7 +45,9 @@ class Weight:
 
     def _weigh(self, plain: bytes, strings: int) -> None:
         keys = plain.count(b":")
-        self.bytes += plain.count(b"{") * _OBJECT + plain.count(b"[") * _LIST + plain.count(b",") * _PLACE
+        self.bytes += (
+            plain.count(b"{") * _OBJECT + plain.count(b"[") * _LIST + plain.count(b",") * _PLACE
+        )
         self.bytes += (strings - keys) * _STRING + keys * _KEY
         brackets = plain.translate(None, _OTHERS)
         if brackets:

@@ -14,7 +14,6 @@ from . import wasi_calls
 from .capture import HTTP, Desk, is_state
 from .effects import arguments, offset_of, perform
 from .formatting import call_text, failure, host_call, two_calls
-from .schema import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._runtime import observers
     from .._wasi.abi import Memory
-    from .schema import Call, Failure, HostCall
+    from .schema import Call, Failure, HostCall, Value
 
 _ENDED_BY_HOST = {"TimeoutError": TimeoutError, "CancelledError": CancelledError}
 
@@ -65,14 +64,19 @@ class Answers:
             self._log_level = call.log_level
 
     def begin(self, call: observers.Call) -> None:
-        self.given, self.stopped = 0, None  # an instance may be started twice, if there is no room in the pool
+        self.given, self.stopped = (
+            0,
+            None,
+        )  # an instance may be started twice, if there is no room in the pool
 
     def end(self, call: observers.Call, error: BaseException | None) -> None:
         pass
 
     def settle(self, guest: Guest) -> None:
         vars = guest.vars.snapshot()
-        if vars != self.vars:  # else they stay the same object, so that a replay of many calls holds them once
+        if (
+            vars != self.vars
+        ):  # else they stay the same object, so that a replay of many calls holds them once
             self.vars = vars
 
     def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
@@ -99,10 +103,16 @@ class Answers:
         namespace, name = function.name
         params = [values[2 * i] for i in range(len(function.type.params))]
         recorded = self._next(namespace, name, arguments_text := arguments(guest, function, values))
-        now = [_as_recorded(was, is_, raw) for was, is_, raw in zip(recorded.args, arguments_text, params, strict=False)]
+        now = [
+            _as_recorded(was, is_, raw)
+            for was, is_, raw in zip(recorded.args, arguments_text, params, strict=False)
+        ]
         self._compare(recorded, namespace, name, now + arguments_text[len(now) :])
         if (namespace, name) == (NAMESPACE, HTTP) and recorded.http is not None:
-            guest.response_status, guest.response_headers = recorded.http.status, recorded.http.headers
+            guest.response_status, guest.response_headers = (
+                recorded.http.status,
+                recorded.http.headers,
+            )
         blocks = perform(guest, recorded, values, params)
         if recorded.error is not None:
             raise self._raised(recorded, recorded.error)
@@ -111,7 +121,9 @@ class Answers:
             raise self._other_type(recorded, len(results))
         for i, (type, value) in enumerate(zip(results, recorded.results, strict=True)):
             if value.octets is not None:
-                raise RecordingError("the recording is damaged: the result of a host call is a content")
+                raise RecordingError(
+                    "the recording is damaged: the result of a host call is a content"
+                )
             if value.type != type:
                 raise self._other_type(recorded, len(results))
             raw = offset_of(value, params, blocks)
@@ -146,22 +158,33 @@ class Answers:
             self.given += 1
             return call.host_calls[self.given - 1]
         if call.error is not None and call.error.type in _ENDED_BY_HOST:
-            raise _ENDED_BY_HOST[call.error.type](call.error.message)  # at some moment, which is this one now
+            raise _ENDED_BY_HOST[call.error.type](
+                call.error.message
+            )  # at some moment, which is this one now
         raise Difference(self.given + 1, "no more host calls", call_text(name, args))
 
     def _compare(self, recorded: HostCall, namespace: str, name: str, args: list[Value]) -> None:
         if (recorded.namespace, recorded.name) != (namespace, name):
             before, after = host_call(recorded), call_text(name, args)
             if recorded.name == name:
-                before, after = f"{printable(recorded.namespace)} {before}", f"{printable(namespace)} {after}"
+                before, after = (
+                    f"{printable(recorded.namespace)} {before}",
+                    f"{printable(namespace)} {after}",
+                )
             raise Difference(self.given, before, after)
-        if len(recorded.args) != len(args) or any(a != b and not _equal(a, b) for a, b in zip(recorded.args, args, strict=True)):
+        if len(recorded.args) != len(args) or any(
+            a != b and not _equal(a, b) for a, b in zip(recorded.args, args, strict=True)
+        ):
             raise Difference(self.given, *two_calls(recorded, name, args))
 
     def _raised(self, recorded: HostCall, error: Failure) -> BaseException:
         """What the host function raised, once more."""
-        if error.type == EngineFailure.__name__:  # the plugin had not enough left for what was done to it
-            return Difference(self.given, f"{host_call(recorded)} ended by {failure(error)}", "not ended")
+        if (
+            error.type == EngineFailure.__name__
+        ):  # the plugin had not enough left for what was done to it
+            return Difference(
+                self.given, f"{host_call(recorded)} ended by {failure(error)}", "not ended"
+            )
         found = getattr(errors, error.type, None) if error.type in errors.__all__ else None
         kind = found if isinstance(found, type) and issubclass(found, Error) else HostFunctionError
         return kind(error.message, code=error.code, guest_message=error.guest_message)
@@ -179,7 +202,12 @@ def _equal(recorded: Value, now: Value) -> bool:
     content = recorded.octets
     if content is not None:
         return content == now.octets
-    return now.octets is None and recorded.type == now.type and recorded.raw is not None and recorded.raw == now.raw
+    return (
+        now.octets is None
+        and recorded.type == now.type
+        and recorded.raw is not None
+        and recorded.raw == now.raw
+    )
 
 
 def _as_recorded(recorded: Value, now: Value, raw: int) -> Value:

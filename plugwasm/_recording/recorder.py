@@ -17,7 +17,6 @@ import os
 from collections import deque
 from contextlib import contextmanager
 
-from .._host.guest import Guest
 from .._runtime.observers import Observer
 from ..errors import OptionError, RecordingError, ReplayError
 from .capture import Journal, Tape
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from .._host.guest import Guest
     from .._runtime import observers
 
 __all__ = [
@@ -76,13 +76,25 @@ class Recorder(Observer):
         max_bytes: int = 64 * 2**20,
     ) -> None:
         if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0:
-            raise OptionError(f"Recorder: max_bytes must be a number of bytes, got {max_bytes!r}", field="max_bytes")
+            raise OptionError(
+                f"Recorder: max_bytes must be a number of bytes, got {max_bytes!r}",
+                field="max_bytes",
+            )
         if when is not None and directory is None:
-            raise OptionError("Recorder: `when` says when to write a file, so it needs a `directory`", field="when")
+            raise OptionError(
+                "Recorder: `when` says when to write a file, so it needs a `directory`",
+                field="when",
+            )
         if not (directory is None or isinstance(directory, (str, os.PathLike))):
-            raise OptionError(f"Recorder: directory: expected a path, got {type(directory).__name__}", field="directory")
+            raise OptionError(
+                f"Recorder: directory: expected a path, got {type(directory).__name__}",
+                field="directory",
+            )
         if not (when is None or callable(when)):
-            raise OptionError(f"Recorder: when: expected a function that takes a call, got {type(when).__name__}", field="when")
+            raise OptionError(
+                f"Recorder: when: expected a function that takes a call, got {type(when).__name__}",
+                field="when",
+            )
         self.directory = None if directory is None else os.fspath(directory)
         self._when = when
         self._max_bytes = max_bytes
@@ -100,14 +112,18 @@ class Recorder(Observer):
         """
         recordings = self.recordings
         if not recordings:
-            raise RecordingError("nothing was recorded yet: no plugin that this recorder observes was called")
+            raise RecordingError(
+                "nothing was recorded yet: no plugin that this recorder observes was called"
+            )
         return recordings[-1]
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
         """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
         tapes = self._kept()
-        return tuple(Recording(**tape.fields()) for tape in tapes if tape.calls or tape is tapes[-1])
+        return tuple(
+            Recording(**tape.fields()) for tape in tapes if tape.calls or tape is tapes[-1]
+        )
 
     def _kept(self) -> tuple[Tape, ...]:
         # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
@@ -127,7 +143,10 @@ class Recorder(Observer):
         finally:
             tape = self._ended.pop(id(call), None)
             if tape is not None and (self._when is None or self._when(call)):
-                write_file(os.path.join(self.directory or "", _file_name(tape)), Recording(**tape.fields()).to_json())
+                write_file(
+                    os.path.join(self.directory or "", _file_name(tape)),
+                    Recording(**tape.fields()).to_json(),
+                )
 
     def _understudy(self, guest: Guest) -> Journal:
         tape = Tape(guest, self._max_bytes)

@@ -83,9 +83,17 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
     def to_json(self) -> bytes:
         """The content of the file."""
-        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+        return (
+            msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+        )
 
-    def replay(self, plugin: PluginInput | None = None, *, strict: bool = False, limits: Limits | None = None) -> Replay:
+    def replay(
+        self,
+        plugin: PluginInput | None = None,
+        *,
+        strict: bool = False,
+        limits: Limits | None = None,
+    ) -> Replay:
         """Makes the calls once more, of this plugin, and sees that all is as it was: host calls, outputs or errors, and vars.
 
         Nothing of the outside is asked: host functions, HTTP, files, clocks and random bytes are answered from the recording.
@@ -147,12 +155,18 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         head = msgspec.json.decode(content, type=_Head)
         if head.plugwasm_recording > VERSION:
             known = f"this plugwasm knows {VERSION}: update it"
-            raise RecordingError(f"{shown_path(origin)} has version {head.plugwasm_recording} of the format, and {known}")
+            raise RecordingError(
+                f"{shown_path(origin)} has version {head.plugwasm_recording} of the format, and {known}"
+            )
         if len(bytes(head.limits)) > MAX_LIMITS:
-            raise RecordingError(f"{shown_path(origin)} is no recording: there are not so many limits")
+            raise RecordingError(
+                f"{shown_path(origin)} is no recording: there are not so many limits"
+            )
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordingError(f"{shown_path(origin)} is no recording: {printable(str(error))}") from None
+        raise RecordingError(
+            f"{shown_path(origin)} is no recording: {printable(str(error))}"
+        ) from None
 
 
 class _Head(Struct):

@@ -105,13 +105,19 @@ class _Host(Observer):
         return self._answers
 
 
-def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None) -> Replay:
+def replay(
+    recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None
+) -> Replay:
     """See `Recording.replay`."""
     __tracebackhide__ = True
     if recording.incomplete:
-        raise RecordingError(f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}")
+        raise RecordingError(
+            f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}"
+        )
     if not recording.calls:
-        raise RecordingError(f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing")
+        raise RecordingError(
+            f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing"
+        )
     ceiling = limits or DEFAULT
     recipe = _recipe(recording, plugin, ceiling)
     if strict:
@@ -123,13 +129,17 @@ def replay(recording: Recording, plugin: PluginInput | None, *, strict: bool, li
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
             if number > 1 and loaded._guest is None:
-                raise RecordingError(f"the recording is damaged: its call {number} comes after one that ended the instance")
+                raise RecordingError(
+                    f"the recording is damaged: its call {number} comes after one that ended the instance"
+                )
             if call.config is not None:
                 kept = dict.fromkeys(loaded.config)
                 loaded.update_config({**kept, **call.config})
             made = _call(loaded, answers, call, clock.timeout(recording, number, call))
             if answers.vars is before:
-                made = replace(made, vars=calls[-1].vars)  # one copy of them for all calls that left them as they were
+                made = replace(
+                    made, vars=calls[-1].vars
+                )  # one copy of them for all calls that left them as they were
             clock.check(recording, number, call)
             _compare(recording, number, call, made, answers, before)
             before = answers.vars
@@ -157,7 +167,13 @@ class _Clock:
         __tracebackhide__ = True
         if monotonic() >= self._until:
             most = f"{OVERALL * self._most:g} s, {OVERALL} times what `Limits.timeout` gives a call: pass `limits` with more"
-            raise _different(recording, number, call, "calls that end", f"all calls together take longer than {most}")
+            raise _different(
+                recording,
+                number,
+                call,
+                "calls that end",
+                f"all calls together take longer than {most}",
+            )
 
 
 # ---- the plugin --------------------------------------------------------------------------------------------------------------------------
@@ -167,12 +183,16 @@ def _recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -
     """Its modules, and nothing granted but what is in the recording."""
     most = ceiling.module_bytes
     try:
-        recipe = resolve(plugin if plugin is not None else _origins(recording, most), module_bytes=most).copy()
+        recipe = resolve(
+            plugin if plugin is not None else _origins(recording, most), module_bytes=most
+        ).copy()
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
     recipe.config = dict(recording.config)
     recipe.allowed_hosts, recipe.allowed_paths = (), {}
-    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = None
+    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = (
+        None
+    )
     return recipe
 
 
@@ -193,8 +213,12 @@ def _origins(recording: Recording, most: int) -> Recipe:
                 "nor another one in the binary format: say which plugin is to be replayed"
             )
         modules.append(ModuleSource(module.name, content, module.origin))
-    if recording.main not in [module.name for module in modules] or len({module.name for module in modules}) < len(modules):
-        raise RecordingError("the recording is damaged: its modules have no names of their own, or none is the main one")
+    if recording.main not in [module.name for module in modules] or len(
+        {module.name for module in modules}
+    ) < len(modules):
+        raise RecordingError(
+            "the recording is damaged: its modules have no names of their own, or none is the main one"
+        )
     return Recipe(modules, main=recording.main)
 
 
@@ -211,7 +235,9 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
     now = {module.name: sha256(module.wasm).hexdigest() for module in recipe.modules}
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
-            raise RecordingError(f"the module {brief(module.name)} is not the one that was recorded (sha256 {brief(module.sha256)})")
+            raise RecordingError(
+                f"the module {brief(module.name)} is not the one that was recorded (sha256 {brief(module.sha256)})"
+            )
     if now:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
 
@@ -242,14 +268,23 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
     limits: dict[str, Any] = {}
     for name in recording.limits:
         if name not in LIMITS:
-            raise RecordingError(f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}")
+            raise RecordingError(
+                f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}"
+            )
         value, most = recording.limits[name], getattr(ceiling, name)
         if name != "timeout" and most is not None and (value is None or value > most):
-            raise RecordingError(f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`")
+            raise RecordingError(
+                f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`"
+            )
         limits[name] = value
     for name in LIMITS:
-        value, most = getattr(DEFAULT, name), getattr(ceiling, name)  # what is the default is not in a recording
-        limits.setdefault(name, value if most is None else most if value is None else min(value, most))
+        value, most = (
+            getattr(DEFAULT, name),
+            getattr(ceiling, name),
+        )  # what is the default is not in a recording
+        limits.setdefault(
+            name, value if most is None else most if value is None else min(value, most)
+        )
     try:
         return ceiling.replace(**limits)
     except OptionError as error:
@@ -259,7 +294,10 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
 def _functions(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
     """What links; each call is answered before it gets there."""
     wanted = import_stubs.wanted(recipe, limits, overrides)
-    return [import_stubs.stand_in(*name, HostFunction(type, _unanswered, name)) for name, type in wanted.items()]
+    return [
+        import_stubs.stand_in(*name, HostFunction(type, _unanswered, name))
+        for name, type in wanted.items()
+    ]
 
 
 def _unanswered(guest: object, caller: int, values: object) -> None:
@@ -279,18 +317,35 @@ def _call(plugin: Plugin, answers: Answers, call: Call, timeout: float) -> Repla
     except Exception as raised:
         error = raised
         raised.__traceback__ = None  # which would hold the instance
-    return ReplayedCall(call.function, call.input.octets, output, error, by_text(answers.vars), answers.given, plugin.fuel_used)
+    return ReplayedCall(
+        call.function,
+        call.input.octets,
+        output,
+        error,
+        by_text(answers.vars),
+        answers.given,
+        plugin.fuel_used,
+    )
 
 
 def _compare(
-    recording: Recording, number: int, call: Call, made: ReplayedCall, answers: Answers, before: dict[bytes, bytes] | None
+    recording: Recording,
+    number: int,
+    call: Call,
+    made: ReplayedCall,
+    answers: Answers,
+    before: dict[bytes, bytes] | None,
 ) -> None:
     __tracebackhide__ = True
     stopped = answers.stopped
     if isinstance(stopped, RecordingError):
-        raise RecordingError(f"{_where(recording, number, call)}: {printable(stopped.message)}") from None
+        raise RecordingError(
+            f"{_where(recording, number, call)}: {printable(stopped.message)}"
+        ) from None
     if isinstance(stopped, Difference):
-        raise _different(recording, number, call, stopped.recorded, stopped.now, host_call=stopped.host_call)
+        raise _different(
+            recording, number, call, stopped.recorded, stopped.now, host_call=stopped.host_call
+        )
     left = call.host_calls[answers.given :]
     was, now = _outcomes(call, made)
     if was is not None:
@@ -298,7 +353,14 @@ def _compare(
             now += f", without {formatting.host_call(left[0])}{f' and {len(left) - 1} more host calls' if len(left) > 1 else ''}"
         raise _different(recording, number, call, was, now)
     if left:
-        raise _different(recording, number, call, formatting.host_call(left[0]), "no more host calls", host_call=answers.given + 1)
+        raise _different(
+            recording,
+            number,
+            call,
+            formatting.host_call(left[0]),
+            "no more host calls",
+            host_call=answers.given + 1,
+        )
     expected = before if call.vars is None else joined(call.vars, call.more_vars)
     if expected is None:
         expected = joined(recording.vars, recording.more_vars)
@@ -311,7 +373,11 @@ def _compare(
 
 def _two_vars(was: bytes | None, now: bytes | None) -> tuple[str, str]:
     if was is None or now is None:
-        return ("not set", formatting.shown(Data.of(now or b""))) if was is None else (formatting.shown(Data.of(was)), "not set")
+        return (
+            ("not set", formatting.shown(Data.of(now or b"")))
+            if was is None
+            else (formatting.shown(Data.of(was)), "not set")
+        )
     return formatting.two(Data.of(was), Data.of(now))
 
 
@@ -321,7 +387,11 @@ def _outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
         now = failure(made.error)
         if call.error is not None and _essence(call.error) == _essence(now):
             return None, ""
-        was = f"returned {formatting.shown(call.output)}" if call.output is not None else f"raised {formatting.failure(call.error or now)}"
+        was = (
+            f"returned {formatting.shown(call.output)}"
+            if call.output is not None
+            else f"raised {formatting.failure(call.error or now)}"
+        )
         return was, f"raised {formatting.failure(now)}"
     output = Data.of(made.output or b"")
     if call.output is None:
@@ -345,7 +415,15 @@ def _where(recording: Recording, number: int, call: Call) -> str:
     return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
 
 
-def _different(recording: Recording, number: int, call: Call, recorded: str, now: str, *, host_call: int | None = None) -> ReplayError:
+def _different(
+    recording: Recording,
+    number: int,
+    call: Call,
+    recorded: str,
+    now: str,
+    *,
+    host_call: int | None = None,
+) -> ReplayError:
     at = f", host call {host_call}" if host_call is not None else ""
     return ReplayError(
         f"{_where(recording, number, call)}{at} is not as it was\n  recorded: {recorded}\n  now:      {now}",

@@ -70,7 +70,16 @@ class Value(_Part, frozen=True):
     block: Count | None = None
 
     def __post_init__(self) -> None:
-        if (self.i32, self.i64, self.f32, self.f64, self.text, self.base64, self.param, self.block).count(None) != 7:
+        if (
+            self.i32,
+            self.i64,
+            self.f32,
+            self.f64,
+            self.text,
+            self.base64,
+            self.param,
+            self.block,
+        ).count(None) != 7:
             raise ValueError("expected one of i32, i64, f32, f64, text, base64, param, block")
         if self.f32 is not None:
             _bits("f32", self.f32)
@@ -84,7 +93,11 @@ class Value(_Part, frozen=True):
             return cls(i32=(raw & 0xFFFFFFFF ^ 0x80000000) - 0x80000000)
         if type == "i64":
             return cls(i64=(raw & _MASK ^ 1 << 63) - (1 << 63))
-        return cls(f32=_float("f32", raw & 0xFFFFFFFF)) if type == "f32" else cls(f64=_float("f64", raw & _MASK))
+        return (
+            cls(f32=_float("f32", raw & 0xFFFFFFFF))
+            if type == "f32"
+            else cls(f64=_float("f64", raw & _MASK))
+        )
 
     @classmethod
     def content(cls, data: bytes) -> Value:
@@ -102,7 +115,9 @@ class Value(_Part, frozen=True):
     @property
     def type(self) -> str:
         """The Wasm type."""
-        return next((name for name in ("i32", "f32", "f64") if getattr(self, name) is not None), "i64")
+        return next(
+            (name for name in ("i32", "f32", "f64") if getattr(self, name) is not None), "i64"
+        )
 
     @property
     def raw(self) -> int | None:
@@ -128,7 +143,11 @@ def _float(type: str, raw: int) -> str:
 def _bits(type: str, text: str) -> int:
     value, bits = _FLOATS[type]
     try:
-        packed = struct.pack(bits, int(text[4:], 16)) if text.startswith("nan:") else struct.pack(value, float(text))
+        packed = (
+            struct.pack(bits, int(text[4:], 16))
+            if text.startswith("nan:")
+            else struct.pack(value, float(text))
+        )
     except (struct.error, OverflowError):
         raise ValueError(f"expected a number that fits into {type}") from None
     return int(struct.unpack(bits, packed)[0])
@@ -290,7 +309,9 @@ def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], tuple[tuple[by
 
 def joined(texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]) -> dict[bytes, bytes]:
     """The same read back."""
-    return {name.encode(): data.octets for name, data in texts.items()} | {name: data.octets for name, data in others}
+    return {name.encode(): data.octets for name, data in texts.items()} | {
+        name: data.octets for name, data in others
+    }
 
 
 def words(value: Any) -> str:

@@ -62,7 +62,17 @@ _ROLES = {
     "sock_shutdown": "v v",
 }
 ROLES = {name: roles.split() for name, roles in _ROLES.items()}
-_OWN = frozenset(("args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "sched_yield", "proc_exit", "proc_raise"))
+_OWN = frozenset(
+    (
+        "args_get",
+        "args_sizes_get",
+        "environ_get",
+        "environ_sizes_get",
+        "sched_yield",
+        "proc_exit",
+        "proc_raise",
+    )
+)
 _STREAMS = (0, 1, 2)
 _MAX_PATH = 2**16
 
@@ -150,7 +160,8 @@ def _events(memory: Memory, args: Sequence[int], count: int) -> bytes:
     size = abi.EVENT.size
     data = memory.read(args[1], count * size)
     return b"".join(
-        abi.U64.pack(marks.index(abi.U64.unpack_from(data, at)[0])) + data[at + 8 : at + size] for at in range(0, len(data), size)
+        abi.U64.pack(marks.index(abi.U64.unpack_from(data, at)[0])) + data[at + 8 : at + size]
+        for at in range(0, len(data), size)
     )
 
 
@@ -199,4 +210,6 @@ def _marked(memory: Memory, name: str, args: Sequence[int], content: bytes) -> b
 
 
 def _damaged(name: str) -> RecordingError:
-    return RecordingError(f"the recording is damaged: what it has for `{name}` cannot be its results")
+    return RecordingError(
+        f"the recording is damaged: what it has for `{name}` cannot be its results"
+    )

@@ -10,7 +10,16 @@ from .._manifest.model import Manifest
 from .._manifest.resolve import Admitted
 from .observers import Observer
 
-PluginInput: TypeAlias = str | bytes | bytearray | memoryview | os.PathLike[str] | Mapping[str, Any] | Manifest | Admitted
+PluginInput: TypeAlias = (
+    str
+    | bytes
+    | bytearray
+    | memoryview
+    | os.PathLike[str]
+    | Mapping[str, Any]
+    | Manifest
+    | Admitted
+)
 """A plugin: a path, a URL, the bytes or the text of a module, or a manifest in any form."""
 
 Observe: TypeAlias = bool | Observer | Sequence[Observer] | None

@@ -64,42 +64,68 @@ START = "start"
 """Stands for the function in errors of what a guest runs before its first call."""
 
 
-def explain(failure: EngineFailure, guest: Guest, plugin: str, function: str) -> BaseException | None:
+def explain(
+    failure: EngineFailure, guest: Guest, plugin: str, function: str
+) -> BaseException | None:
     """The exception that the caller gets for a call that was unwound; None when the guest ended itself with the exit code 0.
 
     Of several reasons the first counts: what the host or the application raised, out of fuel, the message of `error_set`, the trap.
     """
     frames = failure.frames
-    while isinstance(failure, HostRaised) and isinstance(failure.exception, (PassedOn, EngineFailure)):
-        failure = failure.exception.failure if isinstance(failure.exception, PassedOn) else failure.exception
+    while isinstance(failure, HostRaised) and isinstance(
+        failure.exception, (PassedOn, EngineFailure)
+    ):
+        failure = (
+            failure.exception.failure
+            if isinstance(failure.exception, PassedOn)
+            else failure.exception
+        )
         # Inside one store the engine has put the frames of the outer call after them.
-        frames = failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
+        frames = (
+            failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
+        )
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
     if isinstance(failure, HostRaised) and is_recursion(failure.exception):
-        failure = Trap(STACK_OVERFLOW)  # Python's stack, by calls from module to module through the host
+        failure = Trap(
+            STACK_OVERFLOW
+        )  # Python's stack, by calls from module to module through the host
     if isinstance(failure, HostRaised):
         exception = failure.exception
-        del failure.exception  # the failure becomes the context of this exception, and must not refer to it as well
+        del (
+            failure.exception
+        )  # the failure becomes the context of this exception, and must not refer to it as well
         if type(exception) is BadHandleError and (shortage := _shortage(guest)):
-            exception = OutOfMemoryError(f"it ran out of memory: {shortage}. Then {exception.message}")
+            exception = OutOfMemoryError(
+                f"it ran out of memory: {shortage}. Then {exception.message}"
+            )
         return raised(exception, guest, facts)
     where = f"`{shown(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         limit = guest.grants.fuel_limit
-        return OutOfFuelError(f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit", **facts)
+        return OutOfFuelError(
+            f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit",
+            **facts,
+        )
     if (error := reported(guest, facts, 0)) is not None:
         return error
     if isinstance(failure, Trap):
         if failure.message in _GIVEN_UP and (shortage := _shortage(guest)):
-            return OutOfMemoryError(f"{where} ran out of memory: {shortage} ({failure.message})", **facts)
+            return OutOfMemoryError(
+                f"{where} ran out of memory: {shortage} ({failure.message})", **facts
+            )
         hint = "; it recursed too deeply" if failure.message == STACK_OVERFLOW else ""
         return TrapError(f"{where} trapped: {failure.message}{hint}", trap=failure.message, **facts)
     for what, field in _COUNTED.items():  # of a command's instance
         if what in failure.message:
             reason = failure.message.partition("\n")[0]
-            return OutOfMemoryError(f"{where} has more than its limits allow (`Limits.{field}`): {reason}", **facts)
+            return OutOfMemoryError(
+                f"{where} has more than its limits allow (`Limits.{field}`): {reason}", **facts
+            )
     if _FULL_HEAP in failure.message:
-        return OutOfMemoryError(f"{where} ran out of memory for objects and exceptions: its limit is {_pages(guest.limits)}", **facts)
+        return OutOfMemoryError(
+            f"{where} ran out of memory for objects and exceptions: its limit is {_pages(guest.limits)}",
+            **facts,
+        )
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
@@ -112,7 +138,11 @@ def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Bas
             return error
         if code == 0:
             return None
-        return ExitError(f"{where} ended itself with the exit code {code}{_maybe(_shortage(guest))}", code=code, **facts)
+        return ExitError(
+            f"{where} ended itself with the exit code {code}{_maybe(_shortage(guest))}",
+            code=code,
+            **facts,
+        )
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
             exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
@@ -134,7 +164,11 @@ def _pages(limits: Limits) -> str:
 def _deadline(limits: Limits, recipe: Recipe) -> str:
     seconds = limits.timeout or 0
     shown = f"{seconds * 1000:.0f} ms"
-    return f"{shown} (timeout)" if recipe.timeout_ms is not None else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
+    return (
+        f"{shown} (timeout)"
+        if recipe.timeout_ms is not None
+        else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
+    )
 
 
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
@@ -151,14 +185,24 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
             reason.add_note(f"it may have run out of memory: {shortage}")
         return reason
     if not fault:
-        return GuestError(f"{where} returned the error code {code}{_maybe(shortage)}", code=code, **facts)
+        return GuestError(
+            f"{where} returned the error code {code}{_maybe(shortage)}", code=code, **facts
+        )
     if fault & FAULT_ERROR_HANDLE:
         what = f"the error {error}"
     else:
-        what = f"the output to offset {output}, length {length}" if fault & FAULT_OUTPUT else "its input"
+        what = (
+            f"the output to offset {output}, length {length}"
+            if fault & FAULT_OUTPUT
+            else "its input"
+        )
     if shortage:
-        return OutOfMemoryError(f"{where} ran out of memory: {shortage}. Then it set {what}", code=code, **facts)
-    return BadHandleError(f"{where} set {what}, which is no memory that the plugin has allocated", code=code, **facts)
+        return OutOfMemoryError(
+            f"{where} ran out of memory: {shortage}. Then it set {what}", code=code, **facts
+        )
+    return BadHandleError(
+        f"{where} set {what}, which is no memory that the plugin has allocated", code=code, **facts
+    )
 
 
 def _shortage(guest: Guest) -> str | None:
@@ -186,7 +230,13 @@ def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
             guest.store.set_fuel(left)
 
 
-def parsed(parse: Callable[[bytes], Any], output: bytes, deadline: float, compiled: CompiledPlugin, function: str) -> Any:
+def parsed(
+    parse: Callable[[bytes], Any],
+    output: bytes,
+    deadline: float,
+    compiled: CompiledPlugin,
+    function: str,
+) -> Any:
     """What `parse` makes of an output.
 
     An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
@@ -194,8 +244,14 @@ def parsed(parse: Callable[[bytes], Any], output: bytes, deadline: float, compil
     """
     if not getattr(parse, "is_of_call", False):
         if not callable(parse):
-            hint = "write returns=… for a type" if isinstance(parse, str) else "a function of bytes, bytes itself, or None for a view"
-            raise OptionError(f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse")
+            hint = (
+                "write returns=… for a type"
+                if isinstance(parse, str)
+                else "a function of bytes, bytes itself, or None for a view"
+            )
+            raise OptionError(
+                f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse"
+            )
         return parse(output)
     if len(output) < _QUICK or monotonic() < deadline:
         value = parse(output, compiled.limits)  # type: ignore[call-arg]
@@ -204,21 +260,28 @@ def parsed(parse: Callable[[bytes], Any], output: bytes, deadline: float, compil
     where = f"`{function}` of plugin `{compiled.name}`"
     allowed = _deadline(compiled.limits, compiled._recipe)
     raise TimeoutError(
-        f"{where} did not end before its deadline of {allowed}: its output was not read by then", plugin=compiled.name, function=function
+        f"{where} did not end before its deadline of {allowed}: its output was not read by then",
+        plugin=compiled.name,
+        function=function,
     )
 
 
 def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
     """The same for what the guest did while it was being started."""
     reason = explain(failure, guest, plugin, START)
-    return reason or CallError(f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START)
+    return reason or CallError(
+        f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START
+    )
 
 
 def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
     """The error for an instance that the engine would not make."""
     if "memory minimum size" in failure.message:
         limit = f"its limit of {_pages(limits)} allows"
-        return OutOfMemoryError(f"plugin `{plugin}` needs more memory at its start than {limit}: {failure.message}", plugin=plugin)
+        return OutOfMemoryError(
+            f"plugin `{plugin}` needs more memory at its start than {limit}: {failure.message}",
+            plugin=plugin,
+        )
     for what, field in _COUNTED.items():
         if what in failure.message:
             return OutOfMemoryError(
@@ -234,16 +297,27 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
                 f"this process may have {space} bytes of address space (RLIMIT_AS, `ulimit -v`): close plugins that are not used, or lift "
                 "that limit (64 GiB or more are best; `Limits.memory_bytes` bounds what plugins really take)"
             )
-        return OutOfMemoryError(f"the system has no memory for another instance of plugin `{plugin}`: {hint}", plugin=plugin)
+        return OutOfMemoryError(
+            f"the system has no memory for another instance of plugin `{plugin}`: {hint}",
+            plugin=plugin,
+        )
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
 
 
-def no_room(plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None) -> OutOfMemoryError:
+def no_room(
+    plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
+) -> OutOfMemoryError:
     """The error for an input that the kernel has no room for."""
     needs = -(-(length + INPUT) // _PAGE)
-    why = f"its limit is {_pages(limits)}" if shortage is None or length > (limits.memory_bytes or length) else shortage
+    why = (
+        f"its limit is {_pages(limits)}"
+        if shortage is None or length > (limits.memory_bytes or length)
+        else shortage
+    )
     return OutOfMemoryError(
-        f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} pages: {why}", plugin=plugin, function=function
+        f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} pages: {why}",
+        plugin=plugin,
+        function=function,
     )
 
 

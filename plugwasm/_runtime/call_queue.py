@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from time import monotonic
 
 from .._host import greenlets
@@ -27,6 +26,7 @@ from ..errors import BusyError, CancelledError, TimeoutError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from types import CodeType
     from typing import Any, Protocol, TypeVar
@@ -71,7 +71,18 @@ class Turn:
         until: Its deadline, on the monotonic clock in seconds; it counts from here.
     """
 
-    __slots__ = ("_age", "_bell", "_is_cancelled", "_owner", "_waiting", "function", "plugin", "thread", "until", "waits")
+    __slots__ = (
+        "_age",
+        "_bell",
+        "_is_cancelled",
+        "_owner",
+        "_waiting",
+        "function",
+        "plugin",
+        "thread",
+        "until",
+        "waits",
+    )
 
     def __init__(self, owner: Owned, plugin: Plugin, function: str) -> None:
         """`owner` is what it waits for: the plugin, or what watches it."""
@@ -142,15 +153,23 @@ class Turn:
                 raise plugin._busy_error(self.function) from None
             frame = frame.f_back
         if self.thread in list(plugin._awaited.values()):
-            raise self._itself_error("a task of this thread's event loop awaits a call of it, which may need the event loop") from None
+            raise self._itself_error(
+                "a task of this thread's event loop awaits a call of it, which may need the event loop"
+            ) from None
         greenlets.check(plugin, self.function)
         if _is_forked and self._is_abandoned():
-            raise self._itself_error("a thread called it when this process was forked, and is not here") from None
+            raise self._itself_error(
+                "a thread called it when this process was forked, and is not here"
+            ) from None
 
     def _is_abandoned(self) -> bool:
         """Whether no thread of this process has it."""
         for _ in range(3):
-            if hasattr(self._owner, "_idle") or waiting_for(self.plugin) or any(is_calling(i, self.plugin) for i in sys._current_frames()):
+            if (
+                hasattr(self._owner, "_idle")
+                or waiting_for(self.plugin)
+                or any(is_calling(i, self.plugin) for i in sys._current_frames())
+            ):
                 return False
             sleep(GLANCE)
         return True
@@ -177,7 +196,11 @@ class Turn:
                 continue
             if guest in self._waiting.callers:
                 return True
-            further = [turn for turn in _waiting.copy() if turn not in seen and guest in turn._waiting.callers]
+            further = [
+                turn
+                for turn in _waiting.copy()
+                if turn not in seen and guest in turn._waiting.callers
+            ]
             seen.update(further)
             circle += further
         return False
@@ -243,7 +266,11 @@ def waiting_for(plugin: Plugin, thread: int | None = None) -> list[Turn]:
     """The calls that wait for the plugin, or of them those of a thread."""
     if not _waiting:
         return []
-    return [turn for turn in _waiting.copy() if turn.plugin is plugin and (thread is None or turn.thread == thread)]
+    return [
+        turn
+        for turn in _waiting.copy()
+        if turn.plugin is plugin and (thread is None or turn.thread == thread)
+    ]
 
 
 def is_calling(thread: int, plugin: Plugin) -> bool:

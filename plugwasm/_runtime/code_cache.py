@@ -19,6 +19,7 @@ from ..errors import OptionError, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 __all__ = ["clear", "configure", "directory"]
 
@@ -64,7 +65,12 @@ _fillings: dict[str, _Filling] = {}
 """By directory."""
 
 
-def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool | None = None, max_bytes: int | None = None) -> None:
+def configure(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    enabled: bool | None = None,
+    max_bytes: int | None = None,
+) -> None:
     """Changes the settings for this process; what is not given stays as it is.
 
     Args:
@@ -74,11 +80,22 @@ def configure(directory: str | os.PathLike[str] | None = None, *, enabled: bool 
             processes that store at once it may be a sixteenth more for each.
     """
     if not (directory is None or isinstance(directory, (str, os.PathLike))):
-        raise OptionError(f"cache.configure: directory: expected a path, got {type(directory).__name__}", field="directory")
+        raise OptionError(
+            f"cache.configure: directory: expected a path, got {type(directory).__name__}",
+            field="directory",
+        )
     if not (enabled is None or isinstance(enabled, bool)):
-        raise OptionError(f"cache.configure: enabled: expected True or False, got {enabled!r:.40}", field="enabled")
-    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0):
-        raise OptionError(f"cache.configure: max_bytes: expected a number of bytes, got {max_bytes!r:.40}", field="max_bytes")
+        raise OptionError(
+            f"cache.configure: enabled: expected True or False, got {enabled!r:.40}",
+            field="enabled",
+        )
+    if max_bytes is not None and (
+        isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0
+    ):
+        raise OptionError(
+            f"cache.configure: max_bytes: expected a number of bytes, got {max_bytes!r:.40}",
+            field="max_bytes",
+        )
     if directory is not None:
         _Settings.directory = os.path.abspath(directory)
         _Settings.warned = False
@@ -138,7 +155,7 @@ class Entry:
         self.code = code
         self.path = f"/proc/self/fd/{descriptor}"
 
-    def __enter__(self) -> Entry:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -153,7 +170,11 @@ def load(key: str) -> Entry | None:
     try:
         folder = _open_folder(path)
         try:
-            descriptor = os.open(key + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            descriptor = os.open(
+                key + _SUFFIX,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=folder,
+            )
         finally:
             os.close(folder)
     except FileNotFoundError:
@@ -187,7 +208,9 @@ def store(key: str, code: bytes, note: bytes) -> None:
             os.makedirs(path, mode=0o700, exist_ok=True)
         folder = _open_folder(path)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder
+            )
             try:
                 with open(descriptor, "wb") as file:
                     file.writelines((code, tail, checksum, _MAGIC))
@@ -220,7 +243,9 @@ def _check_private(status: os.stat_result) -> None:
     if status.st_uid != os.geteuid():
         raise PermissionError(f"it belongs to user {status.st_uid}, not to {os.geteuid()}")
     if status.st_mode & 0o077:
-        raise PermissionError(f"others have access to it (mode {status.st_mode & 0o777:o}, should be 700)")
+        raise PermissionError(
+            f"others have access to it (mode {status.st_mode & 0o777:o}, should be 700)"
+        )
 
 
 def _checked(descriptor: int) -> Entry | None:
@@ -246,7 +271,11 @@ def _checked(descriptor: int) -> Entry | None:
         with memoryview(content) as view, view[: size + NOTE + 8] as covered:
             checksum = zlib.crc32(covered)
         note, said_size = trailer[:NOTE], int.from_bytes(trailer[NOTE : NOTE + 8], "little")
-        if not trailer.endswith(_MAGIC) or said_size != size or checksum != int.from_bytes(trailer[NOTE + 8 : NOTE + 12], "little"):
+        if (
+            not trailer.endswith(_MAGIC)
+            or said_size != size
+            or checksum != int.from_bytes(trailer[NOTE + 8 : NOTE + 12], "little")
+        ):
             return None
         code = None if sys.platform == "linux" else content[:size]
     if time.time() - status.st_mtime > DAY:

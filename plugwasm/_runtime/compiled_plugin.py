@@ -121,11 +121,15 @@ class CompiledPlugin:
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         check_kinds(wasi, limits, egress)
-        self.functions: tuple[Function, ...] = offer_registered() if functions is REGISTERED else checked_functions(functions)
+        self.functions: tuple[Function, ...] = (
+            offer_registered() if functions is REGISTERED else checked_functions(functions)
+        )
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
             refuse_object(plugin)
         limits, egress = own_settings(plugin, limits, egress)
-        self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
+        self._recipe: Recipe = resolve(
+            plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress
+        )
         self.name = checked_name(name) or shown(self._recipe.label)
         self.wasi = wasi
         self.fuel_limit = fuel_limit
@@ -149,7 +153,9 @@ class CompiledPlugin:
             fuel_limit=fuel_limit,
         )
         self._check_sizes()
-        stack = engine(fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes).stack
+        stack = engine(
+            fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
+        ).stack
         if not stack.here.levels and not stack.has_room():
             raise no_stack(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}
@@ -162,7 +168,11 @@ class CompiledPlugin:
         """Warns of host functions that it imports although nobody passed them."""
         if self._is_ambient and self._offered:
             plan = self._plan
-            warn_of_registered(self.name, self.functions, {source for unit in plan.units for source in unit.sources})
+            warn_of_registered(
+                self.name,
+                self.functions,
+                {source for unit in plan.units for source in unit.sources},
+            )
 
     def _build(self) -> None:
         """Compiles and links. Up to here there are only settings."""
@@ -219,7 +229,12 @@ class CompiledPlugin:
     def _link(self, *, pooled: bool) -> Plan:
         try:
             return Plan(
-                engine_for((module.wasm for module in self._recipe.modules), self.limits, fuel=self.fuel_limit is not None, pooled=pooled),
+                engine_for(
+                    (module.wasm for module in self._recipe.modules),
+                    self.limits,
+                    fuel=self.fuel_limit is not None,
+                    pooled=pooled,
+                ),
                 self._recipe.modules,
                 self._recipe.main,
                 wasi=bool(self.wasi),
@@ -229,7 +244,9 @@ class CompiledPlugin:
         except LinkError as error:
             error.plugin = self.name
             if len(self._recipe.modules) == 1:  # which nobody has named
-                error.message = error.message.replace(f"module `{shown(self._recipe.main)}`", f"plugin `{self.name}`")
+                error.message = error.message.replace(
+                    f"module `{shown(self._recipe.main)}`", f"plugin `{self.name}`"
+                )
                 error.args = (error.message,)
             raise
 
@@ -267,7 +284,9 @@ class CompiledPlugin:
         return self._grants.log.dropped
 
     def __reduce__(self) -> str:
-        raise TypeError("a CompiledPlugin cannot be copied or pickled: threads can share it; send another process a PluginRef")
+        raise TypeError(
+            "a CompiledPlugin cannot be copied or pickled: threads can share it; send another process a PluginRef"
+        )
 
     def __repr__(self) -> str:
         return f"<CompiledPlugin {self.name!r}>"
@@ -297,7 +316,9 @@ def as_compiled(
             functions,
             name=name,
             fuel_limit=None if fuel_limit is NOT_GIVEN else fuel_limit,
-            http_response_headers=False if http_response_headers is NOT_GIVEN else http_response_headers,
+            http_response_headers=False
+            if http_response_headers is NOT_GIVEN
+            else http_response_headers,
             limits=limits,
             egress=egress,
             observe=observe,
@@ -315,7 +336,9 @@ def as_compiled(
             functions=functions,
             name=NOT_GIVEN if name in (None, plugin.name) else name,
             fuel_limit=NOT_GIVEN if fuel_limit == plugin.fuel_limit else fuel_limit,
-            http_response_headers=NOT_GIVEN if http_response_headers == plugin.http_response_headers else http_response_headers,
+            http_response_headers=NOT_GIVEN
+            if http_response_headers == plugin.http_response_headers
+            else http_response_headers,
             limits=NOT_GIVEN if limits in (None, plugin.limits) else limits,
             egress=NOT_GIVEN if egress in (None, plugin.egress) else egress,
         )
@@ -340,11 +363,16 @@ def _preopens(recipe: Recipe, wasi: object) -> tuple[Preopen, ...]:
 
         for path in recipe.allowed_paths:
             if not isdir(path.removeprefix("ro:")):
-                raise ManifestError(f"allowed_paths grants {path!r}, which is no directory", field="allowed_paths")
+                raise ManifestError(
+                    f"allowed_paths grants {path!r}, which is no directory", field="allowed_paths"
+                )
         return ()
     from .._wasi.files import Preopen, check_overlaps
 
     paths = recipe.allowed_paths.items()
-    preopens = tuple(Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:")) for path, guest_path in paths)
+    preopens = tuple(
+        Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:"))
+        for path, guest_path in paths
+    )
     check_overlaps(preopens)
     return preopens

@@ -145,14 +145,20 @@ def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, nam
     is_timed = allowance is not None and allowance.is_timed
     if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
         wasm = wat_to_wasm(wasm)
-    if allowance is None or not is_timed or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target)):
+    if (
+        allowance is None
+        or not is_timed
+        or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target))
+    ):
         is_heavy = allowance is not None and not is_timed and weight(wasm) > LIGHT
         return target.compile(without_long_names(wasm), heavy=is_heavy)
     artifact, known = _compile_apart(wasm, target, allowance, name)
     return target.load(artifact).with_facts(known)
 
 
-def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str) -> tuple[bytes, Facts]:
+def _compile_apart(
+    wasm: bytes, target: Engine, allowance: Allowance, name: str
+) -> tuple[bytes, Facts]:
     seconds = allowance.seconds(name)
     assert seconds is not None
     turn = object()
@@ -165,7 +171,12 @@ def _compile_apart(wasm: bytes, target: Engine, allowance: Allowance, name: str)
 
 _turns: dict[object, int] = {}
 """Who compiles or waits for that, in the order in which they came, and in which thread."""
-MOST = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+MOST = max(
+    1,
+    min(
+        4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ),
+)
 """Processes that compile at once: each takes all processors, and up to `compile_bytes`."""
 _GLANCE = 0.01
 
@@ -189,7 +200,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)
 
 
-def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float) -> tuple[bytes, Facts]:
+def _compiled_by_child(
+    wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float
+) -> tuple[bytes, Facts]:
     from .._platform.python_executable import VARIABLE, NoInterpreterError, folders, interpreter
 
     memory = allowance.memory
@@ -201,14 +214,31 @@ def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: 
         from .._platform.child_processes import Child
 
         python = interpreter()
-        command = [python.path, *python.options, "-c", _CHILD, "\n".join(folders(("plugwasm", "wasmtime"))), *map(str, settings)]
+        command = [
+            python.path,
+            *python.options,
+            "-c",
+            _CHILD,
+            "\n".join(folders(("plugwasm", "wasmtime"))),
+            *map(str, settings),
+        ]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=python.environment)
+        process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, env=python.environment
+        )
     except NoInterpreterError as error:
         hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
-        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}") from None
-    except (OSError, RuntimeError, ImportError) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
-        raise ModuleError(f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}") from error
+        raise ModuleError(
+            f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}"
+        ) from None
+    except (
+        OSError,
+        RuntimeError,
+        ImportError,
+    ) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
+        raise ModuleError(
+            f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
+        ) from error
     child = Child(process)
     with process:
         try:
@@ -227,10 +257,16 @@ def _compiled_by_child(wasm: bytes, target: Engine, allowance: Allowance, name: 
     if output[:1] == _REFUSED:
         raise EngineFailure(output[1:].decode("utf-8", "replace"))
     at = 1 + _NOTE + _LENGTH
-    if output[:1] != _DONE or len(output) < at or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little"):
+    if (
+        output[:1] != _DONE
+        or len(output) < at
+        or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little")
+    ):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
         hint = f"it was started with `{shown(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
-        raise ModuleError(f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})")
+        raise ModuleError(
+            f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})"
+        )
     return output[at:], facts_in(output[1 : 1 + _NOTE])
 
 
@@ -252,7 +288,9 @@ def note_of(facts: Facts) -> bytes:
 
 def facts_in(note: bytes) -> Facts:
     """The other way round."""
-    count, total, largest, start, state, tables, entries = (int.from_bytes(note[at : at + 4], "little") for at in range(0, _NOTE, 4))
+    count, total, largest, start, state, tables, entries = (
+        int.from_bytes(note[at : at + 4], "little") for at in range(0, _NOTE, 4)
+    )
     return count, total, largest, start, state, tables, entries
 
 
@@ -262,18 +300,28 @@ def serve(engine: str, memory: str, seconds: str, code: str) -> None:
 
     from .._engine import Engine, can_compile_in_parallel
 
-    stack_size(2**20)  # of the threads that try whether the compiler's can be started, which take 2 MiB: two for each
+    stack_size(
+        2**20
+    )  # of the threads that try whether the compiler's can be started, which take 2 MiB: two for each
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:
         binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
-        settings: dict[str, Any] = {name: int(value) for name, _, value in (part.partition("=") for part in engine.split(";"))}
+        settings: dict[str, Any] = {
+            name: int(value)
+            for name, _, value in (part.partition("=") for part in engine.split(";"))
+        }
         module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
         if module.kept_bytes > int(code):
             answer = [_TOO_MUCH]
         else:
             artifact = module.serialize()
-            answer = [_DONE, note_of(module.facts), len(artifact).to_bytes(_LENGTH, "little"), artifact]
+            answer = [
+                _DONE,
+                note_of(module.facts),
+                len(artifact).to_bytes(_LENGTH, "little"),
+                artifact,
+            ]
     except EngineFailure as failure:
         answer = [_REFUSED, failure.message.encode()]
     for part in answer:

@@ -18,23 +18,32 @@ if TYPE_CHECKING:
     from .._manifest.resolve import Recipe
 
 
-def wanted(recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()) -> dict[tuple[str, str], FunctionType]:
+def wanted(
+    recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()
+) -> dict[tuple[str, str], FunctionType]:
     """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
     on = engine_for((source.wasm for source in recipe.modules), limits, fuel=True)
     allowance = Allowance(limits)
-    modules = {source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules}
+    modules = {
+        source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules
+    }
     return {
         (item.module, item.name): item.type
         for module in modules.values()
         for item in module.imports
         if item.type is not None
         and TYPES.keys() >= {*item.type.params, *item.type.results}
-        and ((item.module, item.name) in also or not (item.module == NAMESPACE or item.module.startswith("wasi_")))
+        and (
+            (item.module, item.name) in also
+            or not (item.module == NAMESPACE or item.module.startswith("wasi_"))
+        )
         and not (item.module in modules and item.name in modules[item.module].exports)
     }
 
 
-def stand_in(namespace: str, name: str, host: HostFunction, real: Function | None = None) -> Function:
+def stand_in(
+    namespace: str, name: str, host: HostFunction, real: Function | None = None
+) -> Function:
     """A host function that is linked for that one, or for the real one of the application."""
     types = [TYPES[t] for t in host.type.params], [TYPES[t] for t in host.type.results]
     linked = copy.copy(real) or Function(namespace, name, *types, _nothing)

@@ -68,10 +68,16 @@ class Watch:
 
     call: Call
 
-    def __init__(self, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]) -> None:
+    def __init__(
+        self, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]
+    ) -> None:
         self._observers = observers
         self._octets = octets
-        self._listeners = [observer for observer in observers if type(observer).on_host_call is not Observer.on_host_call]
+        self._listeners = [
+            observer
+            for observer in observers
+            if type(observer).on_host_call is not Observer.on_host_call
+        ]
         self.needs_guest = need_guest(observers)
         self._wants_values = any(observer.wants_values for observer in self._listeners)
         self._understudy: Understudy | None = None
@@ -149,14 +155,18 @@ class Watch:
                 self._understudy.begin(call)
             begin = perf_counter()
             try:
-                output = enter(call.function, call.input, None if parse is None else bytes, call.host_context)
+                output = enter(
+                    call.function, call.input, None if parse is None else bytes, call.host_context
+                )
                 call.output = bytes(output)
                 return output if parse is None or parse is bytes else (output, self.until)
             except BaseException as exception:
                 error = exception
                 raise
             finally:
-                call.guest_seconds = max(0.0, perf_counter() - begin - self._away - call.start_seconds)
+                call.guest_seconds = max(
+                    0.0, perf_counter() - begin - self._away - call.start_seconds
+                )
                 if self._understudy is not None:
                     self._understudy.end(call, error)
         finally:
@@ -181,14 +191,23 @@ class Watch:
     def attach(self, guest: Guest) -> None:
         """Watches a new instance; before anything is linked."""
         guest.interceptor = self
-        self._understudy = next((found for observer in self._observers if (found := observer._understudy(guest)) is not None), None)
+        self._understudy = next(
+            (
+                found
+                for observer in self._observers
+                if (found := observer._understudy(guest)) is not None
+            ),
+            None,
+        )
         if self._understudy is not None:
             self._understudy.begin(self.call)
 
     def settle(self, guest: Guest) -> None:
         """Looks at an instance after its call, before it may be dropped."""
         self.until = guest.deadline
-        if hasattr(guest, "budget") and hasattr(guest, "kernel"):  # for there may have been no room for it
+        if hasattr(guest, "budget") and hasattr(
+            guest, "kernel"
+        ):  # for there may have been no room for it
             self.call.memory_bytes = guest.memory_bytes()
         if self._understudy is not None:
             self._understudy.settle(guest)
@@ -244,7 +263,9 @@ class Watch:
                 seen_call.seconds = perf_counter() - begin
                 self.call.host_seconds += seen_call.seconds
                 if seen_call.http is not None and error is None:
-                    seen_call.http = HttpExchange(seen_call.http.method, seen_call.http.url, guest.response_status)
+                    seen_call.http = HttpExchange(
+                        seen_call.http.method, seen_call.http.url, guest.response_status
+                    )
             finally:
                 _leave(entered, error)
             del error
@@ -266,21 +287,30 @@ def _http(guest: Guest, handle: int) -> HttpExchange:
             asked = decode(document)
         except (DecodeError, UnicodeDecodeError, RecursionError):
             pass
-    method, url = (asked.get("method") or "GET", asked.get("url")) if isinstance(asked, dict) else ("", "")
+    method, url = (
+        (asked.get("method") or "GET", asked.get("url")) if isinstance(asked, dict) else ("", "")
+    )
     return HttpExchange(str(method).upper(), str(url), None)
 
 
 # ---- observers -------------------------------------------------------------------------------------------------------------------------
 
 
-def _enter(observers: Sequence[Observer], hook: str, record: Call | HostCall, entered: list[AbstractContextManager[object]]) -> None:
+def _enter(
+    observers: Sequence[Observer],
+    hook: str,
+    record: Call | HostCall,
+    entered: list[AbstractContextManager[object]],
+) -> None:
     """Enters the context managers that observers give for it, and lists them."""
     for observer in observers:
         context = None
         try:
             context = getattr(observer, hook)(record)
             if context is not None:
-                entered.append(context)  # before it is, or it would stay so where a signal handler raises right after that
+                entered.append(
+                    context
+                )  # before it is, or it would stay so where a signal handler raises right after that
                 context.__enter__()
         except Exception:
             if entered and entered[-1] is context:

@@ -78,7 +78,9 @@ def bind(plugin: Any, interface: Callable[..., T]) -> T:
     bound = _bound_class(interface)
     _check_exports(plugin, interface.__name__, bound._plugwasm_exports)
     if bound._plugwasm_is_async and not hasattr(plugin, "call_async"):
-        raise TypeError(f"`{interface.__name__}` has `async def` methods, but {type(plugin).__name__} has no `call_async`")
+        raise TypeError(
+            f"`{interface.__name__}` has `async def` methods, but {type(plugin).__name__} has no `call_async`"
+        )
     target: T = object.__new__(bound)
     object.__setattr__(target, _TARGET, plugin)
     return target
@@ -107,10 +109,18 @@ def _bound_class(interface: Any) -> Any:
         exports.append(stands_for.name)
         is_async |= stands_for.is_async
     if not exports:
-        raise TypeError(f"`{interface.__name__}` has no public methods, so there is nothing to bind")
-    members |= {"_plugwasm_exports": tuple(exports), "_plugwasm_is_async": is_async, "__repr__": _shown}
+        raise TypeError(
+            f"`{interface.__name__}` has no public methods, so there is nothing to bind"
+        )
+    members |= {
+        "_plugwasm_exports": tuple(exports),
+        "_plugwasm_is_async": is_async,
+        "__repr__": _shown,
+    }
     made: Any = type(interface)(
-        interface.__name__, (interface,), {**members, "__module__": interface.__module__, "__doc__": interface.__doc__}
+        interface.__name__,
+        (interface,),
+        {**members, "__module__": interface.__module__, "__doc__": interface.__doc__},
     )
     made.__abstractmethods__ = frozenset()
     return made
@@ -138,7 +148,9 @@ class _Export:
     def __init__(self, interface: type, attribute: str, member: Any) -> None:
         where = self.where = f"`{interface.__name__}.{attribute}`"
         if not isinstance(member, FunctionType):
-            raise TypeError(f"{where} is no method, so it cannot stand for an export; a name that begins with `_` is left alone")
+            raise TypeError(
+                f"{where} is no method, so it cannot stand for an export; a name that begins with `_` is left alone"
+            )
         options: tuple[str | None, TypedCodec | None] = getattr(member, _OPTIONS, (None, None))
         self.name, self.codec = attribute if options[0] is None else options[0], options[1]
         self.function = member
@@ -151,9 +163,13 @@ class _Export:
         for parameter in self.parameters:
             kind = self.signature.parameters[parameter].kind
             if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-                raise TypeError(f"{where}: how many parameters there are must be known, so `{parameter}` cannot have stars")
+                raise TypeError(
+                    f"{where}: how many parameters there are must be known, so `{parameter}` cannot have stars"
+                )
             if parameter not in hints:
-                raise TypeError(f"{where}: annotate the parameter `{parameter}`, for its type says how it travels")
+                raise TypeError(
+                    f"{where}: annotate the parameter `{parameter}`, for its type says how it travels"
+                )
         if "return" not in hints:
             raise TypeError(f"{where}: annotate the result (`-> None` if there is none)")
         if self.codec is RAW and len(self.parameters) > 1:
@@ -195,7 +211,9 @@ class _Export:
 
         where = self.where
 
-        def prepared(bound: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Callable[[bytes], Any]]:
+        def prepared(
+            bound: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Any, Any, Callable[[bytes], Any]]:
             try:
                 if kwargs or len(args) != count:
                     arguments = signature.bind(bound, *args, **kwargs)
@@ -228,7 +246,9 @@ def _hints(function: Any, where: str) -> dict[str, Any]:
     try:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
-        raise TypeError(f"{where}: an annotation cannot be resolved, for its module has no global of that name: {error}") from error
+        raise TypeError(
+            f"{where}: an annotation cannot be resolved, for its module has no global of that name: {error}"
+        ) from error
 
 
 def _text(value: Any) -> Any:
@@ -275,15 +295,21 @@ def _complaint(name: str, items: dict[str, Item]) -> str | None:
     if item is not None and is_callable(item):
         return None
     if item is not None and item.type is not None:
-        return f"its `{shown(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
+        return (
+            f"its `{shown(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
+        )
     close = meant(name, [item.name for item in items.values() if is_callable(item)])
-    return f"it exports no function `{shown(name)}`" + (f" (did you mean `{shown(close)}`?)" if close else "")
+    return f"it exports no function `{shown(name)}`" + (
+        f" (did you mean `{shown(close)}`?)" if close else ""
+    )
 
 
 # ---- host functions --------------------------------------------------------------------------------------------------------------------
 
 
-def host_namespace(implementation: object, namespace: str | None = None, *, interface: type | None = None) -> list[Function]:
+def host_namespace(
+    implementation: object, namespace: str | None = None, *, interface: type | None = None
+) -> list[Function]:
     """Host functions of an object's methods, for the `functions` of a plugin. They are not registered.
 
     Args:
@@ -296,22 +322,36 @@ def host_namespace(implementation: object, namespace: str | None = None, *, inte
         TypeError: There are no methods, the object lacks one of the interface's, or annotations do not tell a signature.
     """
     owner = type(implementation)
-    own = {name: member for name, member in _public(owner) if isinstance(member, (FunctionType, staticmethod, classmethod))}
+    own = {
+        name: member
+        for name, member in _public(owner)
+        if isinstance(member, (FunctionType, staticmethod, classmethod))
+    }
     members: dict[str, Any] = own
     if interface is not None:
         if not isinstance(interface, type):
-            raise TypeError(f"host_namespace: an interface is a class with annotated methods, not {interface!r}")
+            raise TypeError(
+                f"host_namespace: an interface is a class with annotated methods, not {interface!r}"
+            )
         chosen = dict(_public(interface))
         lacking = [name for name in chosen if not callable(getattr(implementation, name, None))]
         if lacking:
-            raise TypeError(f"{owner.__name__} lacks {', '.join(f'`{name}`' for name in lacking)} of `{interface.__name__}`")
+            raise TypeError(
+                f"{owner.__name__} lacks {', '.join(f'`{name}`' for name in lacking)} of `{interface.__name__}`"
+            )
         members = {name: own.get(name) or getattr(implementation, name) for name in chosen}
     functions = []
     for attribute, member in members.items():
         name, codec = getattr(member, _OPTIONS, (None, None))
         if codec is not None:
-            raise TypeError(f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as Annotated[…, codec]")
-        functions.append(inferred(namespace, attribute if name is None else name, getattr(implementation, attribute)))
+            raise TypeError(
+                f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as Annotated[…, codec]"
+            )
+        functions.append(
+            inferred(
+                namespace, attribute if name is None else name, getattr(implementation, attribute)
+            )
+        )
     if not functions:
         raise TypeError(f"{owner.__name__} has no public methods, so there is nothing to offer")
     return functions

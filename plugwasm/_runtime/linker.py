@@ -16,7 +16,16 @@ A command that imports only functions has a store of its own for each call, whic
 
 from __future__ import annotations
 
-from .._engine import EngineFailure, ExportName, FunctionType, HostFunction, Instance, Module, ensure_frames_to_start, shown
+from .._engine import (
+    EngineFailure,
+    ExportName,
+    FunctionType,
+    HostFunction,
+    Instance,
+    Module,
+    ensure_frames_to_start,
+    shown,
+)
 from .._host import env
 from .._host import kernel as _kernel
 from .._host.guest import Exited, Guest
@@ -57,7 +66,9 @@ class Unit:
         self.name = name
         self.module = module
         self.is_command = "_start" in module.exports and "_initialize" not in module.exports
-        self.stands_apart = self.is_command and all(item.kind == "function" for item in module.imports)
+        self.stands_apart = self.is_command and all(
+            item.kind == "function" for item in module.imports
+        )
         """Whether it is a command that can be instantiated in a store of its own: what it imports the host can call for it."""
         self.sources: list[str | HostFunction | tuple[int, str]] = []
         """For each import: a kernel export, a host function, or the export of a unit."""
@@ -69,22 +80,40 @@ class Plan:
     """A plugin's modules, compiled and linked. It does not change, and threads may share it. The last unit is the main module."""
 
     def __init__(
-        self, engine: Engine, sources: Sequence[ModuleSource], main: str, *, wasi: bool, functions: Imports, limits: Limits | None = None
+        self,
+        engine: Engine,
+        sources: Sequence[ModuleSource],
+        main: str,
+        *,
+        wasi: bool,
+        functions: Imports,
+        limits: Limits | None = None,
     ) -> None:
         self.engine = engine
         self.kernel = compiled(_kernel.source(), engine, "kernel")
         allowance = None if limits is None else Allowance(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
-        self.units = [Unit(i, source.name, compiled(source.wasm, engine, source.name, allowance)) for i, source in enumerate(ordered)]
+        self.units = [
+            Unit(i, source.name, compiled(source.wasm, engine, source.name, allowance))
+            for i, source in enumerate(ordered)
+        ]
         self.main = self.units[-1]
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
-        self.kernel_names = sorted({source for unit in self.units for source in unit.sources if isinstance(source, str)})
+        self.kernel_names = sorted(
+            {source for unit in self.units for source in unit.sources if isinstance(source, str)}
+        )
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
         present = [unit for unit in self.order if unit is self.main or not unit.is_command]
         counts = [unit.module.own_memories for unit in present]
         count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
-        if any(unit.module.own_memories[0] and not unit.stands_apart for unit in self.order if unit not in present):
-            count += (limits or DEFAULT).memories  # instances of those commands stay, and each has memories
+        if any(
+            unit.module.own_memories[0] and not unit.stands_apart
+            for unit in self.order
+            if unit not in present
+        ):
+            count += (
+                limits or DEFAULT
+            ).memories  # instances of those commands stay, and each has memories
         count += any(_has_heap(unit.module, limits) for unit in self.units)
         total = sum(total for _, total, _ in counts)
         self.first_pages = FIRST_PAGES + total
@@ -92,7 +121,11 @@ class Plan:
         self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
         tables = sum(unit.module.own_tables for unit in present)
-        if any(unit.module.own_tables and not unit.stands_apart for unit in self.order if unit not in present):
+        if any(
+            unit.module.own_tables and not unit.stands_apart
+            for unit in self.order
+            if unit not in present
+        ):
             tables = (limits or DEFAULT).tables  # likewise
         watched = next((found for unit in present if (found := _visible_memory(unit))), None)
         self.memory = MemoryPlan(limits or DEFAULT, (count, total, largest), watched, tables)
@@ -104,7 +137,9 @@ class Plan:
         store = guest.store
         guest.limit_memory(self.memory)
         guest.held = self.state_bytes
-        kernel = store.instantiate(self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending)
+        kernel = store.instantiate(
+            self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending
+        )
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.may_grow(0)
         guest.items.update(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
@@ -134,7 +169,9 @@ class Plan:
 
 def _check_start(unit: Unit, is_main: bool) -> None:
     """Raises `LinkError` when a function that would be run before the first call cannot be."""
-    wanted = {"_initialize": _NOTHING} | ({"__wasm_call_ctors": _NOTHING, "hs_init": _HASKELL_START} if is_main else {})
+    wanted = {"_initialize": _NOTHING} | (
+        {"__wasm_call_ctors": _NOTHING, "hs_init": _HASKELL_START} if is_main else {}
+    )
     for name, type in wanted.items():
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
@@ -202,7 +239,8 @@ class _Linker:
         for unit in self.units[:-1]:
             if unit.stands_apart:
                 unit.from_apart = [
-                    _from_another_store(unit, source, item) for source, item in zip(unit.sources, unit.module.imports, strict=True)
+                    _from_another_store(unit, source, item)
+                    for source, item in zip(unit.sources, unit.module.imports, strict=True)
                 ]
         return self.order
 
@@ -218,7 +256,12 @@ class _Linker:
                 self.path.append(unit)
             for item in imports:
                 other = self.by_name.get(item.module)
-                if other is not None and item.name in other.module.exports and other not in on_path and other not in ordered:
+                if (
+                    other is not None
+                    and item.name in other.module.exports
+                    and other not in on_path
+                    and other not in ordered
+                ):
                     pending.append((other, iter(other.module.imports)))
                     break
             else:
@@ -252,7 +295,9 @@ class _Linker:
                     return _checked(unit, item, host.type, host)
         raise _missing(unit, item, self.wasi)
 
-    def from_unit(self, unit: Unit, item: Item, other: Unit) -> str | HostFunction | tuple[int, str]:
+    def from_unit(
+        self, unit: Unit, item: Item, other: Unit
+    ) -> str | HostFunction | tuple[int, str]:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
             exported = f"module `{shown(other.name)}` exports that name as a {export.kind}"
@@ -271,7 +316,9 @@ class _Linker:
                 self.commands[key] = _command_function(other, item.name, export.type)
             return self.commands[key]
         if other is unit or other in self.path:
-            circle = " → ".join(f"`{shown(u.name)}`" for u in [*self.path[self.path.index(other) :], other])
+            circle = " → ".join(
+                f"`{shown(u.name)}`" for u in [*self.path[self.path.index(other) :], other]
+            )
             if export.type is None:
                 raise LinkError(
                     f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
@@ -309,7 +356,9 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     what = f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
-            return MissingImportError(f"{what}: a plugin can import only functions from `{env.NAMESPACE}`")
+            return MissingImportError(
+                f"{what}: a plugin can import only functions from `{env.NAMESPACE}`"
+            )
         return MissingImportError(
             f"{what}, but there is no such function: the kit that the plugin was built with may be newer than this host"
         )
@@ -320,13 +369,17 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
             f"{what}: the plugin was built by a kit from before Extism 1.0, which had its functions in `env`, and no host of today "
             "runs it; build it again with a current kit"
         )
-    return MissingImportError(f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module")
+    return MissingImportError(
+        f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module"
+    )
 
 
 # ---- host functions that stand for something else ----------------------------------------------------------------------------------
 
 
-def _call_through(instance: Instance, name: str, type: FunctionType, guest: Guest, values: Any) -> None:
+def _call_through(
+    instance: Instance, name: str, type: FunctionType, guest: Guest, values: Any
+) -> None:
     slots = max(len(type.params), len(type.results))
     function = instance.function(ExportName(name), slots)
     for i in range(len(type.params)):
@@ -391,7 +444,9 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     return HostFunction(type, body)  # type: ignore[arg-type]
 
 
-def _from_another_store(unit: Unit, source: str | HostFunction | tuple[int, str], item: Item) -> HostFunction:
+def _from_another_store(
+    unit: Unit, source: str | HostFunction | tuple[int, str], item: Item
+) -> HostFunction:
     """A host function that stands, in the store of a command, for what the command imports. Raises `LinkError`."""
     assert item.type is not None
     type = item.type
@@ -415,7 +470,9 @@ _wasi_functions: dict[str, HostFunction] = {}
 
 def _wasi_function(name: str) -> HostFunction:
     found = _wasi_functions.get(name)
-    return found if found is not None else _wasi_functions.setdefault(name, _make_wasi_function(name))
+    return (
+        found if found is not None else _wasi_functions.setdefault(name, _make_wasi_function(name))
+    )
 
 
 def _make_wasi_function(name: str) -> HostFunction:
@@ -439,13 +496,27 @@ def _make_wasi_function(name: str) -> HostFunction:
 
 def is_own_wasi(function: HostFunction) -> bool:
     """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
-    return function.name is not None and function.name[0] == WASI and _wasi_functions.get(function.name[1]) is function
+    return (
+        function.name is not None
+        and function.name[0] == WASI
+        and _wasi_functions.get(function.name[1]) is function
+    )
 
 
 def linking_code() -> frozenset[CodeType]:
     """The code of the bodies of host functions that only lead to a guest or to WASI again."""
-    makers: tuple[Any, ...] = (_trampoline, _command_function, _from_another_store, _make_wasi_function)
-    bodies = [constant for maker in makers for constant in maker.__code__.co_consts if hasattr(constant, "co_varnames")]
+    makers: tuple[Any, ...] = (
+        _trampoline,
+        _command_function,
+        _from_another_store,
+        _make_wasi_function,
+    )
+    bodies = [
+        constant
+        for maker in makers
+        for constant in maker.__code__.co_consts
+        if hasattr(constant, "co_varnames")
+    ]
     return frozenset((_may_grow.__code__, *bodies))
 
 

@@ -11,7 +11,16 @@ from __future__ import annotations
 import os
 from weakref import WeakValueDictionary
 
-from .._engine import DEFAULT_STACK, Engine, EngineFailure, Module, can_pool, library_version, shown, wants_images
+from .._engine import (
+    DEFAULT_STACK,
+    Engine,
+    EngineFailure,
+    Module,
+    can_pool,
+    library_version,
+    shown,
+    wants_images,
+)
 from .._host.deadline import ticker
 from .._platform import fork
 from .._platform.native_threads import RLock
@@ -51,10 +60,19 @@ class BeyondPool(Exception):
     """The module is larger than what a pooled engine holds."""
 
 
-def engine_for(modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False) -> Engine:
+def engine_for(
+    modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False
+) -> Engine:
     """The engine for all modules of a plugin together."""
     images = any(map(wants_images, modules))
-    return engine(fuel=fuel, pooled=pooled, stack_bytes=limits.stack_bytes, images=images, gc=limits.gc, atomics=limits.atomics)
+    return engine(
+        fuel=fuel,
+        pooled=pooled,
+        stack_bytes=limits.stack_bytes,
+        images=images,
+        gc=limits.gc,
+        atomics=limits.atomics,
+    )
 
 
 def engine(
@@ -73,17 +91,23 @@ def engine(
         with _lock:
             found = _engines.get(key)
             if found is None:
-                settings: dict[str, Any] = dict(zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False))
+                settings: dict[str, Any] = dict(
+                    zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False)
+                )
                 if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
                     found = engine(pooled=False, **settings)
                 else:
                     found = Engine(pooled=pooled, **settings)
                     ticker.engines.append(found)
-                found = _engines.setdefault(key, found)  # in the meantime a signal handler may have made one
+                found = _engines.setdefault(
+                    key, found
+                )  # in the meantime a signal handler may have made one
     return found
 
 
-def compiled(wasm: bytes, engine: Engine, name: str = "module", allowance: Allowance | None = None) -> Module:
+def compiled(
+    wasm: bytes, engine: Engine, name: str = "module", allowance: Allowance | None = None
+) -> Module:
     """The module for Wasm bytes or WAT text. Without an allowance, compiling may take any time and memory.
 
     Raises:
@@ -143,7 +167,9 @@ def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowanc
         module = compile_within(allowance, target, wasm, name)
     except EngineFailure as failure:
         reason = _reason(failure.message)
-        raise ModuleError(f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}") from None
+        raise ModuleError(
+            f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
+        ) from None
     if key:
         code_cache.store(key, module.serialize(), note_of(module.facts))
     return module
@@ -176,14 +202,22 @@ def _reason(message: str) -> str:
     if any(line.lstrip().startswith("-->") for line in lines):
         return "\n".join(lines).strip()
     lines = [line.strip() for line in lines]
-    lines = [line for line in lines if line and line not in ("Caused by:", "failed to parse WebAssembly module")]
-    return ": ".join(line.split(": ", 1)[1] if line[:1].isdigit() and ": " in line else line for line in lines)
+    lines = [
+        line
+        for line in lines
+        if line and line not in ("Caused by:", "failed to parse WebAssembly module")
+    ]
+    return ": ".join(
+        line.split(": ", 1)[1] if line[:1].isdigit() and ": " in line else line for line in lines
+    )
 
 
 def _cache_key(engine: Engine, wasm: bytes) -> str:
     settings = _settings.get(engine)
     if settings is None:
-        settings = _settings[engine] = _digest(f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}".encode())[:16]
+        settings = _settings[engine] = _digest(
+            f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}".encode()
+        )[:16]
     return f"{_digest(wasm)}-{settings}"
 
 

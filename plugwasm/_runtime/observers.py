@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         def begin(self, call: Call, /) -> None:
             """A call begins; also the one that the instance is started for."""
 
-        def host_call(self, guest: Any, function: HostFunction, caller: int, values: Any, /) -> None:
+        def host_call(
+            self, guest: Any, function: HostFunction, caller: int, values: Any, /
+        ) -> None:
             """The guest calls a host function."""
 
         def settle(self, guest: Guest, /) -> None:
@@ -98,7 +100,17 @@ class Call:
 
     def statistics(self) -> dict[str, str | int | float | None]:
         """All but the data, by name: fields for a log record, or a row of a table."""
-        kept = ("plugin", "function", "error", "seconds", "start_seconds", "guest_seconds", "host_seconds", "host_calls", "http_requests")
+        kept = (
+            "plugin",
+            "function",
+            "error",
+            "seconds",
+            "start_seconds",
+            "guest_seconds",
+            "host_seconds",
+            "host_calls",
+            "http_requests",
+        )
         sizes = ("input_bytes", "output_bytes", "fuel", "memory_bytes")
         return {name: getattr(self, name) for name in (*kept, *sizes)}
 
@@ -211,7 +223,11 @@ class Trace(Observer):
 def _print(record: Call | HostCall) -> None:
     import sys
 
-    line = f"    {record}  [{record.seconds * 1e3:.3f} ms]" if isinstance(record, HostCall) else f"{record}  [{_summary(record)}]"
+    line = (
+        f"    {record}  [{record.seconds * 1e3:.3f} ms]"
+        if isinstance(record, HostCall)
+        else f"{record}  [{_summary(record)}]"
+    )
     if sys.stderr is not None:
         print(printable(line), file=sys.stderr)
 
@@ -240,18 +256,33 @@ class CallLog(Observer):
             if call.error is not None or call.seconds >= self._slower_than:
                 level, ended = (20, "") if call.error is None else (30, f"raised {call.error}, ")
                 names = printable(call.function), printable(call.plugin)
-                self._logger.log(level, "%s of %s: %s%s", *names, ended, _summary(call), extra=_in_lines(call.statistics()))
+                self._logger.log(
+                    level,
+                    "%s of %s: %s%s",
+                    *names,
+                    ended,
+                    _summary(call),
+                    extra=_in_lines(call.statistics()),
+                )
 
 
 def _in_lines(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a record, which a formatter may write as they are."""
-    return {name: shown(value) if isinstance(value, str) else value for name, value in fields.items()}
+    return {
+        name: shown(value) if isinstance(value, str) else value for name, value in fields.items()
+    }
 
 
 def _summary(call: Call) -> str:
     """What it took, in words."""
-    inside = f", {call.host_seconds * 1e3:.3f} of them in {call.host_calls} host calls" if call.host_calls else ""
-    sizes = f"{call.input_bytes} bytes in" + ("" if call.error is not None else f", {call.output_bytes} out")
+    inside = (
+        f", {call.host_seconds * 1e3:.3f} of them in {call.host_calls} host calls"
+        if call.host_calls
+        else ""
+    )
+    sizes = f"{call.input_bytes} bytes in" + (
+        "" if call.error is not None else f", {call.output_bytes} out"
+    )
     return f"{sizes}, {call.seconds * 1e3:.3f} ms{inside}"
 
 
@@ -287,10 +318,14 @@ def observers(observe: Observe) -> tuple[Observer, ...] | None:
         return ()
     found = (observe,) if isinstance(observe, Observer) else observe
     if not isinstance(found, (list, tuple)):
-        raise OptionError(f"observe: expected True, an Observer, or a list of them, got {type(found).__name__}")
+        raise OptionError(
+            f"observe: expected True, an Observer, or a list of them, got {type(found).__name__}"
+        )
     for observer in found:
         if not isinstance(observer, Observer):
-            raise OptionError(f"observe: expected a list of Observers, but one is {type(observer).__name__}")
+            raise OptionError(
+                f"observe: expected a list of Observers, but one is {type(observer).__name__}"
+            )
     return tuple(found) or None
 
 

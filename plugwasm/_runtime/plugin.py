@@ -40,7 +40,17 @@ from .._host.vars import NO_VARS, Vars, by_text, first_vars
 from .._manifest.messages import check_text, meant
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
-from .call_errors import START, explain, explain_start, explain_trap_at_start, no_room, no_stack, outcome, parsed, reported
+from .call_errors import (
+    START,
+    explain,
+    explain_start,
+    explain_trap_at_start,
+    no_room,
+    no_stack,
+    outcome,
+    parsed,
+    reported,
+)
 from .call_queue import Turn, hand_over, holds, is_calling, waiting_for
 from .compiled_plugin import CompiledPlugin, as_compiled
 from .linker import is_callable
@@ -124,7 +134,12 @@ class Closing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -133,7 +148,12 @@ class Closing:
         need_anyio()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         from .threads import finish
 
         await finish(self.close)
@@ -202,11 +222,23 @@ class Plugin(Closing):
     ) -> None:
         if unknown:
             refuse_unknown(Plugin, unknown)
-        plugin = as_compiled(CompiledPlugin, plugin, wasi, functions, name, fuel_limit, http_response_headers, limits, egress)
+        plugin = as_compiled(
+            CompiledPlugin,
+            plugin,
+            wasi,
+            functions,
+            name,
+            fuel_limit,
+            http_response_headers,
+            limits,
+            egress,
+        )
         self.compiled_plugin = plugin
         self._closed = False
         granted = plugin._recipe.config
-        self._config: dict[str, str] = granted if config is None else changed_config(granted, config)
+        self._config: dict[str, str] = (
+            granted if config is None else changed_config(granted, config)
+        )
         self._first_vars = first_vars(vars, plugin.limits) if vars else NO_VARS
         self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
@@ -298,7 +330,11 @@ class Plugin(Closing):
         guest = self._guest
         try:
             running, here = ticker.running, self._stack.here
-            if len(running) >= here.levels or getrecursionlimit() > here.recursion_limit or "greenlet" in modules:
+            if (
+                len(running) >= here.levels
+                or getrecursionlimit() > here.recursion_limit
+                or "greenlet" in modules
+            ):
                 self._check_stack(guest, function_name)
             if guest is not None:
                 guest.cancelled = False
@@ -351,10 +387,16 @@ class Plugin(Closing):
                 self._view = kernel.heap[offset:end].toreadonly()
                 return self._view
             output = kernel.heap[offset:end].tobytes()
-            return output if parse is bytes else parsed(parse, output, guest.deadline, self.compiled_plugin, function_name)
+            return (
+                output
+                if parse is bytes
+                else parsed(parse, output, guest.deadline, self.compiled_plugin, function_name)
+            )
         finally:
             try:
-                if guest is not None and (self._settles or host_context is not None or function_name == "_start"):
+                if guest is not None and (
+                    self._settles or host_context is not None or function_name == "_start"
+                ):
                     self._settle(guest, function_name)
             finally:
                 self._idle = True
@@ -426,7 +468,10 @@ class Plugin(Closing):
     def _check_callable(self, function_name: str) -> bool:
         """Whether the export returns a code. Raises when it cannot be called."""
         if not isinstance(function_name, str):
-            raise OptionError(f"function_name: expected the name of an export, as text, got {named(function_name)}", field="function_name")
+            raise OptionError(
+                f"function_name: expected the name of an export, as text, got {named(function_name)}",
+                field="function_name",
+            )
         exports = self.compiled_plugin._plan.main.module.exports
         item = exports.get(function_name)
         where: Any = {"plugin": self.name, "function": function_name}
@@ -434,9 +479,14 @@ class Plugin(Closing):
             callable_ = [item.name for item in exports.values() if is_callable(item)]
             close = meant(function_name, callable_)
             names = [f"`{shown(name)}`" for name in sorted(callable_)]
-            some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+            some = ", ".join(names[:20]) + (
+                f" and {len(names) - 20} more" if len(names) > 20 else ""
+            )
             hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
-            raise FunctionNotFoundError(f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}", **where)
+            raise FunctionNotFoundError(
+                f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}",
+                **where,
+            )
         if not is_callable(item):
             raise SignatureError(
                 f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
@@ -460,7 +510,9 @@ class Plugin(Closing):
         except ArgumentError as error:
             if not is_recursion(error):
                 raise
-            raise RecursionError(f"Python's stack has no room to start plugin `{self.name}`") from None
+            raise RecursionError(
+                f"Python's stack has no room to start plugin `{self.name}`"
+            ) from None
 
     def _start_with(self, plan: Plan, host_context: object, until: float) -> Guest:
         guest = Guest(self.compiled_plugin._grants, self._config, self._vars)
@@ -509,7 +561,9 @@ class Plugin(Closing):
         )
 
     def _closed_error(self, function_name: str) -> ClosedError:
-        return ClosedError(f"plugin `{self.name}` was closed", plugin=self.name, function=function_name)
+        return ClosedError(
+            f"plugin `{self.name}` was closed", plugin=self.name, function=function_name
+        )
 
     def _fuel(self, guest: Guest) -> None:
         """Fills up the fuel, unless that was done when the instance was made for this call."""
@@ -567,7 +621,10 @@ class Plugin(Closing):
                     self._post_mortem(reason, guest)
                 raise reason from reason.__cause__
         finally:
-            del reason, failure  # or the traceback would hold the instance until the garbage collector comes
+            del (
+                reason,
+                failure,
+            )  # or the traceback would hold the instance until the garbage collector comes
 
     def _release_view(self) -> None:
         view, self._view = self._view, None
@@ -579,7 +636,9 @@ class Plugin(Closing):
 
     def _drop(self) -> None:
         """Lets go of the instance; the next call makes a new one. Views of its memory keep what they need."""
-        self._guest = self._instance = None  # first of all: a signal handler may raise after a call, such as those that follow
+        self._guest = self._instance = (
+            None  # first of all: a signal handler may raise after a call, such as those that follow
+        )
         self._entries.clear()
         self._kernel_entries.clear()
 
@@ -669,7 +728,9 @@ class Plugin(Closing):
     def function_exists(self, name: str) -> bool:
         """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
         if not isinstance(name, str):
-            raise OptionError(f"name: expected the name of an export, as text, got {named(name)}", field="name")
+            raise OptionError(
+                f"name: expected the name of an export, as text, got {named(name)}", field="name"
+            )
         item = self.compiled_plugin._plan.main.module.exports.get(name)
         return item is not None and is_callable(item)
 
@@ -684,7 +745,9 @@ class Plugin(Closing):
             BusyError: A call is under way.
         """
         if not self._drop_if_idle():
-            raise BusyError(f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name)
+            raise BusyError(
+                f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name
+            )
 
     def _lend(self) -> None:
         """Remembers what it is like, for it is about to be lent. For who lends it; while no call is under way."""
@@ -760,7 +823,9 @@ class Plugin(Closing):
         return await call_plugin(self, limiter, function_name, data, parse, host_context, **options)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Plugin cannot be copied or pickled: make another of its `compiled_plugin`, or send another process a PluginRef")
+        raise TypeError(
+            "a Plugin cannot be copied or pickled: make another of its `compiled_plugin`, or send another process a PluginRef"
+        )
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
@@ -774,8 +839,12 @@ class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
 
     if not TYPE_CHECKING:
 
-        def call(self, function_name, data=b"", parse=bytes, host_context=None, returns=..., codec=None):
-            return self._watch.run(self, super().call, function_name, data, parse, host_context, returns, codec)
+        def call(
+            self, function_name, data=b"", parse=bytes, host_context=None, returns=..., codec=None
+        ):
+            return self._watch.run(
+                self, super().call, function_name, data, parse, host_context, returns, codec
+            )
 
     def _start(self, host_context: object, until: float) -> Guest:
         return self._watch.starting(super()._start, host_context, until)
@@ -805,7 +874,11 @@ def watch(plugin: Plugin, observe: Observe) -> Watch | None:
         return None
     kind = type(plugin)
     if kind not in _observed:
-        _observed[kind] = type(kind.__name__, (Observed, kind), {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__})
+        _observed[kind] = type(
+            kind.__name__,
+            (Observed, kind),
+            {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__},
+        )
     plugin.__class__ = _observed[kind]
     return Watch((*(of_all or ()), *(own or ())), octets)
 
@@ -824,14 +897,25 @@ def octets(data: Any) -> bytes | memoryview:
 def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     changed = dict(config)
     if not hasattr(changes, "items"):
-        raise OptionError(f"config: expected a mapping of text to text, got {type(changes).__name__}", field="config")
+        raise OptionError(
+            f"config: expected a mapping of text to text, got {type(changes).__name__}",
+            field="config",
+        )
     for key, value in changes.items():
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
             if not isinstance(key, str):
-                raise OptionError(f"config: keys must be text, but {named(key)} is {type(key).__name__}", field="config")
-            hint = "; JSON text can hold it" if isinstance(value, (bool, int, float, list, dict)) else ""
+                raise OptionError(
+                    f"config: keys must be text, but {named(key)} is {type(key).__name__}",
+                    field="config",
+                )
+            hint = (
+                "; JSON text can hold it"
+                if isinstance(value, (bool, int, float, list, dict))
+                else ""
+            )
             raise OptionError(
-                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}", field="config"
+                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}",
+                field="config",
             )
         check_text(key, "config: a key", field="config")
         if value is not None:

@@ -31,15 +31,33 @@ if TYPE_CHECKING:
         ) -> bytes: ...
         @overload
         def __call__(
-            self, function_name: str, data: object = ..., *, host_context: Any = ..., returns: type[T], codec: TypedCodec | None = ...
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: type[T],
+            codec: TypedCodec | None = ...,
         ) -> T: ...
         @overload
         def __call__(
-            self, function_name: str, data: object = ..., *, host_context: Any = ..., returns: TypeForm[T], codec: TypedCodec | None = ...
+            self,
+            function_name: str,
+            data: object = ...,
+            *,
+            host_context: Any = ...,
+            returns: TypeForm[T],
+            codec: TypedCodec | None = ...,
         ) -> T: ...
         @overload
         def __call__(
-            self, function_name: str, data: object = ..., parse: None = ..., host_context: Any = ..., *, codec: TypedCodec | None = ...
+            self,
+            function_name: str,
+            data: object = ...,
+            parse: None = ...,
+            host_context: Any = ...,
+            *,
+            codec: TypedCodec | None = ...,
         ) -> memoryview: ...
         @overload
         def __call__(

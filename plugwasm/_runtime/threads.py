@@ -27,10 +27,14 @@ def need_anyio() -> None:
     try:
         import anyio.lowlevel  # noqa: F401
     except ImportError as error:
-        raise ImportError("asynchronous calls need the package `anyio`: pip install 'plugwasm[async]'") from error
+        raise ImportError(
+            "asynchronous calls need the package `anyio`: pip install 'plugwasm[async]'"
+        ) from error
 
 
-async def cross(work: Callable[[Crossing], Any], limiter: Any = None, *, patient: bool = True) -> Any:
+async def cross(
+    work: Callable[[Crossing], Any], limiter: Any = None, *, patient: bool = True
+) -> Any:
     """Runs `work` in a thread, and awaits it.
 
     Args:
@@ -62,7 +66,9 @@ async def cross(work: Callable[[Crossing], Any], limiter: Any = None, *, patient
             while not crossing.is_over:
                 await desk.wait()
                 await desk.serve()
-        except GeneratorExit:  # the event loop has let go of the task: there is nothing to wait with
+        except (
+            GeneratorExit
+        ):  # the event loop has let go of the task: there is nothing to wait with
             is_held = False
             crossing.is_off = True
             desk.close()
@@ -78,7 +84,9 @@ async def cross(work: Callable[[Crossing], Any], limiter: Any = None, *, patient
                     job.add_done_callback(lambda _: crossing.discard())
                     if is_held:
                         is_held = False
-                        job.add_done_callback(lambda _: desk.soon(limiter.release_on_behalf_of, crossing))
+                        job.add_done_callback(
+                            lambda _: desk.soon(limiter.release_on_behalf_of, crossing)
+                        )
             raise
     finally:
         if is_held:
@@ -106,7 +114,9 @@ async def finish(function: Callable[[], object]) -> None:
             function()  # asyncio's own cancellation, which no scope holds off
 
 
-async def call_plugin(plugin: Plugin, limiter: Any, function_name: str, *args: Any, **options: Any) -> Any:
+async def call_plugin(
+    plugin: Plugin, limiter: Any, function_name: str, *args: Any, **options: Any
+) -> Any:
     """`plugin.call` in a thread."""
 
     def work(crossing: Crossing) -> Any:

@@ -84,7 +84,8 @@ _SHORT = {
     "sock_shutdown": "ii",
 }
 SIGNATURES: dict[str, tuple[str, ...]] = {
-    name: tuple(["i64" if letter == "I" else "i32" for letter in letters]) for name, letters in _SHORT.items()
+    name: tuple(["i64" if letter == "I" else "i32" for letter in letters])
+    for name, letters in _SHORT.items()
 }
 
 # The position of a name is its number.
@@ -120,7 +121,11 @@ ROFS = 69
 SPIPE = 70
 NOTCAPABLE = 76
 
-_FROM_HOST = {getattr(_host, "E" + name): number for number, name in enumerate(ERRNO_NAMES) if hasattr(_host, "E" + name)}
+_FROM_HOST = {
+    getattr(_host, "E" + name): number
+    for number, name in enumerate(ERRNO_NAMES)
+    if hasattr(_host, "E" + name)
+}
 _FROM_HOST[_host.EOPNOTSUPP] = NOTSUP  # its own number on macOS
 
 
@@ -162,11 +167,27 @@ POLL_FD_READWRITE = 1 << 27
 # What applies to each kind of descriptor.
 _ANY = FD_DATASYNC | FD_FDSTAT_SET_FLAGS | FD_SYNC | FD_FILESTAT_GET | POLL_FD_READWRITE
 FILE_WRITE_RIGHTS = FD_WRITE | FD_ALLOCATE | FD_FILESTAT_SET_SIZE
-FILE_RIGHTS = _ANY | FILE_WRITE_RIGHTS | FD_READ | FD_SEEK | FD_TELL | FD_ADVISE | FD_FILESTAT_SET_TIMES
+FILE_RIGHTS = (
+    _ANY | FILE_WRITE_RIGHTS | FD_READ | FD_SEEK | FD_TELL | FD_ADVISE | FD_FILESTAT_SET_TIMES
+)
 DIRECTORY_RIGHTS = (
     (_ANY & ~POLL_FD_READWRITE)
-    | (PATH_SYMLINK | PATH_REMOVE_DIRECTORY | PATH_UNLINK_FILE | FD_FILESTAT_SET_TIMES | PATH_FILESTAT_SET_TIMES)
-    | (PATH_CREATE_DIRECTORY | PATH_CREATE_FILE | PATH_LINK_SOURCE | PATH_LINK_TARGET | PATH_OPEN | FD_READDIR | PATH_READLINK)
+    | (
+        PATH_SYMLINK
+        | PATH_REMOVE_DIRECTORY
+        | PATH_UNLINK_FILE
+        | FD_FILESTAT_SET_TIMES
+        | PATH_FILESTAT_SET_TIMES
+    )
+    | (
+        PATH_CREATE_DIRECTORY
+        | PATH_CREATE_FILE
+        | PATH_LINK_SOURCE
+        | PATH_LINK_TARGET
+        | PATH_OPEN
+        | FD_READDIR
+        | PATH_READLINK
+    )
     | (PATH_RENAME_SOURCE | PATH_RENAME_TARGET | PATH_FILESTAT_GET | PATH_FILESTAT_SET_SIZE)
 )
 # No seek and no tell: that is how a libc knows a terminal, and so buffers by lines.

@@ -70,7 +70,13 @@ class DescriptorCalls:
         return found
 
     def _file(
-        self, fd: int, rights: int, *, changes: bool = False, unless_writable: int = abi.NOTCAPABLE, for_stream: int = abi.SPIPE
+        self,
+        fd: int,
+        rights: int,
+        *,
+        changes: bool = False,
+        unless_writable: int = abi.NOTCAPABLE,
+        for_stream: int = abi.SPIPE,
     ) -> File:
         """The file; `unless_writable` is the error for one that was not opened for writing, `for_stream` that for a stream."""
         found = self._descriptor(fd)
@@ -87,7 +93,9 @@ class DescriptorCalls:
             raise WasiError(abi.SPIPE)
         return file
 
-    def _directory(self, fd: int, rights: int, *, changes: bool = False, otherwise: int = abi.NOTDIR) -> Directory:
+    def _directory(
+        self, fd: int, rights: int, *, changes: bool = False, otherwise: int = abi.NOTDIR
+    ) -> Directory:
         found = self._descriptor(fd)
         if not isinstance(found, Directory):
             raise WasiError(otherwise)
@@ -115,7 +123,9 @@ class DescriptorCalls:
 
     def _remove(self, fd: int) -> None:
         removed = self._table.pop(fd)
-        if isinstance(removed, File) or (isinstance(removed, Directory) and removed.preopen is None):
+        if isinstance(removed, File) or (
+            isinstance(removed, Directory) and removed.preopen is None
+        ):
             self._opened -= 1
         removed.close()
 
@@ -127,10 +137,14 @@ class DescriptorCalls:
         U32.pack_into(result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), None))
         return 0
 
-    def fd_pread(self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nread: int) -> int:
+    def fd_pread(
+        self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nread: int
+    ) -> int:
         source = self._file(fd, abi.FD_READ | abi.FD_SEEK)
         result = memory.view(nread, 4)
-        U32.pack_into(result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)))
+        U32.pack_into(
+            result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset))
+        )
         return 0
 
     def fd_write(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int:
@@ -140,10 +154,14 @@ class DescriptorCalls:
         U32.pack_into(result, 0, target.write(buffers(memory, iovs, iovs_len, limit), None))
         return 0
 
-    def fd_pwrite(self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nwritten: int) -> int:
+    def fd_pwrite(
+        self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nwritten: int
+    ) -> int:
         target = self._file(fd, abi.FD_WRITE | abi.FD_SEEK, changes=True)
         result = memory.view(nwritten, 4)
-        U32.pack_into(result, 0, target.write(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)))
+        U32.pack_into(
+            result, 0, target.write(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset))
+        )
         return 0
 
     def fd_seek(self, memory: Memory, fd: int, offset: int, whence: int, newoffset: int) -> int:
@@ -153,7 +171,11 @@ class DescriptorCalls:
             raise WasiError(abi.INVAL)
         signed = offset - (1 << 64) if offset > _MAX_OFFSET else offset
         with host_errors:
-            U64.pack_into(result, 0, os.lseek(file.fd, signed, (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END)[whence]))
+            U64.pack_into(
+                result,
+                0,
+                os.lseek(file.fd, signed, (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END)[whence]),
+            )
         return 0
 
     def fd_tell(self, memory: Memory, fd: int, offset: int) -> int:
@@ -174,7 +196,9 @@ class DescriptorCalls:
         return 0
 
     def fd_allocate(self, memory: Memory, fd: int, offset: int, length: int) -> int:
-        file = self._file(fd, abi.FD_ALLOCATE, changes=True, unless_writable=abi.BADF, for_stream=abi.BADF)
+        file = self._file(
+            fd, abi.FD_ALLOCATE, changes=True, unless_writable=abi.BADF, for_stream=abi.BADF
+        )
         if not length:
             raise WasiError(abi.INVAL)
         file.allocate(_offset(offset), _offset(length))
@@ -195,7 +219,9 @@ class DescriptorCalls:
 
     def fd_fdstat_get(self, memory: Memory, fd: int, stat: int) -> int:
         found = self._descriptor(fd)
-        memory.write(stat, abi.FDSTAT.pack(found.filetype, found.flags, found.rights, found.inheriting))
+        memory.write(
+            stat, abi.FDSTAT.pack(found.filetype, found.flags, found.rights, found.inheriting)
+        )
         return 0
 
     def fd_fdstat_set_flags(self, memory: Memory, fd: int, flags: int) -> int:
@@ -211,7 +237,9 @@ class DescriptorCalls:
         found.flags = flags
         return 0
 
-    def fd_fdstat_set_rights(self, memory: Memory, fd: int, rights_base: int, rights_inheriting: int) -> int:
+    def fd_fdstat_set_rights(
+        self, memory: Memory, fd: int, rights_base: int, rights_inheriting: int
+    ) -> int:
         found = self._descriptor(fd)
         if rights_base & ~found.rights or rights_inheriting & ~found.inheriting:
             raise WasiError(abi.NOTCAPABLE)
@@ -230,12 +258,20 @@ class DescriptorCalls:
         return 0
 
     def fd_filestat_set_size(self, memory: Memory, fd: int, size: int) -> int:
-        file = self._file(fd, abi.FD_FILESTAT_SET_SIZE, changes=True, unless_writable=abi.INVAL, for_stream=abi.BADF)
+        file = self._file(
+            fd,
+            abi.FD_FILESTAT_SET_SIZE,
+            changes=True,
+            unless_writable=abi.INVAL,
+            for_stream=abi.BADF,
+        )
         with host_errors:
             os.ftruncate(file.fd, _offset(size))
         return 0
 
-    def fd_filestat_set_times(self, memory: Memory, fd: int, atim: int, mtim: int, fst_flags: int) -> int:
+    def fd_filestat_set_times(
+        self, memory: Memory, fd: int, atim: int, mtim: int, fst_flags: int
+    ) -> int:
         found = self._any(fd, abi.FD_FILESTAT_SET_TIMES, changes=True)
         with host_errors:
             os.utime(found.fd, ns=self._times(os.fstat(found.fd), atim, mtim, fst_flags))
@@ -258,13 +294,17 @@ class DescriptorCalls:
             raise WasiError(otherwise)
         return found.preopen.guest_name
 
-    def fd_readdir(self, memory: Memory, fd: int, buf: int, buf_len: int, cookie: int, bufused: int) -> int:
+    def fd_readdir(
+        self, memory: Memory, fd: int, buf: int, buf_len: int, cookie: int, bufused: int
+    ) -> int:
         """A cookie is an offset into the listing, which is taken anew at cookie 0."""
         directory = self._directory(fd, abi.FD_READDIR, otherwise=abi.BADF)
         result = memory.view(bufused, 4)
         if not cookie or not directory.listing:
             directory.listing = b""
-            others = sum(len(other.listing) for other in self._table.values() if isinstance(other, Directory))
+            others = sum(
+                len(other.listing) for other in self._table.values() if isinstance(other, Directory)
+            )
             directory.listing = directory.list(MAX_LISTINGS - others)
         part = directory.listing[cookie : cookie + buf_len]
         memory.write(buf, part)
@@ -295,7 +335,9 @@ class DescriptorCalls:
 def buffers(memory: Memory, iovs: int, count: int, room: int) -> list[memoryview]:
     """The guest's buffers, of which there may be 2^32 with 2^32 bytes each: the first ones, ``room`` bytes together."""
     buffers = []
-    for offset, length in abi.IOVEC.iter_unpack(memory.read(iovs, min(count, MAX_IOVECS) * abi.IOVEC.size)):
+    for offset, length in abi.IOVEC.iter_unpack(
+        memory.read(iovs, min(count, MAX_IOVECS) * abi.IOVEC.size)
+    ):
         if length:
             buffers.append(memory.view(offset, min(length, room)))
             room -= len(buffers[-1])
@@ -326,4 +368,6 @@ def filestat(stat: os.stat_result) -> bytes:
         kind = abi.SYMBOLIC_LINK if S_ISLNK(mode) else abi.UNKNOWN
     mask = 0xFFFF_FFFF_FFFF_FFFF  # a time before 1970 is negative
     times = (stat.st_atime_ns & mask, stat.st_mtime_ns & mask, stat.st_ctime_ns & mask)
-    return abi.FILESTAT.pack(stat.st_dev & mask, stat.st_ino & mask, kind, stat.st_nlink, stat.st_size, *times)
+    return abi.FILESTAT.pack(
+        stat.st_dev & mask, stat.st_ino & mask, kind, stat.st_nlink, stat.st_size, *times
+    )

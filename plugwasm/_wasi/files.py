@@ -33,10 +33,19 @@ _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _OPEN_PREOPEN = os.O_RDONLY | _DIRECTORY | getattr(os, "O_CLOEXEC", 0)
 _LOOK = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY | getattr(os, "O_CLOEXEC", 0)
-_OPEN_FILE = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_OPEN_FILE = (
+    _NOFOLLOW
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+)
 _SYNC = getattr(os, "O_SYNC", 0)
 _DSYNC = getattr(os, "O_DSYNC", _SYNC)
-_CONFINED = os.name == "posix" and bool(_NOFOLLOW and _DIRECTORY) and {os.open, os.stat, os.readlink} <= os.supports_dir_fd
+_CONFINED = (
+    os.name == "posix"
+    and bool(_NOFOLLOW and _DIRECTORY)
+    and {os.open, os.stat, os.readlink} <= os.supports_dir_fd
+)
 
 
 class Held(Owner):
@@ -104,7 +113,9 @@ class Preopen(Held):
 
     __slots__ = ("__weakref__", "_path", "guest_name", "guest_path", "host_path", "read_only")
 
-    def __init__(self, host_path: str | os.PathLike[str], guest_path: str, read_only: bool = False) -> None:
+    def __init__(
+        self, host_path: str | os.PathLike[str], guest_path: str, read_only: bool = False
+    ) -> None:
         self._fd = -1
         self.host_path = os.fspath(host_path)
         self.guest_path = guest_path
@@ -121,7 +132,8 @@ class Preopen(Held):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ManifestError(
-                f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}", field="allowed_paths"
+                f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}",
+                field="allowed_paths",
             ) from error
 
     def __repr__(self) -> str:
@@ -162,7 +174,9 @@ def check_overlaps(preopens: Sequence[Preopen]) -> None:
                 f"allowed_paths grants {first.host_path!r} and {preopen.host_path!r} under one name, {preopen.guest_path!r}",
                 field="allowed_paths",
             )
-    writable = {_identity(os.fstat(preopen.fd)): preopen for preopen in preopens if not preopen.read_only}
+    writable = {
+        _identity(os.fstat(preopen.fd)): preopen for preopen in preopens if not preopen.read_only
+    }
     for preopen in preopens if writable else ():
         fd = os.dup(preopen.fd)
         try:
@@ -207,14 +221,22 @@ class File(Held):
         with host_errors:
             if not buffers:
                 return 0
-            return os.readv(self.fd, buffers) if offset is None else os.preadv(self.fd, buffers, offset)
+            return (
+                os.readv(self.fd, buffers)
+                if offset is None
+                else os.preadv(self.fd, buffers, offset)
+            )
 
     def write(self, buffers: Sequence[memoryview], offset: int | None) -> int:
         """Write the buffers at the position, or at ``offset``; how many bytes were taken."""
         with host_errors:
             if not buffers:
                 return 0
-            return os.writev(self.fd, buffers) if offset is None else os.pwritev(self.fd, buffers, offset)
+            return (
+                os.writev(self.fd, buffers)
+                if offset is None
+                else os.pwritev(self.fd, buffers, offset)
+            )
 
     def set_append(self, append: bool) -> None:
         """Switch appending on or off."""
@@ -241,7 +263,9 @@ class Directory(Held):
 
     filetype = abi.DIRECTORY
 
-    def __init__(self, fd: int, rights: int, inheriting: int, read_only: bool, preopen: Preopen | None = None) -> None:
+    def __init__(
+        self, fd: int, rights: int, inheriting: int, read_only: bool, preopen: Preopen | None = None
+    ) -> None:
         self._fd = -1
         if fd >= 0:
             self._hold(fd)
@@ -254,7 +278,13 @@ class Directory(Held):
 
     @classmethod
     def of_preopen(cls, preopen: Preopen) -> Directory:
-        return cls(-1, abi.DIRECTORY_RIGHTS, abi.FILE_RIGHTS | abi.DIRECTORY_RIGHTS, preopen.read_only, preopen)
+        return cls(
+            -1,
+            abi.DIRECTORY_RIGHTS,
+            abi.FILE_RIGHTS | abi.DIRECTORY_RIGHTS,
+            preopen.read_only,
+            preopen,
+        )
 
     @property
     def fd(self) -> int:
@@ -288,11 +318,15 @@ class Directory(Held):
                 os.close(fd)
         return bytes(packed)
 
-    def open(self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int) -> File | Directory:
+    def open(
+        self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int
+    ) -> File | Directory:
         """Open a regular file or a directory beneath. ``rights`` says whether for reading, writing, or both."""
         _leave_some_to_the_host(self.fd)
         creates, anew = oflags & abi.O_CREAT, oflags & abi.O_CREAT and oflags & abi.O_EXCL
-        with Walk(self.fd, path, follow=(follow and not anew) or path.endswith((b"/", b"/."))) as at:
+        with Walk(
+            self.fd, path, follow=(follow and not anew) or path.endswith((b"/", b"/."))
+        ) as at:
             found = at.found
             if creates and path.endswith(b"/"):
                 raise WasiError(abi.ISDIR)
@@ -326,7 +360,9 @@ class Directory(Held):
         if oflags & (abi.O_CREAT | abi.O_TRUNC) or rights & abi.FD_WRITE:
             raise WasiError(abi.ISDIR)
         fd = os.open(at.name, OPEN_DIRECTORY, dir_fd=at.fd)
-        return Directory(fd, self.inheriting & abi.DIRECTORY_RIGHTS, self.inheriting, self.read_only)
+        return Directory(
+            fd, self.inheriting & abi.DIRECTORY_RIGHTS, self.inheriting, self.read_only
+        )
 
 
 def _leave_some_to_the_host(directory: int) -> None:

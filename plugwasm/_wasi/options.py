@@ -58,7 +58,9 @@ class FrozenClock(Clock):
     def __init__(self, realtime: int = 0, monotonic: int = 0) -> None:
         for name, value in (("realtime", realtime), ("monotonic", monotonic)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
-                raise OptionError(f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got {value!r}")
+                raise OptionError(
+                    f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got {value!r}"
+                )
         self._start = realtime, monotonic
         self._slept = 0
 
@@ -87,7 +89,9 @@ class CoarseClock(Clock):
 
     def __init__(self, resolution: int = 1_000_000) -> None:
         if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 1:
-            raise OptionError(f"CoarseClock: expected a resolution of at least 1 nanosecond, got {resolution!r}")
+            raise OptionError(
+                f"CoarseClock: expected a resolution of at least 1 nanosecond, got {resolution!r}"
+            )
         self.resolution = resolution
 
     def realtime(self) -> int:
@@ -108,7 +112,9 @@ class SeededRandom:
 
     def __init__(self, seed: int | str | bytes) -> None:
         if not isinstance(seed, (int, str, bytes)):
-            raise OptionError(f"SeededRandom: expected a number, text or bytes as the seed, got {type(seed).__name__}")
+            raise OptionError(
+                f"SeededRandom: expected a number, text or bytes as the seed, got {type(seed).__name__}"
+            )
         self.seed = seed
 
     def for_instance(self) -> Callable[[int], bytes]:
@@ -130,12 +136,23 @@ class WasiOptions:
 
     __slots__ = ("clock", "random")
 
-    def __init__(self, *, clock: Clock | None = None, random: Callable[[int], bytes] | SeededRandom = os.urandom) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        random: Callable[[int], bytes] | SeededRandom = os.urandom,
+    ) -> None:
         if not (clock is None or isinstance(clock, Clock)):
             raise OptionError(f"WasiOptions.clock: expected a Clock, got {type(clock).__name__}")
         if isinstance(random, type) or not (callable(random) or isinstance(random, SeededRandom)):
-            what = f"the class {random.__name__}" if isinstance(random, type) else type(random).__name__
-            raise OptionError(f"WasiOptions.random: expected a SeededRandom or a callable, got {what}")
+            what = (
+                f"the class {random.__name__}"
+                if isinstance(random, type)
+                else type(random).__name__
+            )
+            raise OptionError(
+                f"WasiOptions.random: expected a SeededRandom or a callable, got {what}"
+            )
         self.clock = clock or Clock()
         self.random = random
 

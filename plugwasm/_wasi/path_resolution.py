@@ -26,6 +26,7 @@ from .abi import WasiError, errno_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
 MAX_PATH = 4096
 MAX_DEPTH = 64
@@ -33,7 +34,12 @@ MAX_LINKS = 40
 # Links can make a short path long: this bounds the time that one walk takes.
 MAX_STEPS = 2048
 
-OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+OPEN_DIRECTORY = (
+    os.O_RDONLY
+    | getattr(os, "O_DIRECTORY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
 # To pass through a directory one need not be allowed to list it.
 _OPEN_STEP = OPEN_DIRECTORY | getattr(os, "O_PATH", 0)
 
@@ -46,7 +52,12 @@ class _HostErrors:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if isinstance(error, OSError):
             raise WasiError(errno_of(error)) from None
 
@@ -76,7 +87,7 @@ class Walk:
         self.found: os.stat_result | None = None
         self.directory = False
 
-    def __enter__(self) -> Walk:
+    def __enter__(self) -> Self:
         try:
             self._walk()
         except OSError as error:
@@ -87,7 +98,12 @@ class Walk:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._release()
         if isinstance(error, OSError):
             raise WasiError(errno_of(error)) from None

@@ -40,7 +40,11 @@ class PathCalls(DescriptorCalls):
         """``rights_inheriting`` is not looked at: what is opened passes on what its directory passes on."""
         directory = self._directory(fd, abi.PATH_OPEN)
         result = memory.view(opened_fd, 4)
-        if oflags & ~_ALL_OFLAGS or fdflags & ~ALL_FDFLAGS or (oflags & abi.O_DIRECTORY and oflags & (abi.O_CREAT | abi.O_TRUNC)):
+        if (
+            oflags & ~_ALL_OFLAGS
+            or fdflags & ~ALL_FDFLAGS
+            or (oflags & abi.O_DIRECTORY and oflags & (abi.O_CREAT | abi.O_TRUNC))
+        ):
             raise WasiError(abi.INVAL)
         follow = _follow(dirflags)
         name = _path(memory, path, path_len)
@@ -58,7 +62,9 @@ class PathCalls(DescriptorCalls):
         U32.pack_into(result, 0, self._add(opened))
         return 0
 
-    def path_filestat_get(self, memory: Memory, fd: int, flags: int, path: int, path_len: int, buf: int) -> int:
+    def path_filestat_get(
+        self, memory: Memory, fd: int, flags: int, path: int, path_len: int, buf: int
+    ) -> int:
         directory = self._directory(fd, abi.PATH_FILESTAT_GET)
         name = _path(memory, path, path_len)
         with Walk(directory.fd, name, follow=_follow(flags) or _means_directory(name)) as at:
@@ -67,7 +73,15 @@ class PathCalls(DescriptorCalls):
         return 0
 
     def path_filestat_set_times(
-        self, memory: Memory, fd: int, flags: int, path: int, path_len: int, atim: int, mtim: int, fst_flags: int
+        self,
+        memory: Memory,
+        fd: int,
+        flags: int,
+        path: int,
+        path_len: int,
+        atim: int,
+        mtim: int,
+        fst_flags: int,
     ) -> int:
         directory = self._directory(fd, abi.PATH_FILESTAT_SET_TIMES, changes=True)
         name = _path(memory, path, path_len)
@@ -100,12 +114,16 @@ class PathCalls(DescriptorCalls):
             os.unlink(at.name, dir_fd=at.fd)
         return 0
 
-    def path_rename(self, memory: Memory, fd: int, old: int, old_len: int, new_fd: int, new: int, new_len: int) -> int:
+    def path_rename(
+        self, memory: Memory, fd: int, old: int, old_len: int, new_fd: int, new: int, new_len: int
+    ) -> int:
         source = self._directory(fd, abi.PATH_RENAME_SOURCE, changes=True)
         target = self._directory(new_fd, abi.PATH_RENAME_TARGET, changes=True)
         old_path, new_path = _path(memory, old, old_len), _path(memory, new, new_len)
         with Walk(source.fd, old_path) as before, Walk(target.fd, new_path) as after:
-            if before.found is not None and (_is_dots(old_path, before) or _is_dots(new_path, after)):
+            if before.found is not None and (
+                _is_dots(old_path, before) or _is_dots(new_path, after)
+            ):
                 raise WasiError(abi.BUSY)
             moved = before.existing()
             if after.directory and not S_ISDIR(moved.st_mode):
@@ -113,7 +131,17 @@ class PathCalls(DescriptorCalls):
             os.rename(before.name, after.name, src_dir_fd=before.fd, dst_dir_fd=after.fd)
         return 0
 
-    def path_link(self, memory: Memory, old_fd: int, old_flags: int, old: int, old_len: int, new_fd: int, new: int, new_len: int) -> int:
+    def path_link(
+        self,
+        memory: Memory,
+        old_fd: int,
+        old_flags: int,
+        old: int,
+        old_len: int,
+        new_fd: int,
+        new: int,
+        new_len: int,
+    ) -> int:
         """A link to a symbolic link is a second name of that link: following it first is INVAL."""
         source = self._directory(old_fd, abi.PATH_LINK_SOURCE, changes=True)
         target = self._directory(new_fd, abi.PATH_LINK_TARGET, changes=True)
@@ -126,10 +154,18 @@ class PathCalls(DescriptorCalls):
         ):
             before.existing()
             _refuse_directory(after)
-            os.link(before.name, after.name, src_dir_fd=before.fd, dst_dir_fd=after.fd, follow_symlinks=False)
+            os.link(
+                before.name,
+                after.name,
+                src_dir_fd=before.fd,
+                dst_dir_fd=after.fd,
+                follow_symlinks=False,
+            )
         return 0
 
-    def path_symlink(self, memory: Memory, old: int, old_len: int, fd: int, new: int, new_len: int) -> int:
+    def path_symlink(
+        self, memory: Memory, old: int, old_len: int, fd: int, new: int, new_len: int
+    ) -> int:
         """The target is text, judged when it is followed; an absolute one never could be, so it is PERM at once."""
         directory = self._directory(fd, abi.PATH_SYMLINK, changes=True)
         target, name = _path(memory, old, old_len), _path(memory, new, new_len)
@@ -140,7 +176,16 @@ class PathCalls(DescriptorCalls):
             os.symlink(target, at.name, dir_fd=at.fd)
         return 0
 
-    def path_readlink(self, memory: Memory, fd: int, path: int, path_len: int, buf: int, buf_len: int, bufused: int) -> int:
+    def path_readlink(
+        self,
+        memory: Memory,
+        fd: int,
+        path: int,
+        path_len: int,
+        buf: int,
+        buf_len: int,
+        bufused: int,
+    ) -> int:
         directory = self._directory(fd, abi.PATH_READLINK)
         result = memory.view(bufused, 4)
         name = _path(memory, path, path_len)
@@ -189,7 +234,13 @@ def _is_dots(path: bytes, at: Walk) -> bool:
 def _refuse_directory(at: Walk) -> None:
     """A new name that can only mean a directory, which a link cannot be."""
     if at.directory:
-        raise WasiError(abi.NOENT if at.found is None else abi.EXIST if S_ISDIR(at.found.st_mode) else abi.NOTDIR)
+        raise WasiError(
+            abi.NOENT
+            if at.found is None
+            else abi.EXIST
+            if S_ISDIR(at.found.st_mode)
+            else abi.NOTDIR
+        )
 
 
 def _follow(flags: int) -> bool:

@@ -78,7 +78,9 @@ class Wasi(PathCalls):
         random: Callable[[int], bytes] = os.urandom,
         max_descriptors: int = 64,
     ) -> None:
-        self._table: dict[int, Stream | File | Directory] = {number: Stream(number, on_output) for number in (0, 1, 2)}
+        self._table: dict[int, Stream | File | Directory] = {
+            number: Stream(number, on_output) for number in (0, 1, 2)
+        }
         for fd, preopen in enumerate(preopens, 3):
             self._table[fd] = Directory.of_preopen(preopen)
         self._sleep = sleep
@@ -145,13 +147,17 @@ class Wasi(PathCalls):
             size = min(RANDOM_CHUNK, length - start)
             data = self._random(size)
             if len(data) != size:
-                raise ValueError(f"the source of random bytes gave {len(data)} of them where {size} were asked for")
+                raise ValueError(
+                    f"the source of random bytes gave {len(data)} of them where {size} were asked for"
+                )
             target[start : start + size] = data
         return 0
 
     # Waiting
 
-    def poll_oneoff(self, memory: Memory, subscriptions: int, events: int, count: int, nevents: int) -> int:
+    def poll_oneoff(
+        self, memory: Memory, subscriptions: int, events: int, count: int, nevents: int
+    ) -> int:
         """Files and streams are always ready, so either one of them is asked for, or this waits for the first clock."""
         if not 0 < count <= MAX_SUBSCRIPTIONS:
             raise WasiError(abi.INVAL)
@@ -171,12 +177,20 @@ class Wasi(PathCalls):
                 else:
                     waits.append((left, userdata))
             elif kind in (abi.EVENT_FD_READ, abi.EVENT_FD_WRITE):
-                ready.append(abi.EVENT.pack(userdata, *self._readiness(abi.U32.unpack_from(records, at + 16)[0], kind)))
+                ready.append(
+                    abi.EVENT.pack(
+                        userdata, *self._readiness(abi.U32.unpack_from(records, at + 16)[0], kind)
+                    )
+                )
             else:
                 raise WasiError(abi.INVAL)
         passed = 0 if ready else min(waits)[0]
         self._wait(passed)
-        ready += [abi.EVENT.pack(userdata, 0, abi.EVENT_CLOCK, 0, 0) for left, userdata in waits if left <= passed]
+        ready += [
+            abi.EVENT.pack(userdata, 0, abi.EVENT_CLOCK, 0, 0)
+            for left, userdata in waits
+            if left <= passed
+        ]
         data = b"".join(ready)
         results[: len(data)] = data
         abi.U32.pack_into(result, 0, len(ready))
@@ -196,7 +210,9 @@ class Wasi(PathCalls):
 
     def _readiness(self, fd: int, kind: int) -> tuple[int, int, int, int]:
         found = self._table.get(fd)
-        if found is None or not found.rights & (abi.FD_READ if kind == abi.EVENT_FD_READ else abi.FD_WRITE):
+        if found is None or not found.rights & (
+            abi.FD_READ if kind == abi.EVENT_FD_READ else abi.FD_WRITE
+        ):
             return abi.BADF, kind, 0, 0
         if isinstance(found, Stream) and kind == abi.EVENT_FD_READ:
             return 0, kind, 0, abi.EVENT_HANGUP
@@ -222,10 +238,21 @@ class Wasi(PathCalls):
     def sock_accept(self, memory: Memory, fd: int, flags: int, result: int) -> int:
         return self._no_socket(fd)
 
-    def sock_recv(self, memory: Memory, fd: int, iovs: int, iovs_len: int, flags: int, ro_datalen: int, ro_flags: int) -> int:
+    def sock_recv(
+        self,
+        memory: Memory,
+        fd: int,
+        iovs: int,
+        iovs_len: int,
+        flags: int,
+        ro_datalen: int,
+        ro_flags: int,
+    ) -> int:
         return self._no_socket(fd)
 
-    def sock_send(self, memory: Memory, fd: int, iovs: int, iovs_len: int, flags: int, datalen: int) -> int:
+    def sock_send(
+        self, memory: Memory, fd: int, iovs: int, iovs_len: int, flags: int, datalen: int
+    ) -> int:
         return self._no_socket(fd)
 
     def sock_shutdown(self, memory: Memory, fd: int, how: int) -> int:

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from shutil import get_terminal_size
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from .._version import __version__
-from .terminal import INTERRUPTED, USAGE, broken_pipe, complain, escaped, logging_to_stderr, reporting, usage, write_stdout
+from .terminal import (
+    INTERRUPTED,
+    USAGE,
+    broken_pipe,
+    complain,
+    escaped,
+    logging_to_stderr,
+    reporting,
+    usage,
+    write_stdout,
+)
 
-_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ClickException: Any = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
 """The root of the errors that parsing raises. It has no public name in all versions of typer."""
 
 
 class _Commands(TyperGroup):
     """The root command. Errors of parsing are written the way that all other errors are, not in a frame."""
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        *rest: Any,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         extra["prog_name"] = "plugwasm"
         try:
             code = super().main(args, standalone_mode=False, **extra)
@@ -30,8 +50,16 @@ class _Commands(TyperGroup):
         except _ClickException as error:
             message = error.format_message()
             context = getattr(error, "ctx", None)
-            command = context.command_path if context is not None else self._path_of(sys.argv[1:] if args is None else args)
-            hint = "; --input gives the input" if command.endswith(" call") and "extra argument" in message else ""
+            command = (
+                context.command_path
+                if context is not None
+                else self._path_of(sys.argv[1:] if args is None else args)
+            )
+            hint = (
+                "; --input gives the input"
+                if command.endswith(" call") and "extra argument" in message
+                else ""
+            )
             usage(message[:1].lower() + message[1:].rstrip(".") + hint, command)
             code = USAGE
         except typer.Abort:
@@ -61,7 +89,10 @@ class _Commands(TyperGroup):
 # Tables cut the names of options where there is no room for them; text without tables puts them into lines of their own.
 _COLUMNS = get_terminal_size().columns
 _MARKUP: Literal["rich"] | None = "rich" if _COLUMNS >= 80 else None
-_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "terminal_width": min(_COLUMNS, 80) - 1}
+_SETTINGS: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "terminal_width": min(_COLUMNS, 80) - 1,
+}
 
 app = typer.Typer(
     cls=_Commands,
@@ -85,13 +116,30 @@ def execute(arguments: Sequence[str]) -> int:
     return 0
 
 
-_IO, _MAY, _HTTP, _LIMITS, _OTHER = "Input and output", "What the plugin is and may do", "HTTP", "Limits", "Other"
+_IO, _MAY, _HTTP, _LIMITS, _OTHER = (
+    "Input and output",
+    "What the plugin is and may do",
+    "HTTP",
+    "Limits",
+    "Other",
+)
 
 PluginArgument = Annotated[
-    str, typer.Argument(metavar="PLUGIN", help="A .wasm or .wat file, a URL, or a manifest in JSON or TOML.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="PLUGIN",
+        help="A .wasm or .wat file, a URL, or a manifest in JSON or TOML.",
+        show_default=False,
+    ),
 ]
 TracebackOption = Annotated[
-    bool, typer.Option("--traceback", metavar="", help="When it fails, show where in Python and Wasm.", rich_help_panel=_OTHER)
+    bool,
+    typer.Option(
+        "--traceback",
+        metavar="",
+        help="When it fails, show where in Python and Wasm.",
+        rich_help_panel=_OTHER,
+    ),
 ]
 
 
@@ -104,7 +152,9 @@ def _show_version(wanted: bool) -> None:
         engine = version("wasmtime")
     except PackageNotFoundError:
         engine = "missing"
-    typer.echo(f"plugwasm {__version__} (wasmtime {engine}, Python {sys.version.partition(' ')[0]})")
+    typer.echo(
+        f"plugwasm {__version__} (wasmtime {engine}, Python {sys.version.partition(' ')[0]})"
+    )
     raise typer.Exit
 
 
@@ -112,7 +162,14 @@ def _show_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", metavar="", help="Show the versions and exit.", is_eager=True, callback=_show_version)
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            help="Show the versions and exit.",
+            is_eager=True,
+            callback=_show_version,
+        ),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -127,39 +184,96 @@ def _root(
 def call(
     context: typer.Context,
     plugin: PluginArgument,
-    function: Annotated[str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)],
+    function: Annotated[
+        str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)
+    ],
     input: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="TEXT", help="The input; - reads standard input.", rich_help_panel=_IO)
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="TEXT",
+            help="The input; - reads standard input.",
+            rich_help_panel=_IO,
+        ),
     ] = None,
     input_file: Annotated[
-        str | None, typer.Option("--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=_IO)
+        str | None,
+        typer.Option(
+            "--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=_IO
+        ),
     ] = None,
     stdin: Annotated[
         bool,
-        typer.Option("--stdin", metavar="", help="Read the input from standard input, as when it is piped in.", rich_help_panel=_IO),
+        typer.Option(
+            "--stdin",
+            metavar="",
+            help="Read the input from standard input, as when it is piped in.",
+            rich_help_panel=_IO,
+        ),
     ] = False,
     output_file: Annotated[
-        str | None, typer.Option("--output-file", "-o", metavar="PATH", help="Write the output to a file.", rich_help_panel=_IO)
+        str | None,
+        typer.Option(
+            "--output-file",
+            "-o",
+            metavar="PATH",
+            help="Write the output to a file.",
+            rich_help_panel=_IO,
+        ),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", metavar="", help="Write the bytes as they are to a terminal too.", rich_help_panel=_IO)
+        bool,
+        typer.Option(
+            "--raw",
+            metavar="",
+            help="Write the bytes as they are to a terminal too.",
+            rich_help_panel=_IO,
+        ),
     ] = False,
     loop: Annotated[
         str,
-        typer.Option("--loop", metavar="N", help="Call it N times, one output a line.", show_default=False, rich_help_panel=_IO),
+        typer.Option(
+            "--loop",
+            metavar="N",
+            help="Call it N times, one output a line.",
+            show_default=False,
+            rich_help_panel=_IO,
+        ),
     ] = "1",
     config: Annotated[
-        list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE", help="What the plugin can read.", rich_help_panel=_MAY)
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="KEY=VALUE",
+            help="What the plugin can read.",
+            rich_help_panel=_MAY,
+        ),
     ] = None,
     config_file: Annotated[
         str | None,
-        typer.Option("--config-file", metavar="PATH", help="The same from a file: JSON or TOML, all text.", rich_help_panel=_MAY),
+        typer.Option(
+            "--config-file",
+            metavar="PATH",
+            help="The same from a file: JSON or TOML, all text.",
+            rich_help_panel=_MAY,
+        ),
     ] = None,
     set_config: Annotated[
-        str | None, typer.Option("--set-config", metavar="JSON", help="The same as a JSON object.", rich_help_panel=_MAY)
+        str | None,
+        typer.Option(
+            "--set-config", metavar="JSON", help="The same as a JSON object.", rich_help_panel=_MAY
+        ),
     ] = None,
     wasi: Annotated[
-        bool, typer.Option("--wasi", metavar="", help="Grant WASI: clocks, random numbers, output.", rich_help_panel=_MAY)
+        bool,
+        typer.Option(
+            "--wasi",
+            metavar="",
+            help="Grant WASI: clocks, random numbers, output.",
+            rich_help_panel=_MAY,
+        ),
     ] = False,
     allow_path: Annotated[
         list[str] | None,
@@ -172,61 +286,146 @@ def call(
     ] = None,
     link: Annotated[
         list[str] | None,
-        typer.Option("--link", metavar="NAME=PATH", help="A module that the plugin imports from.", rich_help_panel=_MAY),
+        typer.Option(
+            "--link",
+            metavar="NAME=PATH",
+            help="A module that the plugin imports from.",
+            rich_help_panel=_MAY,
+        ),
     ] = None,
     manifest: Annotated[
-        bool, typer.Option("--manifest", "-m", metavar="", help="PLUGIN is a manifest, which is seen anyway.", rich_help_panel=_MAY)
+        bool,
+        typer.Option(
+            "--manifest",
+            "-m",
+            metavar="",
+            help="PLUGIN is a manifest, which is seen anyway.",
+            rich_help_panel=_MAY,
+        ),
     ] = False,
     set_hash: Annotated[
-        str | None, typer.Option("--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=_MAY)
+        str | None,
+        typer.Option(
+            "--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=_MAY
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="GLOB", help="Grant HTTP to hosts, as in *.example.com.", rich_help_panel=_HTTP),
+        typer.Option(
+            "--allow-host",
+            metavar="GLOB",
+            help="Grant HTTP to hosts, as in *.example.com.",
+            rich_help_panel=_HTTP,
+        ),
     ] = None,
     http_response_headers: Annotated[
         bool,
-        typer.Option("--enable-http-response-headers", metavar="", help="Let it read headers of responses.", rich_help_panel=_HTTP),
+        typer.Option(
+            "--enable-http-response-headers",
+            metavar="",
+            help="Let it read headers of responses.",
+            rich_help_panel=_HTTP,
+        ),
     ] = False,
     http_response_max: Annotated[
-        str | None, typer.Option("--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=_HTTP)
+        str | None,
+        typer.Option(
+            "--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=_HTTP
+        ),
     ] = None,
     timeout: Annotated[
         str | None,
-        typer.Option("--timeout", metavar="MS", help="Milliseconds that a call may take: 500; or 500ms, 2s.", rich_help_panel=_LIMITS),
+        typer.Option(
+            "--timeout",
+            metavar="MS",
+            help="Milliseconds that a call may take: 500; or 500ms, 2s.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = None,
     memory_max_pages: Annotated[
         str | None,
         typer.Option(
-            "--memory-max", "--memory-max-pages", metavar="N", help="Pages of 64 KiB to start with, and to add.", rich_help_panel=_LIMITS
+            "--memory-max",
+            "--memory-max-pages",
+            metavar="N",
+            help="Pages of 64 KiB to start with, and to add.",
+            rich_help_panel=_LIMITS,
         ),
     ] = None,
     var_max: Annotated[
-        str | None, typer.Option("--var-max", metavar="N", help="Bytes of all vars; 0 turns them off.", rich_help_panel=_LIMITS)
+        str | None,
+        typer.Option(
+            "--var-max",
+            metavar="N",
+            help="Bytes of all vars; 0 turns them off.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = None,
     fuel: Annotated[
         str | None,
-        typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
+        typer.Option(
+            "--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS
+        ),
     ] = None,
-    gc: Annotated[bool, typer.Option("--gc", metavar="", help="Allow objects of the garbage collector.", rich_help_panel=_LIMITS)] = False,
-    atomics: Annotated[bool, typer.Option("--atomics", metavar="", help="Allow atomic instructions.", rich_help_panel=_LIMITS)] = False,
+    gc: Annotated[
+        bool,
+        typer.Option(
+            "--gc",
+            metavar="",
+            help="Allow objects of the garbage collector.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = False,
+    atomics: Annotated[
+        bool,
+        typer.Option(
+            "--atomics", metavar="", help="Allow atomic instructions.", rich_help_panel=_LIMITS
+        ),
+    ] = False,
     stats: Annotated[
-        bool, typer.Option("--stats", metavar="", help="Write to stderr what each call took.", rich_help_panel=_OTHER)
+        bool,
+        typer.Option(
+            "--stats",
+            metavar="",
+            help="Write to stderr what each call took.",
+            rich_help_panel=_OTHER,
+        ),
     ] = False,
     trace: Annotated[
         bool,
-        typer.Option("--trace", metavar="", help="Write to stderr each host call, with its values.", rich_help_panel=_OTHER),
+        typer.Option(
+            "--trace",
+            metavar="",
+            help="Write to stderr each host call, with its values.",
+            rich_help_panel=_OTHER,
+        ),
     ] = False,
     record: Annotated[
         str | None,
-        typer.Option("--record", metavar="PATH", help="Write all that the host answered, for `plugwasm replay`.", rich_help_panel=_OTHER),
+        typer.Option(
+            "--record",
+            metavar="PATH",
+            help="Write all that the host answered, for `plugwasm replay`.",
+            rich_help_panel=_OTHER,
+        ),
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", metavar="PATH", help="Write where the time went: .html, .svg, .json, .txt.", rich_help_panel=_OTHER),
+        typer.Option(
+            "--profile",
+            metavar="PATH",
+            help="Write where the time went: .html, .svg, .json, .txt.",
+            rich_help_panel=_OTHER,
+        ),
     ] = None,
     log_level: Annotated[
-        str, typer.Option("--log-level", metavar="LEVEL", help="trace, debug, info, warn, error or off.", rich_help_panel=_OTHER)
+        str,
+        typer.Option(
+            "--log-level",
+            metavar="LEVEL",
+            help="trace, debug, info, warn, error or off.",
+            rich_help_panel=_OTHER,
+        ),
     ] = "info",
     traceback: TracebackOption = False,
 ) -> None:
@@ -258,7 +457,10 @@ def call(
             gc=gc,
             atomics=atomics,
         )
-        with logging_to_stderr(run.log_level(log_level)), streams.output_to(output_file, lines=rounds > 1, raw=raw) as write:
+        with (
+            logging_to_stderr(run.log_level(log_level)),
+            streams.output_to(output_file, lines=rounds > 1, raw=raw) as write,
+        ):
             granted = wasi or bool(allow_path)
             with run.observing(stats=stats, trace=trace, record=record) as observers:
                 options = {
@@ -268,7 +470,14 @@ def call(
                     "http_response_headers": http_response_headers,
                 }
                 for output in run.calls(
-                    plugin, function, read, additions, options, rounds=rounds, profiling=profiling, explained=traceback
+                    plugin,
+                    function,
+                    read,
+                    additions,
+                    options,
+                    rounds=rounds,
+                    profiling=profiling,
+                    explained=traceback,
                 ):
                     write(output)
 
@@ -278,9 +487,17 @@ def call(
 )
 def replay(
     context: typer.Context,
-    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="What --record has written.", show_default=False)],
+    recording: Annotated[
+        str,
+        typer.Argument(metavar="RECORDING", help="What --record has written.", show_default=False),
+    ],
     plugin: Annotated[
-        str | None, typer.Argument(metavar="PLUGIN", help="Another build, instead of the files that were recorded.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="PLUGIN",
+            help="Another build, instead of the files that were recorded.",
+            show_default=False,
+        ),
     ] = None,
     timeout: Annotated[
         str | None,
@@ -364,7 +581,9 @@ def cache_clear(context: typer.Context) -> None:
 
         path = _cache_directory()
         removed = cache.clear()
-        typer.echo(f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escaped(path)}")
+        typer.echo(
+            f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escaped(path)}"
+        )
 
 
 def _cache_directory() -> str:
@@ -380,6 +599,10 @@ def _cache_directory() -> str:
 def _entry_sizes(path: str) -> list[int]:
     try:
         with os.scandir(path) as found:
-            return [entry.stat(follow_symlinks=False).st_size for entry in found if entry.name.endswith(".code")]
+            return [
+                entry.stat(follow_symlinks=False).st_size
+                for entry in found
+                if entry.name.endswith(".code")
+            ]
     except FileNotFoundError:
         return []

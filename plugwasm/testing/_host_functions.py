@@ -50,7 +50,12 @@ class FakeHostFunction:
     __module__ = "plugwasm.testing"
 
     def __init__(
-        self, namespace: str, name: str, params: Sequence[type] | None, returns: Any = None, raises: BaseException | None = None
+        self,
+        namespace: str,
+        name: str,
+        params: Sequence[type] | None,
+        returns: Any = None,
+        raises: BaseException | None = None,
     ) -> None:
         self.namespace = namespace
         self.name = name
@@ -88,12 +93,16 @@ class Switchboard:
         self._keep = keep
         self._fake_missing = fake_missing
 
-    def connect(self, namespace: str, name: str, signature: FunctionType, real: Function | None) -> Function:
+    def connect(
+        self, namespace: str, name: str, signature: FunctionType, real: Function | None
+    ) -> Function:
         """The host function that is linked for one that the plugin imports."""
         host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
         return stand_in(namespace, name, host, real)
 
-    def _body(self, namespace: str, name: str, signature: FunctionType, real: Function | None) -> Callable[[Guest, int, Any], None]:
+    def _body(
+        self, namespace: str, name: str, signature: FunctionType, real: Function | None
+    ) -> Callable[[Guest, int, Any], None]:
         params, returned = _annotated(real)
 
         def body(guest: Guest, caller: int, values: Any) -> None:
@@ -125,16 +134,27 @@ class Switchboard:
 
         return body
 
-    def _answer(self, guest: Guest, fake: FakeHostFunction, call: HostCall, signature: FunctionType, values: Any) -> None:
+    def _answer(
+        self,
+        guest: Guest,
+        fake: FakeHostFunction,
+        call: HostCall,
+        signature: FunctionType,
+        values: Any,
+    ) -> None:
         try:
             result = call.result = fake.answer(call.args)
             several = len(signature.results) > 1
-            for i, (kind, value) in enumerate(zip(signature.results, result if several else (result,), strict=bool(several))):
+            for i, (kind, value) in enumerate(
+                zip(signature.results, result if several else (result,), strict=bool(several))
+            ):
                 values[2 * i] = _write(guest, kind, value)
         except (KeyboardInterrupt, Error):
             raise
         except BaseException as error:
-            raise HostFunctionError(f"the host function `{fake.name}` raised {_kind(error)}: {error}") from error
+            raise HostFunctionError(
+                f"the host function `{fake.name}` raised {_kind(error)}: {error}"
+            ) from error
 
 
 def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:

@@ -170,11 +170,16 @@ class FakeHttp:
         """See `plugwasm.Transport`."""
         from urllib3 import HTTPHeaderDict
 
-        seen = Request(request.method, request.url, HTTPHeaderDict(request.headers), request.body or b"")
+        seen = Request(
+            request.method, request.url, HTTPHeaderDict(request.headers), request.body or b""
+        )
         self.requests.append(seen)
         self._keep(seen)
         try:
-            route = next((route for route in reversed(self.routes) if route.fits(seen.method, seen.url)), None)
+            route = next(
+                (route for route in reversed(self.routes) if route.fits(seen.method, seen.url)),
+                None,
+            )
             if route is None:
                 raise UnexpectedRequestError(self._unexpected(seen))
             response = route.answer(seen)
@@ -185,11 +190,15 @@ class FakeHttp:
         return response
 
     def _unexpected(self, request: Request) -> str:
-        sent = f"{request.method} {request.url}" + (f" with {brief(request.body)}" if request.body else "")
+        sent = f"{request.method} {request.url}" + (
+            f" with {brief(request.body)}" if request.body else ""
+        )
         if not self.routes:
             add = f'harness.http.{request.method.lower()}("{request.url}").respond(…)'
             return f"the test expects no request, but there was {sent}\nto answer it: {add}"
-        known = "\n".join(f"  {route}, requested {_times(len(route.requests))}" for route in self.routes)
+        known = "\n".join(
+            f"  {route}, requested {_times(len(route.requests))}" for route in self.routes
+        )
         return f"the test does not expect {sent}\nit expects:\n{known}"
 
 

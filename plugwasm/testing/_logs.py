@@ -66,4 +66,8 @@ class _Keeper(logging.Handler):
         self._keep = keep
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._keep(LogLine(_NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())))
+        self._keep(
+            LogLine(
+                _NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())
+            )
+        )

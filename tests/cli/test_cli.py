@@ -105,7 +105,9 @@ def is_harmless(text: str) -> bool:
 def command(*arguments: str | bytes, **how: Any) -> subprocess.CompletedProcess[bytes]:
     """The command line as a process of its own."""
     settings: dict[str, Any] = {"capture_output": True, "timeout": 60, "check": False} | how
-    done: subprocess.CompletedProcess[bytes] = subprocess.run([sys.executable, "-m", "plugwasm", *arguments], **settings)
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        [sys.executable, "-m", "plugwasm", *arguments], **settings
+    )
     return done
 
 
@@ -113,9 +115,19 @@ def on_terminal(*arguments: str, columns: int = 80, **variables: str) -> str:
     """What a terminal of that width shows of a command, stdout and stderr together, with its escape sequences."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    }
     environment |= {"TERM": "xterm-256color", **variables}
-    process = subprocess.Popen([sys.executable, "-m", "plugwasm", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plugwasm", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+    )
     os.close(theirs)
     shown = b""
     while True:
@@ -152,7 +164,9 @@ def manifest(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_the_line_of_the_readme_prints_what_the_plugin_says_and_nothing_else() -> None:
-    done = command("call", "examples/count_vowels.wasm", "count_vowels", "--input", "Hello, World!", cwd=ROOT)
+    done = command(
+        "call", "examples/count_vowels.wasm", "count_vowels", "--input", "Hello, World!", cwd=ROOT
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b'{"count":3,"total":3,"vowels":"aeiouAEIOU"}'
 
@@ -224,7 +238,11 @@ def test_config_is_typed_or_read_and_what_is_typed_wins(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('vowels = "H"\n')
 
     def vowels(*arguments: str) -> str:
-        return str(json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)["vowels"])
+        return str(
+            json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)[
+                "vowels"
+            ]
+        )
 
     assert vowels("--config", "vowels=lo") == "lo"
     assert vowels("-c", "vowels=x=y", "-c", "other=1") == "x=y"
@@ -236,7 +254,12 @@ def test_config_is_typed_or_read_and_what_is_typed_wins(tmp_path: Path) -> None:
 def test_config_is_added_to_that_of_a_manifest(manifest: Callable[..., str]) -> None:
     path = manifest(config={"vowels": "H", "other": "1"})
     assert json.loads(typed("call", path, "count_vowels", "-i", "Hello").out)["vowels"] == "H"
-    assert json.loads(typed("call", path, "count_vowels", "-i", "Hello", "-c", "vowels=l").out)["vowels"] == "l"
+    assert (
+        json.loads(typed("call", path, "count_vowels", "-i", "Hello", "-c", "vowels=l").out)[
+            "vowels"
+        ]
+        == "l"
+    )
 
 
 def test_a_timeout_replaces_that_of_a_manifest(manifest: Callable[..., str]) -> None:
@@ -263,13 +286,24 @@ def test_hosts_are_added_to_those_of_a_manifest(manifest: Callable[..., str]) ->
         assert (refused.code, refused.out) == (1, b"")
         assert "127.0.0.1 is not granted" in refused.err
         assert "--allow-host" in refused.err
-        assert typed("call", path, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1").out == b"hello"
+        assert (
+            typed(
+                "call", path, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1"
+            ).out
+            == b"hello"
+        )
 
 
 def test_a_directory_can_be_granted_under_another_name_or_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("content")
-    assert typed("call", WASI, "cat", "-i", "/data/a.txt", "--allow-path", f"{tmp_path}:/data").out == b"content"
-    assert typed("call", WASI, "cat", "-i", f"{tmp_path}/a.txt", "--allow-path", str(tmp_path)).out == b"content"
+    assert (
+        typed("call", WASI, "cat", "-i", "/data/a.txt", "--allow-path", f"{tmp_path}:/data").out
+        == b"content"
+    )
+    assert (
+        typed("call", WASI, "cat", "-i", f"{tmp_path}/a.txt", "--allow-path", str(tmp_path)).out
+        == b"content"
+    )
 
 
 def test_a_directory_granted_read_only_cannot_be_written(tmp_path: Path) -> None:
@@ -280,9 +314,16 @@ def test_a_directory_granted_read_only_cannot_be_written(tmp_path: Path) -> None
     assert (tmp_path / "new").read_bytes() == b"x"
 
 
-def test_a_grant_that_is_typed_takes_the_place_of_the_manifests(tmp_path: Path, manifest: Callable[..., str]) -> None:
+def test_a_grant_that_is_typed_takes_the_place_of_the_manifests(
+    tmp_path: Path, manifest: Callable[..., str]
+) -> None:
     path = manifest(WASI, allowed_paths={str(tmp_path): "/data"})
-    assert typed("call", path, "write", "-i", "/data/new\nx", "--allow-path", f"ro:{tmp_path}:/data").code == 1
+    assert (
+        typed(
+            "call", path, "write", "-i", "/data/new\nx", "--allow-path", f"ro:{tmp_path}:/data"
+        ).code
+        == 1
+    )
     assert not (tmp_path / "new").exists()
 
 
@@ -312,14 +353,18 @@ def test_stats_say_what_each_call_took() -> None:
     assert all(re.fullmatch(took, line) for line in lines)
 
 
-def test_stats_have_the_fuel_where_there_is_a_limit_and_are_written_for_a_call_that_fails(evil: str) -> None:
+def test_stats_have_the_fuel_where_there_is_a_limit_and_are_written_for_a_call_that_fails(
+    evil: str,
+) -> None:
     result = typed("call", evil, "trap", "--stats", "--fuel", "1000")
     assert result.code == 1
     assert re.search(r"^trap: .*\d+ fuel", result.err, re.MULTILINE)
 
 
 def test_a_trace_has_each_host_call_with_its_values() -> None:
-    result = typed("call", COUNT, "count_vowels", "--input", "Hello", "--trace", "--config", "vowels=eo")
+    result = typed(
+        "call", COUNT, "count_vowels", "--input", "Hello", "--trace", "--config", "vowels=eo"
+    )
     assert re.search(r"^    config_get\('vowels'\) -> 'eo'  \[", result.err, re.MULTILINE)
     assert re.search(r"^    var_set\('total', b'\\x02.*\)  \[", result.err, re.MULTILINE)
     assert re.search(r"^count_vowels\(b'Hello'\) -> b'", result.err, re.MULTILINE)
@@ -328,7 +373,17 @@ def test_a_trace_has_each_host_call_with_its_values() -> None:
 def test_a_recorded_call_can_be_replayed_without_the_server(tmp_path: Path) -> None:
     path = str(tmp_path / "call.json")
     with Server({"*": reply(b"hello")}) as server:
-        recorded = typed("call", HTTP, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1", "--record", path)
+        recorded = typed(
+            "call",
+            HTTP,
+            "http_body",
+            "-i",
+            f"{server.url}/",
+            "--allow-host",
+            "127.0.0.1",
+            "--record",
+            path,
+        )
     assert recorded.code == 0
     assert os.stat(path).st_mode & 0o777 == 0o600
     replayed = typed("replay", path)
@@ -367,13 +422,18 @@ def test_a_call_that_fails_is_recorded_too(tmp_path: Path, evil: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("call", COUNT, "count_vowels", "--record", "/no/such/call.json"), "--record: there is no directory /no/such"),
+        (
+            ("call", COUNT, "count_vowels", "--record", "/no/such/call.json"),
+            "--record: there is no directory /no/such",
+        ),
         (("call", COUNT, "count_vowels", "--record", ""), "--record: expected the name of a file"),
         (("replay", "/no/such/call.json"), "no such file"),
         (("replay", ECHO), "is no recording"),
     ],
 )
-def test_what_cannot_be_recorded_or_replayed_is_said(arguments: tuple[str, ...], message: str) -> None:
+def test_what_cannot_be_recorded_or_replayed_is_said(
+    arguments: tuple[str, ...], message: str
+) -> None:
     result = typed(*arguments)
     assert result.code == 2
     assert message in result.err
@@ -412,44 +472,136 @@ WRONG = [
     (["call", WASI, "cat", "--allow-path", "/nowhere:/data"], 2, "cannot be opened as a directory"),
     (["call", WASI, "cat", "--allow-path", ""], 2, "--allow-path: expected HOST or HOST:GUEST"),
     (["call", WASI, "cat", "--allow-path", "ro:"], 2, "--allow-path: expected HOST or HOST:GUEST"),
-    (["call", WASI, "cat", "--allow-path", "/tmp:"], 2, "--allow-path: expected HOST or HOST:GUEST"),
-    (["call", WASI, "cat", "--allow-path", "/a:/x", "--allow-path", "/b:/x"], 2, "/x is given twice"),
-    (["call", WASI, "cat", "--allow-path", "/a:/x", "--allow-path", "/a:/y"], 2, "/a is given twice"),
-    (["call", COUNT, "count_vowels", "--input", "x", "--stdin"], 2, "--input and --stdin: only one"),
-    (["call", COUNT, "count_vowels", "--input-file", "x", "--stdin"], 2, "--input-file and --stdin: only one"),
-    (["call", COUNT, "count_vowels", "--input-file", "nowhere"], 2, "cannot read the input nowhere: No such file"),
-    (["call", COUNT, "count_vowels", "--input-file", "/"], 2, "cannot read the input /: Is a directory"),
+    (
+        ["call", WASI, "cat", "--allow-path", "/tmp:"],
+        2,
+        "--allow-path: expected HOST or HOST:GUEST",
+    ),
+    (
+        ["call", WASI, "cat", "--allow-path", "/a:/x", "--allow-path", "/b:/x"],
+        2,
+        "/x is given twice",
+    ),
+    (
+        ["call", WASI, "cat", "--allow-path", "/a:/x", "--allow-path", "/a:/y"],
+        2,
+        "/a is given twice",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--input", "x", "--stdin"],
+        2,
+        "--input and --stdin: only one",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--input-file", "x", "--stdin"],
+        2,
+        "--input-file and --stdin: only one",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--input-file", "nowhere"],
+        2,
+        "cannot read the input nowhere: No such file",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--input-file", "/"],
+        2,
+        "cannot read the input /: Is a directory",
+    ),
     (["call", COUNT, "count_vowels", "--input-file", "a\0b"], 2, "cannot be the name of a file"),
-    (["call", COUNT, "count_vowels", "--output-file", ""], 2, "--output-file: expected the name of a file"),
+    (
+        ["call", COUNT, "count_vowels", "--output-file", ""],
+        2,
+        "--output-file: expected the name of a file",
+    ),
     (["call", COUNT, "count_vowels", "--output-file", "/"], 2, "/ is a directory"),
-    (["call", COUNT, "count_vowels", "--output-file", "/nowhere/x"], 2, "there is no directory /nowhere"),
-    (["call", COUNT, "count_vowels", "--output-file", "/dev/full"], 2, "cannot write /dev/full: No space left"),
-    (["call", COUNT, "count_vowels", "--config", "vowels"], 2, "--config: expected KEY=VALUE, got no ="),
-    (["call", COUNT, "count_vowels", "--config", "=x"], 2, "--config: expected KEY=VALUE, got nothing before the ="),
+    (
+        ["call", COUNT, "count_vowels", "--output-file", "/nowhere/x"],
+        2,
+        "there is no directory /nowhere",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--output-file", "/dev/full"],
+        2,
+        "cannot write /dev/full: No space left",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--config", "vowels"],
+        2,
+        "--config: expected KEY=VALUE, got no =",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--config", "=x"],
+        2,
+        "--config: expected KEY=VALUE, got nothing before the =",
+    ),
     (["call", COUNT, "count_vowels", "--config-file", "nowhere"], 2, "no such file: nowhere"),
-    (["call", COUNT, "count_vowels", "--config-file", __file__], 2, "neither a JSON object nor TOML"),
+    (
+        ["call", COUNT, "count_vowels", "--config-file", __file__],
+        2,
+        "neither a JSON object nor TOML",
+    ),
     (["call", COUNT, "count_vowels", "--timeout", "soon"], 2, "--timeout: expected milliseconds"),
     (["call", COUNT, "count_vowels", "--timeout", "0"], 2, "--timeout: expected milliseconds"),
     (["call", COUNT, "count_vowels", "--timeout", "-1"], 2, "--timeout: expected milliseconds"),
     (["call", COUNT, "count_vowels", "--timeout", "nan"], 2, "--timeout: expected milliseconds"),
     (["call", COUNT, "count_vowels", "--timeout", "1e300"], 2, "--timeout: expected milliseconds"),
-    (["call", COUNT, "count_vowels", "--memory-max-pages", "65537"], 2, "a whole number from 0 to 65536, got '65537'"),
-    (["call", COUNT, "count_vowels", "--memory-max-pages", "1.5"], 2, "--memory-max: expected a whole number"),
+    (
+        ["call", COUNT, "count_vowels", "--memory-max-pages", "65537"],
+        2,
+        "a whole number from 0 to 65536, got '65537'",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--memory-max-pages", "1.5"],
+        2,
+        "--memory-max: expected a whole number",
+    ),
     (["call", COUNT, "count_vowels", "--fuel", "0"], 2, "--fuel: expected a whole number from 1"),
-    (["call", COUNT, "count_vowels", "--fuel", "9" * 5000], 2, "--fuel: expected a whole number from 1"),
+    (
+        ["call", COUNT, "count_vowels", "--fuel", "9" * 5000],
+        2,
+        "--fuel: expected a whole number from 1",
+    ),
     (["call", COUNT, "count_vowels", "--fuel", "1"], 3, "used up its fuel"),
     (["call", COUNT, "count_vowels", "--loop", "0"], 2, "--loop: expected a whole number from 1"),
     (["call", COUNT, "count_vowels", "--loop", "²"], 2, "--loop: expected a whole number from 1"),
-    (["call", COUNT, "count_vowels", "--set-hash", "abc"], 2, "--set-hash: expected the 64 hexadecimal digits"),
-    (["call", COUNT, "count_vowels", "--set-hash", "g" * 64], 2, "--set-hash: expected the 64 hexadecimal digits"),
+    (
+        ["call", COUNT, "count_vowels", "--set-hash", "abc"],
+        2,
+        "--set-hash: expected the 64 hexadecimal digits",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--set-hash", "g" * 64],
+        2,
+        "--set-hash: expected the 64 hexadecimal digits",
+    ),
     (["call", COUNT, "count_vowels", "--link", "lib"], 2, "--link: expected NAME=PATH, got no ="),
-    (["call", COUNT, "count_vowels", "--link", "lib="], 2, "--link: expected NAME=PATH, got nothing after the ="),
+    (
+        ["call", COUNT, "count_vowels", "--link", "lib="],
+        2,
+        "--link: expected NAME=PATH, got nothing after the =",
+    ),
     (["call", COUNT, "count_vowels", "--link", "lib=nowhere"], 2, "no such file: nowhere"),
-    (["call", COUNT, "count_vowels", "--link", f"main={ECHO}"], 2, "main is the name of the plugin itself"),
-    (["call", COUNT, "count_vowels", "--link", f"a={ECHO}", "--link", f"a={ECHO}"], 2, "a is given twice"),
-    (["call", COUNT, "count_vowels", "--allow-host", "https://example.com"], 2, "--allow-host: 'https://example.com' is a URL"),
+    (
+        ["call", COUNT, "count_vowels", "--link", f"main={ECHO}"],
+        2,
+        "main is the name of the plugin itself",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--link", f"a={ECHO}", "--link", f"a={ECHO}"],
+        2,
+        "a is given twice",
+    ),
+    (
+        ["call", COUNT, "count_vowels", "--allow-host", "https://example.com"],
+        2,
+        "--allow-host: 'https://example.com' is a URL",
+    ),
     (["call", COUNT, "count_vowels", "--allow-host", ""], 2, "--allow-host: ''"),
-    (["call", COUNT, "count_vowels", "--log-level", "loud"], 2, "--log-level: expected trace, debug"),
+    (
+        ["call", COUNT, "count_vowels", "--log-level", "loud"],
+        2,
+        "--log-level: expected trace, debug",
+    ),
     (["call", ECHO, "spin", "--timeout", "50ms"], 3, "deadline of 50 ms"),
     (["call", ECHO, "alloc_length", "-i", "x"], 1, "plugin error: "),
     (["inspect"], 2, "missing argument 'PLUGIN'"),
@@ -461,8 +613,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "said"), WRONG, ids=lambda value: " ".join(value)[-60:] if isinstance(value, list) else None)
-def test_what_is_wrong_is_said_in_one_or_two_lines(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    WRONG,
+    ids=lambda value: " ".join(value)[-60:] if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_said_in_one_or_two_lines(
+    arguments: list[str], code: int, said: str, tmp_path: Path
+) -> None:
     done = typed(*arguments)
     assert (done.code, done.out) == (code, b""), done.err
     assert said in done.err
@@ -491,21 +649,34 @@ def test_the_hint_names_the_command_that_was_meant() -> None:
         ("log", (), 0, "warn  evil: "),
     ],
 )
-def test_each_way_to_end_has_its_exit_code(evil: str, function: str, options: tuple[str, ...], code: int, said: str) -> None:
+def test_each_way_to_end_has_its_exit_code(
+    evil: str, function: str, options: tuple[str, ...], code: int, said: str
+) -> None:
     done = typed("call", evil, function, *options)
     assert (done.code, done.out) == (code, b"")
     assert said in done.err
 
 
 @pytest.mark.parametrize(("pages", "code"), [("0", 3), ("1", 3), ("2", 0)])
-def test_a_module_that_starts_with_more_memory_than_its_limit_does_not_start(pages: str, code: int) -> None:
-    assert typed("call", '(module (memory 2) (func (export "f")))', "f", "--memory-max-pages", pages).code == code
+def test_a_module_that_starts_with_more_memory_than_its_limit_does_not_start(
+    pages: str, code: int
+) -> None:
+    assert (
+        typed(
+            "call", '(module (memory 2) (func (export "f")))', "f", "--memory-max-pages", pages
+        ).code
+        == code
+    )
 
 
 def test_a_trap_shows_the_innermost_frames_and_a_traceback_all() -> None:
     evil = EVIL
     brief = typed("call", evil, "trap")
-    assert re.search(r"^  in d @ \w+, in c @ \w+, in b @ \w+, … \(all \d frames: --traceback\)$", brief.err, re.MULTILINE)
+    assert re.search(
+        r"^  in d @ \w+, in c @ \w+, in b @ \w+, … \(all \d frames: --traceback\)$",
+        brief.err,
+        re.MULTILINE,
+    )
     full = typed("call", evil, "trap", "--traceback")
     assert (full.code, "Traceback (most recent call last)" in full.err) == (1, True)
     assert re.search(r"3: a @ ", full.err)
@@ -558,7 +729,9 @@ def test_secrets_in_config_are_not_repeated(tmp_path: Path) -> None:
     assert (done.code, "'key' has int" in done.err, "12345678" in done.err) == (2, True, False)
 
 
-def test_a_fault_of_ours_is_one_line_and_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_is_one_line_and_asks_for_a_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     import typer
 
     with pytest.raises(typer.Exit) as ended, reporting("plugwasm call"):
@@ -572,7 +745,20 @@ def test_a_fault_of_ours_is_one_line_and_asks_for_a_report(capsys: pytest.Captur
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
-        st.sampled_from(["--input", "--config", "--timeout", "--fuel", "--loop", "--link", "--allow-path", "-c", "--wasi"]) | st.text()
+        st.sampled_from(
+            [
+                "--input",
+                "--config",
+                "--timeout",
+                "--fuel",
+                "--loop",
+                "--link",
+                "--allow-path",
+                "-c",
+                "--wasi",
+            ]
+        )
+        | st.text()
     )
 )
 @case(["--loop", "\x00"])
@@ -586,7 +772,11 @@ def test_whatever_is_typed_ends_with_an_exit_code_of_ours(arguments: list[str]) 
         "echo",
         "--timeout",
         "5s",
-        *(argument for argument in arguments if not (argument.isdecimal() or argument.startswith("-o"))),
+        *(
+            argument
+            for argument in arguments
+            if not (argument.isdecimal() or argument.startswith("-o"))
+        ),
     ]
     done = typed(*bounded)
     assert done.code in (0, 1, 2, 3)
@@ -602,9 +792,14 @@ def test_what_a_guest_prints_and_logs_goes_to_stderr() -> None:
     assert (done.out, done.err) == (b"", "info  wasi_files: hello\nwarn  wasi_files: HELLO\n")
 
 
-@pytest.mark.parametrize(("level", "lines"), [("trace", 2), ("info", 2), ("warn", 1), ("error", 0), ("off", 0)])
+@pytest.mark.parametrize(
+    ("level", "lines"), [("trace", 2), ("info", 2), ("warn", 1), ("error", 0), ("off", 0)]
+)
 def test_the_log_level_says_what_is_shown(level: str, lines: int) -> None:
-    assert typed("call", WASI, "say", "-i", "hello", "--wasi", "--log-level", level).err.count("\n") == lines
+    assert (
+        typed("call", WASI, "say", "-i", "hello", "--wasi", "--log-level", level).err.count("\n")
+        == lines
+    )
 
 
 def test_the_logger_is_left_as_it_was() -> None:
@@ -638,13 +833,21 @@ def test_inspect_says_who_provides_each_import(tmp_path: Path) -> None:
           (func (export "no") (param f64)))
         """
     )
-    manifest = {"wasm": [{"path": str(tmp_path / "lib.wat"), "name": "lib"}, {"path": str(tmp_path / "main.wat")}]}
+    manifest = {
+        "wasm": [
+            {"path": str(tmp_path / "lib.wat"), "name": "lib"},
+            {"path": str(tmp_path / "main.wat")},
+        ]
+    }
     done = typed("inspect", json.dumps(manifest), "--json")
     assert done.code == 0
     found = json.loads(done.out)
     lib, main = found["modules"]
     assert (lib["name"], lib["main"], main["name"], main["main"]) == ("lib", False, "main", True)
-    assert {item["name"]: (item["provider"], item["provided_by"], item["fits"]) for item in main["imports"]} == {
+    assert {
+        item["name"]: (item["provider"], item["provided_by"], item["fits"])
+        for item in main["imports"]
+    } == {
         "alloc": ("kernel", None, True),
         "var_get": ("env", None, True),
         "from_the_future": ("nobody", None, True),
@@ -655,22 +858,34 @@ def test_inspect_says_who_provides_each_import(tmp_path: Path) -> None:
         "ask": ("application", None, True),
         "table": ("nobody", None, True),
     }
-    assert {item["name"]: item["callable"] for item in main["exports"]} == {"memory": False, "go": True, "no": False}
+    assert {item["name"]: item["callable"] for item in main["exports"]} == {
+        "memory": False,
+        "go": True,
+        "no": False,
+    }
     assert [item["callable"] for item in lib["exports"]] == [False]
     assert main["memories"] == {"own": 1, "pages": 3, "imported": 0}
     assert main["exports"][1]["type"] == {"params": [], "results": ["i32"]}
     assert found["needs"] == {
         "wasi": True,
         "host_functions": ["extism:host/user.ask"],
-        "missing": ["extism:host/env.from_the_future", "wasi_snapshot_preview1.fd_levitate", "elsewhere.table"],
+        "missing": [
+            "extism:host/env.from_the_future",
+            "wasi_snapshot_preview1.fd_levitate",
+            "elsewhere.table",
+        ],
     }
     text = typed("inspect", json.dumps(manifest)).out.decode()
     assert re.search(r"^    go +\(\) -> \(i32\) +callable$", text, re.MULTILINE)
     assert re.search(r"^    no +\(f64\) -> \(\)$", text, re.MULTILINE)
-    assert re.search(r"^    length +\(i32\) -> \(i64\) +kernel, with another type$", text, re.MULTILINE)
+    assert re.search(
+        r"^    length +\(i32\) -> \(i64\) +kernel, with another type$", text, re.MULTILINE
+    )
     assert re.search(r"^    five +\(\) -> \(i32\) +module lib$", text, re.MULTILINE)
     assert "3 pages (192 KiB)" in text
-    assert text.endswith("Nobody has: extism:host/env.from_the_future, wasi_snapshot_preview1.fd_levitate, elsewhere.table\n")
+    assert text.endswith(
+        "Nobody has: extism:host/env.from_the_future, wasi_snapshot_preview1.fd_levitate, elsewhere.table\n"
+    )
 
 
 def test_inspect_shows_the_size_and_the_hash() -> None:
@@ -686,7 +901,10 @@ def test_inspect_escapes_names(evil: str) -> None:
     text = typed("inspect", evil).out.decode()
     assert r"    [red]\x1b[31mname  () -> (i32)" in text
     assert is_harmless(text)
-    assert json.loads(typed("inspect", evil, "--json").out)["modules"][0]["exports"][-1]["name"] == "[red]\x1b[31mname"
+    assert (
+        json.loads(typed("inspect", evil, "--json").out)["modules"][0]["exports"][-1]["name"]
+        == "[red]\x1b[31mname"
+    )
 
 
 def test_inspect_runs_nothing() -> None:
@@ -702,7 +920,11 @@ def test_schema_is_the_json_schema_of_manifests() -> None:
 
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
-    assert typed("cache", "dir").out == f"{tmp_path}/cache\n".encode() == f"{cache.directory()}\n".encode()
+    assert (
+        typed("cache", "dir").out
+        == f"{tmp_path}/cache\n".encode()
+        == f"{cache.directory()}\n".encode()
+    )
     assert typed("cache").out == f"{tmp_path}/cache: 0 entries, 0.0 MiB\n".encode()
     assert typed("cache", "clear").out == f"removed 0 entries from {tmp_path}/cache\n".encode()
     assert command("call", ECHO, "echo").returncode == 0
@@ -717,11 +939,18 @@ def test_a_cache_that_is_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
     for arguments in (["cache"], ["cache", "dir"], ["cache", "clear"]):
         done = typed(*arguments)
-        assert (done.code, done.out, done.err) == (2, b"", "error: the cache is off (PLUGWASM_CACHE)\n")
+        assert (done.code, done.out, done.err) == (
+            2,
+            b"",
+            "error: the cache is off (PLUGWASM_CACHE)\n",
+        )
 
 
 def test_the_version_names_the_engine_too() -> None:
-    assert re.fullmatch(rf"plugwasm {re.escape(__version__)} \(wasmtime [\d.]+, Python 3\.[\d.]+\S*\)\n", typed("--version").out.decode())
+    assert re.fullmatch(
+        rf"plugwasm {re.escape(__version__)} \(wasmtime [\d.]+, Python 3\.[\d.]+\S*\)\n",
+        typed("--version").out.decode(),
+    )
 
 
 def test_without_a_command_there_is_help_and_an_exit_code() -> None:
@@ -730,7 +959,10 @@ def test_without_a_command_there_is_help_and_an_exit_code() -> None:
     assert all(name in done.out.decode() for name in ("call", "inspect", "schema", "cache"))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["call", "--help"], ["cache", "-h"], ["cache", "clear", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["-h"], ["call", "--help"], ["cache", "-h"], ["cache", "clear", "--help"]],
+)
 def test_help_is_a_success(arguments: list[str]) -> None:
     done = typed(*arguments)
     assert (done.code, done.err) == (0, "")
@@ -752,7 +984,10 @@ def test_without_the_extra_one_line_says_how_to_get_it(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from plugwasm.cli import main; sys.exit(main(['call', 'x', 'y']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "plugwasm: the command line needs typer and rich: pip install 'plugwasm[cli]'\n"
+    assert (
+        done.stderr
+        == "plugwasm: the command line needs typer and rich: pip install 'plugwasm[cli]'\n"
+    )
 
 
 def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
@@ -778,10 +1013,14 @@ def test_errors_are_coloured_on_a_terminal_unless_that_is_not_wanted() -> None:
     assert re.sub(r"\x1b\[[\d;]*m", "", plain).startswith("error: no such file")
 
 
-@pytest.mark.parametrize("arguments", [("inspect", WASI), ("inspect", HOST), ("--help",), ("call", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("inspect", WASI), ("inspect", HOST), ("--help",), ("call", "--help")]
+)
 def test_tables_fit_a_narrow_terminal(arguments: tuple[str, ...]) -> None:
     shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=60))
-    lines = [line for line in shown.splitlines() if not line.startswith("It needs")]  # a sentence, which the terminal wraps
+    lines = [
+        line for line in shown.splitlines() if not line.startswith("It needs")
+    ]  # a sentence, which the terminal wraps
     assert len(lines) > 5
     assert max(map(len, lines)) <= 60
 
@@ -794,14 +1033,27 @@ def test_tables_are_not_wrapped_in_a_pipe_and_have_no_colours() -> None:
 
 
 def test_names_can_be_shown_where_the_output_is_not_utf8(tmp_path: Path) -> None:
-    done = command("inspect", '(module (func (export "ä")))', env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    done = command(
+        "inspect", '(module (func (export "ä")))', env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
     assert done.returncode == 0
     assert rb"\xe4" in done.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "plugwasm", "call", ECHO, "echo", "-i", "x" * 10_000, "--loop", "1000000"],
+        [
+            sys.executable,
+            "-m",
+            "plugwasm",
+            "call",
+            ECHO,
+            "echo",
+            "-i",
+            "x" * 10_000,
+            "--loop",
+            "1000000",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -816,13 +1068,27 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
 
 def test_output_that_cannot_be_written_is_an_error() -> None:
     with open("/dev/full", "wb") as full:
-        done = command("call", ECHO, "echo", "-i", "x", capture_output=False, stdout=full, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (2, b"error: cannot write standard output: No space left on device\n")
+        done = command(
+            "call",
+            ECHO,
+            "echo",
+            "-i",
+            "x",
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"error: cannot write standard output: No space left on device\n",
+    )
 
 
 def test_standard_output_that_is_closed_is_an_error() -> None:
     done = subprocess.run(
-        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo -i x >&-', sys.executable, ECHO], capture_output=True, check=False
+        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo -i x >&-', sys.executable, ECHO],
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: standard output: it is closed")
@@ -834,7 +1100,9 @@ def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) ->
     plugin = tmp_path / "spins.wat"
     plugin.write_text(guest(export("spin", "(call $log_warn <<it runs>>) (loop $more (br $more))")))
     process = subprocess.Popen(
-        [sys.executable, "-m", "plugwasm", "call", plugin, "spin", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "plugwasm", "call", plugin, "spin", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     with process:
         assert process.stderr is not None
@@ -852,7 +1120,16 @@ def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("2", 2), ("2s", 2000), ("0.5s", 500), ("500ms", 500), ("1.6ms", 2), ("1ms", 1), ("0.001s", 1), ("1e1", 10)],
+    [
+        ("2", 2),
+        ("2s", 2000),
+        ("0.5s", 500),
+        ("500ms", 500),
+        ("1.6ms", 2),
+        ("1ms", 1),
+        ("0.001s", 1),
+        ("1e1", 10),
+    ],
 )
 def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
     assert call.milliseconds(text) == expected
@@ -867,7 +1144,8 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
     assert value >= 1
     assert math.isclose(
         value,
-        float(text.removesuffix("s").removesuffix("m")) * (1000 if text.endswith("s") and not text.endswith("ms") else 1),
+        float(text.removesuffix("s").removesuffix("m"))
+        * (1000 if text.endswith("s") and not text.endswith("ms") else 1),
         abs_tol=0.51,
     )
 
@@ -883,7 +1161,9 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
         (".", ".", "."),
     ],
 )
-def test_a_path_is_granted_under_its_own_name_unless_another_is_given(text: str, host: str, guest: str) -> None:
+def test_a_path_is_granted_under_its_own_name_unless_another_is_given(
+    text: str, host: str, guest: str
+) -> None:
     assert call.granted_path(text) == (host, guest)
 
 

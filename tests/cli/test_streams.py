@@ -36,7 +36,9 @@ def test_what_is_piped_in_is_the_input(tmp_path: Path) -> None:
     assert typed("call", ECHO, "echo", stdin=b"in this process").out == b"in this process"
 
 
-@pytest.mark.parametrize("option", [("--input", "-"), ("-i", "-"), ("--input-file", "-"), ("--stdin",)])
+@pytest.mark.parametrize(
+    "option", [("--input", "-"), ("-i", "-"), ("--input-file", "-"), ("--stdin",)]
+)
 def test_a_dash_is_standard_input(option: tuple[str, ...]) -> None:
     assert command("call", ECHO, "echo", *option, input=b"piped").stdout == b"piped"
 
@@ -45,19 +47,27 @@ def test_what_is_typed_goes_before_what_is_piped_in(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"of the file")
     assert command("call", ECHO, "echo", "--input", "typed", input=b"piped").stdout == b"typed"
     assert command("call", ECHO, "echo", "--input", "", input=b"piped").stdout == b""
-    assert command("call", ECHO, "echo", "--input-file", str(tmp_path / "in"), input=b"piped").stdout == b"of the file"
+    assert (
+        command("call", ECHO, "echo", "--input-file", str(tmp_path / "in"), input=b"piped").stdout
+        == b"of the file"
+    )
 
 
 def test_nobody_is_waited_for_where_there_is_nothing_to_read() -> None:
     assert command("call", ECHO, "echo", stdin=subprocess.DEVNULL, timeout=30).stdout == b""
     closed = subprocess.run(
-        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo <&-', sys.executable, ECHO], capture_output=True, check=False, timeout=30
+        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo <&-', sys.executable, ECHO],
+        capture_output=True,
+        check=False,
+        timeout=30,
     )
     assert (closed.returncode, closed.stdout) == (0, b"")
     assert on_terminal("call", ECHO, "echo") == ""
 
 
-def test_standard_input_that_cannot_be_read_is_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
+def test_standard_input_that_cannot_be_read_is_left_alone(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     assert main(["call", ECHO, "echo"]) == 0  # pytest's raises when it is read
     assert capfd.readouterr() == ("", "")
 
@@ -74,17 +84,27 @@ CONTROLS = "\x1b[31mred\x1b]0;title\x07\x9b2J\x00\b\rback \u202egpj.exe\tt\r\nä
 
 def test_a_terminal_only_shows_what_a_plugin_gives() -> None:
     shown = on_terminal("call", ECHO, "echo", "-i", CONTROLS.replace("\0", ""))
-    assert shown == "\\x1b[31mred\\x1b]0;title\\x07\\x9b2J\\x08\\rback \\u202egpj.exe\tt\nä 😀\n".replace("\t", "\t")
+    assert (
+        shown
+        == "\\x1b[31mred\\x1b]0;title\\x07\\x9b2J\\x08\\rback \\u202egpj.exe\tt\nä 😀\n".replace(
+            "\t", "\t"
+        )
+    )
     assert is_harmless(shown.replace("\t", " "))
 
 
 def test_bytes_that_are_no_text_are_shown_too(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"a\x00\xff\xfe\xc2\x85z")
-    assert on_terminal("call", ECHO, "echo", "--input-file", str(tmp_path / "in")) == "a\\x00\\xff\\xfe\\x85z\n"
+    assert (
+        on_terminal("call", ECHO, "echo", "--input-file", str(tmp_path / "in"))
+        == "a\\x00\\xff\\xfe\\x85z\n"
+    )
 
 
 def test_each_output_of_a_loop_is_shown_in_its_line() -> None:
-    assert on_terminal("call", ECHO, "echo", "-i", "\x1b[1m", "--loop", "2") == "\\x1b[1m\n\\x1b[1m\n"
+    assert (
+        on_terminal("call", ECHO, "echo", "-i", "\x1b[1m", "--loop", "2") == "\\x1b[1m\n\\x1b[1m\n"
+    )
 
 
 def test_a_terminal_that_is_not_utf8_shows_other_characters_by_their_numbers() -> None:
@@ -92,14 +112,19 @@ def test_a_terminal_that_is_not_utf8_shows_other_characters_by_their_numbers() -
 
 
 def test_raw_bytes_go_to_a_terminal_when_that_is_asked_for() -> None:
-    assert on_terminal("call", ECHO, "echo", "--raw", "-i", "\x1b[31mred\x1b[0m") == "\x1b[31mred\x1b[0m\n"
+    assert (
+        on_terminal("call", ECHO, "echo", "--raw", "-i", "\x1b[31mred\x1b[0m")
+        == "\x1b[31mred\x1b[0m\n"
+    )
 
 
 @pytest.mark.parametrize("raw", [(), ("--raw",)])
 def test_a_pipe_and_a_file_get_the_bytes(raw: tuple[str, ...], tmp_path: Path) -> None:
     data = CONTROLS.encode() + bytes(range(256))
     assert command("call", ECHO, "echo", *raw, input=data).stdout == data
-    assert command("call", ECHO, "echo", *raw, "-o", str(tmp_path / "out"), input=data).returncode == 0
+    assert (
+        command("call", ECHO, "echo", *raw, "-o", str(tmp_path / "out"), input=data).returncode == 0
+    )
     assert (tmp_path / "out").read_bytes() == data
 
 
@@ -107,7 +132,11 @@ def test_input_is_piped_in_and_the_output_is_shown_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     done = subprocess.run(
-        [sys.executable, "-m", "plugwasm", "call", ECHO, "echo"], input=b"\x1b[2J", stdout=theirs, check=False, timeout=60
+        [sys.executable, "-m", "plugwasm", "call", ECHO, "echo"],
+        input=b"\x1b[2J",
+        stdout=theirs,
+        check=False,
+        timeout=60,
     )
     os.close(theirs)
     shown = os.read(ours, 1000)
@@ -116,7 +145,9 @@ def test_input_is_piped_in_and_the_output_is_shown_on_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("columns", [46, 60, 80])
-@pytest.mark.parametrize("arguments", [("--help",), ("call", "--help"), ("replay", "--help"), ("inspect", HTTP)])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("call", "--help"), ("replay", "--help"), ("inspect", HTTP)]
+)
 def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns: int) -> None:
     shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=columns))
     lines = [line for line in shown.splitlines() if not line.startswith(("It needs", "Nobody"))]
@@ -125,7 +156,11 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns:
 
 
 OPTIONS = re.findall(
-    r'"(--[a-z-]+)"', (ROOT / "plugwasm" / "cli" / "app.py").read_text().partition("def call(")[2].partition("def replay(")[0]
+    r'"(--[a-z-]+)"',
+    (ROOT / "plugwasm" / "cli" / "app.py")
+    .read_text()
+    .partition("def call(")[2]
+    .partition("def replay(")[0],
 )
 
 
@@ -147,16 +182,34 @@ def test_a_timeout_is_in_milliseconds_as_that_of_extism(timeout: str) -> None:
 
 def test_config_can_be_given_as_json() -> None:
     def vowels(*arguments: str) -> Any:
-        return json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)["vowels"]
+        return json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)[
+            "vowels"
+        ]
 
     assert vowels("--set-config", '{"vowels": "lo", "other": ""}') == "lo"
     assert vowels("--set-config", '{"vowels": "lo"}', "--config", "vowels=e") == "e"
 
 
-@pytest.mark.parametrize("document", ["", "x", "[]", '"secret"', '{"vowels": 1}', '{"vowels": null}', "[" * 100_000, '{"vowels": "secret"'])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "x",
+        "[]",
+        '"secret"',
+        '{"vowels": 1}',
+        '{"vowels": null}',
+        "[" * 100_000,
+        '{"vowels": "secret"',
+    ],
+)
 def test_config_that_is_no_object_of_text_is_refused_and_not_repeated(document: str) -> None:
     done = typed("call", COUNT, "count_vowels", "--set-config", document)
-    assert (done.code, "--set-config: expected a JSON object" in done.err, "secret" in done.err) == (2, True, False)
+    assert (
+        done.code,
+        "--set-config: expected a JSON object" in done.err,
+        "secret" in done.err,
+    ) == (2, True, False)
 
 
 @pytest.mark.parametrize("option", ["--memory-max", "--memory-max-pages"])
@@ -169,12 +222,24 @@ def test_memory_is_bounded_in_pages(option: str) -> None:
 def test_vars_can_be_turned_off() -> None:
     assert typed("call", COUNT, "count_vowels", "-i", "a").code == 0
     assert typed("call", COUNT, "count_vowels", "-i", "a", "--var-max", "0").code != 0
-    assert "--var-max: expected a whole number" in typed("call", COUNT, "count_vowels", "--var-max", "-1").err
+    assert (
+        "--var-max: expected a whole number"
+        in typed("call", COUNT, "count_vowels", "--var-max", "-1").err
+    )
 
 
 def test_a_response_may_be_as_large_as_it_is_said() -> None:
     with Server({"*": reply(b"x" * 100)}) as server:
-        how = ("call", HTTP, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1", "--http-response-max")
+        how = (
+            "call",
+            HTTP,
+            "http_body",
+            "-i",
+            f"{server.url}/",
+            "--allow-host",
+            "127.0.0.1",
+            "--http-response-max",
+        )
         assert typed(*how, "100").out == b"x" * 100
         assert typed(*how, "99").code == 1
 
@@ -196,7 +261,15 @@ READS_HEADERS = """
 
 def test_headers_of_responses_can_be_read_if_that_is_enabled() -> None:
     with Server({"*": reply(b"x")}) as server:
-        how = ("call", READS_HEADERS, "f", "-i", json.dumps({"url": f"{server.url}/"}), "--allow-host", "127.0.0.1")
+        how = (
+            "call",
+            READS_HEADERS,
+            "f",
+            "-i",
+            json.dumps({"url": f"{server.url}/"}),
+            "--allow-host",
+            "127.0.0.1",
+        )
         assert typed(*how).out == b""
         assert "content-length" in json.loads(typed(*how, "--enable-http-response-headers").out)
 
@@ -215,7 +288,9 @@ def test_headers_of_responses_can_be_read_if_that_is_enabled() -> None:
         (("call", ECHO, "echo", "--wasi=1"), "call"),
     ],
 )
-def test_an_error_of_usage_names_the_help_of_its_command(arguments: tuple[str, ...], command_of: str) -> None:
+def test_an_error_of_usage_names_the_help_of_its_command(
+    arguments: tuple[str, ...], command_of: str
+) -> None:
     done = typed(*arguments)
     assert done.code == 2
     assert done.err.endswith(f"see: plugwasm {command_of} --help\n")
@@ -235,7 +310,10 @@ def test_a_traceback_has_the_lines_of_the_plugins_source() -> None:
 def test_a_traceback_without_the_extra_says_how_to_get_source_lines() -> None:
     code = "import sys; sys.modules['elftools'] = None; from plugwasm.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, "call", FAULTY, "primes", "-i", "2 3 five", "--traceback"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "call", FAULTY, "primes", "-i", "2 3 five", "--traceback"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "plugwasm[debug]" in done.stderr
@@ -243,14 +321,21 @@ def test_a_traceback_without_the_extra_says_how_to_get_source_lines() -> None:
 
 def test_a_traceback_of_a_plugin_without_debug_information_is_as_before() -> None:
     done = typed("call", '(module (func (export "f") unreachable))', "f", "--traceback")
-    assert (done.code, "in the source" in done.err, "no source lines" in done.err) == (1, False, False)
+    assert (done.code, "in the source" in done.err, "no source lines" in done.err) == (
+        1,
+        False,
+        False,
+    )
 
 
 def test_an_empty_profile_says_why(tmp_path: Path) -> None:
     path = tmp_path / "p.txt"
     done = typed("call", ECHO, "nothing", "--profile", str(path))
     assert (done.code, path.read_text()) == (2, "")
-    assert f"warning: the profile {path} is empty: no call took as long as the 1 ms between two samples" in done.err
+    assert (
+        f"warning: the profile {path} is empty: no call took as long as the 1 ms between two samples"
+        in done.err
+    )
     assert "--loop" in done.err
 
 
@@ -265,6 +350,8 @@ def test_inspect_tells_a_plugin_from_before_1_0(tmp_path: Path) -> None:
     text = typed("inspect", old).out.decode()
     assert "Its kit is from before Extism 1.0: build it again with a current one" in text
     assert re.search(r"^  \(no name\)$", text, re.MULTILINE)
-    assert json.loads(typed("inspect", old, "--json").out)["needs"]["missing"] == ["env.extism_alloc"]
+    assert json.loads(typed("inspect", old, "--json").out)["needs"]["missing"] == [
+        "env.extism_alloc"
+    ]
     done = typed("call", old, "f")
     assert (done.code, "build it again with a current kit" in done.err) == (2, True)

@@ -72,7 +72,12 @@ def test_names_of_cpp_are_demangled_and_inlined_ones_have_their_namespaces() -> 
     assert places(debugging.explain(failure(plugin, "run", "too long"), plugin)) == [
         ("shop::Basket<int>::at", "shop.cpp", line_of(source, "__builtin_trap()"), True),
         ("shop::price", "shop.cpp", line_of(source, "sum += basket.at(i)"), True),
-        ("shop::total(shop::Basket<int>, unsigned long)", "shop.cpp", line_of(source, "return price("), False),
+        (
+            "shop::total(shop::Basket<int>, unsigned long)",
+            "shop.cpp",
+            line_of(source, "return price("),
+            False,
+        ),
         ("run", "shop.cpp", line_of(source, "return shop::total("), False),
     ]
 
@@ -84,18 +89,29 @@ def test_names_of_rust_are_demangled() -> None:
         (func (export "fail") (call {name.replace("total", "crash")}))
         (func (export "run") (call {name} (i32.const 50000000))))"""
     plugin = plugwasm.Plugin(text)
-    assert [frame.function for frame in debugging.explain(failure(plugin, "fail"), plugin)] == ["fail", "shop::crash", "fail"]
+    assert [frame.function for frame in debugging.explain(failure(plugin, "fail"), plugin)] == [
+        "fail",
+        "shop::crash",
+        "fail",
+    ]
     with debugging.profile(plugin) as profile:
         plugin.call("run")
     assert ("run", "shop::total") in profile.stacks
 
 
 def test_without_debug_information_frames_have_functions_and_offsets() -> None:
-    plugin = plugwasm.Plugin('(module (func $inner unreachable) (func (export "outer") (call $inner)))')
+    plugin = plugwasm.Plugin(
+        '(module (func $inner unreachable) (func (export "outer") (call $inner)))'
+    )
     frames = debugging.explain(failure(plugin, "outer"), plugin)
-    assert [frame.function for frame in frames] == ["inner", "outer"], "a function without a name is called by its export"
+    assert [frame.function for frame in frames] == ["inner", "outer"], (
+        "a function without a name is called by its export"
+    )
     assert [frame.module for frame in frames] == ["main", "main"]
-    assert all(isinstance(frame.offset, int) and frame.line is None and frame.file is None for frame in frames)
+    assert all(
+        isinstance(frame.offset, int) and frame.line is None and frame.file is None
+        for frame in frames
+    )
 
 
 def test_an_error_can_be_explained_elsewhere_by_the_bytes_of_the_module() -> None:
@@ -116,7 +132,11 @@ def test_frames_of_several_modules_are_told_apart() -> None:
     main = '(module (import "lib" "fail" (func $f)) (func $fail (call $f)) (func (export "run") (call $fail)))'
     plugin = plugwasm.Plugin(manifest(("lib", library), ("main", main)))
     frames = debugging.explain(failure(plugin, "run"), plugin)
-    assert [(frame.function, frame.module) for frame in frames] == [("fail", "lib"), ("fail", "main"), ("run", "main")]
+    assert [(frame.function, frame.module) for frame in frames] == [
+        ("fail", "lib"),
+        ("fail", "main"),
+        ("run", "main"),
+    ]
 
 
 def test_an_error_without_frames_has_an_empty_backtrace() -> None:
@@ -126,7 +146,9 @@ def test_an_error_without_frames_has_an_empty_backtrace() -> None:
     assert str(frames) == ""
 
 
-@pytest.mark.parametrize("frame", ["", "x", "a @ 0x", "a @ 0xzz", "main!a @ 0xffffffffff", "a @ 0x1 @ 0x2", " @ 0x0"])
+@pytest.mark.parametrize(
+    "frame", ["", "x", "a @ 0x", "a @ 0xzz", "main!a @ 0xffffffffff", "a @ 0x1 @ 0x2", " @ 0x0"]
+)
 def test_frames_that_belong_to_no_module_stay_as_they_are(frame: str) -> None:
     (found,) = debugging.explain(plugwasm.TrapError("trapped", backtrace=(frame,)), FAULTY)
     assert found.line is None
@@ -134,7 +156,9 @@ def test_frames_that_belong_to_no_module_stay_as_they_are(frame: str) -> None:
 
 
 def test_names_that_a_guest_chose_stay_on_one_line() -> None:
-    plugin = plugwasm.Plugin('(module (func $"a! @ 0x1\\n  7: b" unreachable) (func (export "run") (call $"a! @ 0x1\\n  7: b")))')
+    plugin = plugwasm.Plugin(
+        '(module (func $"a! @ 0x1\\n  7: b" unreachable) (func (export "run") (call $"a! @ 0x1\\n  7: b")))'
+    )
     frames = debugging.explain(failure(plugin, "run"), plugin)
     assert [frame.module for frame in frames] == ["main", "main"]
     assert len(str(frames).splitlines()) == 2
@@ -156,7 +180,9 @@ def test_broken_debug_information_costs_only_the_lines() -> None:
         broken = bytearray(wasm)
         start, end = dice.choice(ranges)
         for _ in range(dice.randint(1, 8)):
-            broken[dice.randrange(start, end)] = dice.choice((0, 1, 127, 128, 255, dice.randrange(256)))
+            broken[dice.randrange(start, end)] = dice.choice(
+                (0, 1, 127, 128, 255, dice.randrange(256))
+            )
         began = time.process_time()
         frames = debugging.explain(error, bytes(broken))
         assert time.process_time() - began < 10
@@ -182,7 +208,9 @@ def test_without_pyelftools_the_error_names_the_extra(monkeypatch: pytest.Monkey
     with pytest.raises(ImportError, match=r"pip install 'plugwasm\[debug\]'"):
         debugging.explain(error, FAULTY)
     plain = plugwasm.Plugin('(module (func (export "f") unreachable))')
-    assert debugging.explain(failure(plain, "f"), plain)[0].function == "f", "it is not needed where there is no DWARF"
+    assert debugging.explain(failure(plain, "f"), plain)[0].function == "f", (
+        "it is not needed where there is no DWARF"
+    )
 
 
 IMPORTS = """(module
@@ -240,12 +268,17 @@ class Core:
         self.modules = [self.byte() or self.text() for _ in range(self.u32())]
 
     def coreinstances(self) -> None:
-        self.instances = [self.byte() or (self.u32(), self.numbers(), self.numbers()) for _ in range(self.u32())]
+        self.instances = [
+            self.byte() or (self.u32(), self.numbers(), self.numbers()) for _ in range(self.u32())
+        ]
 
     def corestack(self) -> None:
         assert self.byte() == 0
         self.thread = self.text()
-        self.frames = [self.byte() or (self.u32(), self.u32(), self.u32(), self.numbers(), self.numbers()) for _ in range(self.u32())]
+        self.frames = [
+            self.byte() or (self.u32(), self.u32(), self.u32(), self.numbers(), self.numbers())
+            for _ in range(self.u32())
+        ]
 
     def segment(self) -> tuple[int, int, bytes]:
         assert self.byte() == 2
@@ -320,7 +353,9 @@ def test_a_trap_leaves_a_core_dump_and_the_memories(tmp_path: Path) -> None:
     offsets = [frame.offset for frame in debugging.explain(error, plugin)]
     functions = [code.function_at(offset) for offset in offsets if offset is not None]
     assert core.frames == [
-        (1, f, at - code.start(f), [], []) for f, at in zip(functions, offsets, strict=True) if f is not None and at is not None
+        (1, f, at - code.start(f), [], [])
+        for f, at in zip(functions, offsets, strict=True)
+        if f is not None and at is not None
     ]
     assert [code.title(f) for _, f, *_ in core.frames] == ["deeper", "scribble"]
     assert core.frames[0][2] == 2, "after the number of locals and a nop"
@@ -338,7 +373,9 @@ def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path)
     failure(plugin, "scribble")
-    count, pages, _ = engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).own_memories
+    count, pages, _ = (
+        engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).own_memories
+    )
     assert (count, pages) == (2, 4)
 
 
@@ -442,7 +479,10 @@ def test_the_name_of_a_plugin_leads_to_no_other_directory(tmp_path: Path) -> Non
 
 def test_only_a_plugin_of_this_process_can_be_dumped_or_profiled(tmp_path: Path) -> None:
     with plugwasm.IsolatedPlugin(FAULTY) as plugin:
-        for attempt in (lambda: debugging.dump_on_trap(plugin, tmp_path), lambda: debugging.profile(plugin)):
+        for attempt in (
+            lambda: debugging.dump_on_trap(plugin, tmp_path),
+            lambda: debugging.profile(plugin),
+        ):
             with pytest.raises(TypeError, match="runs in this process, got IsolatedPlugin"):
                 attempt()
 
@@ -499,7 +539,14 @@ def test_the_profile_for_firefox_is_whole(worked: debugging.Profile, tmp_path: P
     profile = json.loads((tmp_path / "profile.json").read_bytes())
     assert {"meta", "libs", "threads"} <= set(profile)
     assert profile["meta"]["product"] == '<busy> & "loud"'
-    assert {"interval", "startTime", "processType", "version", "preprocessedProfileVersion", "categories"} <= set(profile["meta"])
+    assert {
+        "interval",
+        "startTime",
+        "processType",
+        "version",
+        "preprocessedProfileVersion",
+        "categories",
+    } <= set(profile["meta"])
     (thread,) = profile["threads"]
     check_tables(profile, thread)
     names = {thread["stringArray"][i] for i in thread["funcTable"]["name"]}
@@ -509,29 +556,51 @@ def test_the_profile_for_firefox_is_whole(worked: debugging.Profile, tmp_path: P
 
 def check_tables(profile: dict[str, Any], thread: dict[str, Any]) -> None:
     """What refers to a row of another table does so within that table."""
-    for table in ("samples", "stackTable", "frameTable", "funcTable", "resourceTable", "nativeSymbols"):
+    for table in (
+        "samples",
+        "stackTable",
+        "frameTable",
+        "funcTable",
+        "resourceTable",
+        "nativeSymbols",
+    ):
         columns = [column for column in thread[table].values() if isinstance(column, list)]
         assert {len(column) for column in columns} == {thread[table]["length"]}
     texts = thread["stringArray"]
-    assert all(stack is None or 0 <= stack < thread["stackTable"]["length"] for stack in thread["samples"]["stack"])
-    assert all(prefix is None or prefix < i for i, prefix in enumerate(thread["stackTable"]["prefix"]))
-    assert all(0 <= frame < thread["frameTable"]["length"] for frame in thread["stackTable"]["frame"])
-    assert all(0 <= function < thread["funcTable"]["length"] for function in thread["frameTable"]["func"])
+    assert all(
+        stack is None or 0 <= stack < thread["stackTable"]["length"]
+        for stack in thread["samples"]["stack"]
+    )
+    assert all(
+        prefix is None or prefix < i for i, prefix in enumerate(thread["stackTable"]["prefix"])
+    )
+    assert all(
+        0 <= frame < thread["frameTable"]["length"] for frame in thread["stackTable"]["frame"]
+    )
+    assert all(
+        0 <= function < thread["funcTable"]["length"] for function in thread["frameTable"]["func"]
+    )
     assert all(0 <= name < len(texts) for name in thread["funcTable"]["name"])
     assert all(0 <= lib < len(profile["libs"]) for lib in thread["resourceTable"]["lib"])
 
 
-def test_the_flame_graph_is_an_image_of_the_stacks(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_the_flame_graph_is_an_image_of_the_stacks(
+    worked: debugging.Profile, tmp_path: Path
+) -> None:
     worked.save(tmp_path / "profile.svg")
     tree = ElementTree.parse(tmp_path / "profile.svg").getroot()
     space = {"s": "http://www.w3.org/2000/svg"}
     boxes = {
-        box.attrib["data-n"]: {key: float(value) for key, value in rect.attrib.items() if key in ("x", "y", "width")}
+        box.attrib["data-n"]: {
+            key: float(value) for key, value in rect.attrib.items() if key in ("x", "y", "width")
+        }
         for box in tree.findall("s:g", space)
         for rect in box.findall("s:rect", space)
     }
     assert {"all", "work", "both", "long"} <= set(boxes)
-    assert boxes["long"]["y"] < boxes["both"]["y"] < boxes["work"]["y"] < boxes["all"]["y"], "what is called stands above"
+    assert boxes["long"]["y"] < boxes["both"]["y"] < boxes["work"]["y"] < boxes["all"]["y"], (
+        "what is called stands above"
+    )
     assert boxes["long"]["width"] <= boxes["both"]["width"] <= boxes["all"]["width"]
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 1200 for box in boxes.values())
     assert tree.findall("s:text", space)[0].text == '<busy> & "loud"'
@@ -562,9 +631,13 @@ def test_what_a_guest_calls_its_functions_is_no_markup(tmp_path: Path) -> None:
     page = Scripts()
     page.feed(html)
     assert page.tags.count("script") == 1
-    assert not {name for name in page.attributes if name.startswith("on") or name in ("src", "href")}
+    assert not {
+        name for name in page.attributes if name.startswith("on") or name in ("src", "href")
+    }
     ElementTree.parse(tmp_path / "profile.svg")
-    (line,) = [line for line in (tmp_path / "profile.txt").read_text().splitlines() if "alert" in line]
+    (line,) = [
+        line for line in (tmp_path / "profile.txt").read_text().splitlines() if "alert" in line
+    ]
     assert line.count(";") == 1
 
 
@@ -590,7 +663,12 @@ def test_calls_that_are_too_short_give_an_empty_profile(tmp_path: Path) -> None:
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     with debugging.profile(plugin, interval=5) as profile:
         plugin.call("nothing")
-    assert (profile.samples, profile.seconds, profile.functions, profile.collapsed()) == (0, 0, [], "")
+    assert (profile.samples, profile.seconds, profile.functions, profile.collapsed()) == (
+        0,
+        0,
+        [],
+        "",
+    )
     for suffix in ("svg", "html", "json", "folded"):
         profile.save(tmp_path / f"empty.{suffix}")
     assert "too short" in (tmp_path / "empty.svg").read_text()
@@ -667,7 +745,13 @@ def test_a_profile_that_ends_during_a_call_leaves_the_call_alone() -> None:
 def test_one_profile_of_a_plugin_is_taken_at_a_time() -> None:
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     with debugging.profile(plugin) as profile:
-        assert soon(lambda: plugin.call("work") == b"" and plugin._guest is not None and plugin._guest.sampler is not None)
+        assert soon(
+            lambda: (
+                plugin.call("work") == b""
+                and plugin._guest is not None
+                and plugin._guest.sampler is not None
+            )
+        )
         with pytest.raises(ValueError, match="another profile"), debugging.profile(plugin):
             pass
     with pytest.raises(ValueError, match="once only"), profile:
@@ -683,7 +767,11 @@ def test_another_plugin_of_the_engine_is_not_in_the_profile() -> None:
         call = InThread(other.call, "primes", SLOW_NUMBERS)
         plugin.call("work")
         assert call.result() == b"500"
-    assert not {name for stack in profile.stacks for name in stack} & {"primes", "count_primes", "is_prime"}
+    assert not {name for stack in profile.stacks for name in stack} & {
+        "primes",
+        "count_primes",
+        "is_prime",
+    }
     assert ("work", "both", "long") in profile.stacks
 
 
@@ -719,16 +807,22 @@ def test_a_profile_does_not_keep_the_plugin() -> None:
 # ---- the command line -------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_writes_a_profile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_writes_a_profile(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from plugwasm.cli import main
 
     path = tmp_path / "primes.txt"
-    assert main(["call", str(FAULTY), "primes", "--input", SLOW_NUMBERS, "--profile", str(path)]) == 0
+    assert (
+        main(["call", str(FAULTY), "primes", "--input", SLOW_NUMBERS, "--profile", str(path)]) == 0
+    )
     assert capfd.readouterr().out.strip() == "500"
     assert "primes;count_primes;is_prime " in path.read_text()
 
 
-def test_the_command_line_writes_the_profile_of_a_call_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_writes_the_profile_of_a_call_that_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from plugwasm.cli import main
 
     path = tmp_path / "primes.svg"
@@ -738,7 +832,8 @@ def test_the_command_line_writes_the_profile_of_a_call_that_fails(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "message"), [("a.png", 2, "--profile: expected the name of a file"), ("missing/a.svg", 2, "cannot write")]
+    ("name", "code", "message"),
+    [("a.png", 2, "--profile: expected the name of a file"), ("missing/a.svg", 2, "cannot write")],
 )
 def test_a_profile_that_cannot_be_written_is_a_clear_error(
     name: str, code: int, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -84,7 +84,9 @@ def batch(**columns: Any) -> pa.RecordBatch:
 def results(ref: PluginRef, function: str, values: Any, **settings: Any) -> list[Any]:
     """What comes out for the values of a column."""
     column = values if isinstance(values, pa.Array) else pa.array(values)
-    out = MapBatches(ref, function, column="in", **settings)(pa.RecordBatch.from_arrays([column], names=["in"]))
+    out = MapBatches(ref, function, column="in", **settings)(
+        pa.RecordBatch.from_arrays([column], names=["in"])
+    )
     return out.column("result").to_pylist()  # type: ignore[no-any-return]
 
 
@@ -107,14 +109,20 @@ def results(ref: PluginRef, function: str, values: Any, **settings: Any) -> list
         (pa.bool_(), [True, False, None], ["true", "false", None]),
         (pa.list_(pa.int8()), [[1, 2], [], None], ["[1,2]", "[]", None]),
         (pa.struct([("a", pa.int8())]), [{"a": 1}, None], ['{"a":1}', None]),
-        (pa.timestamp("us", "UTC"), [datetime.datetime(2024, 5, 6, tzinfo=datetime.UTC)], ['"2024-05-06T00:00:00Z"']),
+        (
+            pa.timestamp("us", "UTC"),
+            [datetime.datetime(2024, 5, 6, tzinfo=datetime.UTC)],
+            ['"2024-05-06T00:00:00Z"'],
+        ),
         (pa.date32(), [datetime.date(2024, 5, 6)], ['"2024-05-06"']),
         (pa.decimal128(5, 2), [Decimal("1.50")], ['"1.50"']),
         (pa.null(), [None, None], [None, None]),
     ],
     ids=str,
 )
-def test_text_and_bytes_go_in_as_they_are_the_rest_as_json_and_nulls_not_at_all(ref: PluginRef, type: Any, values: Any, given: Any) -> None:
+def test_text_and_bytes_go_in_as_they_are_the_rest_as_json_and_nulls_not_at_all(
+    ref: PluginRef, type: Any, values: Any, given: Any
+) -> None:
     assert results(ref, "echo", pa.array(values, type)) == given
 
 
@@ -153,13 +161,25 @@ def test_several_columns_go_in_as_an_object_of_json_nulls_included(ref: PluginRe
             pa.struct([("a", pa.int64()), ("b", pa.string())]),
             [{"a": 1, "b": "x"}, {"a": 2, "b": None}],
         ),
-        (pa.timestamp("us"), ['"2024-05-06T07:08:09"'], pa.timestamp("us"), [datetime.datetime(2024, 5, 6, 7, 8, 9)]),
+        (
+            pa.timestamp("us"),
+            ['"2024-05-06T07:08:09"'],
+            pa.timestamp("us"),
+            [datetime.datetime(2024, 5, 6, 7, 8, 9)],
+        ),
         (pa.date32(), ['"2024-05-06"'], pa.date32(), [datetime.date(2024, 5, 6)]),
-        (pa.decimal128(5, 2), ['"1.50"', "2.25"], pa.decimal128(5, 2), [Decimal("1.50"), Decimal("2.25")]),
+        (
+            pa.decimal128(5, 2),
+            ['"1.50"', "2.25"],
+            pa.decimal128(5, 2),
+            [Decimal("1.50"), Decimal("2.25")],
+        ),
     ],
     ids=str,
 )
-def test_outputs_are_of_the_type_that_is_asked_for(ref: PluginRef, returns: Any, outputs: Any, type: Any, values: Any) -> None:
+def test_outputs_are_of_the_type_that_is_asked_for(
+    ref: PluginRef, returns: Any, outputs: Any, type: Any, values: Any
+) -> None:
     out = MapBatches(ref, "echo", column="in", returns=returns)(batch(**{"in": outputs}))
     assert out.schema.field("result").type == type
     assert out.column("result").to_pylist() == values
@@ -191,10 +211,21 @@ def test_outputs_are_of_the_type_that_is_asked_for(ref: PluginRef, returns: Any,
     ],
     ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else str(value),
 )
-def test_an_output_of_another_type_is_an_error_with_its_row(ref: PluginRef, returns: Any, output: bytes) -> None:
-    good = {int: b"1", float: b"1", bool: b"true", str: b"x", pa.int8(): b"1", pa.binary(2): b"ab"}.get(returns)
+def test_an_output_of_another_type_is_an_error_with_its_row(
+    ref: PluginRef, returns: Any, output: bytes
+) -> None:
+    good = {
+        int: b"1",
+        float: b"1",
+        bool: b"true",
+        str: b"x",
+        pa.int8(): b"1",
+        pa.binary(2): b"ab",
+    }.get(returns)
     inputs = pa.array([good, None, output, good], pa.binary())
-    with pytest.raises(RowError, match="row 2 of 4: `echo` of plugin `rows`: the output is no ") as caught:
+    with pytest.raises(
+        RowError, match="row 2 of 4: `echo` of plugin `rows`: the output is no "
+    ) as caught:
         results(ref, "echo", inputs, returns=returns)
     error = caught.value
     assert (error.row, error.plugin, error.function) == (2, "rows", "echo")
@@ -216,11 +247,21 @@ def test_an_error_of_the_guest_names_the_row_and_is_the_cause(ref: PluginRef) ->
 
 
 def test_with_null_on_error_the_other_rows_have_their_results(ref: PluginRef) -> None:
-    assert results(ref, "picky", ["a", "!", "b", "?", "c", "+", "d"], on_error="null") == ["a", None, "b", None, "c", None, "d"]
+    assert results(ref, "picky", ["a", "!", "b", "?", "c", "+", "d"], on_error="null") == [
+        "a",
+        None,
+        "b",
+        None,
+        "c",
+        None,
+        "d",
+    ]
 
 
 def test_an_error_column_says_why_and_is_null_for_rows_without(ref: PluginRef) -> None:
-    out = MapBatches(ref, "picky", column="in", error_column="why")(batch(**{"in": ["a", "!", None, "?", "+"]}))
+    out = MapBatches(ref, "picky", column="in", error_column="why")(
+        batch(**{"in": ["a", "!", None, "?", "+"]})
+    )
     assert out.schema.names == ["in", "result", "why"]
     assert out.column("result").to_pylist() == ["a", None, None, None, None]
     fine, trap, null, said, late = out.column("why").to_pylist()
@@ -234,16 +275,23 @@ def test_an_error_column_says_why_and_is_null_for_rows_without(ref: PluginRef) -
 
 def test_an_output_of_another_type_has_its_place_in_the_error_column_too(ref: PluginRef) -> None:
     for returns in (int, pa.int8()):
-        out = MapBatches(ref, "echo", column="in", returns=returns, error_column="why")(batch(**{"in": ["1", "300x", "3"]}))
+        out = MapBatches(ref, "echo", column="in", returns=returns, error_column="why")(
+            batch(**{"in": ["1", "300x", "3"]})
+        )
         assert out.column("result").to_pylist() == [1, None, 3]
         assert out.column("why").to_pylist()[1].startswith("OutputError: ")
 
 
-def test_an_exception_of_a_host_function_belongs_to_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "host_of_batches.py").write_text("def fail(a: int) -> int:\n    raise ValueError('for a row')\n")
+def test_an_exception_of_a_host_function_belongs_to_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "host_of_batches.py").write_text(
+        "def fail(a: int) -> int:\n    raise ValueError('for a row')\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     plugin = guest(
-        '(import "extism:host/user" "fail" (func $fail (param i64) (result i64)))' + export("run", "(drop (call $fail (i64.const 0)))")
+        '(import "extism:host/user" "fail" (func $fail (param i64) (result i64)))'
+        + export("run", "(drop (call $fail (i64.const 0)))")
     )
     ref = PluginRef(plugin, functions=["host_of_batches:fail"])
     with pytest.raises(RowError, match=r"row 1 of 2: .*raised ValueError: for a row") as caught:
@@ -254,12 +302,17 @@ def test_an_exception_of_a_host_function_belongs_to_its_row(tmp_path: Path, monk
 
 @pytest.mark.parametrize("on_error", ["raise", "null"])
 @pytest.mark.parametrize("limit", ["start", "memory"])
-def test_an_instance_that_cannot_be_started_is_no_matter_of_a_row(on_error: Any, limit: str) -> None:
+def test_an_instance_that_cannot_be_started_is_no_matter_of_a_row(
+    on_error: Any, limit: str
+) -> None:
     if limit == "start":
         ref = PluginRef('(module (func $start unreachable) (start $start) (func (export "run")))')
         expected: type[Exception] = plugwasm.TrapError
     else:
-        ref = PluginRef('(module (table 10 funcref) (func (export "run")))', limits=plugwasm.Limits(table_elements=5))
+        ref = PluginRef(
+            '(module (table 10 funcref) (func (export "run")))',
+            limits=plugwasm.Limits(table_elements=5),
+        )
         expected = plugwasm.OutOfMemoryError
     with pytest.raises(expected):
         results(ref, "run", ["a"], on_error=on_error)
@@ -276,7 +329,10 @@ def test_the_outputs_for_a_batch_have_a_limit_together(ref: PluginRef) -> None:
         rows = batch(**{"in": ["a" * 1000] * 10})
         size = 10_000 if "column" in mode else len(stream_of(rows))
         assert MapBatches(ref, "echo", output_bytes=size, **mode)(rows).num_rows == 10
-        with pytest.raises(BatchError, match=f"`echo` of plugin `rows` gave more than {size - 1} bytes for one batch"):
+        with pytest.raises(
+            BatchError,
+            match=f"`echo` of plugin `rows` gave more than {size - 1} bytes for one batch",
+        ):
             MapBatches(ref, "echo", output_bytes=size - 1, **mode)(rows)
 
 
@@ -315,7 +371,9 @@ def kinds() -> dict[str, Any]:
     return {
         "record batch": batch(id=[1, 2, 3], text=["a", None, "c"]),
         "table": pa.table({"id": [1, 2, 3], "text": ["a", None, "c"]}),
-        "table of chunks": pa.table({"id": pa.chunked_array([[1], [2, 3]]), "text": pa.chunked_array([["a", None], ["c"]])}),
+        "table of chunks": pa.table(
+            {"id": pa.chunked_array([[1], [2, 3]]), "text": pa.chunked_array([["a", None], ["c"]])}
+        ),
         "frame": pd.DataFrame({"id": [1, 2, 3], "text": ["a", None, "c"]}, index=[7, 8, 9]),
         "arrays": {"id": np.array([1, 2, 3]), "text": np.array(["a", None, "c"], dtype=object)},
     }
@@ -328,7 +386,8 @@ def test_the_result_is_of_the_kind_of_the_batch(ref: PluginRef, kind: str) -> No
     assert type(out) is type(given)
     assert list(out.schema.names if hasattr(out, "schema") else out) == ["id", "text", "copy"]
     copied = [
-        None if value is None or value != value else value for value in (out["copy"].to_pylist() if hasattr(out, "schema") else out["copy"])
+        None if value is None or value != value else value
+        for value in (out["copy"].to_pylist() if hasattr(out, "schema") else out["copy"])
     ]
     assert copied == ["a", None, "c"]
     assert list(given.schema.names if hasattr(given, "schema") else given) == ["id", "text"]
@@ -344,7 +403,9 @@ def test_a_column_of_the_same_name_is_replaced_in_its_place(ref: PluginRef, kind
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_a_batch_without_rows_gives_the_columns_with_their_types_and_needs_no_plugin(kind: str) -> None:
+def test_a_batch_without_rows_gives_the_columns_with_their_types_and_needs_no_plugin(
+    kind: str,
+) -> None:
     gone = PluginRef({"wasm": [{"path": "/nowhere.wasm", "hash": "0" * 64}]})
     given: Any = kinds()[kind]
     empty = {name: column[:0] for name, column in given.items()} if kind == "arrays" else given[:0]
@@ -356,7 +417,9 @@ def test_a_batch_without_rows_gives_the_columns_with_their_types_and_needs_no_pl
 
 def test_a_batch_without_the_column_is_an_error_that_names_those_there_are(ref: PluginRef) -> None:
     for kind, rows in kinds().items():
-        with pytest.raises(BatchError, match="there is no column `txt` in the batch; it has `id`, `text`"):
+        with pytest.raises(
+            BatchError, match="there is no column `txt` in the batch; it has `id`, `text`"
+        ):
             MapBatches(ref, "echo", column="txt")(rows)
         assert kind
     twice = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
@@ -366,8 +429,14 @@ def test_a_batch_without_the_column_is_an_error_that_names_those_there_are(ref: 
 
 @pytest.mark.parametrize("given", [[1, 2], "text", None, 5, np.array([1])])
 def test_what_is_no_batch_is_refused(ref: PluginRef, given: Any) -> None:
-    for mapped in (MapBatches(ref, "echo", column="a"), MapBatches(ref, "echo", returns=pa.schema([("a", pa.int64())]))):
-        with pytest.raises(BatchError, match="expected a pyarrow RecordBatch or Table, a pandas DataFrame or a dict of NumPy arrays, got"):
+    for mapped in (
+        MapBatches(ref, "echo", column="a"),
+        MapBatches(ref, "echo", returns=pa.schema([("a", pa.int64())])),
+    ):
+        with pytest.raises(
+            BatchError,
+            match="expected a pyarrow RecordBatch or Table, a pandas DataFrame or a dict of NumPy arrays, got",
+        ):
             mapped(given)
 
 
@@ -382,19 +451,33 @@ def test_a_column_that_is_none_for_arrow_is_refused(ref: PluginRef) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"column": "a", "returns": dict}, "expected str, bytes, int, float, bool or a pyarrow type"),
-        ({"column": "a", "returns": "int64"}, "expected str, bytes, int, float, bool or a pyarrow type"),
-        ({"column": "a", "on_error": "ignore"}, r"on_error: expected one of \('raise', 'null'\), got 'ignore'"),
+        (
+            {"column": "a", "returns": dict},
+            "expected str, bytes, int, float, bool or a pyarrow type",
+        ),
+        (
+            {"column": "a", "returns": "int64"},
+            "expected str, bytes, int, float, bool or a pyarrow type",
+        ),
+        (
+            {"column": "a", "on_error": "ignore"},
+            r"on_error: expected one of \('raise', 'null'\), got 'ignore'",
+        ),
         ({"column": "a", "instance_per": "call"}, "instance_per: expected one of"),
         ({"column": []}, "column: expected a name or a list of different names"),
         ({"column": ["a", "a"]}, "column: expected a name or a list of different names"),
         ({"column": [5]}, "column: expected a name or a list of different names"),
-        ({"column": "a", "into": "b", "error_column": "b"}, "other names for `into` and `error_column`"),
+        (
+            {"column": "a", "into": "b", "error_column": "b"},
+            "other names for `into` and `error_column`",
+        ),
         ({"returns": str}, "without a `column`, batches go in as a whole"),
         ({"returns": pa.schema([]), "on_error": "null"}, "are for calls row by row"),
     ],
 )
-def test_a_setting_that_is_wrong_is_refused_at_once(ref: PluginRef, settings: Any, message: str) -> None:
+def test_a_setting_that_is_wrong_is_refused_at_once(
+    ref: PluginRef, settings: Any, message: str
+) -> None:
     with pytest.raises(plugwasm.OptionError, match=message):
         MapBatches(ref, "echo", **settings)
     with pytest.raises(plugwasm.OptionError, match="expected a PluginRef, got str"):
@@ -435,16 +518,30 @@ NUMBERS = pa.schema([("n", pa.int64())])
 def test_a_guest_gets_a_stream_and_gives_one() -> None:
     mapped = MapBatches(PluginRef(EIGHT_MORE), "eight_more", returns=NUMBERS)
     numbers = list(range(8))
-    for rows in (batch(n=numbers), pa.table({"n": numbers}), pd.DataFrame({"n": numbers}), {"n": np.array(numbers)}):
+    for rows in (
+        batch(n=numbers),
+        pa.table({"n": numbers}),
+        pd.DataFrame({"n": numbers}),
+        {"n": np.array(numbers)},
+    ):
         out: Any = mapped(rows)
         assert type(out) is type(rows)
-        assert list(out["n"].to_pylist() if hasattr(out, "schema") else out["n"]) == [n + 1 for n in numbers]
-    assert [one.to_pydict() for one in mapped.map_arrow([batch(n=numbers)] * 2)] == [{"n": [n + 1 for n in numbers]}] * 2
+        assert list(out["n"].to_pylist() if hasattr(out, "schema") else out["n"]) == [
+            n + 1 for n in numbers
+        ]
+    assert [one.to_pydict() for one in mapped.map_arrow([batch(n=numbers)] * 2)] == [
+        {"n": [n + 1 for n in numbers]}
+    ] * 2
 
 
 def test_a_batch_of_many_types_comes_back_as_it_was(ref: PluginRef) -> None:
     rows = batch(
-        a=[1, None], b=["x", None], c=[[1], []], d=[{"a": None}, {"a": 2.5}], e=pa.array(["u", "v"]).dictionary_encode(), f=[None, None]
+        a=[1, None],
+        b=["x", None],
+        c=[[1], []],
+        d=[{"a": None}, {"a": 2.5}],
+        e=pa.array(["u", "v"]).dictionary_encode(),
+        f=[None, None],
     )
     out = MapBatches(ref, "echo", returns=rows.schema)(rows)
     assert out.equals(rows)
@@ -466,7 +563,9 @@ def test_a_result_of_another_schema_is_an_error_that_shows_both(ref: PluginRef) 
 
 @pytest.mark.parametrize("function", ["nothing", "length"])
 def test_an_output_that_is_no_stream_is_an_error(ref: PluginRef, function: str) -> None:
-    with pytest.raises(BatchError, match=f"`{function}` of plugin `rows` gave what is no stream of record batches"):
+    with pytest.raises(
+        BatchError, match=f"`{function}` of plugin `rows` gave what is no stream of record batches"
+    ):
         MapBatches(ref, function, returns=NUMBERS)(batch(n=[1]))
 
 
@@ -479,9 +578,13 @@ def stream(rows: pa.RecordBatch, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 @pytest.mark.parametrize("encoded", [False, True])
-def test_compressed_buffers_are_refused_in_batches_and_in_dictionaries(compression: str, encoded: bool) -> None:
+def test_compressed_buffers_are_refused_in_batches_and_in_dictionaries(
+    compression: str, encoded: bool
+) -> None:
     column = pa.array(["a" * 1000] * 1000)
-    rows = pa.RecordBatch.from_arrays([column.dictionary_encode() if encoded else column], names=["a"])
+    rows = pa.RecordBatch.from_arrays(
+        [column.dictionary_encode() if encoded else column], names=["a"]
+    )
     with pytest.raises(BatchError, match="its buffers are compressed"):
         batches_in(stream(rows, compression=compression), rows.schema, 1000, "a guest")
     assert batches_in(stream(rows), rows.schema, 1000, "a guest") == [rows]
@@ -504,7 +607,9 @@ def test_extension_types_are_refused_before_any_class_of_theirs_sees_the_stream(
 
     pa.register_extension_type(Spy())
     try:
-        rows = pa.RecordBatch.from_arrays([pa.ExtensionArray.from_storage(Spy(), pa.array([1]))], names=["n"])
+        rows = pa.RecordBatch.from_arrays(
+            [pa.ExtensionArray.from_storage(Spy(), pa.array([1]))], names=["n"]
+        )
         given = stream(rows)
         pa.ipc.open_stream(given)
         assert seen == [b"what the guest says"]
@@ -524,7 +629,11 @@ def test_rows_that_cost_nothing_are_not_taken_in_any_number(nested: bool) -> Non
     lengths = few.count((77).to_bytes(8, "little"))
     assert lengths >= 2
     many = few.replace((77).to_bytes(8, "little"), (10**12).to_bytes(8, "little"))
-    only_the_child = (10**12).to_bytes(8, "little").join(few.rsplit((77).to_bytes(8, "little"), 2)) if nested else many
+    only_the_child = (
+        (10**12).to_bytes(8, "little").join(few.rsplit((77).to_bytes(8, "little"), 2))
+        if nested
+        else many
+    )
     for claimed in (many, only_the_child):
         with pytest.raises(BatchError, match="it claims more rows than it has data for"):
             batches_in(claimed, schema, 10, "a guest")
@@ -553,10 +662,14 @@ MANY_TYPES = batch(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, len(stream_of(MANY_TYPES)) - 1), st.integers(0, 255)), max_size=4),
+    st.lists(
+        st.tuples(st.integers(0, len(stream_of(MANY_TYPES)) - 1), st.integers(0, 255)), max_size=4
+    ),
     st.integers(0, 40) | st.none(),
 )
-def test_whatever_becomes_of_a_stream_it_is_taken_or_refused(changes: list[tuple[int, int]], cut: int | None) -> None:
+def test_whatever_becomes_of_a_stream_it_is_taken_or_refused(
+    changes: list[tuple[int, int]], cut: int | None
+) -> None:
     changed = bytearray(stream_of(MANY_TYPES))
     for place, byte in changes:
         changed[place] = byte
@@ -600,12 +713,17 @@ def test_processes_can_be_sent_one(ref: PluginRef) -> None:
     mapped = MapBatches(ref, "echo", column="text")
     with ProcessPoolExecutor(2, get_context("spawn")) as processes:
         out = list(processes.map(mapped, [batch(text=["a"]), batch(text=["b"])]))
-    assert [one.to_pydict() for one in out] == [{"text": ["a"], "result": ["a"]}, {"text": ["b"], "result": ["b"]}]
+    assert [one.to_pydict() for one in out] == [
+        {"text": ["a"], "result": ["a"]},
+        {"text": ["b"], "result": ["b"]},
+    ]
 
 
 def in_a_process(program: str) -> str:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
 
 def test_a_missing_pyarrow_is_an_error_that_names_the_extra() -> None:
@@ -629,35 +747,49 @@ LISTS = pa.list_(pa.list_(pa.int64()))
 
 
 def limited(values: int) -> PluginRef:
-    return PluginRef(guest(export("echo", "(call $echo)")).encode(), limits=plugwasm.Limits(decoded_values=values))
+    return PluginRef(
+        guest(export("echo", "(call $echo)")).encode(),
+        limits=plugwasm.Limits(decoded_values=values),
+    )
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 2**20])
-def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("plugwasm._distributed.map_batches._AT_ONCE", at_once)
     texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
     batch = pa.RecordBatch.from_pydict({"text": texts})
     good = [None, *([[row]] for row in range(20)), None, [[1], [2, 3]], None, []]
-    made = MapBatches(limited(100), "echo", column="text", returns=LISTS, error_column="error")(batch)
+    made = MapBatches(limited(100), "echo", column="text", returns=LISTS, error_column="error")(
+        batch
+    )
     assert made.column("result").to_pylist() == good
     assert [row for row, error in enumerate(made.column("error").to_pylist()) if error] == [21, 23]
     with pytest.raises(RowError) as caught:
         MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 22))
     assert caught.value.row == 21
-    assert MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 0)).num_rows == 0
+    assert (
+        MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 0)).num_rows
+        == 0
+    )
 
 
 def test_the_output_for_a_row_has_the_limits_of_its_plugin_and_its_time() -> None:
     many = "[" + "[]," * 1000 + "[]]"
     with pytest.raises(RowError, match="decoded_values"):
-        MapBatches(limited(1000), "echo", column="text", returns=LISTS)(pa.RecordBatch.from_pydict({"text": [many]}))
+        MapBatches(limited(1000), "echo", column="text", returns=LISTS)(
+            pa.RecordBatch.from_pydict({"text": [many]})
+        )
 
 
 def test_values_that_become_python_objects_are_counted_over_the_batch() -> None:
     texts = ["[" + "[1]," * 300 + "[]]"] * 10
     count = MapBatches(limited(1000), "echo", column="text", returns=LISTS)
     assert count(pa.RecordBatch.from_pydict({"text": texts})).num_rows == 10
-    with pytest.raises(plugwasm.BatchError, match=r"more than 1000 values .*`Limits.decoded_values`"):
+    with pytest.raises(
+        plugwasm.BatchError, match=r"more than 1000 values .*`Limits.decoded_values`"
+    ):
         count({"text": np.array(texts, dtype=object)})
     assert len(count({"text": np.array(texts[:2], dtype=object)})["result"]) == 2
 

@@ -38,7 +38,9 @@ PICKY = guest(
 
 
 def table() -> pa.Table:
-    return pa.table({"id": range(ROWS), "text": [f"Text number {n}, {'aeiou'[: n % 6]}" for n in range(ROWS)]})
+    return pa.table(
+        {"id": range(ROWS), "text": [f"Text number {n}, {'aeiou'[: n % 6]}" for n in range(ROWS)]}
+    )
 
 
 def vowels(text: str) -> int:
@@ -49,7 +51,9 @@ def expected() -> list[tuple[str, int]]:
     return [(text, vowels(text)) for text in table().column("text").to_pylist()]
 
 
-def test_ray_data_maps_with_tasks_and_with_actors_over_both_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_data_maps_with_tasks_and_with_actors_over_both_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("CLUSTER_SECRET", raising=False)
     import ray
@@ -69,11 +73,19 @@ def test_ray_data_maps_with_tasks_and_with_actors_over_both_workers(monkeypatch:
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         given = table()
-        dataset = ray.data.from_arrow([given.slice(start, ROWS // 20) for start in range(0, ROWS, ROWS // 20)])
-        count = MapBatches(PluginRef(COUNT_VOWELS), "count_vowels", column="text", into="vowels", returns=VOWELS)
+        dataset = ray.data.from_arrow(
+            [given.slice(start, ROWS // 20) for start in range(0, ROWS, ROWS // 20)]
+        )
+        count = MapBatches(
+            PluginRef(COUNT_VOWELS), "count_vowels", column="text", into="vowels", returns=VOWELS
+        )
 
         # Tasks: the object itself is what maps.
-        done = dataset.map_batches(count, batch_format="pyarrow").map_batches(slowly_with_pid, batch_format="pyarrow").take_all()
+        done = (
+            dataset.map_batches(count, batch_format="pyarrow")
+            .map_batches(slowly_with_pid, batch_format="pyarrow")
+            .take_all()
+        )
         assert sorted((row["id"], row["text"], row["vowels"]["count"]) for row in done) == [
             (number, text, found) for number, (text, found) in enumerate(expected())
         ]
@@ -89,26 +101,39 @@ def test_ray_data_maps_with_tasks_and_with_actors_over_both_workers(monkeypatch:
         done = few.map_batches(
             MapBatches,
             fn_constructor_args=(count.ref, "count_vowels"),
-            fn_constructor_kwargs={"column": "text", "into": "vowels", "returns": VOWELS, "instance_per": "thread"},
+            fn_constructor_kwargs={
+                "column": "text",
+                "into": "vowels",
+                "returns": VOWELS,
+                "instance_per": "thread",
+            },
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=2),
         ).take_all()
-        assert sorted((row["text"], row["vowels"]["count"]) for row in done) == sorted(expected()[:1000])
+        assert sorted((row["text"], row["vowels"]["count"]) for row in done) == sorted(
+            expected()[:1000]
+        )
 
         # A secret that only the workers have.
         picky = PluginRef(PICKY, config={"secret": FromEnvironment("CLUSTER_SECRET")})
         one = ray.data.from_arrow(pa.table({"text": ["fine", "?"]}))
-        done = one.map_batches(MapBatches(picky, "secret", column="text"), batch_format="pyarrow").take_all()
+        done = one.map_batches(
+            MapBatches(picky, "secret", column="text"), batch_format="pyarrow"
+        ).take_all()
         assert [row["result"] for row in done] == ["of the cluster"] * 2
 
         # A row that fails.
         with pytest.raises(Exception, match=r"row 1 of 2: .*what is this\?"):
-            one.map_batches(MapBatches(picky, "picky", column="text"), batch_format="pyarrow").materialize()
+            one.map_batches(
+                MapBatches(picky, "picky", column="text"), batch_format="pyarrow"
+            ).materialize()
     finally:
         ray.shutdown()
 
 
-def test_dask_maps_the_partitions_of_a_frame_over_both_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dask_maps_the_partitions_of_a_frame_over_both_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import dask
     import dask.dataframe as dd
     from dask.base import tokenize
@@ -122,20 +147,27 @@ def test_dask_maps_the_partitions_of_a_frame_over_both_workers(monkeypatch: pyte
 
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "60s"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
         Client(cluster) as client,
     ):
         frame: Any = dd.from_pandas(table().to_pandas(), npartitions=20)
         ref = PluginRef(COUNT_VOWELS)
         count = MapBatches(ref, "count_vowels", column="text", into="vowels")
-        assert tokenize(count) == tokenize(MapBatches(PluginRef(COUNT_VOWELS), "count_vowels", column="text", into="vowels"))
+        assert tokenize(count) == tokenize(
+            MapBatches(PluginRef(COUNT_VOWELS), "count_vowels", column="text", into="vowels")
+        )
 
         counted = frame.map_partitions(count, meta=count(frame._meta))
         assert list(counted.columns) == ["id", "text", "vowels"]
         counts = counted.vowels.str.extract(r'"count":(\d+)', expand=False).astype("int64")
         done = (
             counted.assign(vowels=counts)
-            .map_partitions(slowly_with_pid, meta={"id": "int64", "text": "string", "vowels": "int64", "pid": "int64"})
+            .map_partitions(
+                slowly_with_pid,
+                meta={"id": "int64", "text": "string", "vowels": "int64", "pid": "int64"},
+            )
             .compute()
         )
         assert list(zip(done.text, done.vowels, strict=True)) == expected()
@@ -144,7 +176,8 @@ def test_dask_maps_the_partitions_of_a_frame_over_both_workers(monkeypatch: pyte
         picky = PluginRef(PICKY, config={"secret": FromEnvironment("CLUSTER_SECRET")})
         monkeypatch.delenv("CLUSTER_SECRET")
         secret = frame.partitions[0].map_partitions(
-            MapBatches(picky, "secret", column="text"), meta=count(frame._meta).rename(columns={"vowels": "result"})
+            MapBatches(picky, "secret", column="text"),
+            meta=count(frame._meta).rename(columns={"vowels": "result"}),
         )
         assert set(secret.compute().result) == {"of the cluster"}
 

@@ -30,7 +30,10 @@ ECHO = guest(export("echo", "(call $echo)"))
 CONFIG = guest(export("secret", "(call $give (call $config_get <<secret>>))"))
 COUNT = guest(
     "(global $n (mut i64) (i64.const 0))"
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
 )
 HOST = guest(
     '(import "extism:host/user" "twice" (func $twice (param i64) (result i64)))'
@@ -66,7 +69,12 @@ def elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         folder.mkdir(exist_ok=True)
         env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"} | environment
         run = subprocess.run(
-            [sys.executable, "-c", program, *call], input=pickle.dumps(ref), cwd=folder, env=env, capture_output=True, timeout=60
+            [sys.executable, "-c", program, *call],
+            input=pickle.dumps(ref),
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            timeout=60,
         )
         assert not run.stderr, run.stderr.decode()
         return run.returncode, run.stdout.decode().rstrip("\n")
@@ -103,12 +111,19 @@ def host_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_ref_that_was_sent_is_equal_and_has_the_same_hash() -> None:
-    ref = PluginRef(ECHO, config={"a": "b"}, limits=plugwasm.Limits(timeout=2.0), fuel_limit=10_000, name="echo")
+    ref = PluginRef(
+        ECHO, config={"a": "b"}, limits=plugwasm.Limits(timeout=2.0), fuel_limit=10_000, name="echo"
+    )
     copy = sent(ref)
     assert copy == ref
     assert hash(copy) == hash(ref)
     assert {ref: 1}[copy] == 1
-    assert (copy.name, copy.limits, copy.fuel_limit, copy.digests) == ("echo", ref.limits, 10_000, (sha256(ECHO),))
+    assert (copy.name, copy.limits, copy.fuel_limit, copy.digests) == (
+        "echo",
+        ref.limits,
+        10_000,
+        (sha256(ECHO),),
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +149,10 @@ def test_refs_that_differ_in_one_setting_are_not_equal(changed: dict[str, Any]) 
 
 
 def test_equal_policies_for_egress_make_equal_refs() -> None:
-    one, other = (PluginRef(ECHO, egress=plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=1)) for _ in range(2))
+    one, other = (
+        PluginRef(ECHO, egress=plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=1))
+        for _ in range(2)
+    )
     assert one == sent(other)
 
 
@@ -166,10 +184,15 @@ def test_repr_names_the_plugin_and_its_digest_but_no_value_of_its_config() -> No
         ({"egress": {"a": 1}}, "egress: expected an Egress, got dict"),
         ({"config": {"a": 1}}, "config: keys must be text"),
         ({"functions": [5]}, "functions: expected host functions or their names, got int"),
-        ({"functions": ["no colon"]}, "functions: expected a name such as 'package.module:name', got 'no colon'"),
+        (
+            {"functions": ["no colon"]},
+            "functions: expected a name such as 'package.module:name', got 'no colon'",
+        ),
     ],
 )
-def test_a_setting_that_is_wrong_is_refused_where_the_ref_is_made(settings: dict[str, Any], message: str) -> None:
+def test_a_setting_that_is_wrong_is_refused_where_the_ref_is_made(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(plugwasm.OptionError) as caught:
         PluginRef(ECHO, **settings)
     assert message in str(caught.value)
@@ -179,7 +202,10 @@ def test_what_cannot_be_sent_is_refused_where_the_ref_is_made() -> None:
     class Local(plugwasm.Clock):
         pass
 
-    with pytest.raises(plugwasm.OptionError, match=r"wasi: it cannot be pickled .*; put it into a module, and name it"):
+    with pytest.raises(
+        plugwasm.OptionError,
+        match=r"wasi: it cannot be pickled .*; put it into a module, and name it",
+    ):
         PluginRef(ECHO, wasi=plugwasm.WasiOptions(clock=Local()))
 
 
@@ -195,7 +221,9 @@ def test_a_compiled_plugin_is_no_source_of_a_ref() -> None:
 def test_a_ref_can_be_made_of_whatever_a_plugin_can_be_made_of(form: str, tmp_path: Path) -> None:
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
-    (tmp_path / "plugin.json").write_text(json.dumps({"wasm": [{"path": "echo.wat"}], "timeout_ms": 1234}))
+    (tmp_path / "plugin.json").write_text(
+        json.dumps({"wasm": [{"path": "echo.wat"}], "timeout_ms": 1234})
+    )
     plugin: Any = {
         "path": path,
         "text": ECHO,
@@ -222,28 +250,39 @@ def test_it_runs_in_another_process_with_another_current_directory(
     assert elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
 
 
-def test_granted_directories_are_the_same_ones_in_another_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_granted_directories_are_the_same_ones_in_another_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("content")
     monkeypatch.chdir(tmp_path)
-    plugin = {"wasm": [{"path": str(ROOT / "examples" / "wasi_files.wasm")}], "allowed_paths": {"ro:data": "/data"}}
+    plugin = {
+        "wasm": [{"path": str(ROOT / "examples" / "wasi_files.wasm")}],
+        "allowed_paths": {"ro:data": "/data"},
+    }
     ref = PluginRef(plugin, wasi=True)
     monkeypatch.chdir("/")
     with ref.plugin() as running:
         assert running.call("cat", "/data/file") == b"content"
 
 
-def test_a_module_that_changed_after_the_ref_was_made_is_not_run(elsewhere: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_a_module_that_changed_after_the_ref_was_made_is_not_run(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
     path.write_text(ECHO + " ")
     status, said = elsewhere(ref, "echo", "x")
     assert status == 1
-    assert said.startswith(f"HashMismatchError: manifest field `wasm[0].hash`: expected {sha256(ECHO)}")
+    assert said.startswith(
+        f"HashMismatchError: manifest field `wasm[0].hash`: expected {sha256(ECHO)}"
+    )
 
 
-def test_a_module_that_is_not_there_is_an_error_that_names_the_path(elsewhere: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_a_module_that_is_not_there_is_an_error_that_names_the_path(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
@@ -253,7 +292,9 @@ def test_a_module_that_is_not_there_is_an_error_that_names_the_path(elsewhere: C
     assert said.startswith(f"SourceError: manifest field `wasm[0]`: no such file: {path}")
 
 
-def test_an_embedded_module_needs_no_file(elsewhere: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_an_embedded_module_needs_no_file(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path, embed=True)
@@ -270,7 +311,9 @@ def test_a_module_whose_hash_the_manifest_has_is_not_read_before_it_runs(tmp_pat
         assert running.call("echo", "x") == b"x"
 
 
-def test_a_module_is_not_embedded_when_it_is_not_the_one_that_the_manifest_pins(tmp_path: Path) -> None:
+def test_a_module_is_not_embedded_when_it_is_not_the_one_that_the_manifest_pins(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     with pytest.raises(plugwasm.HashMismatchError, match="it is not the module that was pinned"):
@@ -291,14 +334,28 @@ def test_a_module_from_a_url_is_pinned_by_what_the_url_gave_first() -> None:
         with ref.plugin() as running:
             assert running.call("echo", "x") == b"x"
         with pytest.raises(plugwasm.HashMismatchError):
-            PluginRef({"wasm": [{"url": server.url + "/echo.wat", "hash": sha256(ECHO)}]}, name="made elsewhere").compiled()
+            PluginRef(
+                {"wasm": [{"url": server.url + "/echo.wat", "hash": sha256(ECHO)}]},
+                name="made elsewhere",
+            ).compiled()
 
 
 def test_several_modules_are_pinned_each(tmp_path: Path) -> None:
     library = '(module (func (export "seven") (result i64) (i64.const 7)))'
-    main = guest('(import "library" "seven" (func $seven (result i64)))' + export("run", "(call $answer (call $seven))"))
+    main = guest(
+        '(import "library" "seven" (func $seven (result i64)))'
+        + export("run", "(call $answer (call $seven))")
+    )
     (tmp_path / "library.wat").write_text(library)
-    ref = PluginRef({"wasm": [{"path": str(tmp_path / "library.wat")}, {"data": main.encode(), "name": "main"}]}, embed=True)
+    ref = PluginRef(
+        {
+            "wasm": [
+                {"path": str(tmp_path / "library.wat")},
+                {"data": main.encode(), "name": "main"},
+            ]
+        },
+        embed=True,
+    )
     assert ref.digests == (sha256(library), sha256(main))
 
 
@@ -318,10 +375,15 @@ def test_a_secret_is_looked_up_where_it_runs_and_is_nowhere_in_what_travels(
         assert elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
 
 
-def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("REF_SECRET", raising=False)
     ref = PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")})
-    with pytest.raises(plugwasm.OptionError, match=r"config\.secret: the variable REF_SECRET is not set in this process") as caught:
+    with pytest.raises(
+        plugwasm.OptionError,
+        match=r"config\.secret: the variable REF_SECRET is not set in this process",
+    ) as caught:
         ref.compiled()
     assert caught.value.field == "config.secret"
     monkeypatch.setenv("REF_SECRET", SECRET)
@@ -329,10 +391,15 @@ def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_v
         assert running.call("secret") == SECRET.encode()
 
 
-def test_a_secret_header_of_a_url_is_sent_by_the_process_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_header_of_a_url_is_sent_by_the_process_that_runs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("REF_SECRET", SECRET)
     with Server({"/echo.wat": reply(ECHO.encode())}) as server:
-        source = {"url": server.url + "/echo.wat", "headers": {"Authorization": FromEnvironment("REF_SECRET"), "X-Plain": "plain"}}
+        source = {
+            "url": server.url + "/echo.wat",
+            "headers": {"Authorization": FromEnvironment("REF_SECRET"), "X-Plain": "plain"},
+        }
         ref = PluginRef({"wasm": [source]})
         assert SECRET.encode() not in pickle.dumps(ref)
         monkeypatch.setenv("REF_SECRET", "another one")
@@ -372,8 +439,12 @@ def test_sources_of_secrets_with_the_same_name_are_equal() -> None:
 # Host functions, and what else is named
 
 
-@pytest.mark.parametrize("given", ["function", "decorated", "name", "name of the decorated", "in a class"])
-def test_host_functions_are_found_by_their_module_and_name(given: str, host_module: Any, elsewhere: Callable[..., tuple[int, str]]) -> None:
+@pytest.mark.parametrize(
+    "given", ["function", "decorated", "name", "name of the decorated", "in a class"]
+)
+def test_host_functions_are_found_by_their_module_and_name(
+    given: str, host_module: Any, elsewhere: Callable[..., tuple[int, str]]
+) -> None:
     function: Any = {
         "function": host_module.twice,
         "decorated": host_module.decorated,
@@ -393,15 +464,21 @@ def test_a_plugin_gets_no_host_functions_that_its_ref_does_not_name(host_module:
         PluginRef(HOST).compiled()
 
 
-def test_functions_that_the_other_side_could_not_find_are_refused(host_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_functions_that_the_other_side_could_not_find_are_refused(
+    host_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def twice(a: int) -> int:
         return 2 * a
 
     for function in (twice, lambda a: a, host_module.made_in):
-        with pytest.raises(plugwasm.OptionError, match=r"move it to the top of a module|expected a name"):
+        with pytest.raises(
+            plugwasm.OptionError, match=r"move it to the top of a module|expected a name"
+        ):
             PluginRef(HOST, functions=[function])
     monkeypatch.setattr(host_module.twice, "__module__", "__main__")
-    with pytest.raises(plugwasm.OptionError, match="`twice` belongs to the program that was started"):
+    with pytest.raises(
+        plugwasm.OptionError, match="`twice` belongs to the program that was started"
+    ):
         PluginRef(HOST, functions=[host_module.twice])
 
 
@@ -419,7 +496,9 @@ def test_a_name_that_leads_nowhere_is_an_error_where_it_runs(name: str, message:
 
 
 def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
-    ref = PluginRef(ECHO, egress=f"{host_module.__name__}:policy", wasi=f"{host_module.__name__}:options")
+    ref = PluginRef(
+        ECHO, egress=f"{host_module.__name__}:policy", wasi=f"{host_module.__name__}:options"
+    )
     compiled = sent(ref).compiled()
     assert compiled.egress is host_module.policy
     assert compiled.wasi is host_module.options
@@ -429,7 +508,9 @@ def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
 
 def test_egress_and_wasi_can_travel() -> None:
     egress = plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=3)
-    compiled = sent(PluginRef(ECHO, egress=egress, wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5)))).compiled()
+    compiled = sent(
+        PluginRef(ECHO, egress=egress, wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5)))
+    ).compiled()
     assert compiled.egress is not None
     assert compiled.egress.max_redirects == 3
     assert isinstance(compiled.wasi, plugwasm.WasiOptions)
@@ -437,9 +518,15 @@ def test_egress_and_wasi_can_travel() -> None:
 
 
 def test_limits_and_fuel_hold_where_it_runs() -> None:
-    with sent(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running, pytest.raises(plugwasm.TimeoutError):
+    with (
+        sent(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
         running.call("loop")
-    with sent(PluginRef(LOOP, fuel_limit=1000)).plugin() as running, pytest.raises(plugwasm.OutOfFuelError):
+    with (
+        sent(PluginRef(LOOP, fuel_limit=1000)).plugin() as running,
+        pytest.raises(plugwasm.OutOfFuelError),
+    ):
         running.call("loop")
 
 
@@ -522,7 +609,9 @@ def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_abo
         thread.result()
 
 
-def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
     monkeypatch.setenv("SECRET_OF_TEST", SECRET)
     monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
@@ -531,5 +620,7 @@ def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(monkeypatch: pyt
         assert plugin.call("secret") == SECRET.encode()
     with ref.plugin(isolated=True) as plugin:
         assert plugin.call("secret") == SECRET.encode()
-    with pytest.raises(plugwasm.OptionError, match="isolated: expected True, False or ProcessLimits"):
+    with pytest.raises(
+        plugwasm.OptionError, match="isolated: expected True, False or ProcessLimits"
+    ):
         ref.plugin(isolated="yes")  # type: ignore[arg-type]

@@ -54,7 +54,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class World:
     """A store with one instance in it. `imports` are host functions in the order of the module's imports."""
 
-    def __init__(self, wat: str | Module, *imports: HostFunction, engine: Engine = ENGINE, **limits: int) -> None:
+    def __init__(
+        self, wat: str | Module, *imports: HostFunction, engine: Engine = ENGINE, **limits: int
+    ) -> None:
         module = wat if isinstance(wat, Module) else engine.compile(wat_to_wasm(wat.encode()))
         self.environment = Environment()
         self.imports = imports
@@ -71,7 +73,9 @@ class World:
         for i, argument in enumerate(arguments):
             function.values[2 * i] = argument & MASK
         function.call(self.environment.pending)
-        return function.values[0] if results == 1 else tuple(function.values[::2].tolist()[:results])
+        return (
+            function.values[0] if results == 1 else tuple(function.values[::2].tolist()[:results])
+        )
 
 
 def host(params: str, results: str, body: Callable[[Any, int, Any], None]) -> HostFunction:
@@ -86,8 +90,19 @@ def test_the_tested_range_begins_and_ends_where_it_says() -> None:
     check_version(first)
     check_version((*first[:2], first[2] + 1))
     check_version((end[0] - 1, 999, 999))
-    for wrong in [(first[0], first[1], first[2] - 1), (first[0] - 1, 99, 99), end, (end[0], 0, 1), (end[0] + 1, 0, 0), (), (1,)]:
-        with pytest.raises(EngineError, match=r"wasmtime .*is installed.*pip install 'wasmtime>=\d+\.\d+\.\d+,<\d+'"):
+    for wrong in [
+        (first[0], first[1], first[2] - 1),
+        (first[0] - 1, 99, 99),
+        end,
+        (end[0], 0, 1),
+        (end[0] + 1, 0, 0),
+        (),
+        (1,),
+    ]:
+        with pytest.raises(
+            EngineError,
+            match=r"wasmtime .*is installed.*pip install 'wasmtime>=\d+\.\d+\.\d+,<\d+'",
+        ):
             check_version(wrong)
 
 
@@ -101,7 +116,9 @@ def test_the_version_is_read_off_the_metadata_folder(tmp_path: Path) -> None:
     (tmp_path / "wasmtime_tools-1.0.dist-info").mkdir()
     assert installed_version(str(tmp_path / "wasmtime")) == (51, 2, 3)
     (tmp_path / "wasmtime-49.0.0.dist-info").mkdir()
-    assert installed_version(str(tmp_path / "wasmtime")) == tuple(map(int, library_version().split("."))), "two folders tell nothing"
+    assert installed_version(str(tmp_path / "wasmtime")) == tuple(
+        map(int, library_version().split("."))
+    ), "two folders tell nothing"
 
 
 def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path: Path) -> None:
@@ -122,7 +139,9 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path: Path)
         "except plugwasm.errors.EngineError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert "pip install wasmtime" in done.stdout
 
 
@@ -152,7 +171,9 @@ def test_imports_and_exports_are_told_with_their_types_and_in_their_order() -> N
         ("b", "global", "global", "None"),
         ("", "", "function", "() -> ()"),
     ]
-    assert [(name, item.name, item.kind, str(item.type)) for name, item in module.exports.items()] == [
+    assert [
+        (name, item.name, item.kind, str(item.type)) for name, item in module.exports.items()
+    ] == [
         ("multi", "multi", "function", "(i32) -> (i64, f32, f64)"),
         ("é€", "é€", "function", "() -> ()"),
         ("own", "own", "memory", "None"),
@@ -164,7 +185,10 @@ def test_imports_and_exports_are_told_with_their_types_and_in_their_order() -> N
 
 def test_function_types_are_equal_by_what_they_are() -> None:
     assert FunctionType(("i32",), ()) == FunctionType(("i32",), ())
-    assert len({FunctionType(("i32",), ()), FunctionType(("i32",), ()), FunctionType((), ("i32",))}) == 2
+    assert (
+        len({FunctionType(("i32",), ()), FunctionType(("i32",), ()), FunctionType((), ("i32",))})
+        == 2
+    )
     assert FunctionType((), ()) != "() -> ()"
 
 
@@ -176,7 +200,10 @@ def test_function_types_are_equal_by_what_they_are() -> None:
         ("(module (memory 3))", (1, 3)),
         ("(module (memory 3 4) (memory 0) (memory 300 65536))", (3, 303)),
         ("(module (memory i64 2) (memory i64 1 5))", (2, 3)),
-        ('(module (type (func)) (import "m" "m" (memory 9)) (func) (table 5 funcref) (memory 200) (data (i32.const 0) "x"))', (1, 200)),
+        (
+            '(module (type (func)) (import "m" "m" (memory 9)) (func) (table 5 funcref) (memory 200) (data (i32.const 0) "x"))',
+            (1, 200),
+        ),
     ],
 )
 def test_a_module_knows_the_memories_that_it_defines(wat: str, memories: tuple[int, int]) -> None:
@@ -216,7 +243,9 @@ def test_bytes_that_are_no_module_are_refused(wasm: bytes) -> None:
     do=st.sampled_from("flc"),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(at: int, bit: int, cut: int, insert: bytes, do: str) -> None:
+def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(
+    at: int, bit: int, cut: int, insert: bytes, do: str
+) -> None:
     if do == "f":
         wasm = RICH[:at] + bytes([RICH[at] ^ 1 << bit]) + RICH[at + 1 :]
     else:
@@ -230,7 +259,15 @@ def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(at: int, bit: 
 
 
 @pytest.mark.parametrize(
-    "text", [b"(module", b"(modul)", b"(module (func (i32.add)))", b"\xff\xfe", b"(module (func $a) (func $a))", b"junk"]
+    "text",
+    [
+        b"(module",
+        b"(modul)",
+        b"(module (func (i32.add)))",
+        b"\xff\xfe",
+        b"(module (func $a) (func $a))",
+        b"junk",
+    ],
 )
 def test_bad_text_is_refused_and_the_message_shows_where(text: bytes) -> None:
     with pytest.raises(EngineFailure) as caught:
@@ -248,13 +285,26 @@ def test_a_compiled_module_can_be_kept_and_loaded() -> None:
     for module in (loaded, again):
         assert list(map(repr, module.imports)) == list(map(repr, original.imports))
         assert list(module.exports) == list(original.exports)
-    answer = ENGINE.load(ENGINE.compile(wat_to_wasm(b'(module (func (export "f") (result i32) (i32.const 42)))')).serialize())
+    answer = ENGINE.load(
+        ENGINE.compile(
+            wat_to_wasm(b'(module (func (export "f") (result i32) (i32.const 42)))')
+        ).serialize()
+    )
     assert World(answer).call("f") == 42
 
 
 def test_what_is_no_artifact_of_this_engine_is_not_loaded() -> None:
     artifact = ENGINE.compile(RICH).serialize()
-    for wrong in (b"", b"junk" * 1000, bytes(5000), RICH, artifact[:10], artifact[:100], artifact[: len(artifact) // 2], b"x" + artifact):
+    for wrong in (
+        b"",
+        b"junk" * 1000,
+        bytes(5000),
+        RICH,
+        artifact[:10],
+        artifact[:100],
+        artifact[: len(artifact) // 2],
+        b"x" + artifact,
+    ):
         with pytest.raises(EngineFailure):
             ENGINE.load(wrong)
     with pytest.raises(EngineFailure, match="fuel"):
@@ -290,7 +340,11 @@ def echo() -> World:
     return World(THROUGH_HOST, *(host(kind, kind, same) for kind in ("i32", "i64", "f32", "f64")))
 
 
-@given(bits=st.one_of(st.integers(0, MASK), st.sampled_from([0, 1, 2**31, 2**32 - 1, 2**32, 2**63, MASK])))
+@given(
+    bits=st.one_of(
+        st.integers(0, MASK), st.sampled_from([0, 1, 2**31, 2**32 - 1, 2**32, 2**63, MASK])
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_integers_go_to_the_host_and_back_whole(echo: World, bits: int) -> None:
     assert echo.call("i64", bits) == bits
@@ -299,17 +353,34 @@ def test_integers_go_to_the_host_and_back_whole(echo: World, bits: int) -> None:
 
 
 NAN32 = [0x7FC00000, 0xFFC00000, 0x7FC12345, 0x7FFFFFFF, 0x7F800000, 0xFF800000, 0x80000000, 1]
-NAN64 = [0x7FF8000000000000, 0xFFF8000000000000, 0x7FF8000012345678, 0x7FF0000000000000, 0x8000000000000000, 1]
+NAN64 = [
+    0x7FF8000000000000,
+    0xFFF8000000000000,
+    0x7FF8000012345678,
+    0x7FF0000000000000,
+    0x8000000000000000,
+    1,
+]
 
 
-@given(bits=st.one_of(st.sampled_from(NAN64), st.floats().map(lambda x: struct.unpack("<Q", struct.pack("<d", x))[0])))
+@given(
+    bits=st.one_of(
+        st.sampled_from(NAN64),
+        st.floats().map(lambda x: struct.unpack("<Q", struct.pack("<d", x))[0]),
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_f64_keeps_its_bits(echo: World, bits: int) -> None:
     assert echo.call("f64_bits", bits) == bits
     assert echo.call("f64", bits) == bits
 
 
-@given(bits=st.one_of(st.sampled_from(NAN32), st.floats(width=32).map(lambda x: struct.unpack("<I", struct.pack("<f", x))[0])))
+@given(
+    bits=st.one_of(
+        st.sampled_from(NAN32),
+        st.floats(width=32).map(lambda x: struct.unpack("<I", struct.pack("<f", x))[0]),
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_f32_keeps_its_bits(echo: World, bits: int) -> None:
     assert echo.call("f32_bits", bits | 0xDEAD << 32) == bits
@@ -378,7 +449,18 @@ def test_what_a_host_function_raises_comes_back_whole() -> None:
     assert world.environment.pending.exception is None
 
 
-@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError, StopIteration, RecursionError])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ValueError,
+        SystemExit,
+        KeyboardInterrupt,
+        GeneratorExit,
+        MemoryError,
+        StopIteration,
+        RecursionError,
+    ],
+)
 def test_whatever_is_raised_ends_the_guest_and_is_kept(kind: type[BaseException]) -> None:
     def body(environment: Any, caller: int, values: Any) -> None:
         raise kind("why")
@@ -513,8 +595,12 @@ print(len(lost), plugin.call("add"))
 
 def test_a_call_with_hardly_any_stack_left_for_python_fails_or_works_but_loses_nothing() -> None:
     """In a process of its own, for what is lost there is a pointer that the engine follows."""
-    done = subprocess.run([sys.executable, "-c", NEAR_THE_END], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.splitlines() == ["True True True", "0 b''"], done.stdout + done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, "-c", NEAR_THE_END], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines() == ["True True True", "0 b''"], (
+        done.stdout + done.stderr[-2000:]
+    )
 
 
 def test_a_host_function_sees_the_memory_of_its_caller() -> None:
@@ -535,7 +621,9 @@ def test_a_host_function_sees_the_memory_of_its_caller() -> None:
         ('(func (export "memory"))', None),
         ("", None),
     ):
-        world = World(f'(module (import "h" "f" (func $f)) (func (export "f") (call $f)) {export})', function)
+        world = World(
+            f'(module (import "h" "f" (func $f)) (func (export "f") (call $f)) {export})', function
+        )
         stores[:] = [world.store]
         world.call("f")
         assert got.pop() == expected
@@ -582,7 +670,9 @@ def test_the_names_of_special_traps_are_those_of_the_table() -> None:
 
 
 def test_an_instance_goes_on_after_a_trap() -> None:
-    world = World('(module (func (export "bad") unreachable) (func (export "good") (result i32) (i32.const 3)))')
+    world = World(
+        '(module (func (export "bad") unreachable) (func (export "good") (result i32) (i32.const 3)))'
+    )
     for _ in range(3):
         with pytest.raises(Trap):
             world.call("bad")
@@ -597,7 +687,9 @@ def test_a_start_function_that_traps_is_a_trap() -> None:
 
 def trace_of(*names: str, module: str = "$m") -> tuple[str, ...]:
     """The trace of functions of these names, the last of which traps."""
-    functions = "".join(f'(func $f{i} (@name "{name}") (call $f{i + 1}))' for i, name in enumerate(names[:-1]))
+    functions = "".join(
+        f'(func $f{i} (@name "{name}") (call $f{i + 1}))' for i, name in enumerate(names[:-1])
+    )
     last = f'(func $f{len(names) - 1} (@name "{names[-1]}") unreachable)'
     world = World(f'(module {module} (export "f" (func $f0)) {functions} {last})')
     with pytest.raises(Trap) as caught:
@@ -623,7 +715,9 @@ def test_names_of_rust_and_cpp_are_shown_as_their_authors_wrote_them(name: str, 
     assert trace_of("outer", name, "inner") == ("m!inner", f"m!{shown}", "m!outer")
 
 
-def test_frames_of_the_kernel_are_left_out_but_not_those_of_a_guest_that_happens_to_be_called_so() -> None:
+def test_frames_of_the_kernel_are_left_out_but_not_those_of_a_guest_that_happens_to_be_called_so() -> (
+    None
+):
     assert trace_of("a", "b", module="$kernel") == ("kernel!b", "kernel!a")
 
 
@@ -637,7 +731,9 @@ def test_names_that_a_guest_chose_stay_on_their_line_and_short() -> None:
 
 def test_a_deep_stack_makes_a_short_trace_in_a_short_time() -> None:
     world = World(
-        f'(module (func $f (export "f") (@name "{"n" * 10_000}") (call $f)))'.replace('$f (export "f") (@name', "$f (@name", 1)[:-1]
+        f'(module (func $f (export "f") (@name "{"n" * 10_000}") (call $f)))'.replace(
+            '$f (export "f") (@name', "$f (@name", 1
+        )[:-1]
         + ' (export "f" (func $f)))'
     )
     began = time.perf_counter()
@@ -706,10 +802,16 @@ def test_a_table_grows_to_its_limit_and_not_an_entry_further() -> None:
         ("(module)", {"instances": 0}),
     ],
 )
-def test_a_module_that_starts_beyond_a_limit_is_not_instantiated(wat: str, limits: dict[str, int]) -> None:
+def test_a_module_that_starts_beyond_a_limit_is_not_instantiated(
+    wat: str, limits: dict[str, int]
+) -> None:
     with pytest.raises(EngineFailure) as caught:
         World(wat, **limits)
-    assert "limit" in caught.value.message or "exceeds" in caught.value.message or "maximum" in caught.value.message
+    assert (
+        "limit" in caught.value.message
+        or "exceeds" in caught.value.message
+        or "maximum" in caught.value.message
+    )
     assert World(wat).instance
 
 
@@ -876,7 +978,9 @@ def test_a_view_and_what_is_made_of_it_keep_the_memory_when_all_else_is_gone() -
 @pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("what", ["instance", "function", "memory"])
 def test_whatever_could_reach_into_a_store_keeps_it(what: str) -> None:
-    world = World('(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 6)))')
+    world = World(
+        '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 6)))'
+    )
     is_freed, pending = freed(world), world.environment.pending
     kept: Any = {
         "instance": lambda: world.instance,
@@ -899,7 +1003,9 @@ def test_thousands_of_stores_leave_no_memory_behind() -> None:
     def size() -> int:
         return int(Path("/proc/self/statm").read_text().split()[0]) * 4096
 
-    module = ENGINE.compile(wat_to_wasm(CALLS_HOST.encode()[:-1] + b'(memory (export "memory") 1))'))
+    module = ENGINE.compile(
+        wat_to_wasm(CALLS_HOST.encode()[:-1] + b'(memory (export "memory") 1))')
+    )
     function = host("i64", "i64", lambda environment, caller, values: None)
 
     def churn(count: int) -> int:
@@ -908,11 +1014,15 @@ def test_thousands_of_stores_leave_no_memory_behind() -> None:
         return size()
 
     before = churn(200)
-    assert churn(1000) - before < 2**24, "each memory reserves gigabytes of addresses, so one that stays would be seen"
+    assert churn(1000) - before < 2**24, (
+        "each memory reserves gigabytes of addresses, so one that stays would be seen"
+    )
 
 
 def test_modules_may_be_dropped_while_their_instances_run() -> None:
-    world = World('(module (func (export "f") (result i32) (i32.const 8)) (func (export "bad") unreachable))')
+    world = World(
+        '(module (func (export "f") (result i32) (i32.const 8)) (func (export "bad") unreachable))'
+    )
     gc.collect()
     assert world.call("f") == 8
     with pytest.raises(Trap):

@@ -14,12 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Store, wat_to_wasm
+from plugwasm._engine import (
+    Engine,
+    Environment,
+    ExportName,
+    FunctionType,
+    HostFunction,
+    HostRaised,
+    Store,
+    wat_to_wasm,
+)
 from plugwasm._engine.signal_safety import _read, _write, shielded
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
-in_main_thread = pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals go to the main thread")
+in_main_thread = pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(),
+    reason="signals go to the main thread",
+)
 
 CALLS_OFTEN = b"""(module
   (import "h" "f" (func $f (param i64) (result i64)))
@@ -63,7 +75,9 @@ def interrupted(call: Any, environment: Environment, seconds: float) -> bool:
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What ctypes prints and drops, for want of somebody to raise it to."""
     found: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_value))
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_value)
+    )
     return found
 
 
@@ -71,11 +85,17 @@ class Spinning(Environment):
     __slots__ = ()
 
 
-def prepared(engine: Engine, body: Callable[[Any, int, Any], None], name: str) -> tuple[Any, Environment, Any]:
+def prepared(
+    engine: Engine, body: Callable[[Any, int, Any], None], name: str
+) -> tuple[Any, Environment, Any]:
     environment = Spinning()
     store = Store(engine, environment)
     function = HostFunction(FunctionType(("i64",), ("i64",)), body)
-    instance = store.instantiate(engine.compile(wat_to_wasm(CALLS_OFTEN)), store.function(function, environment), environment.pending)
+    instance = store.instantiate(
+        engine.compile(wat_to_wasm(CALLS_OFTEN)),
+        store.function(function, environment),
+        environment.pending,
+    )
     return instance.function(ExportName(name), 1), environment, function
 
 
@@ -165,14 +185,27 @@ print("lost", len(lost))
 """
 
 
-WATCHERS = ["nobody", "settrace", "setprofile", *(["monitoring"] if sys.version_info >= (3, 12) else [])]
+WATCHERS = [
+    "nobody",
+    "settrace",
+    "setprofile",
+    *(["monitoring"] if sys.version_info >= (3, 12) else []),
+]
 
 
 @posix
 @pytest.mark.parametrize("watcher", WATCHERS)
-def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again(watcher: str) -> None:
+def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again(
+    watcher: str,
+) -> None:
     """Also where a debugger or a profiler, whose functions are the first in which a signal handler runs, looks on."""
-    done = subprocess.run([sys.executable, "-c", CTRL_C, watcher], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C, watcher],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
     assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
 
 
@@ -219,9 +252,17 @@ except HostRaised as raised:
 
 @posix
 @pytest.mark.parametrize(("callback", "printed"), [("shielded", "raised Alarm\n"), ("plain", "")])
-def test_a_signal_that_comes_while_the_guest_computes_is_lost_only_without_the_shield(callback: str, printed: str) -> None:
+def test_a_signal_that_comes_while_the_guest_computes_is_lost_only_without_the_shield(
+    callback: str, printed: str
+) -> None:
     """In a process of its own, for without the shield it may crash as well."""
-    done = subprocess.run([sys.executable, "-u", "-c", LATE, callback], capture_output=True, text=True, cwd=ROOT, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", LATE, callback],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=30,
+    )
     assert done.stdout == printed, done.stderr
     assert ("Alarm" in done.stderr) == (callback == "plain")
 
@@ -280,7 +321,9 @@ print("rung" if rung > 500 else rung, len(lost), environment.pending.exception)
 @posix
 def test_signals_that_come_while_an_exception_leaves_a_callback_do_not_crash_the_process() -> None:
     """It hammers for two seconds: the moment to be hit is a microsecond long."""
-    done = subprocess.run([sys.executable, "-c", HAMMER], capture_output=True, text=True, cwd=ROOT, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", HAMMER], capture_output=True, text=True, cwd=ROOT, timeout=30
+    )
     assert (done.returncode, done.stdout) == (0, "rung 0 None\n"), done.stderr[-2000:]
 
 
@@ -322,11 +365,27 @@ def test_only_the_start_of_the_first_range_changes() -> None:
     def entries() -> list[Any]:
         return list(dis._parse_exception_table(function.__code__))  # type: ignore[attr-defined]
 
-    before, results, lines = entries(), [function(x) for x in (0, 3, 98)], list(function.__code__.co_lines())
+    before, results, lines = (
+        entries(),
+        [function(x) for x in (0, 3, 98)],
+        list(function.__code__.co_lines()),
+    )
     assert shielded(function) is function
-    after, added = entries(), 2 if sys.version_info < (3, 12) else 0  # bytes of the instruction before the first
-    after = [entry._replace(start=max(0, entry.start - added), end=entry.end - added, target=entry.target - added) for entry in after]
-    seen = [(max(0, start - added), end - added, line) for start, end, line in function.__code__.co_lines() if end > added]
+    after, added = (
+        entries(),
+        2 if sys.version_info < (3, 12) else 0,
+    )  # bytes of the instruction before the first
+    after = [
+        entry._replace(
+            start=max(0, entry.start - added), end=entry.end - added, target=entry.target - added
+        )
+        for entry in after
+    ]
+    seen = [
+        (max(0, start - added), end - added, line)
+        for start, end, line in function.__code__.co_lines()
+        if end > added
+    ]
     assert seen == lines
     assert [function(x) for x in (0, 3, 98)] == results
     assert before[0].start > 0
@@ -399,7 +458,9 @@ def _without_try() -> Any:
     return function
 
 
-@pytest.mark.parametrize("make", [_closure, _cell, _generator, _coroutine, _asynchronous_generator, _without_try])
+@pytest.mark.parametrize(
+    "make", [_closure, _cell, _generator, _coroutine, _asynchronous_generator, _without_try]
+)
 def test_what_cannot_be_shielded_is_refused(make: Callable[[], Any]) -> None:
     function = make()
     code = function.__code__

@@ -31,9 +31,20 @@ for name in ("bounds", "divide", "deep"):
     ],
     ids=["faulthandler", "default handlers"],
 )
-def test_a_trap_is_an_error_also_when_the_signal_handlers_were_replaced_after_the_first_call(handler: str) -> None:
+def test_a_trap_is_an_error_also_when_the_signal_handlers_were_replaced_after_the_first_call(
+    handler: str,
+) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(handler=handler)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROGRAM.format(handler=handler)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.splitlines() == ["out of bounds memory access", "integer division by zero", "stack overflow"]
+    assert run.stdout.splitlines() == [
+        "out of bounds memory access",
+        "integer division by zero",
+        "stack overflow",
+    ]

@@ -215,7 +215,9 @@ class Signals(Hammer):
             tool.plugin.call("echo")
         rung = self.rung
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.02 if name == "endless" else chance.uniform(0.00001, 0.002))
+            signal.setitimer(
+                signal.ITIMER_REAL, 0.02 if name == "endless" else chance.uniform(0.00001, 0.002)
+            )
             self.armed = True
             work()
             self.armed = False
@@ -247,10 +249,16 @@ class Shutdown(Hammer):
         while time.monotonic() < self.end or done["ends"] < 3:
             seed = str(self.seed * 1000 + done["ends"])
             process = subprocess.run(
-                [sys.executable, __file__, "daemons", seed], capture_output=True, text=True, timeout=PATIENCE, check=False
+                [sys.executable, __file__, "daemons", seed],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
             )
             if (process.returncode, process.stdout, process.stderr) != (0, "end\n", ""):
-                raise Unexplained(f"seed {seed}: exit {process.returncode}\n{process.stdout}{process.stderr}")
+                raise Unexplained(
+                    f"seed {seed}: exit {process.returncode}\n{process.stdout}{process.stderr}"
+                )
             done["ends"] += 1
         self.shared.clear()
         return done
@@ -366,7 +374,10 @@ class Guarded(Hammer):
         dones = [Counter[str]() for _ in range(self.threads)]
         names = ("echo", "lease", "look", "record", "hook", *self.also)
         threads = [
-            threading.Thread(target=self.work, args=(random.Random(f"{self.seed} {i}"), done, names)) for i, done in enumerate(dones)
+            threading.Thread(
+                target=self.work, args=(random.Random(f"{self.seed} {i}"), done, names)
+            )
+            for i, done in enumerate(dones)
         ]
         for thread in threads:
             thread.start()
@@ -433,7 +444,19 @@ class Handlers(Guarded):
 
 
 HAMMERS: dict[str, type[Hammer]] = {
-    kind.__name__.lower(): kind for kind in (Calls, Turns, Pool, Compiling, Forks, Signals, Collector, Handlers, Shutdown, Daemons)
+    kind.__name__.lower(): kind
+    for kind in (
+        Calls,
+        Turns,
+        Pool,
+        Compiling,
+        Forks,
+        Signals,
+        Collector,
+        Handlers,
+        Shutdown,
+        Daemons,
+    )
 }
 
 
@@ -448,7 +471,13 @@ def descriptors() -> Counter[str]:
             found[os.readlink(f"/proc/self/fd/{descriptor}")] += 1
         except FileNotFoundError:
             pass  # the one that the directory was read with
-    return Counter({name: count for name, count in found.items() if not name.removesuffix(" (deleted)").endswith(".code")})
+    return Counter(
+        {
+            name: count
+            for name, count in found.items()
+            if not name.removesuffix(" (deleted)").endswith(".code")
+        }
+    )
 
 
 def is_kept(thread: str) -> bool:
@@ -479,7 +508,9 @@ def nothing_is_left() -> Iterator[None]:
     yield
     left = {
         "descriptors": eventually(lambda: not descriptors() - before),
-        "threads": eventually(lambda: all(is_kept(thread.name) for thread in threading.enumerate())),
+        "threads": eventually(
+            lambda: all(is_kept(thread.name) for thread in threading.enumerate())
+        ),
         "calls": eventually(lambda: not ticker.running),
         "instances": eventually(lambda: guests_alive() == 0),
     }
@@ -506,7 +537,16 @@ def main(name: str, seed: int) -> None:
         if failures:
             raise failures[0]
         del hammer
-    print(json.dumps({"hammer": name, "seed": seed, "MB": resident() >> 20, "done": dict(sorted(done.items()))}))
+    print(
+        json.dumps(
+            {
+                "hammer": name,
+                "seed": seed,
+                "MB": resident() >> 20,
+                "done": dict(sorted(done.items())),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -105,7 +105,12 @@ def plugin() -> Iterator[Plugin]:
 def wrong(plugin: Plugin, output: str | bytes, returns: Any, **options: Any) -> OutputError:
     """The error for an output that is none of that type."""
     with pytest.raises(OutputError) as caught:
-        plugin.call("echo", output.encode() if isinstance(output, str) else output, returns=returns, **options)
+        plugin.call(
+            "echo",
+            output.encode() if isinstance(output, str) else output,
+            returns=returns,
+            **options,
+        )
     return caught.value
 
 
@@ -137,11 +142,15 @@ SENT = [
 
 
 @pytest.mark.parametrize(("value", "sent"), SENT, ids=lambda value: type(value).__name__)
-def test_text_is_sent_as_utf_8_and_bytes_as_they_are_and_all_else_as_json(plugin: Plugin, value: Any, sent: bytes) -> None:
+def test_text_is_sent_as_utf_8_and_bytes_as_they_are_and_all_else_as_json(
+    plugin: Plugin, value: Any, sent: bytes
+) -> None:
     assert plugin.call("echo", value) == sent
 
 
-def test_what_has_no_form_as_json_is_a_type_error_and_the_plugin_stays_usable(plugin: Plugin) -> None:
+def test_what_has_no_form_as_json_is_a_type_error_and_the_plugin_stays_usable(
+    plugin: Plugin,
+) -> None:
     with pytest.raises(TypeError, match=r"type object cannot be sent.*`codec`"):
         plugin.call("echo", object())
     with pytest.raises(TypeError, match="type list cannot be sent"):
@@ -180,7 +189,11 @@ RETURNED: list[tuple[str | bytes, Any, Any]] = [
     ('{"a": [1, "b", null]}', dict[str, list[object]], {"a": [1, "b", None]}),
     ("[1, 2]", tuple[int, int], (1, 2)),
     ("[1, 1]", set[int], {1}),
-    ('{"items": [{"name": "pen"}], "placed": "2026-01-02T00:00:00Z"}', Order, Order([Item("pen")], datetime(2026, 1, 2, tzinfo=UTC))),
+    (
+        '{"items": [{"name": "pen"}], "placed": "2026-01-02T00:00:00Z"}',
+        Order,
+        Order([Item("pen")], datetime(2026, 1, 2, tzinfo=UTC)),
+    ),
     ('{"x": 1}', Point, Point(1)),
     ('{"depth": 2}', Options, {"depth": 2}),
     ('["a", 1]', Pair, Pair("a", 1)),
@@ -189,7 +202,11 @@ RETURNED: list[tuple[str | bytes, Any, Any]] = [
     ('"2026-01-02"', date, date(2026, 1, 2)),
     ('"1.10"', Decimal, Decimal("1.10")),
     (f'"{UUID(int=1)}"', UUID, UUID(int=1)),
-    ('{"name": "Ada", "age": 36, "since": "2026-01-02"}', User, User(name="Ada", age=36, since=date(2026, 1, 2))),
+    (
+        '{"name": "Ada", "age": 36, "since": "2026-01-02"}',
+        User,
+        User(name="Ada", age=36, since=date(2026, 1, 2)),
+    ),
     ('[{"name": "Ada", "age": 36}]', list[User], [User(name="Ada", age=36)]),
     ('{"day": "2026-01-02"}', Strict, Strict(day=date(2026, 1, 2))),
     ('[{"day": "2026-01-02"}]', list[Strict], [Strict(day=date(2026, 1, 2))]),
@@ -197,10 +214,16 @@ RETURNED: list[tuple[str | bytes, Any, Any]] = [
 
 
 @pytest.mark.parametrize(
-    ("output", "returns", "value"), RETURNED, ids=lambda value: getattr(value, "__name__", None) or type(value).__name__
+    ("output", "returns", "value"),
+    RETURNED,
+    ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
-def test_the_output_becomes_the_type_that_is_asked_for(plugin: Plugin, output: str | bytes, returns: Any, value: Any) -> None:
-    result: Any = plugin.call("echo", output.encode() if isinstance(output, str) else output, returns=returns)
+def test_the_output_becomes_the_type_that_is_asked_for(
+    plugin: Plugin, output: str | bytes, returns: Any, value: Any
+) -> None:
+    result: Any = plugin.call(
+        "echo", output.encode() if isinstance(output, str) else output, returns=returns
+    )
     assert result == value
     assert type(result) is type(value)
 
@@ -224,16 +247,23 @@ def test_no_output_is_none(plugin: Plugin) -> None:
         (Colour.RED, Colour),
         (UUID(int=7), UUID),
         (User(name="Ada", age=36, since=date(2026, 1, 2)), User),
-        (Company({"a": Team(members=[User(name="Ada", age=36)])}, User(name="Eve", age=1)), Company),
+        (
+            Company({"a": Team(members=[User(name="Ada", age=36)])}, User(name="Eve", age=1)),
+            Company,
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
-def test_a_codec_takes_every_type_there_and_back(plugin: Plugin, codec: TypedCodec, value: Any, returns: Any) -> None:
+def test_a_codec_takes_every_type_there_and_back(
+    plugin: Plugin, codec: TypedCodec, value: Any, returns: Any
+) -> None:
     assert plugin.call("echo", value, codec=codec) == codec.encode(value)
     assert plugin.call("echo", value, returns=returns, codec=codec) == value
 
 
-def test_with_a_codec_text_is_no_longer_sent_as_it_is_but_empty_bytes_are_no_input(plugin: Plugin) -> None:
+def test_with_a_codec_text_is_no_longer_sent_as_it_is_but_empty_bytes_are_no_input(
+    plugin: Plugin,
+) -> None:
     assert plugin.call("echo", "a", codec=JSON) == b'"a"'
     assert plugin.call("echo", "a", codec=MSGPACK) == b"\xa1a"
     assert plugin.call("echo", "a", codec=RAW) == b"a"
@@ -278,7 +308,10 @@ def test_a_codec_of_ones_own_makes_both(plugin: Plugin) -> None:
 
 COUNTING = guest(
     "(global $n (mut i64) (i64.const 0))"
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
 )
 
 
@@ -291,7 +324,9 @@ class Opaque:
     [Opaque, list[Opaque], dict[str, list[Opaque]], "int", 5, len, type[int]],
     ids=["a class", "in a list", "in a dict", "text", "a number", "a function", "type"],
 )
-def test_a_type_that_nothing_can_be_converted_to_is_refused_before_the_plugin_runs(returns: Any) -> None:
+def test_a_type_that_nothing_can_be_converted_to_is_refused_before_the_plugin_runs(
+    returns: Any,
+) -> None:
     with Plugin(COUNTING, functions=[]) as plugin:
         with pytest.raises(TypeError):
             plugin.call("count", returns=returns)
@@ -299,7 +334,10 @@ def test_a_type_that_nothing_can_be_converted_to_is_refused_before_the_plugin_ru
 
 
 def test_the_error_for_such_a_type_says_what_to_use(plugin: Plugin) -> None:
-    with pytest.raises(TypeError, match=r"`Opaque` \(in `list\[.*Opaque\]`\): use .* a dataclass.*`codec` of your own"):
+    with pytest.raises(
+        TypeError,
+        match=r"`Opaque` \(in `list\[.*Opaque\]`\): use .* a dataclass.*`codec` of your own",
+    ):
         plugin.call("echo", returns=list[Opaque])
 
 
@@ -316,7 +354,9 @@ def test_a_dataclass_of_pydantic_is_never_left_unchecked(plugin: Plugin) -> None
     assert plugin.call("echo", '{"n": 5}', returns=Checked) == Checked(5)
     assert wrong(plugin, '{"n": -5}', Checked).path == "$.n"
     assert wrong(plugin, '{"checked": [{"n": -5}]}', Holding).path == "$.checked[0].n"
-    with pytest.raises(TypeError, match=r"`Checked` \(in .*\) is a dataclass of pydantic.*make it a model"):
+    with pytest.raises(
+        TypeError, match=r"`Checked` \(in .*\) is a dataclass of pydantic.*make it a model"
+    ):
         plugin.call("echo", returns=list[Checked])
 
 
@@ -342,7 +382,12 @@ def test_parse_goes_with_a_codec_for_the_input(plugin: Plugin) -> None:
 # Wrong output
 
 WRONG: list[tuple[str | bytes, Any, str, str]] = [
-    ('{"items": [{"name": "a"}, {"name": 3}]}', Order, "expected `str`, got `int`", "$.items[1].name"),
+    (
+        '{"items": [{"name": "a"}, {"name": 3}]}',
+        Order,
+        "expected `str`, got `int`",
+        "$.items[1].name",
+    ),
     ('{"items": [{"price": 1}]}', Order, "object missing required field `name`", "$.items[0]"),
     ("{}", Order, "object missing required field `items`", "$"),
     ('{"items": [', Order, "input data was truncated", "$"),
@@ -366,12 +411,26 @@ WRONG: list[tuple[str | bytes, Any, str, str]] = [
         "$.members[1].age",
     ),
     ('{"members": [', Team, "invalid JSON", "$"),
-    ('[{"name": "a", "age": 1}, {"name": "b", "age": "x"}]', list[User], "input should be a valid integer", "$[1].age"),
-    ('{"teams": {"t": {"members": [{}]}}, "owner": {"name": "a", "age": 1}}', Company, "field required", '$.teams["t"].members[0].name'),
+    (
+        '[{"name": "a", "age": 1}, {"name": "b", "age": "x"}]',
+        list[User],
+        "input should be a valid integer",
+        "$[1].age",
+    ),
+    (
+        '{"teams": {"t": {"members": [{}]}}, "owner": {"name": "a", "age": 1}}',
+        Company,
+        "field required",
+        '$.teams["t"].members[0].name',
+    ),
 ]
 
 
-@pytest.mark.parametrize(("output", "returns", "reason", "path"), WRONG, ids=[f"{i}: {w[2]}" for i, w in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("output", "returns", "reason", "path"),
+    WRONG,
+    ids=[f"{i}: {w[2]}" for i, w in enumerate(WRONG)],
+)
 def test_wrong_output_is_an_error_that_says_where_and_the_plugin_stays_usable(
     plugin: Plugin, output: str | bytes, returns: Any, reason: str, path: str
 ) -> None:
@@ -404,7 +463,10 @@ def test_the_error_survives_a_journey_to_another_process(plugin: Plugin) -> None
     error = wrong(plugin, "[1]", list[str])
     arrived = pickle.loads(pickle.dumps(error))
     assert (str(arrived), arrived.path, arrived.output) == (str(error), "$[0]", b"[1]")
-    assert (arrived.__cause__.reason, arrived.__cause__.path) == ("expected `str`, got `int`", "$[0]")
+    assert (arrived.__cause__.reason, arrived.__cause__.path) == (
+        "expected `str`, got `int`",
+        "$[0]",
+    )
 
 
 def test_what_the_guest_wrote_cannot_forge_lines_of_a_message(plugin: Plugin) -> None:
@@ -440,16 +502,29 @@ def test_what_a_class_of_the_application_raises_at_the_output_is_the_cause(plugi
 # Depth
 
 
-@pytest.mark.parametrize("returns", [Any, list, dict, User, Company, Order], ids=lambda value: getattr(value, "__name__", "Any"))
+@pytest.mark.parametrize(
+    "returns",
+    [Any, list, dict, User, Company, Order],
+    ids=lambda value: getattr(value, "__name__", "Any"),
+)
 def test_json_that_is_nested_too_deep_is_refused(plugin: Plugin, returns: Any) -> None:
     for opening in ("[", '{"items":[', '{"a":'):
         error = wrong(plugin, opening * 400_000, returns)
         assert "nested more than 256 levels deep" in error.message
 
 
-@pytest.mark.parametrize("returns", [Any, User, Order], ids=lambda value: getattr(value, "__name__", "Any"))
+@pytest.mark.parametrize(
+    "returns", [Any, User, Order], ids=lambda value: getattr(value, "__name__", "Any")
+)
 def test_messagepack_that_is_nested_too_deep_is_refused(plugin: Plugin, returns: Any) -> None:
-    for opening in (b"\x91", b"\x81\x01", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x01", b"\xde\x00\x01\xa1a", b"\xdf\x00\x00\x00\x01\xc0"):
+    for opening in (
+        b"\x91",
+        b"\x81\x01",
+        b"\xdc\x00\x02",
+        b"\xdd\x00\x00\x00\x01",
+        b"\xde\x00\x01\xa1a",
+        b"\xdf\x00\x00\x00\x01\xc0",
+    ):
         with pytest.raises(OutputError, match="nested more than 256 levels deep"):
             MSGPACK_ECHO(plugin, opening * 400_000, returns)
 
@@ -565,7 +640,9 @@ for n in range(60):
     for thread in threads: thread.join()
     assert len(read) == 4 and read[0] == read[3]
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -576,7 +653,10 @@ def test_plugins_in_many_threads_return_their_own_types() -> None:
         with Plugin(ECHO, functions=[]) as plugin:
             results.extend(plugin.call("echo", value, returns=returns) == value for _ in range(100))
 
-    threads = [threading.Thread(target=work, args=pair) for pair in ((Order, Order([Item("a")])), (Point, Point(1)), (int, 5), (str, "s"))]
+    threads = [
+        threading.Thread(target=work, args=pair)
+        for pair in ((Order, Order([Item("a")])), (Point, Point(1)), (int, 5), (str, "s"))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -590,14 +670,18 @@ def test_plugins_in_many_threads_return_their_own_types() -> None:
 def loaded_after(program: str) -> set[str]:
     start = f"import sys\nimport plugwasm\nplugin = plugwasm.Plugin({ECHO!r}, functions=[])\n"
     code = f"{start}{program}\nprint(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     return set(run.stdout.split())
 
 
 def test_pydantic_is_never_imported_and_msgspec_only_for_types_that_need_it() -> None:
     assert not {"msgspec", "plugwasm._host.codecs"} & loaded_after("plugin.call('echo', 'x')")
     assert "msgspec" not in loaded_after("assert plugin.call('echo', 'x', returns=str) == 'x'")
-    modules = loaded_after("assert plugin.call('echo', {'a': [1]}, returns=dict[str, list[int]]) == {'a': [1]}")
+    modules = loaded_after(
+        "assert plugin.call('echo', {'a': [1]}, returns=dict[str, list[int]]) == {'a': [1]}"
+    )
     assert "msgspec" in modules
     assert "pydantic" not in modules
 
@@ -675,8 +759,16 @@ def test_records_travel_to_host_functions_and_back(kind: Any, value: Any) -> Non
 @pytest.mark.parametrize(
     ("kind", "data", "message"),
     [
-        (Order, b'{"items": [{"name": 1}]}', "no `Order`: expected `str`, got `int` at `$.items[0].name`; it is b'{"),
-        (User, b'{"name": "Eve", "age": -1}', "no `User`: input should be greater than or equal to 0 at `$.age`"),
+        (
+            Order,
+            b'{"items": [{"name": 1}]}',
+            "no `Order`: expected `str`, got `int` at `$.items[0].name`; it is b'{",
+        ),
+        (
+            User,
+            b'{"name": "Eve", "age": -1}',
+            "no `User`: input should be greater than or equal to 0 at `$.age`",
+        ),
         (list[Item], b"", "Item]`: input data was truncated; it is empty"),
         (Annotated[Order, MSGPACK], b"\xc1", "no `Order`: "),
         (Order, b"[" * 300_000, "nested more than 256 levels deep"),
@@ -684,7 +776,9 @@ def test_records_travel_to_host_functions_and_back(kind: Any, value: Any) -> Non
     ],
     ids=str,
 )
-def test_wrong_data_for_a_host_function_is_an_error_that_says_where(kind: Any, data: bytes, message: str) -> None:
+def test_wrong_data_for_a_host_function_is_an_error_that_says_where(
+    kind: Any, data: bytes, message: str
+) -> None:
     def never(value: Any) -> Any:
         raise AssertionError("it should not be called")
 
@@ -697,14 +791,29 @@ def test_wrong_data_for_a_host_function_is_an_error_that_says_where(kind: Any, d
 
 @pytest.mark.usefixtures("_own_registry")
 def test_a_result_of_another_class_is_an_error() -> None:
-    with served(str, lambda _: {"name": "pen"}, Item) as plugin, pytest.raises(HostFunctionError) as caught:
+    with (
+        served(str, lambda _: {"name": "pen"}, Item) as plugin,
+        pytest.raises(HostFunctionError) as caught,
+    ):
         plugin.call("run")
     assert "it should return Item, but returned dict" in caught.value.message
 
 
 @pytest.mark.usefixtures("_own_registry")
 @pytest.mark.parametrize(
-    "kind", [Opaque, list[Opaque], str | None, Item | str, Colour, datetime, list, dict, Annotated[Opaque, JSON]], ids=str
+    "kind",
+    [
+        Opaque,
+        list[Opaque],
+        str | None,
+        Item | str,
+        Colour,
+        datetime,
+        list,
+        dict,
+        Annotated[Opaque, JSON],
+    ],
+    ids=str,
 )
 def test_other_types_are_refused_when_the_function_is_made(kind: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot infer|nothing can be converted"):
@@ -714,7 +823,9 @@ def test_other_types_are_refused_when_the_function_is_made(kind: Any) -> None:
 @pytest.mark.usefixtures("_own_registry")
 def test_the_marker_of_the_official_sdk_still_gives_plain_json() -> None:
     seen = []
-    with served(Annotated[Item, plugwasm.Json], lambda value: seen.append(value) or value) as plugin:
+    with served(
+        Annotated[Item, plugwasm.Json], lambda value: seen.append(value) or value
+    ) as plugin:
         plugin.call("run", '{"name": 5}')
     assert seen == [{"name": 5}]
 
@@ -723,12 +834,19 @@ def test_the_codecs_are_documented_where_they_are_listed() -> None:
     for name in codecs.__all__:
         assert hasattr(codecs, name)
         assert name in Path(codecs.__file__).read_text()
-    assert (repr(JSON), repr(MSGPACK), repr(RAW)) == ("plugwasm.codecs.JSON", "plugwasm.codecs.MSGPACK", "plugwasm.codecs.RAW")
+    assert (repr(JSON), repr(MSGPACK), repr(RAW)) == (
+        "plugwasm.codecs.JSON",
+        "plugwasm.codecs.MSGPACK",
+        "plugwasm.codecs.RAW",
+    )
 
 
 @pytest.mark.parametrize(
-    ("returns", "hint"), [("dict", "got 'dict'"), (json.loads, "did you mean `parse`"), (lambda data: data, "`parse`")]
+    ("returns", "hint"),
+    [("dict", "got 'dict'"), (json.loads, "did you mean `parse`"), (lambda data: data, "`parse`")],
 )
-def test_what_is_no_type_to_return_is_told_apart_from_what_parses(plugin: Plugin, returns: Any, hint: str) -> None:
+def test_what_is_no_type_to_return_is_told_apart_from_what_parses(
+    plugin: Plugin, returns: Any, hint: str
+) -> None:
     with pytest.raises(TypeError, match=hint):
         plugin.call("echo", "x", returns=returns)

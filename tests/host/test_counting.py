@@ -13,13 +13,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugwasm._host.hashing import SLOW, Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
+from plugwasm._host.hashing import (
+    SLOW,
+    Hashed,
+    hashed_by,
+    hashed_by_model,
+    json_hashes,
+    msgpack_hashes,
+)
 from plugwasm._payload_bounds import value_count
 from plugwasm._payload_bounds.value_count import json_exceeds, msgpack_exceeds
 
 TEXTS = st.text() | st.text('[]{},:"\\ é\n') | st.just('\\"') | st.text("\\", max_size=9)
-SCALARS = TEXTS | st.integers(-(2**63), 2**64 - 1) | st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=40)
+SCALARS = (
+    TEXTS
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=40
+)
 
 
 def count(value: Any) -> int:
@@ -32,7 +47,9 @@ def count(value: Any) -> int:
 
 @settings(deadline=None)
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.booleans(), st.integers(1, 20))
-def test_the_values_of_json_are_counted_exactly(value: Any, indent: Any, ascii: bool, chunk: int) -> None:
+def test_the_values_of_json_are_counted_exactly(
+    value: Any, indent: Any, ascii: bool, chunk: int
+) -> None:
     before, value_count._CHUNK = value_count._CHUNK, chunk
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii).encode("utf-8", "surrogatepass")
@@ -100,7 +117,11 @@ def of(kind: Any, is_json: bool = True) -> Hashed:
     return hashed_by(msgspec.inspect.type_info(kind), is_json)
 
 
-@pytest.mark.parametrize("kind", [Any, dict, list, dict[str, int], set[str], set[bytes | bool], frozenset[str] | None, Box[int]], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [Any, dict, list, dict[str, int], set[str], set[bytes | bool], frozenset[str] | None, Box[int]],
+    ids=str,
+)
 def test_types_of_text_alone_need_no_count_in_json(kind: Any) -> None:
     assert not of(kind).any
 
@@ -120,7 +141,9 @@ def test_types_of_text_alone_need_no_count_in_json(kind: Any) -> None:
     ],
     ids=str,
 )
-def test_where_sets_and_dicts_may_be_is_known(kind: Any, sets: set[int], dicts: set[int], weight: int) -> None:
+def test_where_sets_and_dicts_may_be_is_known(
+    kind: Any, sets: set[int], dicts: set[int], weight: int
+) -> None:
     assert of(kind) == Hashed(frozenset(sets), frozenset(dicts), False, weight)
 
 
@@ -142,14 +165,23 @@ def test_messagepack_has_dicts_with_keys_of_any_kind(kind: Any) -> None:
         (set[tuple[int, int]], [[i, 1] for i in range(100)], 300),
         (dict[int, list[int]], {str(i): [1, 2, 3] for i in range(100)}, 100),
         (list[set[int]], [list(range(60)), [], list(range(80)), []], 100),
-        (list[Row], [{"ids": list(range(60)), "words": ["a"] * 9}, {"words": [], "ids": list(range(80))}], 100),
+        (
+            list[Row],
+            [{"ids": list(range(60)), "words": ["a"] * 9}, {"words": [], "ids": list(range(80))}],
+            100,
+        ),
         (dict[UUID, int], {str(UUID(int=i)): 1 for i in range(100)}, 800),
     ],
     ids=str,
 )
-def test_the_squares_of_what_goes_into_sets_and_dicts_are_added_up(kind: Any, value: Any, size: int) -> None:
+def test_the_squares_of_what_goes_into_sets_and_dicts_are_added_up(
+    kind: Any, value: Any, size: int
+) -> None:
     slack = 3 if size == 300 else 1  # for containers in sets, and empty ones, it is an upper bound
-    for text, hashes, is_json in ((json.dumps(value).encode(), json_hashes, True), (msgspec.msgpack.encode(value), msgpack_hashes, False)):
+    for text, hashes, is_json in (
+        (json.dumps(value).encode(), json_hashes, True),
+        (msgspec.msgpack.encode(value), msgpack_hashes, False),
+    ):
         hashed = of(kind, is_json)
         assert not hashes(text, hashed, size + slack)
         assert hashes(text, hashed, size - SLOW)
@@ -161,7 +193,11 @@ def test_of_messagepack_without_a_type_the_keys_count_that_are_no_text() -> None
     hashed = of(Any, is_json=False)
     words = msgspec.msgpack.encode([{str(i): i for i in range(1000)}, list(range(1000))])
     assert not msgpack_hashes(words, hashed, 1)
-    for keys, size in ((range(100), 100), ([(i, i) for i in range(100)], 300), ([i / 3 for i in range(100)], 100)):
+    for keys, size in (
+        (range(100), 100),
+        ([(i, i) for i in range(100)], 300),
+        ([i / 3 for i in range(100)], 100),
+    ):
         data = msgspec.msgpack.encode(dict.fromkeys(keys, "x"))
         assert not msgpack_hashes(data, hashed, size)
         assert msgpack_hashes(data, hashed, size - 1)

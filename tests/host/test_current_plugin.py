@@ -30,10 +30,14 @@ GUEST = guest(
     export("run", "(call $give (call $f <<from the guest>>))")
     + export("null", "(call $give (call $f (i64.const 0)))")
     + export("bad", "(call $give (call $f (i64.const 12345)))")
-    + export("inside", "(call $give (call $f (i64.add (i64.const 32) <<from the guest, long enough for two granules>>)))")
-    + export("freed", "(local $b i64) (local.set $b <<gone>>) (call $free (local.get $b)) (call $give (call $f (local.get $b)))").replace(
-        '(export "freed")  (local', '(export "freed") (local'
+    + export(
+        "inside",
+        "(call $give (call $f (i64.add (i64.const 32) <<from the guest, long enough for two granules>>)))",
     )
+    + export(
+        "freed",
+        "(local $b i64) (local.set $b <<gone>>) (call $free (local.get $b)) (call $give (call $f (local.get $b)))",
+    ).replace('(export "freed")  (local', '(export "freed") (local')
     + export("length", "(call $answer (call $length (call $f (i64.const 0))))")
     + export("set", "(call $var_set <<k>> <<value>>)")
     + export("get", "(call $give (call $var_get <<k>>))"),
@@ -41,11 +45,17 @@ GUEST = guest(
 )
 
 
-def plugin_with(f: Callable[[CurrentPlugin, Val, Val], Any], limits: Limits | None = None, **fields: Any) -> Plugin:
+def plugin_with(
+    f: Callable[[CurrentPlugin, Val, Val], Any], limits: Limits | None = None, **fields: Any
+) -> Plugin:
     def body(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         f(plugin, params[0], results[0])
 
-    return Plugin(manifest(GUEST, **fields), functions=[Function(None, "f", [ValType.I64], [ValType.I64], body)], limits=limits)
+    return Plugin(
+        manifest(GUEST, **fields),
+        functions=[Function(None, "f", [ValType.I64], [ValType.I64], body)],
+        limits=limits,
+    )
 
 
 def run(f: Callable[[CurrentPlugin, Val, Val], Any], export: str = "run", **fields: Any) -> bytes:
@@ -53,7 +63,9 @@ def run(f: Callable[[CurrentPlugin, Val, Val], Any], export: str = "run", **fiel
         return plugin.call(export)  # type: ignore[no-any-return]
 
 
-def cause(f: Callable[[CurrentPlugin, Val, Val], Any], export: str = "run", **fields: Any) -> BaseException | None:
+def cause(
+    f: Callable[[CurrentPlugin, Val, Val], Any], export: str = "run", **fields: Any
+) -> BaseException | None:
     with pytest.raises(HostFunctionError) as caught:
         run(f, export, **fields)
     return caught.value.__cause__
@@ -102,7 +114,9 @@ def test_bytes_and_text_can_be_returned() -> None:
     assert run(lambda plugin, value, result: plugin.return_bytes(result, b"\0\xff")) == b"\0\xff"
     assert run(lambda plugin, value, result: plugin.return_string(result, "äöü")) == "äöü".encode()
     assert run(lambda plugin, value, result: plugin.return_bytes(result, bytearray(b"ab"))) == b"ab"
-    assert run(lambda plugin, value, result: plugin.return_bytes(result, memoryview(b"ab"))) == b"ab"
+    assert (
+        run(lambda plugin, value, result: plugin.return_bytes(result, memoryview(b"ab"))) == b"ab"
+    )
     assert run(lambda plugin, value, result: plugin.return_string(result, "")) == b""
 
 
@@ -175,7 +189,9 @@ def test_a_block_can_be_freed_and_used_again() -> None:
             plugin.free(memory)
             assert plugin.memory_at_offset(memory.offset).length == 0
             plugin.free(memory)
-        assert max(seen) - min(seen) <= 200 * 32, "of each block that the host freed, its start is kept for a while"
+        assert max(seen) - min(seen) <= 200 * 32, (
+            "of each block that the host freed, its start is kept for a while"
+        )
         plugin.free(Memory(12345, 7))
         plugin.free(Memory(-5, 7))
 
@@ -185,7 +201,9 @@ def test_a_block_can_be_freed_and_used_again() -> None:
 def test_a_size_that_makes_no_sense_is_refused() -> None:
     assert isinstance(cause(lambda plugin, value, result: plugin.alloc(-1)), ValueError)
     for size in (2**32, 2**40, 2**63, 2**64 - 1):
-        assert isinstance(cause(lambda plugin, value, result, size=size: plugin.alloc(size)), OutOfMemoryError)  # type: ignore[misc]
+        assert isinstance(
+            cause(lambda plugin, value, result, size=size: plugin.alloc(size)), OutOfMemoryError
+        )  # type: ignore[misc]
 
 
 def test_more_than_the_limit_is_refused_and_the_host_function_can_go_on() -> None:

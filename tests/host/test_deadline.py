@@ -107,7 +107,9 @@ def test_an_overdue_call_is_ticked_in_time_and_until_it_ends(own: tuple[Ticker, 
     assert len(epochs.times) <= count + 1, "nothing ticks for calls that are over"
 
 
-def test_a_short_call_is_not_ticked_and_a_long_one_at_each_heartbeat(own: tuple[Ticker, Epochs]) -> None:
+def test_a_short_call_is_not_ticked_and_a_long_one_at_each_heartbeat(
+    own: tuple[Ticker, Epochs],
+) -> None:
     watch, epochs = own
     enter(watch, "first", NEVER)
     del watch.running["first"]
@@ -134,7 +136,9 @@ def test_a_nearer_deadline_brings_the_next_look_forward(own: tuple[Ticker, Epoch
     assert since(until, epochs)[0] - until < HEARTBEAT / 2
 
 
-def test_a_call_that_starts_while_the_thread_makes_up_its_mind_is_seen_in_time(own: tuple[Ticker, Epochs]) -> None:
+def test_a_call_that_starts_while_the_thread_makes_up_its_mind_is_seen_in_time(
+    own: tuple[Ticker, Epochs],
+) -> None:
     """The thread has looked at the calls under way, and has not said yet when it will look again."""
     watch, epochs = own
     until: list[float] = []
@@ -171,7 +175,9 @@ def test_the_thread_ends_when_idle_and_comes_back(own: tuple[Ticker, Epochs]) ->
     assert wait_for(lambda: watch._thread is None)
 
 
-def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(
+    own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE", 0.0004)
     monkeypatch.setattr(deadline, "HEARTBEAT", 0.0005)
@@ -188,7 +194,9 @@ def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(own: tuple[T
     assert len(started) > 20, "the thread has ended and come back many times"
 
 
-def test_where_no_thread_can_be_started_guests_are_told_to_tick_themselves_until_one_can(own: tuple[Ticker, Epochs]) -> None:
+def test_where_no_thread_can_be_started_guests_are_told_to_tick_themselves_until_one_can(
+    own: tuple[Ticker, Epochs],
+) -> None:
     watch, epochs = own
     before = threading.stack_size(2**46)
     try:
@@ -224,7 +232,9 @@ def test_a_fork_just_after_the_thread_has_ended_leaves_a_ticker_that_works(
         del watch.running["late"]
 
 
-def test_a_thread_that_ended_while_a_fork_wanted_to_end_it_leaves_nothing_behind(own: tuple[Ticker, Epochs]) -> None:
+def test_a_thread_that_ended_while_a_fork_wanted_to_end_it_leaves_nothing_behind(
+    own: tuple[Ticker, Epochs],
+) -> None:
     watch, epochs = own
     finished = threading.Thread(target=int)
     finished.start()
@@ -314,19 +324,27 @@ def test_a_call_leaves_nothing_in_the_ticker_however_it_ends() -> None:
             plugin.call(name)
         except plugwasm.Error:
             pass
-        assert not any(running.kernel is not None and running is plugin._guest for running in list(ticker.running))
+        assert not any(
+            running.kernel is not None and running is plugin._guest
+            for running in list(ticker.running)
+        )
     assert wait_for(lambda: not ticker.running)
 
 
 @pytest.mark.parametrize("result", [str, bytes])
-def test_a_host_function_that_outlives_the_deadline_ends_in_a_timeout_also_when_it_returns_memory(result: type) -> None:
+def test_a_host_function_that_outlives_the_deadline_ends_in_a_timeout_also_when_it_returns_memory(
+    result: type,
+) -> None:
     def slow() -> Any:
         time.sleep(0.08)
         return result("x", "utf-8") if result is bytes else "x"
 
     slow.__annotations__["return"] = result
     plugin = Plugin(
-        manifest(30, b'(module (import "extism:host/user" "slow" (func $f (result i64))) (func (export "f") (drop (call $f))))'),
+        manifest(
+            30,
+            b'(module (import "extism:host/user" "slow" (func $f (result i64))) (func (export "f") (drop (call $f))))',
+        ),
         functions=[plugwasm._host.functions.InferredFunction(None, "slow", slow, ())],
     )
     for _ in range(2):
@@ -341,7 +359,10 @@ def test_a_host_function_that_allocates_after_a_cancel_ends_in_a_cancellation() 
         outputs[0].value = current.alloc(10).offset
 
     plugin = Plugin(
-        manifest(None, b'(module (import "extism:host/user" "slow" (func $f (result i64))) (func (export "f") (drop (call $f))))'),
+        manifest(
+            None,
+            b'(module (import "extism:host/user" "slow" (func $f (result i64))) (func (export "f") (drop (call $f))))',
+        ),
         functions=[Function(None, "slow", [], [ValType.I64], slow)],
     )
     handle = plugin.cancel_handle()
@@ -407,7 +428,13 @@ def all_well(p):
 
 
 def in_process(script: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", BEGIN + script], capture_output=True, text=True, cwd=ROOT, timeout=110)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BEGIN + script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=110,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout.split()
@@ -437,7 +464,13 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
         "outcome(lambda: p.call('spin'))",
         "cancelled(p)",
     ],
-    ids=["nothing ran yet", "the thread lives", "the thread has ended", "after a timeout", "after a cancel"],
+    ids=[
+        "nothing ran yet",
+        "the thread lives",
+        "the thread has ended",
+        "after a timeout",
+        "after a cancel",
+    ],
 )
 def test_after_a_fork_both_processes_run_time_out_and_cancel(before: str) -> None:
     """`-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be one."""
@@ -529,7 +562,13 @@ for _ in range(2):
 @posix
 def test_ctrl_c_from_outside_ends_the_process_while_a_guest_runs() -> None:
     script = BEGIN + 'print("ready", flush=True)\nplugin().call("spin")'
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)

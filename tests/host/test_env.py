@@ -37,12 +37,23 @@ def _own_loggers() -> Iterator[None]:
 
 # Config
 
-CONFIG = guest(export("get", "(call $give (call $config_get (call $copy)))") + export("handle", "(call $answer (call $config_get <<k>>))"))
+CONFIG = guest(
+    export("get", "(call $give (call $config_get (call $copy)))")
+    + export("handle", "(call $answer (call $config_get <<k>>))")
+)
 
 
 def test_config_comes_from_the_manifest_and_the_plugin_with_the_plugin_first() -> None:
-    with Plugin(manifest(CONFIG, config={"a": "manifest", "b": "manifest"}), config={"b": "plugin", "c": "plugin"}) as plugin:
-        assert [plugin.call("get", key) for key in "abcd"] == [b"manifest", b"plugin", b"plugin", b""]
+    with Plugin(
+        manifest(CONFIG, config={"a": "manifest", "b": "manifest"}),
+        config={"b": "plugin", "c": "plugin"},
+    ) as plugin:
+        assert [plugin.call("get", key) for key in "abcd"] == [
+            b"manifest",
+            b"plugin",
+            b"plugin",
+            b"",
+        ]
         assert plugin.config == {"a": "manifest", "b": "plugin", "c": "plugin"}
 
 
@@ -74,7 +85,10 @@ def test_config_can_be_changed_between_calls_for_one_plugin_only() -> None:
 
 def test_config_can_be_changed_during_a_call() -> None:
     source = guest(
-        export("run", "(drop (call $config_get <<k>>)) (call $back) (call $give (call $config_get <<k>>))"),
+        export(
+            "run",
+            "(drop (call $config_get <<k>>)) (call $back) (call $give (call $config_get <<k>>))",
+        ),
         '(import "extism:host/user" "back" (func $back))',
     )
     back = plugwasm.Function(None, "back", [], [], lambda *_: plugin.update_config({"k": "new"}))
@@ -91,7 +105,9 @@ def test_what_the_application_passed_is_copied() -> None:
 
 
 @pytest.mark.parametrize("config", [{"a": 1}, {1: "a"}, {"a": ["b"]}, {"a": b"b"}], ids=repr)
-def test_config_that_is_no_text_is_refused_without_showing_the_value(config: dict[Any, Any]) -> None:
+def test_config_that_is_no_text_is_refused_without_showing_the_value(
+    config: dict[Any, Any],
+) -> None:
     with pytest.raises(OptionError, match="config"):
         Plugin(CONFIG, config=config)
     with Plugin(CONFIG, config={"kept": "yes"}) as plugin:
@@ -101,8 +117,15 @@ def test_config_that_is_no_text_is_refused_without_showing_the_value(config: dic
 
 
 def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
-    with Plugin(manifest(CONFIG, config={"token": "s3cret-1"}), config={"other": "s3cret-2"}) as plugin:
-        shown = [repr(plugin), repr(plugin.compiled_plugin), repr(plugin.compiled_plugin._recipe), repr(plugin.cancel_handle())]
+    with Plugin(
+        manifest(CONFIG, config={"token": "s3cret-1"}), config={"other": "s3cret-2"}
+    ) as plugin:
+        shown = [
+            repr(plugin),
+            repr(plugin.compiled_plugin),
+            repr(plugin.compiled_plugin._recipe),
+            repr(plugin.cancel_handle()),
+        ]
         with pytest.raises(plugwasm.Error) as caught:
             plugin.call("nothing")
         shown += [str(caught.value), repr(caught.value)]
@@ -165,7 +188,9 @@ def test_vars_outlive_an_instance_and_are_gone_after_a_reset() -> None:
 LIMIT = 100
 
 
-@pytest.mark.parametrize(("size", "fits"), [(LIMIT - 2, True), (LIMIT - 1, True), (LIMIT, False), (LIMIT + 1, False)])
+@pytest.mark.parametrize(
+    ("size", "fits"), [(LIMIT - 2, True), (LIMIT - 1, True), (LIMIT, False), (LIMIT + 1, False)]
+)
 def test_the_limit_counts_key_and_value_to_the_byte(size: int, fits: bool) -> None:
     with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
         if fits:
@@ -210,7 +235,12 @@ def test_a_key_is_counted_in_bytes() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["", "a", "ä", "bb", "long key"]), st.none() | st.binary(max_size=12)), max_size=30),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "a", "ä", "bb", "long key"]), st.none() | st.binary(max_size=12)
+        ),
+        max_size=30,
+    ),
     st.integers(0, 40),
 )
 @settings(max_examples=200, deadline=None)
@@ -242,17 +272,31 @@ OWNED = {
     "log_error": "(call $log_error (global.get $h))",
     "http_request": "(drop (call $http_request (global.get $h) (i64.const 0)))",
 }
-BAD = "".join(export(f"{name}_bad", code.replace("(global.get $h)", "(i64.const 77777)")) for name, code in OWNED.items())
+BAD = "".join(
+    export(f"{name}_bad", code.replace("(global.get $h)", "(i64.const 77777)"))
+    for name, code in OWNED.items()
+)
 INNER = "".join(
-    export(f"{name}_inner", "(global.set $h (i64.add (i64.const 8) <<0123456789abcdef>>))" + code) for name, code in OWNED.items()
+    export(f"{name}_inner", "(global.set $h (i64.add (i64.const 8) <<0123456789abcdef>>))" + code)
+    for name, code in OWNED.items()
 )
 OWNERSHIP = guest(
     "(global $h (mut i64) (i64.const 0))"
     + "".join(
-        export(name, f"(global.set $h <<something>>) {code} (call $answer (call $length (global.get $h)))") for name, code in OWNED.items()
+        export(
+            name,
+            f"(global.set $h <<something>>) {code} (call $answer (call $length (global.get $h)))",
+        )
+        for name, code in OWNED.items()
     )
-    + export("var_key", "(global.set $h <<key>>) (call $var_set (global.get $h) <<v>>) (call $answer (call $length (global.get $h)))")
-    + export("null", "(drop (call $config_get (i64.const 0))) (drop (call $var_get (i64.const 0))) (call $log_info (i64.const 0))")
+    + export(
+        "var_key",
+        "(global.set $h <<key>>) (call $var_set (global.get $h) <<v>>) (call $answer (call $length (global.get $h)))",
+    )
+    + export(
+        "null",
+        "(drop (call $config_get (i64.const 0))) (drop (call $var_get (i64.const 0))) (call $log_info (i64.const 0))",
+    )
     + BAD
     + INNER
 )
@@ -298,7 +342,13 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.mark.parametrize(
     ("level", "number"),
-    [("trace", TRACE), ("debug", logging.DEBUG), ("info", logging.INFO), ("warn", logging.WARNING), ("error", logging.ERROR)],
+    [
+        ("trace", TRACE),
+        ("debug", logging.DEBUG),
+        ("info", logging.INFO),
+        ("warn", logging.WARNING),
+        ("error", logging.ERROR),
+    ],
 )
 def test_a_message_becomes_a_record_of_its_level_and_of_the_plugins_logger(
     logged: pytest.LogCaptureFixture, level: str, number: int
@@ -306,7 +356,11 @@ def test_a_message_becomes_a_record_of_its_level_and_of_the_plugins_logger(
     with Plugin(LOGS, name="a.plugin") as plugin:
         plugin.call(level, "a message: äöü %s %d {x}")
     (record,) = logged.records
-    assert (record.name, record.levelno, record.getMessage()) == ("plugwasm.plugin.a_plugin", number, "a message: äöü %s %d {x}")
+    assert (record.name, record.levelno, record.getMessage()) == (
+        "plugwasm.plugin.a_plugin",
+        number,
+        "a message: äöü %s %d {x}",
+    )
 
 
 def test_control_characters_are_escaped(logged: pytest.LogCaptureFixture) -> None:
@@ -315,7 +369,9 @@ def test_control_characters_are_escaped(logged: pytest.LogCaptureFixture) -> Non
     assert logged.records[0].getMessage() == "a\\x00b\\x0dc\\x1b[31md\\x7fe\\x9bf\\x08g\\x85h"
 
 
-def test_a_message_that_is_not_text_is_shown_as_well_as_can_be(logged: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_is_not_text_is_shown_as_well_as_can_be(
+    logged: pytest.LogCaptureFixture,
+) -> None:
     with Plugin(LOGS) as plugin:
         plugin.call("info", b"a\xffb")
     assert logged.records[0].getMessage() == "a\ufffdb"
@@ -334,7 +390,18 @@ def test_a_long_message_is_cut_and_says_so(logged: pytest.LogCaptureFixture, len
 
 @pytest.mark.parametrize(
     ("level", "answer"),
-    [(1, 0), (TRACE, 0), (TRACE + 1, 1), (10, 1), (11, 2), (20, 2), (30, 3), (40, 4), (41, OFF), (logging.CRITICAL, OFF)],
+    [
+        (1, 0),
+        (TRACE, 0),
+        (TRACE + 1, 1),
+        (10, 1),
+        (11, 2),
+        (20, 2),
+        (30, 3),
+        (40, 4),
+        (41, OFF),
+        (logging.CRITICAL, OFF),
+    ],
 )
 def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int) -> None:
     logger = logging.getLogger("plugwasm.plugin.told")
@@ -370,13 +437,19 @@ def test_what_a_log_handler_raises_ends_the_call_and_is_not_lost() -> None:
     logger, refuse = logging.getLogger("plugwasm.plugin.filtered"), Fails()
     logger.addFilter(refuse)
     try:
-        with Plugin(LOGS, name="filtered") as plugin, pytest.raises(LookupError, match="a filter failed"):
+        with (
+            Plugin(LOGS, name="filtered") as plugin,
+            pytest.raises(LookupError, match="a filter failed"),
+        ):
             plugin.call("error", "x")
     finally:
         logger.removeFilter(refuse)
 
 
-@pytest.mark.parametrize("ending", ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"])
+@pytest.mark.parametrize(
+    "ending",
+    ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
+)
 def test_a_deadline_that_passes_in_a_log_handler_leaves_an_error_of_ours(ending: str) -> None:
     class Slow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -385,7 +458,10 @@ def test_a_deadline_that_passes_in_a_log_handler_leaves_an_error_of_ours(ending:
     logger, slow = logging.getLogger("plugwasm.plugin.slow"), Slow()
     logger.addHandler(slow)
     try:
-        with Plugin(manifest(guest(export("run", f"(call $log_error <<x>>) {ending}")), timeout_ms=40), name="slow") as plugin:
+        with Plugin(
+            manifest(guest(export("run", f"(call $log_error <<x>>) {ending}")), timeout_ms=40),
+            name="slow",
+        ) as plugin:
             with pytest.raises(plugwasm.CallError) as caught:
                 plugin.call("run")
             assert (caught.value.plugin, caught.value.function) == ("slow", "run")
@@ -393,7 +469,10 @@ def test_a_deadline_that_passes_in_a_log_handler_leaves_an_error_of_ours(ending:
         logger.removeHandler(slow)
 
 
-@pytest.mark.parametrize("ending", ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"])
+@pytest.mark.parametrize(
+    "ending",
+    ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
+)
 def test_fuel_that_nearly_ends_leaves_an_error_of_ours(ending: str) -> None:
     compiled = plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=1_000_000)
     with Plugin(compiled) as plugin:
@@ -403,7 +482,9 @@ def test_fuel_that_nearly_ends_leaves_an_error_of_ours(ending: str) -> None:
     assert used is not None
     kinds = set()
     for limit in range(max(used - 60, 0), used + 60):
-        with Plugin(plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=limit)) as plugin:
+        with Plugin(
+            plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=limit)
+        ) as plugin:
             with pytest.raises(plugwasm.CallError) as caught:
                 plugin.call("run")
             kinds.add(type(caught.value))
@@ -455,7 +536,9 @@ def test_logs_can_be_written_to_a_file(tmp_path: Path, level: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_logs_can_be_written_to_the_streams_of_the_process(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_can_be_written_to_the_streams_of_the_process(
+    stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = io.StringIO()
     monkeypatch.setattr(f"sys.{stream}", target)
     plugwasm.set_log_file(stream, "info")
@@ -483,7 +566,10 @@ HTTP = guest(
 
 @pytest.mark.parametrize("hosts", [None, []], ids=repr)
 def test_no_host_is_granted_unless_it_is_named(hosts: list[str] | None) -> None:
-    with Plugin(manifest(HTTP, allowed_hosts=hosts)) as plugin, pytest.raises(plugwasm.EgressDeniedError, match="allowed_hosts"):
+    with (
+        Plugin(manifest(HTTP, allowed_hosts=hosts)) as plugin,
+        pytest.raises(plugwasm.EgressDeniedError, match="allowed_hosts"),
+    ):
         plugin.call("get", '{"url": "http://127.0.0.1/"}')
 
 
@@ -507,7 +593,9 @@ def http(address: str) -> Iterator[Plugin]:
         yield plugin
 
 
-def test_a_response_has_a_body_a_status_and_headers_with_lower_case_names(http: Plugin, address: str) -> None:
+def test_a_response_has_a_body_a_status_and_headers_with_lower_case_names(
+    http: Plugin, address: str
+) -> None:
     assert http.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
     assert number(http.call("status")) == 200
     assert number(http.call("headers")) != 0
@@ -523,8 +611,13 @@ def test_headers_are_hidden_unless_they_are_asked_for(address: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/broken", 500), ("/empty", 200)])
-def test_a_status_is_an_answer_and_not_an_error(http: Plugin, address: str, path: str, status: int) -> None:
-    body = http.call("get", json.dumps({"url": f"http://{address}{path}", "method": "GET", "headers": {"x-a": "b"}}))
+def test_a_status_is_an_answer_and_not_an_error(
+    http: Plugin, address: str, path: str, status: int
+) -> None:
+    body = http.call(
+        "get",
+        json.dumps({"url": f"http://{address}{path}", "method": "GET", "headers": {"x-a": "b"}}),
+    )
     assert number(http.call("status")) == status
     assert (body == b"") is (path == "/empty")
 
@@ -552,7 +645,9 @@ def test_a_request_that_failed_leaves_no_status_of_an_earlier_one(address: str) 
         ('{"url": "http://127.0.0.1/", "method": 5}', "method"),
     ],
 )
-def test_a_request_document_that_is_not_valid_is_an_error_that_names_the_field(http: Plugin, document: str, part: str) -> None:
+def test_a_request_document_that_is_not_valid_is_an_error_that_names_the_field(
+    http: Plugin, document: str, part: str
+) -> None:
     with pytest.raises(plugwasm.EgressError, match=part) as caught:
         http.call("get", document)
     assert (caught.value.plugin, caught.value.function) == ("plugin", "get")
@@ -560,7 +655,9 @@ def test_a_request_document_that_is_not_valid_is_an_error_that_names_the_field(h
 
 @pytest.mark.parametrize(("limit", "fits"), [(76_799, False), (76_800, True), (76_801, True)])
 def test_a_body_is_limited_to_the_byte(address: str, limit: int, fits: bool) -> None:
-    with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"], memory={"max_http_response_bytes": limit})) as plugin:
+    with Plugin(
+        manifest(HTTP, allowed_hosts=["127.0.0.1"], memory={"max_http_response_bytes": limit})
+    ) as plugin:
         document = json.dumps({"url": f"http://{address}/bytes"})
         if fits:
             assert plugin.call("get", document) == bytes(range(256)) * 300

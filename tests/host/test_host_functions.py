@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import pytest
 
 import plugwasm
-from plugwasm import Codec, CurrentPlugin, Function, HostFunctionError, Json, Pickle, Plugin, UnsafePickle, Val, ValType, host_fn
+from plugwasm import (
+    Codec,
+    CurrentPlugin,
+    Function,
+    HostFunctionError,
+    Json,
+    Pickle,
+    Plugin,
+    UnsafePickle,
+    Val,
+    ValType,
+    host_fn,
+)
 from plugwasm._host.registry import registered
 from tests.support.guests import export, guest, manifest, number
 from tests.support.threads import InThread
@@ -41,7 +53,13 @@ BYTES_TO_BYTES = guest(
 """`run` passes a block with the input to `f`, and answers the block that it gets."""
 
 
-def call(f: Any, data: bytes | str = b"", export: str = "run", source: str = BYTES_TO_BYTES, **options: Any) -> bytes:
+def call(
+    f: Any,
+    data: bytes | str = b"",
+    export: str = "run",
+    source: str = BYTES_TO_BYTES,
+    **options: Any,
+) -> bytes:
     function = f if isinstance(f, Function) else host_fn("f")(f)
     with Plugin(source, functions=[function], **options) as plugin:
         return plugin.call(export, data)  # type: ignore[no-any-return]
@@ -88,7 +106,9 @@ def test_bytes_come_and_go_as_bytes(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "result", [bytearray(b"ab"), memoryview(b"ab"), memoryview(b"a.b.")[::2]], ids=["bytearray", "memoryview", "strided"]
+    "result",
+    [bytearray(b"ab"), memoryview(b"ab"), memoryview(b"a.b.")[::2]],
+    ids=["bytearray", "memoryview", "strided"],
 )
 def test_any_buffer_can_be_returned_for_bytes(result: Any) -> None:
     def f(value: bytes) -> bytes:
@@ -117,7 +137,11 @@ def test_text_that_is_not_utf_8_is_an_error() -> None:
     assert isinstance(cause(f, b"\xff\xfe"), UnicodeDecodeError)
 
 
-@pytest.mark.parametrize("kind", [str, bytes, Annotated[Any, Json], Annotated[Any, Codec(bytes)]], ids=["str", "bytes", "Json", "Codec"])
+@pytest.mark.parametrize(
+    "kind",
+    [str, bytes, Annotated[Any, Json], Annotated[Any, Codec(bytes)]],
+    ids=["str", "bytes", "Json", "Codec"],
+)
 def test_a_handle_that_is_none_is_an_error_that_names_it(kind: Any) -> None:
     def f(value: Any) -> str:
         raise AssertionError("it should not be called")
@@ -152,7 +176,10 @@ def test_a_result_of_another_type_is_an_error(annotation: type, result: Any) -> 
     f.__annotations__["return"] = annotation
     source = BYTES_TO_BYTES
     if annotation is float:
-        source = guest(export("run", "(drop (call $f (i64.const 0)))"), importing("f", "(param i64) (result f64)"))
+        source = guest(
+            export("run", "(drop (call $f (i64.const 0)))"),
+            importing("f", "(param i64) (result f64)"),
+        )
     assert isinstance(cause(f, source=source), (TypeError, struct.error))
 
 
@@ -166,20 +193,31 @@ def test_text_with_a_lone_surrogate_cannot_be_returned() -> None:
 # Inferred: numbers
 
 ADD = guest(
-    export("run", "(call $answer (call $f (call $input_load_u64 (i64.const 0)) (call $input_load_u64 (i64.const 8))))"),
+    export(
+        "run",
+        "(call $answer (call $f (call $input_load_u64 (i64.const 0)) (call $input_load_u64 (i64.const 8))))",
+    ),
     importing("f", "(param i64 i64) (result i64)"),
 )
 HALF = guest(
-    export("run", "(call $answer (i64.reinterpret_f64 (call $f (f64.reinterpret_i64 (call $input_load_u64 (i64.const 0))))))"),
+    export(
+        "run",
+        "(call $answer (i64.reinterpret_f64 (call $f (f64.reinterpret_i64 (call $input_load_u64 (i64.const 0))))))",
+    ),
     importing("f", "(param f64) (result f64)"),
 )
 NOT = guest(
-    export("run", "(call $answer (i64.extend_i32_s (call $f (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))"),
+    export(
+        "run",
+        "(call $answer (i64.extend_i32_s (call $f (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))",
+    ),
     importing("f", "(param i32) (result i32)"),
 )
 
 
-@pytest.mark.parametrize(("a", "b"), [(1, 2), (-1, -2), (2**63 - 1, 0), (-(2**63), 0), (2**62, -(2**62)), (0, 0)])
+@pytest.mark.parametrize(
+    ("a", "b"), [(1, 2), (-1, -2), (2**63 - 1, 0), (-(2**63), 0), (2**62, -(2**62)), (0, 0)]
+)
 def test_integers_are_signed_64_bit(a: int, b: int) -> None:
     def f(a: int, b: int) -> int:
         seen.append((a, b))
@@ -190,7 +228,10 @@ def test_integers_are_signed_64_bit(a: int, b: int) -> None:
     assert seen == [(a, b)]
 
 
-@pytest.mark.parametrize(("result", "fits"), [(2**63, True), (2**64 - 1, True), (2**64, False), (-(2**63) - 1, False), (10**30, False)])
+@pytest.mark.parametrize(
+    ("result", "fits"),
+    [(2**63, True), (2**64 - 1, True), (2**64, False), (-(2**63) - 1, False), (10**30, False)],
+)
 def test_an_integer_result_must_fit_into_64_bits_of_either_sign(result: int, fits: bool) -> None:
     def f(a: int, b: int) -> int:
         return result
@@ -201,7 +242,9 @@ def test_an_integer_result_must_fit_into_64_bits_of_either_sign(result: int, fit
         assert isinstance(cause(f, bytes(16), source=ADD), OverflowError)
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 2.5, 1e308, 5e-324, math.inf, -math.inf, math.nan], ids=repr)
+@pytest.mark.parametrize(
+    "value", [0.0, -0.0, 2.5, 1e308, 5e-324, math.inf, -math.inf, math.nan], ids=repr
+)
 def test_floats_are_64_bit(value: float) -> None:
     def f(x: float) -> float:
         seen.append(x)
@@ -303,7 +346,9 @@ def test_only_unsafe_pickle_reads_what_a_guest_pickled(capsys: pytest.CaptureFix
 
 
 def test_a_codec_makes_the_parameter_and_the_bytes_of_the_result() -> None:
-    def f(value: Annotated[str, Codec(lambda data: data.decode("shift_jis"))]) -> Annotated[int, Codec(lambda n: n.to_bytes(3, "big"))]:
+    def f(
+        value: Annotated[str, Codec(lambda data: data.decode("shift_jis"))],
+    ) -> Annotated[int, Codec(lambda n: n.to_bytes(3, "big"))]:
         assert value == "あ"
         return 258
 
@@ -339,13 +384,17 @@ def test_signatures_follow_from_annotations() -> None:
 
     def unannotated_result(a: str): ...  # type: ignore[no-untyped-def]
 
-    def all_of_them(a: str, b: bytes, c: int, d: float, e: bool, f: Annotated[dict, Json]) -> float: ...  # type: ignore[empty-body]
+    def all_of_them(
+        a: str, b: bytes, c: int, d: float, e: bool, f: Annotated[dict, Json]
+    ) -> float: ...  # type: ignore[empty-body]
 
     def with_plugin(plugin: CurrentPlugin, a: bool) -> bytes: ...  # type: ignore[empty-body]
 
     def several() -> tuple[int, str, float, bool, Annotated[list, Json]]: ...  # type: ignore[empty-body]
 
-    def annotated_for_others(a: Annotated[int, "metres"], b: Annotated[str, "unused", Json]) -> Annotated[float, "seconds"]:
+    def annotated_for_others(
+        a: Annotated[int, "metres"], b: Annotated[str, "unused", Json]
+    ) -> Annotated[float, "seconds"]:
         return 1.0
 
     assert kinds(nothing) == ([], [])
@@ -366,7 +415,11 @@ def test_annotations_may_be_strings() -> None:
     assert kinds(namespace["f"]) == ([ValType.I64], [ValType.I64, ValType.F64])
 
 
-@pytest.mark.parametrize("annotation", [list, dict, complex, object, Any, str | None, Val, Annotated[dict, "json"]], ids=repr)
+@pytest.mark.parametrize(
+    "annotation",
+    [list, dict, complex, object, Any, str | None, Val, Annotated[dict, "json"]],
+    ids=repr,
+)
 def test_a_type_that_tells_no_wasm_type_is_refused_with_what_does(annotation: Any) -> None:
     def takes(value: Any) -> None: ...
 
@@ -375,7 +428,9 @@ def test_a_type_that_tells_no_wasm_type_is_refused_with_what_does(annotation: An
     takes.__annotations__["value"] = annotation
     gives.__annotations__["return"] = annotation
     for f in (takes, gives):
-        with pytest.raises(TypeError, match=rf"`{f.__name__}`.*str, bytes, int, float, bool.*`signature`"):
+        with pytest.raises(
+            TypeError, match=rf"`{f.__name__}`.*str, bytes, int, float, bool.*`signature`"
+        ):
             host_fn()(f)
     assert registered == []
 
@@ -492,7 +547,18 @@ def test_unsigned_results_are_taken_by_their_bits() -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 2**32), (0, -(2**31) - 1), (1, 2**64), (1, -(2**63) - 1), (2, 1e39), (0, 1.5), (0, "1"), (1, None), (2, "x"), (3, None)],
+    [
+        (0, 2**32),
+        (0, -(2**31) - 1),
+        (1, 2**64),
+        (1, -(2**63) - 1),
+        (2, 1e39),
+        (0, 1.5),
+        (0, "1"),
+        (1, None),
+        (2, "x"),
+        (3, None),
+    ],
 )
 def test_a_value_that_does_not_fit_its_type_is_an_error(at: int, value: Any) -> None:
     values: list[Any] = [0, 0, 0.0, 0.0]
@@ -510,13 +576,22 @@ def test_a_result_can_be_replaced_by_another_val() -> None:
     def f(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         results[1] = Val(ValType.I64, 9)
 
-    assert call(Function(None, "f", ALL_TYPES, ALL_TYPES, f), source=ALL)[8:16] == struct.pack("<q", 9)
+    assert call(Function(None, "f", ALL_TYPES, ALL_TYPES, f), source=ALL)[8:16] == struct.pack(
+        "<q", 9
+    )
 
 
-@pytest.mark.parametrize("change", [lambda r: r.append(Val(ValType.I64, 1)), lambda r: r.clear()], ids=["more", "fewer"])
+@pytest.mark.parametrize(
+    "change", [lambda r: r.append(Val(ValType.I64, 1)), lambda r: r.clear()], ids=["more", "fewer"]
+)
 def test_another_number_of_results_is_an_error(change: Any) -> None:
     with pytest.raises(HostFunctionError):
-        call(Function(None, "f", ALL_TYPES, ALL_TYPES, lambda plugin, params, results: change(results)), source=ALL)
+        call(
+            Function(
+                None, "f", ALL_TYPES, ALL_TYPES, lambda plugin, params, results: change(results)
+            ),
+            source=ALL,
+        )
 
 
 @pytest.mark.parametrize("type", [ValType.V128, ValType.FUNC_REF, ValType.EXTERN_REF])
@@ -534,7 +609,15 @@ def test_what_is_no_type_is_refused_as_well(type: Any) -> None:
 
 def test_ptr_is_another_name_of_i64() -> None:
     assert ValType.PTR is ValType.I64
-    assert [t.name for t in ValType] == ["I32", "I64", "F32", "F64", "V128", "FUNC_REF", "EXTERN_REF"]
+    assert [t.name for t in ValType] == [
+        "I32",
+        "I64",
+        "F32",
+        "F64",
+        "V128",
+        "FUNC_REF",
+        "EXTERN_REF",
+    ]
 
 
 # The decorator
@@ -633,7 +716,15 @@ def test_user_data_can_have_parameters_of_its_own() -> None:
 
 def test_user_data_of_a_function_object_comes_after_the_rest() -> None:
     seen: list[Any] = []
-    function = Function(None, "f", [ValType.I64], [ValType.I64], lambda plugin, params, results, *data: seen.extend(data), 1, "two")
+    function = Function(
+        None,
+        "f",
+        [ValType.I64],
+        [ValType.I64],
+        lambda plugin, params, results, *data: seen.extend(data),
+        1,
+        "two",
+    )
     call(function)
     assert seen == [1, "two"]
     assert function.user_data == (1, "two")
@@ -746,13 +837,18 @@ def test_a_host_function_that_outlives_the_deadline_ends_the_call_when_it_return
         finished.append(True)
         return "too late"
 
-    with Plugin(manifest(BYTES_TO_BYTES, timeout_ms=50), functions=[host_fn("f")(f)]) as plugin, pytest.raises(plugwasm.TimeoutError):
+    with (
+        Plugin(manifest(BYTES_TO_BYTES, timeout_ms=50), functions=[host_fn("f")(f)]) as plugin,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
         plugin.call("run")
     assert finished == [True]
 
 
 @pytest.mark.parametrize("way", ["alloc", "time_remaining", "give"])
-def test_what_a_host_function_does_with_the_plugin_after_the_deadline_is_a_timeout(way: str) -> None:
+def test_what_a_host_function_does_with_the_plugin_after_the_deadline_is_a_timeout(
+    way: str,
+) -> None:
     import time
 
     def f(plugin: CurrentPlugin, value: str) -> str:
@@ -776,7 +872,10 @@ def test_fuel_that_ends_while_a_host_function_works_is_told_as_such() -> None:
         while True:
             plugin.free(plugin.alloc(10))
 
-    with Plugin(BYTES_TO_BYTES, functions=[host_fn("f")(f)], fuel_limit=10_000) as plugin, pytest.raises(plugwasm.OutOfFuelError):
+    with (
+        Plugin(BYTES_TO_BYTES, functions=[host_fn("f")(f)], fuel_limit=10_000) as plugin,
+        pytest.raises(plugwasm.OutOfFuelError),
+    ):
         plugin.call("run")
 
 
@@ -813,7 +912,9 @@ def test_the_decorator_can_do_without_parentheses() -> None:
 
 
 def test_an_annotation_that_cannot_be_resolved_is_explained() -> None:
-    with pytest.raises(TypeError, match=r"host function `find`: an annotation cannot be resolved.*'Nowhere'"):
+    with pytest.raises(
+        TypeError, match=r"host function `find`: an annotation cannot be resolved.*'Nowhere'"
+    ):
 
         @plugwasm.host_fn()
         def find(name: str) -> Nowhere:  # type: ignore[name-defined]

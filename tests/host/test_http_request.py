@@ -24,24 +24,44 @@ def no_deadline() -> None:
 
 def test_a_whole_document_becomes_the_request_it_describes() -> None:
     with Server(reply(b"made", status=201, headers=[("X-One", "1")])) as server:
-        document = json.dumps({"url": server.url + "/a?b=c", "method": "POST", "headers": {"X-Guest": "yes"}}).encode()
+        document = json.dumps(
+            {"url": server.url + "/a?b=c", "method": "POST", "headers": {"X-Guest": "yes"}}
+        ).encode()
         response = perform(document, b"body", LOCAL, no_deadline)
     assert (response.status, response.body, response.headers["x-one"]) == (201, b"made", "1")
     (request,) = server.requests
-    assert (request.method, request.target, request.headers["x-guest"], request.body) == ("POST", "/a?b=c", "yes", b"body")
+    assert (request.method, request.target, request.headers["x-guest"], request.body) == (
+        "POST",
+        "/a?b=c",
+        "yes",
+        b"body",
+    )
 
 
 @pytest.mark.parametrize("rest", [{}, {"method": None, "headers": None}, {"headers": {}}])
 def test_the_method_is_get_and_there_are_no_headers_unless_given(rest: dict[str, object]) -> None:
     with Server(reply(b"x")) as server:
-        assert perform(json.dumps({"url": server.url, **rest}).encode(), None, LOCAL, no_deadline).body == b"x"
+        assert (
+            perform(json.dumps({"url": server.url, **rest}).encode(), None, LOCAL, no_deadline).body
+            == b"x"
+        )
     assert server.requests[0].method == "GET"
-    assert set(server.requests[0].headers) == {"host", "connection", "user-agent", "accept-encoding"}
+    assert set(server.requests[0].headers) == {
+        "host",
+        "connection",
+        "user-agent",
+        "accept-encoding",
+    }
 
 
 def test_headers_may_be_spelt_header_as_other_hosts_allow() -> None:
     with Server(reply()) as server:
-        perform(json.dumps({"url": server.url, "header": {"X-Guest": "yes"}}).encode(), None, LOCAL, no_deadline)
+        perform(
+            json.dumps({"url": server.url, "header": {"X-Guest": "yes"}}).encode(),
+            None,
+            LOCAL,
+            no_deadline,
+        )
     assert server.requests[0].headers["x-guest"] == "yes"
 
 
@@ -68,7 +88,10 @@ URL = '"url": "http://127.0.0.1:9/"'
         (f'{{{URL}, "headers": []}}', "headers: expected an object of strings, got a list"),
         (f'{{{URL}, "headers": {{"a": 1}}}}', "headers.'a': expected a string, got a number"),
         (f'{{{URL}, "headers": {{"a": ["b"]}}}}', "headers.'a': expected a string, got a list"),
-        (f'{{{URL}, "headers": {{"a": "b\\r\\nc: d"}}}}', "headers: the value of a has a line break"),
+        (
+            f'{{{URL}, "headers": {{"a": "b\\r\\nc: d"}}}}',
+            "headers: the value of a has a line break",
+        ),
         (f'{{{URL}, "headers": {{"a": "b", "A": "c"}}}}', "headers: A is given twice"),
         (f'{{{URL}, "headers": {{}}, "header": {{}}}}', "both headers and header"),
         (f'{{{URL}, "body": "x"}}', "unknown field 'body'"),
@@ -76,9 +99,13 @@ URL = '"url": "http://127.0.0.1:9/"'
         (b'{"url": "http://127.0.0.1/' + b"x" * (1 << 20) + b'"}', "more than the 1048576 allowed"),
     ],
 )
-def test_a_document_that_is_not_right_is_refused_by_naming_the_field(document: str | bytes, says: str) -> None:
+def test_a_document_that_is_not_right_is_refused_by_naming_the_field(
+    document: str | bytes, says: str
+) -> None:
     with pytest.raises(EgressError) as caught:
-        perform(document.encode() if isinstance(document, str) else document, None, LOCAL, no_deadline)
+        perform(
+            document.encode() if isinstance(document, str) else document, None, LOCAL, no_deadline
+        )
     assert says in str(caught.value)
     assert not isinstance(caught.value, EgressDeniedError)
 
@@ -90,7 +117,12 @@ def test_a_target_that_is_not_granted_is_denied() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["url", "method", "headers", "header"]) | st.text(), inner),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.sampled_from(["url", "method", "headers", "header"]) | st.text(), inner
+        )
+    ),
     max_leaves=8,
 )
 
@@ -106,4 +138,9 @@ def test_importing_it_loads_nothing_that_only_a_request_needs() -> None:
         "import sys; before = set(sys.modules); import plugwasm._host.http_request; new = set(sys.modules) - before;"
         "print(sorted(new & {'urllib3', 'http.client', 'msgspec', 'json', 'logging', 'ipaddress', 'socket', 'ssl', 're'}))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -13,9 +13,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from plugwasm._engine import Engine, Environment, ExportName, FunctionType, HostFunction, HostRaised, Module, Store, Trap, wat_to_wasm
+from plugwasm._engine import (
+    Engine,
+    Environment,
+    ExportName,
+    FunctionType,
+    HostFunction,
+    HostRaised,
+    Module,
+    Store,
+    Trap,
+    wat_to_wasm,
+)
 from plugwasm._host import kernel as _kernel
-from plugwasm._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_INPUT, FAULT_OUTPUT, INPUT, Kernel
+from plugwasm._host.kernel import (
+    FAULT_ERROR,
+    FAULT_ERROR_HANDLE,
+    FAULT_INPUT,
+    FAULT_OUTPUT,
+    INPUT,
+    Kernel,
+)
 from plugwasm._host.memory_budget import WISH
 from plugwasm._manifest.limits import FIRST_PAGES
 
@@ -125,7 +143,9 @@ class Rig:
         self.store = Store(own, self.owner)
         if fuel:
             self.store.set_fuel(2**40)
-        self.instance = self.store.instantiate(kernel, self.store.function(MAY_GROW, self.owner), self.owner.pending)
+        self.instance = self.store.instantiate(
+            kernel, self.store.function(MAY_GROW, self.owner), self.owner.pending
+        )
         imports = b"".join(self.instance.exports(ExportName(name) for name in IMPORTS))
         self.guest = self.store.instantiate(guest, imports, self.owner.pending)
         self.types = {name: item.type for name, item in kernel.exports.items() if item.type}
@@ -137,7 +157,9 @@ class Rig:
             raise AttributeError(name)
         type_ = self.types[name]
         assert type_ is not None
-        function = self.instance.function(ExportName(name), max(len(type_.params), len(type_.results)))
+        function = self.instance.function(
+            ExportName(name), max(len(type_.params), len(type_.results))
+        )
         masks = [0xFFFFFFFF if result == "i32" else MASK for result in type_.results]
 
         def call(*arguments: int) -> Any:
@@ -156,7 +178,9 @@ class Rig:
             function.values[2 * i] = argument & MASK
         function.call(self.owner.pending)
 
-    def call(self, name: str, data: bytes = b"", *, returns_code: bool = True) -> tuple[int, int, int]:
+    def call(
+        self, name: str, data: bytes = b"", *, returns_code: bool = True
+    ) -> tuple[int, int, int]:
         """A call as the host makes it: input, entry, status and output."""
         if len(data) > self.kernel.capacity:
             assert self.kernel.reserve(len(data))
@@ -192,7 +216,9 @@ class Rig:
             assert before == previous, f"block {block} has a wrong idea of the one before it"
             if word & LIVE:
                 found[block * GRANULE] = third
-                assert size == -(-third // GRANULE), f"block {block} has {size} granules for {third} bytes"
+                assert size == -(-third // GRANULE), (
+                    f"block {block} has {size} granules for {third} bytes"
+                )
                 previous_is_free = False
             elif word & TAKEN:
                 kept[block * GRANULE] = fourth * GRANULE
@@ -208,8 +234,12 @@ class Rig:
         assert last == previous
         assert not previous_is_free, "a free block at the top belongs to the space above it"
         assert found == live
-        assert kept == dict(zip(taken, [*taken[1:], 0], strict=False)), "what was taken hangs together in its order"
-        assert [i for i, word in enumerate(book[4 * FIRST_GRANULE :: 4].tolist(), FIRST_GRANULE) if word] == starts, "no stale record"
+        assert kept == dict(zip(taken, [*taken[1:], 0], strict=False)), (
+            "what was taken hangs together in its order"
+        )
+        assert [
+            i for i, word in enumerate(book[4 * FIRST_GRANULE :: 4].tolist(), FIRST_GRANULE) if word
+        ] == starts, "no stale record"
 
         hanging = set()
         for bin in range(64):
@@ -232,11 +262,41 @@ def bin_of(size: int) -> int:
 
 # ---- everything at once, against a model ----------------------------------------------------------------------------------------------
 
-EDGES = [0, 1, 31, 32, 33, 511, 512, 513, 2 * PAGE - 8, 2 * PAGE - 1, 2 * PAGE, 2**31, 2**32 - 8, 2**32 - 1, 2**32, 2**32 + 512, 2**63]
+EDGES = [
+    0,
+    1,
+    31,
+    32,
+    33,
+    511,
+    512,
+    513,
+    2 * PAGE - 8,
+    2 * PAGE - 1,
+    2 * PAGE,
+    2**31,
+    2**32 - 8,
+    2**32 - 1,
+    2**32,
+    2**32 + 512,
+    2**63,
+]
 EDGES += [MASK, MASK - 7, MASK - 31, 2**64 - 512, 2**37, 2**37 + 512, (1 << 32 + 5) + 512]
-anywhere = st.one_of(st.sampled_from(EDGES), st.integers(0, 20000), st.integers(0, 625).map(lambda n: n * GRANULE), st.integers(0, MASK))
-around_powers = st.builds(lambda log, off: max(1, (1 << log) + off), st.integers(0, 18), st.integers(-33, 33))
-sizes = st.one_of(st.integers(1, 200), st.integers(1, 200), around_powers, st.sampled_from([0, LARGEST, LARGEST + 1, 2**40, MASK, 2**31]))
+anywhere = st.one_of(
+    st.sampled_from(EDGES),
+    st.integers(0, 20000),
+    st.integers(0, 625).map(lambda n: n * GRANULE),
+    st.integers(0, MASK),
+)
+around_powers = st.builds(
+    lambda log, off: max(1, (1 << log) + off), st.integers(0, 18), st.integers(-33, 33)
+)
+sizes = st.one_of(
+    st.integers(1, 200),
+    st.integers(1, 200),
+    around_powers,
+    st.sampled_from([0, LARGEST, LARGEST + 1, 2**40, MASK, 2**31]),
+)
 MODEL_PAGES = 12
 
 
@@ -255,7 +315,10 @@ class KernelAndModel(RuleBasedStateMachine):
         self.fault = self.denied = 0
 
     def owned(self, offset: int, length: int) -> bool:
-        return any(start <= offset < start + size and length <= start + size - offset for start, size in self.live.items())
+        return any(
+            start <= offset < start + size and length <= start + size - offset
+            for start, size in self.live.items()
+        )
 
     def pick(self, data: st.DataObject) -> int:
         return data.draw(st.sampled_from(sorted(self.live)))
@@ -269,10 +332,15 @@ class KernelAndModel(RuleBasedStateMachine):
             assert offset % GRANULE == 0
             assert offset >= INPUT
             assert offset + size <= self.rig.memory_bytes()
-            assert not any(offset < start + length and start < offset + size for start, length in self.live.items()), "it overlaps"
+            assert not any(
+                offset < start + length and start < offset + size
+                for start, length in self.live.items()
+            ), "it overlaps"
             self.live[offset] = size
             self.some_are_released(at_least=4)
-            assert not any(offset <= start < offset + size for start in self.taken), "it overlaps what was taken"
+            assert not any(offset <= start < offset + size for start in self.taken), (
+                "it overlaps what was taken"
+            )
         else:
             needed = top * GRANULE + size
             assert size == 0 or needed > MODEL_PAGES * PAGE, "refused though there is room"
@@ -321,7 +389,12 @@ class KernelAndModel(RuleBasedStateMachine):
     @rule(offset=anywhere)
     def length_of_anything(self, offset: int) -> None:
         expected = self.live.get(offset, 0)
-        assert self.rig.length(offset) == self.rig.length_unsafe(offset) == self.rig.kernel.length(offset) == expected
+        assert (
+            self.rig.length(offset)
+            == self.rig.length_unsafe(offset)
+            == self.rig.kernel.length(offset)
+            == expected
+        )
         block = self.rig.kernel.block(offset)
         assert (0 if block is None else len(block)) == expected
 
@@ -346,7 +419,9 @@ class KernelAndModel(RuleBasedStateMachine):
         start = self.pick(data)
         inside = start + data.draw(st.integers(0, self.live[start]))
         rest = start + self.live[start] - inside
-        self.set_output(inside, data.draw(st.sampled_from([length, rest, rest + 1, max(rest - 1, 0), 0])))
+        self.set_output(
+            inside, data.draw(st.sampled_from([length, rest, rest + 1, max(rest - 1, 0), 0]))
+        )
 
     @rule(offset=anywhere, length=anywhere)
     def set_output(self, offset: int, length: int) -> None:
@@ -398,7 +473,11 @@ class KernelAndModel(RuleBasedStateMachine):
         offset, length = self.input
         heap = self.rig.kernel.range(0, self.rig.memory_bytes())
         assert self.rig.input_load_u8(index) == (heap[offset + index] if index < length else 0)
-        word = int.from_bytes(heap[offset + index : offset + index + 8], "little") if index + 8 <= length else 0
+        word = (
+            int.from_bytes(heap[offset + index : offset + index + 8], "little")
+            if index + 8 <= length
+            else 0
+        )
         assert self.rig.input_load_u64(index) == word
 
     @rule()
@@ -431,7 +510,10 @@ class KernelAndModel(RuleBasedStateMachine):
 
 
 KernelAndModel.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
@@ -442,11 +524,21 @@ class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[nam
 # ---- allocating -----------------------------------------------------------------------------------------------------------------------
 
 
-@given(around=st.lists(st.tuples(st.integers(1, 20), st.integers(-1, 1)), min_size=1, max_size=30), order=st.randoms(use_true_random=False))
+@given(
+    around=st.lists(st.tuples(st.integers(1, 20), st.integers(-1, 1)), min_size=1, max_size=30),
+    order=st.randoms(use_true_random=False),
+)
 @settings(max_examples=60, deadline=None)
-def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(around: list[tuple[int, int]], order: Any) -> None:
+def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(
+    around: list[tuple[int, int]], order: Any
+) -> None:
     rig = Rig(1024)
-    blocks = {offset: size for log, off in around for size in [(1 << log) + off] if (offset := rig.alloc(size))}
+    blocks = {
+        offset: size
+        for log, off in around
+        for size in [(1 << log) + off]
+        if (offset := rig.alloc(size))
+    }
     assert len(blocks) == len(around)
     offsets = list(blocks)
     order.shuffle(offsets)
@@ -461,13 +553,24 @@ def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(a
 def test_sizes_around_powers_of_two_go_to_the_right_bin() -> None:
     rig = Rig()
     for log in range(27):
-        for size in (2**log - 1, 2**log, 2**log + 1, 2**log * 3 // 2 - 1, 2**log * 3 // 2, 2**log * 3 // 2 + 1):
+        for size in (
+            2**log - 1,
+            2**log,
+            2**log + 1,
+            2**log * 3 // 2 - 1,
+            2**log * 3 // 2,
+            2**log * 3 // 2 + 1,
+        ):
             if size:
                 assert rig.bin(size) == bin_of(size), size
-    assert rig.bin(LARGEST // GRANULE) == bin_of(LARGEST // GRANULE) == 53, "so the heads of all bins stand before the first record"
+    assert rig.bin(LARGEST // GRANULE) == bin_of(LARGEST // GRANULE) == 53, (
+        "so the heads of all bins stand before the first record"
+    )
 
 
-@pytest.mark.parametrize("granules", [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 2047, 2048, 3071, 3072, 3073])
+@pytest.mark.parametrize(
+    "granules", [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 2047, 2048, 3071, 3072, 3073]
+)
 def test_a_freed_block_is_the_next_of_its_size(granules: int) -> None:
     rig = Rig(64)
     size = granules * GRANULE
@@ -531,7 +634,9 @@ def test_a_free_block_of_the_right_bin_that_is_too_small_is_left_alone() -> None
 @pytest.mark.parametrize("granules", [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 15, 16, 23, 24, 2047, 2048])
 def test_a_free_block_of_the_next_bin_is_used_before_new_space(granules: int) -> None:
     rig = Rig(64)
-    larger = next(size for size in range(granules, 2 * granules + 2) if bin_of(size) > bin_of(granules))
+    larger = next(
+        size for size in range(granules, 2 * granules + 2) if bin_of(size) > bin_of(granules)
+    )
     block, fence = rig.alloc(larger * GRANULE), rig.alloc(1)
     rig.free(block)
     assert rig.alloc(granules * GRANULE) == block
@@ -562,7 +667,9 @@ def test_alloc_of_nothing_is_the_null_handle() -> None:
     rig.check_books({})
 
 
-@pytest.mark.parametrize("size", [LARGEST + 1, 2**32 - 1, 2**32, 2**32 + 1, 2**37, 2**40, 2**63, MASK - 31, MASK])
+@pytest.mark.parametrize(
+    "size", [LARGEST + 1, 2**32 - 1, 2**32, 2**32 + 1, 2**37, 2**40, 2**63, MASK - 31, MASK]
+)
 def test_alloc_of_more_than_there_can_be_is_refused_without_asking(size: int) -> None:
     rig = Rig(2**32)
     assert rig.alloc(size) == 0
@@ -621,7 +728,13 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
     assert rig.alloc(1) == 0
     assert (rig.length(block), rig.length(rest)) == (LARGEST, PAGE - INPUT)
     assert (rig.kernel.length(block), rig.kernel.length(rest)) == (LARGEST, PAGE - INPUT)
-    for offset, stored in ((2**32 - 9, True), (2**32 - 8, True), (2**32 - 7, False), (2**32, False), (2**32 + 512, False)):
+    for offset, stored in (
+        (2**32 - 9, True),
+        (2**32 - 8, True),
+        (2**32 - 7, False),
+        (2**32, False),
+        (2**32 + 512, False),
+    ):
         rig.store_u64(offset, 0x1122334455667788)
         assert rig.load_u64(offset) == (0x1122334455667788 if stored else 0), hex(offset)
         rig.store_u64(offset, 0)
@@ -655,7 +768,15 @@ def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
         assert rig.alloc(pages * PAGE - INPUT)
     end = rig.memory_bytes()
     assert end == pages * PAGE
-    for offset in [*range(end - 9, end + 10), 2**32 - 1, 2**32, 2**32 + 8, 2**33 + 64, 2**63, *range(MASK - 9, MASK + 1)]:
+    for offset in [
+        *range(end - 9, end + 10),
+        2**32 - 1,
+        2**32,
+        2**32 + 8,
+        2**33 + 64,
+        2**63,
+        *range(MASK - 9, MASK + 1),
+    ]:
         rig.store_u64(offset, MASK)
         assert rig.load_u64(offset) == (MASK if offset <= end - 8 else 0), hex(offset)
         rig.store_u8(offset, 0x1FF)
@@ -680,7 +801,9 @@ def test_the_input_is_read_up_to_its_end_and_not_beyond() -> None:
         rig.run("scribble", INPUT + -(-length // 8) * 8, INPUT + 64, MASK)
         for index in [*range(length + 9), 2**32 - 8, 2**32, MASK - 8, MASK - 7, MASK]:
             assert rig.input_load_u8(index) == (data[index] if index < length else 0)
-            assert rig.input_load_u64(index) == (int.from_bytes(data[index : index + 8], "little") if index + 8 <= length else 0)
+            assert rig.input_load_u64(index) == (
+                int.from_bytes(data[index : index + 8], "little") if index + 8 <= length else 0
+            )
 
 
 def test_whatever_is_stored_the_books_do_not_change() -> None:
@@ -975,4 +1098,12 @@ def test_plugins_can_import_what_the_contract_names_and_nothing_else() -> None:
     _, kernel, _ = modules(False)
     assert set(kernel.exports) >= _kernel.SERVED
     hidden = set(kernel.exports) - _kernel.SERVED - {"top", "last", "bins", "bin", "taken"}
-    assert hidden == {"memory", "book", "reserve", "take", "call_returning_code", "call_returning_nothing", "failure"}
+    assert hidden == {
+        "memory",
+        "book",
+        "reserve",
+        "take",
+        "call_returning_code",
+        "call_returning_nothing",
+        "failure",
+    }

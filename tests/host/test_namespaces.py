@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import Function, IsolatedPlugin, MissingImportError, Plugin, ValType, host_fn, recording
+from plugwasm import (
+    Function,
+    IsolatedPlugin,
+    MissingImportError,
+    Plugin,
+    ValType,
+    host_fn,
+    recording,
+)
 from plugwasm._host.registry import registered
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
@@ -22,9 +30,13 @@ def _own_registry() -> Iterator[None]:
     registered[:] = before
 
 
-NAMELESS = guest(export("run", "(call $give (call $f (call $copy)))"), '(import "" "hello" (func $f (param i64) (result i64)))')
+NAMELESS = guest(
+    export("run", "(call $give (call $f (call $copy)))"),
+    '(import "" "hello" (func $f (param i64) (result i64)))',
+)
 DEFAULT = guest(
-    export("run", "(call $give (call $f (call $copy)))"), '(import "extism:host/user" "hello" (func $f (param i64) (result i64)))'
+    export("run", "(call $give (call $f (call $copy)))"),
+    '(import "extism:host/user" "hello" (func $f (param i64) (result i64)))',
 )
 OLD = '(module (import "env" "extism_alloc" (func (param i64) (result i64))) (func (export "run") (result i32) (i32.const 0)))'
 
@@ -41,10 +53,18 @@ class Greeter:
 MAKERS: dict[str, Any] = {
     "host_fn": lambda namespace: [host_fn("hello", namespace=namespace)(hello)],
     "a signature": lambda namespace: [
-        host_fn("hello", namespace, signature=([ValType.I64], [ValType.I64]))(lambda p, i, o: setattr(o[0], "value", i[0].value))
+        host_fn("hello", namespace, signature=([ValType.I64], [ValType.I64]))(
+            lambda p, i, o: setattr(o[0], "value", i[0].value)
+        )
     ],
     "Function": lambda namespace: [
-        Function(namespace, "hello", [ValType.I64], [ValType.I64], lambda p, i, o: setattr(o[0], "value", i[0].value))
+        Function(
+            namespace,
+            "hello",
+            [ValType.I64],
+            [ValType.I64],
+            lambda p, i, o: setattr(o[0], "value", i[0].value),
+        )
     ],
     "host_namespace": lambda namespace: plugwasm.host_namespace(Greeter(), namespace),
 }
@@ -71,7 +91,10 @@ def test_functions_of_one_name_in_both_namespaces_are_two() -> None:
     functions = [host_fn("hello", "")(lambda_of("first")), host_fn("hello")(lambda_of("second"))]
     with Plugin(both, functions=functions) as plugin:
         assert plugin.call("run", "x") == b"first second x"
-    assert [repr(function) for function in functions] == ["<host function .hello>", "<host function extism:host/user.hello>"]
+    assert [repr(function) for function in functions] == [
+        "<host function .hello>",
+        "<host function extism:host/user.hello>",
+    ]
 
 
 def lambda_of(word: str) -> Any:
@@ -82,7 +105,10 @@ def lambda_of(word: str) -> Any:
 
 
 def test_a_function_may_have_the_empty_name_too() -> None:
-    nameless = guest(export("run", "(call $give (call $f (call $copy)))"), '(import "env" "" (func $f (param i64) (result i64)))')
+    nameless = guest(
+        export("run", "(call $give (call $f (call $copy)))"),
+        '(import "env" "" (func $f (param i64) (result i64)))',
+    )
     with Plugin(nameless, functions=[host_fn("", "env")(hello)]) as plugin:
         assert plugin.call("run", "Ada") == b"hello, Ada"
 
@@ -123,7 +149,10 @@ def test_calls_of_the_empty_namespace_are_recorded_and_replayed(tmp_path: Any) -
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 def test_a_plugin_from_before_1_0_is_told_apart_from_one_with_functions_missing(kind: Any) -> None:
-    with pytest.raises(MissingImportError, match=r"env\.extism_alloc.*before Extism 1\.0.*build it again with a current kit"):
+    with pytest.raises(
+        MissingImportError,
+        match=r"env\.extism_alloc.*before Extism 1\.0.*build it again with a current kit",
+    ):
         kind(OLD)
 
 

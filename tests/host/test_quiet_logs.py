@@ -51,17 +51,28 @@ if __name__ == "__main__":
 def run(tmp_path: Path, kind: type[Plugin], **environment: str) -> tuple[str, str]:
     (tmp_path / "says.wat").write_text(SAYS)
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "says.wat"), kind.__name__]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     return done.stdout, done.stderr
 
 
 @KINDS
-def test_where_no_logging_is_set_up_nothing_reaches_stderr_and_the_level_is_off(tmp_path: Path, kind: type[Plugin]) -> None:
+def test_where_no_logging_is_set_up_nothing_reaches_stderr_and_the_level_is_off(
+    tmp_path: Path, kind: type[Plugin]
+) -> None:
     assert run(tmp_path, kind) == (f"{OFF}\n", "")
 
 
 @KINDS
-def test_where_it_is_set_up_all_of_it_does_and_the_level_is_that_of_the_application(tmp_path: Path, kind: type[Plugin]) -> None:
+def test_where_it_is_set_up_all_of_it_does_and_the_level_is_that_of_the_application(
+    tmp_path: Path, kind: type[Plugin]
+) -> None:
     assert run(tmp_path, kind, SET_UP="WARNING") == ("3\n", "hello\none\ntwo\n")
     assert run(tmp_path, kind, SET_UP="ERROR") == ("4\n", "hello\n")
 
@@ -74,13 +85,17 @@ class Bad(plugwasm.observing.Observer):
 with plugwasm.Plugin('(module (func (export "f")))', observe=[Bad(), plugwasm.observing.CallLog()]) as plugin:
     plugin.call("f")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stderr == ""
 
 
 def test_importing_plugwasm_does_not_import_logging() -> None:
     code = "import plugwasm, sys; plugwasm.Plugin; print('logging' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout == "False\n"
 
 
@@ -154,14 +169,18 @@ def test_a_message_of_several_lines_is_one_record_whose_further_lines_are_indent
 
 
 @KINDS
-def test_what_is_drained_has_the_lines_as_the_plugin_said_them(kind: type[Plugin], drained: tuple[CustomLogger, list[str]]) -> None:
+def test_what_is_drained_has_the_lines_as_the_plugin_said_them(
+    kind: type[Plugin], drained: tuple[CustomLogger, list[str]]
+) -> None:
     with kind(SAYS, wasi=True) as plugin:
         plugin.call("say", FORGED)
         plugin.call("say", "a\nb")
     logger, said = drained
     logger.drain()
     assert len(said) == 2
-    assert said[0].endswith("one\n2026-01-01 CRITICAL root: forged\n\n    indented\\x1b[31m\\x0dx\\u2028y\n")
+    assert said[0].endswith(
+        "one\n2026-01-01 CRITICAL root: forged\n\n    indented\\x1b[31m\\x0dx\\u2028y\n"
+    )
     assert said[1].endswith("ERROR plugwasm.plugin.plugin: a\nb\n")
 
 

@@ -65,7 +65,9 @@ def test_one_block_may_be_given_twice(kind: type[Plugin]) -> None:
 
 
 @KINDS
-def test_a_line_that_is_freed_again_does_not_hit_what_was_allocated_since(kind: type[Plugin]) -> None:
+def test_a_line_that_is_freed_again_does_not_hit_what_was_allocated_since(
+    kind: type[Plugin],
+) -> None:
     with kind(ANSWERS) as plugin:
         assert number(plugin.call("log")) != 0, "two live blocks are at two places"
 
@@ -96,9 +98,14 @@ HTTP = guest(
 
 
 @KINDS
-def test_a_request_and_a_body_that_are_freed_again_do_not_hit_the_answer(kind: type[Plugin]) -> None:
+def test_a_request_and_a_body_that_are_freed_again_do_not_hit_the_answer(
+    kind: type[Plugin],
+) -> None:
     policy = Egress(schemes=["http"], ports=None, private_addresses=["127.0.0.0/8"])
-    with Server(reply(b"an answer")) as server, kind(manifest(HTTP, allowed_hosts=["127.0.0.1"]), egress=policy) as plugin:
+    with (
+        Server(reply(b"an answer")) as server,
+        kind(manifest(HTTP, allowed_hosts=["127.0.0.1"]), egress=policy) as plugin,
+    ):
         ask = json.dumps({"url": server.url, "method": "POST"})
         assert plugin.call("freed_request", ask) == b"an an"
         assert plugin.call("logged_before_it_is_read", ask) == b"an answer"
@@ -113,7 +120,9 @@ ASKS = guest(
 
 
 @KINDS
-def test_what_a_function_of_the_application_frees_may_be_freed_again_as_well(kind: type[Plugin]) -> None:
+def test_what_a_function_of_the_application_frees_may_be_freed_again_as_well(
+    kind: type[Plugin],
+) -> None:
     def ask(plugin: CurrentPlugin, args: list[Any], results: list[Any]) -> None:
         asked = plugin.memory_at_offset(args[0])
         said = plugin.input_bytes(args[0])
@@ -136,7 +145,9 @@ def test_of_what_was_taken_only_the_start_is_kept_and_a_thousand_of_these() -> N
     assert rig.memory_bytes() == 2 * PAGE, "nothing grew"
 
 
-def test_a_logging_loop_does_not_take_more_and_more_memory(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_logging_loop_does_not_take_more_and_more_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.CRITICAL)
     source = guest(
         export("log", """

@@ -10,7 +10,16 @@ import msgspec
 import pytest
 
 import plugwasm
-from plugwasm import CurrentPlugin, GuestError, IsolatedPlugin, Limits, OptionError, Plugin, host_fn, recording
+from plugwasm import (
+    CurrentPlugin,
+    GuestError,
+    IsolatedPlugin,
+    Limits,
+    OptionError,
+    Plugin,
+    host_fn,
+    recording,
+)
 from plugwasm._host.vars import name_bytes, name_text
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
@@ -23,7 +32,18 @@ NAMES = guest(
     + export("get", "(call $give (call $var_get (call $copy)))")
     + export("setting", "(call $give (call $config_get (call $copy)))")
 )
-ODD = [b"\xff", b"\xfe", b"\xff\xfe", b"a\xff", b"\xc3", b"\xed\xa0\x80", b"\xed\xb3\xbf", "\ufffd".encode(), b"\xc3\xa9", b""]
+ODD = [
+    b"\xff",
+    b"\xfe",
+    b"\xff\xfe",
+    b"a\xff",
+    b"\xc3",
+    b"\xed\xa0\x80",
+    b"\xed\xb3\xbf",
+    "\ufffd".encode(),
+    b"\xc3\xa9",
+    b"",
+]
 """Names that a decoder with replacements, or one that lets surrogates pass, takes for one another."""
 kinds = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 
@@ -38,7 +58,9 @@ def test_names_that_are_not_utf8_are_names_of_their_own(kind: type[Plugin]) -> N
             plugin.call("drop", name)
         for name in ODD:
             plugin.call("put", name)
-        assert {name.encode("utf-8", "surrogateescape"): value for name, value in plugin.vars.items()} == dict.fromkeys(ODD, b"value")
+        assert {
+            name.encode("utf-8", "surrogateescape"): value for name, value in plugin.vars.items()
+        } == dict.fromkeys(ODD, b"value")
         assert {name_bytes(name) for name in plugin.vars} == set(ODD)
         assert pickle.loads(pickle.dumps(plugin.vars)) == plugin.vars
 
@@ -94,7 +116,8 @@ def test_a_name_that_is_too_long_is_not_the_one_that_it_begins_with() -> None:
 @kinds
 def test_a_host_function_names_them_either_way(kind: type[Plugin]) -> None:
     wasm = guest(
-        export("ask", "(call $give (call $of (call $input_offset)))") + export("put", "(call $var_set (call $copy) <<value>>)"),
+        export("ask", "(call $give (call $of (call $input_offset)))")
+        + export("put", "(call $var_set (call $copy) <<value>>)"),
         '(import "extism:host/user" "of" (func $of (param i64) (result i64)))',
     )
 
@@ -118,7 +141,10 @@ def test_a_host_function_is_told_of_a_name_that_is_none() -> None:
     def do(plugin: CurrentPlugin) -> None:
         plugin.var("\ud800")
 
-    with Plugin(wasm, functions=[host_fn(name="do")(do)]) as plugin, pytest.raises(plugwasm.Error, match="lone surrogate"):
+    with (
+        Plugin(wasm, functions=[host_fn(name="do")(do)]) as plugin,
+        pytest.raises(plugwasm.Error, match="lone surrogate"),
+    ):
         plugin.call("ask")
 
 
@@ -162,7 +188,12 @@ def test_a_recording_has_them_and_replays(tmp_path: Path) -> None:
         plugin.set_var(b"\xff", None)
 
     recorder = recording.Recorder()
-    with Plugin(wasm, functions=[host_fn(name="do")(do)], vars={b"\xf0": b"first", b"x": b""}, observe=recorder) as plugin:
+    with Plugin(
+        wasm,
+        functions=[host_fn(name="do")(do)],
+        vars={b"\xf0": b"first", b"x": b""},
+        observe=recorder,
+    ) as plugin:
         plugin.call("put", b"\xff")
         plugin.call("put", b"\xfe")
         plugin.call("ask")
@@ -199,12 +230,23 @@ def test_a_recording_from_before_still_replays(tmp_path: Path) -> None:
                 "function": "ask",
                 "input": {"text": ""},
                 "host_calls": [
-                    {"name": "do", "effects": [{"do": "set_var", "name": "é"}, {"do": "set_var", "name": "b", "data": {"text": "2"}}]}
+                    {
+                        "name": "do",
+                        "effects": [
+                            {"do": "set_var", "name": "é"},
+                            {"do": "set_var", "name": "b", "data": {"text": "2"}},
+                        ],
+                    }
                 ],
                 "output": {"text": ""},
                 "vars": {"b": {"text": "2"}},
             },
-            {"function": "put", "input": {"text": "c"}, "output": {"text": ""}, "vars": {"b": {"text": "2"}, "c": {"text": "value"}}},
+            {
+                "function": "put",
+                "input": {"text": "c"},
+                "output": {"text": ""},
+                "vars": {"b": {"text": "2"}, "c": {"text": "value"}},
+            },
         ],
     }
     (tmp_path / "old.json").write_bytes(msgspec.json.encode(old))
@@ -234,4 +276,6 @@ def test_a_harness_has_them_as_a_plugin_does() -> None:
         assert harness.vars == {"\udcff": b"1"}
         plugin = harness.plugin()
         plugin.call("put", b"\xfe")
-        assert harness.vars == plugin.vars == {name_text(b"\xff"): b"1", name_text(b"\xfe"): b"value"}
+        assert (
+            harness.vars == plugin.vars == {name_text(b"\xff"): b"1", name_text(b"\xfe"): b"value"}
+        )

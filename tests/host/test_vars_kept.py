@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, MapBatches, Plugin, PluginPool, PluginRef, recording
+from plugwasm import (
+    CompiledPlugin,
+    IsolatedPlugin,
+    Limits,
+    MapBatches,
+    Plugin,
+    PluginPool,
+    PluginRef,
+    recording,
+)
 from plugwasm.testing import Harness
 from tests.support.guests import LOOP, export, guest, manifest
 
@@ -115,9 +124,15 @@ def test_the_limit_counts_over_instances() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda c: PluginPool(c, size=1, fresh=True), lambda c: PluginPool(factory=lambda: Plugin(c), size=1, fresh=True)]
+    "make",
+    [
+        lambda c: PluginPool(c, size=1, fresh=True),
+        lambda c: PluginPool(factory=lambda: Plugin(c), size=1, fresh=True),
+    ],
 )
-def test_a_fresh_pool_leaves_none_for_the_next_caller(make: Callable[[CompiledPlugin], PluginPool]) -> None:
+def test_a_fresh_pool_leaves_none_for_the_next_caller(
+    make: Callable[[CompiledPlugin], PluginPool],
+) -> None:
     with make(made(CompiledPlugin)) as pool:
         pool.call("set", "secret")
         with pytest.raises(plugwasm.TrapError):
@@ -127,7 +142,9 @@ def test_a_fresh_pool_leaves_none_for_the_next_caller(make: Callable[[CompiledPl
 
 def test_in_batches_each_row_has_none_where_it_has_an_instance_of_its_own() -> None:
     pa = pytest.importorskip("pyarrow")
-    source = guest(export("swap", "(call $give (call $var_get <<k>>)) (call $var_set <<k>> (call $copy))"))
+    source = guest(
+        export("swap", "(call $give (call $var_get <<k>>)) (call $var_set <<k>> (call $copy))")
+    )
     ref = PluginRef(source.encode())
     made = MapBatches(ref, "swap", column="column", returns=bytes, instance_per="row")
     assert made(pa.table({"column": [b"a", b"b"]})).column("result").to_pylist() == [b"", b""]
@@ -140,9 +157,14 @@ def test_observers_and_host_functions_see_the_same_vars() -> None:
         seen.append(plugin.var("k"))
         plugin.set_var("k", b"by the host")
 
-    source = guest(export("look", "(call $look)") + export("die", "unreachable"), '(import "extism:host/user" "look" (func $look))')
+    source = guest(
+        export("look", "(call $look)") + export("die", "unreachable"),
+        '(import "extism:host/user" "look" (func $look))',
+    )
     function = plugwasm._host.functions.inferred(None, "look", look)
-    with Plugin(source, functions=[function], vars={"k": b"first"}, observe=plugwasm.observing.CallLog()) as plugin:
+    with Plugin(
+        source, functions=[function], vars={"k": b"first"}, observe=plugwasm.observing.CallLog()
+    ) as plugin:
         plugin.call("look")
         with pytest.raises(plugwasm.TrapError):
             plugin.call("die")
@@ -150,7 +172,9 @@ def test_observers_and_host_functions_see_the_same_vars() -> None:
         assert seen == [b"first", b"by the host"]
 
 
-def test_the_recording_of_the_next_instance_begins_with_them_and_can_be_replayed(tmp_path: Path) -> None:
+def test_the_recording_of_the_next_instance_begins_with_them_and_can_be_replayed(
+    tmp_path: Path,
+) -> None:
     source = guest(
         export("set", "(call $var_set <<k>> (call $copy))")
         + export("get", "(call $give (call $var_get <<k>>))")

@@ -23,7 +23,14 @@ from plugwasm._http import addresses, client
 from plugwasm._http import connection as wire
 from plugwasm._http.client import Response
 from plugwasm._http.policy import Egress
-from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, ManifestError, OptionError, TimeoutError
+from plugwasm.errors import (
+    CancelledError,
+    EgressDeniedError,
+    EgressError,
+    ManifestError,
+    OptionError,
+    TimeoutError,
+)
 from tests.support.http_server import (
     EMPTY_GZIP_MEMBER,
     Connection,
@@ -65,7 +72,9 @@ def policy(*hosts: str, **settings: Any) -> Egress:
     return Egress(allowed_hosts=hosts or ["127.0.0.1"], **settings)
 
 
-def get(url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None) -> Response:
+def get(
+    url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
     return client.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
@@ -73,7 +82,9 @@ class Names:
     """A resolver whose answers are set by the test, and that counts what it is asked."""
 
     def __init__(self, **answers: Sequence[str]) -> None:
-        self.answers = {name.replace("_", "."): list(addresses) for name, addresses in answers.items()}
+        self.answers = {
+            name.replace("_", "."): list(addresses) for name, addresses in answers.items()
+        }
         self.asked: list[str] = []
 
     def __call__(self, host: str, port: int) -> list[str]:
@@ -180,7 +191,9 @@ def test_a_limit_below_zero_is_refused(limit: str) -> None:
         policy(**{limit: -1})
 
 
-def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_with_the_reason() -> None:
+def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_with_the_reason() -> (
+    None
+):
     try:
         importlib.import_module("idna")
     except ImportError:
@@ -190,7 +203,9 @@ def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_wit
             policy("*").judge("http://bücher.de/")
     else:
         assert policy("bücher.de").judge("http://BÜCHER.de/").host == "xn--bcher-kva.de"
-        assert policy("*.bücher.de").judge("http://a.xn--bcher-kva.de/").host == "a.xn--bcher-kva.de"
+        assert (
+            policy("*.bücher.de").judge("http://a.xn--bcher-kva.de/").host == "a.xn--bcher-kva.de"
+        )
 
 
 def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
@@ -199,7 +214,11 @@ def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
         rules.allowed_hosts = ("*",)
     again = pickle.loads(pickle.dumps(rules))
     assert again.allowed_hosts == ("*.example.com", "::1")
-    assert (again.max_response_bytes, again.max_request_bytes, again.max_redirects) == (5, 50 << 20, 3)
+    assert (again.max_response_bytes, again.max_request_bytes, again.max_redirects) == (
+        5,
+        50 << 20,
+        3,
+    )
     assert again.judge("http://a.example.com/").host == "a.example.com"
 
 
@@ -221,7 +240,11 @@ def test_repr_shows_what_was_set_and_no_secrets() -> None:
 def test_replacing_settings_gives_another_policy_with_the_rest_as_it_was() -> None:
     rules = policy("*.test", ports=[80, range(8000, 8080)], private_addresses=["10.0.0.0/8"])
     other = rules.replace(ports=None)
-    assert (rules.ports, other.ports, other.allowed_hosts) == ((80, range(8000, 8080)), None, ("*.test",))
+    assert (rules.ports, other.ports, other.allowed_hosts) == (
+        (80, range(8000, 8080)),
+        None,
+        ("*.test",),
+    )
     assert other.vet("a.test", ["10.0.0.1"]) == ("10.0.0.1",)
     with pytest.raises(EgressDeniedError):
         rules.for_manifest(["a.test"]).replace(ports=None).judge("http://b.test:99/")
@@ -264,12 +287,16 @@ def test_a_host_is_reached_when_the_application_and_the_manifest_grant_it(
     application: list[str] | None, manifest: list[str], hosts: set[str]
 ) -> None:
     rules = Egress(allowed_hosts=application).for_manifest(manifest)
-    assert {host for host in ("a.test", "b.test", "c.example", "127.0.0.1") if granted(rules, host)} == hosts
+    assert {
+        host for host in ("a.test", "b.test", "c.example", "127.0.0.1") if granted(rules, host)
+    } == hosts
 
 
 def test_the_message_says_whose_list_it_is() -> None:
     rules = policy("a.test").for_manifest(["b.test", "a.test"])
-    with pytest.raises(EgressDeniedError, match="no entry of the application's allowed_hosts fits it"):
+    with pytest.raises(
+        EgressDeniedError, match="no entry of the application's allowed_hosts fits it"
+    ):
         rules.judge("http://b.test/")
     with pytest.raises(EgressDeniedError, match="no entry of allowed_hosts fits it"):
         policy("*").for_manifest(["b.test"]).judge("http://a.test/")
@@ -288,8 +315,13 @@ def test_the_message_says_whose_list_it_is() -> None:
         (0, 5, 0),
     ],
 )
-def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(application: int | None, manifest: int | None, limit: int) -> None:
-    assert Egress(max_response_bytes=application).for_manifest(["*"], manifest).max_response_bytes == limit
+def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(
+    application: int | None, manifest: int | None, limit: int
+) -> None:
+    assert (
+        Egress(max_response_bytes=application).for_manifest(["*"], manifest).max_response_bytes
+        == limit
+    )
 
 
 def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None:
@@ -303,16 +335,30 @@ def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None
 @pytest.mark.parametrize(
     ("settings", "yes", "no"),
     [
-        ({"schemes": ["https"]}, ["https://a.test/", "https://a.test:80/"], ["http://a.test/", "http://a.test:443/"]),
+        (
+            {"schemes": ["https"]},
+            ["https://a.test/", "https://a.test:80/"],
+            ["http://a.test/", "http://a.test:443/"],
+        ),
         ({"schemes": ("http",)}, ["http://a.test/"], ["https://a.test/"]),
-        ({"ports": [443]}, ["https://a.test/", "http://a.test:443/"], ["http://a.test/", "https://a.test:444/", "https://a.test:442/"]),
+        (
+            {"ports": [443]},
+            ["https://a.test/", "http://a.test:443/"],
+            ["http://a.test/", "https://a.test:444/", "https://a.test:442/"],
+        ),
         ({"ports": {80, 443}}, ["http://a.test/", "https://a.test/"], ["http://a.test:8080/"]),
-        ({"ports": [range(8000, 8003)]}, ["http://a.test:8000/", "http://a.test:8002/"], ["http://a.test:7999/", "http://a.test:8003/"]),
+        (
+            {"ports": [range(8000, 8003)]},
+            ["http://a.test:8000/", "http://a.test:8002/"],
+            ["http://a.test:7999/", "http://a.test:8003/"],
+        ),
         ({"ports": range(1, 65536)}, ["http://a.test:65535/"], []),
         ({"ports": []}, [], ["http://a.test/"]),
     ],
 )
-def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(settings: dict[str, object], yes: list[str], no: list[str]) -> None:
+def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(
+    settings: dict[str, object], yes: list[str], no: list[str]
+) -> None:
     rules = Egress(allowed_hosts=["*"], **settings).for_manifest(["*"])  # type: ignore[arg-type]
     for url in yes:
         rules.judge(url)
@@ -327,22 +373,58 @@ def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(settings
         *({"schemes": value} for value in ("http", 7, [], ["ftp"], ["HTTP"], [7])),
         *(
             {"ports": value}
-            for value in ([0], [65536], ["80"], [True], [range(5)], [range(65000, 65537)], [range(5, 5)], [80.0], 443, "80")
+            for value in (
+                [0],
+                [65536],
+                ["80"],
+                [True],
+                [range(5)],
+                [range(65000, 65537)],
+                [range(5, 5)],
+                [80.0],
+                443,
+                "80",
+            )
         ),
-        *({"methods": value} for value in ("GET", [], ["get"], ["CONNECT"], ["TRACE"], ["A B"], [7], [""])),
+        *(
+            {"methods": value}
+            for value in ("GET", [], ["get"], ["CONNECT"], ["TRACE"], ["A B"], [7], [""])
+        ),
         *(
             {"private_addresses": value}
-            for value in ("10.0.0.0/8", ["10.0.0.1/8"], ["10.0.0.0/33"], ["a.test"], [7], ["fe80::1%eth0"], [""])
+            for value in (
+                "10.0.0.0/8",
+                ["10.0.0.1/8"],
+                ["10.0.0.0/33"],
+                ["a.test"],
+                [7],
+                ["fe80::1%eth0"],
+                [""],
+            )
         ),
         *({"allowed_headers": value} for value in ("X", ["a b"], [7], ["a:"])),
         *({name: ["é"]} for name in ("denied_headers", "hidden_headers")),
         *(
             {"added_headers": value}
-            for value in ({"a.test": {"X": "y"}}, {"ftp://a": {}}, {"https://a:0": {}}, {"https://a:b": {}}, {7: {}}, [7])
+            for value in (
+                {"a.test": {"X": "y"}},
+                {"ftp://a": {}},
+                {"https://a:0": {}},
+                {"https://a:b": {}},
+                {7: {}},
+                [7],
+            )
         ),
         *(
             {"added_headers": {"https://a.test": value}}
-            for value in ({"Host": "x"}, {"X": "a\nb"}, {"X": 7}, {"a b": "c"}, "X", {"Proxy-A": "b"})
+            for value in (
+                {"Host": "x"},
+                {"X": "a\nb"},
+                {"X": 7},
+                {"a b": "c"},
+                "X",
+                {"Proxy-A": "b"},
+            )
         ),
         {"added_headers": {"https://a.test/path": {"X": "y"}}},
         {"max_redirects": None},
@@ -377,14 +459,19 @@ def test_methods_are_those_that_the_application_names() -> None:
 
 def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowed() -> None:
     rules = policy(methods=["POST"])
-    with Server({"/": redirect("/next", status=303)}) as server, pytest.raises(EgressError, match="method: expected one of POST"):
+    with (
+        Server({"/": redirect("/next", status=303)}) as server,
+        pytest.raises(EgressError, match="method: expected one of POST"),
+    ):
         client.send(rules, "POST", server.url, {}, b"body", no_deadline)
     assert len(server.requests) == 1
 
 
 def test_a_redirect_to_a_port_or_a_scheme_that_is_not_allowed_is_denied() -> None:
     with Server(reply()) as other, Server(redirect(other.url)) as server:
-        with pytest.raises(EgressDeniedError, match=rf"redirects to .* does not allow port {other.port}"):
+        with pytest.raises(
+            EgressDeniedError, match=rf"redirects to .* does not allow port {other.port}"
+        ):
             get(server.url, policy(ports=[server.port]))
         server.routes["*"] = redirect(f"https://127.0.0.1:{other.port}/")
         with pytest.raises(EgressDeniedError, match=r"redirects to .* allows http only"):
@@ -397,15 +484,28 @@ def test_a_redirect_to_a_port_or_a_scheme_that_is_not_allowed_is_denied() -> Non
 
 def test_added_headers_are_sent_to_their_origin_only_and_win(names: Names) -> None:
     with Server(reply()) as other, Server(reply()) as server:
-        added = {f"http://*.test:{server.port}": {"AUTHORIZATION": "of the application", "X-Key": "hunter2"}}
+        added = {
+            f"http://*.test:{server.port}": {
+                "AUTHORIZATION": "of the application",
+                "X-Key": "hunter2",
+            }
+        }
         rules = policy("plugin.test", "other.test", "127.0.0.1").replace(added_headers=added)
-        get(f"http://plugin.test:{server.port}/", rules, {"Authorization": "of the guest", "X_Key": "of the guest", "X-Guest": "yes"})
+        get(
+            f"http://plugin.test:{server.port}/",
+            rules,
+            {"Authorization": "of the guest", "X_Key": "of the guest", "X-Guest": "yes"},
+        )
         get(f"http://127.0.0.1:{server.port}/", rules, {"Authorization": "of the guest"})
         get(f"http://plugin.test:{other.port}/", rules)
     first, second = server.requests
     assert first.head.lower().count(b"authorization") == 1
     assert "x_key" not in first.headers
-    assert (first.headers["authorization"], first.headers["x-key"], first.headers["x-guest"]) == ("of the application", "hunter2", "yes")
+    assert (first.headers["authorization"], first.headers["x-key"], first.headers["x-guest"]) == (
+        "of the application",
+        "hunter2",
+        "yes",
+    )
     assert second.headers["authorization"] == "of the guest"
     assert not {"x-key", "authorization"} & set(second.headers.keys() - {"authorization"})
     assert not {"x-key", "authorization"} & set(other.requests[0].headers)
@@ -414,10 +514,21 @@ def test_added_headers_are_sent_to_their_origin_only_and_win(names: Names) -> No
 def test_added_headers_are_not_sent_any_more_once_a_redirect_led_away(names: Names) -> None:
     with Server({"/end": reply()}) as server:
         here, there = f"http://plugin.test:{server.port}", f"http://other.test:{server.port}"
-        server.routes |= {"/": redirect("/kept"), "/kept": redirect(there + "/away"), "/away": redirect(here + "/end")}
-        rules = policy("*.test", "127.0.0.1").replace(added_headers={here: {"X-Key": "secret"}, there: {"X-Other": "secret"}})
+        server.routes |= {
+            "/": redirect("/kept"),
+            "/kept": redirect(there + "/away"),
+            "/away": redirect(here + "/end"),
+        }
+        rules = policy("*.test", "127.0.0.1").replace(
+            added_headers={here: {"X-Key": "secret"}, there: {"X-Other": "secret"}}
+        )
         get(here + "/", rules)
-    assert [set(request.headers) & {"x-key", "x-other"} for request in server.requests] == [{"x-key"}, {"x-key"}, set(), set()]
+    assert [set(request.headers) & {"x-key", "x-other"} for request in server.requests] == [
+        {"x-key"},
+        {"x-key"},
+        set(),
+        set(),
+    ]
 
 
 def test_the_names_that_a_guest_may_set_are_for_the_application_to_say() -> None:
@@ -442,7 +553,9 @@ def test_the_names_that_a_guest_may_set_are_for_the_application_to_say() -> None
 
 
 def test_hidden_headers_are_not_shown() -> None:
-    with Server(reply(b"", headers=[("Set-Cookie", "a=b"), ("SET-COOKIE", "c=d"), ("X-Kept", "yes")])) as server:
+    with Server(
+        reply(b"", headers=[("Set-Cookie", "a=b"), ("SET-COOKIE", "c=d"), ("X-Kept", "yes")])
+    ) as server:
         headers = get(server.url, policy().replace(hidden_headers=["Set-Cookie"])).headers
     assert "set-cookie" not in headers
     assert headers["x-kept"] == "yes"
@@ -460,21 +573,49 @@ def test_hidden_headers_are_not_shown() -> None:
         (
             "0.0.0.0/0",
             ["127.0.0.1", "10.0.0.1"],
-            ["169.254.169.254", "169.254.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "::1"],
+            [
+                "169.254.169.254",
+                "169.254.0.1",
+                "100.100.100.200",
+                "168.63.129.16",
+                "192.0.0.192",
+                "::1",
+            ],
         ),
         ("169.254.0.0/16", [], ["169.254.169.254", "169.254.170.2"]),
         ("169.254.169.254", ["169.254.169.254"], ["169.254.169.253"]),
         ("169.254.169.254/32", ["169.254.169.254"], ["169.254.169.255"]),
         ("fd00::/8", ["fd00::1", "fdff::"], ["fd00:ec2::254", "fc00::1", "fe80::1"]),
-        ("::/0", ["::1", "fd00::1", "2002:808:808::", "64:ff9b::808:808", "::ffff:8.8.8.8"], ["fd00:ec2::254", "fd20:ce::254", "fe80::1"]),
-        ("::/0", [], ["2002:7f00:1::", "64:ff9b::a00:1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2001::1", "64:ff9b:1::808:808"]),
+        (
+            "::/0",
+            ["::1", "fd00::1", "2002:808:808::", "64:ff9b::808:808", "::ffff:8.8.8.8"],
+            ["fd00:ec2::254", "fd20:ce::254", "fe80::1"],
+        ),
+        (
+            "::/0",
+            [],
+            [
+                "2002:7f00:1::",
+                "64:ff9b::a00:1",
+                "::ffff:10.0.0.1",
+                "64:ff9b::a9fe:a9fe",
+                "2001::1",
+                "64:ff9b:1::808:808",
+            ],
+        ),
         ("fd00:ec2::254", ["fd00:ec2::254"], ["fd00:ec2::253"]),
-        ("64:ff9b::/96", ["64:ff9b::808:808"], ["64:ff9b::7f00:1", "64:ff9b:1::808:808", "::ffff:8.8.8.8"]),
+        (
+            "64:ff9b::/96",
+            ["64:ff9b::808:808"],
+            ["64:ff9b::7f00:1", "64:ff9b:1::808:808", "::ffff:8.8.8.8"],
+        ),
         ("2002::/16", ["2002:808:808::"], ["2002:a00:1::"]),
         ("64:ff9b::7f00:1", ["64:ff9b::7f00:1"], ["64:ff9b::7f00:2"]),
     ],
 )
-def test_a_network_grants_the_addresses_in_it_but_for_those_of_metadata_services(network: str, yes: list[str], no: list[str]) -> None:
+def test_a_network_grants_the_addresses_in_it_but_for_those_of_metadata_services(
+    network: str, yes: list[str], no: list[str]
+) -> None:
     rules = policy("*", private_addresses=[network]).for_manifest(["plugin.test", "*"])
     for address in yes:
         assert len(rules.vet("plugin.test", [address])) == 1
@@ -619,12 +760,27 @@ NASTY = [
 
 
 @pytest.mark.parametrize("url", NASTY)
-def test_a_url_that_can_be_read_in_two_ways_is_refused_even_where_every_host_is_granted(url: str) -> None:
+def test_a_url_that_can_be_read_in_two_ways_is_refused_even_where_every_host_is_granted(
+    url: str,
+) -> None:
     with pytest.raises(EgressDeniedError, match="the URL is refused"):
         policy("*", "127.0.0.1", "localhost").judge(url)
 
 
-pieces = st.sampled_from([*"@:/\\?#[]%.-_0178axX\t \r\n", "http", "https", "://", "example.com", "127.0.0.1", "::1", "%2e", "é", "。"])
+pieces = st.sampled_from(
+    [
+        *"@:/\\?#[]%.-_0178axX\t \r\n",
+        "http",
+        "https",
+        "://",
+        "example.com",
+        "127.0.0.1",
+        "::1",
+        "%2e",
+        "é",
+        "。",
+    ]
+)
 urls = st.one_of(
     st.text(),
     st.lists(pieces, max_size=12).map("".join),
@@ -682,9 +838,33 @@ def test_refusals_do_not_repeat_what_may_be_secret() -> None:
 # ---- Addresses
 
 NOT_PUBLIC = [
-    *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.7", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
-    *("169.254.169.254", "169.254.0.1", "100.64.0.1", "100.100.100.200", "100.127.255.255", "168.63.129.16"),
-    *("192.0.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1", "203.0.113.5"),
+    *(
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.0.0.7",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+    ),
+    *(
+        "169.254.169.254",
+        "169.254.0.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "100.127.255.255",
+        "168.63.129.16",
+    ),
+    *(
+        "192.0.0.1",
+        "192.0.0.192",
+        "192.0.2.1",
+        "192.88.99.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "203.0.113.5",
+    ),
     *("224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
     *(
         "::",
@@ -700,8 +880,24 @@ NOT_PUBLIC = [
         "4000::1",
         "5f00::1",
     ),
-    *("2001::1", "2001:db8::1", "2001:10::1", "2002:7f00:1::", "2002:808:808::", "3fff::1", "::127.0.0.1", "::8.8.8.8"),
-    *("::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::7f00:1"),
+    *(
+        "2001::1",
+        "2001:db8::1",
+        "2001:10::1",
+        "2002:7f00:1::",
+        "2002:808:808::",
+        "3fff::1",
+        "::127.0.0.1",
+        "::8.8.8.8",
+    ),
+    *(
+        "::ffff:127.0.0.1",
+        "::ffff:8.8.8.8",
+        "::ffff:0:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::808:808",
+        "64:ff9b:1::7f00:1",
+    ),
 ]
 IS_PUBLIC = [
     "8.8.8.8",
@@ -748,8 +944,16 @@ def test_a_name_that_is_granted_literally_does_not_grant_private_addresses() -> 
 
 def test_localhost_grants_loopback_and_only_to_itself() -> None:
     rules = policy("localhost", "*")
-    assert rules.vet("localhost", ["127.0.0.1", "127.9.9.9", "::1"]) == ("127.0.0.1", "127.9.9.9", "::1")
-    for host, address in [("plugin.test", "127.0.0.1"), ("localhost", "10.0.0.1"), ("localhost", "::ffff:127.0.0.1")]:
+    assert rules.vet("localhost", ["127.0.0.1", "127.9.9.9", "::1"]) == (
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+    )
+    for host, address in [
+        ("plugin.test", "127.0.0.1"),
+        ("localhost", "10.0.0.1"),
+        ("localhost", "::ffff:127.0.0.1"),
+    ]:
         with pytest.raises(EgressDeniedError):
             rules.vet(host, [address])
     for pattern in ("*", "local*", "localhos?"):
@@ -764,7 +968,9 @@ def test_what_a_resolver_says_must_be_an_address(text: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_any_address_that_is_private_or_loopback_is_refused_under_a_wildcard(address: object) -> None:
+def test_any_address_that_is_private_or_loopback_is_refused_under_a_wildcard(
+    address: object,
+) -> None:
     why = addresses.why_not_public(address)  # type: ignore[arg-type]
     if address.is_private or address.is_loopback or address.is_multicast or not address.is_global:  # type: ignore[attr-defined]
         assert why is not None
@@ -772,7 +978,11 @@ def test_any_address_that_is_private_or_loopback_is_refused_under_a_wildcard(add
 
 def test_a_refused_target_is_never_connected_to(names: Names) -> None:
     with Server(reply()) as server:
-        for url in (f"http://plugin.test:{server.port}/", server.url, f"http://localhost:{server.port}/"):
+        for url in (
+            f"http://plugin.test:{server.port}/",
+            server.url,
+            f"http://localhost:{server.port}/",
+        ):
             with pytest.raises(EgressDeniedError):
                 get(url, policy("*"))
         with pytest.raises(EgressDeniedError):
@@ -781,11 +991,16 @@ def test_a_refused_target_is_never_connected_to(names: Names) -> None:
     assert names.asked == ["plugin.test", "localhost"]
 
 
-def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     answers = [["127.0.0.1"], ["10.255.255.1"]]
     monkeypatch.setattr(wire, "resolve", lambda host, port: answers.pop(0))
     with Server(reply(b"pinned")) as server:
-        assert get(f"http://Plugin.test.:{server.port}/", policy("plugin.test", "127.0.0.1")).body == b"pinned"
+        assert (
+            get(f"http://Plugin.test.:{server.port}/", policy("plugin.test", "127.0.0.1")).body
+            == b"pinned"
+        )
     assert len(answers) == 1
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
 
@@ -793,17 +1008,27 @@ def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(monkey
 def test_the_next_vetted_address_is_tried_when_one_does_not_answer(names: Names) -> None:
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     with Server(reply(b"second")) as server:
-        assert get(f"http://plugin.test:{server.port}/", policy("plugin.test", "127.0.0.1", "127.0.0.2")).body == b"second"
+        assert (
+            get(
+                f"http://plugin.test:{server.port}/",
+                policy("plugin.test", "127.0.0.1", "127.0.0.2"),
+            ).body
+            == b"second"
+        )
 
 
 def test_an_address_that_refuses_connections_is_an_error_that_says_so(names: Names) -> None:
     with Server(reply()) as server:
         pass
-    with pytest.raises(EgressError, match=rf"GET http://127\.0\.0\.1:{server.port}/x failed: Connection refused"):
+    with pytest.raises(
+        EgressError, match=rf"GET http://127\.0\.0\.1:{server.port}/x failed: Connection refused"
+    ):
         get(server.url + "/x?y")
 
 
-def test_a_name_that_does_not_resolve_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_resolve_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(host: str, port: int) -> list[str]:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -862,14 +1087,19 @@ def test_the_request_is_exactly_what_was_asked_for() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("body", [None, b"", b"text"])
-def test_every_ordinary_method_is_sent_with_and_without_a_body(method: str, body: bytes | None) -> None:
+def test_every_ordinary_method_is_sent_with_and_without_a_body(
+    method: str, body: bytes | None
+) -> None:
     with Server(reply(b"answer")) as server:
         response = client.send(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
     assert response.body == (b"" if method == "HEAD" else b"answer")
 
 
-@pytest.mark.parametrize("method", ["", "CONNECT", "TRACE", "BREW", "GET ", "GET / HTTP/1.1\r\nX: y\r\n\r\nGET", "ſ", "G\x00ET"])
+@pytest.mark.parametrize(
+    "method",
+    ["", "CONNECT", "TRACE", "BREW", "GET ", "GET / HTTP/1.1\r\nX: y\r\n\r\nGET", "ſ", "G\x00ET"],
+)
 def test_other_methods_are_refused(method: str) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="method: expected one of"):
         client.send(policy(), method, server.url, {}, None, no_deadline)
@@ -877,11 +1107,65 @@ def test_other_methods_are_refused(method: str) -> None:
 
 
 BAD_HEADERS = [
-    *({name: "x"} for name in ("Host", "host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Upgrade")),
-    *({name: "x"} for name in ("TE", "Trailer", "Expect", "Proxy-Authorization", "PROXY-anything", "proxy-connection")),
-    *({name: "x"} for name in ("", " ", "a b", "a:", "a\r\nb", "a\x00", "é", "\u212a", "(a)", "Host ", ":authority", "a\n")),
-    *({"X": value} for value in ("a\r\nHost: evil", "a\nb", "a\rb", "a\x00b", "a\x0bb", "a\x1bb", "a\x7fb", "a\r\n b", "\n", "\ud800")),
-    *({name: "x"} for name in ("Content_Length", "TRANSFER_ENCODING", "Proxy", "Proxy_Authorization")),
+    *(
+        {name: "x"}
+        for name in (
+            "Host",
+            "host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "Upgrade",
+        )
+    ),
+    *(
+        {name: "x"}
+        for name in (
+            "TE",
+            "Trailer",
+            "Expect",
+            "Proxy-Authorization",
+            "PROXY-anything",
+            "proxy-connection",
+        )
+    ),
+    *(
+        {name: "x"}
+        for name in (
+            "",
+            " ",
+            "a b",
+            "a:",
+            "a\r\nb",
+            "a\x00",
+            "é",
+            "\u212a",
+            "(a)",
+            "Host ",
+            ":authority",
+            "a\n",
+        )
+    ),
+    *(
+        {"X": value}
+        for value in (
+            "a\r\nHost: evil",
+            "a\nb",
+            "a\rb",
+            "a\x00b",
+            "a\x0bb",
+            "a\x1bb",
+            "a\x7fb",
+            "a\r\n b",
+            "\n",
+            "\ud800",
+        )
+    ),
+    *(
+        {name: "x"}
+        for name in ("Content_Length", "TRANSFER_ENCODING", "Proxy", "Proxy_Authorization")
+    ),
     {"X-A": "1", "x-a": "2"},
     {"X-A": "1", "X_A": "2"},
     {f"X-{index}": "v" for index in range(101)},
@@ -936,17 +1220,35 @@ def test_a_large_body_arrives_whole() -> None:
 @pytest.mark.parametrize(
     ("status", "method", "then"),
     [
-        *((301, "GET", "GET"), (301, "POST", "GET"), (301, "PUT", "PUT"), (302, "POST", "GET"), (302, "HEAD", "HEAD")),
-        *((303, "POST", "GET"), (303, "PUT", "GET"), (303, "HEAD", "HEAD"), (307, "POST", "POST"), (308, "PUT", "PUT")),
+        *(
+            (301, "GET", "GET"),
+            (301, "POST", "GET"),
+            (301, "PUT", "PUT"),
+            (302, "POST", "GET"),
+            (302, "HEAD", "HEAD"),
+        ),
+        *(
+            (303, "POST", "GET"),
+            (303, "PUT", "GET"),
+            (303, "HEAD", "HEAD"),
+            (307, "POST", "POST"),
+            (308, "PUT", "PUT"),
+        ),
     ],
 )
-def test_a_redirect_is_followed_with_the_method_its_status_asks_for(status: int, method: str, then: str) -> None:
+def test_a_redirect_is_followed_with_the_method_its_status_asks_for(
+    status: int, method: str, then: str
+) -> None:
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
         response = client.send(policy(), method, server.url, headers, b"body", no_deadline)
     _, second = server.requests
     assert response.status == 200
-    assert (second.target, second.method, second.body) == ("/there", then, b"body" if then == method else b"")
+    assert (second.target, second.method, second.body) == (
+        "/there",
+        then,
+        b"body" if then == method else b"",
+    )
     assert ("content-type" in second.headers) is (then == method)
     assert second.headers["authorization"] == "secret"
 
@@ -968,8 +1270,20 @@ def test_credentials_stay_with_their_origin(names: Names) -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        *("http://evil.test/", "//evil.test/", "http://127.0.0.1@evil.test/", "http://10.0.0.7/", "http://2130706433/"),
-        *("ftp://127.0.0.1/", "file:///etc/passwd", "javascript:x", "http://127.0.0.1\\@evil.test/", "http://[::1"),
+        *(
+            "http://evil.test/",
+            "//evil.test/",
+            "http://127.0.0.1@evil.test/",
+            "http://10.0.0.7/",
+            "http://2130706433/",
+        ),
+        *(
+            "ftp://127.0.0.1/",
+            "file:///etc/passwd",
+            "javascript:x",
+            "http://127.0.0.1\\@evil.test/",
+            "http://[::1",
+        ),
     ],
 )
 def test_a_redirect_to_what_is_not_granted_is_denied(location: str) -> None:
@@ -983,7 +1297,10 @@ def test_a_redirect_to_what_is_not_granted_is_denied(location: str) -> None:
 
 def test_the_name_of_a_redirect_is_resolved_and_vetted_too(names: Names) -> None:
     names.answers["other.test"] = ["169.254.169.254"]
-    with Server(redirect("http://other.test/latest/meta-data")) as server, pytest.raises(EgressDeniedError, match="link-local"):
+    with (
+        Server(redirect("http://other.test/latest/meta-data")) as server,
+        pytest.raises(EgressDeniedError, match="link-local"),
+    ):
         get(server.url, policy("127.0.0.1", "*.test"))
 
 
@@ -1008,7 +1325,11 @@ def test_a_loop_of_redirects_ends() -> None:
 def test_where_no_redirects_are_followed_a_redirect_is_given_as_it_is() -> None:
     with Server(redirect("http://evil.test/")) as server:
         response = get(server.url, policy(max_redirects=0))
-    assert (response.status, response.headers["location"], response.body) == (302, "http://evil.test/", b"moved")
+    assert (response.status, response.headers["location"], response.body) == (
+        302,
+        "http://evil.test/",
+        b"moved",
+    )
     assert len(server.requests) == 1
 
 
@@ -1044,13 +1365,19 @@ def test_a_chunked_body_is_put_together() -> None:
 
 
 def test_interim_100_answers_are_skipped() -> None:
-    with Server(raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as server:
+    with Server(
+        raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    ) as server:
         assert get(server.url).body == b"ok"
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP", "raw deflate", "gzip, gzip"])
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "x-gzip", "deflate", "GZIP", "raw deflate", "gzip, gzip"]
+)
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_gzip_and_deflate_are_decoded_and_the_headers_say_so(encoding: str, is_chunked: bool) -> None:
+def test_gzip_and_deflate_are_decoded_and_the_headers_say_so(
+    encoding: str, is_chunked: bool
+) -> None:
     text = b"decoded " * 20_000
     body = text
     for word in encoding.lower().split(","):
@@ -1059,7 +1386,9 @@ def test_gzip_and_deflate_are_decoded_and_the_headers_say_so(encoding: str, is_c
         encoding, body = "deflate", body[2:-4]
     headers = [("Content-Encoding", encoding)]
     parts = [body[start : start + 7] for start in range(0, len(body), 7)]
-    with Server(chunked(parts, headers=headers) if is_chunked else reply(body, headers=headers)) as server:
+    with Server(
+        chunked(parts, headers=headers) if is_chunked else reply(body, headers=headers)
+    ) as server:
         response = get(server.url)
     assert response.body == text
     assert not {"content-encoding", "content-length"} & set(response.headers)
@@ -1089,7 +1418,9 @@ LIMIT = 100_000
     ],
     ids=["length", "chunked", "until close", "gzip", "gzip chunked", "deflate"],
 )
-def test_a_body_may_be_as_large_as_the_limit_and_no_larger(served: Callable[[bytes], Route], size: int) -> None:
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger(
+    served: Callable[[bytes], Route], size: int
+) -> None:
     with Server(served(bytes(size))) as server:
         if size == LIMIT:
             assert len(get(server.url, policy(max_response_bytes=LIMIT)).body) == LIMIT
@@ -1099,7 +1430,9 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(served: Callable[[byt
 
 
 def test_a_length_over_the_limit_is_refused_before_the_body_is_read() -> None:
-    with Server(drip(b"x" * 100, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")) as server:
+    with Server(
+        drip(b"x" * 100, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+    ) as server:
         started = time.monotonic()
         with pytest.raises(EgressError, match="larger than"):
             get(server.url)
@@ -1111,7 +1444,10 @@ def test_a_length_over_the_limit_is_refused_before_the_body_is_read() -> None:
     [
         gzip_bomb(300 << 20),
         endless(bytes(65536)),
-        endless(b"10000\r\n" + bytes(65536) + b"\r\n", head=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        endless(
+            b"10000\r\n" + bytes(65536) + b"\r\n",
+            head=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
     ],
     ids=["gzip bomb", "endless", "endless chunks"],
 )
@@ -1195,7 +1531,10 @@ def test_streams_that_never_come_to_the_point_end_without_a_deadline(served: Rou
     ],
 )
 def test_an_answer_that_is_broken_is_an_error_of_ours(served: Route) -> None:
-    with Server(served) as server, pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught:
+    with (
+        Server(served) as server,
+        pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught,
+    ):
         get(server.url)
     assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
 
@@ -1218,9 +1557,13 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
 
 @given(
     data=st.binary(max_size=200),
-    head=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", CHUNKED_HEAD, CHUNKED_HEAD + b"\r\n", GZIP_HEAD]),
+    head=st.sampled_from(
+        [b"", b"HTTP/1.1 200 OK\r\n", CHUNKED_HEAD, CHUNKED_HEAD + b"\r\n", GZIP_HEAD]
+    ),
 )
-def test_any_bytes_from_a_server_are_an_answer_or_an_error_of_ours(data: bytes, head: bytes) -> None:
+def test_any_bytes_from_a_server_are_an_answer_or_an_error_of_ours(
+    data: bytes, head: bytes
+) -> None:
     ANY.routes["*"] = raw(head + data)
     try:
         get(ANY.url)
@@ -1250,10 +1593,14 @@ HANGS: dict[str, Route] = {
     "silence": silence,
     "drips the status line": drip(b"HTTP/1.1 200 OK\r\n" * 5, every=0.05),
     "drips the headers": drip(b"X: y\r\n" * 50, every=0.05, at_once=b"HTTP/1.1 200 OK\r\n"),
-    "drips the body": drip(b"x" * 100, every=0.05, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"),
+    "drips the body": drip(
+        b"x" * 100, every=0.05, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+    ),
     "drips chunks": drip(b"1\r\nx\r\n" * 50, every=0.05, at_once=CHUNKED_HEAD + b"\r\n"),
     "drips until close": drip(b"x" * 100, every=0.05, at_once=b"HTTP/1.1 200 OK\r\n\r\n"),
-    "stops in the body": drip(b"xx", every=60, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"),
+    "stops in the body": drip(
+        b"xx", every=60, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+    ),
     "redirects slowly": redirect_slowly,
     "interim answers": endless(b"HTTP/1.1 100 Continue\r\n\r\n", head=b""),
     "one byte a second": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", every=1),
@@ -1285,12 +1632,16 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
         assert time.monotonic() - started < 3
 
 
-def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(authority: ssl.SSLContext, names: Names) -> None:
+def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(
+    authority: ssl.SSLContext, names: Names
+) -> None:
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
+            client.send(
+                rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3)
+            )
         assert time.monotonic() - started < 3
 
 
@@ -1319,7 +1670,9 @@ def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> Non
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     rules = policy("plugin.test", "127.0.0.1", "127.0.0.2")
     with Server(reply(b"second")) as server, black_hole("127.0.0.2", server.port):
-        response = client.send(rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0))
+        response = client.send(
+            rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0)
+        )
     assert response.body == b"second"
 
 
@@ -1363,7 +1716,9 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
 
 
 @pytest.mark.parametrize("served", [silence, HANGS["stops in the body"]])
-def test_without_a_deadline_a_server_that_says_nothing_is_given_up(served: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_deadline_a_server_that_says_nothing_is_given_up(
+    served: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wire, "_IDLE", 0.2)
     with Server(served) as server, pytest.raises(EgressError, match="nothing came in time"):
         get(server.url)
@@ -1421,37 +1776,58 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
     server_tls.sni_callback = lambda sock, name, context: asked_for.append(name)
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     body = bytes(range(256)) * 2000
-    with Server(lambda request, connection: reply(request.body)(request, connection), tls=server_tls) as server:
-        response = client.send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
+    with Server(
+        lambda request, connection: reply(request.body)(request, connection), tls=server_tls
+    ) as server:
+        response = client.send(
+            rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline
+        )
     assert response.body == body
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
     assert asked_for == ["plugin.test"]
 
 
 @pytest.mark.parametrize("host", ["other.test", "127.0.0.1", "localhost"])
-def test_a_certificate_for_another_name_is_refused(authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, host: str) -> None:
+def test_a_certificate_for_another_name_is_refused(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, host: str
+) -> None:
     rules = Egress(allowed_hosts=[host, "127.0.0.1"], ssl_context=authority)
-    with Server(reply(), tls=server_tls) as server, pytest.raises(EgressError, match="certificate is not accepted"):
+    with (
+        Server(reply(), tls=server_tls) as server,
+        pytest.raises(EgressError, match="certificate is not accepted"),
+    ):
         get(f"https://{host}:{server.port}/", rules)
     assert server.requests == []
 
 
-def test_a_certificate_that_no_authority_of_the_system_vouches_for_is_refused(server_tls: ssl.SSLContext, names: Names) -> None:
-    with Server(reply(), tls=server_tls) as server, pytest.raises(EgressError, match="certificate is not accepted"):
+def test_a_certificate_that_no_authority_of_the_system_vouches_for_is_refused(
+    server_tls: ssl.SSLContext, names: Names
+) -> None:
+    with (
+        Server(reply(), tls=server_tls) as server,
+        pytest.raises(EgressError, match="certificate is not accepted"),
+    ):
         get(f"https://plugin.test:{server.port}/", policy("plugin.test", "127.0.0.1"))
     assert server.requests == []
 
 
-def test_a_server_that_does_not_speak_tls_is_an_error(authority: ssl.SSLContext, names: Names) -> None:
+def test_a_server_that_does_not_speak_tls_is_an_error(
+    authority: ssl.SSLContext, names: Names
+) -> None:
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     plain = Server(on_connect=lambda connection: connection.send(b"HTTP/1.1 200 OK\r\n\r\n"))
     with plain as server, pytest.raises(EgressError, match="TLS failed"):
         get(f"https://plugin.test:{server.port}/", rules)
 
 
-def test_a_redirect_from_https_to_http_is_refused(authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names) -> None:
+def test_a_redirect_from_https_to_http_is_refused(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
+) -> None:
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
-    with Server(reply()) as plain, Server(redirect(f"http://plugin.test:{plain.port}/"), tls=server_tls) as server:
+    with (
+        Server(reply()) as plain,
+        Server(redirect(f"http://plugin.test:{plain.port}/"), tls=server_tls) as server,
+    ):
         with pytest.raises(EgressDeniedError, match="from https to http"):
             get(f"https://plugin.test:{server.port}/", rules)
         assert plain.connections == 0
@@ -1461,12 +1837,16 @@ def test_a_redirect_from_https_to_http_is_refused(authority: ssl.SSLContext, ser
 
 
 @pytest.mark.parametrize("every", [0.05])
-def test_the_deadline_holds_for_a_drip_over_tls(authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, every: float) -> None:
+def test_the_deadline_holds_for_a_drip_over_tls(
+    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, every: float
+) -> None:
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
+            client.send(
+                rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3)
+            )
         assert time.monotonic() - started < 3
 
 
@@ -1498,7 +1878,9 @@ def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read
 
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=impatient) as server:
-        response = client.send(rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20))
+        response = client.send(
+            rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20)
+        )
     assert (response.status, response.body) == (413, b"big")
 
 
@@ -1538,7 +1920,11 @@ def test_the_end_of_a_request_over_tls_is_sent_while_the_answer_is_waited_for(
 @pytest.mark.parametrize("size", [0, 1, 16 << 10, 3 << 20])
 @pytest.mark.parametrize("closes_properly", [True, False])
 def test_a_body_without_a_length_over_tls_ends_with_the_connection(
-    authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, size: int, closes_properly: bool
+    authority: ssl.SSLContext,
+    server_tls: ssl.SSLContext,
+    names: Names,
+    size: int,
+    closes_properly: bool,
 ) -> None:
     def route(request: Request, connection: Connection) -> None:
         connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(size))

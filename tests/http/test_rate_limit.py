@@ -61,7 +61,9 @@ def within(seconds: float) -> Callable[[], float]:
     return remaining
 
 
-def get(egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/") -> int:
+def get(
+    egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/"
+) -> int:
     return client.send(egress, "GET", "http://plugin.test" + path, {}, None, remaining).status
 
 
@@ -106,7 +108,9 @@ def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.Monke
     shared = egress(held, max_concurrent=1)
     first = InThread(get, shared)
     assert soon(lambda: held.now == 1)
-    with pytest.raises(EgressError, match="waited 0 s for its turn: the application allows 1 at once"):
+    with pytest.raises(
+        EgressError, match="waited 0 s for its turn: the application allows 1 at once"
+    ):
         get(shared)
     held.go.set()
     assert first.result() == 200
@@ -183,7 +187,9 @@ def test_who_would_wait_too_long_for_its_turn_ends_at_its_deadline() -> None:
 
 def test_what_was_pickled_together_shares_its_limits_again() -> None:
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
-    one, two = pickle.loads(pickle.dumps([shared.for_manifest(["a.test"], 5), shared.for_manifest(["b.test"])]))
+    one, two = pickle.loads(
+        pickle.dumps([shared.for_manifest(["a.test"], 5), shared.for_manifest(["b.test"])])
+    )
     assert one.gate is two.gate
     assert (one.gate.max_concurrent, one.max_response_bytes) == (1, 5)
     assert one.judge("http://a.test/").host == "a.test"

@@ -44,7 +44,9 @@ CLIENT = guest(
 OTHER_CLIENT = CLIENT + " ;; of another author"
 
 
-def client(*hosts: str, module: str = CLIENT, egress: Egress | None = None, **fields: Any) -> Plugin:
+def client(
+    *hosts: str, module: str = CLIENT, egress: Egress | None = None, **fields: Any
+) -> Plugin:
     return Plugin(manifest(module, allowed_hosts=list(hosts), **fields), egress=egress)
 
 
@@ -107,15 +109,22 @@ def hang_often(plugin: Plugin, times: int = 70, name: str = "{}.hang") -> None:
 
 
 @pytest.mark.parametrize("module", [CLIENT, OTHER_CLIENT], ids=["the same code", "other code"])
-def test_names_that_never_resolve_use_up_the_share_of_the_plugin_that_asks_for_them(server: Server, names: Resolver, module: str) -> None:
+def test_names_that_never_resolve_use_up_the_share_of_the_plugin_that_asks_for_them(
+    server: Server, names: Resolver, module: str
+) -> None:
     everywhere = Egress(allowed_hosts=["*", "127.0.0.1"])
-    with client("*", timeout_ms=30) as hostile, client("*", "127.0.0.1", module=module, egress=everywhere, timeout_ms=20_000) as other:
+    with (
+        client("*", timeout_ms=30) as hostile,
+        client("*", "127.0.0.1", module=module, egress=everywhere, timeout_ms=20_000) as other,
+    ):
         hang_often(hostile)
         assert names.hanging == lookups.OWN
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_a_plugin_that_is_made_anew_for_each_call_has_no_share_for_each(server: Server, names: Resolver) -> None:
+def test_a_plugin_that_is_made_anew_for_each_call_has_no_share_for_each(
+    server: Server, names: Resolver
+) -> None:
     for index in range(connection._MAX_LOOKUPS + 10):
         with client("*", timeout_ms=20) as hostile, pytest.raises(TimeoutError):
             send(hostile, f"http://{index}.hang/")
@@ -124,7 +133,9 @@ def test_a_plugin_that_is_made_anew_for_each_call_has_no_share_for_each(server: 
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_many_plugins_that_mean_harm_leave_something_to_others(server: Server, names: Resolver) -> None:
+def test_many_plugins_that_mean_harm_leave_something_to_others(
+    server: Server, names: Resolver
+) -> None:
     def client_of(index: int, **fields: Any) -> Plugin:
         return client("*", "127.0.0.1", module=f"{CLIENT} ;; {index}", **fields)
 
@@ -147,7 +158,9 @@ def test_tenants_of_one_egress_have_a_share_each(server: Server, names: Resolver
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_a_lookup_counts_until_its_thread_ends_and_no_longer(server: Server, names: Resolver) -> None:
+def test_a_lookup_counts_until_its_thread_ends_and_no_longer(
+    server: Server, names: Resolver
+) -> None:
     with client("*", "127.0.0.1", timeout_ms=200) as plugin:
         hang_often(plugin, lookups.OWN)
         with pytest.raises(TimeoutError):
@@ -158,14 +171,20 @@ def test_a_lookup_counts_until_its_thread_ends_and_no_longer(server: Server, nam
         assert send(plugin, by_name(server, "plugin.test")) == b"served"
 
 
-def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(server: Server, names: Resolver) -> None:
-    compiled = plugwasm.CompiledPlugin(manifest(CLIENT, allowed_hosts=["*", "127.0.0.1"], timeout_ms=30))
+def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(
+    server: Server, names: Resolver
+) -> None:
+    compiled = plugwasm.CompiledPlugin(
+        manifest(CLIENT, allowed_hosts=["*", "127.0.0.1"], timeout_ms=30)
+    )
     with Plugin(compiled) as hostile:
         hang_often(hostile, lookups.OWN)
     over: list[object] = []
 
     def ask() -> bytes:
-        answer = exchange.send(compiled._grants.policy, "GET", by_name(server, "plugin.test"), {}, None, lambda: 30.0)
+        answer = exchange.send(
+            compiled._grants.policy, "GET", by_name(server, "plugin.test"), {}, None, lambda: 30.0
+        )
         over.append(answer)
         return answer.body
 
@@ -196,7 +215,9 @@ def ended_after(seconds: float) -> Any:
     return remaining
 
 
-def test_a_thread_that_cannot_be_started_counts_no_more(names: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_be_started_counts_no_more(
+    names: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_thread(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -204,7 +225,14 @@ def test_a_thread_that_cannot_be_started_counts_no_more(names: Resolver, monkeyp
         patched.setattr(threading.Thread, "start", no_thread)
         for _ in range(3):
             with pytest.raises(EgressError):
-                exchange.send(Policy(allowed_hosts=["*"]), "GET", "http://plugin.test/", {}, None, lambda: 30.0)
+                exchange.send(
+                    Policy(allowed_hosts=["*"]),
+                    "GET",
+                    "http://plugin.test/",
+                    {},
+                    None,
+                    lambda: 30.0,
+                )
     assert lookups._state.under_way == {}
 
 
@@ -245,7 +273,14 @@ if not child:
     os._exit(0 if lookups.may_start(lookups.Lookup(owner), 128) else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, str(Path(plugwasm.__file__).parents[1])]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        program,
+        str(Path(plugwasm.__file__).parents[1]),
+    ]
     subprocess.run(command, check=True, timeout=60)
 
 
@@ -321,10 +356,16 @@ def hog(stop: threading.Event, plugin_of: Any) -> None:
 
 @pytest.mark.parametrize("module", [CLIENT, OTHER_CLIENT], ids=["the same code", "other code"])
 @pytest.mark.parametrize("places", [1, 2, 4])
-def test_a_plugin_with_slow_requests_without_number_does_not_keep_another_from_its_turn(places: int, module: str) -> None:
+def test_a_plugin_with_slow_requests_without_number_does_not_keep_another_from_its_turn(
+    places: int, module: str
+) -> None:
     held = Held()
-    shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=places)
-    hostile = plugwasm.CompiledPlugin(manifest(CLIENT, allowed_hosts=["*"], timeout_ms=300), egress=shared)
+    shared = Egress(
+        allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=places
+    )
+    hostile = plugwasm.CompiledPlugin(
+        manifest(CLIENT, allowed_hosts=["*"], timeout_ms=300), egress=shared
+    )
     stop = threading.Event()
     hogs = [InThread(hog, stop, lambda: Plugin(hostile)) for _ in range(places + 6)]
     try:
@@ -333,9 +374,13 @@ def test_a_plugin_with_slow_requests_without_number_does_not_keep_another_from_i
             for _ in range(3):
                 started = time.monotonic()
                 assert send(other, "http://plugin.test/") == b"served"
-                assert time.monotonic() - started < 5, "a request of the other plugin takes 0.3 s, and it has ten in the queue"
+                assert time.monotonic() - started < 5, (
+                    "a request of the other plugin takes 0.3 s, and it has ten in the queue"
+                )
             if places > 1:
-                assert soon(lambda: held.slow == places - 1, 10), "one place is kept from the other plugin now"
+                assert soon(lambda: held.slow == places - 1, 10), (
+                    "one place is kept from the other plugin now"
+                )
     finally:
         stop.set()
         for thread in hogs:
@@ -345,7 +390,9 @@ def test_a_plugin_with_slow_requests_without_number_does_not_keep_another_from_i
 def test_a_plugin_that_is_alone_has_all_places() -> None:
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=3)
-    compiled = plugwasm.CompiledPlugin(manifest(CLIENT, allowed_hosts=["*"], timeout_ms=500), egress=shared)
+    compiled = plugwasm.CompiledPlugin(
+        manifest(CLIENT, allowed_hosts=["*"], timeout_ms=500), egress=shared
+    )
     stop = threading.Event()
     hogs = [InThread(hog, stop, lambda: Plugin(compiled)) for _ in range(5)]
     assert soon(lambda: held.slow == 3, 20)
@@ -361,7 +408,9 @@ def test_plugins_take_turns_also_where_only_the_rate_is_limited() -> None:
     mine, yours = shared.for_manifest(["*"]), shared.for_manifest(["*"])
 
     def ask(policy: Policy, path: str) -> int:
-        return exchange.send(policy, "GET", f"http://plugin.test{path}", {}, None, lambda: 30.0).status
+        return exchange.send(
+            policy, "GET", f"http://plugin.test{path}", {}, None, lambda: 30.0
+        ).status
 
     first = [InThread(ask, mine, "/mine") for _ in range(5)]
     assert all(request.result() == 200 for request in first)
@@ -375,7 +424,10 @@ def test_plugins_take_turns_also_where_only_the_rate_is_limited() -> None:
 def test_who_gave_up_is_in_no_queue() -> None:
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=1)
-    with client("*", egress=shared, timeout_ms=100) as plugin, client("*", egress=shared, timeout_ms=20_000) as other:
+    with (
+        client("*", egress=shared, timeout_ms=100) as plugin,
+        client("*", egress=shared, timeout_ms=20_000) as other,
+    ):
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 send(plugin, "http://plugin.test/slow")

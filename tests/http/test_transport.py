@@ -16,7 +16,13 @@ from plugwasm._http.client import Response
 from plugwasm._http.policy import Egress
 from plugwasm._http.socket_transport import HttpTransport
 from plugwasm._http.transport import EgressRequest, EgressResponse
-from plugwasm.errors import CancelledError, EgressDeniedError, EgressError, OptionError, TimeoutError
+from plugwasm.errors import (
+    CancelledError,
+    EgressDeniedError,
+    EgressError,
+    OptionError,
+    TimeoutError,
+)
 from tests.support.http_server import Server, gzip_bomb, redirect, reply, silence
 
 
@@ -53,8 +59,14 @@ class Pool:
         self.pools = urllib3.PoolManager(retries=False)
 
     def send(self, request: EgressRequest) -> EgressResponse:
-        tls = {"server_hostname": request.host, "assert_hostname": request.host} if request.scheme == "https" else {}
-        pool = self.pools.connection_from_host(request.addresses[0], request.port, request.scheme, tls)
+        tls = (
+            {"server_hostname": request.host, "assert_hostname": request.host}
+            if request.scheme == "https"
+            else {}
+        )
+        pool = self.pools.connection_from_host(
+            request.addresses[0], request.port, request.scheme, tls
+        )
         response = pool.urlopen(
             request.method,
             request.path,
@@ -84,10 +96,18 @@ def within(seconds: float) -> Callable[[], float]:
 
 
 def policy(transport: Any, *hosts: str, **settings: Any) -> Egress:
-    return Egress(allowed_hosts=hosts or ["plugin.test"], transport=transport, **{"resolve": False, **settings})
+    return Egress(
+        allowed_hosts=hosts or ["plugin.test"],
+        transport=transport,
+        **{"resolve": False, **settings},
+    )
 
 
-def get(egress: Egress, url: str = "http://plugin.test/", remaining: Callable[[], float | None] = no_deadline) -> Response:
+def get(
+    egress: Egress,
+    url: str = "http://plugin.test/",
+    remaining: Callable[[], float | None] = no_deadline,
+) -> Response:
     return client.send(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
 
 
@@ -103,18 +123,44 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 def test_a_mock_answers_without_any_network() -> None:
     mock = Mock(lambda request: EgressResponse(201, {"X-One": "1"}, b"made up"))
-    response = client.send(policy(mock), "post", "http://Plugin.TEST:8080/a?b#c", {"X-Guest": "é"}, b"body", no_deadline)
+    response = client.send(
+        policy(mock),
+        "post",
+        "http://Plugin.TEST:8080/a?b#c",
+        {"X-Guest": "é"},
+        b"body",
+        no_deadline,
+    )
     assert (response.status, response.headers, response.body) == (201, {"x-one": "1"}, b"made up")
     (request,) = mock.requests
-    assert (request.method, request.url, request.body) == ("POST", "http://plugin.test:8080/a?b", b"body")
-    assert (request.scheme, request.host, request.port, request.path) == ("http", "plugin.test", 8080, "/a?b")
+    assert (request.method, request.url, request.body) == (
+        "POST",
+        "http://plugin.test:8080/a?b",
+        b"body",
+    )
+    assert (request.scheme, request.host, request.port, request.path) == (
+        "http",
+        "plugin.test",
+        8080,
+        "/a?b",
+    )
     assert request.authority == "plugin.test:8080"
-    assert request.headers == {"Accept-Encoding": "identity", "User-Agent": "plugwasm", "X-Guest": "é"}
-    assert (request.addresses, request.max_response_bytes, request.remaining()) == ((), 50 << 20, None)
+    assert request.headers == {
+        "Accept-Encoding": "identity",
+        "User-Agent": "plugwasm",
+        "X-Guest": "é",
+    }
+    assert (request.addresses, request.max_response_bytes, request.remaining()) == (
+        (),
+        50 << 20,
+        None,
+    )
     assert repr(request) == "<EgressRequest POST http://plugin.test:8080/a>"
 
 
-def test_names_are_resolved_and_vetted_before_a_transport_is_asked(names: dict[str, list[str]]) -> None:
+def test_names_are_resolved_and_vetted_before_a_transport_is_asked(
+    names: dict[str, list[str]],
+) -> None:
     mock = Mock(lambda request: EgressResponse(200))
     get(policy(mock, "plugin.test", "127.0.0.1", resolve=True))
     assert mock.requests[0].addresses == ("127.0.0.1",)
@@ -124,14 +170,24 @@ def test_names_are_resolved_and_vetted_before_a_transport_is_asked(names: dict[s
     assert len(mock.requests) == 1
 
 
-def test_a_transport_that_asks_for_addresses_itself_is_given_vetted_ones(names: dict[str, list[str]]) -> None:
+def test_a_transport_that_asks_for_addresses_itself_is_given_vetted_ones(
+    names: dict[str, list[str]],
+) -> None:
     mock = Mock(lambda request: EgressResponse(200, body=repr(request.resolve()).encode()))
     assert get(policy(mock, "plugin.test", "127.0.0.1")).body == b"('127.0.0.1',)"
     with pytest.raises(EgressDeniedError, match="loopback"):
         get(policy(mock, "plugin.test"))
 
 
-@pytest.mark.parametrize("url", ["http://other.test/", "http://10.0.0.7/", "http://plugin.test@other.test/", "ftp://plugin.test/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://other.test/",
+        "http://10.0.0.7/",
+        "http://plugin.test@other.test/",
+        "ftp://plugin.test/",
+    ],
+)
 def test_what_is_not_granted_never_reaches_a_transport(url: str) -> None:
     mock = Mock(lambda request: EgressResponse(200))
     with pytest.raises(EgressDeniedError):
@@ -140,39 +196,66 @@ def test_what_is_not_granted_never_reaches_a_transport(url: str) -> None:
 
 
 def test_each_hop_of_a_redirect_is_judged_and_is_a_request_of_its_own() -> None:
-    mock = Mock(lambda request: EgressResponse(302, [("LOCATION", "/end" if request.path == "/" else "http://other.test/")]))
-    with pytest.raises(EgressDeniedError, match=r"http://plugin\.test/end redirects to a target that is not granted"):
+    mock = Mock(
+        lambda request: EgressResponse(
+            302, [("LOCATION", "/end" if request.path == "/" else "http://other.test/")]
+        )
+    )
+    with pytest.raises(
+        EgressDeniedError,
+        match=r"http://plugin\.test/end redirects to a target that is not granted",
+    ):
         get(policy(mock))
-    assert [request.url for request in mock.requests] == ["http://plugin.test/", "http://plugin.test/end"]
+    assert [request.url for request in mock.requests] == [
+        "http://plugin.test/",
+        "http://plugin.test/end",
+    ]
 
 
-def test_a_recorder_wraps_the_usual_transport_and_its_tape_can_be_replayed(names: dict[str, list[str]]) -> None:
+def test_a_recorder_wraps_the_usual_transport_and_its_tape_can_be_replayed(
+    names: dict[str, list[str]],
+) -> None:
     body = gzip.compress(b"text")  # once, for it has the time in it
-    with Server({"/": redirect("/end"), "/end": reply(body, headers=[("Content-Encoding", "gzip")])}) as server:
+    with Server(
+        {"/": redirect("/end"), "/end": reply(body, headers=[("Content-Encoding", "gzip")])}
+    ) as server:
         recorder = Recorder(HttpTransport())
         url = f"http://plugin.test:{server.port}"
         response = get(policy(recorder, "plugin.test", "127.0.0.1"), url + "/")
     assert response.body == b"text"
     assert recorder.tape == [("GET", url + "/", 302, b"moved"), ("GET", url + "/end", 200, body)]
     tape = iter(recorder.tape)
-    replayed = policy(Mock(lambda request: EgressResponse(200, {"Content-Encoding": "gzip"}, [*tape][1][3])))
+    replayed = policy(
+        Mock(lambda request: EgressResponse(200, {"Content-Encoding": "gzip"}, [*tape][1][3]))
+    )
     assert get(replayed).body == b"text"
 
 
 # ---- urllib3
 
 
-def test_a_urllib3_client_connects_to_the_vetted_address_and_is_otherwise_itself(names: dict[str, list[str]]) -> None:
-    routes = {"/": redirect("/end"), "/end": reply(gzip.compress(b"text"), headers=[("Content-Encoding", "gzip")])}
+def test_a_urllib3_client_connects_to_the_vetted_address_and_is_otherwise_itself(
+    names: dict[str, list[str]],
+) -> None:
+    routes = {
+        "/": redirect("/end"),
+        "/end": reply(gzip.compress(b"text"), headers=[("Content-Encoding", "gzip")]),
+    }
     with Server(routes) as server:
-        response = get(policy(Pool(), "plugin.test", "127.0.0.1", resolve=True), f"http://plugin.test:{server.port}/")
+        response = get(
+            policy(Pool(), "plugin.test", "127.0.0.1", resolve=True),
+            f"http://plugin.test:{server.port}/",
+        )
     assert (response.status, response.body) == (200, b"text")
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
     assert server.requests[1].headers["x-guest"] == "yes"
 
 
 def test_a_bomb_that_a_urllib3_client_fetches_is_stopped_at_the_limit() -> None:
-    with Server(gzip_bomb(20 << 20)) as server, pytest.raises(EgressError, match="larger than the 100000 bytes allowed"):
+    with (
+        Server(gzip_bomb(20 << 20)) as server,
+        pytest.raises(EgressError, match="larger than the 100000 bytes allowed"),
+    ):
         get(policy(Pool(), "127.0.0.1", resolve=True, max_response_bytes=100_000), server.url)
 
 
@@ -184,7 +267,9 @@ def test_the_time_that_is_left_ends_the_wait_of_a_urllib3_client() -> None:
         assert time.monotonic() - started < 3
 
 
-def test_a_urllib3_client_that_cannot_connect_is_an_error_of_ours_with_its_own_as_the_cause() -> None:
+def test_a_urllib3_client_that_cannot_connect_is_an_error_of_ours_with_its_own_as_the_cause() -> (
+    None
+):
     with Server(reply()) as server:
         pass
     with pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught:
@@ -225,7 +310,9 @@ BODIES: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("make", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("size", [0, 999, 1000, 1001])
 def test_a_body_is_counted_however_it_is_given(make: Callable[[int], Any], size: int) -> None:
-    egress = policy(Mock(lambda request: EgressResponse(200, body=make(size))), max_response_bytes=1000)
+    egress = policy(
+        Mock(lambda request: EgressResponse(200, body=make(size))), max_response_bytes=1000
+    )
     if size <= 1000:
         assert get(egress).body == bytes(size)
     else:
@@ -242,7 +329,11 @@ def test_a_body_without_end_is_read_no_further_than_the_limit() -> None:
             yield bytes(1000)
 
     with pytest.raises(EgressError, match="larger than"):
-        get(policy(Mock(lambda request: EgressResponse(200, body=body())), max_response_bytes=100_000))
+        get(
+            policy(
+                Mock(lambda request: EgressResponse(200, body=body())), max_response_bytes=100_000
+            )
+        )
     assert next(taken) < 300
 
 
@@ -309,7 +400,10 @@ def test_a_body_is_closed_whether_it_is_wanted_or_not(status: int) -> None:
         (EgressResponse(200, body=None), "raised TypeError"),  # type: ignore[arg-type]
         (EgressResponse(200, body=[None]), "a body that is not bytes, but NoneType"),  # type: ignore[list-item]
         (EgressResponse(200, {"content-length": "5"}, b"abc"), "broken off"),
-        (EgressResponse(200, {"content-encoding": "gzip"}, b"abc"), "not what its Content-Encoding says"),
+        (
+            EgressResponse(200, {"content-encoding": "gzip"}, b"abc"),
+            "not what its Content-Encoding says",
+        ),
     ],
 )
 def test_an_answer_that_is_none_is_an_error_that_says_what_is_wrong(answer: Any, says: str) -> None:
@@ -328,7 +422,15 @@ def test_what_a_transport_raises_is_the_cause_of_an_error_that_does_not_repeat_i
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), CancelledError("cancelled"), EgressDeniedError("not today")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        SystemExit(3),
+        CancelledError("cancelled"),
+        EgressDeniedError("not today"),
+    ],
+)
 def test_interrupts_and_our_own_errors_pass_as_they_are(error: BaseException) -> None:
     def fail(request: EgressRequest) -> EgressResponse:
         raise error
@@ -357,12 +459,18 @@ def test_a_policy_with_a_transport_can_be_pickled_when_that_can() -> None:
         pickle.dumps(policy(Mock(lambda request: None)))
 
 
-@pytest.mark.parametrize("setting", [{"proxy": "http://proxy:1"}, {"ca_file": "x"}, {"client_certificate": "x"}])
+@pytest.mark.parametrize(
+    "setting", [{"proxy": "http://proxy:1"}, {"ca_file": "x"}, {"client_certificate": "x"}]
+)
 def test_settings_of_the_transport_that_was_replaced_are_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=f"{next(iter(setting))}: it is for the transport to know"):
+    with pytest.raises(
+        OptionError, match=f"{next(iter(setting))}: it is for the transport to know"
+    ):
         Egress(transport=Plain(), **setting)
 
 
 def test_an_object_that_cannot_send_is_no_transport() -> None:
-    with pytest.raises(OptionError, match="transport: expected an object with a method `send`, got int"):
+    with pytest.raises(
+        OptionError, match="transport: expected an object with a method `send`, got int"
+    ):
         Egress(transport=7)  # type: ignore[arg-type]

@@ -100,17 +100,25 @@ ERRORS = guest(
     + export("sets", "(call $var_set <<a>> <<b>>)")
     + export("gets", "(call $give (call $var_get <<a>>))")
     + export("config", "(call $give (call $config_get <<key>>))")
-    + export("fills", "(local $b i64) (local.set $b (call $alloc (i64.const 100000000))) (call $answer (local.get $b))")
+    + export(
+        "fills",
+        "(local $b i64) (local.set $b (call $alloc (i64.const 100000000))) (call $answer (local.get $b))",
+    )
     + export("asks", '(drop (call $http_request <<{"url":"http://example.com"}>> (i64.const 0)))')
     + export("large_var", "(call $var_set <<big>> (call $alloc (i64.const 2000000)))")
 )
 
 
 def test_calls_end_as_they_do_in_the_application() -> None:
-    made = [kind(ERRORS, config={"key": "value"}, name="errors") for kind in (Plugin, IsolatedPlugin)]
+    made = [
+        kind(ERRORS, config={"key": "value"}, name="errors") for kind in (Plugin, IsolatedPlugin)
+    ]
     functions = "fine trap fine deep says code wants output takes sets gets trap gets config fills asks large_var fine nothing fin".split()
     for function in functions:
-        plain, isolated = (outcome(lambda plugin=plugin, name=function: plugin.call(name, b"input")) for plugin in made)  # type: ignore[misc]
+        plain, isolated = (
+            outcome(lambda plugin=plugin, name=function: plugin.call(name, b"input"))
+            for plugin in made
+        )  # type: ignore[misc]
         assert isolated == plain, function
     for plugin in made:
         plugin.update_config({"key": "another"})
@@ -137,8 +145,13 @@ def test_calls_end_as_they_do_in_the_application() -> None:
 
 @pytest.mark.parametrize("size", [2**20, 2**22])
 def test_an_input_that_has_no_room_is_the_same_error(size: int) -> None:
-    made = [kind(guest(export("echo", "(call $echo)")), name="p", limits=Limits(memory_bytes=2**19)) for kind in (Plugin, IsolatedPlugin)]
-    plain, isolated = (outcome(lambda plugin=plugin: plugin.call("echo", bytes(size))) for plugin in made)  # type: ignore[misc]
+    made = [
+        kind(guest(export("echo", "(call $echo)")), name="p", limits=Limits(memory_bytes=2**19))
+        for kind in (Plugin, IsolatedPlugin)
+    ]
+    plain, isolated = (
+        outcome(lambda plugin=plugin: plugin.call("echo", bytes(size))) for plugin in made
+    )  # type: ignore[misc]
     assert isinstance(plain, tuple)
     assert plain == isolated
     assert made[1].call("echo", b"on") == b"on"
@@ -163,7 +176,9 @@ def test_what_cannot_be_a_plugin_is_the_same_error(source: str | bytes) -> None:
 
 
 def test_a_compiled_plugin_gives_its_modules_and_settings() -> None:
-    compiled = plugwasm.CompiledPlugin(guest(export("echo", "(call $echo)")), functions=[], name="given", fuel_limit=10_000)
+    compiled = plugwasm.CompiledPlugin(
+        guest(export("echo", "(call $echo)")), functions=[], name="given", fuel_limit=10_000
+    )
     with IsolatedPlugin(compiled) as plugin, IsolatedPlugin(plugin.compiled_plugin) as again:
         assert (plugin.name, again.name) == ("given", "given")
         assert plugin.call("echo", b"x") == again.call("echo", b"x") == b"x"
@@ -172,7 +187,9 @@ def test_a_compiled_plugin_gives_its_modules_and_settings() -> None:
             Plugin(plugin.compiled_plugin).call("echo")
 
 
-def test_nothing_of_the_guest_is_compiled_in_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_guest_is_compiled_in_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("compiled here")
 
@@ -206,28 +223,44 @@ child.main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-def test_a_sealed_worker_imports_nothing_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_sealed_worker_imports_nothing_new(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Later there are no files to be read: what calls need is imported before, by `PRELOADED`."""
     (tmp_path / "a.txt").write_text("content")
     monkeypatch.setattr(process, "_PROGRAM", SEALED)
     with IsolatedPlugin(ERRORS, config={"key": "value"}, fuel_limit=10**9) as plugin:
-        for function in "fine trap deep says code output takes sets gets config asks large_var nothing".split():
+        for function in (
+            "fine trap deep says code output takes sets gets config asks large_var nothing".split()
+        ):
             outcome(lambda name=function: plugin.call(name, b"input \xff"))  # type: ignore[misc]
         assert plugin.call("fine", b"on") == b"on"
     with IsolatedPlugin(guest(CALLS[1], CALLS[0]), functions=host_functions([])) as plugin:
         for function in ("greet", "add", "document", "pair", "everything", "upper", "wrong"):
             outcome(lambda name=function: plugin.call(name, b"input", host_context="context"))  # type: ignore[misc]
         assert plugin.call("upper", b"on") == b"ON"
-    wasi_files = {"wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}], "allowed_paths": {str(tmp_path): "/data"}}
-    with IsolatedPlugin(wasi_files, wasi=WasiOptions(clock=FrozenClock(5), random=SeededRandom(1))) as plugin:
+    wasi_files = {
+        "wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}],
+        "allowed_paths": {str(tmp_path): "/data"},
+    }
+    with IsolatedPlugin(
+        wasi_files, wasi=WasiOptions(clock=FrozenClock(5), random=SeededRandom(1))
+    ) as plugin:
         outcome(lambda: plugin.call("cat", b"/data/none.txt"))
         outcome(lambda: plugin.call("list", b"/data"))
         outcome(lambda: plugin.call("write", b"/data/b.txt\nwritten"))
         outcome(lambda: plugin.call("say", b"\xff out\n"))
         assert plugin.call("cat", b"/data/a.txt") == b"content"
-    with IsolatedPlugin(guest(export("spin", LOOP)), limits=Limits(timeout=0.2)) as plugin, pytest.raises(plugwasm.TimeoutError):
+    with (
+        IsolatedPlugin(guest(export("spin", LOOP)), limits=Limits(timeout=0.2)) as plugin,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
         plugin.call("spin")
-    for source in ("(module (nonsense))", b"\0asm\1\0\0\0 broken", '(module (import "a\\n" "b" (func)))'):
+    for source in (
+        "(module (nonsense))",
+        b"\0asm\1\0\0\0 broken",
+        '(module (import "a\\n" "b" (func)))',
+    ):
         with pytest.raises(plugwasm.Error, match=r"module `main`|nobody provides"):
             IsolatedPlugin(source)
 
@@ -270,7 +303,14 @@ def host_functions(seen: list[Any]) -> list[Function]:
         plugin.return_bytes(results[0], bytes(block) + b"!")
         assert plugin.memory_at_offset(results[0]).length == len(block) + 1
 
-    functions = [greet, add, document, pair, everything, Function(None, "upper", [ValType.I64], [ValType.I64], upper)]
+    functions = [
+        greet,
+        add,
+        document,
+        pair,
+        everything,
+        Function(None, "upper", [ValType.I64], [ValType.I64], upper),
+    ]
     del plugwasm._host.registry.registered[-5:]
     return functions
 
@@ -292,7 +332,10 @@ CALLS = (
     + export("document", '(call $give (call $document <<{"a": [1, null]}>>))')
     + export("pair", "(local $n i64) (call $pair (call $copy)) (local.set $n) (call $give)")
     + export("everything", "(call $give (call $everything (call $copy)))")
-    + export("upper", "(local $b i64) (local.set $b (call $copy)) (drop (call $upper (local.get $b))) (call $give (local.get $b))")
+    + export(
+        "upper",
+        "(local $b i64) (local.set $b (call $copy)) (drop (call $upper (local.get $b))) (call $give (local.get $b))",
+    )
     + export("wrong", "(call $give (call $greet (i64.const 12345)))"),
 )
 
@@ -301,10 +344,28 @@ def test_host_functions_run_in_the_application_and_get_what_they_always_get() ->
     outcomes = []
     for kind in (Plugin, IsolatedPlugin):
         seen: list[Any] = [os.getpid()]
-        with kind(guest(CALLS[1], CALLS[0]), config={"k": "v"}, functions=host_functions(seen), limits=Limits(timeout=None)) as plugin:
+        with kind(
+            guest(CALLS[1], CALLS[0]),
+            config={"k": "v"},
+            functions=host_functions(seen),
+            limits=Limits(timeout=None),
+        ) as plugin:
             found = [
-                outcome(lambda name=name, data=data, plugin=plugin: plugin.call(name, data, host_context="context"))  # type: ignore[misc]
-                for name in ("greet", "add", "document", "pair", "everything", "upper", "wrong", "greet")
+                outcome(
+                    lambda name=name, data=data, plugin=plugin: plugin.call(
+                        name, data, host_context="context"
+                    )
+                )  # type: ignore[misc]
+                for name in (
+                    "greet",
+                    "add",
+                    "document",
+                    "pair",
+                    "everything",
+                    "upper",
+                    "wrong",
+                    "greet",
+                )
                 for data in (b"", b"input", b"x" * 100_000)
             ]
         outcomes.append((seen, found))
@@ -314,23 +375,35 @@ def test_host_functions_run_in_the_application_and_get_what_they_always_get() ->
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537])
-def test_blocks_reach_a_host_function_whole_at_the_size_where_they_no_longer_travel_with_the_call(size: int) -> None:
+def test_blocks_reach_a_host_function_whole_at_the_size_where_they_no_longer_travel_with_the_call(
+    size: int,
+) -> None:
     with IsolatedPlugin(guest(CALLS[1], CALLS[0]), functions=host_functions([])) as plugin:
         assert plugin.call("upper", b"a" * size) == b"A" * size
 
 
 @BOTH
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), SystemExit(3), plugwasm.GuestError("own"), KeyboardInterrupt(), RecursionError("deep")]
+    "error",
+    [
+        ValueError("no"),
+        SystemExit(3),
+        plugwasm.GuestError("own"),
+        KeyboardInterrupt(),
+        RecursionError("deep"),
+    ],
 )
-def test_what_a_host_function_raises_reaches_the_caller_itself(kind: Any, error: BaseException) -> None:
+def test_what_a_host_function_raises_reaches_the_caller_itself(
+    kind: Any, error: BaseException
+) -> None:
     @host_fn()
     def fail(text: str) -> str:
         raise error
 
     del plugwasm._host.registry.registered[-1:]
     source = guest(
-        export("f", "(call $var_set <<v>> <<1>>) (drop (call $fail <<x>>))") + export("v", "(call $give (call $var_get <<v>>))"),
+        export("f", "(call $var_set <<v>> <<1>>) (drop (call $fail <<x>>))")
+        + export("v", "(call $give (call $var_get <<v>>))"),
         '(import "extism:host/user" "fail" (func $fail (param i64) (result i64)))',
     )
     with kind(source, functions=[fail], name="p") as plugin:
@@ -354,9 +427,13 @@ def test_a_result_that_has_no_room_is_the_host_functions_own_error(kind: Any) ->
 
     del plugwasm._host.registry.registered[-1:]
     imported = '(import "extism:host/user" "flood" (func $flood (param i64) (result i64)))'
-    source = guest(export("f", "(call $give (call $flood <<x>>))") + export("g", "(call $echo)"), imported)
+    source = guest(
+        export("f", "(call $give (call $flood <<x>>))") + export("g", "(call $echo)"), imported
+    )
     with kind(source, functions=[flood], limits=Limits(memory_bytes=2**21)) as plugin:
-        with pytest.raises(plugwasm.HostFunctionError, match="no room for 10000000 bytes") as caught:
+        with pytest.raises(
+            plugwasm.HostFunctionError, match="no room for 10000000 bytes"
+        ) as caught:
             plugin.call("f")
         assert isinstance(caught.value.__cause__, plugwasm.OutOfMemoryError)
         assert plugin.call("g", b"on") == b"on"
@@ -367,7 +444,9 @@ def test_a_plugin_cannot_be_entered_a_second_time(kind: Any) -> None:
     def again(plugin: CurrentPlugin, params: list[Any], results: list[Any]) -> None:
         made.call("f")
 
-    source = guest(export("f", "(call $again)"), '(import "extism:host/user" "again" (func $again))')
+    source = guest(
+        export("f", "(call $again)"), '(import "extism:host/user" "again" (func $again))'
+    )
     made = kind(source, functions=[Function(None, "again", [], [], again)])
     with pytest.raises(plugwasm.HostFunctionError) as caught:
         made.call("f")
@@ -378,7 +457,9 @@ def test_a_plugin_cannot_be_entered_a_second_time(kind: Any) -> None:
 # What is granted
 
 
-def test_logs_and_output_are_records_of_the_applications_logging(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_and_output_are_records_of_the_applications_logging(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     source = guest(
         export("log", "(call $log_info <<from the log>>)")
         + export(
@@ -390,7 +471,10 @@ def test_logs_and_output_are_records_of_the_applications_logging(caplog: pytest.
         WASI,
         memory='(memory (export "memory") 1)',
     )
-    with caplog.at_level(logging.DEBUG, "plugwasm"), IsolatedPlugin(source, True, name="talks") as plugin:
+    with (
+        caplog.at_level(logging.DEBUG, "plugwasm"),
+        IsolatedPlugin(source, True, name="talks") as plugin,
+    ):
         plugin.call("log")
         plugin.call("write")
     assert [(r.name, r.levelname, r.message) for r in caplog.records] == [
@@ -402,13 +486,18 @@ def test_logs_and_output_are_records_of_the_applications_logging(caplog: pytest.
 
 def opens(name: str, flags: int, rights: int) -> str:
     """Opens a path of the first granted directory and answers with the error number."""
-    data = "".join(f"(i32.store8 (i32.const {2048 + i}) (i32.const {byte}))" for i, byte in enumerate(name.encode()))
+    data = "".join(
+        f"(i32.store8 (i32.const {2048 + i}) (i32.const {byte}))"
+        for i, byte in enumerate(name.encode())
+    )
     call = f"(call $path_open (i32.const 3) (i32.const 1) (i32.const 2048) (i32.const {len(name)}) (i32.const {flags}) (i64.const {rights})"
     return f"{data} (call $answer (i64.extend_i32_u {call} (i64.const 0) (i32.const 0) (i32.const 0))))"
 
 
 FILES = guest(
-    export("read", opens("there", 0, 2)) + export("create", opens("new", 1, 64)) + export("out", opens("../secret", 0, 2)),
+    export("read", opens("there", 0, 2))
+    + export("create", opens("new", 1, 64))
+    + export("out", opens("../secret", 0, 2)),
     WASI,
     memory='(memory (export "memory") 1)',
 )
@@ -416,12 +505,16 @@ FILES = guest(
 
 @BOTH
 @pytest.mark.parametrize("read_only", [False, True])
-def test_files_are_those_that_were_granted(kind: Any, read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_those_that_were_granted(
+    kind: Any, read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "there").write_text("x")
     (tmp_path / "secret").write_text("x")
     monkeypatch.chdir(tmp_path)
-    with kind(manifest(FILES, allowed_paths={"ro:data" if read_only else "data": "/d"}), True) as plugin:
+    with kind(
+        manifest(FILES, allowed_paths={"ro:data" if read_only else "data": "/d"}), True
+    ) as plugin:
         assert number(plugin.call("read")) == 0
         assert (number(plugin.call("create")) == 0) is not read_only
         assert number(plugin.call("out")) != 0
@@ -431,8 +524,14 @@ def test_files_are_those_that_were_granted(kind: Any, read_only: bool, tmp_path:
 @BOTH
 def test_clock_and_chance_are_the_applications(kind: Any) -> None:
     source = guest(
-        export("time", "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0))) (call $answer (i64.load (i32.const 0)))")
-        + export("chance", "(drop (call $random_get (i32.const 0) (i32.const 8))) (call $answer (i64.load (i32.const 0)))")
+        export(
+            "time",
+            "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0))) (call $answer (i64.load (i32.const 0)))",
+        )
+        + export(
+            "chance",
+            "(drop (call $random_get (i32.const 0) (i32.const 8))) (call $answer (i64.load (i32.const 0)))",
+        )
         + export("exit", "(call $proc_exit (i32.const 4))"),
         WASI,
         memory='(memory (export "memory") 1)',
@@ -450,10 +549,18 @@ def test_clock_and_chance_are_the_applications(kind: Any) -> None:
 @BOTH
 def test_requests_go_through_the_applications_policy(kind: Any) -> None:
     with Server(reply(b"answered")) as server:
-        source = guest(export("get", f'(call $give (call $http_request <<{{"url":"{server.url}/"}}>> (i64.const 0)))'))
+        source = guest(
+            export(
+                "get",
+                f'(call $give (call $http_request <<{{"url":"{server.url}/"}}>> (i64.const 0)))',
+            )
+        )
         with kind(manifest(source, allowed_hosts=["127.0.0.1"])) as plugin:
             assert plugin.call("get") == b"answered"
-        with kind(manifest(source)) as plugin, pytest.raises(plugwasm.EgressDeniedError, match="no host is granted"):
+        with (
+            kind(manifest(source)) as plugin,
+            pytest.raises(plugwasm.EgressDeniedError, match="no host is granted"),
+        ):
             plugin.call("get")
     assert len(server.requests) == 1
 
@@ -473,7 +580,10 @@ ENDLESS = guest(
 def test_a_deadline_ends_a_call_and_the_plugin_goes_on(kind: Any) -> None:
     with kind(manifest(ENDLESS, timeout_ms=100), name="p") as plugin:
         plugin.call("keeps")
-        with pytest.raises(plugwasm.TimeoutError, match="`loop` of plugin `p` did not end before its deadline of 100 ms"):
+        with pytest.raises(
+            plugwasm.TimeoutError,
+            match="`loop` of plugin `p` did not end before its deadline of 100 ms",
+        ):
             plugin.call("loop")
         assert plugin.call("kept") == b"1"
         assert plugin.call("fine", b"on") == b"on"
@@ -516,9 +626,13 @@ def test_closing_ends_a_call_and_the_worker() -> None:
     plugin.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell the processor time of other processes")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the system does not tell the processor time of other processes"
+)
 def test_a_call_that_takes_too_much_processor_time_ends_with_its_worker() -> None:
-    with IsolatedPlugin(ENDLESS, limits=Limits(timeout=None), process=ProcessLimits(cpu_seconds=0.2)) as plugin:
+    with IsolatedPlugin(
+        ENDLESS, limits=Limits(timeout=None), process=ProcessLimits(cpu_seconds=0.2)
+    ) as plugin:
         with pytest.raises(plugwasm.TimeoutError, match=r"more than 0\.2 s of processor time"):
             plugin.call("loop")
         assert plugin.call("fine", b"on") == b"on"
@@ -540,7 +654,13 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_ends_a_call_at_once_and_the_plugin_goes_on() -> None:
     paths = os.pathsep.join(sys.path)
-    run = subprocess.run([sys.executable, "-c", INTERRUPTED, paths, ENDLESS], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, paths, ENDLESS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert run.stdout == "interrupted b'on' True\n", run.stderr
 
 
@@ -573,17 +693,23 @@ def test_a_worker_that_died_between_two_calls_is_an_error_once() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is memory limited")
 def test_memory_is_limited_and_what_ends_is_not_the_application() -> None:
-    grow = export("grow", "(call $answer (i64.extend_i32_s (memory.grow (i32.const 8000))))") + export("fine", "(call $echo)")
+    grow = export(
+        "grow", "(call $answer (i64.extend_i32_s (memory.grow (i32.const 8000))))"
+    ) + export("fine", "(call $echo)")
     limits = Limits(memory_bytes=None)
     with IsolatedPlugin(
-        guest(grow, memory='(memory (export "memory") 1)'), limits=limits, process=ProcessLimits(memory_bytes=2**28)
+        guest(grow, memory='(memory (export "memory") 1)'),
+        limits=limits,
+        process=ProcessLimits(memory_bytes=2**28),
     ) as plugin:
         assert number(plugin.call("grow")) == -1
         assert plugin.call("fine", b"on") == b"on"
         with pytest.raises((plugwasm.OutOfMemoryError, WorkerError)):
             plugin.call("fine", b"x" * 200_000_000)
         assert plugin.call("fine", b"on") == b"on"
-    with IsolatedPlugin(guest(grow, memory='(memory (export "memory") 1)'), limits=limits) as plugin:
+    with IsolatedPlugin(
+        guest(grow, memory='(memory (export "memory") 1)'), limits=limits
+    ) as plugin:
         assert number(plugin.call("grow")) == 1
 
 
@@ -634,7 +760,11 @@ def test_a_forked_child_has_a_worker_of_its_own_and_leaves_that_of_its_parent_al
         if not child:
             status = 1
             try:
-                if plugin.call("kept") == b"1" and plugin.call("fine", b"on") == b"on" and plugin._worker.pid != pid:
+                if (
+                    plugin.call("kept") == b"1"
+                    and plugin.call("fine", b"on") == b"on"
+                    and plugin._worker.pid != pid
+                ):
                     plugin.close()
                     status = 0
             finally:
@@ -680,26 +810,48 @@ SIMPLE = guest(export("f", "(call $echo)"))
     [
         ("os._exit(3)", "its process ended with the exit code 3"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "its process ended by SIGSEGV"),
-        ("sys.stderr.write('last \\x1b[31m words' * 1000); os._exit(1)", r"exit code 1; its last words:\n.*last \\x1b\[31m words$"),
-        ("s.close(); os.close(int(sys.argv[2])); forever()", "closed its connection, and was killed"),
+        (
+            "sys.stderr.write('last \\x1b[31m words' * 1000); os._exit(1)",
+            r"exit code 1; its last words:\n.*last \\x1b\[31m words$",
+        ),
+        (
+            "s.close(); os.close(int(sys.argv[2])); forever()",
+            "closed its connection, and was killed",
+        ),
         ("forever()", "did not start within 0.7 s"),
         ("raw(b'garbage'); forever()", "said what no worker says, and was killed"),
         ("s.sendall(b'\\xff\\xff\\xff\\xff'); forever()", "a message of 4294967295 bytes"),
         ("s.sendall(b'\\x00\\x00'); forever()", "did not start within 0.7 s"),
         ("s.sendall((10**6).to_bytes(4, 'big') + b'x'); forever()", "did not start within 0.7 s"),
-        ("say(m.Confined([]), m.Done(0, memoryview(b''), None, True)); forever()", "`Done` at its start"),
+        (
+            "say(m.Confined([]), m.Done(0, memoryview(b''), None, True)); forever()",
+            "`Done` at its start",
+        ),
         ("say(m.Loaded([], [], 0), m.Confined([])); forever()", "at its start"),
-        ("say(m.Confined([]), m.Failed(0, 'KeyboardInterrupt', {}, None, True)); forever()", "an error of the class 'KeyboardInterrupt'"),
-        ("say(m.Confined([]), m.Failed(0, '__class__', {}, None, True)); forever()", "an error of the class"),
+        (
+            "say(m.Confined([]), m.Failed(0, 'KeyboardInterrupt', {}, None, True)); forever()",
+            "an error of the class 'KeyboardInterrupt'",
+        ),
+        (
+            "say(m.Confined([]), m.Failed(0, '__class__', {}, None, True)); forever()",
+            "an error of the class",
+        ),
     ],
 )
-def test_whatever_happens_at_the_start_is_an_error(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_happens_at_the_start_is_an_error(
+    program: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with hostile(monkeypatch, program), pytest.raises(WorkerError, match=f"(?s){says}"):
-        IsolatedPlugin(SIMPLE, process=ProcessLimits(start_seconds=0.7 if "forever" in program else 30))
+        IsolatedPlugin(
+            SIMPLE, process=ProcessLimits(start_seconds=0.7 if "forever" in program else 30)
+        )
 
 
 def test_a_worker_that_compiles_for_too_long_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hostile(monkeypatch, "say(m.Confined([])); forever()"), pytest.raises(plugwasm.ModuleError, match=r"`Limits\.compile_seconds`"):
+    with (
+        hostile(monkeypatch, "say(m.Confined([])); forever()"),
+        pytest.raises(plugwasm.ModuleError, match=r"`Limits\.compile_seconds`"),
+    ):
         IsolatedPlugin(SIMPLE, limits=Limits(compile_seconds=0.3))
 
 
@@ -724,7 +876,10 @@ GREET = next(i for i, name in enumerate(["config_get", "var_get"]) if name == "v
         ("say(m.Done(2, memoryview(b''), None, True))", "the end of another call"),
         ("say(m.Failed(1, None, {}, None, True))", "an error of the class None"),
         ("say(m.Failed(1, 'Exception', {}, None, True))", "an error of the class 'Exception'"),
-        ("say(m.Failed(1, 'HostFunctionError', {'message': 'x'}, None, True))", "an error of the class 'HostFunctionError'"),
+        (
+            "say(m.Failed(1, 'HostFunctionError', {'message': 'x'}, None, True))",
+            "an error of the class 'HostFunctionError'",
+        ),
         ("say(m.HostCall(1000, [], []))", "host function 1000"),
         ("say(m.HostCall(-1, [0], [None]))", "host function -1"),
         ("say(m.HostCall(0, [], []))", "too many or too few parameters"),
@@ -732,10 +887,15 @@ GREET = next(i for i, name in enumerate(["config_get", "var_get"]) if name == "v
         ("say(m.HostCall(0, [32], [70000]), m.Confined([]))", "`Confined` as an answer"),
         ("say(m.HostCall(0, [32], [70000])); hear(); os._exit(5)", "exit code 5"),
         ("say(m.HostCall(0, [32], [b'key'])); hear(); os._exit(6)", "exit code 6"),
-        ("s.sendall(b'\\x7f\\xff\\xff\\xff'); s.sendall(bytes(1000))", "a message of 2147483647 bytes"),
+        (
+            "s.sendall(b'\\x7f\\xff\\xff\\xff'); s.sendall(bytes(1000))",
+            "a message of 2147483647 bytes",
+        ),
     ],
 )
-def test_whatever_is_said_in_a_call_is_an_error(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_is_said_in_a_call_is_an_error(
+    program: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with hostile(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         assert plugin.confinement == ("nothing",)
@@ -755,23 +915,33 @@ def test_whatever_is_said_in_a_call_is_an_error(program: str, says: str, monkeyp
         "[say(m.Line(False, b'flood', 0)) for _ in range(10**9)]",
     ],
 )
-def test_a_worker_that_never_comes_to_an_end_is_killed_after_the_deadline(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_never_comes_to_an_end_is_killed_after_the_deadline(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with hostile(monkeypatch, f"start(); hear(); {program}; forever()"):
-        plugin = IsolatedPlugin(manifest(SIMPLE, timeout_ms=200), name="p", process=ProcessLimits(grace=0.2))
-        with pytest.raises(plugwasm.TimeoutError, match="did not end before its deadline of 200 ms"):
+        plugin = IsolatedPlugin(
+            manifest(SIMPLE, timeout_ms=200), name="p", process=ProcessLimits(grace=0.2)
+        )
+        with pytest.raises(
+            plugwasm.TimeoutError, match="did not end before its deadline of 200 ms"
+        ):
             plugin.call("f")
     assert soon(lambda: outcome(lambda: plugin.call("f", b"on")) == b"on", 20)
     plugin.close()
 
 
-def test_a_worker_that_does_not_read_is_killed_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_read_is_killed_after_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with hostile(monkeypatch, "start(); forever()"):
         plugin = IsolatedPlugin(manifest(SIMPLE, timeout_ms=200), process=ProcessLimits(grace=0.2))
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("f", b"x" * 10_000_000)
 
 
-def test_a_worker_that_does_not_care_for_being_cancelled_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_care_for_being_cancelled_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with hostile(monkeypatch, "start(); hear(); forever()"):
         plugin = IsolatedPlugin(SIMPLE, process=ProcessLimits(grace=0.1))
         call = InThread(plugin.call, "f")
@@ -780,7 +950,9 @@ def test_a_worker_that_does_not_care_for_being_cancelled_is_killed(monkeypatch: 
             call.result()
 
 
-def test_a_second_answer_is_not_taken_for_that_of_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_answer_is_not_taken_for_that_of_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with hostile(monkeypatch, f"start(); hear(); say({DONE}, {DONE}); forever()"):
         plugin = IsolatedPlugin(SIMPLE)
         assert plugin.call("f") == b"yes"
@@ -788,19 +960,35 @@ def test_a_second_answer_is_not_taken_for_that_of_the_next_call(monkeypatch: pyt
             plugin.call("f")
 
 
-def test_an_error_has_no_fields_but_its_own_of_their_own_types(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_has_no_fields_but_its_own_of_their_own_types(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fields = "{'message': 5, 'code': 'x', 'plugin': ['a'], 'backtrace': 'abc', '__class__': 'int', 'args': 'x', 'trap': 'unreachable'}"
-    with hostile(monkeypatch, f"start(); hear(); say(m.Failed(1, 'TrapError', {fields}, None, True)); forever()"):
+    with hostile(
+        monkeypatch,
+        f"start(); hear(); say(m.Failed(1, 'TrapError', {fields}, None, True)); forever()",
+    ):
         plugin = IsolatedPlugin(SIMPLE)
         with pytest.raises(plugwasm.TrapError) as caught:
             plugin.call("f")
     error = caught.value
-    assert (error.message, error.code, error.plugin, error.backtrace, error.trap) == ("", None, None, (), "unreachable")
+    assert (error.message, error.code, error.plugin, error.backtrace, error.trap) == (
+        "",
+        None,
+        None,
+        (),
+        "unreachable",
+    )
     assert set(vars(error)) == set(vars(plugwasm.TrapError()))
 
 
-def test_a_host_functions_exception_counts_whatever_the_worker_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hostile(monkeypatch, f"start(); hear(); say(m.HostCall({GREET + 1}, [32, 0], [b'k', None])); hear(); say({DONE}); forever()"):
+def test_a_host_functions_exception_counts_whatever_the_worker_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with hostile(
+        monkeypatch,
+        f"start(); hear(); say(m.HostCall({GREET + 1}, [32, 0], [b'k', None])); hear(); say({DONE}); forever()",
+    ):
         plugin = IsolatedPlugin(manifest(SIMPLE, memory={"max_var_bytes": 0}))
         with pytest.raises(plugwasm.GuestError, match="vars are disabled"):
             plugin.call("f")
@@ -820,7 +1008,9 @@ def test_that_there_are_no_more_descriptors_is_an_error_and_takes_none() -> None
         plugin.call("f")
         taken: list[int] = []
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 4, limits[1]))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 4, limits[1])
+        )
         try:
             while outcome(lambda: taken.append(os.dup(0))) is None:
                 pass
@@ -872,7 +1062,9 @@ def test_limits_are_values() -> None:
 # Confinement
 
 
-def test_a_worker_gets_nothing_of_the_application_but_its_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_gets_nothing_of_the_application_but_its_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SECRET", "x")
     kept = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(kept, True)
@@ -995,7 +1187,11 @@ print("came back")
 @pytest.mark.skipif(not LINUX or os.uname().machine != "x86_64", reason="of x86-64 only")
 def test_system_calls_of_another_architecture_end_the_process() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", FOREIGN, os.pathsep.join(sys.path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FOREIGN, os.pathsep.join(sys.path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     # SIGSEGV where the system has no such calls at all.
     assert (run.returncode, run.stdout) in [(-signal.SIGSYS, ""), (-signal.SIGSEGV, "")], run.stderr
@@ -1009,7 +1205,15 @@ def attempts(tmp_path: Path, granted: list[tuple[str, bool]]) -> tuple[list[str]
     inside.mkdir()
     (inside / "file").write_text("x")
     outside.write_text("x")
-    command = [sys.executable, "-c", CONFINED, os.pathsep.join(sys.path), str(inside), str(outside), json.dumps(granted)]
+    command = [
+        sys.executable,
+        "-c",
+        CONFINED,
+        os.pathsep.join(sys.path),
+        str(inside),
+        str(outside),
+        json.dumps(granted),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     measures, found = json.loads(run.stdout)
@@ -1022,7 +1226,9 @@ def test_a_confined_process_can_do_what_it_needs_and_nothing_else(tmp_path: Path
     measures, found = attempts(tmp_path, [])
     assert {"no_new_privs", "seccomp", "RLIMIT_FSIZE 0", "RLIMIT_CORE 0"} <= set(measures)
     assert {name for name, result in found.items() if result == "ok"} == STILL
-    assert found.pop("memfd_create") == "ENOSYS"  # which the engine takes as that there is none, and does without
+    assert (
+        found.pop("memfd_create") == "ENOSYS"
+    )  # which the engine takes as that there is none, and does without
     assert {result for name, result in found.items() if name not in STILL} == {"EPERM"}
 
 
@@ -1041,7 +1247,13 @@ def test_a_real_worker_is_confined_and_says_so() -> None:
     with IsolatedPlugin(SIMPLE) as plugin:
         assert {"own session", "empty environment", "RLIMIT_CORE 0"} <= set(plugin.confinement)
         if LINUX:
-            assert {"no_new_privs", "no capabilities", "seccomp", "no more threads", "no shared memory"} <= set(plugin.confinement)
+            assert {
+                "no_new_privs",
+                "no capabilities",
+                "seccomp",
+                "no more threads",
+                "no shared memory",
+            } <= set(plugin.confinement)
             status = Path(f"/proc/{plugin._worker.pid}/status").read_text()
             assert "CapEff:\t0000000000000000" in status
             assert "CapPrm:\t0000000000000000" in status
@@ -1049,7 +1261,9 @@ def test_a_real_worker_is_confined_and_says_so() -> None:
             assert "NoNewPrivs:\t1" in status
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
+)
 def test_a_privileged_application_can_name_the_user(tmp_path: Path) -> None:
     with IsolatedPlugin(SIMPLE, process=ProcessLimits(user=(65534, 65534))) as plugin:
         assert plugin.call("f", b"on") == b"on"

@@ -16,7 +16,9 @@ from plugwasm._platform import child_processes
 from plugwasm._platform.child_processes import Child
 from plugwasm._platform.descriptors import Descriptor, SocketDescriptor
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes and /proc")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs descriptors of processes and /proc"
+)
 
 PROGRAM = """
 import gc, os, select, signal, socket, subprocess, sys, time
@@ -105,12 +107,20 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("theirs", ["Nothing", "Sockets", "FilledPipes", "FilledSockets", "Children"])
+@pytest.mark.parametrize(
+    "theirs", ["Nothing", "Sockets", "FilledPipes", "FilledSockets", "Children"]
+)
 @pytest.mark.parametrize("use", USES)
 def test_what_has_a_workers_numbers_now_is_not_touched_by(use: str, theirs: str) -> None:
     options = "process=plugwasm.ProcessLimits(cpu_seconds=60)"
-    program = PROGRAM.replace("{theirs}", theirs).replace("{use}", USES[use]).replace("{options}", options)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    program = (
+        PROGRAM.replace("{theirs}", theirs)
+        .replace("{use}", USES[use])
+        .replace("{options}", options)
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
@@ -118,7 +128,9 @@ def test_what_has_a_workers_numbers_now_is_not_touched_by(use: str, theirs: str)
 def test_at_exit_there_is_no_traceback_and_the_worker_ends(theirs: str) -> None:
     use = "daemonize(); print(first, flush=True)"
     program = PROGRAM.replace("{theirs}", theirs).replace("{use}", use).replace("{options}", "")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert not Path(f"/proc/{done.stdout.split()[0]}").exists()
 
@@ -165,7 +177,9 @@ def number(child: Child) -> int:
     return child._descriptor.number
 
 
-def test_a_child_is_found_again_by_its_own_number(child: Child, other: subprocess.Popen[bytes]) -> None:
+def test_a_child_is_found_again_by_its_own_number(
+    child: Child, other: subprocess.Popen[bytes]
+) -> None:
     lost = number(child)
     others = os.pidfd_open(other.pid)
     os.dup2(others, lost)
@@ -185,7 +199,9 @@ def test_a_child_whose_descriptor_was_closed_is_killed_all_the_same(child: Child
     assert child.wait() == -signal.SIGKILL
 
 
-def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The number is used again by the application: as a stand-in for that, the process began at another time."""
     os.close(number(child))
     began = child_processes._began

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Plugin, PluginPool, PluginRef, PluginSet
+from plugwasm import (
+    CompiledPlugin,
+    Egress,
+    IsolatedPlugin,
+    Plugin,
+    PluginPool,
+    PluginRef,
+    PluginSet,
+)
 from plugwasm._http import connection as wire
 from plugwasm._manifest.download import fetch
 from plugwasm._manifest.resolve import resolve
@@ -55,14 +63,18 @@ MADE: dict[str, Callable[[Any, Egress], object]] = {
     "a pool": lambda plugin, egress: PluginPool(plugin, egress=egress),
     "a ref": lambda plugin, egress: PluginRef(plugin, egress=egress),
     "a ref that embeds": lambda plugin, egress: PluginRef(plugin, egress=egress, embed=True),
-    "a ref to a policy by name": lambda plugin, egress: PluginRef(plugin, egress="tests_of_downloads:EGRESS"),
+    "a ref to a policy by name": lambda plugin, egress: PluginRef(
+        plugin, egress="tests_of_downloads:EGRESS"
+    ),
     "a harness": lambda plugin, egress: Harness(plugin, egress=egress),
 }
 
 
 @pytest.fixture
 def named_egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tests_of_downloads.py").write_text("import plugwasm\nEGRESS = plugwasm.Egress(allowed_hosts=['example.com'])\n")
+    (tmp_path / "tests_of_downloads.py").write_text(
+        "import plugwasm\nEGRESS = plugwasm.Egress(allowed_hosts=['example.com'])\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -77,14 +89,22 @@ def test_nothing_is_fetched_past_the_egress_of(
         "a manifest in JSON": f'{{"wasm":[{{"url":"{url}"}}]}}',
         "a URL": url,
     }[form]
-    with pytest.raises(SourceError, match=r"the host 127.0.0.1 is not granted: no entry of allowed_hosts fits it"):
+    with pytest.raises(
+        SourceError, match=r"the host 127.0.0.1 is not granted: no entry of allowed_hosts fits it"
+    ):
         made(plugin, EXAMPLE_ONLY)
     assert server.connections == 0
 
 
 def test_a_ref_that_was_made_elsewhere_fetches_nothing_past_its_egress(server: Server) -> None:
     digest = hashlib.sha256(ECHO.encode()).hexdigest()
-    ref = pickle.loads(pickle.dumps(PluginRef({"wasm": [{"url": server.url + "/run.wat", "hash": digest}]}, egress=EXAMPLE_ONLY)))
+    ref = pickle.loads(
+        pickle.dumps(
+            PluginRef(
+                {"wasm": [{"url": server.url + "/run.wat", "hash": digest}]}, egress=EXAMPLE_ONLY
+            )
+        )
+    )
     with pytest.raises(SourceError, match=r"is not granted"):
         ref.compiled()
     with pytest.raises(SourceError, match=r"is not granted"):
@@ -106,15 +126,22 @@ def test_a_set_fetches_nothing_past_its_egress(server: Server) -> None:
 def test_no_manifest_makes_the_host_change_anything(server: Server, method: str) -> None:
     for egress in (None, EXAMPLE_ONLY, Egress(allowed_hosts=["127.0.0.1"])):
         with pytest.raises(ManifestError, match=r"expected GET or POST"):
-            CompiledPlugin({"wasm": [{"url": server.url + "/m.wasm", "method": method}]}, egress=egress)
+            CompiledPlugin(
+                {"wasm": [{"url": server.url + "/m.wasm", "method": method}]}, egress=egress
+            )
     assert server.connections == 0
 
 
-def test_what_an_egress_grants_is_fetched_by_its_rules(server: Server, names: dict[str, list[str]]) -> None:
+def test_what_an_egress_grants_is_fetched_by_its_rules(
+    server: Server, names: dict[str, list[str]]
+) -> None:
     source = {"url": by_name(server, "modules.test"), "headers": {"X-Key": "k"}}
     origin = by_name(server, "modules.test", "")
     egress = Egress(
-        allowed_hosts=["modules.test"], private_addresses=["127.0.0.1"], methods=["GET"], added_headers={origin: {"Authorization": SECRET}}
+        allowed_hosts=["modules.test"],
+        private_addresses=["127.0.0.1"],
+        methods=["GET"],
+        added_headers={origin: {"Authorization": SECRET}},
     )
     assert resolve({"wasm": [source]}, egress=egress).modules[0].wasm == WASM
     assert server.requests[0].headers["x-key"] == "k"
@@ -127,14 +154,20 @@ def test_what_an_egress_grants_is_fetched_by_its_rules(server: Server, names: di
     ):
         with pytest.raises(SourceError, match=message):
             resolve({"wasm": [refused]}, egress=egress)
-    for changed in (egress.replace(private_addresses=[]), egress.replace(ports=[1]), egress.replace(schemes=["https"])):
+    for changed in (
+        egress.replace(private_addresses=[]),
+        egress.replace(ports=[1]),
+        egress.replace(schemes=["https"]),
+    ):
         with pytest.raises(SourceError, match=r"cannot fetch .* refused"):
             resolve({"wasm": [source]}, egress=changed)
     assert len(server.requests) == 1
 
 
 def test_a_redirect_is_judged_by_the_egress(server: Server, names: dict[str, list[str]]) -> None:
-    with Server({"/": redirect(server.url + "/m.wasm"), "/name": redirect(by_name(server, "other.test"))}) as first:
+    with Server(
+        {"/": redirect(server.url + "/m.wasm"), "/name": redirect(by_name(server, "other.test"))}
+    ) as first:
         for path in ("/", "/name"):
             with pytest.raises(SourceError, match=r"redirects to a target that is not granted"):
                 fetch(
@@ -145,7 +178,9 @@ def test_a_redirect_is_judged_by_the_egress(server: Server, names: dict[str, lis
     assert server.connections == 0
 
 
-def test_an_egress_without_hosts_of_its_own_leaves_public_hosts_to_the_manifest(server: Server, names: dict[str, list[str]]) -> None:
+def test_an_egress_without_hosts_of_its_own_leaves_public_hosts_to_the_manifest(
+    server: Server, names: dict[str, list[str]]
+) -> None:
     with pytest.raises(SourceError, match=r"its address 127.0.0.1 is a loopback address"):
         fetch(by_name(server, "modules.test"), limit=1000, egress=Egress())
     assert server.connections == 0
@@ -164,16 +199,30 @@ def test_downloads_take_places_in_the_queue_of_the_egress(server: Server) -> Non
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.64.0.1", "::1", "fd00::1", "::ffff:7f00:1"]
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.1.1",
+        "100.64.0.1",
+        "::1",
+        "fd00::1",
+        "::ffff:7f00:1",
+    ],
 )
-def test_no_name_leads_to_an_address_that_is_not_public(server: Server, names: dict[str, list[str]], address: str) -> None:
+def test_no_name_leads_to_an_address_that_is_not_public(
+    server: Server, names: dict[str, list[str]], address: str
+) -> None:
     names["modules.example.org"] = ["93.184.216.34", address]
     with pytest.raises(SourceError, match=r"its address \S+ is .*pass an `egress` that grants it"):
         fetch(by_name(server, "modules.example.org"), limit=1000)
     assert server.connections == 0
 
 
-def test_no_redirect_leads_to_an_address_that_is_not_public(server: Server, names: dict[str, list[str]]) -> None:
+def test_no_redirect_leads_to_an_address_that_is_not_public(
+    server: Server, names: dict[str, list[str]]
+) -> None:
     """The first server has the address that its URL names; what it redirects to has another, or has it by another name."""
     targets = [
         "http://127.0.0.2/",
@@ -209,25 +258,39 @@ def test_user_and_password_in_a_url_are_sent_to_its_host_only(server: Server) ->
 
 def test_a_redirect_takes_no_header_of_the_manifest_to_another_origin(server: Server) -> None:
     with Server({"/": redirect(server.url + "/m.wasm")}) as first:
-        headers = {"Authorization": SECRET, "Cookie": SECRET, "X-Api-Key": SECRET, "User-Agent": SECRET}
+        headers = {
+            "Authorization": SECRET,
+            "Cookie": SECRET,
+            "X-Api-Key": SECRET,
+            "User-Agent": SECRET,
+        }
         assert fetch(first.url, headers, limit=1000) == WASM
     assert SECRET not in str(server.requests)
     assert server.requests[0].headers["user-agent"] == "plugwasm"
 
 
-def test_all_downloads_of_a_manifest_have_an_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_downloads_of_a_manifest_have_an_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def slow(request: Request, connection: Connection) -> None:
         connection.pause(0.3)
         reply(WASM)(request, connection)
 
     monkeypatch.setattr("plugwasm._manifest.module_files.FETCH_ALL_SECONDS", 0.7)
-    with Server(slow) as slow_server, pytest.raises(SourceError, match=r"wasm\[[123]\]`: .*longer than"):
+    with (
+        Server(slow) as slow_server,
+        pytest.raises(SourceError, match=r"wasm\[[123]\]`: .*longer than"),
+    ):
         resolve({"wasm": [{"url": f"{slow_server.url}/{index}"} for index in range(10)]})
 
 
 # ---- what errors tell
 
-CONTENTS = {"binary": b"\x7fELF" + SECRET.encode(), "text": SECRET.encode(), "like a module's text": f"({SECRET})".encode()}
+CONTENTS = {
+    "binary": b"\x7fELF" + SECRET.encode(),
+    "text": SECRET.encode(),
+    "like a module's text": f"({SECRET})".encode(),
+}
 
 
 def told(error: BaseException | None) -> str:
@@ -257,7 +320,10 @@ def test_a_hash_that_does_not_match_says_what_was_wanted_and_what_to_do(tmp_path
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     for egress in (None, EXAMPLE_ONLY):
-        with pytest.raises(HashMismatchError, match=rf"expected {'0' * 64}, but the sha256 of .*m.wasm is another.* `plugwasm inspect`"):
+        with pytest.raises(
+            HashMismatchError,
+            match=rf"expected {'0' * 64}, but the sha256 of .*m.wasm is another.* `plugwasm inspect`",
+        ):
             resolve({"wasm": [{"path": str(path), "hash": "0" * 64}]}, egress=egress)
 
 
@@ -267,7 +333,9 @@ def test_what_is_no_module_is_not_shown(content: bytes, tmp_path: Path, server: 
     path.write_bytes(content)
     with Server(reply(content)) as other:
         for source in ({"path": str(path)}, {"url": other.url + "/secret"}):
-            with pytest.raises(ModuleError, match=r"is not a Wasm module: it does not begin with 00 61 73 6d") as caught:
+            with pytest.raises(
+                ModuleError, match=r"is not a Wasm module: it does not begin with 00 61 73 6d"
+            ) as caught:
                 resolve({"wasm": [source]})
             assert content[:4].hex(" ") not in str(caught.value)
             assert content[:4].decode("latin-1") not in str(caught.value)
@@ -294,7 +362,9 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
         for pin in ({}, {"hash": "0" * 64}):
             path = str(tmp_path / name)
             with pytest.raises(SourceError) as caught:
-                CompiledPlugin({"wasm": [{"path": path, **pin}]}, egress=Egress(allowed_hosts=["*"]))
+                CompiledPlugin(
+                    {"wasm": [{"path": path, **pin}]}, egress=Egress(allowed_hosts=["*"])
+                )
             shown = plugwasm._manifest.files.shown_path(path)
             assert caught.value.__cause__ is not None, "the application's log says more"
             said.add((type(caught.value), str(caught.value).replace(shown, "PATH")))
@@ -305,12 +375,18 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
 def test_a_strangers_manifest_may_have_text_where_the_name_says_so(tmp_path: Path) -> None:
     path = tmp_path / "m.WAT"
     path.write_text("(module)")
-    assert resolve({"wasm": [{"path": str(path)}]}, egress=EXAMPLE_ONLY).modules[0].wasm == b"(module)"
+    assert (
+        resolve({"wasm": [{"path": str(path)}]}, egress=EXAMPLE_ONLY).modules[0].wasm == b"(module)"
+    )
 
 
 def test_the_applications_own_manifest_is_told_what_is_wrong_with_a_path(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
-    for name, message in (("none", "no such file"), ("empty", "it is empty"), (".", "it is a directory")):
+    for name, message in (
+        ("none", "no such file"),
+        ("empty", "it is empty"),
+        (".", "it is a directory"),
+    ):
         with pytest.raises(SourceError, match=rf"manifest field `wasm\[0\]`: .*{message}"):
             resolve({"wasm": [{"path": str(tmp_path / name)}]})
 

@@ -26,7 +26,12 @@ FULL: dict[str, Any] = {
     "wasm": [
         {"path": "lib.wasm", "name": "lib"},
         {"data": base64.b64encode(b"\0asm\1\0\0\0").decode(), "hash": HASH},
-        {"url": "https://example.com/m.wasm", "headers": {"X-Key": "k"}, "method": "POST", "name": "main"},
+        {
+            "url": "https://example.com/m.wasm",
+            "headers": {"X-Key": "k"},
+            "method": "POST",
+            "name": "main",
+        },
     ],
     "memory": {"max_pages": 16, "max_http_response_bytes": 1024, "max_var_bytes": 0},
     "config": {"key": "value", "empty": ""},
@@ -56,10 +61,18 @@ def with_value(path: str, value: object) -> dict[str, Any]:
 def as_toml(value: Any) -> str:
     """``value`` as an inline TOML value; JSON's strings are TOML's, but for the escape of DEL."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items())
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(as_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else json.dumps(value)
+    return (
+        json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        if isinstance(value, str)
+        else json.dumps(value)
+    )
 
 
 def toml_document(document: dict[str, Any]) -> str:
@@ -70,8 +83,12 @@ def test_a_full_manifest_keeps_every_field() -> None:
     parsed = parse(FULL)
     assert parsed.wasm[0] == WasmSource(path="lib.wasm", name="lib")
     assert parsed.wasm[1] == WasmSource(data=b"\0asm\1\0\0\0", hash=HASH)
-    assert parsed.wasm[2] == WasmSource(url="https://example.com/m.wasm", headers={"X-Key": "k"}, method="POST", name="main")
-    assert parsed.memory == MemoryOptions(max_pages=16, max_http_response_bytes=1024, max_var_bytes=0)
+    assert parsed.wasm[2] == WasmSource(
+        url="https://example.com/m.wasm", headers={"X-Key": "k"}, method="POST", name="main"
+    )
+    assert parsed.memory == MemoryOptions(
+        max_pages=16, max_http_response_bytes=1024, max_var_bytes=0
+    )
     assert parsed.config == {"key": "value", "empty": ""}
     assert parsed.allowed_hosts == ["*.example.com", "localhost"]
     assert parsed.allowed_paths == {"ro:/srv/data": "/data"}
@@ -81,7 +98,13 @@ def test_a_full_manifest_keeps_every_field() -> None:
 def test_the_least_manifest_has_the_defaults() -> None:
     parsed = parse({"wasm": [{"path": "m.wasm"}]})
     assert parsed == Manifest(wasm=[WasmSource(path="m.wasm")])
-    assert (parsed.memory, parsed.config, parsed.allowed_hosts, parsed.allowed_paths, parsed.timeout_ms) == (
+    assert (
+        parsed.memory,
+        parsed.config,
+        parsed.allowed_hosts,
+        parsed.allowed_paths,
+        parsed.timeout_ms,
+    ) == (
         MemoryOptions(),
         {},
         None,
@@ -91,7 +114,9 @@ def test_the_least_manifest_has_the_defaults() -> None:
 
 
 def test_null_is_accepted_for_every_optional_field() -> None:
-    source = dict.fromkeys(("data", "url", "headers", "method", "name", "hash")) | {"path": "m.wasm"}
+    source = dict.fromkeys(("data", "url", "headers", "method", "name", "hash")) | {
+        "path": "m.wasm"
+    }
     memory = dict.fromkeys(("max_pages", "max_http_response_bytes", "max_var_bytes"))
     top = dict.fromkeys(("memory", "config", "allowed_hosts", "allowed_paths", "timeout_ms"))
     least = parse({"wasm": [{"path": "m.wasm"}]})
@@ -135,13 +160,17 @@ WRONG_TYPES: list[tuple[str, object, str, str]] = [
 
 
 @pytest.mark.parametrize(("field", "value", "expected", "got"), WRONG_TYPES)
-def test_a_field_of_the_wrong_type_is_named_with_what_was_expected_and_got(field: str, value: object, expected: str, got: str) -> None:
+def test_a_field_of_the_wrong_type_is_named_with_what_was_expected_and_got(
+    field: str, value: object, expected: str, got: str
+) -> None:
     document = with_value(field, value)
     for form in (document, json.dumps(document)):
         error = refusal(form)
         said, _, hint = str(error).partition("; ")
         assert said == f"manifest field `{field}`: expected {expected}, got {got}"
-        assert hint.startswith("write ") == ("m.wasm" in repr(value) and field in ("wasm", "wasm[0]"))
+        assert hint.startswith("write ") == (
+            "m.wasm" in repr(value) and field in ("wasm", "wasm[0]")
+        )
         assert error.field == field
 
 
@@ -155,7 +184,9 @@ def test_a_field_of_the_wrong_type_is_named_with_what_was_expected_and_got(field
         ("wasm[2].headers", {"X-Key": 1}, 'wasm[2].headers["X-Key"]', "an integer"),
     ],
 )
-def test_a_value_of_the_wrong_type_under_a_key_is_named_by_the_key(field: str, value: object, named: str, got: str) -> None:
+def test_a_value_of_the_wrong_type_under_a_key_is_named_by_the_key(
+    field: str, value: object, named: str, got: str
+) -> None:
     error = refusal(with_value(field, value))
     assert str(error) == f"manifest field `{named}`: expected a string, got {got}"
 
@@ -178,10 +209,18 @@ def test_a_field_name_that_is_no_string_is_refused() -> None:
         ({"wasm": [{"path": "m"}], "memroy": {}}, "memroy", "did you mean `memory`?"),
         ({"wasm": [{"path": "m"}], "memroy": None}, "memroy", "did you mean `memory`?"),
         ({"wasm": [{"path": "m"}], "timeout": 5}, "timeout", "did you mean `timeout_ms`?"),
-        ({"wasm": [{"path": "m"}], "allow_hosts": []}, "allow_hosts", "did you mean `allowed_hosts`?"),
+        (
+            {"wasm": [{"path": "m"}], "allow_hosts": []},
+            "allow_hosts",
+            "did you mean `allowed_hosts`?",
+        ),
         ({"wasm": [{"path": "m"}, {"pth": "m"}]}, "wasm[1].pth", "did you mean `path`?"),
         ({"wasm": [{"path": "m", "hsah": HASH}]}, "wasm[0].hsah", "did you mean `hash`?"),
-        ({"wasm": [{"path": "m"}], "memory": {"maxpages": 1}}, "memory.maxpages", "did you mean `max_pages`?"),
+        (
+            {"wasm": [{"path": "m"}], "memory": {"maxpages": 1}},
+            "memory.maxpages",
+            "did you mean `max_pages`?",
+        ),
         (
             {"wasm": [{"path": "m"}], "memory": {"qqq": 1}},
             "memory.qqq",
@@ -189,7 +228,9 @@ def test_a_field_name_that_is_no_string_is_refused() -> None:
         ),
     ],
 )
-def test_an_unknown_field_is_refused_at_every_level_with_a_suggestion(document: dict[str, Any], field: str, hint: str) -> None:
+def test_an_unknown_field_is_refused_at_every_level_with_a_suggestion(
+    document: dict[str, Any], field: str, hint: str
+) -> None:
     for form in (document, json.dumps(document)):
         error = refusal(form)
         assert str(error) == f"manifest field `{field}`: unknown field; {hint}"
@@ -198,7 +239,10 @@ def test_an_unknown_field_is_refused_at_every_level_with_a_suggestion(document: 
 
 def test_a_manifest_without_modules_is_refused() -> None:
     assert str(refusal({})) == "manifest field `wasm`: it is missing, and says what to run"
-    assert str(refusal({"wasm": []})) == "manifest field `wasm`: expected at least one module, got an empty list"
+    assert (
+        str(refusal({"wasm": []}))
+        == "manifest field `wasm`: expected at least one module, got an empty list"
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,16 +256,24 @@ def test_a_manifest_without_modules_is_refused() -> None:
 )
 def test_a_module_has_exactly_one_of_path_data_and_url(source: dict[str, Any], got: str) -> None:
     error = refusal({"wasm": [{"path": "first"}, source]})
-    assert str(error) == f"manifest field `wasm[1]`: expected exactly one of `path`, `data` and `url`, got {got}"
+    assert (
+        str(error)
+        == f"manifest field `wasm[1]`: expected exactly one of `path`, `data` and `url`, got {got}"
+    )
 
 
 @pytest.mark.parametrize(("field", "value"), [("headers", {"a": "b"}), ("method", "POST")])
 def test_headers_and_method_go_only_with_a_url(field: str, value: object) -> None:
     error = refusal({"wasm": [{"path": "m", field: value}]})
-    assert str(error) == f"manifest field `wasm[0].{field}`: expected only together with `url`, got it with `path`"
+    assert (
+        str(error)
+        == f"manifest field `wasm[0].{field}`: expected only together with `url`, got it with `path`"
+    )
 
 
-@pytest.mark.parametrize("url", ["", "m.wasm", "ftp://h/m", "file:///etc/passwd", "http://", "https:///", "//h/m"])
+@pytest.mark.parametrize(
+    "url", ["", "m.wasm", "ftp://h/m", "file:///etc/passwd", "http://", "https:///", "//h/m"]
+)
 def test_a_url_that_is_not_http_is_refused(url: str) -> None:
     error = refusal({"wasm": [{"url": url}]})
     assert error.field == "wasm[0].url"
@@ -268,7 +320,9 @@ def test_a_hash_that_is_not_64_hexadecimal_digits_is_refused(text: str, got: str
     assert str(error) == f"manifest field `wasm[0].hash`: expected 64 hexadecimal digits, got {got}"
 
 
-@pytest.mark.parametrize("text", ["A", "AGFzbQ", "AGFz bQ=", "AGFzbQ==x", "AGFz*Q==", "=AAA", "AG-_", "ü", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["A", "AGFzbQ", "AGFz bQ=", "AGFzbQ==x", "AGFz*Q==", "=AAA", "AG-_", "ü", "\ud800"]
+)
 def test_data_that_is_not_base64_is_refused(text: str) -> None:
     error = refusal({"wasm": [{"data": text}]})
     assert error.field == "wasm[0].data"
@@ -289,18 +343,28 @@ def test_base64_may_be_broken_into_lines() -> None:
         ("timeout_ms", 2**64 - 1),
     ],
 )
-def test_a_number_is_refused_just_outside_its_range_and_accepted_at_its_ends(field: str, maximum: int) -> None:
+def test_a_number_is_refused_just_outside_its_range_and_accepted_at_its_ends(
+    field: str, maximum: int
+) -> None:
     for value in (0, maximum):
         parse(with_value(field, value))
     for value in (-1, maximum + 1):
         error = refusal(with_value(field, value))
-        assert str(error) == f"manifest field `{field}`: expected an integer from 0 to {maximum}, got {value}"
+        assert (
+            str(error)
+            == f"manifest field `{field}`: expected an integer from 0 to {maximum}, got {value}"
+        )
     assert refusal(with_value(field, 10**5000)).field == field
 
 
 def test_a_name_given_twice_is_refused() -> None:
-    error = refusal({"wasm": [{"path": "a", "name": "x"}, {"path": "b"}, {"path": "c", "name": "x"}]})
-    assert str(error) == 'manifest field `wasm[2].name`: expected a name of its own, got "x", the name of wasm[0]'
+    error = refusal(
+        {"wasm": [{"path": "a", "name": "x"}, {"path": "b"}, {"path": "c", "name": "x"}]}
+    )
+    assert (
+        str(error)
+        == 'manifest field `wasm[2].name`: expected a name of its own, got "x", the name of wasm[0]'
+    )
     parse({"wasm": [{"path": "a"}, {"path": "a"}]})
 
 
@@ -377,7 +441,10 @@ def test_a_manifest_goes_to_json_and_back() -> None:
 
 
 def test_what_is_at_its_default_is_left_out_of_json() -> None:
-    assert parse({"wasm": [{"path": "m"}], "config": {}, "memory": {}}).to_json() == '{"wasm":[{"path":"m"}]}'
+    assert (
+        parse({"wasm": [{"path": "m"}], "config": {}, "memory": {}}).to_json()
+        == '{"wasm":[{"path":"m"}]}'
+    )
 
 
 def test_a_path_that_has_no_utf8_form_cannot_go_to_json() -> None:
@@ -387,28 +454,48 @@ def test_a_path_that_has_no_utf8_form_cannot_go_to_json() -> None:
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)
 sources = st.one_of(
-    st.fixed_dictionaries({"path": text.filter(lambda path: path and "\0" not in path)}, optional={"hash": st.just(HASH)}),
-    st.fixed_dictionaries({"data": st.binary(max_size=20).map(lambda raw: base64.b64encode(raw).decode())}),
+    st.fixed_dictionaries(
+        {"path": text.filter(lambda path: path and "\0" not in path)},
+        optional={"hash": st.just(HASH)},
+    ),
+    st.fixed_dictionaries(
+        {"data": st.binary(max_size=20).map(lambda raw: base64.b64encode(raw).decode())}
+    ),
     st.fixed_dictionaries(
         {"url": st.just("https://h/m")},
-        optional={"method": st.sampled_from(["GET", "POST"]), "headers": st.dictionaries(st.sampled_from("ab"), st.just("v"))},
+        optional={
+            "method": st.sampled_from(["GET", "POST"]),
+            "headers": st.dictionaries(st.sampled_from("ab"), st.just("v")),
+        },
     ),
 )
 paths = text.filter(lambda path: "\0" not in path and path.removeprefix("ro:") != "")
 documents = st.fixed_dictionaries(
     {"wasm": st.lists(sources, min_size=1, max_size=3)},
     optional={
-        "memory": st.fixed_dictionaries({}, optional={"max_pages": st.integers(0, 65536), "max_var_bytes": st.integers(0, 2**63 - 1)}),
+        "memory": st.fixed_dictionaries(
+            {},
+            optional={
+                "max_pages": st.integers(0, 65536),
+                "max_var_bytes": st.integers(0, 2**63 - 1),
+            },
+        ),
         "config": st.dictionaries(text, text, max_size=3),
-        "allowed_hosts": st.lists(st.sampled_from(["h", "*.h.example", "127.0.0.1", "[::1]", "a_b.", "?"]), max_size=3),
-        "allowed_paths": st.dictionaries(paths, paths, max_size=3).filter(lambda given: len(set(given.values())) == len(given)),
+        "allowed_hosts": st.lists(
+            st.sampled_from(["h", "*.h.example", "127.0.0.1", "[::1]", "a_b.", "?"]), max_size=3
+        ),
+        "allowed_paths": st.dictionaries(paths, paths, max_size=3).filter(
+            lambda given: len(set(given.values())) == len(given)
+        ),
         "timeout_ms": st.integers(0, 2**63 - 1),
     },
 )
 
 
 @given(documents)
-def test_a_mapping_json_and_toml_of_the_same_content_are_the_same_manifest(document: dict[str, Any]) -> None:
+def test_a_mapping_json_and_toml_of_the_same_content_are_the_same_manifest(
+    document: dict[str, Any],
+) -> None:
     parsed = parse(document)
     assert parse(json.dumps(document)) == parsed
     assert parse(json.dumps(document, ensure_ascii=False).encode()) == parsed
@@ -417,10 +504,19 @@ def test_a_mapping_json_and_toml_of_the_same_content_are_the_same_manifest(docum
 
 
 names = st.one_of(
-    st.sampled_from([*Manifest.__struct_fields__, *WasmSource.__struct_fields__, *MemoryOptions.__struct_fields__]), st.text()
+    st.sampled_from(
+        [
+            *Manifest.__struct_fields__,
+            *WasmSource.__struct_fields__,
+            *MemoryOptions.__struct_fields__,
+        ]
+    ),
+    st.text(),
 )
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
-junk = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=20)
+junk = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=20
+)
 
 
 @given(
@@ -439,10 +535,19 @@ def test_any_value_is_a_manifest_or_a_manifest_error(value: object) -> None:
         assert parse(parsed) == parsed
 
 
-@given(st.one_of(st.text(), st.binary(), documents.map(json.dumps), documents.map(toml_document)), st.data())
-def test_any_text_is_a_manifest_or_a_manifest_error(content: str | bytes, data: st.DataObject) -> None:
+@given(
+    st.one_of(st.text(), st.binary(), documents.map(json.dumps), documents.map(toml_document)),
+    st.data(),
+)
+def test_any_text_is_a_manifest_or_a_manifest_error(
+    content: str | bytes, data: st.DataObject
+) -> None:
     at = data.draw(st.integers(0, len(content)))
-    broken = content[:at] + (data.draw(st.text(max_size=2)) if isinstance(content, str) else b"\xff") + content[at + 1 :]  # type: ignore[operator]
+    broken = (
+        content[:at]
+        + (data.draw(st.text(max_size=2)) if isinstance(content, str) else b"\xff")
+        + content[at + 1 :]
+    )  # type: ignore[operator]
     for form in (content, broken):
         try:
             assert parse(form).wasm
@@ -451,7 +556,10 @@ def test_any_text_is_a_manifest_or_a_manifest_error(content: str | bytes, data: 
 
 
 def test_no_secret_shows_in_a_repr() -> None:
-    source = {"url": f"https://user:{SECRET}@h/m?token={SECRET}#{SECRET}", "headers": {"X-Key": SECRET}}
+    source = {
+        "url": f"https://user:{SECRET}@h/m?token={SECRET}#{SECRET}",
+        "headers": {"X-Key": SECRET},
+    }
     parsed = parse({"wasm": [source, {"data": SECRET.encode()}], "config": {"password": SECRET}})
     shown = repr(parsed) + "".join(parsed.__rich_repr__()) + "".join(parsed.wasm[0].__rich_repr__())
     assert SECRET not in shown
@@ -461,10 +569,17 @@ def test_no_secret_shows_in_a_repr() -> None:
 
 @given(st.data())
 def test_no_secret_shows_in_an_error(data: st.DataObject) -> None:
-    document = {"wasm": [{"url": "https://h/m", "headers": {"X-Key": SECRET}}], "config": {"password": SECRET}}
+    document = {
+        "wasm": [{"url": "https://h/m", "headers": {"X-Key": SECRET}}],
+        "config": {"password": SECRET},
+    }
     text = data.draw(st.sampled_from([json.dumps(document), toml_document(document)]))
     at = data.draw(st.integers(0, len(text) - 1))
-    broken = text[:at] + data.draw(st.sampled_from(["", '"', "{", "[", "\n", "\0", "1"])) + text[at + 1 :]
+    broken = (
+        text[:at]
+        + data.draw(st.sampled_from(["", '"', "{", "[", "\n", "\0", "1"]))
+        + text[at + 1 :]
+    )
     try:
         shown = repr(parse(broken))
     except ManifestError as error:
@@ -472,7 +587,9 @@ def test_no_secret_shows_in_an_error(data: st.DataObject) -> None:
     assert SECRET not in shown
 
 
-@pytest.mark.parametrize("url", [f"https:/user:{SECRET}@h", f"user:{SECRET}@h", f"http//user:{SECRET}@h/m"])
+@pytest.mark.parametrize(
+    "url", [f"https:/user:{SECRET}@h", f"user:{SECRET}@h", f"http//user:{SECRET}@h/m"]
+)
 def test_a_malformed_url_is_not_shown_whole(url: str) -> None:
     assert SECRET not in str(refusal({"wasm": [{"url": url}]}))
 
@@ -520,7 +637,11 @@ def test_a_nested_mapping_is_refused_however_deep_or_circular() -> None:
 
 
 def test_text_with_many_dots_is_no_dotted_key() -> None:
-    config = {"hosts": "a.example.com, " * 50, "dots": "." * 500, "prose": "One. Two three. Four five six. " * 50}
+    config = {
+        "hosts": "a.example.com, " * 50,
+        "dots": "." * 500,
+        "prose": "One. Two three. Four five six. " * 50,
+    }
     document = {"wasm": [{"path": "m"}], "config": config}
     assert parse(toml_document(document)).config == config
 
@@ -538,7 +659,10 @@ def test_a_byte_order_mark_and_leading_blanks_are_no_matter() -> None:
     assert parse('\ufeff# a comment\nwasm = [{path = "m"}]') == expected
 
 
-@pytest.mark.parametrize(("name", "content"), [("p.json", json.dumps(FULL)), ("p.toml", toml_document(FULL)), ("p", json.dumps(FULL))])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("p.json", json.dumps(FULL)), ("p.toml", toml_document(FULL)), ("p", json.dumps(FULL))],
+)
 def test_load_reads_json_and_toml_files(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / "lib.wasm").write_bytes(b"\0asm\1\0\0\0")
     (tmp_path / name).write_text(content)
@@ -548,7 +672,9 @@ def test_load_reads_json_and_toml_files(tmp_path: Path, name: str, content: str)
     assert loaded.config == FULL["config"]
 
 
-def test_all_relative_paths_of_a_file_are_relative_to_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_relative_paths_of_a_file_are_relative_to_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "plugins"
     folder.mkdir()
     (folder / "p.json").write_text(
@@ -576,7 +702,10 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     path.write_text('{"wasm":[{"path":5}]}')
     with pytest.raises(ManifestError) as caught:
         load(path)
-    assert str(caught.value) == f"{path}: manifest field `wasm[0].path`: expected a string or null, got an integer"
+    assert (
+        str(caught.value)
+        == f"{path}: manifest field `wasm[0].path`: expected a string or null, got an integer"
+    )
     assert caught.value.field == "wasm[0].path"
     with pytest.raises(SourceError, match="no such file"):
         load(tmp_path / "none.json")
@@ -611,20 +740,30 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
     }
     assert set(schema) <= known, "this check does not know all that the schema uses"
     types = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
-    if "$ref" in schema and not holds(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root):
+    if "$ref" in schema and not holds(
+        root["$defs"][schema["$ref"].rpartition("/")[2]], value, root
+    ):
         return False
     if "anyOf" in schema and not any(holds(part, value, root) for part in schema["anyOf"]):
         return False
     if "oneOf" in schema and sum(holds(part, value, root) for part in schema["oneOf"]) != 1:
         return False
-    if "type" in schema and (not isinstance(value, types[schema["type"]]) or isinstance(value, bool)):
+    if "type" in schema and (
+        not isinstance(value, types[schema["type"]]) or isinstance(value, bool)
+    ):
         return False
     if isinstance(value, dict):
         properties, extra = schema.get("properties", {}), schema.get("additionalProperties", True)
-        if not set(schema.get("required", ())) <= set(value) or (extra is False and not set(value) <= set(properties)):
+        if not set(schema.get("required", ())) <= set(value) or (
+            extra is False and not set(value) <= set(properties)
+        ):
             return False
         return len(value) <= schema.get("maxProperties", len(value)) and all(
-            holds(properties[key] if key in properties else extra if isinstance(extra, dict) else {}, item, root)
+            holds(
+                properties[key] if key in properties else extra if isinstance(extra, dict) else {},
+                item,
+                root,
+            )
             for key, item in value.items()
         )
     if isinstance(value, list):
@@ -632,14 +771,20 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
         return fits and all(holds(schema.get("items", {}), item, root) for item in value)
     if isinstance(value, int):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
-    return re.search(schema.get("pattern", ""), value) is not None if isinstance(value, str) else True
+    return (
+        re.search(schema.get("pattern", ""), value) is not None if isinstance(value, str) else True
+    )
 
 
 def test_the_json_schema_accepts_what_parse_accepts() -> None:
     schema = json_schema()
     json.dumps(schema)
     nulls = {"path": "m", "data": None, "url": None, "headers": None, "name": None}
-    for document in (FULL, {"wasm": [nulls], "memory": None, "config": None, "timeout_ms": None}, {"wasm": [{"data": ""}]}):
+    for document in (
+        FULL,
+        {"wasm": [nulls], "memory": None, "config": None, "timeout_ms": None},
+        {"wasm": [{"data": ""}]},
+    ):
         parse(document)
         assert holds(schema, document, schema)
 

@@ -50,7 +50,12 @@ def _server() -> Iterator[Server]:
 
 def refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> ManifestError:
     document = {"wasm": [{"data": DATA}], **fields}
-    for form in (document, json.dumps(document), json.dumps(document).encode(), Manifest.parse(document)):
+    for form in (
+        document,
+        json.dumps(document),
+        json.dumps(document).encode(),
+        Manifest.parse(document),
+    ):
         with pytest.raises(ManifestError) as caught:
             policy.admit(form)
         assert (caught.value.field, said in str(caught.value)) == (field, True), str(caught.value)
@@ -60,14 +65,43 @@ def refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> Man
 def test_nothing_is_granted_if_nothing_is_said(tmp_path: Path, server: Server) -> None:
     policy = ManifestPolicy()
     (tmp_path / "m.wasm").write_bytes(WAT)
-    refused(policy, "wasm[0].path", "which is in no directory that the application grants", wasm=[{"path": str(tmp_path / "m.wasm")}])
-    refused(policy, "wasm[0].path", "which is in no directory that the application grants", wasm=[{"path": "/etc/passwd"}])
+    refused(
+        policy,
+        "wasm[0].path",
+        "which is in no directory that the application grants",
+        wasm=[{"path": str(tmp_path / "m.wasm")}],
+    )
+    refused(
+        policy,
+        "wasm[0].path",
+        "which is in no directory that the application grants",
+        wasm=[{"path": "/etc/passwd"}],
+    )
     refused(policy, "wasm[0].url", "it asks for a download", wasm=[{"url": server.url}])
-    refused(policy, "wasm", "it has 2 modules, more than the 1 that it may", wasm=[{"data": DATA}, {"data": DATA, "name": "x"}])
-    refused(policy, "allowed_paths", "which the application grants to no plugin", allowed_paths={"/etc": "/etc"})
-    refused(policy, 'config["key"]', "the application lets no manifest set it", config={"key": SECRET})
+    refused(
+        policy,
+        "wasm",
+        "it has 2 modules, more than the 1 that it may",
+        wasm=[{"data": DATA}, {"data": DATA, "name": "x"}],
+    )
+    refused(
+        policy,
+        "allowed_paths",
+        "which the application grants to no plugin",
+        allowed_paths={"/etc": "/etc"},
+    )
+    refused(
+        policy, 'config["key"]', "the application lets no manifest set it", config={"key": SECRET}
+    )
     assert server.requests == []
-    admitted = policy.admit({"wasm": [{"data": DATA}], "allowed_hosts": ["127.0.0.1"], "timeout_ms": None, "memory": {"max_pages": None}})
+    admitted = policy.admit(
+        {
+            "wasm": [{"data": DATA}],
+            "allowed_hosts": ["127.0.0.1"],
+            "timeout_ms": None,
+            "memory": {"max_pages": None},
+        }
+    )
     with Plugin(admitted) as plugin:
         assert plugin.compiled_plugin.limits == Limits()
         assert plugin.compiled_plugin._recipe.allowed_hosts == ()
@@ -78,7 +112,9 @@ def test_a_refusal_tells_nothing_of_files_nor_of_config(tmp_path: Path) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "there").write_text(SECRET)
     messages = {
-        str(refused(policy, "wasm[0].path", "", wasm=[{"path": str(tmp_path / name)}])).replace(name, "…")
+        str(refused(policy, "wasm[0].path", "", wasm=[{"path": str(tmp_path / name)}])).replace(
+            name, "…"
+        )
         for name in ("there", "not_there")
     }
     assert len(messages) == 1
@@ -93,19 +129,41 @@ def test_a_refusal_tells_nothing_of_files_nor_of_config(tmp_path: Path) -> None:
     assert SECRET not in str(refused(policy, 'config["key"]', "", config={"key": SECRET}))
 
 
-def test_modules_come_from_the_granted_directories_whatever_the_path_looks_like(tmp_path: Path) -> None:
+def test_modules_come_from_the_granted_directories_whatever_the_path_looks_like(
+    tmp_path: Path,
+) -> None:
     modules = tmp_path / "modules"
     (modules / "sub").mkdir(parents=True)
     (tmp_path / "modules-not").mkdir()
-    for place in (modules / "m.wasm", modules / "sub" / "m.wasm", tmp_path / "outside.wasm", tmp_path / "modules-not" / "m.wasm"):
+    for place in (
+        modules / "m.wasm",
+        modules / "sub" / "m.wasm",
+        tmp_path / "outside.wasm",
+        tmp_path / "modules-not" / "m.wasm",
+    ):
         place.write_bytes(b"\0asm\1\0\0\0")
     (modules / "out").symlink_to(tmp_path / "outside.wasm")
     (modules / "up").symlink_to(tmp_path)
     (tmp_path / "in").symlink_to(modules)
     policy = ManifestPolicy(module_paths=[tmp_path / "in"])
-    for path in ("m.wasm", "sub/m.wasm", "sub/../m.wasm", str(modules / "m.wasm"), str(tmp_path / "in" / "m.wasm")):
+    for path in (
+        "m.wasm",
+        "sub/m.wasm",
+        "sub/../m.wasm",
+        str(modules / "m.wasm"),
+        str(tmp_path / "in" / "m.wasm"),
+    ):
         Plugin(policy.admit({"wasm": [{"path": path}]}, base=modules)).close()
-    for path in ("../outside.wasm", "out", "up/outside.wasm", "../modules-not/m.wasm", "..", ".", "/", "sub/../../outside.wasm"):
+    for path in (
+        "../outside.wasm",
+        "out",
+        "up/outside.wasm",
+        "../modules-not/m.wasm",
+        "..",
+        ".",
+        "/",
+        "sub/../../outside.wasm",
+    ):
         with pytest.raises(ManifestError, match="which is in no directory"):
             policy.admit({"wasm": [{"path": path}]}, base=modules)
 
@@ -117,7 +175,9 @@ def test_downloads_are_what_their_own_egress_grants(server: Server) -> None:
     for policy in (
         ManifestPolicy(downloads=Egress(allowed_hosts=["registry.example"])),
         ManifestPolicy(downloads=Egress(allowed_hosts=["*"])),
-        ManifestPolicy(downloads=Egress(allowed_hosts=[]), egress=Egress(allowed_hosts=["127.0.0.1"])),
+        ManifestPolicy(
+            downloads=Egress(allowed_hosts=[]), egress=Egress(allowed_hosts=["127.0.0.1"])
+        ),
     ):
         with pytest.raises(SourceError, match=r"not granted|not public|refused|grants no host"):
             policy.admit({"wasm": [{"url": server.url}]})
@@ -136,24 +196,43 @@ RUNNERS: dict[str, Callable[..., Any]] = {
     "compiled": lambda plugin, **options: Plugin(CompiledPlugin(plugin, **options)),
     "IsolatedPlugin": lambda plugin, **options: IsolatedPlugin(plugin, **options),
     "PluginPool": lambda plugin, **options: PluginPool(plugin, size=1, **options),
-    "PluginRef": lambda plugin, **options: pickle.loads(pickle.dumps(PluginRef(plugin, **options))).plugin(),
+    "PluginRef": lambda plugin, **options: pickle.loads(
+        pickle.dumps(PluginRef(plugin, **options))
+    ).plugin(),
 }
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_limits_hosts_and_directories_hold_wherever_it_runs(runner: str, tmp_path: Path, server: Server) -> None:
+def test_limits_hosts_and_directories_hold_wherever_it_runs(
+    runner: str, tmp_path: Path, server: Server
+) -> None:
     run = RUNNERS[runner]
     policy = ManifestPolicy(limits=Limits(timeout=0.3))
     with (
-        run(policy.admit({"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}], "timeout_ms": 60_000})) as plugin,
+        run(
+            policy.admit(
+                {"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}], "timeout_ms": 60_000}
+            )
+        ) as plugin,
         pytest.raises(TimeoutError),
     ):
         plugin.call("spin")
 
-    fetching = {"wasm": [{"data": base64.b64encode(FETCH.encode()).decode()}], "allowed_hosts": ["127.0.0.1"]}
+    fetching = {
+        "wasm": [{"data": base64.b64encode(FETCH.encode()).decode()}],
+        "allowed_hosts": ["127.0.0.1"],
+    }
     request = json.dumps({"url": server.url})
-    for egress in (None, Egress(), Egress(allowed_hosts=["*"]), Egress(allowed_hosts=["other.example"])):
-        with run(ManifestPolicy(egress=egress).admit(fetching)) as plugin, pytest.raises(plugwasm.Error):
+    for egress in (
+        None,
+        Egress(),
+        Egress(allowed_hosts=["*"]),
+        Egress(allowed_hosts=["other.example"]),
+    ):
+        with (
+            run(ManifestPolicy(egress=egress).admit(fetching)) as plugin,
+            pytest.raises(plugwasm.Error),
+        ):
             plugin.call("fetch", request)
     assert server.requests == []
     with run(ManifestPolicy(egress=Egress(allowed_hosts=["127.0.0.1"])).admit(fetching)) as plugin:
@@ -161,7 +240,10 @@ def test_limits_hosts_and_directories_hold_wherever_it_runs(runner: str, tmp_pat
     assert len(server.requests) == 1
 
     (tmp_path / "note").write_text("read me")
-    asking = {"wasm": [{"data": base64.b64encode(FILES.read_bytes()).decode()}], "allowed_paths": {str(tmp_path): "/data"}}
+    asking = {
+        "wasm": [{"data": base64.b64encode(FILES.read_bytes()).decode()}],
+        "allowed_paths": {str(tmp_path): "/data"},
+    }
     policy = ManifestPolicy(allowed_paths=[f"ro:{tmp_path}"])
     with run(policy.admit(asking), wasi=True) as plugin:
         assert plugin.call("cat", "/data/note") == b"read me"
@@ -175,13 +257,17 @@ def test_a_directory_is_the_same_by_whatever_path_it_is_asked_for(tmp_path: Path
     (tmp_path / "link").symlink_to(tmp_path / "data")
     policy = ManifestPolicy(allowed_paths=[tmp_path / "data"])
     for path in ("data", "./data", "link", "data/inner/..", str(tmp_path / "data")):
-        admitted = policy.admit({"wasm": [{"data": DATA}], "allowed_paths": {f"ro:{path}": "/d"}}, base=tmp_path)
+        admitted = policy.admit(
+            {"wasm": [{"data": DATA}], "allowed_paths": {f"ro:{path}": "/d"}}, base=tmp_path
+        )
         assert admitted.allowed_paths == {f"ro:{tmp_path}/data": "/d"}
     for path in ("data/inner", "..", ".", "data/.."):
         with pytest.raises(ManifestError, match="grants to no plugin"):
             policy.admit({"wasm": [{"data": DATA}], "allowed_paths": {path: "/d"}}, base=tmp_path)
     with pytest.raises(ManifestError, match="twice"):
-        policy.admit({"wasm": [{"data": DATA}], "allowed_paths": {"data": "/a", "link": "/b"}}, base=tmp_path)
+        policy.admit(
+            {"wasm": [{"data": DATA}], "allowed_paths": {"data": "/a", "link": "/b"}}, base=tmp_path
+        )
 
 
 def test_config_is_what_the_policy_lets_it_set() -> None:
@@ -190,7 +276,12 @@ def test_config_is_what_the_policy_lets_it_set() -> None:
         assert plugin.config == {"tone": "warm"}
     with Plugin(ManifestPolicy(config=None).admit(document), config={"tone": "cold"}) as plugin:
         assert plugin.config == {"tone": "cold"}
-    refused(ManifestPolicy(config=["other"]), 'config["tone"]', "lets no manifest set it", config={"tone": "warm"})
+    refused(
+        ManifestPolicy(config=["other"]),
+        'config["tone"]',
+        "lets no manifest set it",
+        config={"tone": "warm"},
+    )
 
 
 def test_a_manifest_within_a_policy_is_what_the_policy_admits() -> None:
@@ -211,11 +302,16 @@ def test_limits_and_egress_are_said_once(option: dict[str, Any]) -> None:
 
 def test_a_set_runs_what_was_admitted_under_that_policy(server: Server) -> None:
     spinning = {"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}]}
-    fetching = {"wasm": [{"data": base64.b64encode(FETCH.encode()).decode()}], "allowed_hosts": ["127.0.0.1"]}
+    fetching = {
+        "wasm": [{"data": base64.b64encode(FETCH.encode()).decode()}],
+        "allowed_hosts": ["127.0.0.1"],
+    }
     policy = ManifestPolicy(limits=Limits(timeout=0.2))
     given = {"spinning": policy.admit(spinning), "fetching": policy.admit(fetching)}
     for isolated in (False, True):
-        with PluginSet(given, egress=Egress(allowed_hosts=["127.0.0.1"]), isolated=isolated) as plugins:
+        with PluginSet(
+            given, egress=Egress(allowed_hosts=["127.0.0.1"]), isolated=isolated
+        ) as plugins:
             with pytest.raises(TimeoutError):
                 plugins.call("spinning", "spin")
             with pytest.raises(plugwasm.Error):
@@ -226,7 +322,9 @@ def test_a_set_runs_what_was_admitted_under_that_policy(server: Server) -> None:
 def test_a_harness_takes_what_was_admitted() -> None:
     with (
         Harness(
-            ManifestPolicy(limits=Limits(timeout=0.2)).admit({"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}]})
+            ManifestPolicy(limits=Limits(timeout=0.2)).admit(
+                {"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}]}
+            )
         ).plugin() as plugin,
         pytest.raises(plugwasm.Error),
     ):
@@ -240,8 +338,14 @@ def test_a_harness_takes_what_was_admitted() -> None:
         ({"modules": True}, "modules: expected"),
         ({"modules": "2"}, "modules: expected"),
         ({"module_paths": "/srv"}, "module_paths: expected a list of directories, got str"),
-        ({"allowed_paths": Path("/srv")}, "allowed_paths: expected a list of directories, got PosixPath"),
-        ({"allowed_paths": [1]}, "allowed_paths: expected a list of directories, got other things in it"),
+        (
+            {"allowed_paths": Path("/srv")},
+            "allowed_paths: expected a list of directories, got PosixPath",
+        ),
+        (
+            {"allowed_paths": [1]},
+            "allowed_paths: expected a list of directories, got other things in it",
+        ),
         ({"allowed_paths": ["a\0"]}, "allowed_paths: a\\x00 cannot be the name of a directory"),
         ({"allowed_paths": 5}, "allowed_paths: expected a list of directories, got int"),
         ({"config": "key"}, "config: expected a list of keys, got str"),
@@ -257,9 +361,16 @@ def test_an_option_that_is_not_valid_is_named(option: dict[str, Any], said: str)
 
 
 def test_a_policy_cannot_be_changed_and_travels() -> None:
-    policy = ManifestPolicy(modules=3, config=["a"], allowed_paths=["ro:/srv"], limits=Limits(timeout=1))
+    policy = ManifestPolicy(
+        modules=3, config=["a"], allowed_paths=["ro:/srv"], limits=Limits(timeout=1)
+    )
     with pytest.raises(AttributeError, match="make another"):
         policy.modules = 4
     copy = pickle.loads(pickle.dumps(policy))
-    assert (copy.modules, copy.config, copy.allowed_paths, copy.limits) == (3, {"a"}, ("ro:/srv",), Limits(timeout=1))
+    assert (copy.modules, copy.config, copy.allowed_paths, copy.limits) == (
+        3,
+        {"a"},
+        ("ro:/srv",),
+        Limits(timeout=1),
+    )
     assert repr(copy) == repr(policy)

@@ -104,13 +104,28 @@ def test_a_manifest_means_the_same_in_every_form(tmp_path: Path) -> None:
         allowed_paths = {{"/srv" = "/data"}}
         timeout_ms = 0
     """
-    forms: list[object] = [document, parse(document), text, toml, Manifest.parse(text.encode()), Manifest.parse(toml.encode())]
-    forms += [write(tmp_path / "p.json", text), str(write(tmp_path / "p.TOML", toml)), Manifest.load(write(tmp_path / "p", toml))]
+    forms: list[object] = [
+        document,
+        parse(document),
+        text,
+        toml,
+        Manifest.parse(text.encode()),
+        Manifest.parse(toml.encode()),
+    ]
+    forms += [
+        write(tmp_path / "p.json", text),
+        str(write(tmp_path / "p.TOML", toml)),
+        Manifest.load(write(tmp_path / "p", toml)),
+    ]
     for form in forms:
         recipe = resolve(form)
         assert only_module(recipe)[:2] == ("main", WASM)
         assert (recipe.max_pages, recipe.max_var_bytes, recipe.max_http_response_bytes) == (3, 0, 5)
-        assert (recipe.config, recipe.allowed_hosts, recipe.allowed_paths) == ({"a": "b"}, ("h",), {"/srv": "/data"})
+        assert (recipe.config, recipe.allowed_hosts, recipe.allowed_paths) == (
+            {"a": "b"},
+            ("h",),
+            {"/srv": "/data"},
+        )
         assert recipe.timeout_ms == 0
 
 
@@ -119,13 +134,18 @@ def test_a_one_line_toml_manifest_may_be_given_as_str(tmp_path: Path) -> None:
     assert only_module(resolve(f"wasm = [{{path = '{path}'}}]"))[2] == str(path)
 
 
-def test_an_existing_file_wins_over_what_its_name_looks_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_file_wins_over_what_its_name_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "{}", WASM)
     assert only_module(resolve("{}")) == ("main", WASM, "{}")
 
 
-@pytest.mark.parametrize("path", ["none.wasm", "wasm/none.wasm", "{folder}/none.wasm", "a=b", "wasm", "x" * 5000, "[[none]]"])
+@pytest.mark.parametrize(
+    "path",
+    ["none.wasm", "wasm/none.wasm", "{folder}/none.wasm", "a=b", "wasm", "x" * 5000, "[[none]]"],
+)
 def test_a_path_that_does_not_exist_is_named_with_the_current_directory(path: str) -> None:
     with pytest.raises(SourceError) as caught:
         resolve(path)
@@ -186,15 +206,25 @@ def test_nothing_is_no_plugin(content: bytes) -> None:
 
 
 def test_a_component_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    for plugin in (COMPONENT, write(tmp_path / "c.wasm", COMPONENT), {"wasm": [{"data": COMPONENT}]}):
-        with pytest.raises(ModuleError, match="components are not supported; build it as a core module"):
+    for plugin in (
+        COMPONENT,
+        write(tmp_path / "c.wasm", COMPONENT),
+        {"wasm": [{"data": COMPONENT}]},
+    ):
+        with pytest.raises(
+            ModuleError, match="components are not supported; build it as a core module"
+        ):
             resolve(plugin)
 
 
-@pytest.mark.parametrize("content", [b"\0as", b"\x7fELF\2\1\1\0", b"\x01asm\1\0\0\0", b"\x1f\x8b\x08\x00"])
+@pytest.mark.parametrize(
+    "content", [b"\0as", b"\x7fELF\2\1\1\0", b"\x01asm\1\0\0\0", b"\x1f\x8b\x08\x00"]
+)
 def test_other_binary_files_are_no_module(tmp_path: Path, content: bytes) -> None:
     for plugin in (content, write(tmp_path / "m", content), {"wasm": [{"data": content}]}):
-        with pytest.raises(ModuleError, match="not a Wasm module: it begins with the bytes " + content[:4].hex(" ")):
+        with pytest.raises(
+            ModuleError, match="not a Wasm module: it begins with the bytes " + content[:4].hex(" ")
+        ):
             resolve(plugin)
 
 
@@ -208,7 +238,9 @@ def test_text_in_a_wasm_file_is_no_module_and_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plugin", [None, 5, object(), [WASM], 1.5])
 def test_a_value_that_cannot_be_a_plugin_is_refused(plugin: object) -> None:
-    with pytest.raises(ManifestError, match=r"expected a manifest .*, a path, a URL or a Wasm module; got"):
+    with pytest.raises(
+        ManifestError, match=r"expected a manifest .*, a path, a URL or a Wasm module; got"
+    ):
         resolve(plugin)
 
 
@@ -230,15 +262,22 @@ def test_the_paths_of_a_manifest_file_may_be_relative_to_it(tmp_path: Path) -> N
     assert only_module(resolve(path)) == ("main", WASM, str(tmp_path / "m.wasm"))
 
 
-def test_a_file_that_a_manifest_names_and_that_is_not_there_is_named_with_its_field(tmp_path: Path) -> None:
+def test_a_file_that_a_manifest_names_and_that_is_not_there_is_named_with_its_field(
+    tmp_path: Path,
+) -> None:
     path = write(tmp_path / "p.toml", '[[wasm]]\npath = "m.wasm"\n')
-    with pytest.raises(SourceError, match=r"manifest field `wasm\[0\]`: no such file: .*m\.wasm \(current directory"):
+    with pytest.raises(
+        SourceError,
+        match=r"manifest field `wasm\[0\]`: no such file: .*m\.wasm \(current directory",
+    ):
         resolve(path)
 
 
 def test_a_manifest_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "p.toml", "wasm = 5")
-    with pytest.raises(ManifestError, match=r"p\.toml: manifest field `wasm`: expected a list, got an integer"):
+    with pytest.raises(
+        ManifestError, match=r"p\.toml: manifest field `wasm`: expected a list, got an integer"
+    ):
         resolve(path)
 
 
@@ -247,14 +286,18 @@ def test_a_hash_is_checked_in_either_case() -> None:
         assert only_module(resolve({"wasm": [{"data": WASM, "hash": digest}]}))[1] == WASM
 
 
-def test_a_wrong_hash_names_the_module_and_what_was_wanted_but_not_what_is_there(tmp_path: Path) -> None:
+def test_a_wrong_hash_names_the_module_and_what_was_wanted_but_not_what_is_there(
+    tmp_path: Path,
+) -> None:
     path = write(tmp_path / "lib.wasm", WASM)
     wrong = "0" * 64
     with pytest.raises(HashMismatchError) as caught:
         resolve({"wasm": [{"data": WASM}, {"path": path, "name": "lib", "hash": wrong}]})
     for part in ("wasm[1].hash", str(path), "`lib`", wrong, "`plugwasm inspect`"):
         assert part in str(caught.value)
-    assert sha256(WASM) not in str(caught.value), "whoever wrote the manifest would learn what the file holds"
+    assert sha256(WASM) not in str(caught.value), (
+        "whoever wrote the manifest would learn what the file holds"
+    )
     assert caught.value.field == "wasm[1].hash"
     assert pickle.loads(pickle.dumps(caught.value)).field == "wasm[1].hash"
 
@@ -290,7 +333,9 @@ def test_modules_are_named_by_the_rules(
     for source in sources:
         if "path" in source:
             write(tmp_path / source["path"], WASM)
-    recipe = resolve({"wasm": [source if "path" in source else {"data": WASM, **source} for source in sources]})
+    recipe = resolve(
+        {"wasm": [source if "path" in source else {"data": WASM, **source} for source in sources]}
+    )
     assert [module.name for module in recipe.modules] == names
     assert recipe.main == "main"
 
@@ -340,7 +385,9 @@ class Handler(BaseHTTPRequestHandler):
         """Not to stderr."""
 
     def do_GET(self) -> None:
-        self.server.requests.append((self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))
+        self.server.requests.append(
+            (self.command, self.path, {key.lower(): value for key, value in self.headers.items()})
+        )
         self.server.answers.get(self.path.partition("?")[0], not_found)(self)
 
     do_POST = do_GET
@@ -397,14 +444,32 @@ def test_a_module_is_fetched_from_a_url(server: Server) -> None:
     assert only_module(resolve(server.url())) == ("main", WASM, server.url())
     assert only_module(resolve(server.url().replace("http", "HTTP")))[1] == WASM
     recipe = resolve({"wasm": [{"url": server.url(), "hash": sha256(WASM)}, {"data": WASM}]})
-    assert [(module.name, module.wasm) for module in recipe.modules] == [("m", WASM), ("main", WASM)]
+    assert [(module.name, module.wasm) for module in recipe.modules] == [
+        ("m", WASM),
+        ("main", WASM),
+    ]
 
 
 def test_method_query_and_headers_are_sent_as_given(server: Server) -> None:
     server.answers["/m.wasm"] = serve_module
-    resolve({"wasm": [{"url": server.url("/m.wasm?a=b#c"), "method": "POST", "headers": {"X-Key": "k", "user-agent": "me"}}]})
+    resolve(
+        {
+            "wasm": [
+                {
+                    "url": server.url("/m.wasm?a=b#c"),
+                    "method": "POST",
+                    "headers": {"X-Key": "k", "user-agent": "me"},
+                }
+            ]
+        }
+    )
     ((method, path, headers),) = server.requests
-    assert (method, path, headers["x-key"], headers["user-agent"]) == ("POST", "/m.wasm?a=b", "k", "me")
+    assert (method, path, headers["x-key"], headers["user-agent"]) == (
+        "POST",
+        "/m.wasm?a=b",
+        "k",
+        "me",
+    )
 
 
 @pytest.mark.parametrize("status", [204, 400, 401, 404, 500])
@@ -432,7 +497,16 @@ def test_a_server_that_is_not_there_is_a_source_error_that_pickles() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://h:99999/", "http://" + "a" * 70 + ".example/", "https://a b/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://[::1",
+        "http://h:99999/",
+        "http://" + "a" * 70 + ".example/",
+        "https://a b/",
+    ],
+)
 def test_a_malformed_url_is_a_source_error(url: str) -> None:
     with pytest.raises(SourceError, match="cannot fetch"):
         resolve(url)
@@ -444,7 +518,11 @@ def test_a_redirect_is_followed(server: Server, status: int) -> None:
     server.answers["/m.wasm"] = serve_module
     assert fetch(server.url("/old"), {"X-Key": "k"}, "POST", limit=MAX_MODULE_BYTES) == WASM
     method, path, headers = server.requests[1]
-    assert (method, path, headers["x-key"]) == ("POST" if status in (307, 308) else "GET", "/m.wasm", "k")
+    assert (method, path, headers["x-key"]) == (
+        "POST" if status in (307, 308) else "GET",
+        "/m.wasm",
+        "k",
+    )
 
 
 def test_five_redirects_are_followed_and_six_are_not(server: Server) -> None:
@@ -463,16 +541,25 @@ def test_a_redirect_loop_ends(server: Server) -> None:
     assert len(server.requests) == 6
 
 
-def test_headers_do_not_follow_a_redirect_to_another_origin(server: Server, other_server: Server) -> None:
+def test_headers_do_not_follow_a_redirect_to_another_origin(
+    server: Server, other_server: Server
+) -> None:
     server.answers["/old"] = redirect(302, other_server.url("/back"))
     other_server.answers["/back"] = redirect(302, server.url("/m.wasm"))
     server.answers["/m.wasm"] = serve_module
-    assert fetch(server.url("/old"), {"X-Key": SECRET, "Authorization": SECRET}, limit=MAX_MODULE_BYTES) == WASM
+    assert (
+        fetch(
+            server.url("/old"), {"X-Key": SECRET, "Authorization": SECRET}, limit=MAX_MODULE_BYTES
+        )
+        == WASM
+    )
     assert SECRET in str(server.requests[0])
     assert SECRET not in str(other_server.requests + server.requests[1:])
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "//[::1", "http://:99999/"])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "//[::1", "http://:99999/"]
+)
 def test_a_redirect_to_something_else_is_refused(server: Server, location: str) -> None:
     server.answers["/m.wasm"] = redirect(302, location)
     with pytest.raises(SourceError, match="cannot fetch"):
@@ -504,14 +591,18 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_length(server: Serv
 def test_the_limit_is_on_the_decoded_body(server: Server) -> None:
     import gzip
 
-    server.answers["/m.wasm"] = lambda handler: handler.answer(200, gzip.compress(bytes(1_000_000)), Content_Encoding="gzip")
+    server.answers["/m.wasm"] = lambda handler: handler.answer(
+        200, gzip.compress(bytes(1_000_000)), Content_Encoding="gzip"
+    )
     assert fetch(server.url(), limit=1_000_000) == bytes(1_000_000)
     with pytest.raises(SourceError, match="larger than the limit"):
         fetch(server.url(), limit=999_999)
 
 
 def test_a_body_that_never_ends_is_left_at_the_limit(server: Server) -> None:
-    server.answers["/m.wasm"] = lambda handler: handler.drip(b"HTTP/1.1 200 OK\r\n\r\n", bytes(100_000))
+    server.answers["/m.wasm"] = lambda handler: handler.drip(
+        b"HTTP/1.1 200 OK\r\n\r\n", bytes(100_000)
+    )
     with pytest.raises(SourceError, match="larger than the limit"):
         fetch(server.url(), limit=500_000, seconds=20)
 
@@ -537,7 +628,9 @@ def test_a_body_that_ends_early_is_an_error(server: Server) -> None:
     ],
     ids=["body", "chunk size", "body without length", "header", "nothing"],
 )
-def test_the_time_limit_is_on_the_whole_and_leaves_no_thread(server: Server, start: bytes, piece: bytes) -> None:
+def test_the_time_limit_is_on_the_whole_and_leaves_no_thread(
+    server: Server, start: bytes, piece: bytes
+) -> None:
     server.answers["/m.wasm"] = lambda handler: handler.drip(start, piece)
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"longer than 0\.3 seconds"):
@@ -612,7 +705,9 @@ def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None
 
 
 @pytest.mark.parametrize("how", ["path", "bytes"])
-def test_a_module_resolves_without_importing_what_it_does_not_need(tmp_path: Path, how: str) -> None:
+def test_a_module_resolves_without_importing_what_it_does_not_need(
+    tmp_path: Path, how: str
+) -> None:
     path = write(tmp_path / "m.wasm", WASM)
     plugin = repr(str(path)) if how == "path" else repr(WASM)
     heavy = (
@@ -635,9 +730,19 @@ from plugwasm._manifest.resolve import resolve
 assert resolve({plugin}).modules[0].wasm == {WASM!r}
 print(sorted(set(sys.modules) & {set(heavy)!r}))
 """
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (MAX_MODULE_BYTES, download.FETCH_SECONDS, policy._MOST_HOPS_OF_MODULE) == (256 * 2**20, 30, 5)
+    assert (MAX_MODULE_BYTES, download.FETCH_SECONDS, policy._MOST_HOPS_OF_MODULE) == (
+        256 * 2**20,
+        30,
+        5,
+    )

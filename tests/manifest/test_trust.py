@@ -63,7 +63,10 @@ MAKERS: dict[str, Callable[[Any], object]] = {
 
 
 def uploads(url: str, secret: Path) -> dict[str, str]:
-    document = {"wasm": [{"url": url, "method": "POST"}, {"path": str(secret)}], "allowed_paths": {"/etc": "/etc"}}
+    document = {
+        "wasm": [{"url": url, "method": "POST"}, {"path": str(secret)}],
+        "allowed_paths": {"/etc": "/etc"},
+    }
     text = json.dumps(document)
     return {
         "JSON": text,
@@ -86,7 +89,9 @@ def check_refused(make: Callable[[Any], object], plugin: object, server: Server)
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_manifest_in_bytes_or_in_a_file_of_another_name_is_obeyed_by_nothing(maker: str, tmp_path: Path, server: Server) -> None:
+def test_a_manifest_in_bytes_or_in_a_file_of_another_name_is_obeyed_by_nothing(
+    maker: str, tmp_path: Path, server: Server
+) -> None:
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     for text in uploads(server.url, secret).values():
@@ -107,7 +112,8 @@ def test_a_link_is_told_by_its_own_name(tmp_path: Path, server: Server) -> None:
 
 def test_a_program_for_the_official_sdk_that_passes_json_as_bytes_is_told_what_to_write() -> None:
     with pytest.raises(
-        ModuleError, match=r"plugwasm\.Manifest\.parse\(data\).*json\.loads\(data\).*plugwasm\.ManifestPolicy\(…\)\.admit\(data\)"
+        ModuleError,
+        match=r"plugwasm\.Manifest\.parse\(data\).*json\.loads\(data\).*plugwasm\.ManifestPolicy\(…\)\.admit\(data\)",
     ):
         Plugin(json.dumps({"wasm": [{"data": "AAAA"}]}).encode())
 
@@ -130,13 +136,23 @@ def test_a_file_that_is_named_as_a_manifest_is_nothing_else(tmp_path: Path, suff
         Plugin(path)
 
 
-def test_bytes_are_a_manifest_where_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_a_manifest_where_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     document = {"wasm": [{"data": base64.b64encode(WAT).decode()}], "config": {"a": "b"}}
     toml = f"wasm = [{{data = '{document['wasm'][0]['data']}'}}]\nconfig.a = 'b'"  # type: ignore[index]
-    for data in (json.dumps(document).encode(), json.dumps(document), toml.encode(), document, bytearray(toml.encode())):
+    for data in (
+        json.dumps(document).encode(),
+        json.dumps(document),
+        toml.encode(),
+        document,
+        bytearray(toml.encode()),
+    ):
         with Plugin(Manifest.parse(data)) as plugin:
             assert plugin.config == {"a": "b"}
-    assert Manifest.parse(toml, format="toml") == Manifest.parse(json.dumps(document), format="json")
+    assert Manifest.parse(toml, format="toml") == Manifest.parse(
+        json.dumps(document), format="json"
+    )
     with pytest.raises(ManifestError, match="TOML"):
         Manifest.parse(json.dumps(document), format="toml")
     with pytest.raises(ManifestError, match="not valid JSON"):
@@ -146,7 +162,9 @@ def test_bytes_are_a_manifest_where_that_is_said(tmp_path: Path, monkeypatch: py
     (tmp_path / "upload").write_text(toml)
     assert Manifest.load(tmp_path / "upload").config == {"a": "b"}
     monkeypatch.chdir(tmp_path)
-    based = Manifest.parse('{"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:d": "/d"}}', base="sub")
+    based = Manifest.parse(
+        '{"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:d": "/d"}}', base="sub"
+    )
     assert based.wasm[0].path == "sub/m.wasm"
     assert based.allowed_paths == {f"ro:{tmp_path}/sub/d": "/d"}
 
@@ -176,8 +194,17 @@ def _site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "data").mkdir(parents=True)
         (folder / "data" / "note").write_text(text)
         (folder / "m.wasm").write_bytes(Path(FILES).read_bytes())
-    (site / "p.json").write_text(json.dumps({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:data": "/data", "../data": "/other"}}))
-    (site / "p.toml").write_text("wasm = [{path = 'm.wasm'}]\nallowed_paths = {'ro:data' = '/data', '../data' = '/other'}")
+    (site / "p.json").write_text(
+        json.dumps(
+            {
+                "wasm": [{"path": "m.wasm"}],
+                "allowed_paths": {"ro:data": "/data", "../data": "/other"},
+            }
+        )
+    )
+    (site / "p.toml").write_text(
+        "wasm = [{path = 'm.wasm'}]\nallowed_paths = {'ro:data' = '/data', '../data' = '/other'}"
+    )
     monkeypatch.chdir(tmp_path)
     return site
 
@@ -194,14 +221,18 @@ RUNNERS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("form", ["json", "toml"])
-def test_the_paths_of_a_manifest_file_are_relative_to_the_file(runner: str, form: str, site: Path) -> None:
+def test_the_paths_of_a_manifest_file_are_relative_to_the_file(
+    runner: str, form: str, site: Path
+) -> None:
     with RUNNERS[runner](f"site/p.{form}") as plugin:
         assert plugin.call("cat", "/data/note") == b"of the file"
         assert plugin.call("cat", "/other/note") == b"of the current directory"
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_the_paths_of_other_manifests_are_relative_to_the_current_directory_or_their_base(runner: str, site: Path) -> None:
+def test_the_paths_of_other_manifests_are_relative_to_the_current_directory_or_their_base(
+    runner: str, site: Path
+) -> None:
     document = {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:data": "/data"}}
     for manifest, expected in (
         (document, b"of the current directory"),
@@ -219,23 +250,33 @@ def test_what_is_above_a_link_is_above_where_it_leads(runner: str, site: Path) -
     (site / "deep" / "data").mkdir()
     (site / "deep" / "data" / "note").write_text("beside where the link leads")
     (site / "link").symlink_to(site / "deep" / "er")
-    (site / "p.json").write_text(json.dumps({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:link/../data": "/data"}}))
-    (site / "deep" / "q.json").write_text(json.dumps({"wasm": [{"path": "../m.wasm"}], "allowed_paths": {"ro:data": "/data"}}))
+    (site / "p.json").write_text(
+        json.dumps({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:link/../data": "/data"}})
+    )
+    (site / "deep" / "q.json").write_text(
+        json.dumps({"wasm": [{"path": "../m.wasm"}], "allowed_paths": {"ro:data": "/data"}})
+    )
     for path in ("site/p.json", "site/link/../q.json"):
         with RUNNERS[runner](path) as plugin:
             assert plugin.call("cat", "/data/note") == b"beside where the link leads"
 
 
-def test_a_module_that_is_not_beside_its_manifest_is_not_taken_from_the_current_directory(site: Path) -> None:
+def test_a_module_that_is_not_beside_its_manifest_is_not_taken_from_the_current_directory(
+    site: Path,
+) -> None:
     (site / "m.wasm").unlink()
     for maker in ("Plugin", "PluginRef", "PluginSet"):
         with pytest.raises(SourceError, match=r"no such file: (\S*/)?site/m\.wasm"):
             MAKERS[maker]("site/p.json")
 
 
-def test_a_process_that_is_started_later_has_the_directories_that_were_meant(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_started_later_has_the_directories_that_were_meant(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (site.parent / "elsewhere" / "data").mkdir(parents=True)
-    compiled = CompiledPlugin({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True)
+    compiled = CompiledPlugin(
+        {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True
+    )
     ref = PluginRef({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True)
     with IsolatedPlugin(compiled) as plugin:
         monkeypatch.chdir(site.parent / "elsewhere")
@@ -266,7 +307,13 @@ def test_a_folder_of_a_set_is_the_base_of_what_it_asks_for(site: Path) -> None:
 
 def test_one_directory_in_two_spellings_is_not_granted_as_the_last_of_them(site: Path) -> None:
     with pytest.raises(ManifestError, match="twice, in two spellings"):
-        Plugin({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/a", str(site.parent / "data"): "/b"}}, wasi=True)
+        Plugin(
+            {
+                "wasm": [{"path": "m.wasm"}],
+                "allowed_paths": {"data": "/a", str(site.parent / "data"): "/b"},
+            },
+            wasi=True,
+        )
 
 
 # All of a manifest is checked when the plugin is made
@@ -284,34 +331,65 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_host_that_is_none_is_found_when_the_manifest_is_made_with_what_to_write(host: str) -> None:
+def test_a_host_that_is_none_is_found_when_the_manifest_is_made_with_what_to_write(
+    host: str,
+) -> None:
     document = {"wasm": [{"data": WAT}], "allowed_hosts": ["fine.example", host]}
-    for make in (*MAKERS.values(), Manifest.parse, lambda given: Manifest(wasm=[], allowed_hosts=given["allowed_hosts"])):
+    for make in (
+        *MAKERS.values(),
+        Manifest.parse,
+        lambda given: Manifest(wasm=[], allowed_hosts=given["allowed_hosts"]),
+    ):
         with pytest.raises(ManifestError) as caught:
             make(document)
         assert caught.value.field == "allowed_hosts[1]"
-        assert str(caught.value).startswith("manifest field `allowed_hosts[1]`: expected the name of a host or a pattern; ")
+        assert str(caught.value).startswith(
+            "manifest field `allowed_hosts[1]`: expected the name of a host or a pattern; "
+        )
         assert str(caught.value).endswith(f'; write "{HOSTS[host]}"')
     Plugin({"wasm": [{"data": WAT}], "allowed_hosts": [HOSTS[host]]}).close()
 
 
-@pytest.mark.parametrize("host", ["", "a b", "exa$mple", "1.2.3", "a..b", "*" * 254, "a" * 64 + ".example", "[::g]", ".", "a\0"])
+@pytest.mark.parametrize(
+    "host",
+    ["", "a b", "exa$mple", "1.2.3", "a..b", "*" * 254, "a" * 64 + ".example", "[::g]", ".", "a\0"],
+)
 def test_what_can_be_no_host_is_refused_without_a_guess(host: str) -> None:
     with pytest.raises(ManifestError, match=r"allowed_hosts\[0\]") as caught:
         Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
     assert "; write" not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["localhost", "*", "*.example.com", "EXAMPLE.com.", "::1", "[::1]", "10.0.0.1", "a_b", "?.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "*",
+        "*.example.com",
+        "EXAMPLE.com.",
+        "::1",
+        "[::1]",
+        "10.0.0.1",
+        "a_b",
+        "?.example",
+    ],
+)
 def test_hosts_in_all_their_forms_are_taken(host: str) -> None:
     Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
 
 
 def test_a_password_in_what_should_be_a_host_is_not_shown() -> None:
     with pytest.raises(ManifestError) as caught:
-        Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [f"https://user:{SECRET}@example.com/?{SECRET}"]})
+        Manifest.parse(
+            {
+                "wasm": [{"data": WAT}],
+                "allowed_hosts": [f"https://user:{SECRET}@example.com/?{SECRET}"],
+            }
+        )
     assert SECRET not in str(caught.value)
-    assert str(caught.value).endswith('"https://example.com/?…" is a URL; expected its host alone; write "example.com"')
+    assert str(caught.value).endswith(
+        '"https://example.com/?…" is a URL; expected its host alone; write "example.com"'
+    )
 
 
 def test_a_harness_says_at_once_what_is_wrong_with_a_host() -> None:
@@ -321,26 +399,45 @@ def test_a_harness_says_at_once_what_is_wrong_with_a_host() -> None:
 
 @pytest.mark.parametrize("maker", ["Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool"])
 @pytest.mark.parametrize("wasi", [True, False])
-def test_a_directory_that_is_not_there_is_a_manifest_error(maker: str, wasi: bool, tmp_path: Path) -> None:
+def test_a_directory_that_is_not_there_is_a_manifest_error(
+    maker: str, wasi: bool, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
-    makers: dict[str, Any] = {name: getattr(plugwasm, name) for name in ("Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool")}
+    makers: dict[str, Any] = {
+        name: getattr(plugwasm, name)
+        for name in ("Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool")
+    }
     for path in (tmp_path / "none", tmp_path / "file"):
         for prefix in ("", "ro:"):
             with pytest.raises(ManifestError, match=r"allowed_paths.*(none|file)") as caught:
-                makers[maker]({"wasm": [{"data": WAT}], "allowed_paths": {f"{prefix}{path}": "/x"}}, wasi=wasi)
+                makers[maker](
+                    {"wasm": [{"data": WAT}], "allowed_paths": {f"{prefix}{path}": "/x"}}, wasi=wasi
+                )
             assert caught.value.field == "allowed_paths"
 
 
 @pytest.mark.parametrize(
     ("fields", "field", "said"),
     [
-        ({"allowed_paths": {"ro:": "/x"}}, 'allowed_paths["ro:"]', "expected a directory of the host, got an empty path"),
+        (
+            {"allowed_paths": {"ro:": "/x"}},
+            'allowed_paths["ro:"]',
+            "expected a directory of the host, got an empty path",
+        ),
         ({"allowed_paths": {"": "/x"}}, 'allowed_paths[""]', "got an empty path"),
         ({"allowed_paths": {"/a\0": "/x"}}, 'allowed_paths["/a\\x00"]', "zero byte"),
         ({"allowed_paths": {"/a": "/x\0"}}, 'allowed_paths["/a"]', "zero byte"),
-        ({"allowed_paths": {"/a": "/x", "/b": "/x"}}, 'allowed_paths["/b"]', 'got "/x", that of "/a"'),
+        (
+            {"allowed_paths": {"/a": "/x", "/b": "/x"}},
+            'allowed_paths["/b"]',
+            'got "/x", that of "/a"',
+        ),
         ({"wasm": []}, "wasm", "at least one module"),
-        ({"wasm": [{"data": WAT, "name": "a"}, {"data": WAT, "name": "a"}]}, "wasm[1].name", "the name of wasm[0]"),
+        (
+            {"wasm": [{"data": WAT, "name": "a"}, {"data": WAT, "name": "a"}]},
+            "wasm[1].name",
+            "the name of wasm[0]",
+        ),
         ({"wasm": [{"url": "ftp://h/m"}]}, "wasm[0].url", "http:// or https://"),
         ({"wasm": [{"data": WAT, "hash": "00"}]}, "wasm[0].hash", "64 hexadecimal digits"),
         ({"timeout_ms": -1}, "timeout_ms", "from 0"),
@@ -348,7 +445,9 @@ def test_a_directory_that_is_not_there_is_a_manifest_error(maker: str, wasi: boo
         ({"config": {"a": 1}}, 'config["a"]', "expected a string"),
     ],
 )
-def test_what_can_be_checked_is_checked_before_anything_is_read(fields: dict[str, Any], field: str, said: str) -> None:
+def test_what_can_be_checked_is_checked_before_anything_is_read(
+    fields: dict[str, Any], field: str, said: str
+) -> None:
     document = {"wasm": [{"path": "/not/there.wasm"}], **fields}
     for maker in ("Plugin", "PluginRef", "PluginSet", "Harness"):
         with pytest.raises(ManifestError) as caught:
@@ -363,35 +462,73 @@ def test_what_can_be_checked_is_checked_before_anything_is_read(fields: dict[str
 @pytest.mark.parametrize(
     ("plugin", "error", "said"),
     [
-        ({"wasm": ["echo.wasm"]}, ManifestError, '`wasm[0]`: expected an object, got a string; write {"path": "echo.wasm"}'),
-        ('{"wasm": ["echo.wasm"]}', ManifestError, '`wasm[0]`: expected an object, got a string; write {"path": "echo.wasm"}'),
+        (
+            {"wasm": ["echo.wasm"]},
+            ManifestError,
+            '`wasm[0]`: expected an object, got a string; write {"path": "echo.wasm"}',
+        ),
+        (
+            '{"wasm": ["echo.wasm"]}',
+            ManifestError,
+            '`wasm[0]`: expected an object, got a string; write {"path": "echo.wasm"}',
+        ),
         ({"wasm": [Path("echo.wasm")]}, ManifestError, 'got a path; write {"path": "echo.wasm"}'),
         ({"wasm": ["https://h/m?key=k"]}, ManifestError, 'write {"url": "https://h/m?…"}'),
         ({"wasm": [WAT]}, ManifestError, 'got bytes; write {"data": …}'),
-        ({"wasm": "echo.wasm"}, ManifestError, '`wasm`: expected a list, got a string; write [{"path": "echo.wasm"}]'),
+        (
+            {"wasm": "echo.wasm"},
+            ManifestError,
+            '`wasm`: expected a list, got a string; write [{"path": "echo.wasm"}]',
+        ),
         ({"wasm": WAT}, ManifestError, 'write [{"data": …}]'),
-        ({"wasm": {"path": "echo.wasm"}}, ManifestError, "`wasm`: expected a list, got an object; write [{…}]"),
-        ({"wasm": [{"data": WAT}], "config": {1: "x"}}, ManifestError, 'keys that are strings, got an integer as a key; write "1"'),
-        (b"", SourceError, "the bytes given are empty; expected those of a Wasm module, such as `Path('plugin.wasm').read_bytes()`"),
+        (
+            {"wasm": {"path": "echo.wasm"}},
+            ManifestError,
+            "`wasm`: expected a list, got an object; write [{…}]",
+        ),
+        (
+            {"wasm": [{"data": WAT}], "config": {1: "x"}},
+            ManifestError,
+            'keys that are strings, got an integer as a key; write "1"',
+        ),
+        (
+            b"",
+            SourceError,
+            "the bytes given are empty; expected those of a Wasm module, such as `Path('plugin.wasm').read_bytes()`",
+        ),
         (
             None,
             ManifestError,
             "expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got None; pass such as 'plugin.wasm', or {\"wasm\":",
         ),
-        ([WAT], ManifestError, 'got a list; a manifest with several modules is {"wasm": [{"path": "a.wasm"}, '),
+        (
+            [WAT],
+            ManifestError,
+            'got a list; a manifest with several modules is {"wasm": [{"path": "a.wasm"}, ',
+        ),
         (Plugin, ManifestError, "got a class; pass such as 'plugin.wasm'"),
-        ({"wasm": [{"path": ""}]}, ManifestError, "manifest field `wasm[0].path`: expected the path of a file, got an empty string"),
+        (
+            {"wasm": [{"path": ""}]},
+            ManifestError,
+            "manifest field `wasm[0].path`: expected the path of a file, got an empty string",
+        ),
         (
             {"wasm": [{"path": "a\0b"}]},
             ManifestError,
             "manifest field `wasm[0].path`: expected the path of a file, got one with a zero byte",
         ),
         ({"wasm": None}, ManifestError, "manifest field `wasm`: expected a list, got null"),
-        ("wasm: plugin\npath: x", ManifestError, 'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}'),
+        (
+            "wasm: plugin\npath: x",
+            ManifestError,
+            'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}',
+        ),
         ("{}", ManifestError, "manifest field `wasm`: it is missing, and says what to run"),
     ],
 )
-def test_a_mistake_is_told_with_what_to_write(plugin: Any, error: type[Exception], said: str) -> None:
+def test_a_mistake_is_told_with_what_to_write(
+    plugin: Any, error: type[Exception], said: str
+) -> None:
     for maker in ("Plugin", "PluginRef", "Harness"):
         with pytest.raises(error) as caught:
             MAKERS[maker](plugin)
@@ -399,7 +536,12 @@ def test_a_mistake_is_told_with_what_to_write(plugin: Any, error: type[Exception
 
 
 def test_a_file_object_is_no_plugin_but_its_content_is() -> None:
-    with open(FILES, "rb") as file, pytest.raises(ManifestError, match=r"got BufferedReader; pass what its `read\(\)` gives, or the path"):
+    with (
+        open(FILES, "rb") as file,
+        pytest.raises(
+            ManifestError, match=r"got BufferedReader; pass what its `read\(\)` gives, or the path"
+        ),
+    ):
         Plugin(file)  # type: ignore[arg-type]
 
 
@@ -422,17 +564,31 @@ def test_files_that_are_none_are_told_with_what_to_give(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[plugin]\ntitel = 'x'", "plugin.toml: field `plugin.titel`: unknown field; did you mean `title`?"),
-        ("[plugins]\ntitle = 'x'", "plugin.toml: field `plugins`: unknown field; did you mean `plugin`?"),
+        (
+            "[plugin]\ntitel = 'x'",
+            "plugin.toml: field `plugin.titel`: unknown field; did you mean `title`?",
+        ),
+        (
+            "[plugins]\ntitle = 'x'",
+            "plugin.toml: field `plugins`: unknown field; did you mean `plugin`?",
+        ),
         ("title = 'x'", "plugin.toml: field `title`: it belongs to the table [plugin]"),
         ("wasm = []", "plugin.toml: field `wasm`: it belongs to the table [manifest]"),
-        ("[plugin]\norder = 'first'", "plugin.toml: field `plugin.order`: expected an integer, got a string"),
+        (
+            "[plugin]\norder = 'first'",
+            "plugin.toml: field `plugin.order`: expected an integer, got a string",
+        ),
         ("[plugin]\nhomepage = 'x'", "plugin.toml: field `plugin.homepage`: expected an address"),
         ("[plugin", "plugin.toml: the text is neither JSON (no `{` first) nor TOML"),
-        ("[manifest]\nwasn = []", "plugin.toml: manifest field `wasn`: unknown field; did you mean `wasm`?"),
+        (
+            "[manifest]\nwasn = []",
+            "plugin.toml: manifest field `wasn`: unknown field; did you mean `wasm`?",
+        ),
     ],
 )
-def test_a_fault_of_a_description_is_not_called_one_of_a_manifest(text: str, said: str, tmp_path: Path) -> None:
+def test_a_fault_of_a_description_is_not_called_one_of_a_manifest(
+    text: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "plugin.toml").write_text(text)
     (tmp_path / "x" / "plugin.wasm").write_bytes(WAT)
@@ -444,9 +600,15 @@ def test_a_fault_of_a_description_is_not_called_one_of_a_manifest(text: str, sai
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", ": the path is empty"), ("hello world", "it would begin with `{`"), ("allowed_hosts = []", "it would begin with `{`")],
+    [
+        ("", ": the path is empty"),
+        ("hello world", "it would begin with `{`"),
+        ("allowed_hosts = []", "it would begin with `{`"),
+    ],
 )
-def test_text_that_is_neither_a_path_nor_a_manifest_is_told_what_one_looks_like(text: str, said: str) -> None:
+def test_text_that_is_neither_a_path_nor_a_manifest_is_told_what_one_looks_like(
+    text: str, said: str
+) -> None:
     with pytest.raises(SourceError) as caught:
         Plugin(text)
     assert said in str(caught.value)
@@ -457,4 +619,7 @@ def test_text_that_is_neither_a_path_nor_a_manifest_is_told_what_one_looks_like(
 
 def test_an_egress_alone_makes_no_bytes_a_manifest(server: Server) -> None:
     with pytest.raises(ModuleError):
-        Plugin(json.dumps({"wasm": [{"url": server.url}]}).encode(), egress=Egress(allowed_hosts=["127.0.0.1"]))
+        Plugin(
+            json.dumps({"wasm": [{"url": server.url}]}).encode(),
+            egress=Egress(allowed_hosts=["127.0.0.1"]),
+        )

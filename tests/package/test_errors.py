@@ -51,7 +51,10 @@ FAULTY = guest(
     + export("output_around", "(call $output_set (call $alloc (i64.const 8)) (i64.const -1))")
     + export("error_of_nothing", "(call $error_set (i64.const 12345))")
     + export("input_of_nothing", "(call $input_set (i64.const 12345) (i64.const 4))")
-    + export("error_taken_back", "(call $error_set <<said>>) (call $error_set (i64.const 0)) (call $echo)")
+    + export(
+        "error_taken_back",
+        "(call $error_set <<said>>) (call $error_set (i64.const 0)) (call $echo)",
+    )
     + export("error_said_twice", "(call $error_set <<first>>) (call $error_set <<second>>)")
     + export(
         "error_not_text",
@@ -59,7 +62,10 @@ FAULTY = guest(
         "",
     ).replace('(func (export "error_not_text")  (local', '(func (export "error_not_text") (local')
     + "(global $n (mut i64) (i64.const 0))"
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))"),
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    ),
 )
 
 
@@ -68,7 +74,9 @@ def compiled() -> plugwasm.CompiledPlugin:
     return plugwasm.CompiledPlugin(FAULTY, name="faulty")
 
 
-def error_of(compiled: plugwasm.CompiledPlugin, function: str, data: bytes = b"") -> errors.CallError:
+def error_of(
+    compiled: plugwasm.CompiledPlugin, function: str, data: bytes = b""
+) -> errors.CallError:
     with Plugin(compiled) as plugin:
         with pytest.raises(errors.CallError) as caught:
             plugin.call(function, data)
@@ -82,7 +90,9 @@ def error_of(compiled: plugwasm.CompiledPlugin, function: str, data: bytes = b""
 # What the guest reports
 
 
-def test_the_message_of_the_guest_is_the_message_of_the_error(compiled: plugwasm.CompiledPlugin) -> None:
+def test_the_message_of_the_guest_is_the_message_of_the_error(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
     error = error_of(compiled, "message")
     assert type(error) is errors.GuestError
     assert str(error) == error.message == error.guest_message == "it went wrong: äöü"
@@ -91,14 +101,20 @@ def test_the_message_of_the_guest_is_the_message_of_the_error(compiled: plugwasm
 
 
 @pytest.mark.parametrize(("function", "code"), [("message_and_zero", 0), ("message_and_seven", 7)])
-def test_a_message_is_an_error_whatever_the_code(compiled: plugwasm.CompiledPlugin, function: str, code: int) -> None:
+def test_a_message_is_an_error_whatever_the_code(
+    compiled: plugwasm.CompiledPlugin, function: str, code: int
+) -> None:
     error = error_of(compiled, function)
     assert type(error) is errors.GuestError
     assert (error.guest_message, error.code) == ("said", code)
 
 
-@pytest.mark.parametrize(("function", "code"), [("seven", 7), ("minus_one", -1), ("least", -(2**31))])
-def test_a_code_other_than_zero_is_an_error_without_a_message(compiled: plugwasm.CompiledPlugin, function: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("function", "code"), [("seven", 7), ("minus_one", -1), ("least", -(2**31))]
+)
+def test_a_code_other_than_zero_is_an_error_without_a_message(
+    compiled: plugwasm.CompiledPlugin, function: str, code: int
+) -> None:
     error = error_of(compiled, function)
     assert type(error) is errors.GuestError
     assert (error.guest_message, error.code) == (None, code)
@@ -111,13 +127,17 @@ def test_a_code_of_zero_is_success(compiled: plugwasm.CompiledPlugin) -> None:
         assert plugin.call("good_code", b"fine") == b"fine"
 
 
-def test_a_message_can_be_taken_back_and_the_last_one_counts(compiled: plugwasm.CompiledPlugin) -> None:
+def test_a_message_can_be_taken_back_and_the_last_one_counts(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
     with Plugin(compiled) as plugin:
         assert plugin.call("error_taken_back", b"fine") == b"fine"
     assert error_of(compiled, "error_said_twice").guest_message == "second"
 
 
-def test_a_message_that_is_no_text_is_shown_as_well_as_can_be(compiled: plugwasm.CompiledPlugin) -> None:
+def test_a_message_that_is_no_text_is_shown_as_well_as_can_be(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
     assert error_of(compiled, "error_not_text").guest_message == "\ufffdbc"
 
 
@@ -157,7 +177,9 @@ def test_each_trap_is_named(compiled: plugwasm.CompiledPlugin, function: str, tr
     assert error.backtrace
 
 
-def test_the_backtrace_has_the_frames_innermost_first_and_none_of_ours(compiled: plugwasm.CompiledPlugin) -> None:
+def test_the_backtrace_has_the_frames_innermost_first_and_none_of_ours(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
     error = error_of(compiled, "deep")
     assert [frame.split(" @ ")[0] for frame in error.backtrace[:2]] == ["inner", "outer"]
     assert len(error.backtrace) == 3
@@ -168,9 +190,13 @@ def test_the_backtrace_has_the_frames_innermost_first_and_none_of_ours(compiled:
 def test_mangled_names_in_the_backtrace_are_made_readable() -> None:
     names = ["_ZN7example4main17h0123456789abcdefE", "_ZN3foo3barEv", "_RNvCs1234_7mycrate3foo"]
     body = "".join(
-        f"(func ${name} {f'(call ${inner})' if inner else 'unreachable'})" for name, inner in zip(names, [*names[1:], ""], strict=True)
+        f"(func ${name} {f'(call ${inner})' if inner else 'unreachable'})"
+        for name, inner in zip(names, [*names[1:], ""], strict=True)
     )
-    with Plugin(guest(body + export("f", f"(call ${names[0]})"))) as plugin, pytest.raises(errors.TrapError) as caught:
+    with (
+        Plugin(guest(body + export("f", f"(call ${names[0]})"))) as plugin,
+        pytest.raises(errors.TrapError) as caught,
+    ):
         plugin.call("f")
     shown = [frame.split(" @ ")[0] for frame in caught.value.backtrace]
     assert shown[1].startswith("foo::bar")
@@ -225,18 +251,28 @@ def test_a_timeout_goes_before_a_message() -> None:
         ("input_of_nothing", ["its input"]),
     ],
 )
-def test_memory_that_the_guest_does_not_own_is_a_named_error(compiled: plugwasm.CompiledPlugin, function: str, parts: list[str]) -> None:
+def test_memory_that_the_guest_does_not_own_is_a_named_error(
+    compiled: plugwasm.CompiledPlugin, function: str, parts: list[str]
+) -> None:
     error = error_of(compiled, function)
     assert type(error) is errors.BadHandleError
-    for part in [*parts, f"`{function}` of plugin `faulty`", "no memory that the plugin has allocated"]:
+    for part in [
+        *parts,
+        f"`{function}` of plugin `faulty`",
+        "no memory that the plugin has allocated",
+    ]:
         assert part in str(error)
 
 
 # What happens to the instance
 
 
-@pytest.mark.parametrize("function", ["message", "message_and_seven", "seven", "output_of_nothing", "error_of_nothing"])
-def test_an_error_that_the_guest_returned_with_keeps_its_instance(compiled: plugwasm.CompiledPlugin, function: str) -> None:
+@pytest.mark.parametrize(
+    "function", ["message", "message_and_seven", "seven", "output_of_nothing", "error_of_nothing"]
+)
+def test_an_error_that_the_guest_returned_with_keeps_its_instance(
+    compiled: plugwasm.CompiledPlugin, function: str
+) -> None:
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.CallError):
@@ -245,7 +281,9 @@ def test_an_error_that_the_guest_returned_with_keeps_its_instance(compiled: plug
 
 
 @pytest.mark.parametrize("function", ["trap", "message_and_trap", "recursion", "divide"])
-def test_a_call_that_was_unwound_costs_the_instance(compiled: plugwasm.CompiledPlugin, function: str) -> None:
+def test_a_call_that_was_unwound_costs_the_instance(
+    compiled: plugwasm.CompiledPlugin, function: str
+) -> None:
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.CallError):
@@ -295,7 +333,9 @@ def test_what_a_host_function_raises_is_the_cause(raised: BaseException) -> None
         export("run", "(call $back)") + export("good", "(call $echo)"),
         '(import "extism:host/user" "back" (func $back))',
     )
-    with Plugin(source, functions=[Function(None, "back", [], [], fails_here)], name="calls_back") as plugin:
+    with Plugin(
+        source, functions=[Function(None, "back", [], [], fails_here)], name="calls_back"
+    ) as plugin:
         with pytest.raises(errors.HostFunctionError) as caught:
             plugin.call("run")
         assert plugin.call("good", b"after") == b"after"
@@ -323,7 +363,10 @@ def test_a_keyboard_interrupt_in_a_host_function_passes_as_itself() -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    source = guest(export("run", "(call $back)") + export("good", "(call $echo)"), '(import "extism:host/user" "back" (func $back))')
+    source = guest(
+        export("run", "(call $back)") + export("good", "(call $echo)"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
     with Plugin(source, functions=[Function(None, "back", [], [], interrupted)]) as plugin:
         with pytest.raises(KeyboardInterrupt):
             plugin.call("run")
@@ -338,17 +381,25 @@ def test_the_cause_of_a_cause_is_kept() -> None:
             raise RuntimeError("outer") from inner
 
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
-    with Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin, pytest.raises(errors.HostFunctionError) as caught:
+    with (
+        Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin,
+        pytest.raises(errors.HostFunctionError) as caught,
+    ):
         plugin.call("run")
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert isinstance(caught.value.__cause__.__cause__, KeyError)
 
 
-def test_the_error_of_a_nested_plugin_arrives_whole_as_the_cause(compiled: plugwasm.CompiledPlugin) -> None:
+def test_the_error_of_a_nested_plugin_arrives_whole_as_the_cause(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
     with Plugin(compiled) as inner:
         back = Function(None, "back", [], [], lambda *_: inner.call("deep"))
-        with Plugin(source, functions=[back], name="outside") as plugin, pytest.raises(errors.HostFunctionError) as caught:
+        with (
+            Plugin(source, functions=[back], name="outside") as plugin,
+            pytest.raises(errors.HostFunctionError) as caught,
+        ):
             plugin.call("run")
         assert inner.call("good", b"after") == b"after"
     cause = caught.value.__cause__
@@ -359,17 +410,26 @@ def test_the_error_of_a_nested_plugin_arrives_whole_as_the_cause(compiled: plugw
 
 
 def test_a_host_function_that_raised_goes_before_the_message_of_the_guest() -> None:
-    source = guest(export("run", "(call $error_set <<said>>) (call $back)"), '(import "extism:host/user" "back" (func $back))')
+    source = guest(
+        export("run", "(call $error_set <<said>>) (call $back)"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
 
     def back(*_: Any) -> None:
         raise ValueError("mine")
 
-    with Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin, pytest.raises(errors.HostFunctionError, match="mine"):
+    with (
+        Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin,
+        pytest.raises(errors.HostFunctionError, match="mine"),
+    ):
         plugin.call("run")
 
 
 def test_what_a_host_function_raised_in_one_call_is_not_raised_by_the_next() -> None:
-    source = guest(export("run", "(call $back)") + export("trap", "unreachable"), '(import "extism:host/user" "back" (func $back))')
+    source = guest(
+        export("run", "(call $back)") + export("trap", "unreachable"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
 
     def back(*_: Any) -> None:
         raise ValueError("old")
@@ -423,7 +483,9 @@ TREE: dict[str, tuple[type, ...]] = {
 
 def tree(cls: type[errors.Error] = errors.Error) -> list[type[errors.Error]]:
     """The class and all that are made of it, in this module of ours and in others."""
-    return list(dict.fromkeys([cls, *(other for child in cls.__subclasses__() for other in tree(child))]))
+    return list(
+        dict.fromkeys([cls, *(other for child in cls.__subclasses__() for other in tree(child))])
+    )
 
 
 for _module in pkgutil.walk_packages(plugwasm.__path__, "plugwasm."):
@@ -434,7 +496,9 @@ of_each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__na
 
 
 def test_the_tree_is_this_one_and_all_of_it_is_public() -> None:
-    assert {cls.__name__: cls.__bases__ for cls in CLASSES if cls.__module__ == "plugwasm.errors"} == TREE | {"Error": (Exception,)}
+    assert {
+        cls.__name__: cls.__bases__ for cls in CLASSES if cls.__module__ == "plugwasm.errors"
+    } == TREE | {"Error": (Exception,)}
     assert sorted([*TREE, "Error"]) == sorted(errors.__all__)
     for name in errors.__all__:
         assert getattr(plugwasm, name) is getattr(errors, name)
@@ -457,9 +521,14 @@ def test_the_tree_is_documented_as_it_is() -> None:
 
 
 ELSEWHERE: dict[str, tuple[type, ...]] = {
-    "UnexpectedHostCallError": (errors.HostFunctionError, AssertionError),  # of plugwasm.testing, as are the next
+    "UnexpectedHostCallError": (
+        errors.HostFunctionError,
+        AssertionError,
+    ),  # of plugwasm.testing, as are the next
     "UnexpectedRequestError": (errors.EgressError, AssertionError),
-    "NoInterpreterError": (errors.Error,),  # becomes the `ModuleError` or `WorkerError` of what needed one
+    "NoInterpreterError": (
+        errors.Error,
+    ),  # becomes the `ModuleError` or `WorkerError` of what needed one
     "KeptError": (errors.Error,),  # never leaves the process of an IsolatedPlugin
 }
 
@@ -470,17 +539,31 @@ def test_what_other_modules_add_is_known() -> None:
 
 
 @of_each_class
-def test_a_class_says_what_it_stands_for_and_what_its_own_fields_are(cls: type[errors.Error]) -> None:
+def test_a_class_says_what_it_stands_for_and_what_its_own_fields_are(
+    cls: type[errors.Error],
+) -> None:
     assert "__doc__" in vars(cls)
     assert cls.__doc__
-    own = set(vars(cls())) - {name for base in cls.__bases__ if issubclass(base, errors.Error) for name in vars(base())}
+    own = set(vars(cls())) - {
+        name for base in cls.__bases__ if issubclass(base, errors.Error) for name in vars(base())
+    }
     for field in own:
         assert re.search(rf"^ +(\w+, )*{field}(, \w+)*: ", cls.__doc__, re.M)
-    inherited = {field: value for base in cls.__mro__[1:] for field, value in OWN_FIELDS.get(base.__name__, {}).items()}
+    inherited = {
+        field: value
+        for base in cls.__mro__[1:]
+        for field, value in OWN_FIELDS.get(base.__name__, {}).items()
+    }
     assert cls is errors.Error or own | set(inherited) == set(fields_of(cls)) - set(FIELDS)
 
 
-FIELDS: dict[str, Any] = {"plugin": "p", "function": "f", "code": -3, "guest_message": "said", "backtrace": ["inner @ 0x1", "outer @ 0x2"]}
+FIELDS: dict[str, Any] = {
+    "plugin": "p",
+    "function": "f",
+    "code": -3,
+    "guest_message": "said",
+    "backtrace": ["inner @ 0x1", "outer @ 0x2"],
+}
 OWN_FIELDS = {
     "OptionError": {"field": "timeout"},
     "ManifestError": {"field": "wasm[0].hash"},
@@ -495,17 +578,31 @@ OWN_FIELDS = {
 
 def fields_of(cls: type[errors.Error]) -> dict[str, Any]:
     """A value for each field that its classes have."""
-    return FIELDS | {field: value for base in reversed(cls.__mro__) for field, value in OWN_FIELDS.get(base.__name__, {}).items()}
+    return FIELDS | {
+        field: value
+        for base in reversed(cls.__mro__)
+        for field, value in OWN_FIELDS.get(base.__name__, {}).items()
+    }
 
 
 @of_each_class
 def test_an_error_carries_its_fields(cls: Callable[..., errors.Error] | type[errors.Error]) -> None:
     assert isinstance(cls, type)
     bare = cls()
-    assert (bare.message, bare.plugin, bare.function, bare.code, bare.guest_message, bare.backtrace) == ("", None, None, None, None, ())
+    assert (
+        bare.message,
+        bare.plugin,
+        bare.function,
+        bare.code,
+        bare.guest_message,
+        bare.backtrace,
+    ) == ("", None, None, None, None, ())
     given = fields_of(cls)
     error = cls("what failed", **given)
-    assert vars(error) == given | {"message": "what failed", "backtrace": tuple(FIELDS["backtrace"])}
+    assert vars(error) == given | {
+        "message": "what failed",
+        "backtrace": tuple(FIELDS["backtrace"]),
+    }
     assert all(value != getattr(bare, field) for field, value in vars(error).items())
     assert error.args == ("what failed",)
     assert str(error) == "what failed\nwasm backtrace:\n  0: inner @ 0x1\n  1: outer @ 0x2"
@@ -514,7 +611,10 @@ def test_an_error_carries_its_fields(cls: Callable[..., errors.Error] | type[err
 
 
 JOURNEYS: dict[str, Callable[[Any], Any]] = {
-    **{f"pickle {protocol}": lambda e, p=protocol: pickle.loads(pickle.dumps(e, p)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)},
+    **{
+        f"pickle {protocol}": lambda e, p=protocol: pickle.loads(pickle.dumps(e, p))
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
 }
@@ -523,7 +623,9 @@ by_each_way = pytest.mark.parametrize("journey", JOURNEYS.values(), ids=JOURNEYS
 
 @of_each_class
 @by_each_way
-def test_an_error_survives_a_journey(cls: type[errors.Error], journey: Callable[[Any], Any]) -> None:
+def test_an_error_survives_a_journey(
+    cls: type[errors.Error], journey: Callable[[Any], Any]
+) -> None:
     error = cls("what failed", **fields_of(cls))
     error.__cause__ = ValueError("the cause")
     error.add_note("seen on a Tuesday")
@@ -564,12 +666,19 @@ def test_an_error_survives_a_journey(cls: type[errors.Error], journey: Callable[
         (lambda: plugwasm.PluginSet([FAULTY]).first("good", parse=None), None),
         (lambda: plugwasm.PluginRef(FAULTY, functions=["no colon"]), "functions"),
         (lambda: plugwasm.FromEnvironment(""), None),
-        (lambda: plugwasm.MapBatches(plugwasm.PluginRef(FAULTY), "good", column="a", on_error="ignore"), "on_error"),  # type: ignore[arg-type]
+        (
+            lambda: plugwasm.MapBatches(
+                plugwasm.PluginRef(FAULTY), "good", column="a", on_error="ignore"
+            ),
+            "on_error",
+        ),  # type: ignore[arg-type]
         (lambda: plugwasm.set_log_file("/dev/null", "loud"), None),  # type: ignore[arg-type]
         (lambda: plugwasm.testing.Harness(FAULTY, log_level="loud"), None),
     ],
 )
-def test_an_argument_that_cannot_be_is_one_kind_of_error_everywhere(wrong: Callable[[], object], field: str | None) -> None:
+def test_an_argument_that_cannot_be_is_one_kind_of_error_everywhere(
+    wrong: Callable[[], object], field: str | None
+) -> None:
     with pytest.raises(errors.OptionError) as caught:
         wrong()
     assert isinstance(caught.value, ValueError)
@@ -589,7 +698,9 @@ def test_an_argument_that_cannot_be_is_one_kind_of_error_everywhere(wrong: Calla
         lambda: plugwasm.PluginRef({"wasm": []}),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_a_manifest_error_however_it_was_given(wrong: Callable[[], object]) -> None:
+def test_what_is_wrong_with_a_manifest_is_a_manifest_error_however_it_was_given(
+    wrong: Callable[[], object],
+) -> None:
     with pytest.raises(errors.ManifestError) as caught:
         wrong()
     assert not isinstance(caught.value, errors.OptionError)
@@ -611,7 +722,9 @@ HOLDS_A_FUNCTION.function = lambda: None  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
-    "cause", [ValueError(lambda: None), TakesTwo(1, 2), HOLDS_A_FUNCTION], ids=["not to be written", "not to be read", "one of ours"]
+    "cause",
+    [ValueError(lambda: None), TakesTwo(1, 2), HOLDS_A_FUNCTION],
+    ids=["not to be written", "not to be read", "one of ours"],
 )
 def test_a_cause_that_cannot_be_pickled_does_not_stop_the_errors_above_it(cause: Exception) -> None:
     inner = errors.HostFunctionError("it raised", plugin="p")
@@ -626,7 +739,10 @@ def test_a_cause_that_cannot_be_pickled_does_not_stop_the_errors_above_it(cause:
 
 def chain(count: int) -> list[BaseException]:
     """Errors of calls in calls, the outermost first, and what began it."""
-    links = [*(errors.HostFunctionError(f"call {n}", plugin=f"p{n}") for n in range(count)), KeyError("what began it")]
+    links = [
+        *(errors.HostFunctionError(f"call {n}", plugin=f"p{n}") for n in range(count)),
+        KeyError("what began it"),
+    ]
     for above, below in itertools.pairwise(links):
         above.__cause__ = below
     return links
@@ -640,7 +756,9 @@ def causes(error: BaseException | None) -> list[BaseException]:
 def test_a_chain_of_causes_travels_whole_and_in_no_time(journey: Callable[[Any], Any]) -> None:
     links = chain(60)  # each that was looked at twice would double the time
     arrived = causes(journey(links[0]))
-    assert [(type(link), link.args, vars(link)) for link in arrived] == [(type(link), link.args, vars(link)) for link in links]
+    assert [(type(link), link.args, vars(link)) for link in arrived] == [
+        (type(link), link.args, vars(link)) for link in links
+    ]
 
 
 def test_a_chain_that_is_very_long_or_goes_round_is_cut() -> None:
@@ -680,7 +798,9 @@ def test_an_error_crosses_the_border_of_a_process() -> None:
 
     with (
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
-        pytest.raises(errors.TrapError, match="`trap` of plugin `plugin` trapped: unreachable") as caught,
+        pytest.raises(
+            errors.TrapError, match="`trap` of plugin `plugin` trapped: unreachable"
+        ) as caught,
     ):
         pool.submit(_trap_elsewhere, FAULTY).result(60)
     assert caught.value.trap == "unreachable"
@@ -704,7 +824,9 @@ FAILS = ["trap", "message", "seven", "output_of_nothing", "raises"]
 
 
 @pytest.mark.parametrize("function", FAILS)
-def test_an_error_that_was_handled_keeps_nothing_alive_until_the_garbage_collector_comes(function: str) -> None:
+def test_an_error_that_was_handled_keeps_nothing_alive_until_the_garbage_collector_comes(
+    function: str,
+) -> None:
     def back(*_: Any) -> None:
         raise LookupError
 

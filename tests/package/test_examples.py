@@ -33,7 +33,9 @@ def test_an_example_behaves_as_its_case_says(case: cases.Case, address: str) -> 
 
 
 @pytest.mark.parametrize("case", as_cases.CASES, ids=lambda case: case.title)
-def test_a_plugin_of_the_assemblyscript_kit_behaves_as_its_case_says(case: cases.Case, address: str) -> None:
+def test_a_plugin_of_the_assemblyscript_kit_behaves_as_its_case_says(
+    case: cases.Case, address: str
+) -> None:
     wasm = (PLUGINS / "as" / "plugin.wasm").read_bytes()
     assert verify.failures(plugwasm, wasm, case, address) == []
 
@@ -53,8 +55,20 @@ def test_a_plugin_of_the_assemblyscript_kit_behaves_as_its_case_says(case: cases
 )
 def test_a_program_runs_to_its_end(program: str, last: str, tmp_path: Path) -> None:
     name, *arguments = program.split()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "TMPDIR": str(tmp_path)}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "error",
+        "TMPDIR": str(tmp_path),
+    }
     command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert last in done.stdout.splitlines()[-1]

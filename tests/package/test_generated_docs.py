@@ -38,24 +38,32 @@ def test_references_to_decisions_exist() -> None:
     for path in [*ROOT.glob("plugwasm/**/*.py"), *ROOT.glob("tests/**/*.py")]:
         for number in re.findall(r"docs/decisions\.md`?,\s(\d+)", path.read_text("utf-8")):
             found += 1
-            assert 1 <= int(number) <= len(DECISIONS), f"{path.relative_to(ROOT)} refers to decision {number}"
+            assert 1 <= int(number) <= len(DECISIONS), (
+                f"{path.relative_to(ROOT)} refers to decision {number}"
+            )
     assert found
 
 
 def test_links_lead_to_files_and_headings() -> None:
     """Relative links of all pages lead to a file, and their fragments to a heading or an anchor."""
     for page in MARKDOWN:
-        for target, fragment in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", page.read_text("utf-8")):
+        for target, fragment in re.findall(
+            r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", page.read_text("utf-8")
+        ):
             goal = (page.parent / target).resolve() if target else page
             assert goal.exists(), f"{page.relative_to(ROOT)} links to {target}"
             if fragment and goal.suffix == ".md":
-                assert fragment in anchors(goal), f"{page.relative_to(ROOT)} links to {target}#{fragment}"
+                assert fragment in anchors(goal), (
+                    f"{page.relative_to(ROOT)} links to {target}#{fragment}"
+                )
 
 
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page: explicit ones, and GitHub's for its headings."""
     text = page.read_text("utf-8")
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
     made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return made | set(re.findall(r'<a id="([^"]+)"', text))
 

@@ -27,7 +27,15 @@ def test_what_is_wide_is_not_deep() -> None:
     assert not is_too_deep(b"[" + b",".join([b"[]"] * 10_000) + b"]")
 
 
-@pytest.mark.parametrize("text", ['"' + "[" * 1000 + '"', '"\\"' + "[" * 1000 + '"', '"' + "[" * 1000, '"\\\\' + "{" * 1000 + '"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' + "[" * 1000 + '"',
+        '"\\"' + "[" * 1000 + '"',
+        '"' + "[" * 1000,
+        '"\\\\' + "{" * 1000 + '"',
+    ],
+)
 def test_brackets_in_strings_do_not_count(text: str) -> None:
     assert not is_too_deep(text.encode())
 
@@ -47,12 +55,16 @@ def depth(value: Any) -> int:
         item, level = rest.pop()
         if isinstance(item, (dict, list)):
             deepest = max(deepest, level)
-            rest += [(inner, level + 1) for inner in (item.values() if isinstance(item, dict) else item)]
+            rest += [
+                (inner, level + 1) for inner in (item.values() if isinstance(item, dict) else item)
+            ]
     return deepest
 
 
 VALUES = st.recursive(
-    st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30
+    st.text() | st.integers() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=30,
 )
 
 

@@ -31,8 +31,12 @@ except ImportError:
         raise
     official = None
 
-needs_official = pytest.mark.skipif(official is None, reason="the official SDK is not installed (extra `bench`)")
-on_both = pytest.mark.parametrize("extism", [plugwasm, pytest.param(official, marks=needs_official)], ids=["plugwasm", "official"])
+needs_official = pytest.mark.skipif(
+    official is None, reason="the official SDK is not installed (extra `bench`)"
+)
+on_both = pytest.mark.parametrize(
+    "extism", [plugwasm, pytest.param(official, marks=needs_official)], ids=["plugwasm", "official"]
+)
 
 WASM = (EXAMPLES / "count_vowels.wasm").read_bytes()
 
@@ -92,7 +96,11 @@ def test_each_name_has_the_same_members(name: str) -> None:
 def parameters(function: Any) -> list[tuple[str, bool, bool]]:
     """Name, whether it may be left out, whether it takes the rest."""
     found = inspect.signature(function).parameters.values()
-    return [(p.name, p.default is not p.empty, p.kind is p.VAR_POSITIONAL) for p in found if p.kind is not p.KEYWORD_ONLY]
+    return [
+        (p.name, p.default is not p.empty, p.kind is p.VAR_POSITIONAL)
+        for p in found
+        if p.kind is not p.KEYWORD_ONLY
+    ]
 
 
 @needs_official
@@ -101,10 +109,16 @@ def test_what_can_be_called_takes_the_same_arguments_in_the_same_places(path: st
     theirs, ours = typing.cast(Any, official), typing.cast(Any, plugwasm)
     for part in path.split("."):
         theirs, ours = getattr(theirs, part), getattr(ours, part)
-    for (their_name, optional, rest), (our_name, ours_optional, ours_rest) in zip(parameters(theirs), parameters(ours), strict=False):
+    for (their_name, optional, rest), (our_name, ours_optional, ours_rest) in zip(
+        parameters(theirs), parameters(ours), strict=False
+    ):
         assert (our_name, ours_rest) == (their_name, rest)
         assert ours_optional or not optional
-    required = [p for p in inspect.signature(ours).parameters.values() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    required = [
+        p
+        for p in inspect.signature(ours).parameters.values()
+        if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+    ]
     assert len(required) <= len(parameters(theirs))
     assert len(parameters(ours)) >= len(parameters(theirs))
 
@@ -123,17 +137,31 @@ def test_the_value_types_have_the_same_names_and_numbers() -> None:
 def test_the_first_program_of_the_documentation(extism: Any) -> None:
     with extism.Plugin({"wasm": [{"data": WASM}]}) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello world"))["count"] == 3
-        assert plugin.call("count_vowels", "hello world", parse=lambda output: json.loads(bytes(output).decode("utf-8")))["total"] == 6
+        assert (
+            plugin.call(
+                "count_vowels",
+                "hello world",
+                parse=lambda output: json.loads(bytes(output).decode("utf-8")),
+            )["total"]
+            == 6
+        )
         raw = plugin.call("count_vowels", b"hello world", parse=None)
         assert json.loads(bytes(raw))["total"] == 9
         assert len(raw) == len(bytes(raw))
 
 
 @on_both
-def test_a_manifest_as_text_a_module_as_bytes_a_path_and_config(extism: Any, tmp_path: Path) -> None:
+def test_a_manifest_as_text_a_module_as_bytes_a_path_and_config(
+    extism: Any, tmp_path: Path
+) -> None:
     text = json.dumps({"wasm": [{"data": base64.b64encode(WASM).decode()}]})
     (tmp_path / "manifest.json").write_text(text)
-    for plugin_input in (text, WASM, str(EXAMPLES / "count_vowels.wasm"), str(tmp_path / "manifest.json")):
+    for plugin_input in (
+        text,
+        WASM,
+        str(EXAMPLES / "count_vowels.wasm"),
+        str(tmp_path / "manifest.json"),
+    ):
         with extism.Plugin(plugin_input, config={"vowels": "h"}) as plugin:
             assert json.loads(plugin.call("count_vowels", "hello"))["count"] == 1
 
@@ -142,7 +170,9 @@ def test_a_manifest_as_text_a_module_as_bytes_a_path_and_config(extism: Any, tmp
 def test_a_config_of_none_and_a_value_of_none(extism: Any) -> None:
     with extism.Plugin(WASM, config=None) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello"))["count"] == 2
-    with extism.Plugin({"wasm": [{"data": WASM}], "config": {"vowels": "l"}}, config={"vowels": None}) as plugin:
+    with extism.Plugin(
+        {"wasm": [{"data": WASM}], "config": {"vowels": "l"}}, config={"vowels": None}
+    ) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello"))["count"] == 2
 
 
@@ -171,17 +201,29 @@ ANSWERS = wat_to_wasm(
 
 
 @on_both
-@pytest.mark.parametrize(("user_data", "seen"), [(None, ()), (b"mine", (b"mine",)), ([b"a", b"b"], (b"a", b"b"))], ids=repr)
+@pytest.mark.parametrize(
+    ("user_data", "seen"),
+    [(None, ()), (b"mine", (b"mine",)), ([b"a", b"b"], (b"a", b"b"))],
+    ids=repr,
+)
 def test_explicit_host_functions_with_user_data(extism: Any, user_data: Any, seen: Any) -> None:
     calls: list[Any] = []
     user_data = list(user_data) if isinstance(user_data, list) else user_data
 
-    @extism.host_fn(name="hello", namespace="example", signature=([extism.ValType.PTR], []), user_data=user_data)
+    @extism.host_fn(
+        name="hello", namespace="example", signature=([extism.ValType.PTR], []), user_data=user_data
+    )
     def hello(plugin: Any, params: Any, results: Any, *user_data: bytes) -> None:
         memory = plugin.memory_at_offset(params[0])
         assert memory.offset == params[0].value
         calls.append(
-            (plugin.input_string(params[0]), bytes(plugin.memory(memory)), len(memory), bytes(plugin.input_buffer(params[0])), user_data)
+            (
+                plugin.input_string(params[0]),
+                bytes(plugin.memory(memory)),
+                len(memory),
+                bytes(plugin.input_buffer(params[0])),
+                user_data,
+            )
         )
 
     with extism.Plugin(HELLO, functions=[hello]) as plugin:
@@ -307,10 +349,16 @@ def test_a_timeout_and_a_cancel_are_errors(extism: Any) -> None:
 @on_both
 def test_vars_are_kept_and_wasi_is_an_argument(extism: Any, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"content")
-    manifest = {"wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}], "allowed_paths": {str(tmp_path): "/data"}}
+    manifest = {
+        "wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}],
+        "allowed_paths": {str(tmp_path): "/data"},
+    }
     with extism.Plugin(manifest, wasi=True) as plugin:
         assert plugin.call("cat", "/data/f") == b"content"
-    source = wasm(export("set", "(call $var_set <<k>> <<v>>)") + export("get", "(call $give (call $var_get <<k>>))"))
+    source = wasm(
+        export("set", "(call $var_set <<k>> <<v>>)")
+        + export("get", "(call $give (call $var_get <<k>>))")
+    )
     with extism.Plugin(source) as plugin:
         plugin.call("set", "")
         assert plugin.call("get", "") == b"v"
@@ -340,7 +388,10 @@ def test_where_the_official_sdk_is_wrong_this_one_does_what_its_documentation_sa
     def fails(a: str) -> str:
         raise LookupError("it was not swallowed")
 
-    with plugwasm.Plugin(ANSWERS, functions=[plugwasm.host_fn("f")(fails)]) as plugin, contextlib.suppress(plugwasm.HostFunctionError):
+    with (
+        plugwasm.Plugin(ANSWERS, functions=[plugwasm.host_fn("f")(fails)]) as plugin,
+        contextlib.suppress(plugwasm.HostFunctionError),
+    ):
         plugin.call("run", "x")
         raise AssertionError("the exception was swallowed")
 

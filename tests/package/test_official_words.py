@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import CancelledError, Egress, IsolatedPlugin, Plugin, PluginPool, PluginSet, PoolTimeoutError, ProcessLimits, TimeoutError
+from plugwasm import (
+    CancelledError,
+    Egress,
+    IsolatedPlugin,
+    Plugin,
+    PluginPool,
+    PluginSet,
+    PoolTimeoutError,
+    ProcessLimits,
+    TimeoutError,
+)
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.http_server import Server, silence
 
@@ -24,7 +34,12 @@ WAYS = {
     "a sleep": """(i32.store8 (i32.const 8) (i32.const 0)) (i32.store (i32.const 16) (i32.const 1))
         (i64.store (i32.const 24) (i64.const 60000000000)) (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))""",
 }
-SOURCE = guest("".join(export(name, code) for name, code in WAYS.items()), WAIT, SLEEP, memory='(memory (export "memory") 1)')
+SOURCE = guest(
+    "".join(export(name, code) for name, code in WAYS.items()),
+    WAIT,
+    SLEEP,
+    memory='(memory (export "memory") 1)',
+)
 SLOW_START = guest(export("_initialize", LOOP) + export("f", ""))
 EGRESS = Egress(schemes=["http"], ports=None, private_addresses=["127.0.0.0/8"])
 
@@ -47,11 +62,17 @@ def options(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("who", ["the manifest", "the application"])
 def test_a_deadline_in(kind: Any, way: str, who: str) -> None:
-    fields = options(timeout_ms=100) if who == "the manifest" else {**options(), "limits": plugwasm.Limits(timeout=0.1)}
+    fields = (
+        options(timeout_ms=100)
+        if who == "the manifest"
+        else {**options(), "limits": plugwasm.Limits(timeout=0.1)}
+    )
     with Server(silence) as server, kind(**fields) as plugin, pytest.raises(TimeoutError) as caught:
         plugin.call(way, f'{{"url": "{server.url}"}}')
     assert "timeout" in str(caught.value)
-    assert f"`{way}` of plugin `plugin` did not end before its deadline of 100 ms" in str(caught.value)
+    assert f"`{way}` of plugin `plugin` did not end before its deadline of 100 ms" in str(
+        caught.value
+    )
 
 
 @KINDS
@@ -77,7 +98,10 @@ def test_a_cancel_in(kind: Any, way: str) -> None:
 
 @KINDS
 def test_a_deadline_at_the_start(kind: Any) -> None:
-    with kind(manifest(SLOW_START, timeout_ms=100)) as plugin, pytest.raises(TimeoutError, match="timeout"):
+    with (
+        kind(manifest(SLOW_START, timeout_ms=100)) as plugin,
+        pytest.raises(TimeoutError, match="timeout"),
+    ):
         plugin.call("f")
 
 
@@ -98,7 +122,10 @@ def test_a_deadline_in_a_set_of_plugins() -> None:
 @KINDS
 def test_a_deadline_that_a_task_awaits(kind: Any) -> None:
     async def main() -> None:
-        with kind(**options(timeout_ms=100)) as plugin, pytest.raises(TimeoutError, match="timeout"):
+        with (
+            kind(**options(timeout_ms=100)) as plugin,
+            pytest.raises(TimeoutError, match="timeout"),
+        ):
             await plugin.call_async("a loop")
 
     asyncio.run(main())
@@ -114,12 +141,18 @@ def test_an_output_that_is_not_read_by_the_deadline() -> None:
             return [1]
 
     source = guest(export("echo", "(call $echo)"))
-    with Plugin(manifest(source, timeout_ms=250)) as plugin, pytest.raises(TimeoutError, match=r"\(timeout\): its output was not read"):
+    with (
+        Plugin(manifest(source, timeout_ms=250)) as plugin,
+        pytest.raises(TimeoutError, match=r"\(timeout\): its output was not read"),
+    ):
         plugin.call("echo", 1, returns=list[int], codec=Slow())
 
 
 def test_processor_time_that_is_used_up() -> None:
-    with IsolatedPlugin(**options(), process=ProcessLimits(cpu_seconds=0.1)) as plugin, pytest.raises(TimeoutError, match="timeout"):
+    with (
+        IsolatedPlugin(**options(), process=ProcessLimits(cpu_seconds=0.1)) as plugin,
+        pytest.raises(TimeoutError, match="timeout"),
+    ):
         plugin.call("a loop")
 
 
@@ -134,8 +167,13 @@ def test_a_host_function_that_asks_for_the_time_left() -> None:
             said.append(str(error))
 
     function = plugwasm._host.functions.inferred(None, "look", look)
-    source = guest(export("look", "(call $look)"), '(import "extism:host/user" "look" (func $look))')
-    with Plugin(manifest(source, timeout_ms=50), functions=[function]) as plugin, pytest.raises(TimeoutError):
+    source = guest(
+        export("look", "(call $look)"), '(import "extism:host/user" "look" (func $look))'
+    )
+    with (
+        Plugin(manifest(source, timeout_ms=50), functions=[function]) as plugin,
+        pytest.raises(TimeoutError),
+    ):
         plugin.call("look")
     (message,) = said
     assert "timeout" in message

@@ -48,7 +48,13 @@ def test_everything_public_is_listed_by_dir() -> None:
 
 def loaded_after(program: str) -> set[str]:
     code = f"import sys\n{program}\nprint(*sys.modules)"
-    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
     return set(run.stdout.split())
 
 
@@ -72,9 +78,10 @@ HEAVY = {
 
 def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
     start = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\n"
-    assert not loaded_after(start + "import plugwasm\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0") & (
-        HEAVY | {"ctypes", "plugwasm._runtime.plugin"}
-    )
+    assert not loaded_after(
+        start
+        + "import plugwasm\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0"
+    ) & (HEAVY | {"ctypes", "plugwasm._runtime.plugin"})
 
 
 def test_running_a_small_module_loads_nothing_heavy() -> None:
@@ -86,7 +93,17 @@ def test_running_a_small_module_loads_nothing_heavy() -> None:
     assert not loaded_after(program) & HEAVY
 
 
-MODULES = ("cache", "codecs", "debugging", "interfaces", "manifest", "observing", "plugin_set", "recording", "testing")
+MODULES = (
+    "cache",
+    "codecs",
+    "debugging",
+    "interfaces",
+    "manifest",
+    "observing",
+    "plugin_set",
+    "recording",
+    "testing",
+)
 FACADES = ("cache", "codecs", "interfaces", "manifest", "observing", "plugin_set", "recording")
 
 
@@ -97,14 +114,22 @@ def test_public_classes_and_functions_say_a_public_module_as_theirs(module: str)
         value = getattr(public, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             home = value.__module__
-            assert home in ("plugwasm", *(f"plugwasm.{name}" for name in (*MODULES, "errors"))), name
+            assert home in ("plugwasm", *(f"plugwasm.{name}" for name in (*MODULES, "errors"))), (
+                name
+            )
             assert getattr(import_module(home), name) is value
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_documented_module_is_there_once_the_package_is_imported(module: str) -> None:
     code = f"import sys, plugwasm\nassert 'plugwasm.{module}' not in sys.modules\nplugwasm.{module}.__all__"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PACKAGE.parent,
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -116,7 +141,10 @@ def test_a_public_module_only_re_exports(module: str) -> None:
 
 def test_a_path_has_one_underscore_at_its_outermost_private_part() -> None:
     paths = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
-    marked = [[part for part in parts if part.startswith("_") and not part.startswith("__")] for parts in paths]
+    marked = [
+        [part for part in parts if part.startswith("_") and not part.startswith("__")]
+        for parts in paths
+    ]
     assert max(map(len, marked)) == 1
     for parts, private in zip(paths, marked, strict=True):
         assert not private or parts.index(private[0]) == 0 or parts[0] == "testing"
@@ -124,15 +152,23 @@ def test_a_path_has_one_underscore_at_its_outermost_private_part() -> None:
 
 def test_the_package_imports_itself_by_relative_names() -> None:
     absolute = re.compile(r"^\s*(from|import) plugwasm\b", re.M)
-    assert not [path for path in PACKAGE.rglob("*.py") if absolute.search(path.read_text().partition("from __future__")[2])]
+    assert not [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if absolute.search(path.read_text().partition("from __future__")[2])
+    ]
 
 
 def test_only_the_engine_imports_ctypes_and_what_confines_a_worker() -> None:
     users = {
-        path.relative_to(PACKAGE).as_posix().partition("_engine/")[1] or path.relative_to(PACKAGE).as_posix()
+        path.relative_to(PACKAGE).as_posix().partition("_engine/")[1]
+        or path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if (isinstance(node, ast.Import) and any(alias.name.startswith("ctypes") for alias in node.names))
+        if (
+            isinstance(node, ast.Import)
+            and any(alias.name.startswith("ctypes") for alias in node.names)
+        )
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctypes"))
     }
     assert users == {"_engine/", "_isolation/confinement.py"}
@@ -142,7 +178,9 @@ def test_the_header_for_plugins_in_c_is_found_here_and_goes_into_the_wheel() -> 
     import tomllib
 
     assert (Path(plugwasm.get_include()) / "pdk" / "extism.h").is_file()
-    wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"][
+        "build"
+    ]["targets"]["wheel"]
     assert wheel["force-include"] == {"examples/pdk/extism.h": "plugwasm/include/pdk/extism.h"}
 
 
@@ -152,7 +190,11 @@ def test_an_installed_package_has_the_header_in_itself(tmp_path: Path) -> None:
 
     shutil.copytree(PACKAGE, tmp_path / "plugwasm", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "plugwasm" / "include" / "pdk").mkdir(parents=True)
-    shutil.copy(PACKAGE.parent / "examples" / "pdk" / "extism.h", tmp_path / "plugwasm" / "include" / "pdk")
+    shutil.copy(
+        PACKAGE.parent / "examples" / "pdk" / "extism.h", tmp_path / "plugwasm" / "include" / "pdk"
+    )
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import plugwasm; print(plugwasm.get_include())"
-    run = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == str(tmp_path / "plugwasm" / "include")

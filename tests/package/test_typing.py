@@ -50,23 +50,40 @@ def check(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[st
     if find_spec(module) is None and os.environ.get("CI") != "true":
         pytest.skip(f"{module} is not installed")
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
 
 
 @pytest.mark.slow  # the checker reads all that is imported: some 5 s without its cache
 def test_mypy_sees_the_types_that_applications_count_on(pages: list[Path]) -> None:
-    done = check("mypy", "--strict", "--no-error-summary", "--config-file", "pyproject.toml", *CASES, *EXAMPLES, *pages)
+    done = check(
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--config-file",
+        "pyproject.toml",
+        *CASES,
+        *EXAMPLES,
+        *pages,
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
 @pytest.mark.slow  # the same, and it has no cache
-def test_pyright_sees_the_types_that_applications_count_on(pages: list[Path], tmp_path: Path) -> None:
-    settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]
+def test_pyright_sees_the_types_that_applications_count_on(
+    pages: list[Path], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+        "pyright"
+    ]
     for name in ("include", "exclude", "strict", "extraPaths"):
         settings[name] = [str(ROOT / path) for path in settings[name]]
     settings["include"] += map(str, pages)
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
-    done = check("basedpyright", "--project", tmp_path, "--pythonpath", sys.executable, "--outputjson")
+    done = check(
+        "basedpyright", "--project", tmp_path, "--pythonpath", sys.executable, "--outputjson"
+    )
     report: dict[str, Any] = json.loads(done.stdout)
     complaints = [
         f"{found['file']}:{found['range']['start']['line'] + 1}: {found['message']} ({found.get('rule')})"
@@ -74,7 +91,9 @@ def test_pyright_sees_the_types_that_applications_count_on(pages: list[Path], tm
     ]
     assert not complaints, "\n".join(complaints)
     assert done.returncode == 0, done.stderr
-    assert report["summary"]["filesAnalyzed"] == len([*CASES, *EXAMPLES, *pages]) - len(settings["exclude"])
+    assert report["summary"]["filesAnalyzed"] == len([*CASES, *EXAMPLES, *pages]) - len(
+        settings["exclude"]
+    )
 
 
 def test_each_file_has_lines_that_must_be_errors_for_both() -> None:

@@ -67,9 +67,13 @@ print(said)
 
 
 @pytest.mark.parametrize("reaper", REAPERS)
-def test_workers_and_compilers_serve_where_their_exit_codes_are_taken_by_others(reaper: str) -> None:
+def test_workers_and_compilers_serve_where_their_exit_codes_are_taken_by_others(
+    reaper: str,
+) -> None:
     program = "import plugwasm._runtime.modules\n" + PROGRAM % REAPERS[reaper]
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "not known" in done.stdout or "SIGKILL" in done.stdout
 
@@ -105,7 +109,9 @@ def test_a_number_that_is_not_the_childs_any_more_gets_no_signal(
     assert child.wait() is None
 
 
-def test_a_worker_that_others_have_waited_for_gets_no_signal(request: pytest.FixtureRequest) -> None:
+def test_a_worker_that_others_have_waited_for_gets_no_signal(
+    request: pytest.FixtureRequest,
+) -> None:
     plugin = IsolatedPlugin(ECHO)
     assert plugin._worker is not None
     os.kill(plugin._worker.pid, signal.SIGKILL)
@@ -118,13 +124,18 @@ def test_a_worker_that_others_have_waited_for_gets_no_signal(request: pytest.Fix
 
 
 @pytest.mark.parametrize("has_descriptor", [True, False])
-def test_a_child_is_killed_with_its_group(has_descriptor: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_is_killed_with_its_group(
+    has_descriptor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not has_descriptor:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
-    code = (
-        "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid, flush=True)\ninput()"
+    code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid, flush=True)\ninput()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     assert process.stdin is not None
     grandchild = int(process.stdout.readline())

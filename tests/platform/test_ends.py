@@ -35,7 +35,12 @@ def begun(started=time.monotonic()):
 def ended(program: str, *, within: float = SOON) -> subprocess.CompletedProcess[str]:
     """What a program has said when it has ended."""
     return subprocess.run(
-        [sys.executable, "-c", PROLOGUE + program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within, check=False
+        [sys.executable, "-c", PROLOGUE + program],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
     )
 
 
@@ -125,9 +130,12 @@ def test_so_it_does_in_every_way_that_it_may_end(under_way: str, way: str) -> No
 
 def test_a_map_that_ctrl_c_ends_lets_the_program_end() -> None:
     program = (
-        PROLOGUE + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
+        PROLOGUE
+        + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "go\n"
@@ -192,4 +200,7 @@ def read():
 threading.Thread(target=read).start()
 """
     )
-    assert (done.stdout, done.stderr) == ("200\n" if sys.version_info[:2] == (3, 12) else "200\nb''\n", "")
+    assert (done.stdout, done.stderr) == (
+        "200\n" if sys.version_info[:2] == (3, 12) else "200\nb''\n",
+        "",
+    )

@@ -54,7 +54,9 @@ def said(program: str, folder: Path | None = None, seconds: float = 120) -> str:
 
 
 def test_a_fork_waits_for_imports_of_other_threads(tmp_path: Path) -> None:
-    (tmp_path / "slow_module.py").write_text("import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.3)\nVALUE = 7\n")
+    (tmp_path / "slow_module.py").write_text(
+        "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.3)\nVALUE = 7\n"
+    )
     program = """
 _forks.PACKAGES |= {"slow_module"}
 begun = threading.Event()
@@ -100,7 +102,9 @@ print(stuck_package.part.VALUE)
 
 
 def test_a_program_that_runs_from_within_its_import_forks_without_delay(tmp_path: Path) -> None:
-    (tmp_path / "application.py").write_text("import __main__\n__main__.begun.set()\n__main__.go.wait()\n")
+    (tmp_path / "application.py").write_text(
+        "import __main__\n__main__.begun.set()\n__main__.go.wait()\n"
+    )
     program = """
 _forks.PATIENCE = 1000
 begun, go = threading.Event(), threading.Event()
@@ -118,7 +122,9 @@ thread.join()
 
 def test_a_module_that_registers_for_forks_during_one_is_served_as_well(tmp_path: Path) -> None:
     """Python calls only the second half of what `logging` registers then, which lets go of a lock that nobody has taken."""
-    (tmp_path / "slow_module.py").write_text("import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.2)\nimport logging\n")
+    (tmp_path / "slow_module.py").write_text(
+        "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.2)\nimport logging\n"
+    )
     program = """
 for name in [name for name in sys.modules if name.split(".")[0] == "logging"]:
     sys.exit("this program is to import logging later")

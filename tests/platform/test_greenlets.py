@@ -45,7 +45,9 @@ PLUGINS = '''
 
 def run(*parts: str) -> list[str]:
     script = "\n".join(textwrap.dedent(part) for part in parts)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -69,7 +71,9 @@ def test_a_deadline_ends_a_guest(patch: str, order: str) -> None:
 
 
 @patched
-def test_a_second_greenlet_is_refused_while_one_is_in_a_host_function(patch: str, order: str) -> None:
+def test_a_second_greenlet_is_refused_while_one_is_in_a_host_function(
+    patch: str, order: str
+) -> None:
     script = """
     for rests in ((0.1, 0.3), (0.3, 0.1)):  # the first one ends first, or last
         a, b = (plugin(lambda rest=rest: sleep(rest)) for rest in rests)
@@ -102,7 +106,9 @@ def test_the_refusal_says_what_to_do_and_that_works(patch: str, order: str) -> N
 
 
 @patched
-def test_instances_are_not_started_either_and_plugins_of_a_pool_are_given_back(patch: str, order: str) -> None:
+def test_instances_are_not_started_either_and_plugins_of_a_pool_are_given_back(
+    patch: str, order: str
+) -> None:
     script = """
     with PluginPool(SOURCE, size=2, functions=[Function(None, "back", [], [], lambda *_: sleep(0.1))]) as pool:
         ended = []
@@ -128,7 +134,9 @@ def test_sleeps_of_a_guest_do_not_let_other_greenlets_in(patch: str, order: str)
 
 
 @patched
-def test_greenlets_do_not_wait_for_ever_for_an_isolated_plugin_of_their_thread(patch: str, order: str) -> None:
+def test_greenlets_do_not_wait_for_ever_for_an_isolated_plugin_of_their_thread(
+    patch: str, order: str
+) -> None:
     script = """
     with plugin(lambda: sleep(0.2), IsolatedPlugin) as p:
         ended = []
@@ -152,7 +160,16 @@ def test_bare_greenlets_are_refused_in_whatever_order_they_go_on() -> None:
     within = plugin(lambda: print(greenlet.greenlet(lambda: outcome(b.call, "ok")).switch(), b.call("ok")))
     print(within.call("back"))
     """
-    assert run(PLUGINS, script) == ["BusyError", "BusyError", "b''", "b''", "b''", "BusyError", "b''", "b''"]
+    assert run(PLUGINS, script) == [
+        "BusyError",
+        "BusyError",
+        "b''",
+        "b''",
+        "b''",
+        "BusyError",
+        "b''",
+        "b''",
+    ]
 
 
 def test_a_call_that_began_before_greenlets_were_loaded_counts() -> None:

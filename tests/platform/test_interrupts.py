@@ -33,7 +33,9 @@ SPIN = CompiledPlugin('(module (func (export "spin") (loop $l (br $l))))', funct
 
 def run(script: str, *arguments: str, seed: str = "1") -> str:
     command = [sys.executable, "-c", BEGIN + script, seed, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-4000:]
     return done.stdout
 
@@ -120,7 +122,9 @@ print(raised == caught, pool.stats.made <= 1)
 """
 
 
-@pytest.mark.parametrize("work", ["pool", "fresh", "reset", "block", "wait", "map", "instance", "again", "module"])
+@pytest.mark.parametrize(
+    "work", ["pool", "fresh", "reset", "block", "wait", "map", "instance", "again", "module"]
+)
 def test_no_interrupt_is_lost_and_none_costs_a_pool_a_plugin(work: str) -> None:
     assert run(COUNTED, work) == "True True\n"
 
@@ -230,7 +234,16 @@ print(came > 5)
 """
 
 
-@pytest.mark.parametrize("who", ["pool,pool", "pool+new,time", "record,record", "reload,reload", "pool+new+record,pool+new+record+reload"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        "pool,pool",
+        "pool+new,time",
+        "record,record",
+        "reload,reload",
+        "pool+new+record,pool+new+record+reload",
+    ],
+)
 def test_a_signal_handler_may_use_what_it_interrupts(who: str, tmp_path: Path) -> None:
     assert run(HANDLERS, who, str(tmp_path / "plugins")) == "True\n"
 
@@ -273,7 +286,9 @@ except plugwasm.ClosedError:
 """
 
 
-def test_a_reload_that_a_signal_handler_asks_for_during_one_is_made_after_it(tmp_path: Path) -> None:
+def test_a_reload_that_a_signal_handler_asks_for_during_one_is_made_after_it(
+    tmp_path: Path,
+) -> None:
     assert run(RELOADING, str(tmp_path)).splitlines() == [
         "Changes(added=('b',), changed=('a',), removed=(), failed=())",
         "closed 0",
@@ -391,7 +406,16 @@ print(*pool.stats[2:4])
 """
 
 
-@pytest.mark.parametrize("where", ["_pool/slots.py", "_host/deadline.py", "_pool/pool.py", "_pool/map_workers.py", "_pool/map.py"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "_pool/slots.py",
+        "_host/deadline.py",
+        "_pool/pool.py",
+        "_pool/map_workers.py",
+        "_pool/map.py",
+    ],
+)
 def test_a_lease_or_a_map_is_found_at_each_step_of_what_others_do(where: str) -> None:
     assert run(LOCKED, where) == "0 0\n"
 
@@ -441,5 +465,7 @@ print("well")
 
 @pytest.mark.parametrize("when", ["before", "at once", "later"])
 @pytest.mark.parametrize("then", ["running", "idle"])
-def test_an_interrupt_while_the_thread_that_ticks_is_started_ends_no_later_deadline(when: str, then: str) -> None:
+def test_an_interrupt_while_the_thread_that_ticks_is_started_ends_no_later_deadline(
+    when: str, then: str
+) -> None:
     assert run(INTERRUPTED_START, when, then) == "well\n"

@@ -19,7 +19,9 @@ from plugwasm._runtime import compiler, modules
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="takes threads and addresses away as Linux can")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="takes threads and addresses away as Linux can"
+)
 
 PROLOGUE = f"""
 import os, sys, time, threading, resource, signal
@@ -84,7 +86,12 @@ for _ in range(2):
     print(outcome(plugin.call, "spin")[:13], 0.25 < time.monotonic() - began < 3)
     print(plugin.call("echo", b"after"))
 """
-    assert run(program).split() == ["b'small'", "b'large'", "b'here'", *["TimeoutError:", "True", "b'after'"] * 2]
+    assert run(program).split() == [
+        "b'small'",
+        "b'large'",
+        "b'here'",
+        *["TimeoutError:", "True", "b'after'"] * 2,
+    ]
 
 
 @linux
@@ -135,7 +142,9 @@ print(outcome(plugwasm.IsolatedPlugin, ECHO))
 
 
 def test_light_modules_do_not_start_the_threads_of_the_compiler() -> None:
-    program = 'Plugin(ECHO); print(len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1)'
+    program = (
+        'Plugin(ECHO); print(len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1)'
+    )
     assert run(program) == "1\n"
 
 
@@ -208,7 +217,13 @@ class Late:
 @pytest.mark.parametrize("function", ["echo", "spin"])
 @pytest.mark.parametrize(
     "before",
-    ["", 'plugin.call("echo")', 'plugin.call("echo"); time.sleep(1.3)', "late.me = late", "import atexit; atexit.register(print, end='')"],
+    [
+        "",
+        'plugin.call("echo")',
+        'plugin.call("echo"); time.sleep(1.3)',
+        "late.me = late",
+        "import atexit; atexit.register(print, end='')",
+    ],
 )
 def test_a_call_in_a_finalizer_ends_while_the_interpreter_does(before: str, function: str) -> None:
     program = f"{LATE}\nplugin = timed(ECHO); late = Late(plugin, {function!r}); {before}"
@@ -227,7 +242,9 @@ time.sleep(0.2)
 """
     assert run(program) == "TimeoutError: b'late'\n"
     earlier = "import atexit; atexit.register(lambda: print(outcome(plugin.call, 'spin')[:13], plugin.call('echo', b'late'), flush=True))\n"
-    assert run('plugin = timed(ECHO); plugin.call("echo")', setup=earlier) == "TimeoutError: b'late'\n"
+    assert (
+        run('plugin = timed(ECHO); plugin.call("echo")', setup=earlier) == "TimeoutError: b'late'\n"
+    )
 
 
 SUBINTERPRETER = """
@@ -265,7 +282,12 @@ for _ in range(2):
         print("timeout", flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", SUBINTERPRETER, kind, program], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, "-c", SUBINTERPRETER, kind, program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
     )
     assert (done.stderr, done.returncode) == ("", 0)
     if kind == "isolated" and sys.version_info[:2] == (3, 12):
@@ -286,7 +308,9 @@ class Children:
         original = subprocess.Popen
 
         def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-            self.now = [child for child in self.now if child.returncode is None] + [original(*args, **kwargs)]
+            self.now = [child for child in self.now if child.returncode is None] + [
+                original(*args, **kwargs)
+            ]
             self.most = max(self.most, len(self.now))
             self.all += 1
             return self.now[-1]
@@ -294,7 +318,9 @@ class Children:
         monkeypatch.setattr(subprocess, "Popen", start)
 
 
-def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(compiler, "MOST", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)
@@ -304,7 +330,9 @@ def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_
     assert compiler._turns == {}
 
 
-def test_time_that_passes_while_others_compile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_that_passes_while_others_compile_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(compiler, "MOST", 1)
     other = object()
     compiler._turns[other] = 0
@@ -334,7 +362,9 @@ def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.Mon
     assert Plugin(heavy(0)).call("run") == b""
 
 
-def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(compiler, "MOST", 1)
     other = object()
     monkeypatch.setitem(compiler._turns, other, 0)

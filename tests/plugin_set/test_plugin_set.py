@@ -83,13 +83,19 @@ FAILING = guest(FAILS)
 TRAPS = guest(export("hook", "unreachable"))
 COUNTS = guest(
     "(global $n (mut i64) (i64.const 0))"
-    + export("hook", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "hook",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
 )
 CONFIG = guest(export("hook", "(call $give (call $config_get <<k>>))"))
 
 
 def wat(*names_and_texts: str) -> dict[str, bytes]:
-    return {name: text.encode() for name, text in zip(names_and_texts[::2], names_and_texts[1::2], strict=True)}
+    return {
+        name: text.encode()
+        for name, text in zip(names_and_texts[::2], names_and_texts[1::2], strict=True)
+    }
 
 
 def put(path: Path, text: str | bytes) -> Path:
@@ -161,7 +167,9 @@ def test_names_can_be_given() -> None:
         PluginSet({"": says("x")})
 
 
-def test_entry_points_of_packages_give_paths_manifests_or_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_of_packages_give_paths_manifests_or_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(
         tmp_path / "set_of_a_test.py",
         f"""
@@ -179,8 +187,14 @@ nothing = None
     put(tmp_path / "m.wasm", says("1"))
     names = "path manifest function broken nothing missing".split()
     lines = "\n".join(f"{name} = set_of_a_test:{name}" for name in names)
-    put(tmp_path / "set_of_a_test-1.dist-info" / "entry_points.txt", f"[plugwasm.plugins]\n{lines}\n")
-    put(tmp_path / "set_of_a_test-1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: set-of-a-test\nVersion: 1\n")
+    put(
+        tmp_path / "set_of_a_test-1.dist-info" / "entry_points.txt",
+        f"[plugwasm.plugins]\n{lines}\n",
+    )
+    put(
+        tmp_path / "set_of_a_test-1.dist-info" / "METADATA",
+        "Metadata-Version: 2.1\nName: set-of-a-test\nVersion: 1\n",
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     with PluginSet.from_entry_points(disabled=["path"]) as plugins:
         assert plugins.hooks == {"hook": ("function", "manifest")}
@@ -196,10 +210,18 @@ nothing = None
     sys.modules.pop("set_of_a_test")
 
 
-def test_the_package_of_a_disabled_entry_point_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_of_a_disabled_entry_point_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "never_imported.py", "raise SystemExit")
-    put(tmp_path / "never-1.dist-info" / "entry_points.txt", "[some.group]\nnever = never_imported:x\n")
-    put(tmp_path / "never-1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: never\nVersion: 1\n")
+    put(
+        tmp_path / "never-1.dist-info" / "entry_points.txt",
+        "[some.group]\nnever = never_imported:x\n",
+    )
+    put(
+        tmp_path / "never-1.dist-info" / "METADATA",
+        "Metadata-Version: 2.1\nName: never\nVersion: 1\n",
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     with PluginSet.from_entry_points("some.group", disabled=["never"]) as plugins:
         assert not described(plugins, "never").enabled
@@ -215,7 +237,10 @@ def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"plugins": "a.wasm"}, "plugins: expected a list, got str"),
-        ({"plugins": {"wasm": [{"path": "a.wasm"}]}}, "plugins: expected a list, or plugins by their names, got one manifest"),
+        (
+            {"plugins": {"wasm": [{"path": "a.wasm"}]}},
+            "plugins: expected a list, or plugins by their names, got one manifest",
+        ),
         ({"hooks": "save"}, "hooks: expected a list, got str"),
         ({"instances": -1}, "instances: expected a number of at least 0"),
         ({"instances": 0, "isolated": True}, "instances: expected a number of at least 1"),
@@ -225,7 +250,9 @@ def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ({"config": {"a": {"k": 1}}}, "config: keys and values must be text"),
     ],
 )
-def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(arguments: dict[str, Any], message: str) -> None:
+def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(OptionError, match=message):
         PluginSet(**arguments)
 
@@ -234,18 +261,25 @@ def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(arguments:
 
 
 def test_the_exports_of_a_plugin_decide_which_hooks_it_serves() -> None:
-    body = export("save", "") + '(func (export "with") (param i32)) (func (export "_private")) (func (export "a\\1bb"))'
+    body = (
+        export("save", "")
+        + '(func (export "with") (param i32)) (func (export "_private")) (func (export "a\\1bb"))'
+    )
     with PluginSet({"a": guest(body + export("render", "")), "b": guest(body)}) as plugins:
         assert plugins.hooks == {"render": ("a",), "save": ("a", "b")}
         assert plugins.all("with") == []
 
 
 def test_declared_hooks_are_all_there_are() -> None:
-    with PluginSet({"a": guest(export("_save", "") + export("other", ""))}, hooks=["_save", "render"]) as plugins:
+    with PluginSet(
+        {"a": guest(export("_save", "") + export("other", ""))}, hooks=["_save", "render"]
+    ) as plugins:
         plugins.configure("a", {"k": "v"})
         assert plugins.hooks == {"_save": ("a",)}
         assert plugins.first("render") is None
-        with pytest.raises(FunctionNotFoundError, match="there is no hook `rendr`: did you mean `render`"):
+        with pytest.raises(
+            FunctionNotFoundError, match="there is no hook `rendr`: did you mean `render`"
+        ):
             plugins.first("rendr")
 
 
@@ -257,7 +291,10 @@ def test_the_first_answer_that_is_not_empty_is_taken_and_the_rest_is_not_asked()
         entered.append("last")
 
     last = guest(export("hook", "(call $enter)"), ENTRY)
-    with PluginSet({"silent": SILENT, "fails": FAILING, "traps": TRAPS, "one": says("1"), "last": last}, functions=[enter]) as plugins:
+    with PluginSet(
+        {"silent": SILENT, "fails": FAILING, "traps": TRAPS, "one": says("1"), "last": last},
+        functions=[enter],
+    ) as plugins:
         assert plugins.first("hook") == b"1"
         assert not entered
         plugins.disable("one")
@@ -277,7 +314,9 @@ def test_an_empty_output_is_no_answer_whatever_it_would_be_made_into() -> None:
 
 
 def test_all_gives_what_each_made_of_the_same_input_be_it_an_error() -> None:
-    with PluginSet({"a": appends("a"), "fails": FAILING, "b": appends("b"), "silent": SILENT}) as plugins:
+    with PluginSet(
+        {"a": appends("a"), "fails": FAILING, "b": appends("b"), "silent": SILENT}
+    ) as plugins:
         a, fails, b, silent = plugins.all("hook", "x")
         assert (a, b, silent) == (Result("a", b"xa"), Result("b", b"xb"), Result("silent", b""))
         assert a.ok
@@ -289,7 +328,9 @@ def test_all_gives_what_each_made_of_the_same_input_be_it_an_error() -> None:
 
 
 def test_a_chain_passes_the_output_of_one_to_the_next_and_leaves_out_those_that_fail() -> None:
-    with PluginSet({"a": appends("a"), "fails": FAILING, "traps": TRAPS, "b": appends("b")}) as plugins:
+    with PluginSet(
+        {"a": appends("a"), "fails": FAILING, "traps": TRAPS, "b": appends("b")}
+    ) as plugins:
         assert plugins.chain("hook", "x") == b"xab"
         assert plugins.chain("hook", "x", parse=bytes.decode) == "xab"
         assert plugins.chain("nobody serves this", "x") == "x"
@@ -317,7 +358,9 @@ def test_what_a_host_function_raises_is_the_plugins_error_and_an_interrupt_is_no
     def enter() -> None:
         raise reason[0]
 
-    with PluginSet({"calls": guest(export("hook", "(call $enter)"), ENTRY), "a": says("a")}, functions=[enter]) as plugins:
+    with PluginSet(
+        {"calls": guest(export("hook", "(call $enter)"), ENTRY), "a": says("a")}, functions=[enter]
+    ) as plugins:
         failed, a = plugins.all("hook")
         assert a.ok
         assert isinstance(failed.error, HostFunctionError)
@@ -334,7 +377,9 @@ def test_what_parse_raises_is_the_plugins_error_and_it_itself() -> None:
         text, number = plugins.all("hook", parse=json.loads)
         assert number.output == 5
         assert isinstance(text.error, json.JSONDecodeError)
-        assert "its output cannot be parsed: JSONDecodeError" in str(described(plugins, "text").last_failure)
+        assert "its output cannot be parsed: JSONDecodeError" in str(
+            described(plugins, "text").last_failure
+        )
         with pytest.raises(json.JSONDecodeError):
             plugins.call("text", "hook", parse=json.loads)
 
@@ -350,18 +395,26 @@ def test_what_the_application_does_wrong_is_raised() -> None:
 
 
 def test_one_plugin_can_be_called_by_name() -> None:
-    with PluginSet({"a": says("1"), "b": says("2"), "broken": "(module"}, disabled=["b"]) as plugins:
+    with PluginSet(
+        {"a": says("1"), "b": says("2"), "broken": "(module"}, disabled=["b"]
+    ) as plugins:
         assert plugins.call("a", "hook") == b"1"
         for name, message in (("b", "it is disabled"), ("broken", "it could not be loaded: ")):
             with pytest.raises(FunctionNotFoundError, match=message):
                 plugins.call(name, "hook")
-        with pytest.raises(FunctionNotFoundError, match="exports no function `hok`: did you mean `hook`"):
+        with pytest.raises(
+            FunctionNotFoundError, match="exports no function `hok`: did you mean `hook`"
+        ):
             plugins.call("a", "hok")
-        with pytest.raises(OptionError, match="there is no plugin `brokn` in the set: did you mean `broken`"):
+        with pytest.raises(
+            OptionError, match="there is no plugin `brokn` in the set: did you mean `broken`"
+        ):
             plugins.call("brokn", "hook")
 
 
-def test_plugins_are_asked_in_the_applications_order_then_in_their_own_then_as_they_were_found(tmp_path: Path) -> None:
+def test_plugins_are_asked_in_the_applications_order_then_in_their_own_then_as_they_were_found(
+    tmp_path: Path,
+) -> None:
     for name, place in (("a", 0), ("b", -5), ("c", 0), ("d", 7), ("e", 9)):
         folder(tmp_path / name, f"[plugin]\norder = {place}\n", says(name))
     with PluginSet.from_directory(tmp_path) as plugins:
@@ -374,7 +427,9 @@ def test_plugins_are_asked_in_the_applications_order_then_in_their_own_then_as_t
         assert plugins.hooks["hook"] == tuple("cabde")
     folder(tmp_path / "b", "[plugin]\norder = -5\n")
     folder(tmp_path / "a", "[plugin]\n")
-    with PluginSet(wat("x", says("x")), directories=[tmp_path], order=["e", "nobody", "c"]) as plugins:
+    with PluginSet(
+        wat("x", says("x")), directories=[tmp_path], order=["e", "nobody", "c"]
+    ) as plugins:
         assert plugins.hooks["hook"] == tuple("ecbxad")
 
 
@@ -413,11 +468,17 @@ def doors() -> Doors:
 
 
 def functions_of(doors: Doors) -> list[plugwasm.Function]:
-    return [plugwasm.Function("extism:host/user", "enter", [], [], lambda plugin, params, results: doors.enter())]
+    return [
+        plugwasm.Function(
+            "extism:host/user", "enter", [], [], lambda plugin, params, results: doors.enter()
+        )
+    ]
 
 
 def test_calls_at_once_have_an_instance_each_and_no_more_than_asked_are_kept(doors: Doors) -> None:
-    with PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors), instances=2) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a")}, functions=functions_of(doors), instances=2
+    ) as plugins:
         calls = [InThread(plugins.first, "hook") for _ in range(6)]
         assert soon(lambda: doors.inside == 6, 20)
         doors.go.set()
@@ -435,7 +496,10 @@ def test_a_plugin_can_ask_the_set_it_is_in_from_a_host_function() -> None:
         if len(depth) < 4:
             assert plugins.first("hook") == b"a"
 
-    with PluginSet({"a": waits_then_says("a")}, functions=[plugwasm.Function("extism:host/user", "enter", [], [], enter)]) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a")},
+        functions=[plugwasm.Function("extism:host/user", "enter", [], [], enter)],
+    ) as plugins:
         assert plugins.first("hook") == b"a"
         assert depth == [0, 1, 2, 3]
 
@@ -460,7 +524,9 @@ def test_files_that_are_new_changed_or_gone_are_found_by_reload(tmp_path: Path) 
         assert plugins.call("same", "hook")[0] == 2, "its instance was kept"
 
 
-def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = put(tmp_path / "a.wasm", says("0"))
     tick = time.time_ns()
     monkeypatch.setattr(discovery, "_stamp", lambda path: (1, 1, 1, tick, tick))
@@ -470,7 +536,9 @@ def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(tmp_path:
         assert plugins.first("hook") == b"1"
 
 
-def test_a_file_that_was_left_alone_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_left_alone_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = put(tmp_path / "a.wasm", says("0"))
     monkeypatch.setattr(plugin_set, "_SETTLED_NS", 0)
     read: list[str] = []
@@ -510,7 +578,9 @@ def test_a_call_under_way_ends_on_the_plugin_it_began_with(tmp_path: Path, doors
         assert old() is None, "nothing is left of it"
 
 
-def test_what_was_replaced_keeps_no_instance_also_while_a_call_is_under_way(tmp_path: Path, doors: Doors) -> None:
+def test_what_was_replaced_keeps_no_instance_also_while_a_call_is_under_way(
+    tmp_path: Path, doors: Doors
+) -> None:
     put(tmp_path / "a.wasm", waits_then_says("a"))
     with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
         doors.go.set()
@@ -610,7 +680,9 @@ def test_a_watch_ends_with_its_set(tmp_path: Path) -> None:
     before = set(threading.enumerate())  # of other tests, perhaps
 
     def watching() -> int:
-        return sum(thread.name == "plugwasm-plugin-set" for thread in set(threading.enumerate()) - before)
+        return sum(
+            thread.name == "plugwasm-plugin-set" for thread in set(threading.enumerate()) - before
+        )
 
     closed = PluginSet.from_directory(tmp_path)
     closed.watch(600)
@@ -678,9 +750,7 @@ def test_a_plugin_that_is_disabled_is_not_asked_and_not_loaded(tmp_path: Path) -
 
 def test_configuration_is_for_one_plugin_and_can_change(tmp_path: Path) -> None:
     folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'theirs'\n", CONFIG)
-    both = (
-        "[plugin.settings.k]\ndefault = 'of the setting'\n[manifest]\nwasm = [{path = 'plugin.wasm'}]\nconfig = {k = 'of the manifest'}\n"
-    )
+    both = "[plugin.settings.k]\ndefault = 'of the setting'\n[manifest]\nwasm = [{path = 'plugin.wasm'}]\nconfig = {k = 'of the manifest'}\n"
     folder(tmp_path / "b", both, CONFIG)
     with PluginSet.from_directory(tmp_path) as plugins:
         assert [result.output for result in plugins.all("hook")] == [b"theirs", b"of the manifest"]
@@ -786,12 +856,25 @@ category = "text"
 def test_a_description_has_what_a_settings_page_shows(tmp_path: Path) -> None:
     module = guest(export("hook", "(call $enter)"), ENTRY)
     path = folder(tmp_path / "spell", ABOUT, module)
-    functions = [plugwasm.Function("extism:host/user", name, [], [], lambda *_: None) for name in ("enter", "other")]
+    functions = [
+        plugwasm.Function("extism:host/user", name, [], [], lambda *_: None)
+        for name in ("enter", "other")
+    ]
     egress = Egress(allowed_hosts=["*.example.com"])
-    with PluginSet.from_directory(tmp_path, config={"spell": {"token": "hidden-by-app"}}, egress=egress, functions=functions) as plugins:
+    with PluginSet.from_directory(
+        tmp_path, config={"spell": {"token": "hidden-by-app"}}, egress=egress, functions=functions
+    ) as plugins:
         (found,) = plugins.describe()
-        assert (found.name, found.title, found.version, found.author) == ("spell", "Spell checker", "1.2.0", "Ada")
-        assert (found.homepage, found.description) == ("https://example.com/spell", "Finds words\nthat are none.")
+        assert (found.name, found.title, found.version, found.author) == (
+            "spell",
+            "Spell checker",
+            "1.2.0",
+            "Ada",
+        )
+        assert (found.homepage, found.description) == (
+            "https://example.com/spell",
+            "Finds words\nthat are none.",
+        )
         assert found.source == str(path)
         assert found.hooks == ("hook",)
         assert found.settings["language"].default == "en"
@@ -800,9 +883,17 @@ def test_a_description_has_what_a_settings_page_shows(tmp_path: Path) -> None:
         assert found.extra == {"category": "text"}
         assert found.imports == ("extism:host/user.enter",)
         assert found.grants == plugin_set.Grants(
-            hosts=("api.example.com",), hosts_asked=("api.example.com",), functions=("enter",), timeout=0.1, memory_bytes=2**30
+            hosts=("api.example.com",),
+            hosts_asked=("api.example.com",),
+            functions=("enter",),
+            timeout=0.1,
+            memory_bytes=2**30,
         )
-        shown = msgspec.json.encode(plugins.describe()).decode() + repr(plugins.describe()) + repr(plugins)
+        shown = (
+            msgspec.json.encode(plugins.describe()).decode()
+            + repr(plugins.describe())
+            + repr(plugins)
+        )
         assert "hidden" not in shown
 
 
@@ -822,15 +913,33 @@ def test_a_failure_of_a_call_can_be_seen_until_the_plugin_changes(tmp_path: Path
         ("[plugin]\ntitle = 5", "plugin.title`: expected a string, got an integer"),
         ("[plugin]\ntitel = 'x'", "plugin.titel`: unknown field; did you mean `title`"),
         ("[plugn]\n", "plugn`: unknown field; did you mean `plugin`"),
-        ("[plugin]\ntitle = 'a\\u001b[2J'".replace("'", '"'), "plugin.title`: expected text that can be seen"),
-        ('[plugin]\ndescription = "\\u202egnp.exe"', "plugin.description`: expected text that can be seen"),
-        (f"[plugin]\ntitle = '{'x' * 101}'", "plugin.title`: expected at most 100 characters, got 101"),
-        ("[plugin]\nhomepage = 'javascript:alert(1)'", "plugin.homepage`: expected an address that begins with https://"),
-        ("[plugin]\nhomepage = 'https://a/\" onclick=x'", "plugin.homepage`: expected an address that begins with https://"),
+        (
+            "[plugin]\ntitle = 'a\\u001b[2J'".replace("'", '"'),
+            "plugin.title`: expected text that can be seen",
+        ),
+        (
+            '[plugin]\ndescription = "\\u202egnp.exe"',
+            "plugin.description`: expected text that can be seen",
+        ),
+        (
+            f"[plugin]\ntitle = '{'x' * 101}'",
+            "plugin.title`: expected at most 100 characters, got 101",
+        ),
+        (
+            "[plugin]\nhomepage = 'javascript:alert(1)'",
+            "plugin.homepage`: expected an address that begins with https://",
+        ),
+        (
+            "[plugin]\nhomepage = 'https://a/\" onclick=x'",
+            "plugin.homepage`: expected an address that begins with https://",
+        ),
         ("[plugin]\norder = 10000000000000000000000", "plugin.order`: "),
         ("[plugin.settings.x]\ndefault = 5", "plugin.settings"),
         ('[plugin.settings."a\\nb"]\n', "plugin.settings`: expected names that can be shown"),
-        ("\n".join(f"[plugin.settings.s{i}]" for i in range(101)), "plugin.settings`: expected at most 100, got 101"),
+        (
+            "\n".join(f"[plugin.settings.s{i}]" for i in range(101)),
+            "plugin.settings`: expected at most 100, got 101",
+        ),
         ("[manifest]\nwasm = 5", "manifest field `wasm`: expected a list, got an integer"),
         ("[plugin", "plugin.toml: "),
         ("x = " + "[" * 100_000, "nested too deeply"),
@@ -838,7 +947,9 @@ def test_a_failure_of_a_call_can_be_seen_until_the_plugin_changes(tmp_path: Path
         ("# " + "x" * 2**20, "larger than the limit of 1048576 bytes"),
     ],
 )
-def test_what_is_wrong_with_a_plugins_file_is_said_and_stops_nobody_else(tmp_path: Path, about: str, message: str) -> None:
+def test_what_is_wrong_with_a_plugins_file_is_said_and_stops_nobody_else(
+    tmp_path: Path, about: str, message: str
+) -> None:
     folder(tmp_path / "bad", about, says("bad"))
     put(tmp_path / "good.wasm", says("good"))
     with PluginSet.from_directory(tmp_path) as plugins:
@@ -848,7 +959,12 @@ def test_what_is_wrong_with_a_plugins_file_is_said_and_stops_nobody_else(tmp_pat
 
 
 def test_the_file_can_be_json_and_two_files_are_one_too_many(tmp_path: Path) -> None:
-    folder(tmp_path / "a", '{"plugin": {"title": "A"}, "extra": {"x": [1]}}', says("a"), name="plugin.json")
+    folder(
+        tmp_path / "a",
+        '{"plugin": {"title": "A"}, "extra": {"x": [1]}}',
+        says("a"),
+        name="plugin.json",
+    )
     folder(tmp_path / "b", "{}", says("b"), name="plugin.json")
     folder(tmp_path / "b", "[plugin]")
     folder(tmp_path / "c", "[manifest]\nwasm = [{path = 'plugin.wasm'}]", says("c"))
@@ -869,12 +985,19 @@ def test_the_file_can_be_json_and_two_files_are_one_too_many(tmp_path: Path) -> 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters()) | st.sampled_from(["title", "default"]), inner, max_size=4)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters()) | st.sampled_from(["title", "default"]), inner, max_size=4
+        )
     ),
     max_leaves=12,
 )
-TABLE = st.dictionaries(st.sampled_from([*About.__struct_fields__, "x"]), VALUES, max_size=6) | VALUES
-FILES = st.dictionaries(st.sampled_from(["plugin", "manifest", "extra", "x"]), TABLE).map(lambda file: json.dumps(file).encode())
+TABLE = (
+    st.dictionaries(st.sampled_from([*About.__struct_fields__, "x"]), VALUES, max_size=6) | VALUES
+)
+FILES = st.dictionaries(st.sampled_from(["plugin", "manifest", "extra", "x"]), TABLE).map(
+    lambda file: json.dumps(file).encode()
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -916,7 +1039,14 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.wasm", "{}/plugins/secret.wasm", "x/../../secret.wasm", "./../secret.wasm", "../a/plugin.wasm"]
+    "path",
+    [
+        "../secret.wasm",
+        "{}/plugins/secret.wasm",
+        "x/../../secret.wasm",
+        "./../secret.wasm",
+        "../a/plugin.wasm",
+    ],
 )
 def test_a_folder_names_no_file_outside_of_it(tmp_path: Path, path: str) -> None:
     put(tmp_path / "plugins" / "secret.wasm", says("secret"))
@@ -934,7 +1064,9 @@ def test_a_path_that_is_none_is_an_error_that_can_be_shown(tmp_path: Path, path:
         assert error_of(plugins, "a").isprintable()
 
 
-def test_a_folders_path_is_not_looked_up_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folders_path_is_not_looked_up_in_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "other.wasm", says("not mine"))
     monkeypatch.chdir(tmp_path)
     manifest_folder(tmp_path / "plugins" / "a", wasm=[{"path": "other.wasm"}])
@@ -945,7 +1077,10 @@ def test_a_folders_path_is_not_looked_up_in_the_current_directory(tmp_path: Path
 def test_a_folder_makes_the_host_fetch_nothing(tmp_path: Path) -> None:
     manifest_folder(tmp_path / "a", wasm=[{"url": "http://127.0.0.1:9/x.wasm"}])
     with PluginSet.from_directory(tmp_path) as plugins:
-        assert "wasm[0].url`: a plugin in a folder has its modules there, and fetches none" in error_of(plugins, "a")
+        assert (
+            "wasm[0].url`: a plugin in a folder has its modules there, and fetches none"
+            in error_of(plugins, "a")
+        )
 
 
 def test_a_module_file_that_holds_a_manifest_is_no_module(tmp_path: Path) -> None:
@@ -958,8 +1093,16 @@ def test_huge_files_pipes_and_too_many_modules_are_refused(tmp_path: Path) -> No
     with open(tmp_path / "huge.wasm", "wb") as file:
         file.truncate(2**40)
     os.mkfifo(tmp_path / "pipe.wasm")
-    manifest_folder(tmp_path / "many", says("x"), wasm=[{"path": "plugin.wasm", "name": f"m{i}"} for i in range(65)])
-    manifest_folder(tmp_path / "together", says("x") + " " * 1500, wasm=[{"path": "plugin.wasm", "name": f"m{i}"} for i in range(3)])
+    manifest_folder(
+        tmp_path / "many",
+        says("x"),
+        wasm=[{"path": "plugin.wasm", "name": f"m{i}"} for i in range(65)],
+    )
+    manifest_folder(
+        tmp_path / "together",
+        says("x") + " " * 1500,
+        wasm=[{"path": "plugin.wasm", "name": f"m{i}"} for i in range(3)],
+    )
     with PluginSet.from_directory(tmp_path, limits=Limits(module_bytes=5000)) as plugins:
         assert "is larger than the limit of 5000 bytes" in error_of(plugins, "huge")
         assert "is not a regular file" in error_of(plugins, "pipe")
@@ -973,8 +1116,13 @@ def test_a_wrong_hash_is_found(tmp_path: Path) -> None:
         assert "it is not the module that was pinned" in error_of(plugins, "a")
 
 
-@pytest.mark.parametrize("name", ["a\x1b[31m.wasm", "a\nb.wasm", "\u202eexe.wasm", " a.wasm", "x" * 120 + ".wasm", b"\xff.wasm"])
-def test_a_file_whose_name_cannot_be_shown_is_listed_and_not_loaded(tmp_path: Path, name: str | bytes) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["a\x1b[31m.wasm", "a\nb.wasm", "\u202eexe.wasm", " a.wasm", "x" * 120 + ".wasm", b"\xff.wasm"],
+)
+def test_a_file_whose_name_cannot_be_shown_is_listed_and_not_loaded(
+    tmp_path: Path, name: str | bytes
+) -> None:
     os.mkdir(tmp_path / "plugins")
     with open(os.path.join(os.fsencode(tmp_path / "plugins"), os.fsencode(name)), "w") as file:
         file.write(says("x"))
@@ -986,7 +1134,9 @@ def test_a_file_whose_name_cannot_be_shown_is_listed_and_not_loaded(tmp_path: Pa
             msgspec.json.encode(description)
 
 
-def test_a_plugin_cannot_take_the_name_of_another_nor_what_is_configured_for_it(tmp_path: Path) -> None:
+def test_a_plugin_cannot_take_the_name_of_another_nor_what_is_configured_for_it(
+    tmp_path: Path,
+) -> None:
     folder(tmp_path / "victim", "[plugin]\ntitle = 'Victim'\n", CONFIG)
     folder(tmp_path / "attacker", "[plugin]\ntitle = 'Victim'\n", CONFIG)
     put(tmp_path / "victim.wasm", CONFIG)
@@ -996,8 +1146,15 @@ def test_a_plugin_cannot_take_the_name_of_another_nor_what_is_configured_for_it(
         assert "another plugin `victim`" in str(plugins.describe()[2].error)
 
 
-def test_a_manifest_exceeds_no_limit_also_where_the_application_said_nothing(tmp_path: Path) -> None:
-    manifest_folder(tmp_path / "greedy", says("x"), timeout_ms=10**9, memory={"max_pages": 65536, "max_var_bytes": 2**40})
+def test_a_manifest_exceeds_no_limit_also_where_the_application_said_nothing(
+    tmp_path: Path,
+) -> None:
+    manifest_folder(
+        tmp_path / "greedy",
+        says("x"),
+        timeout_ms=10**9,
+        memory={"max_pages": 65536, "max_var_bytes": 2**40},
+    )
     with PluginSet.from_directory(tmp_path) as plugins:
         grants = described(plugins, "greedy").grants
         assert grants is not None
@@ -1008,7 +1165,9 @@ def test_a_manifest_exceeds_no_limit_also_where_the_application_said_nothing(tmp
         assert grants.timeout == 0.05
 
 
-def test_a_host_is_granted_by_the_application_and_the_manifest_or_not_at_all(tmp_path: Path) -> None:
+def test_a_host_is_granted_by_the_application_and_the_manifest_or_not_at_all(
+    tmp_path: Path,
+) -> None:
     request = """<<{"url": "http://127.0.0.1:9/"}>>"""
     module = guest(export("hook", f"(drop (call $http_request {request} (i64.const 0)))"))
     manifest_folder(tmp_path / "a", module, allowed_hosts=["*", "127.0.0.1"])
@@ -1026,7 +1185,11 @@ def test_a_manifest_picks_among_the_applications_directories(tmp_path: Path) -> 
     for name in ("read", "write", "secret", "write/below"):
         (tmp_path / name).mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "secret")
-    module = guest(export("hook", "(drop (call $prestat (i32.const 3) (i32.const 0)))"), WASI, memory='(memory (export "memory") 1)')
+    module = guest(
+        export("hook", "(drop (call $prestat (i32.const 3) (i32.const 0)))"),
+        WASI,
+        memory='(memory (export "memory") 1)',
+    )
     asks = {
         "both": {f"{tmp_path}/read": "/r", f"{tmp_path}/write": "/w"},
         "modest": {f"ro:{tmp_path}/write/../write": "/w"},
@@ -1057,12 +1220,17 @@ def test_a_manifest_picks_among_the_applications_directories(tmp_path: Path) -> 
     for name in ("greedy", "modest"):
         put(directory / name / "plugin.wasm", says("no WASI"))
     with PluginSet.from_directory(directory, allowed_paths=granted) as plugins:
-        assert [(d.grants.paths, d.grants.wasi) for d in plugins.describe() if d.grants is not None] == [({}, False)] * 2
+        assert [
+            (d.grants.paths, d.grants.wasi) for d in plugins.describe() if d.grants is not None
+        ] == [({}, False)] * 2
 
 
 def test_a_compiled_plugin_is_used_as_it_is() -> None:
     compiled = CompiledPlugin(says("x"), limits=Limits(timeout=5), name="mine")
-    with pytest.raises(OptionError, match=r"^limits: it would not be used here; all plugins of the set are CompiledPlugins"):
+    with pytest.raises(
+        OptionError,
+        match=r"^limits: it would not be used here; all plugins of the set are CompiledPlugins",
+    ):
         PluginSet([compiled], limits=Limits(timeout=1))
     with PluginSet([compiled, says("y")], limits=Limits(timeout=1)) as plugins:
         grants = described(plugins, "mine").grants
@@ -1072,7 +1240,9 @@ def test_a_compiled_plugin_is_used_as_it_is() -> None:
 
 def test_plugins_that_cannot_be_loaded_stop_no_other(tmp_path: Path) -> None:
     hostile: dict[str, str | bytes] = {
-        "imports": guest(export("hook", "(call $nobody)"), '(import "env" "nobody" (func $nobody))'),
+        "imports": guest(
+            export("hook", "(call $nobody)"), '(import "env" "nobody" (func $nobody))'
+        ),
         "memory": "(module (memory 65536))",
         "garbage": b"\0asm\1\0\0\0" + bytes(range(256)),
         "empty": b"",
@@ -1145,7 +1315,14 @@ QUESTIONS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("call", ("broken", "hook"), {}),
     ("call", ("nobody", "hook"), {}),
 ]
-ASKED = {"silent": SILENT, "fails": FAILING, "y": appends("y"), "traps": TRAPS, "broken": b"no module", "z": appends("z")}
+ASKED = {
+    "silent": SILENT,
+    "fails": FAILING,
+    "y": appends("y"),
+    "traps": TRAPS,
+    "broken": b"no module",
+    "z": appends("z"),
+}
 
 
 def asked(plugins: PluginSet, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -1188,12 +1365,16 @@ def test_the_event_loop_goes_on_while_plugins_run(backend: str, doors: Doors) ->
             doors.go.set()
         assert [result.get() for one in results for result in one] == [b"a", b"b"] * 3
 
-    with PluginSet({"a": waits_then_says("a"), "b": says("b")}, functions=functions_of(doors)) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a"), "b": says("b")}, functions=functions_of(doors)
+    ) as plugins:
         in_loop(backend, main)
 
 
 @both
-def test_host_functions_that_are_async_run_in_the_task_also_those_that_ask_the_set_again(backend: str) -> None:
+def test_host_functions_that_are_async_run_in_the_task_also_those_that_ask_the_set_again(
+    backend: str,
+) -> None:
     variable = contextvars.ContextVar("variable", default=0)
     depth: list[int] = []
 
@@ -1238,7 +1419,9 @@ def test_a_task_that_is_cancelled_cancels_the_plugin_that_runs_and_no_other_is_a
             assert time.monotonic() - before < 20
             assert entered == [1]
 
-    with PluginSet([plugin, plugin], functions=[function(lambda: entered.append(1))], isolated=isolated) as plugins:
+    with PluginSet(
+        [plugin, plugin], functions=[function(lambda: entered.append(1))], isolated=isolated
+    ) as plugins:
         in_loop(backend, main)
         assert [description.last_failure for description in plugins.describe()] == [None, None]
     assert not caplog.records
@@ -1255,7 +1438,9 @@ def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_othe
         answer(self, *outcome)
         time.sleep(0.02)
 
-    monkeypatch.setattr(Request, "_answer", answer_early)  # so that the thread hears of it before the task has ended
+    monkeypatch.setattr(
+        Request, "_answer", answer_early
+    )  # so that the thread hears of it before the task has ended
 
     async def enter() -> None:
         entered.append(1)
@@ -1268,7 +1453,9 @@ def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_othe
             tasks.cancel_scope.cancel()
         assert entered == [1]
 
-    with PluginSet({"a": waits_then_says("a"), "b": waits_then_says("b")}, functions=[function(enter)]) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a"), "b": waits_then_says("b")}, functions=[function(enter)]
+    ) as plugins:
         in_loop(backend, main)
         assert [description.last_failure for description in plugins.describe()] == [None, None]
     assert not caplog.records
@@ -1291,14 +1478,18 @@ def test_a_task_that_is_cancelled_between_two_plugins_asks_no_other(backend: str
             tasks.cancel_scope.cancel()
             threading.Timer(0.2, go.set).start()
 
-    with PluginSet({"a": says("a"), "b": waits_then_says("b")}, functions=[function(lambda: entered.append(1))]) as plugins:
+    with PluginSet(
+        {"a": says("a"), "b": waits_then_says("b")}, functions=[function(lambda: entered.append(1))]
+    ) as plugins:
         in_loop(backend, main)
         assert not entered
         assert plugins.call("b", "hook") == b"b"
 
 
 @both
-def test_a_cancelled_error_that_a_host_function_raises_itself_is_the_plugins_as_in_a_thread(backend: str) -> None:
+def test_a_cancelled_error_that_a_host_function_raises_itself_is_the_plugins_as_in_a_thread(
+    backend: str,
+) -> None:
     async def enter() -> None:
         raise CancelledError("of something else")
 
@@ -1307,7 +1498,9 @@ def test_a_cancelled_error_that_a_host_function_raises_itself_is_the_plugins_as_
         assert failed.error is not None
         assert b.get() == b"b"
 
-    with PluginSet({"a": waits_then_says("a"), "b": says("b")}, functions=[function(enter)]) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a"), "b": says("b")}, functions=[function(enter)]
+    ) as plugins:
         in_loop(backend, main)
         assert described(plugins, "a").last_failure
 
@@ -1354,13 +1547,25 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def say(plugins: PluginSet) -> list[Any]:
-        found = [asked(plugins, *question) for question in QUESTIONS if "nonsense" not in question[2]]
-        return [found, plugins.hooks, [msgspec.to_builtins(description) for description in plugins.describe()]]
+        found = [
+            asked(plugins, *question) for question in QUESTIONS if "nonsense" not in question[2]
+        ]
+        return [
+            found,
+            plugins.hooks,
+            [msgspec.to_builtins(description) for description in plugins.describe()],
+        ]
 
     more = {"config": CONFIG, "wants": guest(export("hook", "(call $enter)"), ENTRY)}
-    options: dict[str, Any] = {"config": {"config": {"k": "v"}}, "functions": [function(lambda: None)], "limits": Limits(timeout=20)}
+    options: dict[str, Any] = {
+        "config": {"config": {"k": "v"}},
+        "functions": [function(lambda: None)],
+        "limits": Limits(timeout=20),
+    }
     with PluginSet(ASKED | more, **options) as plugins:
         expected = say(plugins)
     monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
@@ -1373,8 +1578,12 @@ def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here
         assert "NoneType" in error_of(plugins, "plugin-1")
 
 
-def test_an_isolated_plugin_has_a_process_when_it_is_loaded_and_no_more_than_asked(doors: Doors) -> None:
-    with PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=2) as plugins:
+def test_an_isolated_plugin_has_a_process_when_it_is_loaded_and_no_more_than_asked(
+    doors: Doors,
+) -> None:
+    with PluginSet(
+        {"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=2
+    ) as plugins:
         (first,) = processes(plugins, "a")
         calls = [InThread(plugins.first, "hook") for _ in range(4)]
         assert soon(lambda: doors.inside == 2, 20)
@@ -1387,7 +1596,9 @@ def test_an_isolated_plugin_has_a_process_when_it_is_loaded_and_no_more_than_ask
         assert len(processes(plugins, "a")) == 2
 
 
-def test_a_call_waits_for_a_process_as_long_as_it_may_take_itself_also_for_one_that_it_holds() -> None:
+def test_a_call_waits_for_a_process_as_long_as_it_may_take_itself_also_for_one_that_it_holds() -> (
+    None
+):
     def enter() -> None:
         found.append(plugins.all("hook")[0].error)
 
@@ -1411,7 +1622,9 @@ def test_a_task_that_waits_for_a_process_can_be_cancelled(backend: str, doors: D
         doors.go.set()
         assert await waiting == b"a"
 
-    with PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=1) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=1
+    ) as plugins:
         holds = InThread(plugins.first, "hook")
         assert soon(lambda: doors.inside == 1, 20)
         in_loop(backend, main)
@@ -1421,8 +1634,13 @@ def test_a_task_that_waits_for_a_process_can_be_cancelled(backend: str, doors: D
 
 
 @both
-def test_a_task_that_is_cancelled_cancels_no_call_of_others_in_a_process_that_it_had(backend: str, doors: Doors) -> None:
-    a = guest(export("hook", SAYS.format("a")) + export("slow", f"(call $enter) {SAYS.format('slow')}"), ENTRY)
+def test_a_task_that_is_cancelled_cancels_no_call_of_others_in_a_process_that_it_had(
+    backend: str, doors: Doors
+) -> None:
+    a = guest(
+        export("hook", SAYS.format("a")) + export("slow", f"(call $enter) {SAYS.format('slow')}"),
+        ENTRY,
+    )
 
     async def main() -> InThread:
         async with anyio.create_task_group() as tasks:
@@ -1462,21 +1680,29 @@ def test_tasks_take_turns_with_processes(backend: str) -> None:
             for _ in range(8):
                 tasks.start_soon(plugins.first_async, "hook")
 
-    with PluginSet({"a": waits_then_says("a")}, functions=[function(enter)], isolated=True, instances=2) as plugins:
+    with PluginSet(
+        {"a": waits_then_says("a")}, functions=[function(enter)], isolated=True, instances=2
+    ) as plugins:
         in_loop(backend, main)
         assert len(left) == 8
         assert max(inside) <= 1
         assert len(processes(plugins, "a")) == 2
 
 
-def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_them_first(tmp_path: Path, doors: Doors) -> None:
+def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_them_first(
+    tmp_path: Path, doors: Doors
+) -> None:
     put(tmp_path / "a.wasm", waits_then_says("old"))
     put(tmp_path / "b.wasm", says("b"))
-    with PluginSet.from_directory(tmp_path, functions=functions_of(doors), isolated=True) as plugins:
+    with PluginSet.from_directory(
+        tmp_path, functions=functions_of(doors), isolated=True
+    ) as plugins:
         call = InThread(plugins.first, "hook")
         assert soon(lambda: doors.inside == 1, 20)
         (old,), (b,) = processes(plugins, "a"), processes(plugins, "b")
-        kept = [entry.loaded for entry in plugins._state.entries.values()]  # so that it is not the garbage collector that ends them
+        kept = [
+            entry.loaded for entry in plugins._state.entries.values()
+        ]  # so that it is not the garbage collector that ends them
         put(tmp_path / "a.wasm", says("new"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"new"
@@ -1591,7 +1817,13 @@ def test_the_module_is_not_imported_before_a_set_is_used() -> None:
 
 def test_the_example_shows_what_it_says() -> None:
     command = [sys.executable, str(ROOT / "examples" / "plugin_set.py")]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert "Vowels of English 1.0 serves count_vowels (on)" in done.stdout
     assert "Vowels of English 1.0 serves nothing (off)" in done.stdout
@@ -1603,7 +1835,10 @@ def test_a_manifest_beside_a_module_need_not_name_it(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "plugin.toml").write_text("[manifest]\ntimeout_ms = 50\n")
     put(folder / "plugin.wasm", guest(export("spin", LOOP)))
-    with PluginSet(directories=[tmp_path], functions=[]) as plugins, pytest.raises(plugwasm.TimeoutError, match="50 ms"):
+    with (
+        PluginSet(directories=[tmp_path], functions=[]) as plugins,
+        pytest.raises(plugwasm.TimeoutError, match="50 ms"),
+    ):
         plugins.call("slow", "spin")
 
 

@@ -37,7 +37,10 @@ KEEPS = guest(
     + export("setting", "(call $give (call $config_get <<who>>))")
     + export("put", "(call $var_set <<who>> (call $copy))")
     + export("get", "(call $give (call $var_get <<who>>))")
-    + export("count", "(global.set $calls (i64.add (global.get $calls) (i64.const 1))) (call $answer (global.get $calls))")
+    + export(
+        "count",
+        "(global.set $calls (i64.add (global.get $calls) (i64.const 1))) (call $answer (global.get $calls))",
+    )
     + export("spin", LOOP)
     + export("trap", "(unreachable)")
     + export("echo", "(call $echo)")
@@ -45,7 +48,9 @@ KEEPS = guest(
 
 
 def by_factory(kind: Callable[..., Plugin], **options: Any) -> Callable[..., PluginPool]:
-    return lambda **pool: PluginPool(factory=lambda: kind(KEEPS, config={"who": "all"}, **options), size=1, **pool)
+    return lambda **pool: PluginPool(
+        factory=lambda: kind(KEEPS, config={"who": "all"}, **options), size=1, **pool
+    )
 
 
 def by_itself(**pool: Any) -> PluginPool:
@@ -59,7 +64,9 @@ is_fresh = pytest.mark.parametrize("fresh", [True, False])
 
 @pools
 @is_fresh
-def test_a_setting_of_one_caller_is_not_read_by_the_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
+def test_a_setting_of_one_caller_is_not_read_by_the_next(
+    pool: Callable[..., PluginPool], fresh: bool
+) -> None:
     with pool(fresh=fresh) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -88,7 +95,9 @@ def test_a_fresh_pool_keeps_neither_memory_nor_vars(pool: Callable[..., PluginPo
 
 @pools
 @is_fresh
-def test_a_caller_that_kept_a_handle_cannot_cancel_the_next_one(pool: Callable[..., PluginPool], fresh: bool) -> None:
+def test_a_caller_that_kept_a_handle_cannot_cancel_the_next_one(
+    pool: Callable[..., PluginPool], fresh: bool
+) -> None:
     with pool(fresh=fresh) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -226,7 +235,9 @@ def test_host_context_random_bytes_and_half_a_line_of_stdout_are_not_carried_ove
         seen.append(plugin.host_context())
 
     def make() -> Plugin:
-        return kind(wasm, WasiOptions(random=SeededRandom(1)), functions=[host_fn(name="context")(context)])
+        return kind(
+            wasm, WasiOptions(random=SeededRandom(1)), functions=[host_fn(name="context")(context)]
+        )
 
     caplog.set_level(logging.INFO, "plugwasm.plugin")
     with PluginPool(factory=make, size=1, fresh=True) as made:
@@ -255,7 +266,9 @@ def test_what_a_plugin_was_answered_by_http_is_gone_in_a_fresh_one() -> None:
     from tests.support.guests import manifest
 
     compiled = CompiledPlugin(
-        manifest(wasm, allowed_hosts=["example.com"]), egress=Egress(transport=Server(), resolve=False), http_response_headers=True
+        manifest(wasm, allowed_hosts=["example.com"]),
+        egress=Egress(transport=Server(), resolve=False),
+        http_response_headers=True,
     )
     document = json.dumps({"url": "https://example.com/"})
     for factory in (lambda: Plugin(compiled), lambda: IsolatedPlugin(compiled)):
@@ -291,21 +304,28 @@ def test_callers_in_many_threads_read_only_their_own_settings() -> None:
 
 @pools
 @is_fresh
-def test_who_keeps_a_plugin_longer_than_its_lease_sets_nothing_for_the_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
+def test_who_keeps_a_plugin_longer_than_its_lease_sets_nothing_for_the_next(
+    pool: Callable[..., PluginPool], fresh: bool
+) -> None:
     with pool(fresh=fresh) as made:
         with made.plugin() as kept:
             kept.call("echo")
         kept.update_config({"who": "me"})
         assert made.call("setting") == b"all"
         if fresh:
-            with contextlib.suppress(ClosedError):  # a plugin that the pool makes itself is closed after its lease
+            with contextlib.suppress(
+                ClosedError
+            ):  # a plugin that the pool makes itself is closed after its lease
                 kept.call("put", "mine")
             assert made.call("get") == b""
 
 
 def test_a_lease_that_is_dropped_without_being_left_comes_back() -> None:
     with by_itself(wait=5) as made:
-        for enter in (lambda: made.plugin().__enter__(), lambda: contextlib.ExitStack().enter_context(made.plugin())):
+        for enter in (
+            lambda: made.plugin().__enter__(),
+            lambda: contextlib.ExitStack().enter_context(made.plugin()),
+        ):
             enter()
             gc.collect()
             assert made.call("echo", "x") == b"x"

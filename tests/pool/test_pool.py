@@ -19,7 +19,17 @@ import anyio
 import pytest
 
 import plugwasm
-from plugwasm import ClosedError, CompiledPlugin, GuestError, IsolatedPlugin, Limits, Plugin, PluginPool, TrapError, host_fn
+from plugwasm import (
+    ClosedError,
+    CompiledPlugin,
+    GuestError,
+    IsolatedPlugin,
+    Limits,
+    Plugin,
+    PluginPool,
+    TrapError,
+    host_fn,
+)
 from plugwasm.errors import BusyError, PoolTimeoutError
 from tests.support.guests import LOOP, export, guest
 from tests.support.paths import ROOT
@@ -35,13 +45,20 @@ BODY = (
     + export("echo", "(call $echo)")
     + export("spin", LOOP)
     + export("trap", "(unreachable)")
-    + export("judge", "(if (i32.eq (call $input_load_u8 (i64.const 0)) (i32.const 120)) (then (call $error_set <<no x>>))) (call $echo)")
+    + export(
+        "judge",
+        "(if (i32.eq (call $input_load_u8 (i64.const 0)) (i32.const 120)) (then (call $error_set <<no x>>))) (call $echo)",
+    )
 )
 COUNT = CompiledPlugin(guest(BODY), functions=[], name="counter")
 SPIN_ON_S = export(
-    "rest_or_spin", f"(if (i32.eq (call $input_load_u8 (i64.const 0)) (i32.const 115)) (then {LOOP})) (call $rest) (call $echo)"
+    "rest_or_spin",
+    f"(if (i32.eq (call $input_load_u8 (i64.const 0)) (i32.const 115)) (then {LOOP})) (call $rest) (call $echo)",
 )
-REST = guest(BODY + SPIN_ON_S + export("rest", "(call $rest) (call $echo)"), '(import "extism:host/user" "rest" (func $rest))')
+REST = guest(
+    BODY + SPIN_ON_S + export("rest", "(call $rest) (call $echo)"),
+    '(import "extism:host/user" "rest" (func $rest))',
+)
 SIFT = guest(
     export("sift", "(call $give (call $sift (call $input_offset)))"),
     '(import "extism:host/user" "sift" (func $sift (param i64) (result i64)))',
@@ -115,7 +132,9 @@ def test_a_pool_calls_whichever_plugin_is_free_and_makes_them_when_needed() -> N
 
 def test_a_pool_takes_what_a_plugin_takes() -> None:
     config = guest(export("get", "(call $give (call $config_get <<k>>))"))
-    with PluginPool(config, config={"k": "v"}, size=1, name="configured", limits=Limits(timeout=5)) as pool:
+    with PluginPool(
+        config, config={"k": "v"}, size=1, name="configured", limits=Limits(timeout=5)
+    ) as pool:
         assert pool.call("get") == b"v"
         with pool.plugin() as plugin:
             assert plugin.name == "configured"
@@ -125,7 +144,14 @@ def test_a_pool_takes_what_a_plugin_takes() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"size": 0}, {"size": 1.5}, {"wait": -1}, {"wait": "long"}, {"plugin": None}, {"factory": lambda: Plugin(COUNT)}],
+    [
+        {"size": 0},
+        {"size": 1.5},
+        {"wait": -1},
+        {"wait": "long"},
+        {"plugin": None},
+        {"factory": lambda: Plugin(COUNT)},
+    ],
     ids=["none", "half", "negative wait", "no wait", "no plugin", "both"],
 )
 def test_what_makes_no_pool_is_refused(arguments: dict[str, Any]) -> None:
@@ -410,7 +436,13 @@ thread.join()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_forked_child_can_use_the_pool_and_so_can_its_parent() -> None:
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -591,10 +623,15 @@ def test_the_first_error_in_order_ends_a_map(workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_errors_can_be_yielded_in_their_places(workers: int) -> None:
     with PluginPool(COUNT, size=2) as pool:
-        outputs = list(pool.map("judge", [b"a", b"x", b"c", b"x"], workers=workers, return_exceptions=True))
+        outputs = list(
+            pool.map("judge", [b"a", b"x", b"c", b"x"], workers=workers, return_exceptions=True)
+        )
         assert outputs[0::2] == [b"a", b"c"]
         assert [type(output) for output in outputs[1::2]] == [GuestError, GuestError]
-        assert list(pool.map("trap", [b""] * 3, workers=workers, return_exceptions=True))[2].trap == "unreachable"
+        assert (
+            list(pool.map("trap", [b""] * 3, workers=workers, return_exceptions=True))[2].trap
+            == "unreachable"
+        )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -656,7 +693,13 @@ def test_progress_is_told_before_each_output(workers: int) -> None:
         for inputs, total in (([b"a", b"b", b"c"], 3), (iter([b"a", b"b", b"c"]), None)):
             seen.clear()
             for place, _ in enumerate(
-                pool.map("echo", inputs, workers=workers, on_progress=lambda done, total: seen.append((done, total))), 1
+                pool.map(
+                    "echo",
+                    inputs,
+                    workers=workers,
+                    on_progress=lambda done, total: seen.append((done, total)),
+                ),
+                1,
             ):
                 assert seen == [(n, total) for n in range(1, place + 1)]
             assert len(seen) == 3
@@ -677,7 +720,9 @@ def test_what_a_progress_callback_raises_ends_the_map(workers: int) -> None:
         assert pool.stats[2:4] == (0, 0)
 
 
-@pytest.mark.parametrize("argument", [{"workers": 0}, {"ahead": 0}, {"workers": 1.5}, {"wait": -1}], ids=str)
+@pytest.mark.parametrize(
+    "argument", [{"workers": 0}, {"ahead": 0}, {"workers": 1.5}, {"wait": -1}], ids=str
+)
 def test_a_map_refuses_nonsense_at_once(argument: dict[str, Any]) -> None:
     with PluginPool(COUNT, size=2) as pool, pytest.raises(ValueError):
         pool.map("echo", [b""], **argument)
@@ -714,11 +759,15 @@ def test_short_calls_of_a_map_are_made_by_the_thread_that_reads() -> None:
         return text
 
     with sifting(sift, size=2) as pool:
-        assert list(pool.map("sift", map(str, range(2000)))) == [str(i).encode() for i in range(2000)]
+        assert list(pool.map("sift", map(str, range(2000)))) == [
+            str(i).encode() for i in range(2000)
+        ]
         assert callers.count(threading.get_ident()) > 1000
         callers.clear()
         with small_stacks():
-            assert InThread(lambda: list(pool.map("sift", map(str, range(100))))).result() == [str(i).encode() for i in range(100)]
+            assert InThread(lambda: list(pool.map("sift", map(str, range(100))))).result() == [
+                str(i).encode() for i in range(100)
+            ]
     assert len(callers) == 100
 
 
@@ -832,7 +881,9 @@ def test_a_map_alone_in_its_pool_finds_a_plugin_free_at_any_time() -> None:
     sleeps = [0.0] * 30 + [0.0001] * 10 + [0.001] * 5
 
     def sift(text: str) -> str:
-        if sleep := sleeps[int(text) * 7 % len(sleeps) if int(text) > 500 else int(text) % len(sleeps)]:
+        if sleep := sleeps[
+            int(text) * 7 % len(sleeps) if int(text) > 500 else int(text) % len(sleeps)
+        ]:
             time.sleep(sleep)
         return text
 
@@ -891,7 +942,9 @@ pool = PluginPool("examples/echo.wasm", functions=[], size=2)
 outputs = pool.map("echo", map(str, itertools.count()))
 print(next(outputs))
 """
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
     assert (run.stdout, run.stderr, run.returncode) == ("b'0'\n", "", 0)
 
 
@@ -916,7 +969,9 @@ def test_map_async_yields_outputs_in_order(backend: str) -> None:
                     if workers == 1 and not isinstance(inputs, list):
                         continue
                     async with pool.map_async("sift", inputs, workers=workers) as outputs:
-                        assert [output async for output in outputs] == [f"{i}!".encode() for i in range(30)]
+                        assert [output async for output in outputs] == [
+                            f"{i}!".encode() for i in range(30)
+                        ]
             assert pool.stats[2:4] == (0, 0)
 
     in_loop(backend, main)
@@ -990,7 +1045,9 @@ def test_errors_of_map_async(backend: str) -> None:
             with pytest.raises(RuntimeError, match="async with"):
                 await anext(pool.map_async("echo", [b""]))
             seen: list[Any] = []
-            async with pool.map_async("echo", [b"a", b"b"], on_progress=lambda *progress: seen.append(progress)) as outputs:
+            async with pool.map_async(
+                "echo", [b"a", b"b"], on_progress=lambda *progress: seen.append(progress)
+            ) as outputs:
                 async for _ in outputs:
                     pass
             assert seen == [(1, 2), (2, 2)]
@@ -1022,7 +1079,10 @@ def test_async_host_functions_go_on_while_the_reader_of_a_map_is_slow(backend: s
         return text
 
     async def main() -> None:
-        async with sifting(sift, size=2, limits=Limits(timeout=2)) as pool, pool.map_async("sift", ["1", "2", "3"]) as outputs:
+        async with (
+            sifting(sift, size=2, limits=Limits(timeout=2)) as pool,
+            pool.map_async("sift", ["1", "2", "3"]) as outputs,
+        ):
             assert await anext(outputs) == b"1"
             with anyio.fail_after(20):
                 while pool.stats.busy:
@@ -1079,7 +1139,13 @@ for _ in range(3):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 @pytest.mark.parametrize("what", ["call", "map", "wait"])
 def test_ctrl_c_loses_no_plugin(what: str) -> None:
-    run = subprocess.run([sys.executable, "-c", INTERRUPT, what], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPT, what],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert run.stdout.split() == ["interrupted"] * 3, run.stderr
     assert run.returncode == 0, run.stderr
 
@@ -1111,19 +1177,29 @@ with PluginPool("examples/echo.wasm", functions=[], size=1) as pool:
 print({"anyio", "asyncio", "concurrent", "trio", "inspect"} & set(sys.modules))
 """
     run = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})" + program], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})" + program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert run.stdout == "set()\n", run.stderr
 
 
-@pytest.mark.parametrize("events", [("call",), ("return", "c_return")], ids=["as functions begin", "as calls end"])
-def test_a_plugin_goes_back_to_the_pool_wherever_a_signal_handler_raises(events: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "events", [("call",), ("return", "c_return")], ids=["as functions begin", "as calls end"]
+)
+def test_a_plugin_goes_back_to_the_pool_wherever_a_signal_handler_raises(
+    events: tuple[str, ...],
+) -> None:
     """A profiler is called where signal handlers are: as functions begin, and as calls end."""
     left = 0
 
     def profile(frame: Any, what: str, argument: object) -> None:
         nonlocal left
-        if what in events and {"give_back", "_give_back", "_pass_on", "_settle"} & {frame.f_code.co_name, caller(frame)}:
+        if what in events and {"give_back", "_give_back", "_pass_on", "_settle"} & {
+            frame.f_code.co_name,
+            caller(frame),
+        }:
             left -= 1
             if not left:
                 raise KeyboardInterrupt

@@ -71,16 +71,25 @@ def importing(name: str, type: str, namespace: str = "extism:host/user") -> str:
 
 
 def wasi_guest(body: str, *imports: str) -> str:
-    used = [importing(name, type, "wasi_snapshot_preview1") for name, type in WASI.items() if f"${name} " in body]
+    used = [
+        importing(name, type, "wasi_snapshot_preview1")
+        for name, type in WASI.items()
+        if f"${name} " in body
+    ]
     return guest(body, *imports, *used, memory='(memory (export "memory") 1)')
 
 
 def asking(*calls: str, before: str = "") -> str:
     """Passes the input to `f` and gives the block that it returns; with other allocations before, it is another build of it."""
-    return guest(export("run", before + "(call $give (call $f (call $copy)))" + "".join(calls)), importing("f", "(param i64) (result i64)"))
+    return guest(
+        export("run", before + "(call $give (call $f (call $copy)))" + "".join(calls)),
+        importing("f", "(param i64) (result i64)"),
+    )
 
 
-def recorded(plugin: Any, *calls: tuple[str, Any], observe: Any = None, **options: Any) -> Recording:
+def recorded(
+    plugin: Any, *calls: tuple[str, Any], observe: Any = None, **options: Any
+) -> Recording:
     """A recording of these calls, the way over a file included; errors are part of it."""
     recorder = Recorder()
     with Plugin(plugin, observe=recorder, **options) as made:
@@ -182,20 +191,44 @@ def answers() -> list[Callable[..., Any]]:
         plugin.alloc(100)
         return made.offset
 
-    return [text, octets, record, nothing, large, raising, denied, same, sets_an_error, sets_vars, writes, busy]
+    return [
+        text,
+        octets,
+        record,
+        nothing,
+        large,
+        raising,
+        denied,
+        same,
+        sets_an_error,
+        sets_vars,
+        writes,
+        busy,
+    ]
 
 
 @pytest.mark.parametrize("f", answers(), ids=lambda f: f.__name__)
-def test_whatever_a_host_function_does_to_the_plugin_it_does_in_a_replay(f: Callable[..., Any]) -> None:
+def test_whatever_a_host_function_does_to_the_plugin_it_does_in_a_replay(
+    f: Callable[..., Any],
+) -> None:
     source = asking()
-    recording = recorded(source, ("run", "abcdef"), ("run", "ghijkl"), functions=[host_fn("f")(f)], vars={"first": b"1"})
+    recording = recorded(
+        source,
+        ("run", "abcdef"),
+        ("run", "ghijkl"),
+        functions=[host_fn("f")(f)],
+        vars={"first": b"1"},
+    )
     replay = recording.replay(source)
     for call, was in zip(replay.calls, recording.calls, strict=True):
         assert call.output == (was.output.octets if was.output else None)
         assert type(call.error).__name__ == (was.error.type if was.error else "NoneType")
         assert getattr(call.error, "message", "") == (was.error.message if was.error else "")
     # Another build: it has blocks of its own before those.
-    another = asking(before="(drop (call $alloc (i64.const 100))) (call $free (call $alloc (i64.const 3000)))" * 2)
+    another = asking(
+        before="(drop (call $alloc (i64.const 100))) (call $free (call $alloc (i64.const 3000)))"
+        * 2
+    )
     if f.__name__ != "same":
         assert outputs(recording.replay(another)) == outputs(replay)
     assert recording.replay(source).calls[0].vars == replay.calls[0].vars
@@ -225,21 +258,35 @@ def test_functions_of_many_values_and_results_replay_to_the_bit() -> None:
           (call $output_set (local.get $out) (i64.const 28)))""",
         importing("g", types),
     )
-    signature = [ValType.I64, ValType.I32, ValType.F64, ValType.F32], [ValType.I32, ValType.F64, ValType.I64, ValType.I64, ValType.F32]
-    recording = recorded(source, ("run", b""), functions=[Function(None, "g", *signature, val_function)])
+    signature = (
+        [ValType.I64, ValType.I32, ValType.F64, ValType.F32],
+        [ValType.I32, ValType.F64, ValType.I64, ValType.I64, ValType.F32],
+    )
+    recording = recorded(
+        source, ("run", b""), functions=[Function(None, "g", *signature, val_function)]
+    )
     assert recording.calls[0].output is not None
     assert recording.calls[0].output.octets[24:] == b"abab"
     (call,) = recording.calls[0].host_calls
     assert [value.type for value in call.args] == ["i64", "i32", "f64", "f32"]
-    assert (call.args[0].text, call.args[1].i32, call.args[3].f32) == ("ab", -21, "0.10000000149011612")
+    assert (call.args[0].text, call.args[1].i32, call.args[3].f32) == (
+        "ab",
+        -21,
+        "0.10000000149011612",
+    )
     assert call.args[2].f64 == "nan:7ff8000000000123"
     assert (call.results[2].block, call.results[3].param) == (0, 0)
     assert outputs(recording.replay(source)) == [recording.calls[0].output.octets]
 
 
-@pytest.mark.parametrize("number", ["0", "-0.0", "1e308", "inf", "-inf", "nan", "5e-324", "nan:0x4000000000001"])
+@pytest.mark.parametrize(
+    "number", ["0", "-0.0", "1e308", "inf", "-inf", "nan", "5e-324", "nan:0x4000000000001"]
+)
 def test_every_float_is_read_as_it_was_written(number: str) -> None:
-    source = guest(f'(func (export "run") (drop (call $f (f64.const {number}))))', importing("f", "(param f64) (result f64)"))
+    source = guest(
+        f'(func (export "run") (drop (call $f (f64.const {number}))))',
+        importing("f", "(param f64) (result f64)"),
+    )
     recording = recorded(source, ("run", b""), functions=[host_fn("f")(echo_float)])
     value = recording.calls[0].host_calls[0].args[0]
     assert value.raw is not None
@@ -301,10 +348,20 @@ def test_config_vars_and_the_log_level_are_as_they_were() -> None:
         finally:
             logger.setLevel(logging.NOTSET)
     replay = recorder.recording.replay(STATE)
-    assert [call.output for call in replay.calls] == [b"one", b"first", b"\3" + bytes(7), b"two", b"", b"\xff\0", b"\1" + bytes(7)]
+    assert [call.output for call in replay.calls] == [
+        b"one",
+        b"first",
+        b"\3" + bytes(7),
+        b"two",
+        b"",
+        b"\xff\0",
+        b"\1" + bytes(7),
+    ]
     assert [call.vars for call in replay.calls][3:5] == [{"name": b"first"}, {"name": b"\xff\0"}]
     calls = recorder.recording.calls
-    assert [call.config for call in calls] == [None] * 3 + [{"key": "two", "other": "x"}] + [None] * 3
+    assert [call.config for call in calls] == [None] * 3 + [{"key": "two", "other": "x"}] + [
+        None
+    ] * 3
     assert [bool(call.vars) for call in calls] == [False] * 4 + [True] + [False] * 2
 
 
@@ -338,7 +395,10 @@ class NoRoom:
 def test_another_build_may_log_more_and_read_other_config() -> None:
     recording = recorded(STATE, ("config", b""), config={"key": "one", "more": "x"})
     another = guest(
-        export("config", "(call $log_info <<reading>>) (drop (call $config_get <<more>>)) (call $give (call $config_get <<key>>))")
+        export(
+            "config",
+            "(call $log_info <<reading>>) (drop (call $config_get <<more>>)) (call $give (call $config_get <<key>>))",
+        )
     )
     assert outputs(recording.replay(another)) == [b"one"]
 
@@ -357,9 +417,19 @@ def test_another_value_of_a_var_is_a_difference() -> None:
 
 
 def test_http_is_answered_from_the_recording_when_the_server_is_gone() -> None:
-    with Server({"/a": reply(b"hello", headers=[("X-One", "1")]), "/b": reply(b"", status=503)}) as server:
-        source = {"wasm": [{"path": str(EXAMPLES / "http_get.wasm")}], "allowed_hosts": ["127.0.0.1"]}
-        recording = recorded(source, ("http_body", server.url + "/a"), ("http_body", server.url + "/b"), http_response_headers=True)
+    with Server(
+        {"/a": reply(b"hello", headers=[("X-One", "1")]), "/b": reply(b"", status=503)}
+    ) as server:
+        source = {
+            "wasm": [{"path": str(EXAMPLES / "http_get.wasm")}],
+            "allowed_hosts": ["127.0.0.1"],
+        }
+        recording = recorded(
+            source,
+            ("http_body", server.url + "/a"),
+            ("http_body", server.url + "/b"),
+            http_response_headers=True,
+        )
         assert len(server.requests) == 2
     replay = recording.replay(EXAMPLES / "http_get.wasm")
     assert outputs(replay) == [b"hello", "GuestError"]
@@ -370,13 +440,18 @@ def test_http_is_answered_from_the_recording_when_the_server_is_gone() -> None:
 
 def test_status_and_headers_are_those_of_the_recorded_response() -> None:
     source = guest(
-        export("get", "(drop (call $http_request (call $copy) (i64.const 0))) (call $give (call $http_headers))")
+        export(
+            "get",
+            "(drop (call $http_request (call $copy) (i64.const 0))) (call $give (call $http_headers))",
+        )
         + export("status", "(call $answer (i64.extend_i32_u (call $http_status_code)))")
     )
     with Server({"/a": reply(b"hello", status=418, headers=[("X-One", "1")])}) as server:
         request = json.dumps({"url": server.url + "/a"})
         granted = manifest(source, allowed_hosts=["127.0.0.1"])
-        recording = recorded(granted, ("get", request), ("status", b""), ("get", "{"), http_response_headers=True)
+        recording = recorded(
+            granted, ("get", request), ("status", b""), ("get", "{"), http_response_headers=True
+        )
     replay = recording.replay(source)
     assert json.loads(replay.calls[0].output or b"")["x-one"] == "1"
     assert replay.calls[1].output == (418).to_bytes(8, "little")
@@ -408,7 +483,13 @@ def test_files_are_read_and_written_in_a_replay_without_the_directory(tmp_path: 
     assert (folder / "new.txt").read_text() == "fresh"
     shutil.rmtree(folder)
     replay = recording.replay(FILES)
-    assert outputs(replay)[:5] == [b"content of a\n" * 1000, bytes(range(256)), b"a.txt\nb.bin\n", b"5", b"a.txt\nb.bin\nnew.txt\n"]
+    assert outputs(replay)[:5] == [
+        b"content of a\n" * 1000,
+        bytes(range(256)),
+        b"a.txt\nb.bin\n",
+        b"5",
+        b"a.txt\nb.bin\nnew.txt\n",
+    ]
     assert outputs(replay)[5] == "GuestError"
     assert "No such file" in str(replay.calls[5].error)
     assert not folder.exists()
@@ -444,7 +525,9 @@ def test_time_and_chance_are_as_they_were_also_for_a_build_that_has_them_put_els
     recording = recorded(CLOCK, ("look", b""), ("look", b""), wasi=True)
     replay = recording.replay(CLOCK)
     assert replay.calls[0].output != replay.calls[1].output
-    another = CLOCK.replace("i32.const 64", "i32.const 640").replace("i32.const 72", "i32.const 648")
+    another = CLOCK.replace("i32.const 64", "i32.const 640").replace(
+        "i32.const 72", "i32.const 648"
+    )
     assert outputs(recording.replay(another)) == outputs(replay)
 
 
@@ -489,9 +572,15 @@ def test_a_file_in_the_place_of_a_stream_is_no_stream(tmp_path: Path) -> None:
         (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
         (call $answer (i64.load (i32.const 8)))"""
     source = wasi_guest(export("f", body))
-    recording = recorded(manifest(source, allowed_paths={str(tmp_path): "/"}), ("f", b""), wasi=True)
+    recording = recorded(
+        manifest(source, allowed_paths={str(tmp_path): "/"}), ("f", b""), wasi=True
+    )
     assert (tmp_path / "a.txt").read_text() == "hi\n"
-    assert [call.name for call in recording.calls[0].host_calls] == ["path_open", "fd_renumber", "fd_write"]
+    assert [call.name for call in recording.calls[0].host_calls] == [
+        "path_open",
+        "fd_renumber",
+        "fd_write",
+    ]
     (tmp_path / "a.txt").unlink()
     assert outputs(recording.replay(source)) == [(3).to_bytes(8, "little")]
     assert not (tmp_path / "a.txt").exists()
@@ -531,10 +620,15 @@ def test_a_command_replays() -> None:
     with Plugin(source, wasi=True, observe=recorder) as plugin:
         results = [plugin.call("_start"), plugin.call("_start")]
     assert results[0] != results[1]
-    assert [outputs(recording.replay(source)) for recording in recorder.recordings] == [[results[0]], [results[1]]]
+    assert [outputs(recording.replay(source)) for recording in recorder.recordings] == [
+        [results[0]],
+        [results[1]],
+    ]
 
 
-def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.txt").write_text("content")
     body = """(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 64)))
         (drop (call $random_get (i32.const 72) (i32.const 8)))
@@ -550,10 +644,21 @@ def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(tmp_path: Path, monk
         granted = manifest(source, allowed_paths={str(tmp_path): "/"}, allowed_hosts=["127.0.0.1"])
         request = json.dumps({"url": server.url + "/"})
         recording = recorded(granted, ("f", request), wasi=True, http_response_headers=True)
-    assert [call.name for call in recording.calls[0].host_calls][2:] == ["path_open", "fd_read", "http_request"]
+    assert [call.name for call in recording.calls[0].host_calls][2:] == [
+        "path_open",
+        "fd_read",
+        "http_request",
+    ]
     assert recording.calls[0].host_calls[3].out[0].text == "content"
     recording.replay(source)  # so that all modules are loaded
-    for module, name in ((socket, "socket"), (socket, "getaddrinfo"), (os, "open"), (os, "readv"), (os, "urandom"), (time, "time_ns")):
+    for module, name in (
+        (socket, "socket"),
+        (socket, "getaddrinfo"),
+        (os, "open"),
+        (os, "readv"),
+        (os, "urandom"),
+        (time, "time_ns"),
+    ):
         monkeypatch.setattr(module, name, no_more)
     outcome = recording.replay(source)
     monkeypatch.undo()
@@ -566,9 +671,13 @@ def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(tmp_path: Path, monk
 
 def test_linked_modules_replay_each_with_what_it_was_answered() -> None:
     library = guest(
-        '(func (export "twice") (param i64) (result i64) (call $f (call $f (local.get 0))))', importing("f", "(param i64) (result i64)")
+        '(func (export "twice") (param i64) (result i64) (call $f (call $f (local.get 0))))',
+        importing("f", "(param i64) (result i64)"),
     )
-    main = guest(export("run", "(call $give (call $twice (call $copy)))"), importing("twice", "(param i64) (result i64)", "library"))
+    main = guest(
+        export("run", "(call $give (call $twice (call $copy)))"),
+        importing("twice", "(param i64) (result i64)", "library"),
+    )
     source = manifest(("library", library), ("main", main))
     recording = recorded(source, ("run", "ab"), functions=[host_fn("f")(answers()[0])])
     assert outputs(recording.replay(source)) == [b"ab!!"]
@@ -581,7 +690,9 @@ def test_a_linked_command_replays() -> None:
         """(func (export "_start"))
         (func (export "roll") (result i64) (drop (call $random_get (i32.const 0) (i32.const 8))) (i64.load (i32.const 0)))"""
     )
-    main = guest(export("run", "(call $answer (call $roll))"), importing("roll", "(result i64)", "tool"))
+    main = guest(
+        export("run", "(call $answer (call $roll))"), importing("roll", "(result i64)", "tool")
+    )
     source = manifest(("tool", tool), ("main", main))
     recording = recorded(source, ("run", b""), ("run", b""), wasi=True)
     assert len(recording.calls[0].host_calls) == 1
@@ -598,7 +709,10 @@ def test_what_the_host_answers_while_a_plugin_is_started_is_in_its_first_call() 
     )
     times = iter((17, 18, 19))
     recording = recorded(
-        source, ("when", b""), ("when", b""), functions=[Function(None, "now", [], [ValType.I64], lambda p, i, r: answer(r, times))]
+        source,
+        ("when", b""),
+        ("when", b""),
+        functions=[Function(None, "now", [], [ValType.I64], lambda p, i, r: answer(r, times))],
     )
     assert [len(call.host_calls) for call in recording.calls] == [1, 0]
     assert outputs(recording.replay(source)) == [(17).to_bytes(8, "little")] * 2
@@ -617,7 +731,8 @@ def test_a_plugin_that_fails_to_start_fails_in_the_replay() -> None:
 def test_functions_that_the_plugin_has_more_or_no_more_are_linked_all_the_same() -> None:
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     another = guest(
-        export("run", "(drop (call $f <<one>>)) (call $give <<done>>)") + export("new", "(call $g (i32.const 1))"),
+        export("run", "(drop (call $f <<one>>)) (call $give <<done>>)")
+        + export("new", "(call $g (i32.const 1))"),
         importing("f", "(param i64) (result i64)"),
         importing("g", "(param i32)", "somewhere"),
     )
@@ -633,7 +748,10 @@ ENDS = guest(
     + '(func (export "code") (result i32) (i32.const 7))'
     + export("bad", "(call $output_set (i64.const 12345) (i64.const 1))")
     + export("spin", LOOP)
-    + export("grow", "(loop $more (if (i64.eqz (call $alloc (i64.const 65536))) (then unreachable)) (br $more))")
+    + export(
+        "grow",
+        "(loop $more (if (i64.eqz (call $alloc (i64.const 65536))) (then unreachable)) (br $more))",
+    )
     + export("fine", "(call $echo)")
 )
 
@@ -651,7 +769,9 @@ ENDS = guest(
         ("none", "FunctionNotFoundError", {}),
     ],
 )
-def test_a_call_that_failed_fails_in_the_replay(name: str, error: str, options: dict[str, Any]) -> None:
+def test_a_call_that_failed_fails_in_the_replay(
+    name: str, error: str, options: dict[str, Any]
+) -> None:
     recording = recorded(ENDS, ("fine", b"x"), (name, b""), **options)
     assert outputs(recording.replay(ENDS)) == [b"x", error]
 
@@ -675,15 +795,22 @@ class nothing:
 
 
 def test_a_plugin_that_asked_until_its_deadline_is_ended_when_it_asks_no_less() -> None:
-    source = guest(export("run", "(loop $more (drop (call $tick)) (br $more))"), importing("tick", "(result i64)"))
-    ticks = Function(None, "tick", [], [ValType.I64], lambda plugin, inputs, results: time.sleep(0.001))
+    source = guest(
+        export("run", "(loop $more (drop (call $tick)) (br $more))"),
+        importing("tick", "(result i64)"),
+    )
+    ticks = Function(
+        None, "tick", [], [ValType.I64], lambda plugin, inputs, results: time.sleep(0.001)
+    )
     recording = recorded(source, ("run", b""), functions=[ticks], limits=Limits(timeout=0.4))
     assert outputs(recording.replay(source)) == ["TimeoutError"]
 
 
 def test_fuel_is_used_as_it_was() -> None:
     recorder = Recorder()
-    with Plugin(asking(), functions=[host_fn("f")(answers()[0])], fuel_limit=10**6, observe=recorder) as plugin:
+    with Plugin(
+        asking(), functions=[host_fn("f")(answers()[0])], fuel_limit=10**6, observe=recorder
+    ) as plugin:
         plugin.call("run", "abc")
         fuel = plugin.fuel_used
     assert recorder.recording.replay(asking()).calls[0].fuel == fuel
@@ -695,7 +822,14 @@ def test_fuel_that_ends_anywhere_ends_there_in_the_replay() -> None:
     for fuel in range(1, 1000, 15):  # some of it also while the host makes a block
         recording = recorded(source, ("run", "abcdef"), functions=[f], fuel_limit=fuel)
         (call,) = recording.calls
-        ends.add((len(call.host_calls), call.host_calls[0].error.type if call.host_calls and call.host_calls[0].error else None))
+        ends.add(
+            (
+                len(call.host_calls),
+                call.host_calls[0].error.type
+                if call.host_calls and call.host_calls[0].error
+                else None,
+            )
+        )
         assert outputs(recording.replay(source)) == [call.error.type if call.error else b"ABCDEF"]
     assert ends == {(0, None), (1, "EngineFailure"), (1, None)}
 
@@ -704,7 +838,9 @@ def test_a_plugin_that_has_no_room_for_an_answer_has_none_in_the_replay() -> Non
     def f(value: bytes) -> bytes:
         return bytes(300_000)
 
-    recording = recorded(asking(), ("run", "abc"), functions=[host_fn("f")(f)], limits=Limits(memory_bytes=4 * 65536))
+    recording = recorded(
+        asking(), ("run", "abc"), functions=[host_fn("f")(f)], limits=Limits(memory_bytes=4 * 65536)
+    )
     assert outputs(recording.replay(asking())) == ["HostFunctionError"]
     assert recording.calls[0].host_calls[0].error is not None
     assert "no room for 300000 bytes" in recording.calls[0].host_calls[0].error.message
@@ -725,7 +861,10 @@ def test_a_call_that_was_interrupted_makes_a_recording_incomplete() -> None:
         raise KeyboardInterrupt
 
     recorder = Recorder()
-    with Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin, pytest.raises(KeyboardInterrupt):
+    with (
+        Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin,
+        pytest.raises(KeyboardInterrupt),
+    ):
         plugin.call("run", "abc")
     assert not recorder.recording.complete
     with pytest.raises(RecordingError, match=r"not complete: .*KeyboardInterrupt"):
@@ -736,7 +875,9 @@ def test_a_call_that_was_cancelled_in_the_guest_makes_a_recording_incomplete() -
     recorder = Recorder()
     with Plugin(ENDS, observe=recorder) as plugin:
         handle = plugin.cancel_handle()
-        thread = threading.Thread(target=lambda: [threading.Event().wait(0.01) for _ in iter(handle.cancel, True)])
+        thread = threading.Thread(
+            target=lambda: [threading.Event().wait(0.01) for _ in iter(handle.cancel, True)]
+        )
         thread.start()
         with pytest.raises(plugwasm.CancelledError):
             plugin.call("spin")
@@ -751,7 +892,10 @@ def test_a_call_that_was_cancelled_in_a_host_function_replays() -> None:
         plugin.cancel_handle().cancel()
         return value
 
-    with Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin, pytest.raises(plugwasm.CancelledError):
+    with (
+        Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin,
+        pytest.raises(plugwasm.CancelledError),
+    ):
         plugin.call("run", "abc")
     assert outputs(recorder.recording.replay(asking())) == ["CancelledError"]
 
@@ -774,13 +918,20 @@ def test_another_argument_is_a_difference() -> None:
     assert str(error) == (
         "replay of `plugin`: call 1, run('in'), host call 2 is not as it was\n  recorded: f('two')\n  now:      f('three')"
     )
-    assert (error.call, error.host_call, error.recorded, error.now) == (1, 2, "f('two')", "f('three')")
+    assert (error.call, error.host_call, error.recorded, error.now) == (
+        1,
+        2,
+        "f('two')",
+        "f('three')",
+    )
     assert (error.plugin, error.function) == ("plugin", "run")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_of_long_values_what_differs_is_shown() -> None:
-    recording = recorded(two_asks("x" * 5000 + "same then" + "y" * 300), ("run", ""), functions=[host_fn("f")(upper)])
+    recording = recorded(
+        two_asks("x" * 5000 + "same then" + "y" * 300), ("run", ""), functions=[host_fn("f")(upper)]
+    )
     error = different(recording, two_asks("x" * 5000 + "same now" + "y" * 300))
     assert "then" in error.recorded
     assert "now" in error.now
@@ -808,7 +959,9 @@ def test_another_function_is_a_difference() -> None:
 
 
 def test_another_output_or_end_is_a_difference() -> None:
-    recording = recorded(two_asks("one"), ("run", ""), ("run", "again"), functions=[host_fn("f")(upper)])
+    recording = recorded(
+        two_asks("one"), ("run", ""), ("run", "again"), functions=[host_fn("f")(upper)]
+    )
     error = different(recording, two_asks("one", give="(call $give <<something else>>)"))
     assert "call 1 of 2, run()" in str(error)
     assert (error.recorded, error.now) == ("returned 'done'", "returned 'something else'")
@@ -816,7 +969,11 @@ def test_another_output_or_end_is_a_difference() -> None:
     assert error.now.startswith("raised TrapError with the trap")
     error = different(recording, two_asks("", give="(call $error_set <<no>>)"))
     assert error.now == "raised GuestError: 'no', without f('one')"
-    recording = recorded(two_asks("one", give="(call $error_set <<no>>)"), ("run", ""), functions=[host_fn("f")(upper)])
+    recording = recorded(
+        two_asks("one", give="(call $error_set <<no>>)"),
+        ("run", ""),
+        functions=[host_fn("f")(upper)],
+    )
     error = different(recording, two_asks("one"))
     assert (error.recorded, error.now) == ("raised GuestError: 'no'", "returned 'done'")
     error = different(recording, two_asks("one", give="(call $error_set <<yes>>)"))
@@ -825,9 +982,14 @@ def test_another_output_or_end_is_a_difference() -> None:
 
 def test_a_function_of_another_type_is_a_difference() -> None:
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
-    i32 = guest(export("run", "(drop (call $f (i64.const 0)))"), importing("f", "(param i64) (result i32)"))
+    i32 = guest(
+        export("run", "(drop (call $f (i64.const 0)))"), importing("f", "(param i64) (result i32)")
+    )
     assert "f(" in different(recording, i32).recorded
-    more = guest(export("run", "(drop (call $f <<one>> (i32.const 1)))"), importing("f", "(param i64 i32) (result i64)"))
+    more = guest(
+        export("run", "(drop (call $f <<one>> (i32.const 1)))"),
+        importing("f", "(param i64 i32) (result i64)"),
+    )
     assert different(recording, more).now == "f('one', 1)"
 
 
@@ -888,22 +1050,41 @@ def test_functions_that_stand_for_plugwasms_own_are_recorded() -> None:
     def random_get(plugin: CurrentPlugin, inputs: list[Val], results: list[Val]) -> None:
         results[0].value = 5
 
-    mine = Function("wasi_snapshot_preview1", "random_get", [ValType.I32, ValType.I32], [ValType.I32], random_get)
-    source = wasi_guest(export("run", "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))"))
+    mine = Function(
+        "wasi_snapshot_preview1",
+        "random_get",
+        [ValType.I32, ValType.I32],
+        [ValType.I32],
+        random_get,
+    )
+    source = wasi_guest(
+        export(
+            "run",
+            "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))",
+        )
+    )
     recording = recorded(source, ("run", ""), functions=[mine], wasi=True)
     assert outputs(recording.replay(source)) == [(5).to_bytes(8, "little")]
-    assert outputs(recorded(source, ("run", ""), functions=[mine]).replay(source)) == [(5).to_bytes(8, "little")]
+    assert outputs(recorded(source, ("run", ""), functions=[mine]).replay(source)) == [
+        (5).to_bytes(8, "little")
+    ]
 
-    old = Function("wasi_unstable", "random_get", [ValType.I32, ValType.I32], [ValType.I32], random_get)
+    old = Function(
+        "wasi_unstable", "random_get", [ValType.I32, ValType.I32], [ValType.I32], random_get
+    )
     source = source.replace("wasi_snapshot_preview1", "wasi_unstable")
-    assert outputs(recorded(source, ("run", ""), functions=[old]).replay(source)) == [(5).to_bytes(8, "little")]
+    assert outputs(recorded(source, ("run", ""), functions=[old]).replay(source)) == [
+        (5).to_bytes(8, "little")
+    ]
 
     def memory_bytes(plugin: CurrentPlugin, inputs: list[Val], results: list[Val]) -> None:
         results[0].value = 6
 
     own = Function("extism:host/env", "memory_bytes", [], [ValType.I64], memory_bytes)
     source = guest(export("run", "(call $answer (call $memory_bytes))"))
-    assert outputs(recorded(source, ("run", ""), functions=[own]).replay(source)) == [(6).to_bytes(8, "little")]
+    assert outputs(recorded(source, ("run", ""), functions=[own]).replay(source)) == [
+        (6).to_bytes(8, "little")
+    ]
 
 
 def test_a_call_that_had_no_room_on_pythons_stack_makes_a_recording_incomplete() -> None:
@@ -936,8 +1117,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("case", "path"), CASES, ids=[f"{case.plugin}: {case.title}" for case, _ in CASES])
-def test_what_plugins_of_ordinary_kits_do_replays(case: cases.Case, path: Path, address: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "path"), CASES, ids=[f"{case.plugin}: {case.title}" for case, _ in CASES]
+)
+def test_what_plugins_of_ordinary_kits_do_replays(
+    case: cases.Case, path: Path, address: str
+) -> None:
     recorder = Recorder()
 
     class Host(types.SimpleNamespace):
@@ -947,7 +1132,9 @@ def test_what_plugins_of_ordinary_kits_do_replays(case: cases.Case, path: Path, 
     assert verify.failures(Host, path.read_bytes(), case, address) == []
     for recording in recorder.recordings:
         replay = recording.replay(path)
-        assert [call.output for call in replay.calls] == [call.output.octets if call.output else None for call in recording.calls]
+        assert [call.output for call in replay.calls] == [
+            call.output.octets if call.output else None for call in recording.calls
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -961,7 +1148,10 @@ def address() -> Iterator[str]:
 
 def test_there_is_no_recording_before_the_first_call() -> None:
     recorder = Recorder()
-    with Plugin(ENDS, observe=recorder), pytest.raises(RecordingError, match="nothing was recorded yet"):
+    with (
+        Plugin(ENDS, observe=recorder),
+        pytest.raises(RecordingError, match="nothing was recorded yet"),
+    ):
         _ = recorder.recording
 
 
@@ -988,7 +1178,9 @@ def test_a_recording_holds_no_more_than_its_size_whatever_the_plugin_has_it_take
       (br_if $next (i32.lt_u (local.get $i) (i32.const 50000))))"""
     fails = """(local $e i64) (local.set $e (call $alloc (i64.const 1048576)))
       (call $store_u8 (local.get $e) (i32.const 0xc3)) (call $error_set (local.get $e))"""
-    source = guest(export("asks", asks) + export("fails", fails), importing("f", "(param i64) (result i64)"))
+    source = guest(
+        export("asks", asks) + export("fails", fails), importing("f", "(param i64) (result i64)")
+    )
     for function, times in (("asks", 1), ("fails", 40)):
         recorder = Recorder(max_bytes=2**23)
         with Plugin(source, functions=[host_fn("f")(plus)], observe=recorder) as plugin:
@@ -1011,7 +1203,10 @@ def plus(number: int) -> int:
 
 
 def test_blocks_that_are_larger_than_a_recording_are_not_copied_for_it() -> None:
-    source = guest(export("run", "(call $f (call $alloc (i64.const 209715200)))"), importing("f", "(param i64)"))
+    source = guest(
+        export("run", "(call $f (call $alloc (i64.const 209715200)))"),
+        importing("f", "(param i64)"),
+    )
     function = Function(None, "f", [ValType.I64], [], lambda plugin, inputs, results: None)
     recorder = Recorder()
     with Plugin(source, functions=[function], observe=recorder) as plugin:
@@ -1045,7 +1240,9 @@ def test_recordings_are_written_for_this_user_only_when_wanted(tmp_path: Path) -
 
 def test_one_recorder_serves_the_plugins_of_a_pool_in_many_threads(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
-    with plugwasm.PluginPool(asking(), functions=[host_fn("f")(upper)], observe=recorder, size=3) as pool:
+    with plugwasm.PluginPool(
+        asking(), functions=[host_fn("f")(upper)], observe=recorder, size=3
+    ) as pool:
 
         def work(name: str) -> None:
             for i in range(20):
@@ -1099,7 +1296,12 @@ def test_calls_of_every_form_are_recorded() -> None:
         assert bytes(plugin.call("run", bytearray(b"view"), parse=None)) == b"VIEW"
         with pytest.raises(plugwasm.OutputError):
             plugin.call("run", "no number", returns=int)
-    assert outputs(recorder.recording.replay(asking())) == [b"TEXT", b'{"A":1}', b"VIEW", b"NO NUMBER"]
+    assert outputs(recorder.recording.replay(asking())) == [
+        b"TEXT",
+        b'{"A":1}',
+        b"VIEW",
+        b"NO NUMBER",
+    ]
 
 
 def test_an_isolated_plugin_cannot_be_recorded() -> None:
@@ -1112,7 +1314,11 @@ def test_a_recorder_goes_together_with_other_observers() -> None:
 
     told: list[str] = []
     recorder = Recorder()
-    with Plugin(asking(), functions=[host_fn("f")(upper)], observe=[Trace(lambda record: told.append(str(record))), recorder]) as plugin:
+    with Plugin(
+        asking(),
+        functions=[host_fn("f")(upper)],
+        observe=[Trace(lambda record: told.append(str(record))), recorder],
+    ) as plugin:
         plugin.call("run", "abc")
     assert told == ["f('abc') -> 'ABC'", "run(b'abc') -> b'ABC'"]
     recorder.recording.replay(asking())
@@ -1124,7 +1330,13 @@ def test_host_functions_get_what_they_get_without_a_recorder() -> None:
     def f(plugin: CurrentPlugin, value: int) -> int:
         memory = plugin.memory_at_offset(value)
         seen.append(
-            (bytes(plugin.memory(memory)), plugin.config, plugin.host_context(), plugin.var("a"), plugin.time_remaining() is not None)
+            (
+                bytes(plugin.memory(memory)),
+                plugin.config,
+                plugin.host_context(),
+                plugin.var("a"),
+                plugin.time_remaining() is not None,
+            )
         )
         with pytest.raises(plugwasm.OutOfMemoryError):
             plugin.alloc(2**31)
@@ -1137,7 +1349,13 @@ def test_host_functions_get_what_they_get_without_a_recorder() -> None:
 
     recorder = Recorder()
     for observe in (None, recorder):
-        with Plugin(asking(), config={"k": "v"}, vars={"a": b"1"}, functions=[host_fn("f")(f)], observe=observe) as plugin:
+        with Plugin(
+            asking(),
+            config={"k": "v"},
+            vars={"a": b"1"},
+            functions=[host_fn("f")(f)],
+            observe=observe,
+        ) as plugin:
             assert plugin.call("run", "abc", host_context=4) == b"abc"
     assert seen == [(b"abc", {"k": "v"}, 4, b"1", True)] * 2
     recorder.recording.replay(asking())
@@ -1158,7 +1376,9 @@ def test_what_is_no_file_is_not_replaced_by_a_recording(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_an_interrupt_while_a_recording_is_written_goes_through_and_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_interrupt_while_a_recording_is_written_goes_through_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     recording = recorded(ENDS, ("fine", b"x"))
     for name in ("open", "replace"):
         real = getattr(os, name)
@@ -1206,8 +1426,14 @@ def test_a_saved_recording_is_private_and_read_as_it_was(tmp_path: Path) -> None
         (b'{"plugwasm_recording": 1}', "plugin"),
         (b'{"plugwasm_recording": 0, "plugin": "x", "modules": [], "main": "x"}', ">= 1"),
         (b"[" * 100_000, "nested too deep"),
-        (b'{"plugwasm_recording": 1, "plugin": "x", "modules": [], "main": "x", "more": 1}', "unknown field `more`"),
-        (b'{"plugwasm_recording": 1, "plugin": "x", "modules": [], "main": "x", "calls": [{"function": "f", "input": {}}]}', "text"),
+        (
+            b'{"plugwasm_recording": 1, "plugin": "x", "modules": [], "main": "x", "more": 1}',
+            "unknown field `more`",
+        ),
+        (
+            b'{"plugwasm_recording": 1, "plugin": "x", "modules": [], "main": "x", "calls": [{"function": "f", "input": {}}]}',
+            "text",
+        ),
         (
             b'{"plugwasm_recording": 1, "plugin": "x", "modules": [], "main": "x", "calls": [{"function": "f", "input": {"text": ""}}]}',
             "output",
@@ -1244,11 +1470,19 @@ def test_no_text_of_a_recording_reaches_a_terminal_as_it_is() -> None:
         ('"main": "main"', f'"main": "main", "{bad}": 1'),
         ('"main": "main"', f'"main": "main", "limits": {{"{bad}": 1}}'),
         ('"main": "main"', f'"main": "main", "incomplete": "{bad}"'),
-        ('"main": "main"', f'"main": "main", "vars": {{"{bad}": {{"text": "{bad}"}}}}, "wasi": "{bad}"'),
-        ('"results": [', f'"error": {{"type": "RecordingError", "message": "{bad}"}}, "results": ['),
+        (
+            '"main": "main"',
+            f'"main": "main", "vars": {{"{bad}": {{"text": "{bad}"}}}}, "wasi": "{bad}"',
+        ),
+        (
+            '"results": [',
+            f'"error": {{"type": "RecordingError", "message": "{bad}"}}, "results": [',
+        ),
         ('"results": [', f'"error": {{"type": "{bad}", "message": "{bad}"}}, "results": ['),
     ]
-    text = json.dumps(json.loads(recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)]).to_json()))
+    text = json.dumps(
+        json.loads(recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)]).to_json())
+    )
     text = text.replace('"output": {"text": "ABC"}', '"output": {"text": "another"}')
     for was, now in texts:
         assert was in text
@@ -1273,7 +1507,9 @@ for size in (2**22, 2**28):
     except recording.ReplayError as error:
         assert "stack" in str(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -1292,7 +1528,11 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         ('{"block":0}', '{"i64":512}', ReplayError),
         ('[{"block":0}]', "[]", ReplayError),
         ('{"do":"put","data":{"text":"ABC"}}', '{"do":"alloc","size":4294967296}', ReplayError),
-        ('{"do":"put","data":{"text":"ABC"}}', '{"do":"free","block":{"i64":-1}},{"do":"put","data":{"text":"ABC"}}', None),
+        (
+            '{"do":"put","data":{"text":"ABC"}}',
+            '{"do":"free","block":{"i64":-1}},{"do":"put","data":{"text":"ABC"}}',
+            None,
+        ),
         (
             '{"do":"put","data":{"text":"ABC"}}',
             '{"do":"put","data":{"text":"ABC"}},{"do":"write","block":{"block":0},"at":99,"data":{"text":"x"}}',
@@ -1311,7 +1551,9 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         ('"limits":{}', '"vars":{"x":{"text":"' + "x" * 2_000_000 + '"}}', RecordingError),
     ],
 )
-def test_a_recording_that_was_tampered_with_does_no_harm(was: str, now: str, error: type[Exception] | None) -> None:
+def test_a_recording_that_was_tampered_with_does_no_harm(
+    was: str, now: str, error: type[Exception] | None
+) -> None:
     from plugwasm._recording.recording import loads
 
     recording = recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)])
@@ -1343,7 +1585,9 @@ def mutated(value: Any, chance: random.Random) -> Any:
     if kind == 0:
         del node[key]
     elif kind == 1 and isinstance(node[key], int):
-        node[key] = chance.choice([0, -1, 1, 31, 512, 544, 2**31, 2**32, 2**63 - 1, -(2**63), node[key] + 1])
+        node[key] = chance.choice(
+            [0, -1, 1, 31, 512, 544, 2**31, 2**32, 2**63 - 1, -(2**63), node[key] + 1]
+        )
     elif kind == 2 and isinstance(node[key], str):
         node[key] = chance.choice(["", "x" * 1000, node[key] + "x", "\0", "AAAA"])
     elif kind == 3 and isinstance(node, list):
@@ -1378,7 +1622,14 @@ def test_random_changes_to_a_recording_are_refused_or_replayed(tmp_path: Path) -
         plugin.free(plugin.alloc(5))
         return plugin.alloc(30).offset
 
-    recording = recorded(source, ("run", "a"), ("run", "b"), functions=[host_fn("f")(f)], wasi=True, config={"key": "x"})
+    recording = recorded(
+        source,
+        ("run", "a"),
+        ("run", "b"),
+        functions=[host_fn("f")(f)],
+        wasi=True,
+        config={"key": "x"},
+    )
     recording.replay(source)
     content = recording.to_json()
     chance = random.Random(4)
@@ -1408,6 +1659,12 @@ def test_random_changes_to_a_recording_are_refused_or_replayed(tmp_path: Path) -
 def test_a_recording_does_not_raise_the_limits_of_whoever_replays_it() -> None:
     wide = Limits(memory_bytes=2**32, timeout=None)
     recording = recorded(guest(export("run", "(call $echo)")), ("run", "abc"), limits=wide)
-    with pytest.raises(RecordingError, match=r"recorded with memory_bytes=4294967296, more than 1073741824.*`limits`"):
+    with pytest.raises(
+        RecordingError,
+        match=r"recorded with memory_bytes=4294967296, more than 1073741824.*`limits`",
+    ):
         recording.replay(guest(export("run", "(call $echo)")))
-    assert recording.replay(guest(export("run", "(call $echo)")), limits=wide).calls[0].output == b"abc"
+    assert (
+        recording.replay(guest(export("run", "(call $echo)")), limits=wide).calls[0].output
+        == b"abc"
+    )

@@ -39,12 +39,17 @@ from tests.support.waiting import soon
 
 both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
-ECHO = guest(export("echo", "(call $echo)") + export("spin", LOOP) + export("trap", "(unreachable)"))
+ECHO = guest(
+    export("echo", "(call $echo)") + export("spin", LOOP) + export("trap", "(unreachable)")
+)
 ASK = guest(
     export("ask", "(call $give (call $answer_to (call $input_offset)))") + export("spin", LOOP),
     '(import "extism:host/user" "answer_to" (func $answer_to (param i64) (result i64)))',
 )
-WAIT = guest(export("wait", "(call $rest)") + export("echo", "(call $echo)"), '(import "extism:host/user" "rest" (func $rest))')
+WAIT = guest(
+    export("wait", "(call $rest)") + export("echo", "(call $echo)"),
+    '(import "extism:host/user" "rest" (func $rest))',
+)
 
 
 def in_loop(backend: str, main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
@@ -194,7 +199,9 @@ async def main():
 assert anyio.run(main) == b"x"
 assert threading.stack_size() == 256 * 1024
 """
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -211,7 +218,9 @@ for coroutine in (plugin.call_async("echo"), plugin.__aenter__()):
         print(error)
 assert plugin.call("echo", "x") == b"x"
 """
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert run.stdout.count("pip install 'plugwasm[async]'") == 2, run.stderr
 
 
@@ -219,7 +228,9 @@ assert plugin.call("echo", "x") == b"x"
 
 
 @both
-def test_a_task_that_is_cancelled_cancels_the_guest_and_waits_until_it_has_ended(backend: str) -> None:
+def test_a_task_that_is_cancelled_cancels_the_guest_and_waits_until_it_has_ended(
+    backend: str,
+) -> None:
     async def main() -> None:
         plugin = Plugin(ECHO)
         for _ in range(3):
@@ -431,7 +442,9 @@ def test_what_an_async_host_function_raises_is_the_cause(backend: str) -> None:
         raise LookupError(question)
 
     async def main() -> None:
-        with pytest.raises(HostFunctionError, match="`answer_to` raised LookupError: why") as caught:
+        with pytest.raises(
+            HostFunctionError, match="`answer_to` raised LookupError: why"
+        ) as caught:
             await asking(answer).call_async("ask", "why")
         assert isinstance(caught.value.__cause__, LookupError)
         assert caught.value.plugin
@@ -544,11 +557,15 @@ def test_a_cancel_handle_ends_a_coroutine(backend: str) -> None:
 
 
 @both
-def test_an_async_host_function_with_a_signature_uses_the_memory_of_its_plugin(backend: str) -> None:
+def test_an_async_host_function_with_a_signature_uses_the_memory_of_its_plugin(
+    backend: str,
+) -> None:
     kept: list[Any] = []
 
     @host_fn(name="answer_to", signature=([ValType.PTR], [ValType.PTR]), user_data="!")
-    async def answer(plugin: CurrentPlugin, params: list[Any], results: list[Any], mark: str) -> None:
+    async def answer(
+        plugin: CurrentPlugin, params: list[Any], results: list[Any], mark: str
+    ) -> None:
         question = plugin.input_string(params[0])
         await anyio.sleep(0.01)
         scratch = plugin.alloc(16)
@@ -570,7 +587,11 @@ def test_an_async_host_function_with_a_signature_uses_the_memory_of_its_plugin(b
     async def main() -> None:
         plugin = Plugin(ASK, functions=[answer])
         assert await plugin.call_async("ask", "why", host_context="context") == b"why!"
-        for use in (lambda: kept[0].alloc(1), lambda: kept[0].var("asked"), lambda: kept[0].set_error("late")):
+        for use in (
+            lambda: kept[0].alloc(1),
+            lambda: kept[0].var("asked"),
+            lambda: kept[0].set_error("late"),
+        ):
             with pytest.raises(ClosedError):
                 use()
         with pytest.raises(plugwasm.GuestError, match="not today"):
@@ -606,7 +627,9 @@ def test_async_host_functions_can_be_methods_partials_and_callables(backend: str
 
 
 @both
-def test_an_async_host_function_can_await_other_plugins_whatever_the_limiter_says(backend: str) -> None:
+def test_an_async_host_function_can_await_other_plugins_whatever_the_limiter_says(
+    backend: str,
+) -> None:
     inner = CompiledPlugin(ECHO)
 
     async def answer(question: str) -> str:
@@ -734,7 +757,9 @@ def test_an_isolated_plugin_is_called_the_same_way(backend: str) -> None:
 
 
 @both
-def test_loading_and_compiling_do_not_block_the_event_loop(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_and_compiling_do_not_block_the_event_loop(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import plugwasm._runtime.compiled_plugin as compiled_module
 
     threads: list[int] = []
@@ -774,7 +799,9 @@ def test_loading_and_compiling_do_not_block_the_event_loop(backend: str, monkeyp
 
 
 @both
-def test_a_load_that_is_cancelled_is_not_waited_for_and_what_it_makes_is_closed(backend: str) -> None:
+def test_a_load_that_is_cancelled_is_not_waited_for_and_what_it_makes_is_closed(
+    backend: str,
+) -> None:
     released, made = threading.Event(), []
 
     def make() -> Plugin:
@@ -810,7 +837,13 @@ if pid == 0:
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 """
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -842,6 +875,12 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     begin = time.monotonic()
-    run = subprocess.run([sys.executable, "-c", program, backend, where], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(
+        [sys.executable, "-c", program, backend, where],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert run.stdout.split() == ["interrupted"], run.stderr
     assert time.monotonic() - begin < 40

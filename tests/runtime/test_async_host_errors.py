@@ -45,11 +45,18 @@ async def _raises_one() -> None:
     raise asyncio.CancelledError("by hand")
 
 
-CANCELLED = [_awaits_a_cancelled_future, _awaits_a_future_that_is_cancelled_later, _awaits_a_cancelled_task, _raises_one]
+CANCELLED = [
+    _awaits_a_cancelled_future,
+    _awaits_a_future_that_is_cancelled_later,
+    _awaits_a_cancelled_task,
+    _raises_one,
+]
 
 
 @pytest.mark.parametrize("rest", CANCELLED)
-def test_awaiting_what_somebody_else_has_cancelled_is_an_error_of_the_host_function(rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def test_awaiting_what_somebody_else_has_cancelled_is_an_error_of_the_host_function(
+    rest: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -146,7 +153,9 @@ def test_a_coroutine_that_its_call_has_stopped_may_then_await_what_is_cancelled(
 
 @both
 @pytest.mark.parametrize("kind", [GeneratorExit, SystemExit, asyncio.CancelledError])
-def test_what_a_coroutine_raises_itself_is_the_cause_of_a_host_function_error(backend: str, kind: type[BaseException]) -> None:
+def test_what_a_coroutine_raises_itself_is_the_cause_of_a_host_function_error(
+    backend: str, kind: type[BaseException]
+) -> None:
     async def rest() -> None:
         await anyio.lowlevel.checkpoint()
         raise kind("by hand")
@@ -162,7 +171,9 @@ def test_what_a_coroutine_raises_itself_is_the_cause_of_a_host_function_error(ba
     in_loop(backend, main)
 
 
-def test_trios_own_cancellation_of_a_scope_that_has_ended_is_an_error_of_the_host_function() -> None:
+def test_trios_own_cancellation_of_a_scope_that_has_ended_is_an_error_of_the_host_function() -> (
+    None
+):
     async def rest() -> None:
         kept: BaseException | None = None
         with trio.CancelScope() as scope:
@@ -216,7 +227,12 @@ def test_a_sync_host_function_may_raise_them_too() -> None:
         def rest(kind: type[BaseException] = kind) -> None:
             raise kind
 
-        function = host_fn(name="rest", signature=([], []))(lambda plugin, inputs, outputs, rest=rest: rest())
-        with Plugin(wasm, functions=[function]) as plugin, pytest.raises(HostFunctionError) as caught:
+        function = host_fn(name="rest", signature=([], []))(
+            lambda plugin, inputs, outputs, rest=rest: rest()
+        )
+        with (
+            Plugin(wasm, functions=[function]) as plugin,
+            pytest.raises(HostFunctionError) as caught,
+        ):
             plugin.call("wait")
         assert type(caught.value.__cause__) is kind

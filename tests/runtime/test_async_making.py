@@ -39,7 +39,9 @@ class Work:
             (PluginPool, "close"),
             (PluginSet, "close"),
         ):
-            monkeypatch.setattr(owner, name, self._noting(f"{owner.__name__}.{name}", getattr(owner, name)))
+            monkeypatch.setattr(
+                owner, name, self._noting(f"{owner.__name__}.{name}", getattr(owner, name))
+            )
 
     def _noting(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **options: Any) -> Any:
@@ -51,7 +53,9 @@ class Work:
     def elsewhere(self, *names: str) -> None:
         """That this was done, and nothing of it in this thread."""
         assert set(names) <= set(self.threads)
-        assert threading.get_ident() not in {thread for threads in self.threads.values() for thread in threads}
+        assert threading.get_ident() not in {
+            thread for threads in self.threads.values() for thread in threads
+        }
         self.threads.clear()
 
 
@@ -72,11 +76,15 @@ def test_a_plugin_is_made_and_closed_in_a_thread(backend: str, work: Work) -> No
 
 
 @both
-def test_a_compiled_plugin_is_made_in_a_thread_and_so_are_plugins_of_it(backend: str, work: Work) -> None:
+def test_a_compiled_plugin_is_made_in_a_thread_and_so_are_plugins_of_it(
+    backend: str, work: Work
+) -> None:
     async def main() -> None:
         compiled = await plugwasm.aio.compile(ECHO, name="compiled")
         work.elsewhere("CompiledPlugin._link")
-        for _ in range(plugwasm._runtime.compiled_plugin.POOL_AFTER + 1):  # the last ones are linked anew, for the engine's pool
+        for _ in range(
+            plugwasm._runtime.compiled_plugin.POOL_AFTER + 1
+        ):  # the last ones are linked anew, for the engine's pool
             async with await plugwasm.aio.load(compiled) as plugin:
                 assert await plugin.call_async("echo", b"1") == b"1"
         work.elsewhere("CompiledPlugin._link", "Plugin.close")
@@ -85,7 +93,9 @@ def test_a_compiled_plugin_is_made_in_a_thread_and_so_are_plugins_of_it(backend:
 
 
 @both
-def test_a_pool_is_made_and_closed_in_a_thread_and_its_plugins_in_those_of_the_calls(backend: str, work: Work) -> None:
+def test_a_pool_is_made_and_closed_in_a_thread_and_its_plugins_in_those_of_the_calls(
+    backend: str, work: Work
+) -> None:
     async def main() -> None:
         async with await plugwasm.aio.pool(ECHO, size=2, name="pooled") as pool:
             assert (type(pool), pool.size, pool.name) == (PluginPool, 2, "pooled")
@@ -113,16 +123,22 @@ def test_a_pool_of_processes_is_made_and_closed_in_threads(backend: str, work: W
 
 @both
 @pytest.mark.parametrize("isolated", [False, True])
-def test_a_set_is_made_changed_and_closed_in_a_thread(backend: str, isolated: bool, work: Work, tmp_path: Path) -> None:
+def test_a_set_is_made_changed_and_closed_in_a_thread(
+    backend: str, isolated: bool, work: Work, tmp_path: Path
+) -> None:
     (tmp_path / "one.wat").write_text(ECHO)
 
     async def main() -> None:
         plugins = {"one": str(tmp_path / "one.wat")}
         async with await plugwasm.aio.plugin_set(plugins, isolated=isolated) as plugins_of_it:
             assert type(plugins_of_it) is PluginSet
-            work.elsewhere("PluginSet.reload", "Worker.__init__" if isolated else "CompiledPlugin._link")
+            work.elsewhere(
+                "PluginSet.reload", "Worker.__init__" if isolated else "CompiledPlugin._link"
+            )
             assert await plugins_of_it.first_async("echo", b"1") == b"1"
-            (tmp_path / "one.wat").write_text(guest(export("echo", "(call $echo)") + export("two", "(call $echo)")))
+            (tmp_path / "one.wat").write_text(
+                guest(export("echo", "(call $echo)") + export("two", "(call $echo)"))
+            )
             changes = await plugwasm.aio.run(plugins_of_it.reload)
             assert changes.changed == ("one",)
             assert await plugins_of_it.first_async("two", b"2") == b"2"
@@ -143,7 +159,12 @@ def test_an_isolated_plugin_is_made_and_closed_in_a_thread(backend: str, work: W
     in_loop(backend, main)
 
 
-MAKERS: list[Any] = [plugwasm.aio.load, plugwasm.aio.compile, plugwasm.aio.pool, plugwasm.aio.isolated]
+MAKERS: list[Any] = [
+    plugwasm.aio.load,
+    plugwasm.aio.compile,
+    plugwasm.aio.pool,
+    plugwasm.aio.isolated,
+]
 
 
 @both
@@ -157,7 +178,9 @@ def test_what_cannot_be_made_raises_as_the_class_does(backend: str, make: Any) -
 
 
 @both
-def test_the_event_loop_goes_on_while_a_pool_is_made(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_loop_goes_on_while_a_pool_is_made(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The pool is not finished before the event loop has gone on: were it made in the loop, that would wait for ever."""
     went_on = threading.Event()
     real = CompiledPlugin._link
@@ -183,10 +206,16 @@ def test_the_event_loop_goes_on_while_a_pool_is_made(backend: str, monkeypatch: 
 
 
 @both
-def test_a_pool_that_nobody_waits_for_any_more_is_closed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_that_nobody_waits_for_any_more_is_closed(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     released, closed = threading.Event(), threading.Event()
     real, real_close = CompiledPlugin._link, PluginPool.close
-    monkeypatch.setattr(CompiledPlugin, "_link", lambda self, **options: (released.wait(20), real(self, **options))[1])
+    monkeypatch.setattr(
+        CompiledPlugin,
+        "_link",
+        lambda self, **options: (released.wait(20), real(self, **options))[1],
+    )
     monkeypatch.setattr(PluginPool, "close", lambda self: (real_close(self), closed.set())[0])
 
     async def main() -> None:
@@ -212,7 +241,8 @@ def test_what_is_made_counts_against_the_limit_and_calls_of_pools_do_not(backend
             return ""
 
         async with await plugwasm.aio.pool(
-            guest(export("run", "(call $give (call $f))"), NOTE), functions=[plugwasm.host_fn("f")(note)]
+            guest(export("run", "(call $give (call $f))"), NOTE),
+            functions=[plugwasm.host_fn("f")(note)],
         ) as pool:
             await plugwasm.aio.run(note)
             await pool.call_async("run")

@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 
 import plugwasm
 import plugwasm._host.registry
-from plugwasm import BusyError, CancelledError, ClosedError, Function, FunctionNotFoundError, OptionError, Plugin, SignatureError, ValType
+from plugwasm import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    Function,
+    FunctionNotFoundError,
+    OptionError,
+    Plugin,
+    SignatureError,
+    ValType,
+)
 from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
 from tests.support.threads import InThread
 from tests.support.waiting import soon
@@ -30,7 +40,10 @@ ECHO = guest(
 )
 COUNTER = guest(
     '(global $count (mut i64) (i64.const 0)) (global (export "marker") i32 (i32.const 1))'
-    + export("count", "(global.set $count (i64.add (global.get $count) (i64.const 1))) (call $answer (global.get $count))")
+    + export(
+        "count",
+        "(global.set $count (i64.add (global.get $count) (i64.const 1))) (call $answer (global.get $count))",
+    )
     + export("trap", "unreachable")
     + export("fail", "(call $error_set <<no>>)")
     + '(func (export "code") (result i32) (i32.const 3))'
@@ -79,13 +92,19 @@ def calling_back(f: Any, *args: ValType) -> Plugin:
         array.array("H", b"abcd"),
         "abcd",
     ],
-    ids=lambda data: f"{type(data).__name__}-{data.format}{data.shape}" if isinstance(data, memoryview) else type(data).__name__,
+    ids=lambda data: (
+        f"{type(data).__name__}-{data.format}{data.shape}"
+        if isinstance(data, memoryview)
+        else type(data).__name__
+    ),
 )
 def test_text_bytes_and_every_buffer_can_be_the_input(echo: Plugin, data: Any) -> None:
     assert echo.call("echo", data) == b"abcd"
 
 
-@pytest.mark.parametrize("data", [memoryview(b"a.b.c.d.")[::2], memoryview(b"dcba")[::-1]], ids=["strided", "reversed"])
+@pytest.mark.parametrize(
+    "data", [memoryview(b"a.b.c.d.")[::2], memoryview(b"dcba")[::-1]], ids=["strided", "reversed"]
+)
 def test_a_buffer_that_is_not_in_one_piece_can_be_the_input(echo: Plugin, data: memoryview) -> None:
     assert echo.call("echo", data) == b"abcd"
 
@@ -96,7 +115,11 @@ def test_a_mapped_file_can_be_the_input(echo: Plugin) -> None:
         assert echo.call("echo", mapped) == b"abcd" + bytes(4092)
 
 
-@pytest.mark.parametrize("data", [b"", "", bytearray(), memoryview(b""), array.array("I")], ids=lambda data: type(data).__name__)
+@pytest.mark.parametrize(
+    "data",
+    [b"", "", bytearray(), memoryview(b""), array.array("I")],
+    ids=lambda data: type(data).__name__,
+)
 def test_an_input_can_be_empty(echo: Plugin, data: Any) -> None:
     echo.call("echo", b"something first")
     assert echo.call("echo", data) == b""
@@ -115,7 +138,9 @@ def test_text_travels_as_utf_8(echo: Plugin) -> None:
     [(object(), TypeError), ([object()], TypeError), ("\ud800", OptionError)],
     ids=["object", "in a list", "surrogate"],
 )
-def test_what_cannot_be_sent_is_refused_and_the_plugin_goes_on(echo: Plugin, data: Any, error: type[Exception]) -> None:
+def test_what_cannot_be_sent_is_refused_and_the_plugin_goes_on(
+    echo: Plugin, data: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         echo.call("echo", data)
     assert echo.call("echo", b"next") == b"next"
@@ -129,7 +154,23 @@ def test_a_refused_input_does_not_leave_its_deadline_to_the_next_call() -> None:
         assert plugin.call("echo", b"x" * 100_000) == b"x" * 100_000
 
 
-EDGES = [1, 7, 8, 9, 31, 32, 33, 65_535, 65_536, 131_072 - 544, 131_072 - 543, 131_072 - 512, 131_073, 1_000_003, 8_388_608]
+EDGES = [
+    1,
+    7,
+    8,
+    9,
+    31,
+    32,
+    33,
+    65_535,
+    65_536,
+    131_072 - 544,
+    131_072 - 543,
+    131_072 - 512,
+    131_073,
+    1_000_003,
+    8_388_608,
+]
 
 
 @pytest.mark.parametrize("length", EDGES)
@@ -176,7 +217,9 @@ def test_the_last_output_counts() -> None:
 
 
 def test_a_null_output_is_empty() -> None:
-    with Plugin(guest(export("f", "(call $give <<one>>) (call $output_set (i64.const 0) (i64.const 0))"))) as plugin:
+    with Plugin(
+        guest(export("f", "(call $give <<one>>) (call $output_set (i64.const 0) (i64.const 0))"))
+    ) as plugin:
         assert plugin.call("f") == b""
 
 
@@ -189,13 +232,20 @@ def test_memory_of_the_guest_is_kept_between_calls(counter: Plugin) -> None:
 
 def test_parse_gets_the_output_as_bytes(echo: Plugin) -> None:
     seen: list[Any] = []
-    assert echo.call("echo", b"abc", parse=lambda output: (seen.append(output), len(output))[1]) == 3
+    assert (
+        echo.call("echo", b"abc", parse=lambda output: (seen.append(output), len(output))[1]) == 3
+    )
     assert seen == [b"abc"]
     assert type(seen[0]) is bytes
 
 
 @pytest.mark.parametrize(
-    ("parse", "result"), [(bytearray, bytearray(b"[1, 2]")), (list, [91, 49, 44, 32, 50, 93]), (lambda view: str(view, "utf-8"), "[1, 2]")]
+    ("parse", "result"),
+    [
+        (bytearray, bytearray(b"[1, 2]")),
+        (list, [91, 49, 44, 32, 50, 93]),
+        (lambda view: str(view, "utf-8"), "[1, 2]"),
+    ],
 )
 def test_parse_makes_the_result(echo: Plugin, parse: Any, result: Any) -> None:
     made = echo.call("echo", "[1, 2]", parse=parse)
@@ -286,7 +336,21 @@ def test_a_part_of_a_view_can_be_the_input_of_the_next_call(echo: Plugin) -> Non
 
 
 def test_function_exists_says_what_can_be_called(counter: Plugin) -> None:
-    callable_ = [name for name in ("count", "good", "takes", "gives_long", "gives_two", "gives_float", "marker", "none", "") if True]
+    callable_ = [
+        name
+        for name in (
+            "count",
+            "good",
+            "takes",
+            "gives_long",
+            "gives_two",
+            "gives_float",
+            "marker",
+            "none",
+            "",
+        )
+        if True
+    ]
     assert [name for name in callable_ if counter.function_exists(name)] == ["count", "good"]
 
 
@@ -377,9 +441,15 @@ def test_a_failed_call_does_not_leave_its_host_context_behind() -> None:
 
 def test_a_call_without_room_for_its_input_leaves_nothing_behind() -> None:
     seen: list[Any] = []
-    source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))', memory='(memory (export "memory") 1)')
+    source = guest(
+        export("run", "(call $back)"),
+        '(import "extism:host/user" "back" (func $back))',
+        memory='(memory (export "memory") 1)',
+    )
     back = Function(None, "back", [], [], lambda current, *_: seen.append(current.host_context()))
-    with Plugin(manifest(source, memory={"max_pages": 5}, timeout_ms=150), functions=[back]) as plugin:
+    with Plugin(
+        manifest(source, memory={"max_pages": 5}, timeout_ms=150), functions=[back]
+    ) as plugin:
         plugin.call("run")
         with pytest.raises(plugwasm.OutOfMemoryError):
             plugin.call("run", bytes(1_000_000), host_context="secret of another request")
@@ -441,7 +511,9 @@ def test_a_host_function_cannot_enter_its_own_plugin() -> None:
                 attempt()
             except BusyError as error:
                 assert error.plugin == "plugin"
-                assert attempt == plugin.reset or ("another Plugin" in error.message and error.function == "echo")
+                assert attempt == plugin.reset or (
+                    "another Plugin" in error.message and error.function == "echo"
+                )
                 caught.append(error)
 
     with calling_back(back) as plugin:
@@ -451,7 +523,10 @@ def test_a_host_function_cannot_enter_its_own_plugin() -> None:
 
 
 def test_the_refusal_to_a_host_function_is_the_cause_of_the_outer_error() -> None:
-    with calling_back(lambda *_: plugin.call("echo")) as plugin, pytest.raises(plugwasm.HostFunctionError) as caught:
+    with (
+        calling_back(lambda *_: plugin.call("echo")) as plugin,
+        pytest.raises(plugwasm.HostFunctionError) as caught,
+    ):
         plugin.call("run")
     assert isinstance(caught.value.__cause__, BusyError)
     assert caught.value.function == "run"
@@ -466,7 +541,9 @@ def test_a_host_function_can_call_another_plugin() -> None:
     assert seen == [b"inner", b"inner"]
 
 
-def test_plugins_that_call_plugins_can_be_nested_and_end_with_an_error_when_that_never_ends() -> None:
+def test_plugins_that_call_plugins_can_be_nested_and_end_with_an_error_when_that_never_ends() -> (
+    None
+):
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
     depth = [0]
 
@@ -509,7 +586,9 @@ def test_a_call_near_the_end_of_the_stack_of_python_is_right_or_an_error() -> No
 
     functions = [plugwasm.host_fn()(add)]
     del plugwasm._host.registry.registered[-1:]
-    compiled = plugwasm.CompiledPlugin(manifest(source, memory={"max_pages": 1000}), functions=functions)
+    compiled = plugwasm.CompiledPlugin(
+        manifest(source, memory={"max_pages": 1000}), functions=functions
+    )
     right, failed = 0, 0
     for function in ("run", "echo", "grow"):
         with Plugin(compiled) as plugin:
@@ -749,7 +828,9 @@ def test_a_cancel_and_a_timeout_are_told_apart() -> None:
 
 
 def test_a_cancel_ends_a_plugin_that_is_being_started() -> None:
-    with Plugin(manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=5000)) as plugin:
+    with Plugin(
+        manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=5000)
+    ) as plugin:
         results = cancel_soon(plugin)
         with pytest.raises(CancelledError):
             plugin.call("f")
@@ -770,7 +851,10 @@ def test_a_cancel_in_the_last_moment_of_the_start_ends_the_call_that_follows() -
     logger, handler = logging.getLogger("plugwasm.plugin.cancels_at_start"), Cancels()
     logger.addHandler(handler)
     try:
-        with Plugin(manifest(source, timeout_ms=1500), name="cancels_at_start") as plugin, pytest.raises(CancelledError):
+        with (
+            Plugin(manifest(source, timeout_ms=1500), name="cancels_at_start") as plugin,
+            pytest.raises(CancelledError),
+        ):
             plugin.call("spin")
     finally:
         logger.removeHandler(handler)

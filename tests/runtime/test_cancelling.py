@@ -35,7 +35,9 @@ def gates() -> Gates:
 
 @pytest.fixture(params=[None, 60.0])
 def plugin(gates: Gates, request: pytest.FixtureRequest) -> Plugin:
-    return Plugin(ASK, functions=[Function(None, "ask", [], [], gates)], limits=Limits(timeout=request.param))
+    return Plugin(
+        ASK, functions=[Function(None, "ask", [], [], gates)], limits=Limits(timeout=request.param)
+    )
 
 
 def test_a_cancel_that_comes_while_the_call_ends_leaves_the_next_one_alone(

@@ -23,9 +23,13 @@ from plugwasm._engine import Engine, Environment, ExportName, Module, Store
 from plugwasm._runtime import code_cache, modules
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions"
+)
 STRANGER = 54321
-as_root = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away")
+as_root = pytest.mark.skipif(
+    hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away"
+)
 
 ONE = b'(module (func (export "f") (result i32) (i32.const 1)))'
 TWO = b'(module (func (export "f") (result i32) (i32.const 2)))'
@@ -33,7 +37,12 @@ TWO = b'(module (func (export "f") (result i32) (i32.const 2)))'
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("directory", None), ("enabled", None), ("max_bytes", code_cache.DEFAULT_MAX_BYTES), ("warned", False)):
+    for name, value in (
+        ("directory", None),
+        ("enabled", None),
+        ("max_bytes", code_cache.DEFAULT_MAX_BYTES),
+        ("warned", False),
+    ):
         monkeypatch.setattr(code_cache._Settings, name, value)
     monkeypatch.delenv("PLUGWASM_CACHE")
 
@@ -94,7 +103,11 @@ def put(entry: Path, content: bytes) -> None:
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "plugwasm.cache" and record.levelno >= logging.WARNING]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "plugwasm.cache" and record.levelno >= logging.WARNING
+    ]
 
 
 # ---- what is kept, and where --------------------------------------------------------------------------------------------------------------
@@ -160,7 +173,9 @@ def _leb(value: int) -> bytes:
 
 
 @pytest.mark.parametrize("variable", ["off", "OFF", "0", "no", "False"])
-def test_switched_off_by_the_environment_nothing_is_read_or_written(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switched_off_by_the_environment_nothing_is_read_or_written(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -177,7 +192,9 @@ def test_switched_off_by_the_environment_nothing_is_read_or_written(variable: st
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="has another place for caches")
 @pytest.mark.parametrize("variable", ["", "1", "on", "YES", "true"])
-def test_without_a_name_it_is_in_the_users_cache_directory(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_name_it_is_in_the_users_cache_directory(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", variable)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -190,14 +207,18 @@ def test_without_a_name_it_is_in_the_users_cache_directory(variable: str, tmp_pa
     assert code_cache.directory() is None
 
 
-def test_a_relative_name_means_the_same_place_as_long_as_the_process_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_name_means_the_same_place_as_long_as_the_process_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLUGWASM_CACHE", "here")
     assert code_cache.directory() == str(tmp_path / "here")
     code_cache.configure("there")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert code_cache.directory() == str(tmp_path / "there"), "what was configured does not move with the process"
+    assert code_cache.directory() == str(tmp_path / "there"), (
+        "what was configured does not move with the process"
+    )
 
 
 def test_what_is_configured_wins_over_the_environment(folder: Path, tmp_path: Path) -> None:
@@ -261,14 +282,18 @@ def size(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in os.listdir(folder))
 
 
-def test_a_store_does_not_look_at_all_entries_while_there_is_room(folder: Path, looks: list[object]) -> None:
+def test_a_store_does_not_look_at_all_entries_while_there_is_room(
+    folder: Path, looks: list[object]
+) -> None:
     for number in range(300):
         code_cache.store(f"{number:03}", b"code" * 1000, bytes(code_cache.NOTE))
     assert len(os.listdir(folder)) == 300
     assert len(looks) == 1, "the first one, for what was there before"
 
 
-def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_entries(folder: Path, looks: list[object]) -> None:
+def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_entries(
+    folder: Path, looks: list[object]
+) -> None:
     most = 400_000
     code_cache.configure(max_bytes=most)
     for number in range(600):
@@ -279,7 +304,9 @@ def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_en
     assert len(looks) <= 1 + 600 // 10
 
 
-def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit(folder: Path) -> None:
+def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit(
+    folder: Path,
+) -> None:
     most = 400_000
     code_cache.configure(max_bytes=most)
     code_cache.store("first", b"c", bytes(code_cache.NOTE))
@@ -367,7 +394,9 @@ ENTRY_FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
-def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(fault: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(
+    fault: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     forge(folder)
     FOLDER_FAULTS[fault](folder)
     before = sorted(folder.parent.rglob("*"))
@@ -379,7 +408,9 @@ def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(fault: str, f
 
 
 @pytest.mark.parametrize("fault", ENTRY_FAULTS)
-def test_a_doubtful_entry_is_not_used_and_the_log_says_so_once(fault: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_doubtful_entry_is_not_used_and_the_log_says_so_once(
+    fault: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ENTRY_FAULTS[fault](forge(folder))
     assert run() == 1
     assert run() == 1
@@ -388,7 +419,9 @@ def test_a_doubtful_entry_is_not_used_and_the_log_says_so_once(fault: str, folde
 
 @as_root
 @pytest.mark.parametrize("what", ["folder", "entry"])
-def test_what_belongs_to_somebody_else_is_not_used(what: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_belongs_to_somebody_else_is_not_used(
+    what: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     entry = forge(folder)
     os.chown(folder if what == "folder" else entry, STRANGER, -1)
     assert run() == 1
@@ -396,7 +429,9 @@ def test_what_belongs_to_somebody_else_is_not_used(what: str, folder: Path, capl
     assert f"belongs to user {STRANGER}" in message
 
 
-def test_another_directory_gets_another_warning(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_directory_gets_another_warning(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir(mode=0o755)
         code_cache.configure(tmp_path / name)
@@ -405,7 +440,9 @@ def test_another_directory_gets_another_warning(folder: Path, tmp_path: Path, ca
     assert len(warnings_of(caplog)) == 2
 
 
-def test_an_entry_that_lost_its_end_or_grew_one_is_compiled_anew_and_put_right(folder: Path) -> None:
+def test_an_entry_that_lost_its_end_or_grew_one_is_compiled_anew_and_put_right(
+    folder: Path,
+) -> None:
     entry = forge(folder)
     whole = entry.read_bytes()
     trailer = len(whole) - len(whole) // 4
@@ -430,13 +467,21 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, byt
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_entry_with_any_bit_flipped_is_not_run(data: st.DataObject, forged: tuple[Path, bytes]) -> None:
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_an_entry_with_any_bit_flipped_is_not_run(
+    data: st.DataObject, forged: tuple[Path, bytes]
+) -> None:
     entry, whole = forged
     end = len(whole)
-    at = data.draw(st.one_of(st.integers(0, end - 1), st.integers(end - 40, end - 1), st.integers(0, 200)))
+    at = data.draw(
+        st.one_of(st.integers(0, end - 1), st.integers(end - 40, end - 1), st.integers(0, 200))
+    )
     os.environ["PLUGWASM_CACHE"] = str(entry.parent)
-    put(entry, whole[:at] + bytes([whole[at] ^ 1 << data.draw(st.integers(0, 7))]) + whole[at + 1 :])
+    put(
+        entry, whole[:at] + bytes([whole[at] ^ 1 << data.draw(st.integers(0, 7))]) + whole[at + 1 :]
+    )
     assert run() == 1
 
 
@@ -444,7 +489,16 @@ def test_junk_with_a_right_checksum_is_compiled_anew_without_a_crash(folder: Pat
     entry = forge(folder)
     code = Engine().compile(_wasm(TWO)).serialize()
     foreign = Engine(fuel=True).compile(_wasm(TWO)).serialize()
-    for junk in (b"x", b"junk" * 1000, bytes(5000), b"\x7fELF" + bytes(300), _wasm(TWO), code[:300], code[: len(code) // 2], foreign):
+    for junk in (
+        b"x",
+        b"junk" * 1000,
+        bytes(5000),
+        b"\x7fELF" + bytes(300),
+        _wasm(TWO),
+        code[:300],
+        code[: len(code) // 2],
+        foreign,
+    ):
         code_cache.store(entry.stem, junk, bytes(code_cache.NOTE))
         assert run() == 1
 
@@ -461,7 +515,9 @@ def test_an_entry_on_a_file_system_that_keeps_no_times_is_used(folder: Path) -> 
         subprocess.run(["chattr", "-i", str(entry)], check=True)
 
 
-def test_the_directory_vanishing_is_no_error(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_directory_vanishing_is_no_error(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     entry = forge(folder)
     entry.unlink()
     folder.rmdir()
@@ -470,7 +526,9 @@ def test_the_directory_vanishing_is_no_error(folder: Path, caplog: pytest.LogCap
     assert warnings_of(caplog) == []
 
 
-def child(script: str, folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def child(
+    script: str, folder: Path, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", script, *arguments],
         cwd=ROOT,
@@ -544,8 +602,12 @@ def test_processes_that_prune_at_once_do_not_disturb_each_other(folder: Path) ->
 
 def test_a_process_that_clears_while_others_write_is_not_disturbed(folder: Path) -> None:
     writers = [child(CALLS % ("", 40), folder) for _ in range(2)]
-    clearing = child("import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder)
-    other = child("import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder)
+    clearing = child(
+        "import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder
+    )
+    other = child(
+        "import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder
+    )
     for process in (*writers, clearing, other):
         out, log = process.communicate(timeout=60)
         assert (process.returncode, out, log) == (0, "done\n", "")
@@ -555,4 +617,6 @@ def test_what_one_process_compiled_the_next_one_loads(folder: Path) -> None:
     assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
     assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")
-    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+    assert {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()
+    } == before

@@ -57,15 +57,28 @@ def bomb(functions: int) -> bytes:
     """A kilobyte or so that takes seconds to compile: five bytes declare 49,000 locals."""
     body = b"\x01" + leb128(49_000) + b"\x7b" + b"\x03\x40\x0b" + b"\x0b"
     bodies = leb128(functions) + (leb128(len(body)) + body) * functions
-    return b"\0asm\1\0\0\0" + section(1, b"\x01\x60\0\0") + section(3, leb128(functions) + b"\0" * functions) + section(10, bodies)
+    return (
+        b"\0asm\1\0\0\0"
+        + section(1, b"\x01\x60\0\0")
+        + section(3, leb128(functions) + b"\0" * functions)
+        + section(10, bodies)
+    )
 
 
 def greedy(blocks: int) -> bytes:
     """Blocks within each other, each with a thousand results: ten bytes of Wasm take megabytes to compile."""
     wide = leb128(1000) + b"\x7e" * 1000
     types = section(1, b"\x03\x60\0\0" + b"\x60\0" + wide + b"\x60" + wide + wide)
-    code = b"\x01\x01\x7f" + b"\x10\0" + b"\x02\x02" * blocks + b"\x20\0\x0d\0\x0b" * blocks + b"\x1a" * 1000 + b"\x0b"
-    return b"\0asm\1\0\0\0" + types + section(3, b"\x02\x01\0") + section(10, b"\x02\x03\0\0\x0b" + leb128(len(code)) + code)
+    code = (
+        b"\x01\x01\x7f"
+        b"\x10\0" + b"\x02\x02" * blocks + b"\x20\0\x0d\0\x0b" * blocks + b"\x1a" * 1000 + b"\x0b"
+    )
+    return (
+        b"\0asm\1\0\0\0"
+        + types
+        + section(3, b"\x02\x01\0")
+        + section(10, b"\x02\x03\0\0\x0b" + leb128(len(code)) + code)
+    )
 
 
 # ---- where ------------------------------------------------------------------------------------------------------------------------------
@@ -89,7 +102,9 @@ def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, started: list
 
 
 def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
-    filler = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
+    filler = "".join(
+        f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
+    )
     wasm = wat_to_wasm(f"(module (memory 3) (memory 5 9) {filler})".encode())
     assert CompiledPlugin(wasm)._plan.main.module.facts == facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
 
@@ -99,7 +114,9 @@ def test_without_a_limit_of_time_this_process_compiles(started: list[Any]) -> No
     assert started == []
 
 
-def test_what_was_compiled_is_kept_like_anything_else(started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_compiled_is_kept_like_anything_else(
+    started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
     wasm = heavy()
     CompiledPlugin(wasm)
@@ -111,7 +128,9 @@ def test_what_was_compiled_is_kept_like_anything_else(started: list[Any], tmp_pa
 
 
 @pytest.mark.parametrize("options", [{"fuel_limit": 10**6}, {"limits": Limits(stack_bytes=2**17)}])
-def test_code_from_the_other_process_fits_the_engine_it_is_for(options: dict[str, Any], started: list[Any]) -> None:
+def test_code_from_the_other_process_fits_the_engine_it_is_for(
+    options: dict[str, Any], started: list[Any]
+) -> None:
     assert Plugin(heavy(), **options).call("run", b"x") == b"x"
     assert len(started) == 1
 
@@ -133,9 +152,20 @@ def test_the_environment_and_the_current_directory_do_not_matter(tmp_path: Path)
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
     (tmp_path / "m.wasm").write_bytes(heavy())
     code = "import plugwasm; print(plugwasm.Plugin('m.wasm').call('run', b'fine').decode())"
-    environment = {"PLUGWASM_CACHE": "off", "PYTHONSTARTUP": "x", "PYTHONHOME": "", "PATH": os.environ["PATH"]}
+    environment = {
+        "PLUGWASM_CACHE": "off",
+        "PYTHONSTARTUP": "x",
+        "PYTHONHOME": "",
+        "PATH": os.environ["PATH"],
+    }
     run = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (run.stdout, run.stderr, run.returncode) == ("fine\n", "", 0)
 
@@ -163,7 +193,10 @@ def test_a_bomb_is_ended_when_its_time_is_over(started: list[Any]) -> None:
 
 
 def test_a_bomb_that_wants_memory_does_not_take_this_process_with_it() -> None:
-    with pytest.raises(ModuleError, match=r"signal \d+; it may need more than the 134217728 bytes of `Limits.compile_bytes`"):
+    with pytest.raises(
+        ModuleError,
+        match=r"signal \d+; it may need more than the 134217728 bytes of `Limits.compile_bytes`",
+    ):
         CompiledPlugin(greedy(800), limits=Limits(compile_bytes=2**27, compile_seconds=100.0))
 
 
@@ -176,7 +209,10 @@ def test_ctrl_c_ends_the_other_process_too(started: list[Any]) -> None:
 
 def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_PYTHON", "/no/such/python")
-    with pytest.raises(ModuleError, match=r"no process can be started to compile it: .*No such file or directory.*compile_seconds=None"):
+    with pytest.raises(
+        ModuleError,
+        match=r"no process can be started to compile it: .*No such file or directory.*compile_seconds=None",
+    ):
         CompiledPlugin(heavy())
 
 
@@ -227,7 +263,11 @@ def test_what_is_broken_off_is_looked_at_without_harm(cut: int) -> None:
 def test_a_module_may_be_as_large_as_the_limit_and_no_larger(kind: str) -> None:
     path = EXAMPLES / "echo.wasm"
     size = path.stat().st_size
-    source: Any = {"path": path, "bytes": path.read_bytes(), "data": {"wasm": [{"data": path.read_bytes()}]}}[kind]
+    source: Any = {
+        "path": path,
+        "bytes": path.read_bytes(),
+        "data": {"wasm": [{"data": path.read_bytes()}]},
+    }[kind]
     assert Plugin(source, limits=Limits(module_bytes=size)).call("echo", b"x") == b"x"
     with pytest.raises(plugwasm.Error, match=rf"{size - 1}"):
         CompiledPlugin(source, limits=Limits(module_bytes=size - 1))

@@ -19,7 +19,15 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, CurrentPlugin, HostFunctionError, IsolatedPlugin, Plugin, PluginPool, codecs
+from plugwasm import (
+    CompiledPlugin,
+    CurrentPlugin,
+    HostFunctionError,
+    IsolatedPlugin,
+    Plugin,
+    PluginPool,
+    codecs,
+)
 from plugwasm._host.registry import registered
 from plugwasm.errors import InterfaceError, OutputError
 from plugwasm.interfaces import bind, export, host_namespace
@@ -29,7 +37,18 @@ from tests.support.paths import ROOT
 
 SHOP = guest(
     "".join(
-        exported(name, "(call $echo)") for name in ("find", "text", "octets", "order", "optional", "anything", "by_name", "own name", "raw")
+        exported(name, "(call $echo)")
+        for name in (
+            "find",
+            "text",
+            "octets",
+            "order",
+            "optional",
+            "anything",
+            "by_name",
+            "own name",
+            "raw",
+        )
     )
     + exported("nothing", "")
     + exported("words", '(call $give <<["a", "b"]>>)')
@@ -58,7 +77,9 @@ class Shop(Protocol):
     def order(self, value: Count) -> Count: ...
     def optional(self, value: str | None) -> str | None: ...
     def anything(self, value: Any) -> Any: ...
-    def by_name(self, a: int, b: str = "default", *, c: list[int] | None = None) -> dict[str, Any]: ...
+    def by_name(
+        self, a: int, b: str = "default", *, c: list[int] | None = None
+    ) -> dict[str, Any]: ...
     def nothing(self) -> None: ...
     def words(self) -> list[str]: ...
     def wrong(self) -> Count: ...
@@ -96,12 +117,21 @@ def test_one_parameter_travels_as_its_annotation_says(shop: Shop) -> None:
     assert shop.renamed(value=7) == 7
 
 
-def test_text_that_may_be_missing_is_json_and_so_is_what_is_not_said(shop: Shop, plugin: Plugin) -> None:
+def test_text_that_may_be_missing_is_json_and_so_is_what_is_not_said(
+    shop: Shop, plugin: Plugin
+) -> None:
     assert shop.optional("null") == "null"
     assert shop.optional(None) is None
     assert shop.anything("text") == "text"
-    for method, argument, sent in (("optional", "x", b'"x"'), ("anything", "x", b'"x"'), ("text", "x", b"x")):
-        assert [record[1] for record in recorded(plugin, lambda shop, m=method, a=argument: getattr(shop, m)(a))] == [sent]
+    for method, argument, sent in (
+        ("optional", "x", b'"x"'),
+        ("anything", "x", b'"x"'),
+        ("text", "x", b"x"),
+    ):
+        assert [
+            record[1]
+            for record in recorded(plugin, lambda shop, m=method, a=argument: getattr(shop, m)(a))
+        ] == [sent]
 
 
 def recorded(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
@@ -134,7 +164,9 @@ def test_no_parameter_is_an_empty_input_and_none_is_no_output(shop: Shop, plugin
 def test_a_codec_is_for_the_arguments_and_the_result(shop: Shop, plugin: Plugin) -> None:
     assert shop.find(Count(1)) == {"value": {"count": 1}, "more": 1}
     assert shop.raw(b"as it is") == "as it is"
-    assert recorded(plugin, lambda shop: shop.find(Count(1), 2)) == [("find", codecs.MSGPACK.encode({"value": {"count": 1}, "more": 2}))]
+    assert recorded(plugin, lambda shop: shop.find(Count(1), 2)) == [
+        ("find", codecs.MSGPACK.encode({"value": {"count": 1}, "more": 2}))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -162,10 +194,15 @@ def test_wrong_arguments_are_type_errors(shop: Any, call: Any) -> None:
 
 def test_errors_are_those_of_calls_and_name_the_plugin(shop: Shop) -> None:
     with pytest.raises(
-        OutputError, match=r"`wrong` of plugin `shop`: the output is no `Count`: expected `int`, got `str` at `\$\.count`"
+        OutputError,
+        match=r"`wrong` of plugin `shop`: the output is no `Count`: expected `int`, got `str` at `\$\.count`",
     ) as caught:
         shop.wrong()
-    assert (caught.value.plugin, caught.value.function, caught.value.path) == ("shop", "wrong", "$.count")
+    assert (caught.value.plugin, caught.value.function, caught.value.path) == (
+        "shop",
+        "wrong",
+        "$.count",
+    )
     with pytest.raises(plugwasm.GuestError, match="no luck"):
         shop.fail()
     with pytest.raises(OutputError, match="expected nothing, or null"):
@@ -193,7 +230,9 @@ class Only:
 # Binding
 
 
-def test_a_bound_object_is_one_of_the_interface_and_keeps_its_documentation(shop: Shop, plugin: Plugin) -> None:
+def test_a_bound_object_is_one_of_the_interface_and_keeps_its_documentation(
+    shop: Shop, plugin: Plugin
+) -> None:
     assert Shop in type(shop).__mro__
     assert type(shop).__name__ == "Shop"
     assert type(shop).__doc__ == "What the tests ask of a shop."
@@ -202,7 +241,9 @@ def test_a_bound_object_is_one_of_the_interface_and_keeps_its_documentation(shop
     assert repr(shop) == f"<Shop of {plugin!r}>"
 
 
-def test_everything_that_is_missing_is_named_in_one_error_with_what_was_meant(plugin: Plugin) -> None:
+def test_everything_that_is_missing_is_named_in_one_error_with_what_was_meant(
+    plugin: Plugin,
+) -> None:
     class Wanted(Protocol):
         def text(self, value: str) -> str: ...
         def textt(self, value: str) -> str: ...
@@ -300,7 +341,9 @@ class Absent(Protocol):
     def absent(self) -> None: ...
 
 
-def test_a_plugin_can_be_bound_many_times_and_bound_objects_keep_it_alive_no_longer_than_they_live() -> None:
+def test_a_plugin_can_be_bound_many_times_and_bound_objects_keep_it_alive_no_longer_than_they_live() -> (
+    None
+):
     compiled = CompiledPlugin(SHOP, functions=[])
     one, other = Plugin(compiled).bind(Shop), Plugin(compiled).bind(Shop)
     assert type(one) is type(other)
@@ -320,7 +363,12 @@ def test_a_plugin_can_be_bound_many_times_and_bound_objects_keep_it_alive_no_lon
 
 
 def a_class(body: str) -> Any:
-    namespace: dict[str, Any] = {"Any": Any, "Protocol": Protocol, "export": export, "codecs": codecs}
+    namespace: dict[str, Any] = {
+        "Any": Any,
+        "Protocol": Protocol,
+        "export": export,
+        "codecs": codecs,
+    }
     exec(f"class Faulty(Protocol):\n    {body}", namespace)
     return namespace["Faulty"]
 
@@ -333,18 +381,26 @@ def a_class(body: str) -> Any:
         ("def text(self, *values: str) -> str: ...", "`values` cannot have stars"),
         ("def text(self, **values: str) -> str: ...", "`values` cannot have stars"),
         ("def text() -> str: ...", "`Faulty.text` has no `self`"),
-        ("def text(self) -> 'Missing': ...", "`Faulty.text`: an annotation cannot be resolved.*'Missing'"),
+        (
+            "def text(self) -> 'Missing': ...",
+            "`Faulty.text`: an annotation cannot be resolved.*'Missing'",
+        ),
         ("def text(self) -> object.__class__: ...", "`Faulty.text`: "),
         ("@staticmethod\n    def text() -> str: ...", "`Faulty.text` is no method"),
         ("@property\n    def text(self) -> str: ...", "`Faulty.text` is no method"),
         ("text: str", "`Faulty.text` is no method"),
-        ("@export(codec=codecs.RAW)\n    def text(self, a: str, b: str) -> str: ...", "RAW is for one parameter, not for 2"),
+        (
+            "@export(codec=codecs.RAW)\n    def text(self, a: str, b: str) -> str: ...",
+            "RAW is for one parameter, not for 2",
+        ),
         ("@export(codec=codecs.RAW)\n    def text(self, a: str) -> int: ...", "RAW gives str"),
         ("pass", "`Faulty` has no public methods"),
         ("def _text(self) -> str: ...", "`Faulty` has no public methods"),
     ],
 )
-def test_a_method_that_cannot_stand_for_an_export_is_refused_with_what_to_do(plugin: Plugin, body: str, message: str) -> None:
+def test_a_method_that_cannot_stand_for_an_export_is_refused_with_what_to_do(
+    plugin: Plugin, body: str, message: str
+) -> None:
     with pytest.raises(TypeError, match=message):
         plugin.bind(a_class(body))
 
@@ -373,7 +429,9 @@ def test_async_methods_need_a_plugin_that_has_call_async() -> None:
     class Sync:
         def call(self, name: str, data: Any, parse: Any) -> Any: ...
 
-    with pytest.raises(TypeError, match="`Later` has `async def` methods, but Sync has no `call_async`"):
+    with pytest.raises(
+        TypeError, match="`Later` has `async def` methods, but Sync has no `call_async`"
+    ):
         bind(Sync(), Later)
 
 
@@ -417,7 +475,11 @@ class Desk:
 def test_the_public_methods_of_an_object_become_host_functions() -> None:
     desk = Desk("Good day")
     functions = host_namespace(desk, "shop")
-    assert sorted((f.namespace, f.name) for f in functions) == [("shop", "add numbers"), ("shop", "double"), ("shop", "greet")]
+    assert sorted((f.namespace, f.name) for f in functions) == [
+        ("shop", "add numbers"),
+        ("shop", "double"),
+        ("shop", "greet"),
+    ]
     with Plugin(CALLER, functions=functions) as plugin:
         assert plugin.call("run", "Ada", host_context="here") == b"Good day, Ada, from here"
         assert plugin.call("bump") == (42).to_bytes(8, "little")
@@ -429,8 +491,14 @@ def test_the_public_methods_of_an_object_become_host_functions() -> None:
 
 
 def test_two_objects_serve_two_plugins() -> None:
-    compiled = [CompiledPlugin(CALLER, functions=host_namespace(Desk(greeting), "shop")) for greeting in ("Hello", "Bye")]
-    assert [Plugin(c).call("run", "Ada", host_context=1) for c in compiled] == [b"Hello, Ada, from 1", b"Bye, Ada, from 1"]
+    compiled = [
+        CompiledPlugin(CALLER, functions=host_namespace(Desk(greeting), "shop"))
+        for greeting in ("Hello", "Bye")
+    ]
+    assert [Plugin(c).call("run", "Ada", host_context=1) for c in compiled] == [
+        b"Hello, Ada, from 1",
+        b"Bye, Ada, from 1",
+    ]
 
 
 class Offered(Protocol):
@@ -443,7 +511,9 @@ class Lacking(Offered, Protocol):
 
 
 def test_an_interface_narrows_what_is_offered() -> None:
-    assert [(f.namespace, f.name) for f in host_namespace(Desk(""), interface=Offered)] == [(None, "add numbers")]
+    assert [(f.namespace, f.name) for f in host_namespace(Desk(""), interface=Offered)] == [
+        (None, "add numbers")
+    ]
     with pytest.raises(TypeError, match="Desk lacks `subtract`, `limit` of `Lacking`"):
         host_namespace(Desk(""), interface=Lacking)
 
@@ -473,7 +543,10 @@ def test_a_parameter_of_a_method_can_have_a_codec_of_its_own() -> None:
         def greet(self, who: Annotated[dict[str, int], codecs.MSGPACK]) -> str:
             return repr(who)
 
-    source = guest(exported("run", "(call $give (call $greet <<abc>>))"), '(import "shop" "greet" (func $greet (param i64) (result i64)))')
+    source = guest(
+        exported("run", "(call $give (call $greet <<abc>>))"),
+        '(import "shop" "greet" (func $greet (param i64) (result i64)))',
+    )
     with (
         Plugin(source, functions=host_namespace(Packed(), "shop")) as plugin,
         pytest.raises(HostFunctionError, match=r"no `dict\[str, int\]`"),
@@ -546,15 +619,34 @@ def use(plugin: Plugin, isolated: IsolatedPlugin, item: type[Item]) -> None:
 
 def test_mypy_sees_the_types_and_the_mistakes_in_strict_mode(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "program.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "program.py",
+    ]
     environment = {"MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, env=environment)
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=110, env=environment
+    )
     assert run.returncode in (0, 1), run.stderr
     found: dict[int, list[str]] = {}
     for line in run.stdout.splitlines():
-        if match := re.match(r"program\.py:(\d+): (?:note: Revealed type is \"(.*)\"|(error): .*\[(.*)\])$", line):
-            found.setdefault(int(match[1]), []).append(f"error: {match[4]}" if match[3] else match[2])
-    expected = {i: [line.partition("  # ")[2]] for i, line in enumerate(PROGRAM.splitlines(), 1) if "  # " in line}
+        if match := re.match(
+            r"program\.py:(\d+): (?:note: Revealed type is \"(.*)\"|(error): .*\[(.*)\])$", line
+        ):
+            found.setdefault(int(match[1]), []).append(
+                f"error: {match[4]}" if match[3] else match[2]
+            )
+    expected = {
+        i: [line.partition("  # ")[2]]
+        for i, line in enumerate(PROGRAM.splitlines(), 1)
+        if "  # " in line
+    }
     assert found == expected
 
 

@@ -41,7 +41,9 @@ def test_a_deadline_ends_a_loop_in_time_and_the_next_call_works(milliseconds: in
     with Plugin(manifest(SPIN, timeout_ms=milliseconds)) as plugin:
         for _ in range(2):
             started = time.monotonic()
-            with pytest.raises(plugwasm.TimeoutError, match=f"deadline of {milliseconds} ms") as caught:
+            with pytest.raises(
+                plugwasm.TimeoutError, match=f"deadline of {milliseconds} ms"
+            ) as caught:
                 plugin.call("spin")
             took = time.monotonic() - started
             assert milliseconds / 1000 <= took < 2 * milliseconds / 1000 + 0.2
@@ -137,7 +139,9 @@ def test_fuel_that_was_used_is_told_and_is_enough_as_a_limit() -> None:
         assert plugin.fuel_used == used
     # The engine looks at loops and at entries of functions, not after each instruction.
     with Plugin(source, fuel_limit=used - 20) as plugin:
-        with pytest.raises(OutOfFuelError, match="`burn` of plugin `plugin` used up its fuel") as caught:
+        with pytest.raises(
+            OutOfFuelError, match="`burn` of plugin `plugin` used up its fuel"
+        ) as caught:
             plugin.call("burn")
         assert plugin.fuel_used == used - 20
         assert caught.value.backtrace
@@ -178,9 +182,15 @@ def test_no_fuel_at_all_is_a_limit() -> None:
 
 
 def test_fuel_and_a_deadline_work_together() -> None:
-    with Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin, pytest.raises(plugwasm.TimeoutError):
+    with (
+        Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
         plugin.call("spin")
-    with Plugin(manifest(burns(1), timeout_ms=60_000), fuel_limit=10**6) as plugin, pytest.raises(OutOfFuelError):
+    with (
+        Plugin(manifest(burns(1), timeout_ms=60_000), fuel_limit=10**6) as plugin,
+        pytest.raises(OutOfFuelError),
+    ):
         plugin.call("spin")
 
 
@@ -224,7 +234,10 @@ def pages(count: int) -> bytes:
 
 
 def limited(maximum: int | None, source: str | None = None) -> Plugin:
-    return Plugin(source or growing(), limits=None if maximum is None else Limits(memory_bytes=maximum * 65536))
+    return Plugin(
+        source or growing(),
+        limits=None if maximum is None else Limits(memory_bytes=maximum * 65536),
+    )
 
 
 @pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
@@ -261,7 +274,9 @@ def test_without_a_limit_memory_grows_as_far_as_wasm_allows() -> None:
 
 @pytest.mark.parametrize("maximum", [3, 4, 7, 20, 100])
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
-def test_the_kernel_and_the_memory_together_never_exceed_the_limit(maximum: int, order: str) -> None:
+def test_the_kernel_and_the_memory_together_never_exceed_the_limit(
+    maximum: int, order: str
+) -> None:
     with limited(maximum) as plugin:
         assert number(plugin.call(order)) <= maximum
         assert number(plugin.call("total")) <= maximum
@@ -288,7 +303,13 @@ def test_the_kernel_alone_can_have_all_that_the_memory_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fits"), [(18 * 65536 - 65536, True), (19 * 65536 - 512, True), (19 * 65536 - 511, False), (20 * 65536, False)]
+    ("size", "fits"),
+    [
+        (18 * 65536 - 65536, True),
+        (19 * 65536 - 512, True),
+        (19 * 65536 - 511, False),
+        (20 * 65536, False),
+    ],
 )
 def test_an_input_counts_and_one_too_large_is_out_of_memory(size: int, fits: bool) -> None:
     with limited(20) as plugin:
@@ -308,7 +329,11 @@ def test_a_plugin_without_a_memory_of_its_own_can_have_the_whole_limit_for_the_k
             plugin.call("echo", bytes(20 * 65536 - 511))
 
 
-@pytest.mark.parametrize("memory", ["(memory 1)", '(memory (export "other name") 1)'], ids=["not exported", "another name"])
+@pytest.mark.parametrize(
+    "memory",
+    ["(memory 1)", '(memory (export "other name") 1)'],
+    ids=["not exported", "another name"],
+)
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_a_memory_that_the_host_does_not_see_counts_too(memory: str, order: str) -> None:
     with limited(30, growing(memory)) as plugin:
@@ -352,8 +377,12 @@ TWO = """
 
 
 @pytest.mark.parametrize("order", ["both", "kernel_first", "a_then_little_then_b"])
-@pytest.mark.parametrize("a", ['(memory $a (export "memory") 1)', "(memory $a 1)"], ids=["exported", "not exported"])
-@pytest.mark.parametrize("b", ['(memory $b (export "second") 1)', "(memory $b 1)"], ids=["exported", "not exported"])
+@pytest.mark.parametrize(
+    "a", ['(memory $a (export "memory") 1)', "(memory $a 1)"], ids=["exported", "not exported"]
+)
+@pytest.mark.parametrize(
+    "b", ['(memory $b (export "second") 1)', "(memory $b 1)"], ids=["exported", "not exported"]
+)
 def test_two_memories_of_a_module_count_together(order: str, a: str, b: str) -> None:
     with limited(40, guest(TWO, memory=a + b)) as plugin:
         for _ in range(3):
@@ -365,12 +394,16 @@ def test_memories_of_linked_modules_count_together(order: str) -> None:
     lib = """(module (memory (export "memory") 1) (func (export "grow") (result i32) (memory.grow (i32.const 1)))
         (func (export "size") (result i32) (memory.size)))"""
     main = guest(
-        TWO.replace("(memory.grow $b (i32.const 1))", "(call $grow)").replace("(memory.size $b)", "(call $size)"),
+        TWO.replace("(memory.grow $b (i32.const 1))", "(call $grow)").replace(
+            "(memory.size $b)", "(call $size)"
+        ),
         '(import "lib" "grow" (func $grow (result i32)))',
         '(import "lib" "size" (func $size (result i32)))',
         memory='(memory $a (export "memory") 1)',
     )
-    with Plugin(manifest(("lib", lib), ("main", main)), limits=Limits(memory_bytes=40 * 65536)) as plugin:
+    with Plugin(
+        manifest(("lib", lib), ("main", main)), limits=Limits(memory_bytes=40 * 65536)
+    ) as plugin:
         for _ in range(3):
             assert number(plugin.call(order)) <= 40
 
@@ -389,24 +422,39 @@ def test_memory_that_grows_while_the_plugin_is_started_counts_too() -> None:
 
 def test_tables_are_capped() -> None:
     source = guest(
-        "(table $t 1 funcref)" + export("grow", "(call $answer (i64.extend_i32_s (table.grow $t (ref.null func) (i32.const 100000000))))")
+        "(table $t 1 funcref)"
+        + export(
+            "grow",
+            "(call $answer (i64.extend_i32_s (table.grow $t (ref.null func) (i32.const 100000000))))",
+        )
     )
     with Plugin(source) as plugin:
         assert number(plugin.call("grow")) == -1
-    with pytest.raises(plugwasm.Error), Plugin('(module (table 4000000000 funcref) (func (export "f")))') as plugin:
+    with (
+        pytest.raises(plugwasm.Error),
+        Plugin('(module (table 4000000000 funcref) (func (export "f")))') as plugin,
+    ):
         plugin.call("f")
 
 
 def test_a_module_with_many_or_huge_memories_is_an_error_or_works() -> None:
     for memory in ("(memory 65536)", "(memory 1)" * 50, "(memory 30000)" * 3):
         source = f'(module {memory} (func (export "f")))'
-        with pytest.raises(plugwasm.Error), Plugin(manifest(source, memory={"max_pages": 40})) as plugin:
+        with (
+            pytest.raises(plugwasm.Error),
+            Plugin(manifest(source, memory={"max_pages": 40})) as plugin,
+        ):
             plugin.call("f")
 
 
 ABORTS = guest(
-    export("abort_when_full", "(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then unreachable))")
-    + export("grow_all", "(loop $next (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))")
+    export(
+        "abort_when_full",
+        "(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then unreachable))",
+    )
+    + export(
+        "grow_all", "(loop $next (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))"
+    )
     + export("divide", "(drop (i32.div_s (i32.const 1) (i32.const 0)))")
     + export("recurse", "(call $deep)")
     + "(func $deep (call $deep) (call $deep))"
@@ -428,8 +476,12 @@ def test_a_guest_with_room_left_that_aborts_is_not_out_of_memory() -> None:
         plugin.call("abort")
 
 
-@pytest.mark.parametrize(("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")])
-def test_a_trap_that_has_nothing_to_do_with_memory_is_told_as_it_is_also_when_memory_is_full(function: str, trap: str) -> None:
+@pytest.mark.parametrize(
+    ("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")]
+)
+def test_a_trap_that_has_nothing_to_do_with_memory_is_told_as_it_is_also_when_memory_is_full(
+    function: str, trap: str
+) -> None:
     with limited(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(TrapError) as caught:
@@ -439,7 +491,10 @@ def test_a_trap_that_has_nothing_to_do_with_memory_is_told_as_it_is_also_when_me
 
 def test_the_host_that_has_no_room_for_its_answer_is_out_of_memory() -> None:
     source = guest(export("get", "(call $give (call $config_get <<k>>))"))
-    with Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin, pytest.raises(OutOfMemoryError):
+    with (
+        Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin,
+        pytest.raises(OutOfMemoryError),
+    ):
         plugin.call("get")
 
 
@@ -486,7 +541,10 @@ def test_plugins_that_are_made_and_dropped_leave_nothing() -> None:
 
 
 def test_calls_in_a_row_leave_nothing() -> None:
-    source = guest(export("run", "(call $give (call $f <<text>>))"), '(import "extism:host/user" "f" (func $f (param i64) (result i64)))')
+    source = guest(
+        export("run", "(call $give (call $f <<text>>))"),
+        '(import "extism:host/user" "f" (func $f (param i64) (result i64)))',
+    )
     f = Function(
         None,
         "f",
@@ -533,7 +591,16 @@ def test_limits_cannot_be_changed_and_can_be_compared_copied_and_pickled() -> No
         *(("memory_bytes", value) for value in (-1, 2**32 + 1, 1.5, "1 GiB")),
         *(
             (name, None)
-            for name in ("memories", "tables", "table_elements", "instances", "stack_bytes", "var_bytes", "vars", "descriptors")
+            for name in (
+                "memories",
+                "tables",
+                "table_elements",
+                "instances",
+                "stack_bytes",
+                "var_bytes",
+                "vars",
+                "descriptors",
+            )
         ),
         ("stack_bytes", 1000),
         ("instances", 0),
@@ -543,7 +610,9 @@ def test_limits_cannot_be_changed_and_can_be_compared_copied_and_pickled() -> No
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(OptionError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got ") as caught:
+    with pytest.raises(
+        OptionError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got "
+    ) as caught:
         Limits(**{name: value})
     assert caught.value.field == name
 
@@ -557,16 +626,51 @@ def test_a_misspelt_limit_is_refused() -> None:
     ("limits", "fields", "timeout", "memory", "vars"),
     [
         (None, {}, 60.0, 2**30, 2**20),
-        (None, {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}}, 120.0, 2**32, 2**30),
-        (Limits(), {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}}, 60.0, 2**30, 2**20),
-        (Limits(), {"timeout_ms": 500, "memory": {"max_pages": 5, "max_var_bytes": 0}}, 0.5, 2**30, 0),
+        (
+            None,
+            {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}},
+            120.0,
+            2**32,
+            2**30,
+        ),
+        (
+            Limits(),
+            {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}},
+            60.0,
+            2**30,
+            2**20,
+        ),
+        (
+            Limits(),
+            {"timeout_ms": 500, "memory": {"max_pages": 5, "max_var_bytes": 0}},
+            0.5,
+            2**30,
+            0,
+        ),
         (Limits(timeout=None, memory_bytes=None), {}, None, None, 2**20),
-        (Limits(timeout=None, memory_bytes=None), {"timeout_ms": 7, "memory": {"max_pages": 9}}, 0.007, None, 2**20),
+        (
+            Limits(timeout=None, memory_bytes=None),
+            {"timeout_ms": 7, "memory": {"max_pages": 9}},
+            0.007,
+            None,
+            2**20,
+        ),
     ],
-    ids=["nothing said", "the manifest", "a ceiling", "the manifest wants less", "no limit", "no ceiling"],
+    ids=[
+        "nothing said",
+        "the manifest",
+        "a ceiling",
+        "the manifest wants less",
+        "no limit",
+        "no ceiling",
+    ],
 )
 def test_the_manifest_counts_unless_the_application_says_less(
-    limits: Limits | None, fields: dict[str, Any], timeout: float | None, memory: int | None, vars: int
+    limits: Limits | None,
+    fields: dict[str, Any],
+    timeout: float | None,
+    memory: int | None,
+    vars: int,
 ) -> None:
     found = CompiledPlugin(manifest(guest(export("f", "")), **fields), limits=limits).limits
     assert (found.timeout, found.memory_bytes, found.var_bytes) == (timeout, memory, vars)
@@ -575,7 +679,9 @@ def test_the_manifest_counts_unless_the_application_says_less(
 def test_a_deadline_of_the_application_ends_a_call_and_says_where_it_came_from() -> None:
     with (
         Plugin(guest(export("f", LOOP)), limits=Limits(timeout=0.1)) as plugin,
-        pytest.raises(TimeoutError, match=r"deadline of 100 ms; `timeout_ms` or `Limits.timeout` sets another"),
+        pytest.raises(
+            TimeoutError, match=r"deadline of 100 ms; `timeout_ms` or `Limits.timeout` sets another"
+        ),
     ):
         plugin.call("f")
 
@@ -624,7 +730,9 @@ thread.join()
 """
     # A main thread with less stack than that: the engine ends a process that it is asked too much of.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
-    done = subprocess.run([sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["refused", "b'x'"]
 
@@ -633,19 +741,29 @@ def test_a_plugin_with_a_small_stack_runs_on_a_small_thread() -> None:
     threading.stack_size(448 * 1024)
     try:
         results = [
-            InThread(lambda: Plugin(guest(export("f", "(call $echo)")), limits=Limits(stack_bytes=2**17)).call("f", b"x")),
+            InThread(
+                lambda: Plugin(
+                    guest(export("f", "(call $echo)")), limits=Limits(stack_bytes=2**17)
+                ).call("f", b"x")
+            ),
             InThread(lambda: Plugin(guest(export("f", "(call $echo)"))).call("f", b"x")),
         ]
     finally:
         threading.stack_size(0)
     assert results[0].result() == b"x"
-    with pytest.raises(StackError, match=r"this thread has 4[0-9][0-9] KiB of its stack left, and a plugin needs 768 KiB"):
+    with pytest.raises(
+        StackError,
+        match=r"this thread has 4[0-9][0-9] KiB of its stack left, and a plugin needs 768 KiB",
+    ):
         results[1].result()
 
 
 @pytest.mark.parametrize(("instances", "works"), [(2, True), (1, False)])
 def test_as_many_instances_as_are_allowed_can_be_made(instances: int, works: bool) -> None:
-    modules = manifest(("lib", guest(export("g", ""))), ("main", guest(export("f", "(call $g)"), '(import "lib" "g" (func $g))')))
+    modules = manifest(
+        ("lib", guest(export("g", ""))),
+        ("main", guest(export("f", "(call $g)"), '(import "lib" "g" (func $g))')),
+    )
     with Plugin(modules, limits=Limits(instances=instances)) as plugin:
         if works:
             plugin.call("f")

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, Function, GuestError, LinkError, ManifestError, MissingImportError, Plugin, TrapError, ValType
+from plugwasm import (
+    CompiledPlugin,
+    Function,
+    GuestError,
+    LinkError,
+    ManifestError,
+    MissingImportError,
+    Plugin,
+    TrapError,
+    ValType,
+)
 from tests.support.guests import LOOP, export, guest, manifest, number
 
 
@@ -19,7 +29,11 @@ def gives(name: str, value: int) -> str:
 
 def asks(module: str, name: str, *more: str) -> str:
     """A main module whose export `ask` answers what the import gives."""
-    return guest(export("ask", "(call $answer (call $imported))"), f'(import "{module}" "{name}" (func $imported (result i64)))', *more)
+    return guest(
+        export("ask", "(call $answer (call $imported))"),
+        f'(import "{module}" "{name}" (func $imported (result i64)))',
+        *more,
+    )
 
 
 def host(namespace: str | None, name: str, value: int) -> Function:
@@ -53,7 +67,16 @@ def answering(value: int) -> str:
         ([answering(1), answering(2)], 2),
         ([("Main", answering(1)), ("b", answering(2))], 2),
     ],
-    ids=["one", "one with a name", "the last", "main first", "main between", "the last without a name", "no names", "case counts"],
+    ids=[
+        "one",
+        "one with a name",
+        "the last",
+        "main first",
+        "main between",
+        "the last without a name",
+        "no names",
+        "case counts",
+    ],
 )
 def test_main_is_the_module_of_that_name_or_the_last(modules: list[Any], main: int) -> None:
     assert ask(manifest(*modules)) == main
@@ -84,7 +107,11 @@ def test_the_order_of_the_modules_does_not_matter() -> None:
         ask(
             manifest(
                 ("main", asks("a", "f")),
-                ("a", guest("", '(import "b" "f" (func $f (result i64)))')[:-1] + '(export "f" (func $f)))'),
+                (
+                    "a",
+                    guest("", '(import "b" "f" (func $f (result i64)))')[:-1]
+                    + '(export "f" (func $f)))',
+                ),
                 ("b", gives("f", 9)),
             )
         )
@@ -114,7 +141,9 @@ def test_values_of_all_types_pass_between_modules() -> None:
     lib = """(module (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
         (local.get 3) (local.get 2) (local.get 1) (local.get 0)))"""
     with Plugin(manifest(("lib", lib), ALL_TYPES.replace("OTHER", "lib"))) as plugin:
-        assert struct.unpack("<iqfd", plugin.call("pass", ALL_VALUES)) == struct.unpack("<iqfd", ALL_VALUES)
+        assert struct.unpack("<iqfd", plugin.call("pass", ALL_VALUES)) == struct.unpack(
+            "<iqfd", ALL_VALUES
+        )
 
 
 ALL_VALUES = struct.pack("<iqfd", -5, -(2**62), -1.5, 1e300)
@@ -141,9 +170,19 @@ ALL_TYPES = guest(
 
 
 def test_a_host_function_wins_over_the_kernel_and_the_environment() -> None:
-    assert ask(asks("extism:host/env", "input_length"), functions=[host("extism:host/env", "input_length", 77)]) == 77
+    assert (
+        ask(
+            asks("extism:host/env", "input_length"),
+            functions=[host("extism:host/env", "input_length", 77)],
+        )
+        == 77
+    )
     config = Function("extism:host/env", "config_get", [ValType.I64], [ValType.I64], _own_config)
-    with Plugin(guest(export("get", "(call $give (call $config_get <<k>>))")), functions=[config], config={"k": "the real one"}) as plugin:
+    with Plugin(
+        guest(export("get", "(call $give (call $config_get <<k>>))")),
+        functions=[config],
+        config={"k": "the real one"},
+    ) as plugin:
         assert plugin.call("get") == b"shadowed"
 
 
@@ -165,23 +204,45 @@ def test_a_host_function_wins_over_wasi(wasi: bool) -> None:
     assert ask(source, functions=[own], wasi=wasi) == 52
 
 
-@pytest.mark.parametrize("namespace", ["extism:host/user", "extism:host/env", "wasi_snapshot_preview1", "mine"])
+@pytest.mark.parametrize(
+    "namespace", ["extism:host/user", "extism:host/env", "wasi_snapshot_preview1", "mine"]
+)
 def test_a_module_wins_over_host_functions_of_the_same_namespace(namespace: str) -> None:
     wasm = manifest((namespace, gives("f", 1)), ("main", asks(namespace, "f")))
     assert ask(wasm, functions=[host(namespace, "f", 2)]) == 1
 
 
 def test_a_module_wins_over_the_kernel() -> None:
-    assert ask(manifest(("extism:host/env", gives("input_length", 5)), ("main", asks("extism:host/env", "input_length")))) == 5
+    assert (
+        ask(
+            manifest(
+                ("extism:host/env", gives("input_length", 5)),
+                ("main", asks("extism:host/env", "input_length")),
+            )
+        )
+        == 5
+    )
 
 
 def test_what_a_module_of_that_name_does_not_have_comes_from_the_next_in_line() -> None:
     main = asks("extism:host/user", "g", '(import "extism:host/user" "f" (func (result i64)))')
-    assert ask(manifest(("extism:host/user", gives("f", 1)), ("main", main)), functions=[host(None, "g", 2)]) == 2
+    assert (
+        ask(
+            manifest(("extism:host/user", gives("f", 1)), ("main", main)),
+            functions=[host(None, "g", 2)],
+        )
+        == 2
+    )
 
 
 def test_of_two_host_functions_of_one_name_the_later_counts() -> None:
-    assert ask(asks("extism:host/user", "f"), functions=[host(None, "f", 1), host("extism:host/user", "f", 2)]) == 2
+    assert (
+        ask(
+            asks("extism:host/user", "f"),
+            functions=[host(None, "f", 1), host("extism:host/user", "f", 2)],
+        )
+        == 2
+    )
 
 
 def test_host_functions_of_two_namespaces_do_not_mix() -> None:
@@ -237,7 +298,8 @@ REACTOR = counting(f'(func (export "_initialize") {STARTS})')
 COMMAND = counting(f'(func (export "_start") {STARTS})')
 BOTH = counting(f'(func (export "_start") unreachable) (func (export "_initialize") {STARTS})')
 THREE_CALLS = guest(
-    export("ask", "(drop (call $f)) (drop (call $f)) (call $answer (call $f))"), '(import "lib" "f" (func $f (result i64)))'
+    export("ask", "(drop (call $f)) (drop (call $f)) (call $answer (call $f))"),
+    '(import "lib" "f" (func $f (result i64)))',
 )
 
 
@@ -263,7 +325,9 @@ def test_the_start_of_a_command_can_be_imported_and_gets_a_fresh_instance_too() 
         """(global $n (mut i64) (i64.const 0))
         (func (export "_start") (global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n)))"""
     )
-    main = guest(export("ask", "(call $start) (call $start)"), '(import "lib" "_start" (func $start))')
+    main = guest(
+        export("ask", "(call $start) (call $start)"), '(import "lib" "_start" (func $start))'
+    )
     with Plugin(manifest(("lib", lib), main)) as plugin:
         assert number(plugin.call("ask")) == 1
 
@@ -275,9 +339,12 @@ def test_a_command_can_import_from_the_host_the_kernel_and_other_modules() -> No
         '(import "extism:host/user" "h" (func $h (result i64)))',
     )
     main = guest(
-        export("ask", "(call $answer (call $f))") + export("text", "(drop (call $f))"), '(import "command" "f" (func $f (result i64)))'
+        export("ask", "(call $answer (call $f))") + export("text", "(drop (call $f))"),
+        '(import "command" "f" (func $f (result i64)))',
     )
-    with Plugin(manifest(("reactor", REACTOR), ("command", command), main), functions=[host(None, "h", 20)]) as plugin:
+    with Plugin(
+        manifest(("reactor", REACTOR), ("command", command), main), functions=[host(None, "h", 20)]
+    ) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1021, 1022]
         assert plugin.call("text") == b"from a command"
 
@@ -331,7 +398,9 @@ def test_a_plugin_can_call_a_command_any_number_of_times(calls: int) -> None:
 def test_the_memory_of_commands_is_given_back_when_their_call_ends() -> None:
     command = """(module (memory 64) (func (export "_start"))
         (func (export "f") (result i64) (memory.fill (i32.const 0) (i32.const 1) (i32.const 4194304)) (i64.const 1)))"""
-    with Plugin(manifest(("lib", command), ("main", asks("lib", "f")), memory={"max_pages": 80})) as plugin:
+    with Plugin(
+        manifest(("lib", command), ("main", asks("lib", "f")), memory={"max_pages": 80})
+    ) as plugin:
         number(plugin.call("ask"))
         before = resident()
         for _ in range(50):
@@ -360,7 +429,10 @@ def test_two_modules_that_import_each_other_are_linked() -> None:
     )
     for modules in ([("even", even), ("odd", odd)], [("odd", odd), ("even", even)]):
         with Plugin(manifest(*modules, ("main", main))) as plugin:
-            assert [number(plugin.call("ask", i.to_bytes(8, "little"))) for i in range(12)] == [1, 0] * 6
+            assert [number(plugin.call("ask", i.to_bytes(8, "little"))) for i in range(12)] == [
+                1,
+                0,
+            ] * 6
 
 
 def test_a_circle_of_three_is_linked() -> None:
@@ -447,16 +519,27 @@ def test_errors_of_all_kinds_pass_through_a_circle() -> None:
 
 def test_a_deadline_and_fuel_end_a_loop_on_the_other_side_of_a_circle() -> None:
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
-    main = guest(export("run", "(call $f)") + export("helper", LOOP), '(import "lib" "f" (func $f))')
-    with Plugin(manifest(("lib", lib), ("main", main), timeout_ms=100)) as plugin, pytest.raises(plugwasm.TimeoutError):
+    main = guest(
+        export("run", "(call $f)") + export("helper", LOOP), '(import "lib" "f" (func $f))'
+    )
+    with (
+        Plugin(manifest(("lib", lib), ("main", main), timeout_ms=100)) as plugin,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
         plugin.call("run")
-    with Plugin(manifest(("lib", lib), ("main", main)), fuel_limit=100_000) as plugin, pytest.raises(plugwasm.OutOfFuelError):
+    with (
+        Plugin(manifest(("lib", lib), ("main", main)), fuel_limit=100_000) as plugin,
+        pytest.raises(plugwasm.OutOfFuelError),
+    ):
         plugin.call("run")
 
 
 def test_endless_recursion_through_a_circle_is_an_error_of_ours() -> None:
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
-    main = guest(export("helper", "(call $f)") + export("good", "(call $echo)"), '(import "lib" "f" (func $f))')
+    main = guest(
+        export("helper", "(call $f)") + export("good", "(call $echo)"),
+        '(import "lib" "f" (func $f))',
+    )
     with Plugin(manifest(("lib", lib), ("main", main))) as plugin:
         for _ in range(2):
             with pytest.raises(TrapError, match="recursed too deeply"):
@@ -465,7 +548,9 @@ def test_endless_recursion_through_a_circle_is_an_error_of_ours() -> None:
 
 
 @pytest.mark.parametrize("what", ["memory", "global", "table"])
-def test_a_circle_through_something_else_than_a_function_is_an_error_that_names_it(what: str) -> None:
+def test_a_circle_through_something_else_than_a_function_is_an_error_that_names_it(
+    what: str,
+) -> None:
     types = {"memory": "(memory 1)", "global": "(global i32)", "table": "(table 1 funcref)"}
     exports = {
         "memory": '(memory (export "x") 1)',
@@ -492,7 +577,13 @@ def test_a_circle_of_a_memory_and_a_function_links_when_the_memory_can_be_made_f
 def test_a_function_of_a_circle_that_is_called_too_early_is_an_error_that_says_so() -> None:
     a = '(module (import "b" "g" (func $g)) (func $s (call $g)) (start $s) (func (export "f")))'
     b = '(module (import "a" "f" (func $f)) (func (export "g") (call $f)))'
-    with Plugin(manifest(("a", a), ("b", b), ("main", guest(export("run", "(call $f)"), '(import "a" "f" (func $f))')))) as plugin:
+    with Plugin(
+        manifest(
+            ("a", a),
+            ("b", b),
+            ("main", guest(export("run", "(call $f)"), '(import "a" "f" (func $f))')),
+        )
+    ) as plugin:
         with pytest.raises(LinkError, match=r"circle.*`a`.*`b`.*started"):
             plugin.call("run")
         with pytest.raises(LinkError, match="circle"):
@@ -509,13 +600,21 @@ def refused(source: Any, **options: Any) -> str:
 
 
 def test_an_unknown_function_of_the_environment_says_that_the_kit_may_be_newer() -> None:
-    text = refused('(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))')
+    text = refused(
+        '(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))'
+    )
     for part in ("plugin `", "extism:host/env.brand_new", "(i64) -> (i64)", "newer than this host"):
         assert part in text
 
 
 @pytest.mark.parametrize(
-    "item", ['"memory" (memory 1)', '"extism_context" (global (mut externref))', '"alloc" (table 1 funcref)', '"anything" (global i32)']
+    "item",
+    [
+        '"memory" (memory 1)',
+        '"extism_context" (global (mut externref))',
+        '"alloc" (table 1 funcref)',
+        '"anything" (global i32)',
+    ],
 )
 def test_only_functions_can_be_imported_from_the_environment(item: str) -> None:
     text = refused(f'(module (import "extism:host/env" {item}))')
@@ -524,29 +623,59 @@ def test_only_functions_can_be_imported_from_the_environment(item: str) -> None:
 
 
 def test_the_hosts_own_exports_of_the_kernel_cannot_be_imported() -> None:
-    for name in ("book", "reserve", "failure", "call_returning_code", "call_returning_nothing", "may_grow"):
-        for kind in ("(memory 1)", "(func)", "(func (param i64) (result i32))", "(func (param i64) (result i64))"):
+    for name in (
+        "book",
+        "reserve",
+        "failure",
+        "call_returning_code",
+        "call_returning_nothing",
+        "may_grow",
+    ):
+        for kind in (
+            "(memory 1)",
+            "(func)",
+            "(func (param i64) (result i32))",
+            "(func (param i64) (result i64))",
+        ):
             with pytest.raises(MissingImportError):
                 CompiledPlugin(f'(module (import "extism:host/env" "{name}" {kind}))')
 
 
 @pytest.mark.parametrize("namespace", ["wasi_snapshot_preview1", "wasi_unstable"])
 def test_wasi_that_was_not_granted_says_how_to_grant_it(namespace: str) -> None:
-    text = refused(f'(module (import "{namespace}" "fd_write" (func (param i32 i32 i32 i32) (result i32))))')
+    text = refused(
+        f'(module (import "{namespace}" "fd_write" (func (param i32 i32 i32 i32) (result i32))))'
+    )
     for part in (f"{namespace}.fd_write", "wasi=True"):
         assert part in text
 
 
 def test_an_unknown_function_of_wasi_is_named() -> None:
-    text = refused('(module (import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32))))', wasi=True)
+    text = refused(
+        '(module (import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32))))',
+        wasi=True,
+    )
     assert "wasi_snapshot_preview1.fd_teleport" in text
-    text = refused('(module (import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32))))', wasi=True)
+    text = refused(
+        '(module (import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32))))',
+        wasi=True,
+    )
     assert "wasi_unstable.fd_write" in text
 
 
-@pytest.mark.parametrize("item", ['"lost" (func (param f32))', '"lost" (memory 1)', '"lost" (global i32)', '"lost" (table 0 funcref)'])
+@pytest.mark.parametrize(
+    "item",
+    [
+        '"lost" (func (param f32))',
+        '"lost" (memory 1)',
+        '"lost" (global i32)',
+        '"lost" (table 0 funcref)',
+    ],
+)
 def test_what_nobody_provides_is_named_with_a_hint(item: str) -> None:
-    text = refused(manifest(("helper", f'(module (import "some where" {item}))'), ("main", "(module)")))
+    text = refused(
+        manifest(("helper", f'(module (import "some where" {item}))'), ("main", "(module)"))
+    )
     for part in ("`helper`", "some where.lost", "host function"):
         assert part in text
 
@@ -554,28 +683,60 @@ def test_what_nobody_provides_is_named_with_a_hint(item: str) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "offered"),
     [
-        ('(module (import "extism:host/env" "alloc" (func (param i32) (result i64))))', {}, "(i64) -> (i64)"),
-        ('(module (import "extism:host/env" "config_get" (func (param i64))))', {}, "(i64) -> (i64)"),
-        ('(module (import "wasi_snapshot_preview1" "sched_yield" (func)))', {"wasi": True}, "() -> (i32)"),
-        ('(module (import "extism:host/user" "f" (func)))', {"functions": [host(None, "f", 1)]}, "() -> (i64)"),
-        ('(module (import "extism:host/user" "f" (func (result i32))))', {"functions": [host(None, "f", 1)]}, "() -> (i64)"),
-        ('(module (import "extism:host/user" "f" (func (result v128))))', {"functions": [host(None, "f", 1)]}, "() -> (i64)"),
+        (
+            '(module (import "extism:host/env" "alloc" (func (param i32) (result i64))))',
+            {},
+            "(i64) -> (i64)",
+        ),
+        (
+            '(module (import "extism:host/env" "config_get" (func (param i64))))',
+            {},
+            "(i64) -> (i64)",
+        ),
+        (
+            '(module (import "wasi_snapshot_preview1" "sched_yield" (func)))',
+            {"wasi": True},
+            "() -> (i32)",
+        ),
+        (
+            '(module (import "extism:host/user" "f" (func)))',
+            {"functions": [host(None, "f", 1)]},
+            "() -> (i64)",
+        ),
+        (
+            '(module (import "extism:host/user" "f" (func (result i32))))',
+            {"functions": [host(None, "f", 1)]},
+            "() -> (i64)",
+        ),
+        (
+            '(module (import "extism:host/user" "f" (func (result v128))))',
+            {"functions": [host(None, "f", 1)]},
+            "() -> (i64)",
+        ),
     ],
 )
-def test_a_wrong_signature_is_refused_with_both_types(source: str, options: dict[str, Any], offered: str) -> None:
+def test_a_wrong_signature_is_refused_with_both_types(
+    source: str, options: dict[str, Any], offered: str
+) -> None:
     text = refused(source, **options)
     assert offered in text
     assert source.split('"')[3] in text
 
 
 def test_a_wrong_signature_between_modules_is_refused() -> None:
-    text = refused(manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (func (result i32))))')))
+    text = refused(
+        manifest(
+            ("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (func (result i32))))')
+        )
+    )
     for part in ("`main`", "lib.f", "() -> (i32)", "() -> (i64)"):
         assert part in text
 
 
 def test_a_wrong_kind_between_modules_is_refused() -> None:
-    text = refused(manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))')))
+    text = refused(
+        manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))'))
+    )
     for part in ("`main`", "lib.f", "`lib`", "function"):
         assert part in text
 
@@ -590,14 +751,21 @@ def test_a_wrong_kind_between_modules_is_refused() -> None:
         ('(table (export "x") 1 funcref)', "(table 2 funcref)"),
     ],
 )
-def test_memories_globals_and_tables_that_do_not_fit_are_an_error_of_ours(offered: str, wanted: str) -> None:
+def test_memories_globals_and_tables_that_do_not_fit_are_an_error_of_ours(
+    offered: str, wanted: str
+) -> None:
     main = guest(export("f", ""), f'(import "lib" "x" {wanted})', memory="")
-    with pytest.raises(LinkError, match=r"main|plugin"), Plugin(manifest(("lib", f"(module {offered})"), ("main", main))) as plugin:
+    with (
+        pytest.raises(LinkError, match=r"main|plugin"),
+        Plugin(manifest(("lib", f"(module {offered})"), ("main", main))) as plugin,
+    ):
         plugin.call("f")
 
 
 def test_an_import_that_only_a_linked_module_lacks_is_found_before_any_call() -> None:
-    assert "`lib`" in refused(manifest(("lib", '(module (import "x" "y" (func)))'), ("main", "(module)")))
+    assert "`lib`" in refused(
+        manifest(("lib", '(module (import "x" "y" (func)))'), ("main", "(module)"))
+    )
 
 
 def test_the_imports_and_exports_of_the_main_module_are_told_with_their_types() -> None:
@@ -653,27 +821,42 @@ def test_a_function_of_any_type_that_nobody_provides_is_a_missing_import(type: s
 @pytest.mark.parametrize("type", ODD_TYPES)
 def test_modules_can_pass_each_other_values_of_any_type(type: str) -> None:
     lib = f'(module (type $t (func)) (func (export "f") (param {type}) (result i64) (i64.const 4)))'
-    value = {"v128": "(v128.const i64x2 1 2)", "(ref extern)": "(ref.as_non_null (local.get $e))", "(ref null $t)": "(ref.null $t)"}.get(
-        type, f"(ref.null {type.removesuffix('ref')})"
-    )
+    value = {
+        "v128": "(v128.const i64x2 1 2)",
+        "(ref extern)": "(ref.as_non_null (local.get $e))",
+        "(ref null $t)": "(ref.null $t)",
+    }.get(type, f"(ref.null {type.removesuffix('ref')})")
     use = export(
-        "ask", f"(if (i32.eqz (i32.const 0)) (then (call $answer (i64.const 4))) (else (drop (call $f {value}))))", "(local $e externref)"
+        "ask",
+        f"(if (i32.eqz (i32.const 0)) (then (call $answer (i64.const 4))) (else (drop (call $f {value}))))",
+        "(local $e externref)",
     )
-    main = guest(use, "(type $t (func))", f'(import "lib" "f" (func $f (param {type}) (result i64)))')
+    main = guest(
+        use, "(type $t (func))", f'(import "lib" "f" (func $f (param {type}) (result i64)))'
+    )
     assert ask(manifest(("lib", lib), ("main", main))) == 4
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
 def test_a_command_that_would_have_the_host_pass_such_a_value_is_refused(type: str) -> None:
-    command = f'(module (type $t (func)) (func (export "_start")) (func (export "f") (param {type})))'
-    text = refused(manifest(("tool", command), f'(module (type $t (func)) (import "tool" "f" (func (param {type}))))'))
+    command = (
+        f'(module (type $t (func)) (func (export "_start")) (func (export "f") (param {type})))'
+    )
+    text = refused(
+        manifest(
+            ("tool", command),
+            f'(module (type $t (func)) (import "tool" "f" (func (param {type}))))',
+        )
+    )
     assert "tool.f" in text
     assert "i32, i64, f32 and f64" in text
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
 @pytest.mark.parametrize("place", ["param", "result"])
-def test_a_circle_that_would_have_the_host_pass_such_a_value_is_refused(type: str, place: str) -> None:
+def test_a_circle_that_would_have_the_host_pass_such_a_value_is_refused(
+    type: str, place: str
+) -> None:
     b = f'(module (type $t (func)) (import "a" "g" (func)) (func (export "f") ({place} {type}) unreachable))'
     a = f'(module (type $t (func)) (import "b" "f" (func ({place} {type}))) (func (export "g")))'
     text = refused(manifest(("b", b), ("a", a), "(module)"))

@@ -32,7 +32,9 @@ def without_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def numbered(number: int, padding: int = 0) -> bytes:
     """Modules of one length, which differ only near their start."""
-    module = wat_to_wasm(b'(module (func (export "f") (result i32) (i32.const %d)))' % (1000 + number))
+    module = wat_to_wasm(
+        b'(module (func (export "f") (result i32) (i32.const %d)))' % (1000 + number)
+    )
     tail = b"the same at the end of all of them".ljust(100 + padding, b".")
     body = b"\4name" + tail
     size, length = len(body), b""
@@ -78,7 +80,11 @@ def test_a_module_seen_before_is_the_same_module() -> None:
 
 def test_modules_of_one_length_with_the_same_end_are_told_apart() -> None:
     numbers = range(20)
-    assert len({len(numbered(number)) for number in numbers}) == len({numbered(number)[-64:] for number in numbers}) == 1
+    assert (
+        len({len(numbered(number)) for number in numbers})
+        == len({numbered(number)[-64:] for number in numbers})
+        == 1
+    )
     for _ in range(2):
         for number in numbers:
             assert call(started(compiled(numbered(number)))) == 1000 + number
@@ -89,7 +95,9 @@ def test_a_process_keeps_no_more_modules_than_it_says(same_length: bool) -> None
     for number in range(modules.KEPT_MODULES * 2):
         compiled(numbered(number, padding=0 if same_length else number))
         assert len(kept()) <= modules.KEPT_MODULES
-    newest = numbered(modules.KEPT_MODULES * 2 - 1, padding=0 if same_length else modules.KEPT_MODULES * 2 - 1)
+    newest = numbered(
+        modules.KEPT_MODULES * 2 - 1, padding=0 if same_length else modules.KEPT_MODULES * 2 - 1
+    )
     assert newest in kept()
     assert len(kept()) > modules.KEPT_MODULES // 4
 
@@ -98,7 +106,11 @@ def test_a_process_keeps_no_more_bytes_than_it_says(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
     for number in range(30):
         compiled(numbered(number, padding=1000))
-        assert sum(len(wasm) for wasm in kept()) + sum(module.code_bytes for module in modules._seen.values()) <= 200_000
+        assert (
+            sum(len(wasm) for wasm in kept())
+            + sum(module.code_bytes for module in modules._seen.values())
+            <= 200_000
+        )
     assert len(kept()) > 3
 
 
@@ -113,7 +125,13 @@ def test_an_engine_is_made_once_by_however_many_threads() -> None:
 
     def work() -> None:
         barrier.wait(10)
-        found.append([modules.engine(fuel=fuel, pooled=pooled) for fuel in (False, True) for pooled in (False, True)])
+        found.append(
+            [
+                modules.engine(fuel=fuel, pooled=pooled)
+                for fuel in (False, True)
+                for pooled in (False, True)
+            ]
+        )
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -158,7 +176,9 @@ def test_a_bad_binary_is_explained_in_one_line_that_names_the_module() -> None:
 
 
 def test_a_type_error_says_where_and_what() -> None:
-    wasm = wat_to_wasm(b"(module (func (result i32) (i32.const 1)))").replace(b"\x41\x01", b"\x42\x01")
+    wasm = wat_to_wasm(b"(module (func (result i32) (i32.const 1)))").replace(
+        b"\x41\x01", b"\x42\x01"
+    )
     assert "type mismatch" in error_of(wasm)
 
 
@@ -168,7 +188,9 @@ def test_bad_text_is_explained_with_its_line() -> None:
     assert "i32.konst" in message
 
 
-@pytest.mark.parametrize("wasm", [b"", b" ", b"\xff\xfe\xfd", b"\0", b"not wasm at all", b"{}", b"(component)"])
+@pytest.mark.parametrize(
+    "wasm", [b"", b" ", b"\xff\xfe\xfd", b"\0", b"not wasm at all", b"{}", b"(component)"]
+)
 def test_what_is_no_module_at_all_is_a_module_error_too(wasm: bytes) -> None:
     assert error_of(wasm)
 
@@ -242,7 +264,13 @@ def in_child(work, seconds=10):
 
 
 def forking(script: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING + script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING + script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -23,7 +23,17 @@ from typing import Annotated, Any, Protocol
 import pytest
 
 import plugwasm
-from plugwasm import CompiledPlugin, CurrentPlugin, Function, IsolatedPlugin, Measured, Plugin, PluginPool, Val, ValType
+from plugwasm import (
+    CompiledPlugin,
+    CurrentPlugin,
+    Function,
+    IsolatedPlugin,
+    Measured,
+    Plugin,
+    PluginPool,
+    Val,
+    ValType,
+)
 from plugwasm._runtime.call_queue import waiting_for
 from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
 from plugwasm.recording import Recorder
@@ -78,7 +88,10 @@ class Diary(Observer):
 def calls_f(f: Any, type: str = "", code: str = "(call $f)", **options: Any) -> Plugin:
     """A plugin whose export `run` calls a host function."""
     function = f if isinstance(f, Function) else plugwasm.host_fn(name="f")(f)
-    source = guest(export("run", code) + export("echo", "(call $echo)") + export("spin", LOOP), USER.format(type))
+    source = guest(
+        export("run", code) + export("echo", "(call $echo)") + export("spin", LOOP),
+        USER.format(type),
+    )
     return Plugin(source, functions=[function], **options)
 
 
@@ -118,7 +131,9 @@ def test_time_that_a_guest_is_busy_is_time_of_the_guest() -> None:
 def test_what_a_host_function_takes_while_the_plugin_is_started_is_not_time_of_the_start() -> None:
     source = guest(export("_initialize", "(call $f)") + export("echo", "(call $echo)"), PLAIN)
     diary = Diary()
-    with Plugin(source, functions=[plugwasm.host_fn(name="f")(lambda: time.sleep(0.2))], observe=diary) as plugin:
+    with Plugin(
+        source, functions=[plugwasm.host_fn(name="f")(lambda: time.sleep(0.2))], observe=diary
+    ) as plugin:
         plugin.call("echo", "x")
         plugin.call("echo", "x")
     first, second = diary.calls
@@ -131,10 +146,14 @@ def test_what_a_host_function_takes_while_the_plugin_is_started_is_not_time_of_t
 
 def test_memory_is_the_most_that_the_instance_had_and_grows_with_it() -> None:
     source = guest(
-        export("echo", "(call $echo)") + export("grow", "(drop (memory.grow (i32.const 10)))"), memory='(memory (export "memory") 1)'
+        export("echo", "(call $echo)") + export("grow", "(drop (memory.grow (i32.const 10)))"),
+        memory='(memory (export "memory") 1)',
     )
     with Plugin(source, observe=True) as plugin:
-        sizes = [plugin.call(name, returns=Measured).call.memory_bytes for name in ("echo", "grow", "echo")]
+        sizes = [
+            plugin.call(name, returns=Measured).call.memory_bytes
+            for name in ("echo", "grow", "echo")
+        ]
         assert [size - sizes[0] for size in sizes] == [0, 10 * 65536, 10 * 65536]
         plugin.reset()
         assert plugin.call("echo", returns=Measured).call.memory_bytes == sizes[0]
@@ -154,7 +173,10 @@ def test_fuel_is_what_this_call_used_and_nothing_where_it_has_no_limit() -> None
     assert diary.calls[2].fuel is None
 
 
-@pytest.mark.parametrize("data", ["grüße", b"bytes", bytearray(b"x" * 9), memoryview(b"abcdef")[::2], {"a": 1}, "", [1.5, None]])
+@pytest.mark.parametrize(
+    "data",
+    ["grüße", b"bytes", bytearray(b"x" * 9), memoryview(b"abcdef")[::2], {"a": 1}, "", [1.5, None]],
+)
 def test_the_input_and_the_output_are_what_the_guest_got_and_gave(data: object) -> None:
     with Plugin(ECHO, observe=True) as plugin:
         result = plugin.call("echo", data, returns=Measured[bytes])
@@ -205,7 +227,10 @@ ENDINGS = guest(
     + export("handle", "(call $output_set (i64.const 12345) (i64.const 1))")
     + export("host", "(call $f)")
     + export("http", '(drop (call $http_request <<{"url":"http://a.test/"}>> (i64.const 0)))')
-    + export("grow", "(loop $more (br_if $more (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable"),
+    + export(
+        "grow",
+        "(loop $more (br_if $more (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable",
+    ),
     PLAIN,
     memory='(memory (export "memory") 1)',
 )
@@ -246,7 +271,10 @@ def test_every_call_is_told_of_once_with_the_error_that_it_raised(
             plugin.call(function)
         except BaseException as exception:
             raised = exception
-        assert [event for event in diary.events if not event.startswith("  ")] == [f"> {function}", f"< {function}"]
+        assert [event for event in diary.events if not event.startswith("  ")] == [
+            f"> {function}",
+            f"< {function}",
+        ]
         assert diary.errors == [raised]
         assert diary.calls[0].error == error == (None if raised is None else type(raised).__name__)
         assert (diary.calls[0].output is None) == (error is not None)
@@ -264,17 +292,25 @@ def test_outputs_that_cannot_be_read_and_parsers_that_raise_are_errors_of_the_ca
         with pytest.raises(plugwasm.OutputError):
             plugin.call("echo", "x", returns=Measured[int])
     assert [call.error for call in diary.calls] == ["OutputError", "ValueError", "OutputError"]
-    assert [type(error).__name__ for error in diary.errors] == ["OutputError", "ValueError", "OutputError"]
+    assert [type(error).__name__ for error in diary.errors] == [
+        "OutputError",
+        "ValueError",
+        "OutputError",
+    ]
 
 
 def test_an_instance_that_does_not_start_is_an_error_of_the_call() -> None:
     diary = Diary()
-    with Plugin(guest(export("_initialize", "unreachable") + export("run", "")), observe=diary) as plugin:
+    with Plugin(
+        guest(export("_initialize", "unreachable") + export("run", "")), observe=diary
+    ) as plugin:
         for _ in range(2):
             with pytest.raises(plugwasm.TrapError):
                 plugin.call("run")
     assert diary.events == ["> run", "< run"] * 2
-    assert [(call.error, call.memory_bytes is not None) for call in diary.calls] == [("TrapError", True)] * 2
+    assert [(call.error, call.memory_bytes is not None) for call in diary.calls] == [
+        ("TrapError", True)
+    ] * 2
     assert all(call.start_seconds > 0 and adds_up(call) for call in diary.calls)
 
 
@@ -332,7 +368,10 @@ def test_functions_of_the_environment_are_seen_with_their_arguments_and_results(
         )
     )
     diary = Diary()
-    with Plugin(source, config={"key": "set"}, observe=diary) as plugin, pytest.raises(plugwasm.EgressDeniedError):
+    with (
+        Plugin(source, config={"key": "set"}, observe=diary) as plugin,
+        pytest.raises(plugwasm.EgressDeniedError),
+    ):
         plugin.call("run")
     assert diary.shown() == [
         "config_get('key') -> 'set'",
@@ -350,7 +389,9 @@ def test_functions_of_the_environment_are_seen_with_their_arguments_and_results(
     http = diary.host_calls[-1].http
     assert http is not None
     assert (http.method, http.url, http.status) == ("POST", "http://u:p@a.test/?q=1", None)
-    assert [(call.host_calls, call.http_requests, call.error) for call in diary.calls] == [(10, 1, "EgressDeniedError")]
+    assert [(call.host_calls, call.http_requests, call.error) for call in diary.calls] == [
+        (10, 1, "EgressDeniedError")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +413,10 @@ def test_a_request_document_that_is_none_is_no_trouble_for_those_who_watch(docum
     errors = []
     diary = Diary()
     for options in ({}, {"observe": diary}):
-        with Plugin(granted, egress=plugwasm.Egress(allowed_hosts=[]), **options) as plugin, pytest.raises(plugwasm.Error) as caught:  # type: ignore[arg-type]
+        with (
+            Plugin(granted, egress=plugwasm.Egress(allowed_hosts=[]), **options) as plugin,
+            pytest.raises(plugwasm.Error) as caught,
+        ):  # type: ignore[arg-type]
             plugin.call("run")
         errors.append((type(caught.value), caught.value.message))
     assert errors[0] == errors[1]
@@ -385,23 +429,40 @@ HUGE = "(local $b i64) (local.set $b (call $alloc (i64.const 209715200)))"
 
 @pytest.mark.parametrize("call", ["(call $log_trace (local.get $b))", "(call $f (local.get $b))"])
 def test_of_a_huge_block_only_its_beginning_is_copied_for_those_who_watch(call: str) -> None:
-    function = Function("extism:host/user", "f", [ValType.I64], [], lambda plugin, inputs, results: None)
+    function = Function(
+        "extism:host/user", "f", [ValType.I64], [], lambda plugin, inputs, results: None
+    )
     diary = Diary()
-    with Plugin(guest(export("run", HUGE + call), USER.format("(param i64)")), functions=[function], observe=diary) as plugin:
+    with Plugin(
+        guest(export("run", HUGE + call), USER.format("(param i64)")),
+        functions=[function],
+        observe=diary,
+    ) as plugin:
         plugin.call("run")
     assert [len(host_call.args[0]) for host_call in diary.host_calls] == [16 * 2**20]
 
 
 def test_observed_plugins_that_the_pool_has_no_room_for_work_as_others_do() -> None:
     recorder = Recorder()
-    compiled = CompiledPlugin(guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)'), observe=recorder)
+    compiled = CompiledPlugin(
+        guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)'),
+        observe=recorder,
+    )
     plugins = [Plugin(compiled) for _ in range(400)]  # three memories each, and the pool has 1024
-    assert [plugin.call("echo", "x", returns=Measured[str]).value for plugin in plugins] == ["x"] * 400
+    assert [plugin.call("echo", "x", returns=Measured[str]).value for plugin in plugins] == [
+        "x"
+    ] * 400
     assert all(recording.calls for recording in recorder.recordings)
 
 
-def test_an_application_sees_all_of_a_call_in_one_line_of_its_log(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"), Plugin(ECHO, observe=CallLog()) as plugin, pytest.raises(plugwasm.FunctionNotFoundError):
+def test_an_application_sees_all_of_a_call_in_one_line_of_its_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        caplog.at_level("INFO"),
+        Plugin(ECHO, observe=CallLog()) as plugin,
+        pytest.raises(plugwasm.FunctionNotFoundError),
+    ):
         plugin.call("echo\nWARNING: all is well\x1b[31m")
     assert caplog.messages[0].isprintable()
 
@@ -460,17 +521,71 @@ I64, F64 = ValType.I64, ValType.F64
     [
         (_shout, "(param i64) (result i64)", "(call $give (call $f <<hi>>))", ("hi",), ("HI",)),
         (_shout, "(param i64) (result i64)", "(drop (call $f (i64.const 0)))", ("",), ("",)),
-        (_bytes, "(param i64) (result i64)", "(call $give (call $f <<abc>>))", (b"abc",), (b"cba",)),
-        (_json, "(param i64) (result i64)", '(call $give (call $f <<{"a": 7}>>))', ({"a": 7},), ([7],)),
-        (_point, "(param i64) (result i64)", '(call $give (call $f <<{"x": 1, "y": 2}>>))', (Point(1, 2),), (Point(2, 1),)),
+        (
+            _bytes,
+            "(param i64) (result i64)",
+            "(call $give (call $f <<abc>>))",
+            (b"abc",),
+            (b"cba",),
+        ),
+        (
+            _json,
+            "(param i64) (result i64)",
+            '(call $give (call $f <<{"a": 7}>>))',
+            ({"a": 7},),
+            ([7],),
+        ),
+        (
+            _point,
+            "(param i64) (result i64)",
+            '(call $give (call $f <<{"x": 1, "y": 2}>>))',
+            (Point(1, 2),),
+            (Point(2, 1),),
+        ),
         (_flag, "(param i32) (result i32)", "(drop (call $f (i32.const 1)))", (True,), (False,)),
-        (_with_plugin, "(param i64) (result i64)", "(call $give (call $f <<is >>))", ("is ",), ("is None",)),
-        (_pair, "(param i64 f64) (result i64 i64)", "(drop (drop (call $f (i64.const -4) (f64.const 2.5))))", (-4, 2.5), (-3, "2.5")),
+        (
+            _with_plugin,
+            "(param i64) (result i64)",
+            "(call $give (call $f <<is >>))",
+            ("is ",),
+            ("is None",),
+        ),
+        (
+            _pair,
+            "(param i64 f64) (result i64 i64)",
+            "(drop (drop (call $f (i64.const -4) (f64.const 2.5))))",
+            (-4, 2.5),
+            (-3, "2.5"),
+        ),
         (_hexed, "(param i64)", "(call $f <<ff>>)", (b"ff",), ()),
-        (_pickled, "(param i64) (result i64)", "(call $give (call $f (i64.const 5)))", (5,), (pickle.dumps({"n": 5}),)),
-        (Function(None, "f", [I64], [I64], _of_values), "(param i64) (result i64)", "(drop (call $f (i64.const 21)))", (21,), (42,)),
-        (Function(None, "f", [F64], [F64], _of_values), "(param f64) (result f64)", "(drop (call $f (f64.const 1.5)))", (1.5,), (3.0,)),
-        (Function(None, "f", [I64], [], lambda *_: None), "(param i64)", "(call $f <<block>>)", (b"block",), ()),
+        (
+            _pickled,
+            "(param i64) (result i64)",
+            "(call $give (call $f (i64.const 5)))",
+            (5,),
+            (pickle.dumps({"n": 5}),),
+        ),
+        (
+            Function(None, "f", [I64], [I64], _of_values),
+            "(param i64) (result i64)",
+            "(drop (call $f (i64.const 21)))",
+            (21,),
+            (42,),
+        ),
+        (
+            Function(None, "f", [F64], [F64], _of_values),
+            "(param f64) (result f64)",
+            "(drop (call $f (f64.const 1.5)))",
+            (1.5,),
+            (3.0,),
+        ),
+        (
+            Function(None, "f", [I64], [], lambda *_: None),
+            "(param i64)",
+            "(call $f <<block>>)",
+            (b"block",),
+            (),
+        ),
         (Function(None, "f", [], [], lambda *_: None), "", "(call $f)", (), ()),
     ],
 )
@@ -480,10 +595,18 @@ def test_functions_of_the_application_are_seen_with_values_of_their_types(
     for make in (Plugin, IsolatedPlugin) if f in (_shout, _pair) else (Plugin,):
         diary = Diary()
         function = f if isinstance(f, Function) else plugwasm.host_fn(name="f")(f)
-        with make(guest(export("run", code), USER.format(type)), functions=[function], observe=diary) as plugin:
+        with make(
+            guest(export("run", code), USER.format(type)), functions=[function], observe=diary
+        ) as plugin:
             plugin.call("run")
         (call,) = diary.host_calls
-        assert (call.namespace, call.name, call.args, call.results, call.error) == ("extism:host/user", "f", args, results, None)
+        assert (call.namespace, call.name, call.args, call.results, call.error) == (
+            "extism:host/user",
+            "f",
+            args,
+            results,
+            None,
+        )
         assert call.call is diary.calls[0]
         assert 0 < call.seconds <= diary.calls[0].host_seconds + 1e-9
 
@@ -499,7 +622,9 @@ def test_functions_of_the_application_are_seen_with_values_of_their_types(
         (str, "<<text>>", "text"),
     ],
 )
-def test_arguments_are_shown_as_the_function_takes_them_or_else_as_bytes(annotation: Any, argument: str, seen: object) -> None:
+def test_arguments_are_shown_as_the_function_takes_them_or_else_as_bytes(
+    annotation: Any, argument: str, seen: object
+) -> None:
     def body(value: Any) -> None:
         pass
 
@@ -539,7 +664,11 @@ with plugwasm.Plugin(source, functions=[f], observe=Trace(seen.append)) as plugi
         print(type(error.__cause__).__name__, len(seen[0].args[0]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(" 400000\n")
@@ -547,7 +676,10 @@ with plugwasm.Plugin(source, functions=[f], observe=Trace(seen.append)) as plugi
 
 def test_what_a_host_function_raises_is_told_by_its_own_name() -> None:
     diary = Diary()
-    with calls_f(raising(LookupError("no")), observe=diary) as plugin, pytest.raises(plugwasm.HostFunctionError):
+    with (
+        calls_f(raising(LookupError("no")), observe=diary) as plugin,
+        pytest.raises(plugwasm.HostFunctionError),
+    ):
         plugin.call("run")
     assert diary.shown() == ["f() raised LookupError"]
 
@@ -556,7 +688,11 @@ def test_functions_of_wasi_are_seen_and_leaving_is_no_error_of_theirs() -> None:
     wasi = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))"""
     code = "(i32.store (i32.const 0) (i32.const 8)) (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 4)))"
-    source = guest(export("run", f"{code} (call $proc_exit (i32.const 0))"), wasi, memory='(memory (export "memory") 1)')
+    source = guest(
+        export("run", f"{code} (call $proc_exit (i32.const 0))"),
+        wasi,
+        memory='(memory (export "memory") 1)',
+    )
     diary = Diary()
     with Plugin(source, wasi=True, observe=diary) as plugin:
         plugin.call("run")
@@ -567,14 +703,24 @@ def test_functions_of_wasi_are_seen_and_leaving_is_no_error_of_theirs() -> None:
 
 def test_calls_by_linked_modules_are_seen_also_from_commands_with_stores_of_their_own() -> None:
     library = guest('(func (export "g") (call $log_info <<of the library>>))')
-    command = guest('(func (export "_start")) (func (export "g") (call $log_info <<of the command>>) (call $f))', PLAIN)
+    command = guest(
+        '(func (export "_start")) (func (export "g") (call $log_info <<of the command>>) (call $f))',
+        PLAIN,
+    )
     imports = '(import "library" "g" (func $g)) (import "command" "g" (func $h))'
     main = guest(export("run", "(call $g) (call $h) (call $h)"), imports)
     diary = Diary()
     functions = [plugwasm.host_fn(name="f")(lambda: time.sleep(0.05))]
-    with Plugin(manifest(("library", library), ("command", command), main), functions=functions, observe=diary) as plugin:
+    with Plugin(
+        manifest(("library", library), ("command", command), main),
+        functions=functions,
+        observe=diary,
+    ) as plugin:
         plugin.call("run")
-    assert diary.shown() == ["log_info('of the library')", *["log_info('of the command')", "f()"] * 2]
+    assert diary.shown() == [
+        "log_info('of the library')",
+        *["log_info('of the command')", "f()"] * 2,
+    ]
     assert diary.calls[0].host_calls == 5
     assert diary.calls[0].host_seconds >= 0.1
     assert adds_up(diary.calls[0])
@@ -637,7 +783,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_observer_that_misbehaves_changes_nothing(bad: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_misbehaves_changes_nothing(
+    bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
     class Bad(Observer):
         def on_call(self, call: Call) -> Any:
             return BAD[bad](call)
@@ -653,16 +801,28 @@ def test_an_observer_that_misbehaves_changes_nothing(bad: str, caplog: pytest.Lo
         return text
 
     source = guest(
-        export("good", "(call $give (call $f <<good>>))") + export("bad", "(drop (call $f <<bad>>))"),
+        export("good", "(call $give (call $f <<good>>))")
+        + export("bad", "(drop (call $f <<bad>>))"),
         USER.format("(param i64) (result i64)"),
     )
-    with Plugin(source, functions=[plugwasm.host_fn()(f)], observe=[before, Bad(), after]) as plugin:
+    with Plugin(
+        source, functions=[plugwasm.host_fn()(f)], observe=[before, Bad(), after]
+    ) as plugin:
         assert plugin.call("good") == b"good"
         with pytest.raises(plugwasm.HostFunctionError) as caught:
             plugin.call("bad")
     assert isinstance(caught.value.__cause__, ValueError)
     for diary in (before, after):
-        assert diary.events == ["> good", "  > f", "  < f", "< good", "> bad", "  > f", "  < f", "< bad"]
+        assert diary.events == [
+            "> good",
+            "  > f",
+            "  < f",
+            "< good",
+            "> bad",
+            "  > f",
+            "  < f",
+            "< bad",
+        ]
         assert [call.error for call in diary.calls] == [None, "HostFunctionError"]
     said = [record for record in caplog.records if record.name == "plugwasm.observing"]
     assert len(said) == (0 if bad == "suppresses" else 4)
@@ -695,7 +855,11 @@ class After:
 
     def _profile(self, frame: types.FrameType, event: str, argument: object) -> None:
         caller = frame if event.startswith("c_") else frame.f_back
-        if event in ("return", "c_return") and caller is not None and caller.f_code.co_filename.endswith(self._file):
+        if (
+            event in ("return", "c_return")
+            and caller is not None
+            and caller.f_code.co_filename.endswith(self._file)
+        ):
             self.left -= 1
             if not self.left:
                 raise KeyboardInterrupt
@@ -725,7 +889,9 @@ def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) ->
             recording.replay(source)
 
 
-def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_was_entered() -> None:
+def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_was_entered() -> (
+    None
+):
     events = []
 
     class Context:
@@ -745,13 +911,17 @@ def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_
     assert events == ["entered", "left"]
 
 
-def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compiled_plugin_first() -> None:
+def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compiled_plugin_first() -> (
+    None
+):
     events: list[str] = []
 
     def named(name: str) -> Observer:
         def manager(record: Any) -> Manager:
             what = "call" if isinstance(record, Call) else "host call"
-            return Manager(lambda: events.append(f"{name} > {what}"), lambda: events.append(f"{name} < {what}"))
+            return Manager(
+                lambda: events.append(f"{name} > {what}"), lambda: events.append(f"{name} < {what}")
+            )
 
         class Named(Observer):
             on_call = on_host_call = staticmethod(manager)
@@ -759,12 +929,21 @@ def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compile
         return Named()
 
     source = guest(export("run", "(call $f)"), PLAIN)
-    compiled = CompiledPlugin(source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=named("a"))
+    compiled = CompiledPlugin(
+        source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=named("a")
+    )
     with Plugin(compiled, observe=[named("b"), named("c")]) as plugin:
         plugin.call("run")
     assert events == [
         *("a > call", "b > call", "c > call"),
-        *("a > host call", "b > host call", "c > host call", "c < host call", "b < host call", "a < host call"),
+        *(
+            "a > host call",
+            "b > host call",
+            "c > host call",
+            "c < host call",
+            "b < host call",
+            "a < host call",
+        ),
         *("c < call", "b < call", "a < call"),
     ]
 
@@ -803,7 +982,9 @@ def test_results_are_measured_whatever_they_are_read_by() -> None:
         assert plugin.call("echo", "x", returns=Measured).value == b"x"
         assert plugin.call("echo", "7", returns=Measured[int]).value == 7
         assert plugin.call("echo", [1], returns=Measured[list[int]]).value == [1]
-        packed = plugin.call("echo", {"a": 1}, returns=Measured[dict[str, int]], codec=plugwasm.codecs.MSGPACK)
+        packed = plugin.call(
+            "echo", {"a": 1}, returns=Measured[dict[str, int]], codec=plugwasm.codecs.MSGPACK
+        )
         assert (packed.value, packed.call.input) == ({"a": 1}, b"\x81\xa1a\x01")
         view = plugin.call("echo", b"abc", parse=None)
         assert (type(view), bytes(view)) == (memoryview, b"abc")
@@ -815,18 +996,32 @@ def test_results_are_measured_whatever_they_are_read_by() -> None:
 def test_an_isolated_plugin_is_observed_from_the_outside() -> None:
     diary = Diary()
     source = guest(
-        export("run", "(call $log_info <<hi>>) (call $f)") + export("trap", "unreachable") + export("bad", "(call $g)"),
+        export("run", "(call $log_info <<hi>>) (call $f)")
+        + export("trap", "unreachable")
+        + export("bad", "(call $g)"),
         PLAIN,
         '(import "extism:host/user" "g" (func $g))',
     )
-    functions = [plugwasm.host_fn(name="f")(lambda: time.sleep(0.1)), plugwasm.host_fn(name="g")(raising(KeyError("k")))]
+    functions = [
+        plugwasm.host_fn(name="f")(lambda: time.sleep(0.1)),
+        plugwasm.host_fn(name="g")(raising(KeyError("k"))),
+    ]
     with IsolatedPlugin(source, functions=functions, fuel_limit=10**6, observe=diary) as plugin:
         assert plugin.call("run", returns=Measured).call.host_seconds >= 0.1
-        for name, error in (("trap", plugwasm.TrapError), ("bad", plugwasm.HostFunctionError), ("missing", plugwasm.FunctionNotFoundError)):
+        for name, error in (
+            ("trap", plugwasm.TrapError),
+            ("bad", plugwasm.HostFunctionError),
+            ("missing", plugwasm.FunctionNotFoundError),
+        ):
             with pytest.raises(error):
                 plugin.call(name)
     assert diary.shown() == ["log_info('hi')", "f()", "g() raised KeyError"]
-    assert [call.error for call in diary.calls] == [None, "TrapError", "HostFunctionError", "FunctionNotFoundError"]
+    assert [call.error for call in diary.calls] == [
+        None,
+        "TrapError",
+        "HostFunctionError",
+        "FunctionNotFoundError",
+    ]
     assert diary.calls[0].fuel
     assert all(call.memory_bytes is None and adds_up(call) for call in diary.calls)
 
@@ -862,7 +1057,9 @@ def test_observed_plugins_cannot_be_pickled_and_say_so_but_what_was_measured_can
 def test_one_observer_serves_the_threads_of_a_pool() -> None:
     diary = Diary()
     with PluginPool(ECHO, size=4, observe=diary) as pool:
-        assert list(pool.map("echo", (str(n) for n in range(200)))) == [str(n).encode() for n in range(200)]
+        assert list(pool.map("echo", (str(n) for n in range(200)))) == [
+            str(n).encode() for n in range(200)
+        ]
     assert len(diary.calls) == 200
     assert sorted(int(call.output or b"") for call in diary.calls) == list(range(200))
     assert all(call.input == call.output and adds_up(call) for call in diary.calls)
@@ -898,7 +1095,9 @@ def test_host_functions_that_are_coroutines_are_seen_with_the_time_they_waited()
 # ---- what is left behind -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_dropped_observed_plugin_frees_its_instance_at_once_and_keeps_nothing_of_its_calls() -> None:
+def test_a_dropped_observed_plugin_frees_its_instance_at_once_and_keeps_nothing_of_its_calls() -> (
+    None
+):
     gc.collect()
     gc.disable()
     try:
@@ -948,15 +1147,25 @@ os._exit(0)
 """
     # Python counts the threads right after the fork, and one that has just been joined may still be seen by the system.
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", script]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- traces and logs -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_trace_tells_of_host_calls_before_the_call_that_they_were_made_in(capsys: pytest.CaptureFixture[str]) -> None:
-    source = guest(export("run", "(call $log_info <<hi>>) (call $echo)") + export("trap", "unreachable"))
+def test_a_trace_tells_of_host_calls_before_the_call_that_they_were_made_in(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = guest(
+        export("run", "(call $log_info <<hi>>) (call $echo)") + export("trap", "unreachable")
+    )
     with Plugin(source, observe=Trace()) as plugin:
         plugin.call("run", "x" * 1000)
         with pytest.raises(plugwasm.TrapError):
@@ -971,7 +1180,9 @@ def test_a_trace_tells_of_host_calls_before_the_call_that_they_were_made_in(caps
     assert len(lines[1]) < 450
 
 
-def test_a_call_log_has_the_statistics_as_fields_and_can_keep_to_what_is_slow(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_log_has_the_statistics_as_fields_and_can_keep_to_what_is_slow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     logger = logging.getLogger("mine")
     caplog.set_level(logging.INFO)
     source = guest(export("run", "(call $echo)") + export("trap", "unreachable"))
@@ -981,7 +1192,9 @@ def test_a_call_log_has_the_statistics_as_fields_and_can_keep_to_what_is_slow(ca
             with pytest.raises(plugwasm.TrapError):
                 plugin.call("trap")
     records = [record for record in caplog.records if record.name in ("mine", "plugwasm.calls")]
-    assert [(record.name, record.levelname, record.function, record.error) for record in records] == [  # type: ignore[attr-defined]
+    assert [
+        (record.name, record.levelname, record.function, record.error) for record in records
+    ] == [  # type: ignore[attr-defined]
         ("plugwasm.calls", "INFO", "run", None),
         ("plugwasm.calls", "WARNING", "trap", "TrapError"),
         ("mine", "WARNING", "trap", "TrapError"),
@@ -996,14 +1209,19 @@ WASI_LOG = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param
 
 def writes(text: str, fd: int) -> str:
     """Code that writes a short text, without an end of line if it has none."""
-    stores = "".join(f"(i32.store8 (i32.const {64 + i}) (i32.const {byte}))" for i, byte in enumerate(text.encode()))
+    stores = "".join(
+        f"(i32.store8 (i32.const {64 + i}) (i32.const {byte}))"
+        for i, byte in enumerate(text.encode())
+    )
     vector = f"(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const {len(text)}))"
     return f"{stores} {vector} (drop (call $fd_write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 8)))"
 
 
 @pytest.mark.parametrize("observe", [None, True])
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
-def test_records_of_plugins_say_which_plugin_and_which_function(make: type[Plugin], observe: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_of_plugins_say_which_plugin_and_which_function(
+    make: type[Plugin], observe: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     source = guest(
         export("_initialize", "(call $log_info <<at the start>>)")

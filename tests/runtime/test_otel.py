@@ -36,7 +36,10 @@ SOURCE = guest(
     + export("echo", "(call $echo)")
     + export("trap", "unreachable")
     + export("fail", "(call $error_set <<the plugin's own words>>)")
-    + export("asks", "(drop (call $config_get <<key>>)) (call $var_set <<v>> <<x>>) (call $log_info <<hi>>)"),
+    + export(
+        "asks",
+        "(drop (call $config_get <<key>>)) (call $var_set <<v>> <<x>>) (call $log_info <<hi>>)",
+    ),
     IMPORTS,
 )
 
@@ -77,11 +80,19 @@ class Told:
 
     def metrics(self) -> dict[str, Any]:
         data = self.reader.get_metrics_data()
-        return {} if data is None else {m.name: m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
+        return (
+            {}
+            if data is None
+            else {
+                m.name: m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics
+            }
+        )
 
     def everything(self) -> str:
         data = self.reader.get_metrics_data()
-        return "".join(span.to_json() for span in self.spans) + ("" if data is None else data.to_json())
+        return "".join(span.to_json() for span in self.spans) + (
+            "" if data is None else data.to_json()
+        )
 
 
 @pytest.fixture
@@ -101,7 +112,9 @@ def nothing() -> None:
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
-def test_the_span_of_a_call_is_below_its_callers_and_above_those_of_host_functions(make: type[Plugin], told: Told) -> None:
+def test_the_span_of_a_call_is_below_its_callers_and_above_those_of_host_functions(
+    make: type[Plugin], told: Told
+) -> None:
     def body() -> None:
         with told.tracer.start_as_current_span("query"):
             pass
@@ -117,12 +130,16 @@ def test_the_span_of_a_call_is_below_its_callers_and_above_those_of_host_functio
 
 
 def test_a_span_says_what_the_call_took(told: Told) -> None:
-    with Plugin(SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()) as plugin:
+    with Plugin(
+        SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()
+    ) as plugin:
         plugin.call("run", "abc")
     span, host = told.span("p/run"), told.span("f")
     attributes = dict(span.attributes or {})
     assert {
-        name: attributes[name] for name in attributes if "seconds" not in name and name not in ("plugwasm.fuel", "plugwasm.memory_bytes")
+        name: attributes[name]
+        for name in attributes
+        if "seconds" not in name and name not in ("plugwasm.fuel", "plugwasm.memory_bytes")
     } == {
         "plugwasm.plugin": "p",
         "plugwasm.function": "run",
@@ -131,7 +148,13 @@ def test_a_span_says_what_the_call_took(told: Told) -> None:
         "plugwasm.input_bytes": 3,
         "plugwasm.output_bytes": 0,
     }
-    assert min(attributes[f"plugwasm.{name}"] for name in ("start_seconds", "guest_seconds", "host_seconds", "fuel", "memory_bytes")) > 0
+    assert (
+        min(
+            attributes[f"plugwasm.{name}"]
+            for name in ("start_seconds", "guest_seconds", "host_seconds", "fuel", "memory_bytes")
+        )
+        > 0
+    )
     assert dict(host.attributes or {}) == {
         "plugwasm.plugin": "p",
         "plugwasm.function": "run",
@@ -141,18 +164,25 @@ def test_a_span_says_what_the_call_took(told: Told) -> None:
     for one in (span, host):
         assert one.kind.name == "INTERNAL"
         assert one.status.status_code.name == "UNSET"
-        assert (one.instrumentation_scope.name, one.instrumentation_scope.version) == ("plugwasm", plugwasm.__version__)  # type: ignore[union-attr]
+        assert (one.instrumentation_scope.name, one.instrumentation_scope.version) == (
+            "plugwasm",
+            plugwasm.__version__,
+        )  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("host_calls", [True, False])
-def test_coroutines_of_host_functions_are_below_the_call_that_awaits_them(told: Told, host_calls: bool) -> None:
+def test_coroutines_of_host_functions_are_below_the_call_that_awaits_them(
+    told: Told, host_calls: bool
+) -> None:
     async def body() -> None:
         with told.tracer.start_as_current_span("before"):
             await asyncio.sleep(0.01)
         await inner.call_async("echo")
 
     inner = Plugin(SOURCE, functions=f(nothing), name="inner", observe=told.observer())
-    outer = Plugin(SOURCE, functions=f(body), name="outer", observe=told.observer(host_calls=host_calls))
+    outer = Plugin(
+        SOURCE, functions=f(body), name="outer", observe=told.observer(host_calls=host_calls)
+    )
 
     async def main() -> None:
         with told.tracer.start_as_current_span("request") as request:
@@ -165,7 +195,9 @@ def test_coroutines_of_host_functions_are_below_the_call_that_awaits_them(told: 
     assert told.tree() == [*above, f"{indent}before", f"{indent}inner/echo"]
 
 
-def test_a_coroutine_that_is_cancelled_ends_the_spans_around_it(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_coroutine_that_is_cancelled_ends_the_spans_around_it(
+    told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body() -> None:
         await asyncio.sleep(30)
 
@@ -196,9 +228,22 @@ def test_calls_of_pools_and_sets_are_below_who_made_them(told: Told) -> None:
         asyncio.run(main())
         with told.tracer.start_as_current_span("call"):
             pool.call("echo")
-    with PluginSet({"a": SOURCE, "b": SOURCE}, functions=f(nothing), observe=observer) as plugins, told.tracer.start_as_current_span("set"):
+    with (
+        PluginSet({"a": SOURCE, "b": SOURCE}, functions=f(nothing), observe=observer) as plugins,
+        told.tracer.start_as_current_span("set"),
+    ):
         plugins.all("echo", "x")
-    assert told.tree() == ["map", *["  p/echo"] * 3, "tasks", *["  p/echo"] * 2, "call", "  p/echo", "set", "  a/echo", "  b/echo"]
+    assert told.tree() == [
+        "map",
+        *["  p/echo"] * 3,
+        "tasks",
+        *["  p/echo"] * 2,
+        "call",
+        "  p/echo",
+        "set",
+        "  a/echo",
+        "  b/echo",
+    ]
 
 
 def test_a_call_of_a_busy_plugin_has_a_span_of_its_own(told: Told) -> None:
@@ -228,14 +273,25 @@ def test_a_call_that_fails_says_why(told: Told) -> None:
                 plugin.call(function)
     trap, fail = told.span("p/trap"), told.span("p/fail")
     assert trap.attributes["error.type"] == "TrapError"  # type: ignore[index]
-    assert (trap.status.status_code.name, trap.status.description) == ("ERROR", "`trap` of plugin `p` trapped: unreachable")
+    assert (trap.status.status_code.name, trap.status.description) == (
+        "ERROR",
+        "`trap` of plugin `p` trapped: unreachable",
+    )
     assert exception(trap)["exception.type"] == "plugwasm.errors.TrapError"
     assert exception(trap)["exception.stacktrace"]
-    assert (fail.attributes["error.type"], fail.status.description) == ("GuestError", "the plugin's own words")  # type: ignore[index]
-    assert exception(fail) == {"exception.type": "plugwasm.errors.GuestError", "exception.message": "the plugin's own words"}
+    assert (fail.attributes["error.type"], fail.status.description) == (
+        "GuestError",
+        "the plugin's own words",
+    )  # type: ignore[index]
+    assert exception(fail) == {
+        "exception.type": "plugwasm.errors.GuestError",
+        "exception.message": "the plugin's own words",
+    }
 
 
-def test_what_a_host_function_raises_is_told_by_kind_and_place_but_not_in_its_words(told: Told) -> None:
+def test_what_a_host_function_raises_is_told_by_kind_and_place_but_not_in_its_words(
+    told: Told,
+) -> None:
     def body() -> None:
         raise ValueError("postgres://user:secret@db")
 
@@ -248,13 +304,21 @@ def test_what_a_host_function_raises_is_told_by_kind_and_place_but_not_in_its_wo
             plugin.call("echo", "secret", int)
     host = exception(told.span("f"))
     assert host["exception.type"] == "ValueError"
-    assert f'File "{__file__}", line {body.__code__.co_firstlineno + 1}, in body' in host["exception.stacktrace"]
+    assert (
+        f'File "{__file__}", line {body.__code__.co_firstlineno + 1}, in body'
+        in host["exception.stacktrace"]
+    )
     assert told.span("f").attributes["error.type"] == "ValueError"  # type: ignore[index]
     assert told.span("p/run").attributes["error.type"] == "HostFunctionError"  # type: ignore[index]
     spans = [span for span in told.spans if span.name == "p/echo"]
-    assert [exception(span)["exception.type"] for span in spans] == ["plugwasm.errors.OutputError", "ValueError"]
+    assert [exception(span)["exception.type"] for span in spans] == [
+        "plugwasm.errors.OutputError",
+        "ValueError",
+    ]
     # The stack has the lines of the program, and one of them is the text above.
-    assert "secret" not in told.everything().replace('raise ValueError(\\"postgres://user:secret@db\\")', "")
+    assert "secret" not in told.everything().replace(
+        'raise ValueError(\\"postgres://user:secret@db\\")', ""
+    )
 
 
 def test_long_and_broken_texts_are_told_as_an_exporter_can_send_them(told: Told) -> None:
@@ -264,7 +328,12 @@ def test_long_and_broken_texts_are_told_as_an_exporter_can_send_them(told: Told)
             with pytest.raises(plugwasm.CallError):
                 plugin.call(function)
     for span in told.spans:
-        texts = [span.name, span.status.description or "", *map(str, (span.attributes or {}).values()), *exception(span).values()]
+        texts = [
+            span.name,
+            span.status.description or "",
+            *map(str, (span.attributes or {}).values()),
+            *exception(span).values(),
+        ]
         assert max(len(text.encode()) for text in texts) <= 2003
     assert [span.name for span in told.spans] == ["x\\ny/fail", "x\\ny/_OTHER"]
 
@@ -277,10 +346,22 @@ def requesting(document: str) -> str:
 
 
 def test_an_http_request_has_a_span_by_the_conventions_without_anything_secret(told: Told) -> None:
-    with Server({"/": reply(b"the answer"), "/missing": reply(b"the answer", status=404)}) as server:
+    with Server(
+        {"/": reply(b"the answer"), "/missing": reply(b"the answer", status=404)}
+    ) as server:
         for path, method in (("/", "post"), ("/missing", "POST")):
-            document = json.dumps({"url": f"{server.url}{path}?token=secret#part", "method": method, "headers": {"x-key": "secret"}})
-            with Plugin(manifest(requesting(document), allowed_hosts=["127.0.0.1"]), name="p", observe=told.observer()) as plugin:
+            document = json.dumps(
+                {
+                    "url": f"{server.url}{path}?token=secret#part",
+                    "method": method,
+                    "headers": {"x-key": "secret"},
+                }
+            )
+            with Plugin(
+                manifest(requesting(document), allowed_hosts=["127.0.0.1"]),
+                name="p",
+                observe=told.observer(),
+            ) as plugin:
                 plugin.call("run")
         port = int(server.url.rpartition(":")[2])
     assert told.tree() == ["p/run", "  POST"] * 2
@@ -307,17 +388,30 @@ def test_an_http_request_has_a_span_by_the_conventions_without_anything_secret(t
 @pytest.mark.parametrize(
     ("document", "name", "attributes"),
     [
-        ('{"url": "http://a.test/"}', "GET", {"server.address": "a.test", "server.port": 80, "url.scheme": "http"}),
+        (
+            '{"url": "http://a.test/"}',
+            "GET",
+            {"server.address": "a.test", "server.port": 80, "url.scheme": "http"},
+        ),
         ('{"url": "http://user:secret@a.test/"}', "GET", {}),
-        ('{"url": "http://[::1]:8080/"}', "GET", {"server.address": "::1", "server.port": 8080, "url.scheme": "http"}),
+        (
+            '{"url": "http://[::1]:8080/"}',
+            "GET",
+            {"server.address": "::1", "server.port": 8080, "url.scheme": "http"},
+        ),
         ('{"url": "gopher://a.test/", "method": "SECRET"}', "HTTP", {}),
         ('{"url": {"secret": 1}, "method": ["secret"]}', "HTTP", {}),
         ("not json: secret", "HTTP", {}),
     ],
 )
-def test_a_request_that_is_refused_has_a_span_that_says_so(document: str, name: str, attributes: dict[str, Any], told: Told) -> None:
+def test_a_request_that_is_refused_has_a_span_that_says_so(
+    document: str, name: str, attributes: dict[str, Any], told: Told
+) -> None:
     source = guest(export("run", f"(drop (call $http_request <<{document}>> (i64.const 0)))"))
-    with Plugin(manifest(source, allowed_hosts=["b.test"]), observe=told.observer()) as plugin, pytest.raises(plugwasm.EgressError):
+    with (
+        Plugin(manifest(source, allowed_hosts=["b.test"]), observe=told.observer()) as plugin,
+        pytest.raises(plugwasm.EgressError),
+    ):
         plugin.call("run")
     span = told.span(name)
     found = dict(span.attributes or {})
@@ -332,11 +426,16 @@ def test_a_request_that_is_refused_has_a_span_that_says_so(document: str, name: 
 
 
 def points(metric: Any) -> dict[tuple[str, str | None], Any]:
-    return {(p.attributes["plugwasm.function"], p.attributes.get("error.type")): p for p in metric.data.data_points}
+    return {
+        (p.attributes["plugwasm.function"], p.attributes.get("error.type")): p
+        for p in metric.data.data_points
+    }
 
 
 def test_calls_are_measured_in_seconds_and_bytes(told: Told) -> None:
-    with Plugin(SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()) as plugin:
+    with Plugin(
+        SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()
+    ) as plugin:
         plugin.call("echo", "abc")
         plugin.call("echo", "abcde")
         plugin.call("run")
@@ -370,14 +469,26 @@ def test_calls_are_measured_in_seconds_and_bytes(told: Told) -> None:
     assert points(metrics["plugwasm.call.start.duration"]).keys() == {("echo", None)}
     assert points(metrics["plugwasm.call.host.duration"]).keys() == {("run", None)}
     assert points(metrics["plugwasm.host_calls"])["run", None].value == 1
-    assert ("_OTHER", "FunctionNotFoundError") not in points(metrics["plugwasm.call.guest.duration"])
+    assert ("_OTHER", "FunctionNotFoundError") not in points(
+        metrics["plugwasm.call.guest.duration"]
+    )
 
 
-def test_names_that_anybody_may_choose_do_not_multiply_the_metrics(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_that_anybody_may_choose_do_not_multiply_the_metrics(
+    told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
     observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
     hosts = [f"h{n}.test" for n in range(30)]
-    requests = [json.dumps({"url": f"http://{host}/{host}", "method": f"M{n}"}) for n, host in enumerate(hosts)]
-    source = guest("".join(export(f"r{n}", f"(drop (call $http_request <<{one}>> (i64.const 0)))") for n, one in enumerate(requests)))
+    requests = [
+        json.dumps({"url": f"http://{host}/{host}", "method": f"M{n}"})
+        for n, host in enumerate(hosts)
+    ]
+    source = guest(
+        "".join(
+            export(f"r{n}", f"(drop (call $http_request <<{one}>> (i64.const 0)))")
+            for n, one in enumerate(requests)
+        )
+    )
     with Plugin(SOURCE, functions=f(nothing), name="p", observe=observer) as plugin:
         for n in range(300):
             with pytest.raises(plugwasm.FunctionNotFoundError):
@@ -397,7 +508,9 @@ def test_names_that_anybody_may_choose_do_not_multiply_the_metrics(told: Told, c
     assert not caplog.records
 
 
-def test_there_is_an_end_to_the_names_that_metrics_tell_apart(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_an_end_to_the_names_that_metrics_tell_apart(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert MAX_NAMES >= 1000
     monkeypatch.setattr(plugwasm.otel, "MAX_NAMES", 5)
     compiled = plugwasm.CompiledPlugin(guest(export("a", "") + export("b", "")))
@@ -419,7 +532,9 @@ def test_what_is_not_sampled_is_nobodys_span_but_still_the_parent(told: Told) ->
     tracers = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     inside = []
     with Plugin(
-        SOURCE, functions=f(lambda: inside.append(get_current_span())), observe=OpenTelemetry(tracers, NoOpMeterProvider())
+        SOURCE,
+        functions=f(lambda: inside.append(get_current_span())),
+        observe=OpenTelemetry(tracers, NoOpMeterProvider()),
     ) as plugin:
         plugin.call("run")
     assert inside[0].get_span_context().is_valid
@@ -429,7 +544,9 @@ def test_what_is_not_sampled_is_nobodys_span_but_still_the_parent(told: Told) ->
 def test_spans_that_nobody_makes_do_not_hide_the_span_of_the_caller(told: Told) -> None:
     inside = []
     observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
-    plugin = Plugin(SOURCE, functions=f(lambda: inside.append(get_current_span())), observe=observer)
+    plugin = Plugin(
+        SOURCE, functions=f(lambda: inside.append(get_current_span())), observe=observer
+    )
     with plugin, told.tracer.start_as_current_span("request") as request:
         plugin.call("run")
         assert request.is_recording()
@@ -439,7 +556,9 @@ def test_spans_that_nobody_makes_do_not_hide_the_span_of_the_caller(told: Told) 
 
 def run(script: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -476,7 +595,10 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert run(script) == "spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'\n"
+    assert (
+        run(script)
+        == "spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'\n"
+    )
 
 
 def test_nobody_loads_opentelemetry_who_does_not_ask_for_it() -> None:
@@ -489,7 +611,9 @@ print([name for name in sys.modules if "opentelemetry" in name])
     assert run(script) == "[]\n"
 
 
-def test_several_observers_of_one_provider_share_their_instruments(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_several_observers_of_one_provider_share_their_instruments(
+    told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(2):
         with Plugin(SOURCE, functions=f(nothing), name="p", observe=told.observer()) as plugin:
             plugin.call("echo")

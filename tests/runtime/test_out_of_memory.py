@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import ExitError, GuestError, IsolatedPlugin, Limits, OutOfMemoryError, Plugin, TrapError
+from plugwasm import (
+    ExitError,
+    GuestError,
+    IsolatedPlugin,
+    Limits,
+    OutOfMemoryError,
+    Plugin,
+    TrapError,
+)
 from tests.support.guests import export, guest, manifest, number
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
@@ -28,19 +36,40 @@ SAYS = {
     rf"20 pages of 64 KiB for all together {LIMITS}",
 }
 ENDS = {
-    "sets its output there": ("(call $output_set (local.get $got) (i64.const 5))", r"Then it set the output to offset \d+, length 5"),
-    "sets its input there": ("(call $input_set (local.get $got) (i64.const 5))", "Then it set its input"),
-    "sets its error there": ("(call $error_set (i64.add (local.get $got) (i64.const 8)))", r"Then it set the error \d+"),
-    "gives it to the host": ("(call $log_info (i64.add (local.get $got) (i64.const 8)))", r"Then `log_info` was given the handle \d+"),
+    "sets its output there": (
+        "(call $output_set (local.get $got) (i64.const 5))",
+        r"Then it set the output to offset \d+, length 5",
+    ),
+    "sets its input there": (
+        "(call $input_set (local.get $got) (i64.const 5))",
+        "Then it set its input",
+    ),
+    "sets its error there": (
+        "(call $error_set (i64.add (local.get $got) (i64.const 8)))",
+        r"Then it set the error \d+",
+    ),
+    "gives it to the host": (
+        "(call $log_info (i64.add (local.get $got) (i64.const 8)))",
+        r"Then `log_info` was given the handle \d+",
+    ),
     "aborts": ("unreachable", r"\(unreachable\)"),
-    "writes there": ("(i32.store (i32.const -65536) (i32.wrap_i64 (local.get $got)))", r"\(out of bounds memory access\)"),
+    "writes there": (
+        "(i32.store (i32.const -65536) (i32.wrap_i64 (local.get $got)))",
+        r"\(out of bounds memory access\)",
+    ),
 }
 SOURCE = guest(
-    "".join(export(f"{how} {end}", code + does, "(local $got i64)") for how, code in REFUSED.items() for end, (does, _) in ENDS.items())
+    "".join(
+        export(f"{how} {end}", code + does, "(local $got i64)")
+        for how, code in REFUSED.items()
+        for end, (does, _) in ENDS.items()
+    )
     + "".join(
         f'(func (export "{how} returns a code") (result i32) (local $got i64) {code} (i32.const 3))'
         + export(f"{how} exits", code + "(call $proc_exit (i32.const 4))", "(local $got i64)")
-        + export(f"{how} reports", code + "(call $error_set <<no memory left>>)", "(local $got i64)")
+        + export(
+            f"{how} reports", code + "(call $error_set <<no memory left>>)", "(local $got i64)"
+        )
         + export(f"{how} goes on", code + "(call $echo)", "(local $got i64)")
         for how, code in REFUSED.items()
     )
@@ -59,7 +88,9 @@ def made(kind: Any) -> Any:
     ("kind", "end"),
     [
         *((Plugin, end) for end in ENDS),
-        *((IsolatedPlugin, end) for end in ENDS if end != "gives it to the host"),  # the application does not know how much there is
+        *(
+            (IsolatedPlugin, end) for end in ENDS if end != "gives it to the host"
+        ),  # the application does not know how much there is
     ],
 )
 @pytest.mark.parametrize("how", REFUSED)
@@ -74,7 +105,9 @@ def test_after_it_was_refused_memory_a_guest(kind: Any, how: str, end: str) -> N
 
 @KINDS
 @pytest.mark.parametrize("how", REFUSED)
-def test_a_code_and_an_exit_stay_what_they_are_and_say_it_as_the_likely_cause(kind: Any, how: str) -> None:
+def test_a_code_and_an_exit_stay_what_they_are_and_say_it_as_the_likely_cause(
+    kind: Any, how: str
+) -> None:
     says = "; it may have " + SAYS[how].removeprefix("ran ").join(("run ", ""))
     with made(kind) as plugin, pytest.raises(GuestError, match="returned the error code 3" + says):
         plugin.call(f"{how} returns a code")
@@ -124,14 +157,23 @@ def test_a_plugin_that_takes_memory_in_each_call_is_told_apart_from_one_with_a_b
 
 
 def test_it_is_said_of_a_start_as_well() -> None:
-    source = guest(export("_initialize", REFUSED["allocating"] + "unreachable", "(local $got i64)") + export("f", ""))
+    source = guest(
+        export("_initialize", REFUSED["allocating"] + "unreachable", "(local $got i64)")
+        + export("f", "")
+    )
     says = r"has 2 pages and was refused 10000000 bytes more; its limit is 5 pages"
-    with Plugin(source, limits=Limits(memory_bytes=5 * 65536)) as plugin, pytest.raises(OutOfMemoryError, match=says):
+    with (
+        Plugin(source, limits=Limits(memory_bytes=5 * 65536)) as plugin,
+        pytest.raises(OutOfMemoryError, match=says),
+    ):
         plugin.call("f")
 
 
 def test_memories_that_the_host_cannot_see_are_not_spoken_of() -> None:
-    source = guest(export("f", REFUSED["allocating"] + "unreachable", "(local $got i64)"), memory="(memory 1) (memory 1)")
+    source = guest(
+        export("f", REFUSED["allocating"] + "unreachable", "(local $got i64)"),
+        memory="(memory 1) (memory 1)",
+    )
     with (
         Plugin(source, limits=Limits(memory_bytes=40 * 65536)) as plugin,
         pytest.raises(
@@ -143,14 +185,24 @@ def test_memories_that_the_host_cannot_see_are_not_spoken_of() -> None:
 
 
 def test_an_input_and_an_answer_that_have_no_room_say_why() -> None:
-    source = guest(export("get", "(call $give (call $config_get <<k>>))") + export("echo", "(call $echo)"))
-    with Plugin(manifest(source, config={"k": "x" * 1_000_000}), limits=Limits(memory_bytes=5 * 65536)) as plugin:
-        with pytest.raises(OutOfMemoryError, match="input of 1000000 bytes, which takes 16 pages: its limit is 5 pages"):
+    source = guest(
+        export("get", "(call $give (call $config_get <<k>>))") + export("echo", "(call $echo)")
+    )
+    with Plugin(
+        manifest(source, config={"k": "x" * 1_000_000}), limits=Limits(memory_bytes=5 * 65536)
+    ) as plugin:
+        with pytest.raises(
+            OutOfMemoryError,
+            match="input of 1000000 bytes, which takes 16 pages: its limit is 5 pages",
+        ):
             plugin.call("echo", bytes(1_000_000))
         with pytest.raises(
             OutOfMemoryError,
             match="input of 300000 bytes, which takes 5 pages: the plugin's memory has 1 pages, what it allocates with the host has 2 pages",
         ):
             plugin.call("echo", bytes(300_000))
-        with pytest.raises(OutOfMemoryError, match=r"no room for 1000000 bytes from the host: .* its limit is 5 pages"):
+        with pytest.raises(
+            OutOfMemoryError,
+            match=r"no room for 1000000 bytes from the host: .* its limit is 5 pages",
+        ):
             plugin.call("get")

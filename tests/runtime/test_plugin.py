@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import CancelHandle, CompiledPlugin, HashMismatchError, ManifestError, ModuleError, OptionError, Plugin, SourceError
+from plugwasm import (
+    CancelHandle,
+    CompiledPlugin,
+    HashMismatchError,
+    ManifestError,
+    ModuleError,
+    OptionError,
+    Plugin,
+    SourceError,
+)
 from tests.support.guests import export, guest, manifest, number
 
 ECHO = guest(export("echo", "(call $echo)") + '(func (export "code") (result i32) (i32.const 0))')
@@ -71,7 +80,9 @@ def test_the_arguments_can_be_given_by_position() -> None:
     assert CompiledPlugin(CONFIG, False, []).functions == ()
 
 
-@pytest.mark.parametrize("value", [None, 5, 1.5, [], object(), ("a",)], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [None, 5, 1.5, [], object(), ("a",)], ids=lambda value: type(value).__name__
+)
 def test_what_can_be_no_plugin_is_a_manifest_error(value: Any) -> None:
     with pytest.raises(ManifestError):
         Plugin(value)
@@ -124,7 +135,10 @@ def test_the_name_is_the_file_the_main_module_or_the_one_given(tmp_path: Path) -
     compiled = CompiledPlugin(ECHO, name="compiled")
     assert compiled.name == "compiled"
     assert Plugin(compiled).name == "compiled"
-    assert (repr(compiled), repr(Plugin(compiled))) == ("<CompiledPlugin 'compiled'>", "<Plugin 'compiled'>")
+    assert (repr(compiled), repr(Plugin(compiled))) == (
+        "<CompiledPlugin 'compiled'>",
+        "<Plugin 'compiled'>",
+    )
 
 
 def test_each_plugin_has_an_id_of_its_own_that_stays() -> None:
@@ -139,8 +153,15 @@ def test_each_plugin_has_an_id_of_its_own_that_stays() -> None:
 
 
 def test_a_plugin_knows_its_compiled_plugin() -> None:
-    compiled = CompiledPlugin(ECHO, wasi=True, fuel_limit=1000, http_response_headers=True, functions=[])
-    assert (compiled.wasi, compiled.fuel_limit, compiled.http_response_headers, compiled.functions) == (True, 1000, True, ())
+    compiled = CompiledPlugin(
+        ECHO, wasi=True, fuel_limit=1000, http_response_headers=True, functions=[]
+    )
+    assert (
+        compiled.wasi,
+        compiled.fuel_limit,
+        compiled.http_response_headers,
+        compiled.functions,
+    ) == (True, 1000, True, ())
     assert Plugin(compiled).compiled_plugin is compiled
     own = Plugin(ECHO, name="own").compiled_plugin
     assert isinstance(own, CompiledPlugin)
@@ -149,7 +170,10 @@ def test_a_plugin_knows_its_compiled_plugin() -> None:
 
 def test_settings_that_belong_to_the_compiled_plugin_are_not_taken_from_the_plugin() -> None:
     compiled = CompiledPlugin(ECHO, name="compiled")
-    with pytest.raises(OptionError, match=r"^name, fuel_limit: they would not be used here; plugin `compiled` is a CompiledPlugin"):
+    with pytest.raises(
+        OptionError,
+        match=r"^name, fuel_limit: they would not be used here; plugin `compiled` is a CompiledPlugin",
+    ):
         Plugin(compiled, name="other", fuel_limit=1)
     plugin = Plugin(compiled)
     assert plugin.name == "compiled"
@@ -159,7 +183,10 @@ def test_settings_that_belong_to_the_compiled_plugin_are_not_taken_from_the_plug
 
 def test_exports_and_imports_are_told_with_kinds_and_types() -> None:
     with Plugin(ECHO) as plugin:
-        assert {item.name: repr(item.type) for item in plugin.exports} == {"echo": "() -> ()", "code": "() -> (i32)"}
+        assert {item.name: repr(item.type) for item in plugin.exports} == {
+            "echo": "() -> ()",
+            "code": "() -> (i32)",
+        }
         (first, *_) = plugin.imports
         assert (first.module, first.kind) == ("extism:host/env", "function")
         assert isinstance(first, plugwasm.Item)
@@ -179,10 +206,16 @@ def test_what_lives_in_one_process_is_neither_pickled_nor_copied(make: Any, way:
     with pytest.raises(TypeError, match=f"{make.__name__}.*cannot be copied or pickled"):
         way(plugin)
     with pytest.raises(TypeError, match="cannot be copied or pickled"):
-        way([vars(plugin)] if hasattr(plugin, "__dict__") else CompiledPlugin(ECHO)._plan.main.module)
+        way(
+            [vars(plugin)]
+            if hasattr(plugin, "__dict__")
+            else CompiledPlugin(ECHO)._plan.main.module
+        )
 
 
-@pytest.mark.parametrize("way", [lambda value: pickle.loads(pickle.dumps(value)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "way", [lambda value: pickle.loads(pickle.dumps(value)), copy.copy, copy.deepcopy]
+)
 def test_what_a_plugin_exports_can_be_pickled_and_copied(way: Any) -> None:
     items = Plugin(ECHO).exports
     again = way(items)
@@ -212,12 +245,17 @@ def test_a_thousand_calls_give_a_thousand_answers() -> None:
 def test_functions_of_one_plugin_can_be_called_in_any_order() -> None:
     source = guest(
         "(global $n (mut i64) (i64.const 1))"
-        + export("double", "(global.set $n (i64.mul (global.get $n) (i64.const 2))) (call $answer (global.get $n))")
+        + export(
+            "double",
+            "(global.set $n (i64.mul (global.get $n) (i64.const 2))) (call $answer (global.get $n))",
+        )
         + """(func (export "increment") (result i32)
             (global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n)) (i32.const 0))"""
     )
     with Plugin(source) as plugin:
-        assert [number(plugin.call(name)) for name in ("double", "increment", "increment", "double")] == [2, 3, 4, 8]
+        assert [
+            number(plugin.call(name)) for name in ("double", "increment", "increment", "double")
+        ] == [2, 3, 4, 8]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +266,8 @@ def test_functions_of_one_plugin_can_be_called_in_any_order() -> None:
         ({"egress": ["example.com"]}, "egress: expected an Egress, got list"),
     ],
 )
-def test_an_option_of_another_kind_is_refused_at_once(options: dict[str, Any], message: str) -> None:
+def test_an_option_of_another_kind_is_refused_at_once(
+    options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(OptionError, match=f"^{message}"):
         CompiledPlugin(ECHO, **options)

@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 
 import plugwasm
-from plugwasm import BusyError, CancelledError, ClosedError, Function, HostFunctionError, IsolatedPlugin, Limits, Plugin, TimeoutError
+from plugwasm import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    Function,
+    HostFunctionError,
+    IsolatedPlugin,
+    Limits,
+    Plugin,
+    TimeoutError,
+)
 from plugwasm._runtime.call_queue import waiting_for
 from tests.support.threads import InThread
 
@@ -38,7 +48,9 @@ SOURCE = b"""(module
     (call $output (local.get $at) (i64.const 1))))"""
 KINDS: dict[str, Any] = {
     "a plugin": Plugin,
-    "one that is observed": lambda *args, **options: Plugin(*args, **options, observe=plugwasm.observing.CallLog()),
+    "one that is observed": lambda *args, **options: Plugin(
+        *args, **options, observe=plugwasm.observing.CallLog()
+    ),
     "an isolated one": IsolatedPlugin,
 }
 SOON = 20.0
@@ -54,8 +66,15 @@ def soon(condition: Callable[[], object]) -> bool:
     return True
 
 
-def backs(back: Callable[[], object], kind: Any = Plugin, timeout: float | None = None, **options: Any) -> Any:
-    return kind(SOURCE, functions=[Function(None, "back", [], [], lambda *_: back())], limits=Limits(timeout=timeout), **options)
+def backs(
+    back: Callable[[], object], kind: Any = Plugin, timeout: float | None = None, **options: Any
+) -> Any:
+    return kind(
+        SOURCE,
+        functions=[Function(None, "back", [], [], lambda *_: back())],
+        limits=Limits(timeout=timeout),
+        **options,
+    )
 
 
 class Busy:
@@ -142,7 +161,9 @@ def test_a_thread_that_calls_again_and_again_leaves_others_their_turn() -> None:
 
 
 @kinds
-def test_many_threads_share_a_plugin_and_none_is_refused_or_gets_what_is_anothers(kind: Any) -> None:
+def test_many_threads_share_a_plugin_and_none_is_refused_or_gets_what_is_anothers(
+    kind: Any,
+) -> None:
     with backs(lambda: None, kind) as plugin:
 
         def work(number: int) -> None:
@@ -156,7 +177,9 @@ def test_many_threads_share_a_plugin_and_none_is_refused_or_gets_what_is_another
 
 
 def test_a_plugin_of_a_pool_can_be_shared_by_the_threads_of_its_lease() -> None:
-    with plugwasm.PluginPool(SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: time.sleep(0.1))]) as pool:
+    with plugwasm.PluginPool(
+        SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: time.sleep(0.1))]
+    ) as pool:
         with pool.plugin() as plugin:
             threads = [InThread(plugin.call, "back") for _ in range(3)]
             assert plugin.call("echo", b"1") == b"1"
@@ -167,7 +190,9 @@ def test_a_plugin_of_a_pool_can_be_shared_by_the_threads_of_its_lease() -> None:
 
 
 def test_who_waits_for_a_leased_plugin_that_was_given_back_is_told_that_it_was_closed() -> None:
-    with plugwasm.PluginPool(SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: None)]) as pool:
+    with plugwasm.PluginPool(
+        SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: None)]
+    ) as pool:
         with pool.plugin() as plugin:
             first = InThread(plugin.call, "spin")
             assert soon(lambda: not hasattr(plugin, "_idle"))
@@ -268,7 +293,9 @@ def test_waiting_ends_with_the_call_whose_host_function_waits() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("kind", ["Plugin", "IsolatedPlugin", "partial(Plugin, observe=plugwasm.observing.CallLog())"])
+@pytest.mark.parametrize(
+    "kind", ["Plugin", "IsolatedPlugin", "partial(Plugin, observe=plugwasm.observing.CallLog())"]
+)
 def test_ctrl_c_ends_the_waiting_and_costs_nothing(kind: str) -> None:
     script = f"""
     import os, random, signal, sys, threading, time
@@ -310,7 +337,9 @@ def test_ctrl_c_ends_the_waiting_and_costs_nothing(kind: str) -> None:
     plugin.close()
     print("well")
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=100
+    )
     assert done.stdout.split() == ["well"], done.stderr
 
 
@@ -422,7 +451,11 @@ def test_plugins_that_wait_for_each_other_in_two_threads_are_told_so() -> None:
 @kinds
 def test_tasks_that_share_a_plugin_wait_for_each_other(kind: Any) -> None:
     async def main() -> list[bytes]:
-        return list(await asyncio.gather(*(plugin.call_async("echo", b"%d" % number) for number in range(6))))
+        return list(
+            await asyncio.gather(
+                *(plugin.call_async("echo", b"%d" % number) for number in range(6))
+            )
+        )
 
     with backs(lambda: None, kind) as plugin:
         assert asyncio.run(main()) == [b"%d" % number for number in range(6)]
@@ -445,7 +478,9 @@ def test_a_task_that_is_cancelled_while_it_waits_leaves_the_call_under_way(kind:
 
 
 @kinds
-def test_a_coroutine_of_a_host_function_is_refused_by_the_plugin_that_waits_for_it(kind: Any) -> None:
+def test_a_coroutine_of_a_host_function_is_refused_by_the_plugin_that_waits_for_it(
+    kind: Any,
+) -> None:
     refused = []
 
     async def back(*_: Any) -> None:
@@ -458,7 +493,9 @@ def test_a_coroutine_of_a_host_function_is_refused_by_the_plugin_that_waits_for_
     async def sync() -> None:
         plugin.call("echo", b"x")
 
-    plugin = kind(SOURCE, functions=[Function(None, "back", [], [], back)], limits=Limits(timeout=None))
+    plugin = kind(
+        SOURCE, functions=[Function(None, "back", [], [], back)], limits=Limits(timeout=None)
+    )
     with plugin:
         asyncio.run(plugin.call_async("back"))
     assert len(refused) == 2

@@ -54,7 +54,9 @@ class Notes:
     ],
     ids=lambda names: "+".join(names) or "none",
 )
-def test_the_right_functions_run_once_before_the_first_call(present: tuple[str, ...], run: list[str]) -> None:
+def test_the_right_functions_run_once_before_the_first_call(
+    present: tuple[str, ...], run: list[str]
+) -> None:
     notes = Notes()
     with Plugin(starts(*present), functions=notes.functions) as plugin:
         assert notes.seen == []
@@ -80,7 +82,10 @@ def test_haskell_is_started_without_arguments() -> None:
 
 def test_the_start_section_runs_first() -> None:
     notes = Notes()
-    with Plugin(starts("_initialize", more="(func $s (call $note (i64.const 7))) (start $s)"), functions=notes.functions) as plugin:
+    with Plugin(
+        starts("_initialize", more="(func $s (call $note (i64.const 7))) (start $s)"),
+        functions=notes.functions,
+    ) as plugin:
         plugin.call("run")
     assert notes.seen == [7, 2, 9]
 
@@ -88,7 +93,9 @@ def test_the_start_section_runs_first() -> None:
 def test_what_the_start_did_is_there_in_the_calls() -> None:
     source = guest(
         "(global $g (mut i64) (i64.const 0))"
-        + export("_initialize", "(global.set $g (i64.const 5)) (call $var_set <<from>> <<the start>>)")
+        + export(
+            "_initialize", "(global.set $g (i64.const 5)) (call $var_set <<from>> <<the start>>)"
+        )
         + export("g", "(call $answer (global.get $g))")
         + export("var", "(call $give (call $var_get <<from>>))")
     )
@@ -97,13 +104,18 @@ def test_what_the_start_did_is_there_in_the_calls() -> None:
 
 
 def test_a_message_or_an_output_of_the_start_is_not_the_first_calls() -> None:
-    source = guest(export("_initialize", "(call $error_set <<old>>) (call $give <<old output>>)") + export("run", ""))
+    source = guest(
+        export("_initialize", "(call $error_set <<old>>) (call $give <<old output>>)")
+        + export("run", "")
+    )
     with Plugin(source) as plugin:
         assert plugin.call("run") == b""
 
 
 def test_the_start_sees_config_and_can_log(caplog: pytest.LogCaptureFixture) -> None:
-    source = guest(export("_initialize", "(call $log_error (call $config_get <<k>>))") + export("run", ""))
+    source = guest(
+        export("_initialize", "(call $log_error (call $config_get <<k>>))") + export("run", "")
+    )
     with Plugin(source, config={"k": "from the config"}) as plugin:
         plugin.call("run")
     assert [record.getMessage() for record in caplog.records] == ["from the config"]
@@ -111,8 +123,14 @@ def test_the_start_sees_config_and_can_log(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_linked_reactor_is_initialised_before_the_main_module_starts() -> None:
     notes = Notes()
-    lib = guest('(func (export "_initialize") (call $note (i64.const 1))) (func (export "f") (call $note (i64.const 2)))', NOTE)
-    main = guest(export("_initialize", "(call $f)") + export("run", "(call $f)"), '(import "lib" "f" (func $f))')
+    lib = guest(
+        '(func (export "_initialize") (call $note (i64.const 1))) (func (export "f") (call $note (i64.const 2)))',
+        NOTE,
+    )
+    main = guest(
+        export("_initialize", "(call $f)") + export("run", "(call $f)"),
+        '(import "lib" "f" (func $f))',
+    )
     with Plugin(manifest(("lib", lib), ("main", main)), functions=notes.functions) as plugin:
         plugin.call("run")
     assert notes.seen == [1, 2, 2]
@@ -123,8 +141,14 @@ def test_a_linked_reactor_is_initialised_before_the_main_module_starts() -> None
 
 COMMAND = guest(
     "(global $n (mut i64) (i64.const 0))"
-    + export("_start", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "_start",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
 )
 
 
@@ -168,7 +192,9 @@ ways = pytest.mark.parametrize("way", WAYS)
 
 
 @ways
-def test_a_trap_in_the_start_is_an_error_of_the_call_and_the_next_call_tries_again(way: str) -> None:
+def test_a_trap_in_the_start_is_an_error_of_the_call_and_the_next_call_tries_again(
+    way: str,
+) -> None:
     with Plugin(guest(WAYS[way]("unreachable") + export("run", ""))) as plugin:
         for _ in range(2):
             with pytest.raises(TrapError, match=r"plugin `plugin`.*unreachable") as caught:
@@ -197,7 +223,9 @@ def test_fuel_covers_the_start(way: str) -> None:
 @ways
 def test_a_message_of_the_start_is_told(way: str) -> None:
     with (
-        Plugin(guest(WAYS[way]("(call $error_set <<cannot start>>) unreachable") + export("run", ""))) as plugin,
+        Plugin(
+            guest(WAYS[way]("(call $error_set <<cannot start>>) unreachable") + export("run", ""))
+        ) as plugin,
         pytest.raises(plugwasm.GuestError, match="cannot start"),
     ):
         plugin.call("run")
@@ -208,7 +236,10 @@ def test_what_a_host_function_raises_in_the_start_is_the_cause(way: str) -> None
     def back(*_: Any) -> None:
         raise LookupError("not there")
 
-    source = guest(WAYS[way]("(call $back)") + export("run", ""), '(import "extism:host/user" "back" (func $back))')
+    source = guest(
+        WAYS[way]("(call $back)") + export("run", ""),
+        '(import "extism:host/user" "back" (func $back))',
+    )
     with Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin:
         with pytest.raises(plugwasm.HostFunctionError) as caught:
             plugin.call("run")
@@ -221,7 +252,10 @@ def test_a_start_in_a_linked_module_that_fails_is_told_too() -> None:
     with Plugin(manifest(("lib", lib), ("main", main))) as plugin, pytest.raises(TrapError):
         plugin.call("run")
     looping = guest(export("_initialize", LOOP) + '(func (export "f"))')
-    with Plugin(manifest(("lib", looping), ("main", main), timeout_ms=100)) as plugin, pytest.raises(plugwasm.TimeoutError):
+    with (
+        Plugin(manifest(("lib", looping), ("main", main), timeout_ms=100)) as plugin,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
         plugin.call("run")
 
 
@@ -248,9 +282,12 @@ def test_the_deadline_starts_anew_with_each_attempt() -> None:
             raise LookupError
 
     source = guest(
-        export("_initialize", "(call $back)") + export("echo", "(call $echo)"), '(import "extism:host/user" "back" (func $back))'
+        export("_initialize", "(call $back)") + export("echo", "(call $echo)"),
+        '(import "extism:host/user" "back" (func $back))',
     )
-    with Plugin(manifest(source, timeout_ms=150), functions=[Function(None, "back", [], [], back)]) as plugin:
+    with Plugin(
+        manifest(source, timeout_ms=150), functions=[Function(None, "back", [], [], back)]
+    ) as plugin:
         with pytest.raises(plugwasm.HostFunctionError):
             plugin.call("echo")
         time.sleep(0.2)
@@ -271,7 +308,10 @@ def test_the_deadline_starts_anew_with_each_attempt() -> None:
     ],
 )
 def test_a_start_up_function_of_another_type_is_refused_by_name(name: str, type: str) -> None:
-    with pytest.raises(LinkError, match=name), Plugin(guest(f'(func (export "{name}") {type})' + export("run", ""))) as plugin:
+    with (
+        pytest.raises(LinkError, match=name),
+        Plugin(guest(f'(func (export "{name}") {type})' + export("run", ""))) as plugin,
+    ):
         plugin.call("run")
 
 
@@ -279,20 +319,26 @@ def test_a_start_up_function_of_another_type_is_refused_by_name(name: str, type:
 def test_an_export_of_that_name_that_is_no_function_is_refused_by_name(name: str) -> None:
     with (
         pytest.raises(LinkError, match=name),
-        Plugin(f'(module (global (export "{name}") i32 (i32.const 1)) (func (export "run")))') as plugin,
+        Plugin(
+            f'(module (global (export "{name}") i32 (i32.const 1)) (func (export "run")))'
+        ) as plugin,
     ):
         plugin.call("run")
 
 
 def test_a_start_that_is_no_function_is_just_an_export() -> None:
-    with Plugin('(module (global (export "_start") i32 (i32.const 1)) (func (export "run")))') as plugin:
+    with Plugin(
+        '(module (global (export "_start") i32 (i32.const 1)) (func (export "run")))'
+    ) as plugin:
         assert plugin.call("run") == b""
         assert not plugin.function_exists("_start")
 
 
 def test_nothing_of_a_plugin_runs_before_its_first_call() -> None:
     notes = Notes()
-    plugin = Plugin(starts("_initialize", more="(func $s unreachable) (start $s)"), functions=notes.functions)
+    plugin = Plugin(
+        starts("_initialize", more="(func $s unreachable) (start $s)"), functions=notes.functions
+    )
     assert plugin.function_exists("run")
     with pytest.raises(plugwasm.FunctionNotFoundError):
         plugin.call("no such function")
@@ -309,8 +355,18 @@ def test_a_start_up_function_can_also_be_called_by_name() -> None:
 
 def test_a_host_function_that_is_called_at_the_start_sees_the_context_of_the_call() -> None:
     seen: list[object] = []
-    note = Function(None, "note", [plugwasm.ValType.I64], [], lambda plugin, *_: seen.append(plugin.host_context()))
-    text = guest(export("_initialize", "(call $note (i64.const 1))") + export("run", "(call $note (i64.const 2))"), NOTE)
+    note = Function(
+        None,
+        "note",
+        [plugwasm.ValType.I64],
+        [],
+        lambda plugin, *_: seen.append(plugin.host_context()),
+    )
+    text = guest(
+        export("_initialize", "(call $note (i64.const 1))")
+        + export("run", "(call $note (i64.const 2))"),
+        NOTE,
+    )
     with Plugin(text, functions=[note]) as plugin:
         plugin.call("run", host_context="mine")
         plugin.call("run")

@@ -85,7 +85,9 @@ WAYS: dict[str, Callable[[PluginPool], object]] = {
 def test_a_host_function_waits_for_a_plugin_no_longer_than_its_call_may_take(way: str) -> None:
     with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
         plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)), limits=Limits(timeout=0.3))
-        with pytest.raises(TimeoutError, match="`ask` of plugin `plugin` did not end before its deadline of 300 ms"):
+        with pytest.raises(
+            TimeoutError, match="`ask` of plugin `plugin` did not end before its deadline of 300 ms"
+        ):
             plugin.call("ask")
         assert pool.stats.waiting == 0 or soon_is(lambda: pool.stats.waiting == 0)
 
@@ -111,7 +113,9 @@ def test_cancelling_a_call_ends_what_its_host_function_waits_for(way: str) -> No
 
 @pytest.mark.parametrize(("size", "inputs"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 4), (4, 8)])
 @pytest.mark.parametrize("ending", ["deadline", "cancel"])
-def test_a_call_of_a_map_ends_with_the_call_that_reads_it(ending: str, size: int, inputs: int) -> None:
+def test_a_call_of_a_map_ends_with_the_call_that_reads_it(
+    ending: str, size: int, inputs: int
+) -> None:
     """However few inputs there are: no call of a `map` is made by a reader that others wait for."""
     begun = threading.Event()
 
@@ -120,7 +124,9 @@ def test_a_call_of_a_map_ends_with_the_call_that_reads_it(ending: str, size: int
         list(pool.map("spin", [b""] * inputs))
 
     with PluginPool(OTHER, size=size, limits=Limits(timeout=60)) as pool:
-        plugin = Plugin(ASK, functions=asking(read), limits=Limits(timeout=0.3 if ending == "deadline" else 60))
+        plugin = Plugin(
+            ASK, functions=asking(read), limits=Limits(timeout=0.3 if ending == "deadline" else 60)
+        )
         handle = plugin.cancel_handle()
 
         def cancel() -> None:
@@ -158,7 +164,11 @@ def test_a_map_in_a_host_function_gives_outputs_in_order_and_errors(workers: int
 def test_a_map_of_slow_calls_ends_with_the_call_that_reads_it() -> None:
     slow = PluginPool(ASK, functions=asking(lambda: time.sleep(0.05)), size=2)
     with slow as pool, soon():
-        plugin = Plugin(ASK, functions=asking(lambda: list(pool.map("ask", [b""] * 10_000, workers=2))), limits=Limits(timeout=0.5))
+        plugin = Plugin(
+            ASK,
+            functions=asking(lambda: list(pool.map("ask", [b""] * 10_000, workers=2))),
+            limits=Limits(timeout=0.5),
+        )
         with pytest.raises(TimeoutError, match="500 ms"):
             plugin.call("ask")
         assert soon_is(lambda: pool.stats.busy == 0)
@@ -170,7 +180,9 @@ def test_the_coroutine_of_a_host_function_waits_no_longer_than_its_call_may_take
         async def ask(*_: object) -> None:
             await pool.call_async("ok")
 
-        plugin = Plugin(ASK, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=0.3))
+        plugin = Plugin(
+            ASK, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=0.3)
+        )
         with pytest.raises(TimeoutError):
             asyncio.run(plugin.call_async("ask"))
 
@@ -178,14 +190,21 @@ def test_the_coroutine_of_a_host_function_waits_no_longer_than_its_call_may_take
 def test_the_deadline_of_any_call_around_counts() -> None:
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
         inner = Plugin(ASK, functions=asking(lambda: pool.call("ok")), name="inner")
-        outer = Plugin(ASK, functions=asking(lambda: inner.call("ask")), limits=Limits(timeout=0.3), name="outer")
+        outer = Plugin(
+            ASK,
+            functions=asking(lambda: inner.call("ask")),
+            limits=Limits(timeout=0.3),
+            name="outer",
+        )
         with pytest.raises((TimeoutError, HostFunctionError)):
             outer.call("ask")
 
 
 def test_a_worker_process_is_waited_for_no_longer_than_the_call_may_take() -> None:
     with IsolatedPlugin(OTHER) as isolated, soon():
-        plugin = Plugin(ASK, functions=asking(lambda: isolated.call("spin")), limits=Limits(timeout=0.5))
+        plugin = Plugin(
+            ASK, functions=asking(lambda: isolated.call("spin")), limits=Limits(timeout=0.5)
+        )
         with pytest.raises(TimeoutError, match="500 ms"):
             plugin.call("ask")
         assert isolated.call("ok") == b""
@@ -193,7 +212,9 @@ def test_a_worker_process_is_waited_for_no_longer_than_the_call_may_take() -> No
 
 def test_an_isolated_plugins_host_function_waits_no_longer_than_its_call_may_take() -> None:
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
-        plugin = IsolatedPlugin(ASK, functions=asking(lambda: pool.call("ok")), limits=Limits(timeout=0.5))
+        plugin = IsolatedPlugin(
+            ASK, functions=asking(lambda: pool.call("ok")), limits=Limits(timeout=0.5)
+        )
         with plugin, pytest.raises(TimeoutError):
             plugin.call("ask")
 
@@ -248,7 +269,11 @@ def test_so_it_is_where_threads_make_the_calls() -> None:
     def ask(pool: PluginPool) -> None:
         pool.call("ask") if pool.stats.busy < 2 else list(pool.map("ok", [b""] * 9, workers=2))
 
-    with pool_of(2, ask, limits=Limits(timeout=None)) as pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
+    with (
+        pool_of(2, ask, limits=Limits(timeout=None)) as pool,
+        soon(),
+        pytest.raises(HostFunctionError, match="would wait for itself"),
+    ):
         pool.call("ask")
 
 
@@ -258,7 +283,9 @@ def test_so_it_is_for_tasks() -> None:
     async def ask(*_: object) -> None:
         await pool.call_async("ok")
 
-    pool = PluginPool(ASK, size=1, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=None))
+    pool = PluginPool(
+        ASK, size=1, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=None)
+    )
     with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
         asyncio.run(pool.call_async("ask"))
 
@@ -278,7 +305,11 @@ def test_so_it_is_for_processes_of_a_set() -> None:
         instances=1,
         limits=Limits(timeout=30),
     )
-    with plugins, soon(), pytest.raises(HostFunctionError, match=r"wait for itself: allow more \(`instances`\)"):
+    with (
+        plugins,
+        soon(),
+        pytest.raises(HostFunctionError, match=r"wait for itself: allow more \(`instances`\)"),
+    ):
         plugins.call("a", "ask")
 
 
@@ -287,7 +318,11 @@ def test_so_it_is_for_what_a_host_function_has_on_lease() -> None:
         with pool.plugin():
             pool.call("ok", wait=None)
 
-    with pool_of(2, ask, limits=Limits(timeout=None)) as pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
+    with (
+        pool_of(2, ask, limits=Limits(timeout=None)) as pool,
+        soon(),
+        pytest.raises(HostFunctionError, match="would wait for itself"),
+    ):
         pool.call("ask")
 
 

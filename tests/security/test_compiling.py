@@ -23,9 +23,22 @@ from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
 from tests.support.hard_modules import of_locals, passing_blocks
 from tests.support.paths import ROOT
-from tests.support.wasm_binary import BLOCK, END, F32, I32, LOOP, V128, leb128, module, section, type_of
+from tests.support.wasm_binary import (
+    BLOCK,
+    END,
+    F32,
+    I32,
+    LOOP,
+    V128,
+    leb128,
+    module,
+    section,
+    type_of,
+)
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +70,9 @@ def slow(functions: int) -> bytes:
 
 def heavy(seed: int = 0) -> bytes:
     """A module of more than a few kilobytes that takes little to compile."""
-    rest = "".join(f"(func (result i64) (i64.const {number * 2**40 + seed}))" for number in range(600))
+    rest = "".join(
+        f"(func (result i64) (i64.const {number * 2**40 + seed}))" for number in range(600)
+    )
     return wat_to_wasm(guest(export("run", "(call $echo)") + rest).encode())
 
 
@@ -167,9 +182,13 @@ NOT_LIGHT = {
     "a place where control meets and many locals": of_locals(b"\x03\x40\x0b" * 100, 60),
     "a tail call": wat_to_wasm(b"(module (func $f (return_call $f)))"),
     "a handler": wat_to_wasm(b"(module (tag) (func (try_table)))"),
-    "a second memory": wat_to_wasm(b"(module (memory 1) (memory 1) (func (drop (i32.load 1 (i32.const 0)))))"),
+    "a second memory": wat_to_wasm(
+        b"(module (memory 1) (memory 1) (func (drop (i32.load 1 (i32.const 0)))))"
+    ),
     "references to the host": wat_to_wasm(b"(module (table 1 externref))"),
-    "a table of references to the host that is imported": wat_to_wasm(b'(module (import "a" "b" (table 1 externref)))'),
+    "a table of references to the host that is imported": wat_to_wasm(
+        b'(module (import "a" "b" (table 1 externref)))'
+    ),
     "a global of such a reference": wat_to_wasm(b"(module (global externref (ref.null extern)))"),
     "one that is imported": wat_to_wasm(b'(module (import "a" "b" (global externref)))'),
     "tables that are laid out": hard_modules.laid_out_tables(1),
@@ -180,8 +199,14 @@ NOT_LIGHT = {
     + section(1, b"\1" + type_of())
     + section(3, b"\1\0")
     + section(10, b"\1\7\0\x0b"),
-    "bytes after the last function": b"\0asm\1\0\0\0" + section(1, b"\1" + type_of()) + section(3, b"\1\0") + section(10, b"\1\2\0\x0b\0"),
-    "fewer functions than are there": b"\0asm\1\0\0\0" + section(1, b"\1" + type_of()) + section(3, b"\1\0") + section(10, b"\0\2\0\x0b"),
+    "bytes after the last function": b"\0asm\1\0\0\0"
+    + section(1, b"\1" + type_of())
+    + section(3, b"\1\0")
+    + section(10, b"\1\2\0\x0b\0"),
+    "fewer functions than are there": b"\0asm\1\0\0\0"
+    + section(1, b"\1" + type_of())
+    + section(3, b"\1\0")
+    + section(10, b"\0\2\0\x0b"),
     "more entries than there can be": b"\0asm\1\0\0\0" + section(7, leb128(2**32 - 1)),
 }
 
@@ -211,7 +236,12 @@ def test_each_instruction_that_can_be_light_is_read_as_the_engine_reads_it() -> 
     wasm = wat_to_wasm(text.encode())
     CompiledPlugin(wasm, limits=Limits(compile_seconds=None))
     assert 50 < weight(wasm) < 500
-    for code in (b"\x41" + poison[:4] + b"\x07", b"\x42" + poison, b"\x43" + poison[:4], b"\x44" + poison[:4] * 2):
+    for code in (
+        b"\x41" + poison[:4] + b"\x07",
+        b"\x42" + poison,
+        b"\x43" + poison[:4],
+        b"\x44" + poison[:4] * 2,
+    ):
         found = module([code + b"\x1a"])
         assert is_light(found)
         CompiledPlugin(found)
@@ -230,7 +260,11 @@ def test_names_that_are_very_long_are_left_out_of_light_modules_too() -> None:
 TEXTS: dict[str, bytes] = {
     "brackets": b"(" * 65_000,
     "blocks": b"(module (func " + b"(block " * 8000 + b")" * 8000 + b"))",
-    "folded": b"(module (func (drop " + b"(i32.eqz " * 6000 + b"(i32.const 0)" + b")" * 6000 + b")))",
+    "folded": b"(module (func (drop "
+    + b"(i32.eqz " * 6000
+    + b"(i32.const 0)"
+    + b")" * 6000
+    + b")))",
     "many types": b"(module " + b"(type (func))" * 5000 + b")",
     "a large type in each block": b"(module (type (func (param "
     + b"i32 " * 1000
@@ -239,8 +273,16 @@ TEXTS: dict[str, bytes] = {
     + b")",
     "comments": b"(module " + b"(;" * 14_000 + b";)" * 14_000 + b")",
     "annotations": b"(module " + b"(@a " * 12_000 + b")" * 12_000 + b")",
-    "a number": b"(module (func (drop (f64.const 0x" + b"f" * 30_000 + b"." + b"f" * 30_000 + b"p9))))",
-    "labels of one name": b"(module (func " + b"(block $a " * 4000 + b"(br $a)" + b")" * 4000 + b"))",
+    "a number": b"(module (func (drop (f64.const 0x"
+    + b"f" * 30_000
+    + b"."
+    + b"f" * 30_000
+    + b"p9))))",
+    "labels of one name": b"(module (func "
+    + b"(block $a " * 4000
+    + b"(br $a)"
+    + b")" * 4000
+    + b"))",
     "components": b"(component " * 5000 + b")" * 5000,
     "a module in a text": b'(module quote "' + b"(func)" * 10_000 + b'")',
     "one bad line": b"(module (func i32.konst " + b"x" * 60_000 + b"))",
@@ -275,9 +317,16 @@ def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
     return CompiledPlugin({"wasm": [*named, {"data": modules[-1]}]}, limits=Limits(**limits))
 
 
-def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(started: list[Any]) -> None:
+def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(
+    started: list[Any],
+) -> None:
     modules = [
-        hard_modules.fitted(lambda n, i=number: module([b"\x41" + wasm_binary.signed(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]), is_light)
+        hard_modules.fitted(
+            lambda n, i=number: module(
+                [b"\x41" + wasm_binary.signed(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]
+            ),
+            is_light,
+        )
         for number in range(6)
     ]
     together(*modules)
@@ -286,38 +335,58 @@ def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(started
     assert len(started) == 5
 
 
-def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_together(started: list[Any]) -> None:
+def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_together(
+    started: list[Any],
+) -> None:
     one = module([b"\x10\0" * 300])
     fit = LIGHT // weight(one)
-    together(*[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30)
+    together(
+        *[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30
+    )
     assert len(started) <= 1
-    together(*[module([b"\x10\0" * 301 + b"\x01" * number]) for number in range(fit + 4)], compile_seconds=30)
+    together(
+        *[module([b"\x10\0" * 301 + b"\x01" * number]) for number in range(fit + 4)],
+        compile_seconds=30,
+    )
     assert 4 <= len(started) <= 6
 
 
 def test_the_modules_of_a_plugin_share_the_time(started: list[Any]) -> None:
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
-        together(*[slow(20 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)], LIGHTEST, compile_seconds=0.4)
+        together(
+            *[slow(20 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)],
+            LIGHTEST,
+            compile_seconds=0.4,
+        )
     assert time.monotonic() - start < 20
-    with pytest.raises(ModuleError, match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of "):
+    with pytest.raises(
+        ModuleError,
+        match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of ",
+    ):
         together(heavy(), slow(6000), LIGHTEST, compile_seconds=5)
     assert started[-1].returncode == -signal.SIGKILL
     assert together(heavy(1), heavy(2), LIGHTEST, compile_seconds=60).exports
 
 
-def test_when_the_time_is_over_no_further_module_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_time_is_over_no_further_module_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     allowance = _code.Allowance(Limits(compile_seconds=0.05))
     with allowance.clocked("first"):
         time.sleep(0.06)
-    with pytest.raises(ModuleError, match=r"`second` is not compiled, because the modules .* before it took the 0\.05 seconds"):
+    with pytest.raises(
+        ModuleError,
+        match=r"`second` is not compiled, because the modules .* before it took the 0\.05 seconds",
+    ):
         _code.compiled(LIGHTEST, _code.engine(pooled=False), "second", allowance)
 
 
 def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
     one = CompiledPlugin(heavy())._plan.main.module.kept_bytes
     with pytest.raises(
-        ModuleError, match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`"
+        ModuleError,
+        match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`",
     ):
         together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one - 1)
     small = CompiledPlugin(LIGHTEST)._plan.main.module.kept_bytes
@@ -337,7 +406,9 @@ print(status("VmHWM") - before, refusal, sep="\\n")
     assert int(peak) < 30e6
 
 
-def test_without_a_python_to_start_what_is_not_light_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_python_to_start_what_is_not_light_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
         CompiledPlugin(heavy())
@@ -348,10 +419,15 @@ def test_functions_at_the_border_have_no_more_values_together_than_can_be_read_s
     exports = [wasm_binary.name(number) + b"\0\0" for number in range(7000)]
     with pytest.raises(ModuleError, match="more than 300000 values together"):
         CompiledPlugin(module([b"\0"], types=[type_of([F32] * 120)], exports=exports))
-    assert len(CompiledPlugin(module([b"\0"], types=[type_of([F32] * 40)], exports=exports)).exports) == 7000
+    assert (
+        len(CompiledPlugin(module([b"\0"], types=[type_of([F32] * 40)], exports=exports)).exports)
+        == 7000
+    )
 
 
-def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("typer")
     from plugwasm._manifest.resolve import resolve
     from plugwasm.cli.commands import inspect
@@ -386,7 +462,9 @@ print(status("VmRSS"))
     assert after - before < 24e6  # of which 16 may be kept
 
 
-def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(monkeypatch: pytest.MonkeyPatch, started: list[Any]) -> None:
+def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(
+    monkeypatch: pytest.MonkeyPatch, started: list[Any]
+) -> None:
     monkeypatch.setattr(_code, "KEPT_BYTES", 1000)
     first = CompiledPlugin(heavy())
     again = CompiledPlugin(heavy())
@@ -433,7 +511,9 @@ def folder(place: Path, modules: dict[str, bytes]) -> Path:
     return place
 
 
-def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(tmp_path: Path, started: list[Any]) -> None:
+def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(
+    tmp_path: Path, started: list[Any]
+) -> None:
     slow_ones = {f"a{number}": slow(2000 + number) for number in range(10)}
     place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
     start = time.monotonic()
@@ -448,16 +528,28 @@ def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(tmp_
 def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugwasm._plugin_set.compile_budget.LEAST", 0.05)  # far less than the slow one takes on any machine
+    monkeypatch.setattr(
+        "plugwasm._plugin_set.compile_budget.LEAST", 0.05
+    )  # far less than the slow one takes on any machine
     begin = time.monotonic()
     CompiledPlugin(slow(80))
     took = time.monotonic() - begin
     assert took > 2 * 0.05
-    place = folder(tmp_path, {f"b{number}": wat_to_wasm(LIGHTEST) for number in range(100)} | {"a": slow(81), "c": b"\0asm\1\0\0\0\xff"})
-    with PluginSet.from_directory(place, limits=Limits(compile_seconds=min(60.0, 20 * took))) as plugins:
+    place = folder(
+        tmp_path,
+        {f"b{number}": wat_to_wasm(LIGHTEST) for number in range(100)}
+        | {"a": slow(81), "c": b"\0asm\1\0\0\0\xff"},
+    )
+    with PluginSet.from_directory(
+        place, limits=Limits(compile_seconds=min(60.0, 20 * took))
+    ) as plugins:
         assert [told.name for told in plugins.describe() if told.error] == ["c"]
-        assert plugins._current().entries["a"].loaded.compiled.limits.compile_seconds == min(60.0, 20 * took)
-    assert [record.args[0] for record in caplog.records if record.name == "plugwasm.plugins"] == ["c"]
+        assert plugins._current().entries["a"].loaded.compiled.limits.compile_seconds == min(
+            60.0, 20 * took
+        )
+    assert [record.args[0] for record in caplog.records if record.name == "plugwasm.plugins"] == [
+        "c"
+    ]
 
 
 def test_a_plugin_that_was_too_slow_among_others_can_be_enabled_alone(tmp_path: Path) -> None:
@@ -505,10 +597,14 @@ def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.Mo
     assert (without.share, without.end(), without.again([1.0])) == (None, False, None)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of their own need a system that is POSIX")
+@pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="processes of their own need a system that is POSIX"
+)
 def test_an_isolated_plugin_of_many_modules_has_the_time_of_one(tmp_path: Path) -> None:
     start = time.monotonic()
     modules = [{"name": f"m{number}", "data": slow(1000 + number)} for number in range(20)]
     with pytest.raises(ModuleError, match="compile_seconds"):
-        plugwasm.IsolatedPlugin({"wasm": [*modules, {"data": LIGHTEST}]}, limits=Limits(compile_seconds=0.5))
+        plugwasm.IsolatedPlugin(
+            {"wasm": [*modules, {"data": LIGHTEST}]}, limits=Limits(compile_seconds=0.5)
+        )
     assert time.monotonic() - start < 9

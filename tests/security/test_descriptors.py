@@ -13,7 +13,9 @@ from plugwasm._wasi import abi
 from plugwasm._wasi.abi import WasiError
 from plugwasm._wasi.files import Directory, File, Preopen
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="directories are granted on POSIX systems only")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="directories are granted on POSIX systems only"
+)
 
 
 @pytest.fixture
@@ -55,7 +57,9 @@ def test_a_grant_is_opened_again_where_its_number_was_closed(preopen: Preopen) -
     assert content(directory) == b"granted"
 
 
-def test_a_grant_is_opened_again_where_its_number_is_anothers(preopen: Preopen, granted: Path) -> None:
+def test_a_grant_is_opened_again_where_its_number_is_anothers(
+    preopen: Preopen, granted: Path
+) -> None:
     directory, number = Directory.of_preopen(preopen), preopen.fd
     other = replaced(number, granted.parent / "other")
     assert content(directory) == b"granted"
@@ -65,7 +69,9 @@ def test_a_grant_is_opened_again_where_its_number_is_anothers(preopen: Preopen, 
     os.close(number)
 
 
-def test_a_grant_is_gone_where_its_path_leads_elsewhere_now(preopen: Preopen, granted: Path) -> None:
+def test_a_grant_is_gone_where_its_path_leads_elsewhere_now(
+    preopen: Preopen, granted: Path
+) -> None:
     directory = Directory.of_preopen(preopen)
     os.close(preopen.fd)
     granted.rename(granted.parent / "moved")
@@ -76,7 +82,9 @@ def test_a_grant_is_gone_where_its_path_leads_elsewhere_now(preopen: Preopen, gr
         assert caught.value.errno == abi.BADF
 
 
-def test_a_grant_by_a_relative_path_is_found_from_another_directory(granted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grant_by_a_relative_path_is_found_from_another_directory(
+    granted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(granted.parent)
     preopen = Preopen("granted", "/data")
     monkeypatch.chdir("/")
@@ -85,7 +93,9 @@ def test_a_grant_by_a_relative_path_is_found_from_another_directory(granted: Pat
     preopen.close()
 
 
-def test_files_and_directories_that_were_open_are_not_taken_for_others(preopen: Preopen, granted: Path) -> None:
+def test_files_and_directories_that_were_open_are_not_taken_for_others(
+    preopen: Preopen, granted: Path
+) -> None:
     (granted / "sub").mkdir()
     top = Directory.of_preopen(preopen)
     file = top.open(b"file", follow=True, oflags=0, fdflags=0, rights=abi.FD_READ | abi.FD_WRITE)
@@ -93,7 +103,10 @@ def test_files_and_directories_that_were_open_are_not_taken_for_others(preopen: 
     assert isinstance(file, File)
     assert isinstance(directory, Directory)
     numbers = file.fd, directory.fd
-    others = replaced(file.fd, granted.parent / "other" / "file", os.O_RDWR), replaced(directory.fd, granted.parent / "other")
+    others = (
+        replaced(file.fd, granted.parent / "other" / "file", os.O_RDWR),
+        replaced(directory.fd, granted.parent / "other"),
+    )
     for use in (
         lambda: file.read([memoryview(bytearray(9))], None),
         lambda: file.read([memoryview(bytearray(9))], 0),

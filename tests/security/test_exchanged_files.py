@@ -29,7 +29,10 @@ while os.getppid() != 1:
 """
 SECONDS = 1.0
 
-pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "renameat2"), reason="this system cannot exchange two files at once")
+pytestmark = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "renameat2"),
+    reason="this system cannot exchange two files at once",
+)
 
 
 def says(text: str) -> str:
@@ -48,12 +51,18 @@ def put_folder(folder: Path, text: str, module: str = "plugin.wasm") -> Path:
 def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
     """Another process exchanges the two of each pair all the time."""
     paths = [str(path) for pair in pairs for path in pair]
-    process = subprocess.Popen([sys.executable, "-I", "-c", EXCHANGER, *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", EXCHANGER, *paths],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         yield
-        assert process.poll() is None, "it has ended: " + (process.stderr.read().decode() if process.stderr else "")
+        assert process.poll() is None, "it has ended: " + (
+            process.stderr.read().decode() if process.stderr else ""
+        )
     finally:
         process.kill()
         process.communicate()
@@ -100,7 +109,10 @@ def test_a_folder_for_a_link(place: Path, seen: Callable[[PluginSet], object]) -
 def test_a_folder_that_its_modules_are_in_for_a_link(place: Path) -> None:
     folder = put_folder(place / "plugins" / "x", "inside", "sub/plugin.wasm")
     (place / "link").symlink_to(place / "outside" / "sub")
-    with PluginSet.from_directory(place / "plugins") as plugins, exchanging((folder / "sub", place / "link")):
+    with (
+        PluginSet.from_directory(place / "plugins") as plugins,
+        exchanging((folder / "sub", place / "link")),
+    ):
         assert read_again_and_again(plugins, answer) <= {None, b"inside"}
 
 
@@ -109,8 +121,14 @@ def test_a_module_for_a_link(place: Path, file: str) -> None:
     put_folder(place / "plugins" / "x", "inside")
     (place / "plugins" / "y.wasm").write_text(says("inside"))
     (place / "link").symlink_to(place / "outside" / "plugin.wasm")
-    with PluginSet.from_directory(place / "plugins") as plugins, exchanging((place / file, place / "link")):
-        found = read_again_and_again(plugins, lambda plugins: {result.output for result in plugins.all("hook")} <= {b"inside"})
+    with (
+        PluginSet.from_directory(place / "plugins") as plugins,
+        exchanging((place / file, place / "link")),
+    ):
+        found = read_again_and_again(
+            plugins,
+            lambda plugins: {result.output for result in plugins.all("hook")} <= {b"inside"},
+        )
     assert found == {True}
 
 
@@ -119,7 +137,10 @@ def test_a_text_for_a_link(place: Path, text: str) -> None:
     folder = put_folder(place / "plugins" / "x", "inside")
     (place / "outside" / "plugin.wasm").unlink()
     (place / "link").symlink_to(place / "outside" / text)
-    with PluginSet.from_directory(place / "plugins") as plugins, exchanging((folder / text, place / "link")):
+    with (
+        PluginSet.from_directory(place / "plugins") as plugins,
+        exchanging((folder / text, place / "link")),
+    ):
         assert read_again_and_again(plugins, titles) <= {("inside",), ("x",)}
 
 
@@ -127,14 +148,20 @@ def test_a_text_for_a_link(place: Path, text: str) -> None:
 def test_a_file_for_a_pipe_that_nobody_writes_to(place: Path, file: str) -> None:
     folder = put_folder(place / "plugins" / "x", "inside")
     os.mkfifo(place / "pipe")
-    with PluginSet.from_directory(place / "plugins") as plugins, exchanging((folder / file, place / "pipe")):
+    with (
+        PluginSet.from_directory(place / "plugins") as plugins,
+        exchanging((folder / file, place / "pipe")),
+    ):
         assert read_again_and_again(plugins, answer) <= {None, b"inside"}
 
 
 def test_a_plugin_in_processes_of_its_own_is_read_the_same_way(place: Path) -> None:
     folder = put_folder(place / "plugins" / "x", "inside")
     (place / "link").symlink_to(place / "outside")
-    with PluginSet.from_directory(place / "plugins", isolated=True, instances=1) as plugins, exchanging((folder, place / "link")):
+    with (
+        PluginSet.from_directory(place / "plugins", isolated=True, instances=1) as plugins,
+        exchanging((folder, place / "link")),
+    ):
         assert read_again_and_again(plugins, answer) <= {None, b"inside"}
 
 
@@ -142,7 +169,10 @@ def test_what_is_read_in_one_look_is_of_one_folder(place: Path) -> None:
     """Two folders of one author, exchanged: what is said of a plugin is never said of another's module."""
     folder = put_folder(place / "plugins" / "x", "one")
     put_folder(place / "other", "two")
-    with PluginSet.from_directory(place / "plugins") as plugins, exchanging((folder, place / "other")):
+    with (
+        PluginSet.from_directory(place / "plugins") as plugins,
+        exchanging((folder, place / "other")),
+    ):
         found = read_again_and_again(plugins, lambda plugins: (titles(plugins), answer(plugins)))
     assert found <= {(("one",), b"one"), (("two",), b"two")}
     assert len(found) == 2
@@ -168,14 +198,22 @@ def test_a_directory_that_the_application_names_may_be_a_link(place: Path) -> No
         assert plugins.first("hook") == given.first("hook") == b"inside"
 
 
-@pytest.mark.parametrize("path", ["../outside/plugin.wasm", "sub/../../outside/plugin.wasm", "{}/outside/plugin.wasm"])
-def test_a_manifest_that_leads_out_is_not_even_looked_at(place: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "path", ["../outside/plugin.wasm", "sub/../../outside/plugin.wasm", "{}/outside/plugin.wasm"]
+)
+def test_a_manifest_that_leads_out_is_not_even_looked_at(
+    place: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = put_folder(place / "plugins" / "x", "inside")
     (folder / "sub").mkdir()
     (folder / "manifest.json").write_text(json.dumps({"wasm": [{"path": path.format(place)}]}))
     looked: list[str] = []
     real = os.stat
-    monkeypatch.setattr(os, "stat", lambda name, *args, **kwargs: looked.append(str(name)) or real(name, *args, **kwargs))
+    monkeypatch.setattr(
+        os,
+        "stat",
+        lambda name, *args, **kwargs: looked.append(str(name)) or real(name, *args, **kwargs),
+    )
     with PluginSet.from_directory(place / "plugins") as plugins:
         plugins.reload()
         assert "lie in its folder" in str(plugins.describe()[0].error)

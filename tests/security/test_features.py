@@ -49,7 +49,10 @@ OBJECTS = guest(
       (local.get $sum))
     (func (export "grow") (result i32)
       (i32.eq (i32.const -1) (memory.grow (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))"""
-    + export("list", "(call $push (i64.const 1)) (call $push (i64.const 2)) (call $push (i64.const 39)) (call $answer (call $sum))")
+    + export(
+        "list",
+        "(call $push (i64.const 1)) (call $push (i64.const 2)) (call $push (i64.const 39)) (call $answer (call $sum))",
+    )
     + export(
         "array",
         "(local.set $a (array.new $bytes (i32.const 7) (i32.const 6)))"
@@ -57,13 +60,23 @@ OBJECTS = guest(
         "(local $a (ref null $bytes))",
     )
     + export("i31", "(call $answer (i64.extend_i32_u (i31.get_u (ref.i31 (i32.const 42)))))")
-    + export("cast", "(drop (ref.cast (ref $bytes) (struct.new $node (ref.null $node) (i64.const 1))))")
+    + export(
+        "cast", "(drop (ref.cast (ref $bytes) (struct.new $node (ref.null $node) (i64.const 1))))"
+    )
     + export("null", "(drop (struct.get $node $value (ref.null $node)))")
-    + export("beyond", "(drop (array.get_u $bytes (array.new $bytes (i32.const 0) (i32.const 1)) (i32.const 1)))")
+    + export(
+        "beyond",
+        "(drop (array.get_u $bytes (array.new $bytes (i32.const 0) (i32.const 1)) (i32.const 1)))",
+    )
     + export("huge", "(drop (array.new_default $bytes (i32.const -1)))")
-    + export("garbage", "(loop $next (drop (array.new_default $bytes (i32.const 1000000))) (br $next))")
+    + export(
+        "garbage", "(loop $next (drop (array.new_default $bytes (i32.const 1000000))) (br $next))"
+    )
     + export("keep", "(loop $next (call $push (i64.const 1)) (br $next))")
-    + export("large", "(global.set $kept (array.new_default $bytes (i32.wrap_i64 (call $input_load_u64 (i64.const 0)))))")
+    + export(
+        "large",
+        "(global.set $kept (array.new_default $bytes (i32.wrap_i64 (call $input_load_u64 (i64.const 0)))))",
+    )
     + export("quick", ""),
     memory='(memory (export "memory") 1)',
 )
@@ -73,8 +86,13 @@ COUNTS = guest(
         "(drop (i32.atomic.rmw.add (i32.const 8) (i32.const 41))) (drop (i32.atomic.rmw.add (i32.const 8) (i32.const 1))) (atomic.fence)"
         "(call $answer (i64.extend_i32_u (i32.atomic.load (i32.const 8))))",
     )
-    + export("swap", "(call $answer (i64.atomic.rmw.cmpxchg (i32.const 16) (i64.const 0) (i64.const 5)))")
-    + export("notify", "(call $answer (i64.extend_i32_u (memory.atomic.notify (i32.const 8) (i32.const 1))))")
+    + export(
+        "swap", "(call $answer (i64.atomic.rmw.cmpxchg (i32.const 16) (i64.const 0) (i64.const 5)))"
+    )
+    + export(
+        "notify",
+        "(call $answer (i64.extend_i32_u (memory.atomic.notify (i32.const 8) (i32.const 1))))",
+    )
     + export("wait", "(drop (memory.atomic.wait32 (i32.const 8) (i32.const 0) (i64.const -1)))")
     + export("askew", "(drop (i32.atomic.load (i32.const 7)))"),
     memory='(memory (export "memory") 1)',
@@ -88,7 +106,9 @@ def word(value: int) -> bytes:
 @pytest.mark.parametrize(("source", "name"), [(OBJECTS, "gc"), (COUNTS, "atomics")])
 def test_both_are_off_and_the_error_says_how_to_allow_them(source: str, name: str) -> None:
     for limits in (None, Limits(), Limits(gc=name != "gc", atomics=name != "atomics")):
-        with pytest.raises(ModuleError, match=rf"an application can allow .*`Limits\({name}=True\)`"):
+        with pytest.raises(
+            ModuleError, match=rf"an application can allow .*`Limits\({name}=True\)`"
+        ):
             CompiledPlugin(source, limits=limits)
 
 
@@ -119,7 +139,12 @@ def test_structs_arrays_and_i31_work(fuel: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "trap"),
-    [("cast", "cast to a wrong type"), ("null", "null reference"), ("beyond", "out of bounds array access"), ("huge", "object too large")],
+    [
+        ("cast", "cast to a wrong type"),
+        ("null", "null reference"),
+        ("beyond", "out of bounds array access"),
+        ("huge", "object too large"),
+    ],
 )
 def test_their_traps_have_names(name: str, trap: str) -> None:
     with Plugin(OBJECTS, limits=GC) as plugin:
@@ -131,7 +156,12 @@ def test_their_traps_have_names(name: str, trap: str) -> None:
 
 def test_atomic_instructions_work_on_a_memory_that_is_not_shared() -> None:
     with Plugin(COUNTS, limits=ATOMICS) as plugin:
-        assert [number(plugin.call(name)) for name in ("count", "swap", "swap", "notify")] == [42, 0, 5, 0]
+        assert [number(plugin.call(name)) for name in ("count", "swap", "swap", "notify")] == [
+            42,
+            0,
+            5,
+            0,
+        ]
         with pytest.raises(TrapError, match="atomic wait on a memory that is not shared"):
             plugin.call("wait")
         with pytest.raises(TrapError, match="misaligned"):
@@ -155,13 +185,18 @@ def test_a_memory_that_is_shared_is_refused_at_load(text: str) -> None:
 def test_a_shared_memory_cannot_be_imported() -> None:
     lib = '(module (memory (export "m") 1 2))'
     main = '(module (import "lib" "m" (memory 1 2 shared)) (func (export "f")))'
-    with pytest.raises(plugwasm.LinkError), Plugin(manifest(("lib", lib), ("main", main)), limits=ATOMICS) as plugin:
+    with (
+        pytest.raises(plugwasm.LinkError),
+        Plugin(manifest(("lib", lib), ("main", main)), limits=ATOMICS) as plugin,
+    ):
         plugin.call("f")
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------------------------
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
+)
 MIB = 2**20
 
 PEAK = """
@@ -190,7 +225,12 @@ with Plugin(OBJECTS, limits=Limits(gc=True, memory_bytes=90 * 2**20)) as plugin:
 
 @needs_proc
 def test_objects_take_their_share_of_the_memory_and_no_more() -> None:
-    found = subprocess.run([sys.executable, "-c", PEAK.format(path=sys.path, name="keep")], capture_output=True, text=True, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", PEAK.format(path=sys.path, name="keep")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert found.returncode == 0, found.stderr
     assert 10 * MIB < int(found.stdout) < 45 * MIB  # the heap's share is 30
 
@@ -242,8 +282,12 @@ def test_objects_of_one_instance_are_gone_with_it() -> None:
 # ---- every way in ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "limits", "name"), [(OBJECTS, GC, "list"), (COUNTS, ATOMICS, "count")])
-def test_every_kind_of_plugin_can_have_them(source: str, limits: Limits, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "limits", "name"), [(OBJECTS, GC, "list"), (COUNTS, ATOMICS, "count")]
+)
+def test_every_kind_of_plugin_can_have_them(
+    source: str, limits: Limits, name: str, tmp_path: Path
+) -> None:
     with IsolatedPlugin(source, limits=limits) as isolated:
         assert number(isolated.call(name)) == 42
     with PluginPool(source, limits=limits, size=2) as pool:
@@ -262,7 +306,9 @@ def test_every_kind_of_plugin_can_have_them(source: str, limits: Limits, name: s
             assert number(plugin.call(name)) == 42
 
 
-@pytest.mark.parametrize(("source", "flag", "name"), [(OBJECTS, "--gc", "list"), (COUNTS, "--atomics", "count")])
+@pytest.mark.parametrize(
+    ("source", "flag", "name"), [(OBJECTS, "--gc", "list"), (COUNTS, "--atomics", "count")]
+)
 def test_the_command_line_can_allow_them(source: str, flag: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "p.wasm"
     path.write_bytes(wat_to_wasm(source.encode()))
@@ -272,7 +318,11 @@ def test_the_command_line_can_allow_them(source: str, flag: str, name: str, tmp_
     assert b"an application can allow" in refused.stderr.replace(b"\n", b" ")
     allowed = subprocess.run([*command, flag, "--timeout", "90"], capture_output=True, timeout=60)
     assert number(allowed.stdout[:8]) == 42
-    shown = subprocess.run([sys.executable, "-m", "plugwasm", "inspect", str(path), "--json"], capture_output=True, timeout=60)
+    shown = subprocess.run(
+        [sys.executable, "-m", "plugwasm", "inspect", str(path), "--json"],
+        capture_output=True,
+        timeout=60,
+    )
     assert shown.returncode == 0, shown.stderr
 
 
@@ -318,7 +368,14 @@ def test_types_of_objects_at_the_border_are_shown_and_do_no_harm() -> None:
       (global (export "g") (ref $s) (struct.new $s (i32.const 1)))
       (table (export "t") 3 (ref null $s)) (tag (export "e") (param (ref null $s))) (func (export "f")))"""
     compiled = CompiledPlugin(text, limits=GC)
-    assert [str(item).split()[0] for item in compiled.exports] == ["function", "function", "global", "table", "tag", "function"]
+    assert [str(item).split()[0] for item in compiled.exports] == [
+        "function",
+        "function",
+        "global",
+        "table",
+        "tag",
+        "function",
+    ]
     with Plugin(compiled) as plugin:
         assert plugin.call("f") == b""
         with pytest.raises(plugwasm.SignatureError):
@@ -327,4 +384,6 @@ def test_types_of_objects_at_the_border_are_shown_and_do_no_harm() -> None:
 
 def test_no_engine_without_them_is_made_anew() -> None:
     assert CompiledPlugin("(module)")._plan.engine is modules.engine(pooled=False)
-    assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.engine(pooled=False)
+    assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.engine(
+        pooled=False
+    )

@@ -32,13 +32,21 @@ ALL_RIGHTS = (1 << 28) - 1
 
 def _call(name: str, params: tuple[str, ...]) -> str:
     loads = [f"(call $input_load_u64 (i64.const {8 * i}))" for i in range(len(params))]
-    arguments = [load if param == "i64" else f"(i32.wrap_i64 {load})" for load, param in zip(loads, params, strict=True)]
+    arguments = [
+        load if param == "i64" else f"(i32.wrap_i64 {load})"
+        for load, param in zip(loads, params, strict=True)
+    ]
     return f"(call $wasi_{name} {' '.join(arguments)})"
 
 
 DRIVER = guest(
     "".join(
-        export(name, _call(name, params) if name == "proc_exit" else f"(call $answer (i64.extend_i32_u {_call(name, params)}))")
+        export(
+            name,
+            _call(name, params)
+            if name == "proc_exit"
+            else f"(call $answer (i64.extend_i32_u {_call(name, params)}))",
+        )
         for name, params in abi.SIGNATURES.items()
     )
     + """
@@ -83,12 +91,16 @@ class PluginMemory:
 class Attacker(Guest):
     """A guest of a real plugin; its first granted directory is descriptor 3, the next one 4."""
 
-    def __init__(self, *granted: str | Path, compiled: plugwasm.CompiledPlugin | None = None) -> None:
+    def __init__(
+        self, *granted: str | Path, compiled: plugwasm.CompiledPlugin | None = None
+    ) -> None:
         self.plugin = Plugin(compiled or compile_for(*granted))
         self.memory = PluginMemory(self.plugin)  # type: ignore[assignment]
 
     def call(self, name: str, *args: int) -> int:
-        return number(self.plugin.call(name, struct.pack(f"<{len(args)}Q", *(arg & MASK for arg in args))))
+        return number(
+            self.plugin.call(name, struct.pack(f"<{len(args)}Q", *(arg & MASK for arg in args)))
+        )
 
 
 def compile_for(*granted: str | Path) -> plugwasm.CompiledPlugin:
@@ -106,7 +118,15 @@ def state(*roots: Path) -> dict[str, object]:
             content = path.read_bytes()
         elif stat.S_ISLNK(status.st_mode):
             content = os.readlink(path)
-        kept = (status.st_ino, status.st_nlink, status.st_mode, status.st_uid, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        kept = (
+            status.st_ino,
+            status.st_nlink,
+            status.st_mode,
+            status.st_uid,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
         seen[str(path)] = (kept, content)
     return seen
 
@@ -148,8 +168,12 @@ BY_PATH: dict[str, Attempt] = {
     "open without following": lambda guest, path: guest.open(path, READ, follow=0)[0],
     "get status": lambda guest, path: guest.stat(path)[0],
     "get status without following": lambda guest, path: guest.stat(path, follow=0)[0],
-    "set times": lambda guest, path: guest.call("path_filestat_set_times", 3, 1, *guest.path(path), 1, 1, abi.SET_MTIM | abi.SET_ATIM),
-    "set times without following": lambda guest, path: guest.call("path_filestat_set_times", 3, 0, *guest.path(path), 1, 1, abi.SET_MTIM),
+    "set times": lambda guest, path: guest.call(
+        "path_filestat_set_times", 3, 1, *guest.path(path), 1, 1, abi.SET_MTIM | abi.SET_ATIM
+    ),
+    "set times without following": lambda guest, path: guest.call(
+        "path_filestat_set_times", 3, 0, *guest.path(path), 1, 1, abi.SET_MTIM
+    ),
     "make a directory": lambda guest, path: guest.on_path("path_create_directory", path),
     "remove a directory": lambda guest, path: guest.on_path("path_remove_directory", path),
     "unlink": lambda guest, path: guest.on_path("path_unlink_file", path),
@@ -160,7 +184,14 @@ BY_PATH: dict[str, Attempt] = {
     "symlink at": lambda guest, path: guest.symlink("file", path),
     "read a link": lambda guest, path: guest.readlink(path)[0],
 }
-FOLLOWING = ("open to read", "open to write", "open and truncate", "open as a directory", "get status", "set times")
+FOLLOWING = (
+    "open to read",
+    "open to write",
+    "open and truncate",
+    "open as a directory",
+    "get status",
+    "set times",
+)
 
 LINKS_OUT = {
     "out": "../outside",
@@ -287,10 +318,21 @@ def test_a_link_that_the_guest_makes_or_moves_leads_nowhere(base: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["file/", "file/.", "link/", "sub/inner/", "new/"])
-def test_a_slash_at_the_end_makes_no_file_of_a_directory_nor_the_other_way(path: str, base: Path) -> None:
+def test_a_slash_at_the_end_makes_no_file_of_a_directory_nor_the_other_way(
+    path: str, base: Path
+) -> None:
     attacker = Attacker(base / "granted")
     before = state(base)
-    for name in ("open to read", "open to write", "open and create", "open and truncate", "unlink", "rename to", "link to", "symlink at"):
+    for name in (
+        "open to read",
+        "open to write",
+        "open and create",
+        "open and truncate",
+        "unlink",
+        "rename to",
+        "link to",
+        "symlink at",
+    ):
         assert BY_PATH[name](attacker, path) in (abi.NOTDIR, abi.NOENT, abi.ISDIR, abi.EXIST), name
     assert state(base) == before
 
@@ -357,9 +399,39 @@ LEAVES = {
     "sock_shutdown": "there are no sockets",
 }
 
-NAMES = ("file", "link", "twin", "sub/inner", "folder/inner", "sub", "sub/deep", "empty", "folder", "dangling", "new", "sub/new", ".")
-WANTED_RIGHTS = (0, READ, WRITE, BOTH, abi.FILE_WRITE_RIGHTS, abi.DIRECTORY_RIGHTS, ALL_RIGHTS, MASK)
-TIMES = [abi.SET_ATIM, abi.SET_ATIM_NOW, abi.SET_MTIM, abi.SET_MTIM_NOW, abi.SET_ATIM | abi.SET_MTIM, abi.SET_ATIM_NOW | abi.SET_MTIM_NOW]
+NAMES = (
+    "file",
+    "link",
+    "twin",
+    "sub/inner",
+    "folder/inner",
+    "sub",
+    "sub/deep",
+    "empty",
+    "folder",
+    "dangling",
+    "new",
+    "sub/new",
+    ".",
+)
+WANTED_RIGHTS = (
+    0,
+    READ,
+    WRITE,
+    BOTH,
+    abi.FILE_WRITE_RIGHTS,
+    abi.DIRECTORY_RIGHTS,
+    ALL_RIGHTS,
+    MASK,
+)
+TIMES = [
+    abi.SET_ATIM,
+    abi.SET_ATIM_NOW,
+    abi.SET_MTIM,
+    abi.SET_MTIM_NOW,
+    abi.SET_ATIM | abi.SET_MTIM,
+    abi.SET_ATIM_NOW | abi.SET_MTIM_NOW,
+]
 
 
 def changes_through(guest: Guest, fd: int) -> Iterator[tuple[str, int]]:
@@ -377,13 +449,18 @@ def changes_through(guest: Guest, fd: int) -> Iterator[tuple[str, int]]:
         yield "fd_filestat_set_times", guest.call("fd_filestat_set_times", fd, 10**9, 10**9, flags)
 
 
-def changes_by_path(guest: Guest, fd: int, names: tuple[str, ...] = NAMES) -> Iterator[tuple[str, int]]:
+def changes_by_path(
+    guest: Guest, fd: int, names: tuple[str, ...] = NAMES
+) -> Iterator[tuple[str, int]]:
     """Everything that could change what is beneath a directory, but for opening."""
     for name in names:
         at = guest.path(name)
         for follow in (0, 1):
             for flags in TIMES:
-                yield "path_filestat_set_times", guest.call("path_filestat_set_times", fd, follow, *at, 10**9, 10**9, flags)
+                yield (
+                    "path_filestat_set_times",
+                    guest.call("path_filestat_set_times", fd, follow, *at, 10**9, 10**9, flags),
+                )
         yield "path_create_directory", guest.call("path_create_directory", fd, *at)
         for new in (name, f"{name}.new"):
             yield "path_symlink", guest.symlink("file", new, fd)
@@ -397,8 +474,15 @@ def changes_by_path(guest: Guest, fd: int, names: tuple[str, ...] = NAMES) -> It
 def openings(guest: Guest, fd: int, name: str) -> Iterator[tuple[int, int, int, int]]:
     """`path_open` with every combination of flags: what was asked for, and the error number."""
     at = guest.path(name)
-    for follow, oflags, fdflags, rights in itertools.product((0, 1), range(16), range(32), WANTED_RIGHTS):
-        yield oflags, fdflags, rights, guest.call("path_open", fd, follow, *at, oflags, rights, rights, fdflags, RESULT)
+    for follow, oflags, fdflags, rights in itertools.product(
+        (0, 1), range(16), range(32), WANTED_RIGHTS
+    ):
+        yield (
+            oflags,
+            fdflags,
+            rights,
+            guest.call("path_open", fd, follow, *at, oflags, rights, rights, fdflags, RESULT),
+        )
 
 
 def test_each_function_of_wasi_is_known_to_change_files_or_not() -> None:
@@ -408,9 +492,19 @@ def test_each_function_of_wasi_is_known_to_change_files_or_not() -> None:
 
 @pytest.mark.parametrize(
     ("beneath", "name"),
-    [(None, "file"), (None, "new"), (None, "link"), (None, "sub"), ("sub", "inner"), ("sub", "new"), ("sub", "deep")],
+    [
+        (None, "file"),
+        (None, "new"),
+        (None, "link"),
+        (None, "sub"),
+        ("sub", "inner"),
+        ("sub", "new"),
+        ("sub", "deep"),
+    ],
 )
-def test_no_way_to_open_in_a_read_only_directory_gives_anything_that_writes(beneath: str | None, name: str, base: Path) -> None:
+def test_no_way_to_open_in_a_read_only_directory_gives_anything_that_writes(
+    beneath: str | None, name: str, base: Path
+) -> None:
     attacker = Attacker(f"ro:{base / 'granted'}")
     fd = 3 if beneath is None else attacker.opened(beneath, ALL_RIGHTS & ~WRITE)
     before = state(base)
@@ -459,14 +553,18 @@ def test_what_fails_in_a_read_only_directory_works_in_another(base: Path) -> Non
         elif place == 1:
             results = list(changes_through(attacker, attacker.opened("file", BOTH)))
         elif place == 2:
-            attacker.call("path_open", 3, 0, *attacker.path("new"), abi.O_CREAT, BOTH, BOTH, 0, RESULT)
+            attacker.call(
+                "path_open", 3, 0, *attacker.path("new"), abi.O_CREAT, BOTH, BOTH, 0, RESULT
+            )
             results = [("path_open", 0)]
         else:
             results = []
             for oflags, _, rights, errno in openings(attacker, 3, "file"):
                 if not errno:
                     attacker.call("fd_close", 4)
-                    results += [("path_open", errno)] if oflags & abi.O_TRUNC and rights & WRITE else []
+                    results += (
+                        [("path_open", errno)] if oflags & abi.O_TRUNC and rights & WRITE else []
+                    )
         worked |= {name for name, errno in results if not errno}
         assert state(root) != before
     assert worked == CHANGES.keys()
@@ -480,12 +578,27 @@ def test_functions_that_leave_files_alone_do_so(base: Path) -> None:
     for name in sorted(LEAVES.keys() - {"proc_exit", "fd_close", "fd_renumber", "poll_oneoff"}):
         params = len(abi.SIGNATURES[name])
         for fd in (0, 1, 2, 3, file, folder):
-            for rest in ([0] * 9, [IOV, 1, 0, RESULT, 0, 0], [PATH2, 64, 0, RESULT], [0, 5, 0, RESULT], [1, *attacker.path("file"), DATA]):
+            for rest in (
+                [0] * 9,
+                [IOV, 1, 0, RESULT, 0, 0],
+                [PATH2, 64, 0, RESULT],
+                [0, 5, 0, RESULT],
+                [1, *attacker.path("file"), DATA],
+            ):
                 attacker.call(name, *[fd, *rest, *[0] * params][:params])
-    for fd, kind in itertools.product((1, 3, file, folder), (abi.EVENT_FD_READ, abi.EVENT_FD_WRITE)):
-        attacker.memory.write(DATA, abi.SUBSCRIPTION_HEAD.pack(1, kind) + abi.U32.pack(fd).ljust(32, b"\0"))
+    for fd, kind in itertools.product(
+        (1, 3, file, folder), (abi.EVENT_FD_READ, abi.EVENT_FD_WRITE)
+    ):
+        attacker.memory.write(
+            DATA, abi.SUBSCRIPTION_HEAD.pack(1, kind) + abi.U32.pack(fd).ljust(32, b"\0")
+        )
         assert attacker.call("poll_oneoff", DATA, PATH2, 1, RESULT) == 0
-    assert attacker.call("fd_renumber", file, folder) == attacker.call("fd_close", folder) == attacker.call("fd_close", 3) == 0
+    assert (
+        attacker.call("fd_renumber", file, folder)
+        == attacker.call("fd_close", folder)
+        == attacker.call("fd_close", 3)
+        == 0
+    )
     with pytest.raises(plugwasm.ExitError):
         attacker.plugin.call("proc_exit", struct.pack("<Q", 3))
     assert state(base) == before
@@ -526,7 +639,9 @@ def test_nothing_goes_into_or_out_of_a_read_only_directory(base: Path) -> None:
     for target in ("../granted/file", "../../granted/file"):
         assert attacker.symlink(target, f"to{len(target)}", fd=4) == 0
         assert attacker.open(f"to{len(target)}", WRITE, fd=4)[0] == abi.PERM
-    assert state(base / "granted") == {path: kept for path, kept in before.items() if path.startswith(str(base / "granted"))}
+    assert state(base / "granted") == {
+        path: kept for path, kept in before.items() if path.startswith(str(base / "granted"))
+    }
 
 
 def test_a_file_that_cannot_be_written_cannot_be_truncated_by_opening_it(base: Path) -> None:
@@ -534,7 +649,10 @@ def test_a_file_that_cannot_be_written_cannot_be_truncated_by_opening_it(base: P
     attacker = Attacker(base / "granted")
     file = base / "granted" / "file"
     _, _, rights, inheriting = attacker.fdstat(3)
-    assert attacker.call("fd_fdstat_set_rights", 3, rights & ~abi.PATH_FILESTAT_SET_SIZE, inheriting) == 0
+    assert (
+        attacker.call("fd_fdstat_set_rights", 3, rights & ~abi.PATH_FILESTAT_SET_SIZE, inheriting)
+        == 0
+    )
     for wanted in WANTED_RIGHTS:
         assert attacker.open("file", wanted, abi.O_TRUNC)[0] == abi.NOTCAPABLE
     assert file.read_bytes() == b"content"
@@ -552,9 +670,14 @@ def _mode(grant: str, base: Path) -> str:
     ],
     ids=["a writable directory in a read-only one", "both read-only"],
 )
-def test_a_writable_directory_in_a_read_only_one_is_writable(grants: tuple[str, str], writable: set[int], base: Path) -> None:
+def test_a_writable_directory_in_a_read_only_one_is_writable(
+    grants: tuple[str, str], writable: set[int], base: Path
+) -> None:
     attacker = Attacker(*(_mode(grant, base) for grant in grants))
-    paths = [os.path.relpath(base / "granted" / "sub" / "inner", base / grant.removeprefix("ro:")) for grant in grants]
+    paths = [
+        os.path.relpath(base / "granted" / "sub" / "inner", base / grant.removeprefix("ro:"))
+        for grant in grants
+    ]
     for fd, path in zip((3, 4), paths, strict=True):
         errno, opened = attacker.open(path, WRITE, fd=fd)
         assert errno == (0 if fd in writable else abi.ROFS)
@@ -562,17 +685,26 @@ def test_a_writable_directory_in_a_read_only_one_is_writable(grants: tuple[str, 
             assert attacker.write(opened, b"I N N")[0] == 0
             assert attacker.call("fd_close", opened) == 0
     for fd, path in zip((3, 4), paths, strict=True):
-        assert attacker.read(attacker.opened(path, READ, fd=fd)) == (0, b"I N N" if writable else b"inner")
+        assert attacker.read(attacker.opened(path, READ, fd=fd)) == (
+            0,
+            b"I N N" if writable else b"inner",
+        )
 
 
 @pytest.mark.parametrize("inner", ["granted", "granted/sub", "granted/sub/../sub/.", "a link"])
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_read_only_directory_that_is_in_a_writable_one_is_refused(inner: str, order: int, base: Path) -> None:
+def test_a_read_only_directory_that_is_in_a_writable_one_is_refused(
+    inner: str, order: int, base: Path
+) -> None:
     """Its `ro:` would promise what does not hold."""
     (base / "a link").symlink_to(base / "granted" / "sub")
     paths = [(f"ro:{base / inner}", "/inner"), (str(base / "granted"), "/granted")][::order]
-    with pytest.raises(plugwasm.ManifestError, match="read-only, but the plugin may write to it through"):
-        plugwasm.CompiledPlugin({"wasm": [{"data": b"(module)"}], "allowed_paths": dict(paths)}, wasi=True)
+    with pytest.raises(
+        plugwasm.ManifestError, match="read-only, but the plugin may write to it through"
+    ):
+        plugwasm.CompiledPlugin(
+            {"wasm": [{"data": b"(module)"}], "allowed_paths": dict(paths)}, wasi=True
+        )
 
 
 def test_a_hard_link_that_the_host_made_is_one_file_in_both_directories(base: Path) -> None:
@@ -618,17 +750,27 @@ def open_until_refused(attacker: Attacker, *paths: str, at_most: int = 1000) -> 
     return at_most
 
 
-@pytest.mark.parametrize("paths", [("file",), ("sub",), ("file", "sub", "link", ".", "sub/deep")], ids=["files", "directories", "both"])
-def test_a_guest_that_opens_in_a_loop_is_stopped_at_the_limit(paths: tuple[str, ...], settled: Path) -> None:
+@pytest.mark.parametrize(
+    "paths",
+    [("file",), ("sub",), ("file", "sub", "link", ".", "sub/deep")],
+    ids=["files", "directories", "both"],
+)
+def test_a_guest_that_opens_in_a_loop_is_stopped_at_the_limit(
+    paths: tuple[str, ...], settled: Path
+) -> None:
     attacker = Attacker(settled / "granted")
     attacker.opened("file")
     attacker.call("fd_close", 4)
     before = host_descriptors(settled)
     assert open_until_refused(attacker, *paths) == CAP
     assert host_descriptors(settled) == before + CAP
-    for path, oflags in itertools.product(("file", "sub", ".", "new", "nowhere/x"), (0, abi.O_CREAT, abi.O_TRUNC)):
+    for path, oflags in itertools.product(
+        ("file", "sub", ".", "new", "nowhere/x"), (0, abi.O_CREAT, abi.O_TRUNC)
+    ):
         assert attacker.open(path, BOTH, oflags)[0] == abi.MFILE
-    assert (settled / "granted" / "file").read_bytes() == b"content", "refused before it is truncated"
+    assert (settled / "granted" / "file").read_bytes() == b"content", (
+        "refused before it is truncated"
+    )
     assert not (settled / "granted" / "new").exists()
     # All else goes on working, with no room.
     assert attacker.stat("sub/inner")[0] == attacker.rename("file", "sub/file") == 0
@@ -649,7 +791,9 @@ def test_no_trick_with_numbers_gives_room(settled: Path) -> None:
         # Files in place of the streams and of a granted directory.
         assert attacker.call("fd_renumber", attacker.opened("file"), number_) == 0
     assert open_until_refused(attacker, "file") == CAP - 5
-    assert attacker.call("fd_renumber", 3, 2) == 0, "a granted directory in place of a file: one file less"
+    assert attacker.call("fd_renumber", 3, 2) == 0, (
+        "a granted directory in place of a file: one file less"
+    )
     assert attacker.open("file")[0] == abi.BADF, "3 is gone"
     assert attacker.open("inner", fd=sub)[0] == 0
     assert attacker.open("inner", fd=sub)[0] == abi.MFILE
@@ -664,13 +808,17 @@ def test_no_trick_with_numbers_gives_room(settled: Path) -> None:
 @pytest.mark.parametrize("limit", [0, 1, CAP - 1, CAP + 1, 200])
 def test_the_limit_is_the_applications(limit: int, settled: Path) -> None:
     paths = {str(settled / "granted"): "/"}
-    compiled = plugwasm.CompiledPlugin(manifest(DRIVER, allowed_paths=paths), wasi=True, limits=plugwasm.Limits(descriptors=limit))
+    compiled = plugwasm.CompiledPlugin(
+        manifest(DRIVER, allowed_paths=paths), wasi=True, limits=plugwasm.Limits(descriptors=limit)
+    )
     for _ in range(2):
         attacker = Attacker(compiled=compiled)
         assert open_until_refused(attacker, "file", "sub") == limit, "each instance has as many"
 
 
-TAKES_DESCRIPTOR = {name: 0 for name in abi.SIGNATURES if name.startswith(("fd_", "path_", "sock_"))} | {"path_symlink": 2}
+TAKES_DESCRIPTOR = {
+    name: 0 for name in abi.SIGNATURES if name.startswith(("fd_", "path_", "sock_"))
+} | {"path_symlink": 2}
 
 
 @pytest.mark.parametrize("fd", [5, 63, 64, 67, 68, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 2])
@@ -697,13 +845,22 @@ def test_numbers_are_those_of_the_guest_and_none_of_the_host(base: Path) -> None
     assert attacker.opened("file") == 4
 
 
-ENDINGS: dict[str, type[plugwasm.Error]] = {"trap": plugwasm.TrapError, "spin": plugwasm.TimeoutError, "proc_exit": plugwasm.ExitError}
+ENDINGS: dict[str, type[plugwasm.Error]] = {
+    "trap": plugwasm.TrapError,
+    "spin": plugwasm.TimeoutError,
+    "proc_exit": plugwasm.ExitError,
+}
 
 
 @pytest.mark.parametrize("ending", ["reset", "close", "drop", *ENDINGS])
 def test_descriptors_come_back_however_an_instance_ends(ending: str, settled: Path) -> None:
     compiled = plugwasm.CompiledPlugin(
-        manifest(DRIVER, allowed_paths={str(settled / "granted"): "/"}, timeout_ms=500 if ending == "spin" else None), wasi=True
+        manifest(
+            DRIVER,
+            allowed_paths={str(settled / "granted"): "/"},
+            timeout_ms=500 if ending == "spin" else None,
+        ),
+        wasi=True,
     )
     Attacker(compiled=compiled).opened("file")
     before = host_descriptors(settled)
@@ -751,7 +908,9 @@ print(max(opened), sum(opened), len(mine), attackers[0].open("new", 64, 1)[0], o
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(256, 64), (1024, 256)])
-def test_a_hundred_guests_at_their_limit_leave_the_host_its_own_descriptors(limit: int, kept: int, base: Path) -> None:
+def test_a_hundred_guests_at_their_limit_leave_the_host_its_own_descriptors(
+    limit: int, kept: int, base: Path
+) -> None:
     """A hundred times 64 is more than a process may usually have: then the last quarter of these, at most 256, is the host's."""
     arguments = [sys.executable, "-c", MANY, str(ROOT), str(base / "granted"), str(limit)]
     child = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
@@ -760,4 +919,6 @@ def test_a_hundred_guests_at_their_limit_leave_the_host_its_own_descriptors(limi
     assert int(most) == CAP
     assert kept <= int(left) <= kept + 1
     assert limit - kept - 60 <= int(together) <= limit - kept
-    assert (int(errno), created) in ((0, "True"), (abi.MFILE, "False")), "nothing is created by what is refused"
+    assert (int(errno), created) in ((0, "True"), (abi.MFILE, "False")), (
+        "nothing is created by what is refused"
+    )

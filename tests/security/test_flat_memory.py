@@ -20,7 +20,9 @@ from plugwasm import CompiledPlugin, Function, Plugin, ValType
 from tests.support.guests import LOOP, export, guest, manifest, number
 
 EXIT = '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))'
-RANDOM = '(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))'
+RANDOM = (
+    '(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))'
+)
 BACK = '(import "extism:host/user" "back" (func $back (param i64) (result i64)))'
 PLUS_ONE = '(import "lib" "plus_one" (func $plus_one (param i64) (result i64)))'
 COMMAND = """(module (memory (export "memory") 1) (func (export "_start"))
@@ -65,7 +67,12 @@ def back(current: plugwasm.CurrentPlugin, params: list[Any], results: list[Any])
 def compiled(**options: Any) -> CompiledPlugin:
     fields = {name: options.pop(name) for name in ("timeout_ms", "memory") if name in options}
     function = Function(None, "back", [ValType.I64], [ValType.I64], back)
-    return CompiledPlugin(manifest(("lib", COMMAND), ("main", MODULE), **fields), wasi=True, functions=[function], **options)
+    return CompiledPlugin(
+        manifest(("lib", COMMAND), ("main", MODULE), **fields),
+        wasi=True,
+        functions=[function],
+        **options,
+    )
 
 
 def held() -> tuple[int, int, int, int]:
@@ -91,10 +98,19 @@ def assert_flat(once: Callable[[], object], rounds: int) -> None:
         for _ in range(rounds):
             once()
         grown.append(tuple(after - was for after, was in zip(held(), before, strict=True)))
-        resident, objects, mappings, descriptors = (min(values) for values in zip(*grown, strict=True))
-        if resident < 200 * rounds + 100_000 and objects < rounds / 10 + 110 and mappings < 8 and descriptors < 4:
+        resident, objects, mappings, descriptors = (
+            min(values) for values in zip(*grown, strict=True)
+        )
+        if (
+            resident < 200 * rounds + 100_000
+            and objects < rounds / 10 + 110
+            and mappings < 8
+            and descriptors < 4
+        ):
             return
-    raise AssertionError(f"{rounds} rounds left behind (bytes, objects, mappings, descriptors): {grown}")
+    raise AssertionError(
+        f"{rounds} rounds left behind (bytes, objects, mappings, descriptors): {grown}"
+    )
 
 
 WAYS: dict[str, tuple[str, type[BaseException] | None, Any, int]] = {
@@ -216,7 +232,9 @@ def test_modules_that_are_seen_once_leave_no_more_behind_than_what_is_kept_of_th
 
     def once() -> None:
         number_of_modules[0] += 1
-        with Plugin(guest(export("f", f"(call $answer (i64.const {number_of_modules[0]}))"))) as plugin:
+        with Plugin(
+            guest(export("f", f"(call $answer (i64.const {number_of_modules[0]}))"))
+        ) as plugin:
             assert number(plugin.call("f")) == number_of_modules[0]
 
     for _ in range(modules.KEPT_MODULES):
@@ -225,14 +243,18 @@ def test_modules_that_are_seen_once_leave_no_more_behind_than_what_is_kept_of_th
     before = held()
     for _ in range(40):
         once()
-    resident, _, mappings, descriptors = (after - was for after, was in zip(held(), before, strict=True))
+    resident, _, mappings, descriptors = (
+        after - was for after, was in zip(held(), before, strict=True)
+    )
     assert len(modules._seen) <= max(kept, modules.KEPT_MODULES)
     assert (resident < 8 * 2**20, mappings < 60, descriptors < 60) == (True, True, True)
 
 
 def test_an_instance_takes_what_is_documented() -> None:
     """A page or two of each of its three memories, its tables, and what Python keeps of it."""
-    shared = CompiledPlugin(guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)'))
+    shared = CompiledPlugin(
+        guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)')
+    )
     first = [Plugin(shared) for _ in range(10)]
     for plugin in first:
         plugin.call("echo", b"x")
@@ -240,7 +262,9 @@ def test_an_instance_takes_what_is_documented() -> None:
     before = held()
     for plugin in plugins:
         assert plugin.call("echo", b"x") == b"x"
-    resident, objects, mappings, descriptors = (after - was for after, was in zip(held(), before, strict=True))
+    resident, objects, mappings, descriptors = (
+        after - was for after, was in zip(held(), before, strict=True)
+    )
     assert resident / 600 < 60_000
     assert objects / 600 < 120
     assert mappings / 600 < 9

@@ -42,7 +42,9 @@ PRINTS = guest(
     WRITES
     + export("lines", *times("(call $write (i32.const 1) (i32.const 1024) (i32.const 5))"))
     + export("warnings", *times("(call $write (i32.const 2) (i32.const 1024) (i32.const 5))"))
-    + export("endless_line", *times("(call $write (i32.const 1) (i32.const 2048) (i32.const 30000))"))
+    + export(
+        "endless_line", *times("(call $write (i32.const 1) (i32.const 2048) (i32.const 30000))")
+    )
     + export("control", "(call $write (i32.const 1) (i32.const 1040) (i32.const 8))")
     + '(data (i32.const 1024) "line\\n") (data (i32.const 1040) "a\\1b[2Jbc\\n")',
     WASI,
@@ -107,7 +109,9 @@ def test_a_plugin_may_write_ten_seconds_worth_at_once_and_the_rest_is_dropped_an
     assert "log_lines_per_second" in warning.getMessage()
 
 
-def test_after_a_flood_the_log_says_how_many_lines_were_lost_and_goes_on(records: list[logging.LogRecord], clock: list[float]) -> None:
+def test_after_a_flood_the_log_says_how_many_lines_were_lost_and_goes_on(
+    records: list[logging.LogRecord], clock: list[float]
+) -> None:
     with Plugin(FLOOD, limits=few()) as plugin:
         plugin.call("log", count(150))
         del records[:]
@@ -116,12 +120,17 @@ def test_after_a_flood_the_log_says_how_many_lines_were_lost_and_goes_on(records
         assert records == []
         clock[0] += 0.5
         plugin.call("log", count(11))
-        assert [record.getMessage() for record in records[:2]] == ["51 lines of the plugin were dropped", "a line"]
+        assert [record.getMessage() for record in records[:2]] == [
+            "51 lines of the plugin were dropped",
+            "a line",
+        ]
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (10, 52)
 
 
 def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list[float]) -> None:
-    with Plugin(FLOOD, limits=few(log_lines_per_second=None, log_bytes_per_second=30_000)) as plugin:
+    with Plugin(
+        FLOOD, limits=few(log_lines_per_second=None, log_bytes_per_second=30_000)
+    ) as plugin:
         plugin.call("long", count(3))  # 60,000 bytes each, of which nearly all are escaped
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (2, 1)
         plugin.call("one")
@@ -131,7 +140,9 @@ def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list
         assert lines_of(records)[-1] == "one"
 
 
-def test_fresh_instances_do_not_begin_anew(records: list[logging.LogRecord], clock: list[float]) -> None:
+def test_fresh_instances_do_not_begin_anew(
+    records: list[logging.LogRecord], clock: list[float]
+) -> None:
     compiled = plugwasm.CompiledPlugin(FLOOD, limits=few())
     for _ in range(30):
         with Plugin(compiled) as plugin:
@@ -146,13 +157,17 @@ def test_lines_that_nobody_would_see_do_not_count(records: list[logging.LogRecor
         assert records == []
 
 
-def test_nothing_at_all_may_be_logged_where_the_rate_is_zero(records: list[logging.LogRecord]) -> None:
+def test_nothing_at_all_may_be_logged_where_the_rate_is_zero(
+    records: list[logging.LogRecord],
+) -> None:
     with Plugin(FLOOD, limits=few(log_lines_per_second=0)) as plugin:
         plugin.call("log", count(3))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (0, 3)
 
 
-def test_by_default_a_flood_is_capped_and_ends_with_the_deadline(records: list[logging.LogRecord]) -> None:
+def test_by_default_a_flood_is_capped_and_ends_with_the_deadline(
+    records: list[logging.LogRecord],
+) -> None:
     with Plugin(FLOOD, limits=Limits(timeout=1.0)) as plugin:
         start = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -171,7 +186,9 @@ def test_a_line_without_end_takes_no_memory(records: list[logging.LogRecord]) ->
             assert tracemalloc.get_traced_memory()[1] < 2**20
         finally:
             tracemalloc.stop()
-    assert [len(record.getMessage()) < 40_000 for record in records] == [True] * 2  # 8 KiB, of which each byte is escaped
+    assert [len(record.getMessage()) < 40_000 for record in records] == [
+        True
+    ] * 2  # 8 KiB, of which each byte is escaped
     assert "89991808 more bytes" in records[1].getMessage()
 
 
@@ -180,7 +197,10 @@ def test_control_characters_are_escaped(records: list[logging.LogRecord]) -> Non
         plugin.call("control")
     with Plugin(PRINTS, wasi=True) as plugin:
         plugin.call("control")
-    assert [record.getMessage() for record in records] == ["a\n    \\x1b[31mb\\x0dc\\x7fd", "a\\x1b[2Jbc"]
+    assert [record.getMessage() for record in records] == [
+        "a\n    \\x1b[31mb\\x0dc\\x7fd",
+        "a\\x1b[2Jbc",
+    ]
 
 
 # ---- 36: vars ---------------------------------------------------------------------------------------------------------------------------
@@ -195,12 +215,17 @@ VARS = guest(
       (call $store_u8 (i64.add (local.get $block) (i64.const 3)) (i32.wrap_i64 (i64.shr_u (local.get $n) (i64.const 21))))
       (local.get $block))
     (func $is_there (param $n i64) (result i64) (i64.extend_i32_u (i64.ne (call $var_get (call $name (local.get $n))) (i64.const 0))))"""
-    + export("many", *times("(call $var_set (call $name (local.get $n)) (call $alloc (i64.const 1)))"))
+    + export(
+        "many", *times("(call $var_set (call $name (local.get $n)) (call $alloc (i64.const 1)))")
+    )
     + export("last", "(call $answer (call $is_there (i64.const 1)))")
     + export("again", "(call $var_set (call $name (i64.const 2)) (call $alloc (i64.const 1)))")
     + export("remove", "(call $var_set (call $name (i64.const 3)) (i64.const 0))")
     + export("value", "(call $var_set <<v>> (call $alloc (call $input_load_u64 (i64.const 0))))")
-    + export("huge_name", "(call $var_set (call $alloc (call $input_load_u64 (i64.const 0))) (call $alloc (i64.const 1)))")
+    + export(
+        "huge_name",
+        "(call $var_set (call $alloc (call $input_load_u64 (i64.const 0))) (call $alloc (i64.const 1)))",
+    )
     + export("get", "(call $give (call $var_get <<v>>))")
 )
 
@@ -238,7 +263,9 @@ def test_tiny_vars_take_little_of_the_host_by_default() -> None:
 
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**29, True)])
-def test_a_value_may_fill_what_is_allowed_with_its_name_and_no_more(size: int, is_refused: bool) -> None:
+def test_a_value_may_fill_what_is_allowed_with_its_name_and_no_more(
+    size: int, is_refused: bool
+) -> None:
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         plugin.call("value", count(1))
         if is_refused:

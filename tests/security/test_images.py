@@ -21,7 +21,9 @@ from plugwasm.testing import Harness
 from tests.support.guests import export, guest, manifest, number
 from tests.support.wasm_binary import leb128
 
-CODE = export("f", "(call $answer (i64.load (i32.const 2400)))") + export("set", "(i64.store (i32.const 2400) (i64.const 7))")
+CODE = export("f", "(call $answer (i64.load (i32.const 2400)))") + export(
+    "set", "(i64.store (i32.const 2400) (i64.const 7))"
+)
 
 
 def section(number: int, content: bytes) -> bytes:
@@ -39,7 +41,12 @@ def signed(value: int) -> bytes:
 def segments(count: int, content: bytes = b"abcdefgh", step: int = 24) -> bytes:
     """A data section: so many segments with that content, one every `step` bytes."""
     return section(
-        11, leb128(count) + b"".join(b"\0\x41" + signed(i * step) + b"\x0b" + leb128(len(content)) + content for i in range(count))
+        11,
+        leb128(count)
+        + b"".join(
+            b"\0\x41" + signed(i * step) + b"\x0b" + leb128(len(content)) + content
+            for i in range(count)
+        ),
     )
 
 
@@ -56,8 +63,14 @@ def engine_of(compiled: CompiledPlugin) -> Engine:
     return compiled._plan.engine
 
 
-@pytest.mark.parametrize(("wasm", "images"), [(MANY, True), (FEW, False), (MUCH, True)], ids=["many segments", "few segments", "much data"])
-def test_who_has_much_initial_data_gets_images_and_the_data_is_the_same(wasm: bytes, images: bool) -> None:
+@pytest.mark.parametrize(
+    ("wasm", "images"),
+    [(MANY, True), (FEW, False), (MUCH, True)],
+    ids=["many segments", "few segments", "much data"],
+)
+def test_who_has_much_initial_data_gets_images_and_the_data_is_the_same(
+    wasm: bytes, images: bool
+) -> None:
     compiled = CompiledPlugin(wasm)
     assert engine_of(compiled).images is images
     for start in range(6):
@@ -71,9 +84,15 @@ def test_who_has_much_initial_data_gets_images_and_the_data_is_the_same(wasm: by
 
 
 def test_all_modules_of_a_plugin_are_in_one_engine() -> None:
-    lib = wat_to_wasm(b'(module (memory (export "m") 1) (func (export "one") (result i64) (i64.load (i32.const 24))))') + segments(200)
-    main = guest(export("f", "(call $answer (call $one))"), '(import "lib" "one" (func $one (result i64)))')
-    compiled = CompiledPlugin({"wasm": [{"name": "lib", "data": lib}, {"name": "main", "data": main.encode()}]})
+    lib = wat_to_wasm(
+        b'(module (memory (export "m") 1) (func (export "one") (result i64) (i64.load (i32.const 24))))'
+    ) + segments(200)
+    main = guest(
+        export("f", "(call $answer (call $one))"), '(import "lib" "one" (func $one (result i64)))'
+    )
+    compiled = CompiledPlugin(
+        {"wasm": [{"name": "lib", "data": lib}, {"name": "main", "data": main.encode()}]}
+    )
     assert engine_of(compiled).images
     assert {unit.module.engine for unit in compiled._plan.units} == {compiled._plan.kernel.engine}
     with Plugin(compiled) as plugin:
@@ -114,7 +133,10 @@ def test_they_run_in_every_kind_of_plugin(tmp_path: Path) -> None:
 
 
 def test_text_gets_them_as_well() -> None:
-    text = guest("".join(f'(data (i32.const {24 * i}) "abcdefgh")' for i in range(101)) + CODE, memory='(memory (export "memory") 1)')
+    text = guest(
+        "".join(f'(data (i32.const {24 * i}) "abcdefgh")' for i in range(101)) + CODE,
+        memory='(memory (export "memory") 1)',
+    )
     compiled = CompiledPlugin(manifest(text))
     assert engine_of(compiled).images
     assert Plugin(compiled).call("f") == b"abcdefgh"
@@ -133,14 +155,19 @@ c.compile_within = None
 print(Plugin(wasm).call("f"))
 """
     (tmp_path / "m.wasm").write_bytes(MANY)
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert found.stdout.split() == ["b'abcdefgh'", "3", "b'abcdefgh'"]
     assert len(list((tmp_path / "cache").rglob("*-*"))) >= 3  # the module twice, and the kernel
 
 
 def test_the_settings_are_in_the_key() -> None:
     keys = {
-        Engine(images=images, gc=gc, atomics=atomics).key for images in (False, True) for gc in (False, True) for atomics in (False, True)
+        Engine(images=images, gc=gc, atomics=atomics).key
+        for images in (False, True)
+        for gc in (False, True)
+        for atomics in (False, True)
     }
     assert len(keys) == 8
 
@@ -219,12 +246,17 @@ FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"
 
 def test_an_image_that_is_mostly_empty_is_made_in_a_process_of_its_own_and_counts() -> None:
     """Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there is an image of each."""
-    memories = b"".join(b"\2" + leb128(i) + entry[1:] for i in range(8) for entry in (FAR[:6], FAR[6:]))
+    memories = b"".join(
+        b"\2" + leb128(i) + entry[1:] for i in range(8) for entry in (FAR[:6], FAR[6:])
+    )
     light = wat_to_wasm(
         b'(module (memory 256)(memory 256)(memory 256)(memory 256)(memory 256)(memory 256)(memory 256)(memory 256) (func (export "f")))'
     )
     sparse = light + section(11, leb128(16) + memories)
-    wasm: list[dict[str, Any]] = [{"name": "sparse", "data": sparse}, {"name": "main", "data": MANY}]
+    wasm: list[dict[str, Any]] = [
+        {"name": "sparse", "data": sparse},
+        {"name": "main", "data": MANY},
+    ]
     with pytest.raises(plugwasm.ModuleError, match=r"Limits\.code_bytes"):
         CompiledPlugin({"wasm": wasm}, limits=Limits(code_bytes=2**26, memories=16))
 

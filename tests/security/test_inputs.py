@@ -28,7 +28,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import CompiledPlugin, Function, Limits, Manifest, ManifestError, ModuleError, Plugin, ValType
+from plugwasm import (
+    CompiledPlugin,
+    Function,
+    Limits,
+    Manifest,
+    ManifestError,
+    ModuleError,
+    Plugin,
+    ValType,
+)
 from plugwasm._engine import wat_to_wasm
 from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
 from tests.support.paths import ROOT
@@ -40,7 +49,12 @@ HEADER = b"\0asm\1\0\0\0"
 def one_function(body_size: int) -> bytes:
     """A module of one function, whose body has that many bytes: no locals, `nop`, `end`."""
     body = b"\0" + b"\1" * (body_size - 2) + b"\x0b"
-    return HEADER + section(1, b"\1\x60\0\0") + section(3, b"\1\0") + section(10, b"\1" + leb128(len(body)) + body)
+    return (
+        HEADER
+        + section(1, b"\1\x60\0\0")
+        + section(3, b"\1\0")
+        + section(10, b"\1" + leb128(len(body)) + body)
+    )
 
 
 # ---- 37: config and secrets ---------------------------------------------------------------------------------------------------------------
@@ -52,7 +66,10 @@ FAILS = guest(
     export("give_secret", f"(call $give (call $config_get <<{KEY}>>))")
     + export("trap", f"(drop (call $config_get <<{KEY}>>)) unreachable")
     + export("spin", f"(drop (call $config_get <<{KEY}>>)) {LOOP}")
-    + export("bad_handle", f"(call $output_set (i64.add (call $config_get <<{KEY}>>) (i64.const 1)) (i64.const 9999999))")
+    + export(
+        "bad_handle",
+        f"(call $output_set (i64.add (call $config_get <<{KEY}>>) (i64.const 1)) (i64.const 9999999))",
+    )
     + export("exit", f"(drop (call $config_get <<{KEY}>>)) (call $proc_exit (i32.const 3))")
     + export("recursion", "(call $deep (call $deep_config))")
     + f'(func (export "code") (result i32) (drop (call $config_get <<{KEY}>>)) (i32.const 1))'
@@ -96,7 +113,9 @@ def all_words_of(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_no_failure_of_a_call_shows_config(failure: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_failure_of_a_call_shows_config(
+    failure: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level(logging.NOTSET)
     with Plugin(holding_a_secret(), wasi=True, functions=[HOST]) as plugin:
         assert plugin.call("give_secret") == SECRET.encode(), "the guest does have it"
@@ -112,12 +131,22 @@ def test_no_object_shows_config() -> None:
     document = holding_a_secret()
     document["wasm"] = [{"data": wat_to_wasm(FAILS.encode())}]
     parsed = plugwasm.Manifest(
-        wasm=[plugwasm.WasmSource(data=document["wasm"][0]["data"])], config=document["config"], timeout_ms=document["timeout_ms"]
+        wasm=[plugwasm.WasmSource(data=document["wasm"][0]["data"])],
+        config=document["config"],
+        timeout_ms=document["timeout_ms"],
     )
     compiled = CompiledPlugin(parsed, wasi=True, functions=[HOST])
     with Plugin(compiled) as plugin:
         assert plugin.call("give_secret") == SECRET.encode()
-        for thing in (parsed, compiled, plugin, plugin.cancel_handle(), compiled.exports, compiled.imports, HOST):
+        for thing in (
+            parsed,
+            compiled,
+            plugin,
+            plugin.cancel_handle(),
+            compiled.exports,
+            compiled.imports,
+            HOST,
+        ):
             for shown in (repr(thing), str(thing), f"{thing}"):
                 assert SECRET not in shown
         assert SECRET not in repr(plugin)
@@ -132,13 +161,19 @@ STOPPED_EARLIER: dict[str, dict[str, Any]] = {
     "a missing file": {"wasm": [{"path": "/nowhere/m.wasm"}]},
     "a missing directory": {"allowed_paths": {"/nowhere": "/"}},
     "a wrong hash": {"wasm": [{"data": HEADER, "hash": "0" * 64}]},
-    "a server that is not there": {"wasm": [{"url": f"http://user:{SECRET}@127.0.0.1:9/{SECRET[:0]}m", "headers": {"X-Key": SECRET}}]},
+    "a server that is not there": {
+        "wasm": [
+            {"url": f"http://user:{SECRET}@127.0.0.1:9/{SECRET[:0]}m", "headers": {"X-Key": SECRET}}
+        ]
+    },
     "an unknown field": {SECRET[:0] + "unknown": SECRET},
     "a wrong value in config": {"config": {KEY: [SECRET]}},
     "a config that is none": {"config": SECRET},
     "a number that is none": {"timeout_ms": SECRET},
     "a wrong hash text": {"wasm": [{"data": HEADER, "hash": SECRET}]},
-    "a header that cannot be sent": {"wasm": [{"url": "http://127.0.0.1:9/", "headers": {"X-Key": f"{SECRET}\r\n"}}]},
+    "a header that cannot be sent": {
+        "wasm": [{"url": "http://127.0.0.1:9/", "headers": {"X-Key": f"{SECRET}\r\n"}}]
+    },
     "data that is no base64": {"wasm": [{"data": f"{SECRET}!"}]},
 }
 
@@ -227,7 +262,9 @@ def with_field(field: str, value: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("field", RIGHT)
-def test_a_field_of_the_wrong_type_is_refused_in_each_form_of_manifest(field: str, tmp_path: Path) -> None:
+def test_a_field_of_the_wrong_type_is_refused_in_each_form_of_manifest(
+    field: str, tmp_path: Path
+) -> None:
     file = tmp_path / "manifest.json"
     for name, value in VALUES.items():
         document = with_field(field, value)
@@ -245,7 +282,11 @@ def test_a_field_of_the_wrong_type_is_refused_in_each_form_of_manifest(field: st
                 assert len(str(error)) < 1000
                 if name == "infinity" and form is not document:
                     continue  # no number of JSON
-                where = "wasm[0]" if field in ("wasm[0].path", "wasm[0].url", "wasm[0].data") else field.removesuffix("unknown").rstrip(".")
+                where = (
+                    "wasm[0]"
+                    if field in ("wasm[0].path", "wasm[0].url", "wasm[0].data")
+                    else field.removesuffix("unknown").rstrip(".")
+                )
                 assert (error.field or "").startswith(where), (name, error.field)
             else:
                 assert name in RIGHT[field], f"{name} was accepted"
@@ -320,7 +361,10 @@ HERE = Limits(compile_seconds=None)
 def runs_or_fails_with_ours(wasm: bytes, limits: Limits = HERE) -> bool:
     """Whether it is a plugin. Its functions may do anything, as long as an error is one of ours."""
     try:
-        plugin = Plugin({"wasm": [{"data": wasm}], "timeout_ms": 100, "memory": {"max_pages": 100}}, limits=limits)
+        plugin = Plugin(
+            {"wasm": [{"data": wasm}], "timeout_ms": 100, "memory": {"max_pages": 100}},
+            limits=limits,
+        )
     except plugwasm.Error as error:
         assert str(error)
         return False
@@ -400,8 +444,14 @@ NOT_MODULES: dict[str, bytes] = {
     "a section that is longer than the file": HEADER + b"\1\xff\xff\xff\xff\x0f",
     "a length of too many bytes": HEADER + b"\1\x80\x80\x80\x80\x80\x80\x80\x00",
     "four billion types": HEADER + section(1, b"\xff\xff\xff\xff\x0f"),
-    "four billion locals": HEADER + section(1, b"\1\x60\0\0") + section(3, b"\1\0") + section(10, b"\1\x08\1\xff\xff\xff\xff\x0f\x7f\x0b"),
-    "50,001 locals": HEADER + section(1, b"\1\x60\0\0") + section(3, b"\1\0") + section(10, b"\1\x07\1" + leb128(50_001) + b"\x7f\x0b"),
+    "four billion locals": HEADER
+    + section(1, b"\1\x60\0\0")
+    + section(3, b"\1\0")
+    + section(10, b"\1\x08\1\xff\xff\xff\xff\x0f\x7f\x0b"),
+    "50,001 locals": HEADER
+    + section(1, b"\1\x60\0\0")
+    + section(3, b"\1\0")
+    + section(10, b"\1\x07\1" + leb128(50_001) + b"\x7f\x0b"),
     "a function of no type": HEADER + section(3, b"\1\0") + section(10, b"\1\2\0\x0b"),
     "an export of nothing": b'(module (export "f" (func 0)))',
     "a shared memory": b"(module (memory 1 2 shared))",
@@ -414,7 +464,13 @@ def test_what_is_no_module_is_an_error_that_says_so(what: str, tmp_path: Path) -
     content = NOT_MODULES[what]
     file = tmp_path / "plugin.wasm"
     file.write_bytes(content)
-    for plugin in (content, bytearray(content), file, {"wasm": [{"data": content}]}, {"wasm": [{"path": str(file)}]}):
+    for plugin in (
+        content,
+        bytearray(content),
+        file,
+        {"wasm": [{"data": content}]},
+        {"wasm": [{"path": str(file)}]},
+    ):
         with pytest.raises((ModuleError, plugwasm.SourceError, ManifestError)) as caught:
             Plugin(plugin)  # type: ignore[arg-type]
         assert 20 < len(str(caught.value)) < 1000
@@ -437,7 +493,10 @@ IMPORTS: dict[str, str] = {
 
 @pytest.mark.parametrize("what", IMPORTS)
 def test_an_import_that_nobody_has_is_an_error_that_names_it(what: str) -> None:
-    for wasm in (f"(module {IMPORTS[what]})".encode(), wat_to_wasm(f"(module {IMPORTS[what]})".encode())):
+    for wasm in (
+        f"(module {IMPORTS[what]})".encode(),
+        wat_to_wasm(f"(module {IMPORTS[what]})".encode()),
+    ):
         with pytest.raises(plugwasm.MissingImportError, match=r"something|fd_write"):
             Plugin(wasm)
 
@@ -478,7 +537,10 @@ def test_a_hundred_megabytes_of_one_function_are_refused_in_good_time(tmp_path: 
         assert len(str(caught.value)) < 1000
 
 
-PARTS = [wat_to_wasm(text.encode()) for text in (SMALL, "(module)", f'(module {MEMORY} (func (export "f") {LOOP}))')]
+PARTS = [
+    wat_to_wasm(text.encode())
+    for text in (SMALL, "(module)", f'(module {MEMORY} (func (export "f") {LOOP}))')
+]
 
 
 def compressed(wasm: bytes, size: int) -> bytes:
@@ -496,7 +558,10 @@ def test_the_size_of_a_module_has_a_limit(kind: str, tmp_path: Path) -> None:
     if kind != "text":
         content = compressed(wat_to_wasm(b'(module (func (export "f")))'), 200)
     (tmp_path / "plugin.wasm").write_bytes(content)
-    forms: dict[str, Any] = {"file": tmp_path / "plugin.wasm", "manifest": {"wasm": [{"data": content}]}}
+    forms: dict[str, Any] = {
+        "file": tmp_path / "plugin.wasm",
+        "manifest": {"wasm": [{"data": content}]},
+    }
     plugin = forms.get(kind, content)
     assert Plugin(plugin, limits=Limits(module_bytes=200)).call("f") == b""
     with pytest.raises((ModuleError, plugwasm.SourceError), match="199"):
@@ -524,7 +589,10 @@ def wide_calls(calls: int) -> bytes:
 
 
 def nested_loops(depth: int) -> bytes:
-    return module_of([b"\x60\0\0"], [(0, b"\1\1\x7f" + b"\3\x40" * depth + b"\x20\0\x0d\0\x0b" * depth + b"\x0b")])
+    return module_of(
+        [b"\x60\0\0"],
+        [(0, b"\1\1\x7f" + b"\3\x40" * depth + b"\x20\0\x0d\0\x0b" * depth + b"\x0b")],
+    )
 
 
 def many_locals(functions: int) -> bytes:
@@ -576,10 +644,16 @@ def test_compiling_a_module_ends_at_the_limit_of_memory() -> None:
 LYING: dict[str, bytes] = {
     "a section length that never ends": HEADER + b"\1" + b"\xff" * 1_000_000 + b"\0",
     "a short one that never ends": HEADER + b"\1" + b"\xff" * 60_000 + b"\0",
-    "four billion functions": HEADER + b"\x0a\6\xff\xff\xff\xff\x0f\0" + section(0, bytes(10_000_000)),
-    "four billion groups of locals": HEADER + b"\x0a\x08\1\6\xff\xff\xff\xff\x0f\0" + section(0, bytes(10_000_000)),
+    "four billion functions": HEADER
+    + b"\x0a\6\xff\xff\xff\xff\x0f\0"
+    + section(0, bytes(10_000_000)),
+    "four billion groups of locals": HEADER
+    + b"\x0a\x08\1\6\xff\xff\xff\xff\x0f\0"
+    + section(0, bytes(10_000_000)),
     "four billion types": HEADER + b"\1\x08\xff\xff\xff\xff\x0f\x60\0\0" + b"\x60\0\0" * 3_000_000,
-    "locals in front of what is broken": module_of([b"\x60\0\0"], [(0, b"\1\xd0\x86\3\x7e\x0b")] * 450 + [(0, b"\xff\xff\3")]),
+    "locals in front of what is broken": module_of(
+        [b"\x60\0\0"], [(0, b"\1\xd0\x86\3\x7e\x0b")] * 450 + [(0, b"\xff\xff\3")]
+    ),
 }
 
 
@@ -604,7 +678,14 @@ def mutants(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(8, len(wasm)))
         end = draw(st.integers(at, min(len(wasm), at + 40)))
-        piece = draw(st.one_of(st.binary(max_size=8), st.just(bytes(wasm[at:end]) * 2), st.just(b""), st.just(b"\xff\xff\xff\xff\x0f")))
+        piece = draw(
+            st.one_of(
+                st.binary(max_size=8),
+                st.just(bytes(wasm[at:end]) * 2),
+                st.just(b""),
+                st.just(b"\xff\xff\xff\xff\x0f"),
+            )
+        )
         wasm[at:end] = piece
     return bytes(wasm)
 
@@ -638,17 +719,25 @@ ESCAPED = NASTY.replace("\x1b", "\\1b").replace("\r", "\\0d").replace("\n", "\\0
 TALKATIVE: dict[str, bytes] = {
     "the namespace of an import": wat_to_wasm(f'(module (import "{ESCAPED}" "b" (func)))'.encode()),
     "the name of an import": wat_to_wasm(f'(module (import "a" "{ESCAPED}" (func)))'.encode()),
-    "the name of an import of the kernel": wat_to_wasm(f'(module (import "extism:host/env" "{ESCAPED}" (func)))'.encode()),
+    "the name of an import of the kernel": wat_to_wasm(
+        f'(module (import "extism:host/env" "{ESCAPED}" (func)))'.encode()
+    ),
     "the type of an import": b'(module (import "a" "b" (func (param' + b" i64" * 900 + b"))))",
-    "the type of an import of the kernel": b'(module (import "extism:host/env" "alloc" (func (param' + b" i64" * 900 + b"))))",
-    "the type of an initialiser": b'(module (func (export "_initialize") (param' + b" i64" * 900 + b")))",
+    "the type of an import of the kernel": b'(module (import "extism:host/env" "alloc" (func (param'
+    + b" i64" * 900
+    + b"))))",
+    "the type of an initialiser": b'(module (func (export "_initialize") (param'
+    + b" i64" * 900
+    + b")))",
     "a name that is exported twice": HEADER
     + section(1, b"\1\x60\0\0")
     + section(3, b"\1\0")
     + section(7, b"\2" + (leb128(len(NASTY)) + NASTY.encode() + b"\0\0") * 2)
     + section(10, b"\1\2\0\x0b"),
     "a line of text": f"(module (func (i32.{'x' * 50_000})))".encode(),
-    "a line of text with control characters": b'(module (func (export "\x1b[2J' + b"x" * 50_000 + b'" oops)))',
+    "a line of text with control characters": b'(module (func (export "\x1b[2J'
+    + b"x" * 50_000
+    + b'" oops)))',
 }
 
 
@@ -659,7 +748,9 @@ def test_what_an_error_quotes_of_a_module_is_short_and_can_be_printed(what: str)
         Plugin(TALKATIVE[what])
     message = str(caught.value)
     assert len(message) < 10_000
-    assert not [character for character in message if not (character.isprintable() or character == "\n")]
+    assert not [
+        character for character in message if not (character.isprintable() or character == "\n")
+    ]
 
 
 # ---- 40: the cache directory --------------------------------------------------------------------------------------------------------------
@@ -678,7 +769,12 @@ def run_in_child(module: str, cache: Path) -> tuple[int, str]:
     """What the plugin's function answers in a process that has not seen the plugin, and what that process logs."""
     arguments = [sys.executable, "-W", "ignore", "-c", RUNS, module]
     child = subprocess.run(
-        arguments, cwd=ROOT, env={**os.environ, "PLUGWASM_CACHE": str(cache)}, capture_output=True, text=True, timeout=60
+        arguments,
+        cwd=ROOT,
+        env={**os.environ, "PLUGWASM_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert child.returncode == 0, child.stderr
     return int(child.stdout), child.stderr
@@ -762,7 +858,9 @@ def test_an_entry_that_nothing_is_wrong_with_is_run(forged: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)
-def test_what_somebody_else_could_have_touched_is_not_run_and_the_log_says_so_once(fault: str, forged: Path) -> None:
+def test_what_somebody_else_could_have_touched_is_not_run_and_the_log_says_so_once(
+    fault: str, forged: Path
+) -> None:
     DOUBTFUL[fault](forged)
     answer, log = run_in_child(ONE, forged.parent)
     assert answer == 1

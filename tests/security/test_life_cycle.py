@@ -42,12 +42,18 @@ from tests.support.waiting import soon
 
 GUEST = guest(
     "(global $n (mut i64) (i64.const 0)) (global $inside (mut i32) (i32.const 0))"
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
     + export("echo", "(call $echo)")
     + export("spin", LOOP)
     + export("trap", "unreachable")
     + export("back", "(call $give (call $back (call $input_offset)))")
-    + export("back_twice", "(drop (call $back (call $input_offset))) (call $give (call $back (call $input_offset)))")
+    + export(
+        "back_twice",
+        "(drop (call $back (call $input_offset))) (call $give (call $back (call $input_offset)))",
+    )
     + export("back_then_trap", "(drop (call $back (call $input_offset))) unreachable")
     + export(
         "alone",
@@ -76,7 +82,11 @@ def compiled(body: Body = nothing, **fields: Any) -> CompiledPlugin:
     def back(current: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         body(current, params[0], results[0])
 
-    return CompiledPlugin(manifest(GUEST, **fields), wasi=True, functions=[Function(None, "back", [ValType.I64], [ValType.I64], back)])
+    return CompiledPlugin(
+        manifest(GUEST, **fields),
+        wasi=True,
+        functions=[Function(None, "back", [ValType.I64], [ValType.I64], back)],
+    )
 
 
 def plugin_with(body: Body = nothing, **fields: Any) -> Plugin:
@@ -110,7 +120,10 @@ def test_a_linked_command_runs_also_while_the_pool_is_full() -> None:
     """A command gets a fresh instance for each call, wherever there is room."""
     command = """(module (memory (export "memory") 1) (func (export "_start"))
         (func (export "next") (param i64) (result i64) (i64.add (local.get 0) (i64.const 1))))"""
-    main = guest(export("f", "(call $answer (call $next (i64.const 41)))"), '(import "lib" "next" (func $next (param i64) (result i64)))')
+    main = guest(
+        export("f", "(call $answer (call $next (i64.const 41)))"),
+        '(import "lib" "next" (func $next (param i64) (result i64)))',
+    )
     shared = CompiledPlugin(manifest(("lib", command), ("main", main)))
     filling = compiled()
     plugins = [Plugin(shared) for _ in range(8)]
@@ -180,7 +193,10 @@ def test_a_waiting_thread_leaves_the_call_under_way_as_it_was() -> None:
         current.return_bytes(result, b"answer")
 
     stopped = Stopped(after=after, timeout_ms=20_000)
-    waiting = [InThread(stopped.plugin.call, "echo", b"another input", host_context="another") for _ in range(3)]
+    waiting = [
+        InThread(stopped.plugin.call, "echo", b"another input", host_context="another")
+        for _ in range(3)
+    ]
     assert soon(lambda: len(waiting_for(stopped.plugin)) == 3)
     assert stopped.go_on() == b"answer"
     assert seen == [b"input", True]
@@ -204,7 +220,9 @@ def test_many_threads_close_a_plugin_at_once_while_it_runs() -> None:
 # 21. Different exceptions on different threads
 
 
-def test_exceptions_of_different_kinds_on_different_threads_reach_their_own_caller_with_their_own_traceback() -> None:
+def test_exceptions_of_different_kinds_on_different_threads_reach_their_own_caller_with_their_own_traceback() -> (
+    None
+):
     kinds = [ValueError, KeyError, OSError, ZeroDivisionError, SystemExit, BaseException]
     barrier = threading.Barrier(len(kinds))
 
@@ -300,7 +318,9 @@ def test_an_exception_that_the_host_function_handles_never_reaches_the_caller() 
         assert plugin.call("back") == b"went on"
 
 
-def test_an_exit_in_a_host_function_does_not_end_the_process_unless_the_application_lets_it() -> None:
+def test_an_exit_in_a_host_function_does_not_end_the_process_unless_the_application_lets_it() -> (
+    None
+):
     code = """
         import sys, plugwasm
         source = '(module (import "extism:host/user" "back" (func $back)) (func (export "f") (call $back)))'
@@ -402,7 +422,9 @@ def test_closing_while_the_output_is_parsed_does_not_spoil_it(how: Any) -> None:
         plugin.call("echo", parse=how)
 
 
-def test_closing_from_a_log_handler_in_the_middle_of_a_call_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_from_a_log_handler_in_the_middle_of_a_call_ends_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     import logging
 
     class Closes(logging.Handler):
@@ -481,7 +503,9 @@ def test_plugins_outlive_their_compiled_plugin_and_its_functions() -> None:
         plugin.close()
 
 
-def test_a_plugin_that_was_dropped_while_another_thread_runs_its_call_ends_that_call_by_itself() -> None:
+def test_a_plugin_that_was_dropped_while_another_thread_runs_its_call_ends_that_call_by_itself() -> (
+    None
+):
     def call() -> bytes:
         plugin = plugin_with(body)
         seen.append(weakref.ref(plugin))
@@ -525,7 +549,9 @@ def test_plugins_alive_at_the_end_of_the_interpreter_are_left_in_peace() -> None
 
 
 @contextmanager
-def chain(depth: int, end: str, handled_at: int | None = None) -> Iterator[tuple[list[Plugin], list[str]]]:
+def chain(
+    depth: int, end: str, handled_at: int | None = None
+) -> Iterator[tuple[list[Plugin], list[str]]]:
     """Plugins of which each calls the next one; the last one's export is `end`. One of them may handle what comes from below."""
     plugins: list[Plugin] = []
     unwound: list[str] = []
@@ -533,7 +559,9 @@ def chain(depth: int, end: str, handled_at: int | None = None) -> Iterator[tuple
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         level = int(current.input_string(value))
         try:
-            below = plugins[level + 1].call("back" if level + 2 < depth else end, b"%d" % (level + 1))
+            below = plugins[level + 1].call(
+                "back" if level + 2 < depth else end, b"%d" % (level + 1)
+            )
             current.return_bytes(result, below)
         except plugwasm.Error:
             if level != handled_at:
@@ -603,13 +631,18 @@ def test_what_ends_a_call_within_a_call_is_not_told_as_the_end_of_the_outer_one(
         assert number(plugin.call("count")) == 1
 
 
-def test_an_outer_deadline_that_passes_in_an_inner_plugin_ends_the_outer_call_when_it_returns() -> None:
+def test_an_outer_deadline_that_passes_in_an_inner_plugin_ends_the_outer_call_when_it_returns() -> (
+    None
+):
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(plugwasm.TimeoutError):
             inner.call("spin")
 
     with plugin_with(timeout_ms=150) as inner, plugin_with(body, timeout_ms=50) as plugin:
-        with pytest.raises(plugwasm.TimeoutError, match="`back` of plugin `plugin` did not end before its deadline of 50 ms"):
+        with pytest.raises(
+            plugwasm.TimeoutError,
+            match="`back` of plugin `plugin` did not end before its deadline of 50 ms",
+        ):
             plugin.call("back")
         assert plugin.call("echo", b"after") == b"after"
 
@@ -639,7 +672,9 @@ INTERRUPTS = """
 
 
 @pytest.mark.parametrize("what", ["plugin.call('trap')", "plugin.reset()"])
-def test_ctrl_c_in_the_moment_when_an_instance_is_dropped_leaves_a_plugin_that_works_and_drops_the_instance(what: str) -> None:
+def test_ctrl_c_in_the_moment_when_an_instance_is_dropped_leaves_a_plugin_that_works_and_drops_the_instance(
+    what: str,
+) -> None:
     # A reset that was interrupted may not have come to it; the instance of a call that was unwound must be gone.
     assert in_process(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))
 
@@ -669,7 +704,9 @@ def test_a_current_plugin_is_refused_as_soon_as_its_own_host_function_has_return
 
 
 @pytest.mark.parametrize("use", ["alloc", "free", "return_bytes", "set_error"])
-def test_what_another_thread_does_with_a_current_plugin_works_or_is_an_error_of_ours(use: str) -> None:
+def test_what_another_thread_does_with_a_current_plugin_works_or_is_an_error_of_ours(
+    use: str,
+) -> None:
     """The engine knows only the stack of the thread that made the call, so what runs in the guest may have to be refused."""
     ended: list[Any] = []
 
@@ -777,7 +814,10 @@ def test_views_are_released_however_the_call_ends(end: str) -> None:
         if end == "closes":
             plugin.close()
 
-    with plugin_with(body, timeout_ms=50 if end == "times out" else None) as plugin, pytest.raises(plugwasm.CallError):
+    with (
+        plugin_with(body, timeout_ms=50 if end == "times out" else None) as plugin,
+        pytest.raises(plugwasm.CallError),
+    ):
         plugin.call("back_then_trap", b"input")
     assert len(views) == 2
     for view in views:
@@ -786,7 +826,9 @@ def test_views_are_released_however_the_call_ends(end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["trap", "reset", "close", "drop"])
-def test_what_was_made_of_a_view_can_be_read_and_written_after_its_instance_is_gone(end: str) -> None:
+def test_what_was_made_of_a_view_can_be_read_and_written_after_its_instance_is_gone(
+    end: str,
+) -> None:
     """It keeps the memory that it shows; nobody else ever gets that, so new instances find theirs as new."""
     kept: list[memoryview] = []
 
@@ -820,7 +862,11 @@ def test_what_was_made_of_a_view_can_be_read_and_written_after_its_instance_is_g
 
 def test_an_output_view_is_released_in_whatever_way_the_next_call_ends() -> None:
     with plugin_with(timeout_ms=50) as plugin:
-        for function, ends in (("trap", TrapError), ("spin", plugwasm.TimeoutError), ("echo", None)):
+        for function, ends in (
+            ("trap", TrapError),
+            ("spin", plugwasm.TimeoutError),
+            ("echo", None),
+        ):
             view = plugin.call("echo", b"abc", parse=None)
             if ends is None:
                 plugin.call(function)

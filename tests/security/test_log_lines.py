@@ -46,7 +46,10 @@ class Log:
         self.stream = io.StringIO()
         self.handler = logging.StreamHandler(self.stream)
         self.handler.setFormatter(
-            logging.Formatter("RECORD %(levelname)s %(name)s [%(plugin)s] [%(function)s] %(message)s", defaults=NO_FIELDS)
+            logging.Formatter(
+                "RECORD %(levelname)s %(name)s [%(plugin)s] [%(function)s] %(message)s",
+                defaults=NO_FIELDS,
+            )
         )
 
     @property
@@ -139,7 +142,8 @@ def test_what_a_plugin_of_a_set_fails_with(log: Log) -> None:
         raise ValueError("x" + FORGED)
 
     wasm = guest(
-        export("hook", "(call $fail)") + export("said", "(call $error_set (call $copy))"), '(import "extism:host/user" "fail" (func $fail))'
+        export("hook", "(call $fail)") + export("said", "(call $error_set (call $copy))"),
+        '(import "extism:host/user" "fail" (func $fail))',
     )
     with PluginSet({"a": wasm}, functions=[host_fn(name="fail")(fail)]) as plugins:
         plugins.all("hook")
@@ -196,7 +200,9 @@ def test_a_record_of_a_raised_exception_has_what_logging_gives_others(log: Log) 
 def test_a_log_of_calls(log: Log) -> None:
     function = "f\nforged"
     wasm = f'(module (func (export "{function.replace(chr(10), chr(92) + "0a")}")))'
-    with Plugin(wasm, name="plugin" + FORGED.replace("\udcff", ""), observe=observing.CallLog()) as plugin:
+    with Plugin(
+        wasm, name="plugin" + FORGED.replace("\udcff", ""), observe=observing.CallLog()
+    ) as plugin:
         plugin.call(function)
         with pytest.raises(Error):
             plugin.call("g" + FORGED)
@@ -204,7 +210,9 @@ def test_a_log_of_calls(log: Log) -> None:
 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
-def test_what_a_plugin_logs_with_the_name_of_its_export(kind: type[Plugin], tmp_path: Path, log: Log) -> None:
+def test_what_a_plugin_logs_with_the_name_of_its_export(
+    kind: type[Plugin], tmp_path: Path, log: Log
+) -> None:
     file = tmp_path / f"p{FORGED}.wasm"
     file.write_text(guest('(func (export "f\\0aforged") (call $log_warn (call $copy)))'))
     with kind(file) as plugin:
@@ -223,7 +231,9 @@ with plugwasm.Plugin(sys.argv[2].encode("utf-8", "surrogateescape").decode("utf-
 """
     file = tmp_path / "p\nforged.wasm"
     file.write_text(guest(export("f", "(call $log_info <<hello\nforged>>)")))
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "log"), str(file)], check=True, env=os.environ)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "log"), str(file)], check=True, env=os.environ
+    )
     first, second = (tmp_path / "log").read_text().splitlines()
     assert first.endswith("plugwasm.plugin.p\\nforged: hello")
     assert second == "    forged", "it cannot pass for a record"
@@ -239,19 +249,40 @@ ERRORS: dict[str, Callable[[Path], object]] = {
     "a component": lambda tmp: Plugin(wild_file(tmp, "x.wasm", b"\0asm\x0d\0\x01\0")),
     "a manifest in a file": lambda tmp: Plugin(wild_file(tmp, "x.json", b'{"wasm": 1}')),
     "a field of a manifest": lambda tmp: Plugin({"wasm": [{"data": b"", "x" + FORGED: 1}]}),
-    "a hash": lambda tmp: Plugin({"wasm": [{"path": str(wild_file(tmp, "x.wasm", ECHO.encode())), "hash": "0" * 64}]}),
-    "a module that is broken": lambda tmp: Plugin({"wasm": [{"data": b"(module", "name": "m\nforged"}, {"data": ECHO.encode()}]}),
-    "an import of a named module": lambda tmp: Plugin(
-        {"wasm": [{"data": b'(module (import "a" "b" (func)))', "name": "m\nforged"}, {"data": ECHO.encode()}]}
+    "a hash": lambda tmp: Plugin(
+        {"wasm": [{"path": str(wild_file(tmp, "x.wasm", ECHO.encode())), "hash": "0" * 64}]}
     ),
-    "an import of a wild name": lambda tmp: Plugin('(module (import "a\\0aforged" "b\\0aforged" (func)))'),
-    "a directory to be granted": lambda tmp: Plugin({"wasm": [{"data": ECHO.encode()}], "allowed_paths": {f"x{FORGED}": "/x"}}, wasi=True),
+    "a module that is broken": lambda tmp: Plugin(
+        {"wasm": [{"data": b"(module", "name": "m\nforged"}, {"data": ECHO.encode()}]}
+    ),
+    "an import of a named module": lambda tmp: Plugin(
+        {
+            "wasm": [
+                {"data": b'(module (import "a" "b" (func)))', "name": "m\nforged"},
+                {"data": ECHO.encode()},
+            ]
+        }
+    ),
+    "an import of a wild name": lambda tmp: Plugin(
+        '(module (import "a\\0aforged" "b\\0aforged" (func)))'
+    ),
+    "a directory to be granted": lambda tmp: Plugin(
+        {"wasm": [{"data": ECHO.encode()}], "allowed_paths": {f"x{FORGED}": "/x"}}, wasi=True
+    ),
     "no such function": lambda tmp: Plugin(ECHO).call("f" + FORGED),
     "no such function in a worker": lambda tmp: IsolatedPlugin(ECHO).call("f" + FORGED),
-    "a wrong signature": lambda tmp: Plugin('(module (func (export "f\\0aforged") (param i32)))').call("f\nforged"),
-    "a trap": lambda tmp: Plugin('(module (func (export "f\\0aforged") unreachable))').call("f\nforged"),
-    "a trap in a worker": lambda tmp: IsolatedPlugin('(module (func (export "f\\0aforged") unreachable))').call("f\nforged"),
-    "an output": lambda tmp: Plugin('(module (func (export "f\\0aforged")))').call("f\nforged", returns=int),
+    "a wrong signature": lambda tmp: Plugin(
+        '(module (func (export "f\\0aforged") (param i32)))'
+    ).call("f\nforged"),
+    "a trap": lambda tmp: Plugin('(module (func (export "f\\0aforged") unreachable))').call(
+        "f\nforged"
+    ),
+    "a trap in a worker": lambda tmp: IsolatedPlugin(
+        '(module (func (export "f\\0aforged") unreachable))'
+    ).call("f\nforged"),
+    "an output": lambda tmp: Plugin('(module (func (export "f\\0aforged")))').call(
+        "f\nforged", returns=int
+    ),
     "no such hook": lambda tmp: PluginSet({"a": ECHO}, hooks=["echo"]).first("e" + FORGED),
     "no such plugin": lambda tmp: PluginSet({"a": ECHO}).call("b" + FORGED, "echo"),
     "a setting": lambda tmp: Plugin(ECHO, config={"k" + FORGED: "v"}),
@@ -285,7 +316,9 @@ def closed_pool() -> PluginPool:
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS.keys())
-def test_the_message_of_an_error_is_one_line(make: Callable[[Path], object], tmp_path: Path) -> None:
+def test_the_message_of_an_error_is_one_line(
+    make: Callable[[Path], object], tmp_path: Path
+) -> None:
     with pytest.raises(Error) as caught:
         make(tmp_path)
     assert is_one_line(caught.value.message), ascii(caught.value.message)
@@ -300,21 +333,31 @@ def test_what_a_host_function_raises_is_repeated_in_one_line(kind: type[Plugin])
         raise ValueError("x" + FORGED + "y" * 10**6)
 
     wasm = guest(export("f", "(call $fail)"), '(import "extism:host/user" "fail" (func $fail))')
-    with kind(wasm, functions=[host_fn(name="fail")(fail)]) as plugin, pytest.raises(HostFunctionError) as caught:
+    with (
+        kind(wasm, functions=[host_fn(name="fail")(fail)]) as plugin,
+        pytest.raises(HostFunctionError) as caught,
+    ):
         plugin.call("f")
     assert is_one_line(caught.value.message)
     assert "\n" in str(caught.value.__cause__)
 
 
 def test_what_a_guest_itself_reports_is_as_it_said_it() -> None:
-    with Plugin(guest(export("f", "(call $error_set (call $copy))"))) as plugin, pytest.raises(GuestError) as caught:
+    with (
+        Plugin(guest(export("f", "(call $error_set (call $copy))"))) as plugin,
+        pytest.raises(GuestError) as caught,
+    ):
         plugin.call("f", "first line\nsecond line")
     assert caught.value.message == caught.value.guest_message == "first line\nsecond line"
 
 
 def test_names_of_a_megabyte_are_cut() -> None:
     long = "n" * 10**6
-    for make in (lambda: Plugin(ECHO).call(long), lambda: PluginSet({"a": ECHO}).call(long, "echo"), lambda: Plugin(long)):
+    for make in (
+        lambda: Plugin(ECHO).call(long),
+        lambda: PluginSet({"a": ECHO}).call(long, "echo"),
+        lambda: Plugin(long),
+    ):
         with pytest.raises(Error) as caught:
             make()
         assert len(caught.value.message) < 2000
@@ -322,7 +365,9 @@ def test_names_of_a_megabyte_are_cut() -> None:
         assert len(plugin.name) < 300
 
 
-@pytest.mark.parametrize("text", ["plain", "é ü 漢字", "non-breaking\u00a0space", "", "back\\slash"])
+@pytest.mark.parametrize(
+    "text", ["plain", "é ü 漢字", "non-breaking\u00a0space", "", "back\\slash"]
+)
 def test_text_that_does_no_harm_is_shown_as_it_is(text: str) -> None:
     assert one_line(text) == shown(text) == text
 
@@ -336,7 +381,9 @@ def test_the_command_line_writes_lines_of_its_own_only(tmp_path: Path) -> None:
         ["inspect", str(file)],
         ["inspect", str(file) + "?"],
     ):
-        run = subprocess.run([sys.executable, "-m", "plugwasm", *command], capture_output=True, text=True, timeout=60)
+        run = subprocess.run(
+            [sys.executable, "-m", "plugwasm", *command], capture_output=True, text=True, timeout=60
+        )
         both = run.stdout + run.stderr
         assert both
         assert "\x1b[2J" not in both
@@ -370,10 +417,14 @@ SURROGATES: dict[str, Callable[[], object]] = {
     "configure": lambda: PluginSet({"a": ECHO}).configure("a", {"k": BAD}),
     "update_config": lambda: Plugin(ECHO).update_config({"k": BAD}),
     "config of a manifest": lambda: Plugin({"wasm": [{"data": WASM}], "config": {"k": BAD}}),
-    "config of a Manifest": lambda: Plugin(Manifest(wasm=[plugwasm.WasmSource(data=WASM)], config={"k": BAD})),
+    "config of a Manifest": lambda: Plugin(
+        Manifest(wasm=[plugwasm.WasmSource(data=WASM)], config={"k": BAD})
+    ),
     "a manifest's text": lambda: Plugin('{"wasm": [], "config": {"k": "' + BAD + '"}}'),
     "a manifest's escapes": lambda: Plugin('{"wasm": [{"path": "x"}], "config": {"k": "\\ud800"}}'),
-    "a header of a manifest": lambda: Plugin({"wasm": [{"url": "http://127.0.0.1:9/", "headers": {"a": BAD}}]}),
+    "a header of a manifest": lambda: Plugin(
+        {"wasm": [{"url": "http://127.0.0.1:9/", "headers": {"a": BAD}}]}
+    ),
     "vars": lambda: Plugin(ECHO, vars={BAD: b""}),
     "name": lambda: Plugin(ECHO, name=BAD),
     "name of a worker": lambda: IsolatedPlugin(ECHO, name=BAD),
@@ -383,7 +434,9 @@ SURROGATES: dict[str, Callable[[], object]] = {
     "a function of a worker": lambda: IsolatedPlugin(ECHO).call(BAD),
     "a host function": lambda: host_fn(name=BAD)(lambda: None),
     "its namespace": lambda: host_fn(name="f", namespace=BAD)(lambda: None),
-    "a module for a worker": lambda: IsolatedPlugin({"wasm": [{"data": WASM, "name": BAD}, {"data": WASM}]}),
+    "a module for a worker": lambda: IsolatedPlugin(
+        {"wasm": [{"data": WASM, "name": BAD}, {"data": WASM}]}
+    ),
     "input": lambda: Plugin(ECHO).call("echo", BAD),
     "input of a worker": lambda: IsolatedPlugin(ECHO).call("echo", BAD),
     "input, observed": lambda: Plugin(ECHO, observe=True).call("echo", BAD),
@@ -404,26 +457,36 @@ def test_a_lone_surrogate_is_an_error_of_ours_that_says_where(make: Callable[[],
     with pytest.raises(Error) as caught:
         make()
     caught.value.message.encode()
-    assert isinstance(caught.value, (OptionError, plugwasm.ManifestError, plugwasm.FunctionNotFoundError))
+    assert isinstance(
+        caught.value, (OptionError, plugwasm.ManifestError, plugwasm.FunctionNotFoundError)
+    )
     assert "UnicodeEncodeError" not in caught.value.message
 
 
 def test_a_plugin_goes_on_after_an_input_that_cannot_be_sent() -> None:
     with Plugin(ECHO) as plugin:
         assert plugin.call("echo", "before") == b"before"
-        with pytest.raises(OptionError, match=r"the input of `echo` of plugin `plugin`.* at character 1"):
+        with pytest.raises(
+            OptionError, match=r"the input of `echo` of plugin `plugin`.* at character 1"
+        ):
             plugin.call("echo", "a" + BAD)
         assert plugin.call("echo", "é") == "é".encode()
 
 
 def test_a_host_function_that_returns_one() -> None:
-    wasm = guest(export("f", "(call $give (call $text))"), '(import "extism:host/user" "text" (func $text (result i64)))')
+    wasm = guest(
+        export("f", "(call $give (call $text))"),
+        '(import "extism:host/user" "text" (func $text (result i64)))',
+    )
 
     def text() -> str:
         return "a" + BAD
 
     for kind in (Plugin, IsolatedPlugin):
-        with kind(wasm, functions=[host_fn(name="text")(text)]) as plugin, pytest.raises(HostFunctionError) as caught:
+        with (
+            kind(wasm, functions=[host_fn(name="text")(text)]) as plugin,
+            pytest.raises(HostFunctionError) as caught,
+        ):
             plugin.call("f")
         assert isinstance(caught.value.__cause__, UnicodeEncodeError)
         caught.value.message.encode()
@@ -431,7 +494,12 @@ def test_a_host_function_that_returns_one() -> None:
 
 def test_a_variable_of_the_environment_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_TEST_SECRET", "\udcff")
-    ref = PluginRef({"wasm": [{"data": WASM}], "config": {"k": plugwasm.FromEnvironment("PLUGWASM_TEST_SECRET")}})  # type: ignore[dict-item]
+    ref = PluginRef(
+        {
+            "wasm": [{"data": WASM}],
+            "config": {"k": plugwasm.FromEnvironment("PLUGWASM_TEST_SECRET")},
+        }
+    )  # type: ignore[dict-item]
     with pytest.raises(OptionError, match=r"config\.k: the variable PLUGWASM_TEST_SECRET"):
         ref.compiled()
 

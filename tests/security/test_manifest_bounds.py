@@ -54,7 +54,9 @@ JUNK: dict[str, Callable[[], str]] = {
     "closing brackets": lambda: '{"wasm":[' + filled("]"),
     "strings as modules": lambda: '{"wasm":[' + filled('"",') + '""]}',
     "numbers": lambda: '{"wasm":[' + filled("1,") + "1]}",
-    "names of config": lambda: '{"wasm":[{"path":"m"}],"config":{' + numbered('"#":"",', 500_000) + '"x":""}}',
+    "names of config": lambda: (
+        '{"wasm":[{"path":"m"}],"config":{' + numbered('"#":"",', 500_000) + '"x":""}}'
+    ),
     "unknown names": lambda: "{" + numbered('"#":0,', 500_000) + '"x":0}',
     "an escape after the other": lambda: '{"wasm":"' + filled("\\n"),
     "empty lists, in TOML": lambda: "wasm=[" + filled("[],", 3 * MIB) + "]",
@@ -73,8 +75,12 @@ JUNK: dict[str, Callable[[], str]] = {
     "a number of a million digits": lambda: 'a={b="c"}\ntimeout_ms=' + filled("1", 1_000_000),
     "a hexadecimal number of a million digits": lambda: "timeout_ms=0x" + filled("1", 1_000_000),
     "TOML that is too long": lambda: 'a="' + filled("x") + '"',
-    "a number of a million digits, in JSON": lambda: '{"timeout_ms":' + filled("1", 1_000_000) + "}",
-    "a negative one": lambda: '{"wasm":[{"path":"m"}],"timeout_ms":-' + filled("1", 1_000_000) + "}",
+    "a number of a million digits, in JSON": lambda: (
+        '{"timeout_ms":' + filled("1", 1_000_000) + "}"
+    ),
+    "a negative one": lambda: (
+        '{"wasm":[{"path":"m"}],"timeout_ms":-' + filled("1", 1_000_000) + "}"
+    ),
     "a fraction of a million digits": lambda: '{"timeout_ms":1.' + filled("1", 1_000_000) + "}",
 }
 
@@ -102,13 +108,21 @@ try:
 except plugwasm.ManifestError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert int(done.stdout) < 150_000, "KiB; the text is there three times: as bytes, as str, and without what stands before it"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert int(done.stdout) < 150_000, (
+        "KiB; the text is there three times: as bytes, as str, and without what stands before it"
+    )
 
 
 def test_what_a_manifest_may_be_needs_no_small_text() -> None:
     """Strings may be as long as ever, also when they hold what counts outside of them."""
-    config = {"json": json.dumps([[]] * 200_000), "lines": "a = [1]\n" * 100_000, "quotes": '"' * 1000}
+    config = {
+        "json": json.dumps([[]] * 200_000),
+        "lines": "a = [1]\n" * 100_000,
+        "quotes": '"' * 1000,
+    }
     module = "AGFzbQEAAAA=" + " " * (20 * MIB)
     assert parse(json.dumps({"wasm": [{"data": module}], "config": config})).config == config
     toml = f"config.lines = '''{config['lines']}'''\nconfig.json = '{config['json']}'\n[[wasm]]\ndata = 'AGFzbQEAAAA='\n"
@@ -120,7 +134,11 @@ def test_what_is_counted_never_makes_a_small_text_too_large(text: str) -> None:
     try:
         parse(text)
     except ManifestError as error:
-        assert "more than" not in error.message or "dotted key" in error.message or "nested" in error.message
+        assert (
+            "more than" not in error.message
+            or "dotted key" in error.message
+            or "nested" in error.message
+        )
 
 
 # ---- entries
@@ -133,8 +151,16 @@ COUNTS: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [
     ("allowed_hosts[1]", lambda n: {"allowed_hosts": ["a", ("a." * n)[:n]]}, 254),
     ("allowed_paths", lambda n: {"allowed_paths": {f"/d/{i}": f"/{i}" for i in range(n)}}, 100),
     ("allowed_paths", lambda n: {"allowed_paths": {"/d": CHARACTERS[:n]}}, 4100),
-    ("wasm[0].headers", lambda n: {"wasm": [{"url": "http://h/m", "headers": {f"x{i}": "" for i in range(n)}}]}, 100),
-    ("wasm[0].headers", lambda n: {"wasm": [{"url": "http://h/m", "headers": {"x": CHARACTERS[: n - 1]}}]}, 65536),
+    (
+        "wasm[0].headers",
+        lambda n: {"wasm": [{"url": "http://h/m", "headers": {f"x{i}": "" for i in range(n)}}]},
+        100,
+    ),
+    (
+        "wasm[0].headers",
+        lambda n: {"wasm": [{"url": "http://h/m", "headers": {"x": CHARACTERS[: n - 1]}}]},
+        65536,
+    ),
     ("wasm[0].name", lambda n: {"wasm": [{"path": "m", "name": CHARACTERS[:n]}]}, 4096),
     ("wasm[0].path", lambda n: {"wasm": [{"path": CHARACTERS[:n]}]}, 4096),
     ("wasm[0].url", lambda n: {"wasm": [{"url": "http://" + CHARACTERS[: n - 7]}]}, 65536),
@@ -147,7 +173,9 @@ def test_what_is_too_much_is_refused_by_the_name_of_its_field_with_what_is_allow
     form: Callable[[Any], Any], field: str, document: Callable[[int], dict[str, Any]], most: int
 ) -> None:
     assert parse(form({"wasm": [{"path": "m"}]} | document(most))).wasm
-    with pytest.raises(ManifestError, match=f"expected at most {most} .*, got {most + 1}") as caught:
+    with pytest.raises(
+        ManifestError, match=f"expected at most {most} .*, got {most + 1}"
+    ) as caught:
         parse(form({"wasm": [{"path": "m"}]} | document(most + 1)))
     assert caught.value.field == field
 
@@ -160,11 +188,16 @@ def test_a_manifest_built_in_code_has_the_same_bounds() -> None:
 
 
 def test_config_has_a_bound_on_its_size() -> None:
-    with pytest.raises(ManifestError, match="expected at most 67108864 characters, names and values together, got 67108865"):
+    with pytest.raises(
+        ManifestError,
+        match="expected at most 67108864 characters, names and values together, got 67108865",
+    ):
         Manifest(wasm=[WasmSource(path="m")], config={"x": "y" * (64 * MIB)})
 
 
-@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "CONNECT", "get /"])
+@pytest.mark.parametrize(
+    "method", ["DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "CONNECT", "get /"]
+)
 def test_a_module_is_fetched_by_get_or_post_only(method: str) -> None:
     with pytest.raises(ManifestError, match="expected GET or POST") as caught:
         parse({"wasm": [{"url": "http://h/m", "method": method}]})
@@ -177,8 +210,13 @@ def test_all_modules_together_have_a_bound(tmp_path: Path) -> None:
     with open(path, "wb") as file:
         file.write(WASM)
         file.truncate(100 * MIB)
-    with pytest.raises(SourceError, match=r"manifest field `wasm\[2\]`: .* larger than the limit of 58720256 bytes"):
-        resolve({"wasm": [{"path": str(path), "name": str(index)} for index in range(200)]}, module_bytes=100 * MIB)
+    with pytest.raises(
+        SourceError, match=r"manifest field `wasm\[2\]`: .* larger than the limit of 58720256 bytes"
+    ):
+        resolve(
+            {"wasm": [{"path": str(path), "name": str(index)} for index in range(200)]},
+            module_bytes=100 * MIB,
+        )
 
 
 # ---- chains of modules
@@ -189,18 +227,29 @@ FIRST = '(module (func (export "f") (result i64) (i64.const 1)))'
 
 def chain(length: int) -> list[tuple[str, str]]:
     """Modules of which each imports from the one after it, the main one first."""
-    main = guest(f'(import "m{length - 1}" "f" (func $f (result i64)))' + export("run", "(call $answer (call $f))"))
-    return [("main", main), *((f"m{index}", SECOND.format(f"m{index - 1}")) for index in range(length - 1, 0, -1)), ("m0", FIRST)]
+    main = guest(
+        f'(import "m{length - 1}" "f" (func $f (result i64)))'
+        + export("run", "(call $answer (call $f))")
+    )
+    return [
+        ("main", main),
+        *((f"m{index}", SECOND.format(f"m{index - 1}")) for index in range(length - 1, 0, -1)),
+        ("m0", FIRST),
+    ]
 
 
 def test_a_chain_of_as_many_modules_as_there_may_be_runs() -> None:
-    with Plugin({"wasm": [{"name": name, "data": text.encode()} for name, text in chain(255)]}) as plugin:
+    with Plugin(
+        {"wasm": [{"name": name, "data": text.encode()} for name, text in chain(255)]}
+    ) as plugin:
         assert number(plugin.call("run")) == 255
 
 
 def test_a_chain_of_more_is_a_manifest_error() -> None:
     with pytest.raises(ManifestError, match="at most 256 modules, got 1501"):
-        CompiledPlugin({"wasm": [{"name": name, "data": text.encode()} for name, text in chain(1500)]})
+        CompiledPlugin(
+            {"wasm": [{"name": name, "data": text.encode()} for name, text in chain(1500)]}
+        )
 
 
 def test_linking_a_chain_does_not_recurse() -> None:
@@ -218,10 +267,17 @@ def test_linking_a_chain_does_not_recurse() -> None:
 # ---- patterns
 
 
-@pytest.mark.parametrize("pattern", ["*a" * 150_000, "a" * 150_000, "?" * 1000, "*" * 300, "é" * 10_000, "*a" * 127 + "b"])
-def test_a_pattern_that_no_host_could_have_is_refused_when_the_manifest_is_made(pattern: str) -> None:
+@pytest.mark.parametrize(
+    "pattern",
+    ["*a" * 150_000, "a" * 150_000, "?" * 1000, "*" * 300, "é" * 10_000, "*a" * 127 + "b"],
+)
+def test_a_pattern_that_no_host_could_have_is_refused_when_the_manifest_is_made(
+    pattern: str,
+) -> None:
     started = time.monotonic()
-    with pytest.raises(ManifestError, match=r"allowed_hosts\[0\]`: expected at most 254 characters") as caught:
+    with pytest.raises(
+        ManifestError, match=r"allowed_hosts\[0\]`: expected at most 254 characters"
+    ) as caught:
         Plugin(manifest(FIRST, allowed_hosts=[pattern]))
     with pytest.raises(OptionError, match="allowed_hosts: "):
         plugwasm.Egress(allowed_hosts=[pattern])
@@ -239,7 +295,9 @@ def test_the_application_has_a_bound_on_patterns_but_not_on_names() -> None:
 @pytest.mark.parametrize("part", ["*a", "*aa", "*?", "?*", "*a?a", "*a*b"])
 def test_the_worst_patterns_take_no_time_with_the_worst_name(part: str) -> None:
     """A thousand of the longest patterns, which fit until the last character of the longest name."""
-    patterns = [(f"{index:03}"[::-1].replace("0", "*") + part * 130)[:252] + "b" for index in range(1000)]
+    patterns = [
+        (f"{index:03}"[::-1].replace("0", "*") + part * 130)[:252] + "b" for index in range(1000)
+    ]
     rules = HostRules(patterns)
     started = time.monotonic()
     assert not rules.grant("a" * 253)
@@ -249,13 +307,17 @@ def test_the_worst_patterns_take_no_time_with_the_worst_name(part: str) -> None:
 @given(st.text("ab*?.", max_size=12), st.text("ab.", min_size=1, max_size=12))
 def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, host: str) -> None:
     if "*" in pattern or "?" in pattern:
-        assert HostRules([pattern]).grant(host) == fnmatch.fnmatchcase(host, pattern.removesuffix("."))
+        assert HostRules([pattern]).grant(host) == fnmatch.fnmatchcase(
+            host, pattern.removesuffix(".")
+        )
 
 
 def test_many_random_patterns_mean_what_they_mean_in_a_shell() -> None:
     numbers = random.Random(5)
     for _ in range(3000):
-        pattern = "".join(numbers.choices("abc*?.", [3, 3, 1, 2, 2, 1], k=numbers.randint(1, 30))) + "*a"
+        pattern = (
+            "".join(numbers.choices("abc*?.", [3, 3, 1, 2, 2, 1], k=numbers.randint(1, 30))) + "*a"
+        )
         host = "".join(numbers.choices("abc.", k=numbers.randint(1, 40)))
         assert HostRules([pattern]).grant(host) == fnmatch.fnmatchcase(host, pattern)
 
@@ -265,8 +327,21 @@ def test_many_random_patterns_mean_what_they_mean_in_a_shell() -> None:
 KMSG = "/proc/kmsg"
 
 
-@pytest.fixture(params=["pipe", "device", "terminal", "socket", "directory", "kernel's log", "file of the kernel", "link to a pipe"])
-def endless(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(
+    params=[
+        "pipe",
+        "device",
+        "terminal",
+        "socket",
+        "directory",
+        "kernel's log",
+        "file of the kernel",
+        "link to a pipe",
+    ]
+)
+def endless(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """A path at which a read waits for ever, or never comes to an end."""
     path = str(tmp_path / "m.wasm")
     if request.param == "pipe":
@@ -292,7 +367,11 @@ def endless(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         yield str(tmp_path)
     else:
         # Regular files, by what they say, of no size. Reading the log waits for the next message.
-        yield KMSG if request.param == "kernel's log" and os.path.exists(KMSG) else "/proc/self/mountinfo"
+        yield (
+            KMSG
+            if request.param == "kernel's log" and os.path.exists(KMSG)
+            else "/proc/self/mountinfo"
+        )
 
 
 OPENED: dict[str, Callable[[str], object]] = {
@@ -307,7 +386,9 @@ OPENED: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
 @pytest.mark.timeout(20)
-def test_what_is_no_file_of_a_size_is_not_waited_for_as(opened: Callable[[str], object], endless: str) -> None:
+def test_what_is_no_file_of_a_size_is_not_waited_for_as(
+    opened: Callable[[str], object], endless: str
+) -> None:
     with pytest.raises((SourceError, RecordingError)):
         opened(endless)
 

@@ -84,21 +84,45 @@ def inputs(*sizes: int) -> tuple[tuple[str, bytes], ...]:
     return tuple(("quick", bytes(size)) for size in sizes)
 
 
-ROOMY = (("quick", b""), ("grow", word(1)), ("quick", bytes(2 * PAGE)), ("grow", word(2)), ("alloc", word(3 * PAGE)), ("grow", word(4)))
+ROOMY = (
+    ("quick", b""),
+    ("grow", word(1)),
+    ("quick", bytes(2 * PAGE)),
+    ("grow", word(2)),
+    ("alloc", word(3 * PAGE)),
+    ("grow", word(4)),
+)
 CASES: dict[str, tuple[str, tuple[tuple[str, bytes], ...]]] = {
-    **{f"{first} pages, inputs": (plain(first), inputs(0, 1, PAGE, 2 * PAGE, 2**20)) for first in range(21)},
+    **{
+        f"{first} pages, inputs": (plain(first), inputs(0, 1, PAGE, 2 * PAGE, 2**20))
+        for first in range(21)
+    },
     **{f"{first} pages, growing": (plain(first), ROOMY) for first in (0, 1, 5, 17)},
     "a memory that is not exported": (plain(3, ""), ROOMY),
     "growing page by page": (plain(1), (("grow", word(1)),) * 24),
     "the kernel first": (plain(1), (("alloc", word(2**20)), *(("grow", word(1)),) * 6)),
-    "the kernel in steps": (plain(1), (*inputs(*(n * 70_000 for n in range(14))), *(("grow", word(1)),) * 6)),
-    "growing in `_initialize`": (starting("_initialize", 5, 3), inputs(0, PAGE, 2 * PAGE, 5 * PAGE)),
-    "growing in `__wasm_call_ctors`": (starting("__wasm_call_ctors", 5, 3), inputs(0, PAGE, 2 * PAGE, 5 * PAGE)),
+    "the kernel in steps": (
+        plain(1),
+        (*inputs(*(n * 70_000 for n in range(14))), *(("grow", word(1)),) * 6),
+    ),
+    "growing in `_initialize`": (
+        starting("_initialize", 5, 3),
+        inputs(0, PAGE, 2 * PAGE, 5 * PAGE),
+    ),
+    "growing in `__wasm_call_ctors`": (
+        starting("__wasm_call_ctors", 5, 3),
+        inputs(0, PAGE, 2 * PAGE, 5 * PAGE),
+    ),
     "two memories": (
-        plain(5, '(export "memory")', "").replace("(memory (", '(memory (export "other") 6) (memory (', 1),
+        plain(5, '(export "memory")', "").replace(
+            "(memory (", '(memory (export "other") 6) (memory (', 1
+        ),
         inputs(0, 2 * PAGE),
     ),
-    "a maximum of its own": (plain(1, '(export "memory")').replace(" 1)", " 1 3)", 1), (("grow", word(1)),) * 2),
+    "a maximum of its own": (
+        plain(1, '(export "memory")').replace(" 1)", " 1 3)", 1),
+        (("grow", word(1)),) * 2,
+    ),
 }
 
 
@@ -106,7 +130,10 @@ CASES: dict[str, tuple[str, tuple[tuple[str, bytes], ...]]] = {
 def test_what_runs_on_the_official_host_runs_here(case: str) -> None:
     source, steps = CASES[case]
     wasm = [{"data": wat_to_wasm(source.encode())}]
-    done = [(maximum, official(wasm, maximum, steps), ours(wasm, maximum, steps)) for maximum in range(24)]
+    done = [
+        (maximum, official(wasm, maximum, steps), ours(wasm, maximum, steps))
+        for maximum in range(24)
+    ]
     assert not [entry for entry in done if entry[2] < entry[1]]
     assert max(there for _, there, _ in done) > min(there for _, there, _ in done)
 
@@ -118,7 +145,10 @@ def test_what_runs_on_the_official_host_in_linked_modules_runs_here() -> None:
         (*inputs(2 * PAGE, 2**20), ("grow", word(4))),
         (("lib", word(7)), ("grow", word(7))),
     ):
-        done = [(maximum, official(wasm, maximum, steps), ours(wasm, maximum, steps)) for maximum in range(32)]
+        done = [
+            (maximum, official(wasm, maximum, steps), ours(wasm, maximum, steps))
+            for maximum in range(32)
+        ]
         assert not [entry for entry in done if entry[2] < entry[1]]
         assert done[31][1] == len(steps)
 
@@ -126,7 +156,10 @@ def test_what_runs_on_the_official_host_in_linked_modules_runs_here() -> None:
 def test_a_plugin_runs_with_the_pages_that_it_starts_with_and_not_with_one_less() -> None:
     with Plugin(manifest(plain(17), memory={"max_pages": 17})) as plugin:
         assert plugin.call("quick", bytes(128 * 1024)) == b""
-    with pytest.raises(OutOfMemoryError, match=r"main module .* starts with 17 pages .* needs `memory\.max_pages` of 17 at least"):
+    with pytest.raises(
+        OutOfMemoryError,
+        match=r"main module .* starts with 17 pages .* needs `memory\.max_pages` of 17 at least",
+    ):
         Plugin(manifest(plain(17), memory={"max_pages": 16}))
 
 
@@ -137,20 +170,31 @@ def test_what_is_grown_is_bounded_for_kernel_and_memory_together(pooled: bool) -
         Plugin(compiled).call("quick")
     with Plugin(compiled) as plugin:
         assert plugin.call("grow", word(4)) == b""
-        assert plugin.call("quick", bytes(7 * PAGE - 512)) == b""  # five more than the two that are there
-        for name, data in (("grow", word(1)), ("alloc", word(7 * PAGE)), ("quick", bytes(7 * PAGE))):
+        assert (
+            plugin.call("quick", bytes(7 * PAGE - 512)) == b""
+        )  # five more than the two that are there
+        for name, data in (
+            ("grow", word(1)),
+            ("alloc", word(7 * PAGE)),
+            ("quick", bytes(7 * PAGE)),
+        ):
             with pytest.raises(plugwasm.Error):
                 plugin.call(name, data)
         assert plugin.call("quick") == b""
 
 
 def test_the_error_says_what_is_needed() -> None:
-    with Plugin(manifest(plain(1), memory={"max_pages": 3})) as plugin, pytest.raises(OutOfMemoryError) as caught:
+    with (
+        Plugin(manifest(plain(1), memory={"max_pages": 3})) as plugin,
+        pytest.raises(OutOfMemoryError) as caught,
+    ):
         plugin.call("quick", bytes(2**20))
     assert "takes 17 pages" in str(caught.value)
     assert "limit is 3 pages of 64 KiB more than at first" in str(caught.value)
     assert "`memory.max_pages`" in str(caught.value)
-    with pytest.raises(OutOfMemoryError, match=rf"needs `Limits\.memory_bytes` of {19 * PAGE} at least"):
+    with pytest.raises(
+        OutOfMemoryError, match=rf"needs `Limits\.memory_bytes` of {19 * PAGE} at least"
+    ):
         Plugin(plain(17), limits=Limits(memory_bytes=18 * PAGE))
 
 
@@ -160,7 +204,10 @@ def test_memory_bytes_stays_the_bound_of_everything() -> None:
         with pytest.raises(plugwasm.Error):
             plugin.call("grow", word(14))
         assert plugin.call("grow", word(13)) == b""
-        with pytest.raises(OutOfMemoryError, match=r"20 pages of 64 KiB for all together \(`Limits\.memory_bytes`\)"):
+        with pytest.raises(
+            OutOfMemoryError,
+            match=r"20 pages of 64 KiB for all together \(`Limits\.memory_bytes`\)",
+        ):
             plugin.call("quick", bytes(2 * PAGE))
     with Plugin(wide, limits=Limits(memory_bytes=None)) as plugin:
         assert plugin.call("grow", word(1000)) == b""
@@ -180,7 +227,9 @@ def test_memory_bytes_stays_the_bound_of_everything() -> None:
         (Limits(memory_bytes=None), 9, None, 9),
     ],
 )
-def test_the_two_limits_are_kept_apart(limits: Limits | None, maximum: int | None, memory_bytes: int | None, max_pages: int | None) -> None:
+def test_the_two_limits_are_kept_apart(
+    limits: Limits | None, maximum: int | None, memory_bytes: int | None, max_pages: int | None
+) -> None:
     plugin = CompiledPlugin(manifest(plain(1), memory={"max_pages": maximum}), limits=limits)
     assert (plugin.limits.memory_bytes, plugin.limits.max_pages) == (memory_bytes, max_pages)
     assert pickle.loads(pickle.dumps(plugin.limits)) == plugin.limits
@@ -222,7 +271,10 @@ def test_a_replay_grows_as_the_recorded_plugin_did() -> None:
 
     recorder = Recorder()
     source = guest(
-        export("size", "(drop (memory.grow (i32.const 2))) (call $answer (i64.extend_i32_u (memory.size)))"),
+        export(
+            "size",
+            "(drop (memory.grow (i32.const 2))) (call $answer (i64.extend_i32_u (memory.size)))",
+        ),
         memory='(memory (export "memory") 5)',
     )
     with Plugin(manifest(source, memory={"max_pages": 5}), observe=recorder) as plugin:

@@ -12,7 +12,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import BadHandleError, CompiledPlugin, Function, GuestError, Limits, OutOfMemoryError, Plugin, ValType
+from plugwasm import (
+    BadHandleError,
+    CompiledPlugin,
+    Function,
+    GuestError,
+    Limits,
+    OutOfMemoryError,
+    Plugin,
+    ValType,
+)
 from tests.support.guests import LOOP, export, guest, manifest, number
 from tests.support.paths import ROOT
 
@@ -45,14 +54,18 @@ def resident() -> int:
     raise AssertionError
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
+)
 
 # ---- 11. memory.grow -------------------------------------------------------------------------------------------------------------------
 
 
 def growing(type: str = "i32", memory: str = "1") -> str:
     zero, asked = (
-        ("", "(i32.wrap_i64 (call $input_load_u64 (i64.const 0)))") if type == "i32" else ("i64", "(call $input_load_u64 (i64.const 0))")
+        ("", "(i32.wrap_i64 (call $input_load_u64 (i64.const 0)))")
+        if type == "i32"
+        else ("i64", "(call $input_load_u64 (i64.const 0))")
     )
     wide = "i64.extend_i32_s" if type == "i32" else "i64.add (i64.const 0)"
     return guest(
@@ -82,7 +95,9 @@ def test_a_bomb_gets_minus_one_at_the_cap_and_goes_on_as_it_likes(type: str, poo
 @ENGINES
 @pytest.mark.parametrize("type", ["i32", "i64"])
 @pytest.mark.parametrize("maximum", [4, 100])
-def test_a_step_is_granted_up_to_the_last_page_and_refused_beyond(type: str, maximum: int, pooled: bool) -> None:
+def test_a_step_is_granted_up_to_the_last_page_and_refused_beyond(
+    type: str, maximum: int, pooled: bool
+) -> None:
     with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)) as plugin:
         room = maximum - 3
         for too_much in (room + 1, 65535, 65536, 2**31, 2**32 - 1):
@@ -126,7 +141,9 @@ def module(text: str) -> str:
 REFUSED = {
     "a memory of 4 GiB": module("(memory 65536)"),
     "a memory of 64 bits that starts with 16 TiB": module("(memory i64 268435456)"),
-    "a memory of 64 bits that starts with as much as can be written": module("(memory i64 281474976710656)"),
+    "a memory of 64 bits that starts with as much as can be written": module(
+        "(memory i64 281474976710656)"
+    ),
     "a memory beyond what Wasm allows": module("(memory 65537)"),
     "a memory one page beyond the limit": module(f"(memory {GIB // PAGE - 1})"),
     "nine memories": module("(memory 1)" * 9),
@@ -159,14 +176,18 @@ def test_a_module_that_declares_too_much_is_refused_and_costs_nothing(what: str)
     for _ in range(2):
         with pytest.raises(plugwasm.Error) as caught, Plugin(REFUSED[what]) as plugin:
             plugin.call("quick")
-        assert isinstance(caught.value, (OutOfMemoryError, plugwasm.ModuleError, plugwasm.TrapError)), caught.value
+        assert isinstance(
+            caught.value, (OutOfMemoryError, plugwasm.ModuleError, plugwasm.TrapError)
+        ), caught.value
         assert resident() - before < 50e6
 
 
 @ENGINES
 @needs_proc
 @pytest.mark.parametrize("what", ALLOWED)
-def test_a_module_that_declares_just_as_much_as_it_may_works_and_costs_what_it_uses(what: str, pooled: bool) -> None:
+def test_a_module_that_declares_just_as_much_as_it_may_works_and_costs_what_it_uses(
+    what: str, pooled: bool
+) -> None:
     before = resident()
     compiled = CompiledPlugin(ALLOWED[what])
     for _ in range(5 if pooled else 1):
@@ -237,9 +258,13 @@ EXCEPTIONS = guest(
 @ENGINES
 @needs_proc
 @pytest.mark.parametrize("name", ["chain", "row"])
-def test_exceptions_that_are_kept_take_no_more_memory_than_the_limit(name: str, pooled: bool) -> None:
+def test_exceptions_that_are_kept_take_no_more_memory_than_the_limit(
+    name: str, pooled: bool
+) -> None:
     try:
-        plugin = plugin_of(manifest(EXCEPTIONS, memory={"max_pages": 400}, timeout_ms=20_000), pooled)
+        plugin = plugin_of(
+            manifest(EXCEPTIONS, memory={"max_pages": 400}, timeout_ms=20_000), pooled
+        )
     except plugwasm.ModuleError:
         return  # no exceptions at all
     with plugin:
@@ -257,7 +282,10 @@ STRUCTS = """(module (type $node (struct (field (ref null $node)) (field i64))) 
 @needs_proc
 def test_objects_of_the_garbage_collector_are_refused_or_counted() -> None:
     before = resident()
-    with pytest.raises((plugwasm.ModuleError, OutOfMemoryError)), Plugin(manifest(STRUCTS, memory={"max_pages": 400})) as plugin:
+    with (
+        pytest.raises((plugwasm.ModuleError, OutOfMemoryError)),
+        Plugin(manifest(STRUCTS, memory={"max_pages": 400})) as plugin,
+    ):
         plugin.call("grow")
     assert resident() - before < 2 * 400 * PAGE + 40e6
 
@@ -297,8 +325,25 @@ LARGEST = 20 * PAGE - 512 - 32
 
 
 @ENGINES
-@pytest.mark.parametrize("size", [2**31, 2**32 - 1, 2**32, 2**37, 2**40, 2**63 - 1, 2**63, 2**63 + 1, MASK - 511, MASK - 31, MASK])
-def test_alloc_of_more_than_there_can_be_is_zero_without_a_trap_and_takes_nothing(size: int, pooled: bool) -> None:
+@pytest.mark.parametrize(
+    "size",
+    [
+        2**31,
+        2**32 - 1,
+        2**32,
+        2**37,
+        2**40,
+        2**63 - 1,
+        2**63,
+        2**63 + 1,
+        MASK - 511,
+        MASK - 31,
+        MASK,
+    ],
+)
+def test_alloc_of_more_than_there_can_be_is_zero_without_a_trap_and_takes_nothing(
+    size: int, pooled: bool
+) -> None:
     with plugin_of(ALLOCS, pooled) as plugin:
         before = number(plugin.call("bytes"))
         assert number(plugin.call("alloc", word(size))) == 0
@@ -319,7 +364,9 @@ def test_alloc_succeeds_up_to_the_last_byte_of_the_limit_and_not_one_further(poo
 @ENGINES
 @needs_proc
 @pytest.mark.parametrize("size", [1, 32, 33, 4000, PAGE, 10**6])
-def test_alloc_in_a_loop_ends_with_zero_and_the_host_has_lost_no_more_than_the_limit(size: int, pooled: bool) -> None:
+def test_alloc_in_a_loop_ends_with_zero_and_the_host_has_lost_no_more_than_the_limit(
+    size: int, pooled: bool
+) -> None:
     with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=200 * PAGE)) as plugin:
         before = resident()
         count = number(plugin.call("all", word(size)))
@@ -369,11 +416,20 @@ Step = tuple[str, int, int, int]
 """Operation, register, what is added to it, and the second argument."""
 
 TOLD: list[int] = []
-TELL = Function(None, "tell", [ValType.I64], [], lambda plugin, inputs, outputs: TOLD.append(inputs[0].value & MASK))
+TELL = Function(
+    None,
+    "tell",
+    [ValType.I64],
+    [],
+    lambda plugin, inputs, outputs: TOLD.append(inputs[0].value & MASK),
+)
 
 OBEDIENT = guest(
     "(func $step (param $op i32) (param $reg i32) (param $a i64) (param $b i64) (local $r i64)"
-    + "".join(f"(if (i32.eq (local.get $op) (i32.const {CODES[name]})) (then {code}))" for name, code in OPERATIONS.items())
+    + "".join(
+        f"(if (i32.eq (local.get $op) (i32.const {CODES[name]})) (then {code}))"
+        for name, code in OPERATIONS.items()
+    )
     + ")"
     + export(
         "run",
@@ -409,7 +465,10 @@ def run(plugin: Plugin, *steps: Step) -> tuple[bytes, list[int]]:
     """The output, and what was told. Raises what the call does."""
     TOLD.clear()
     code = b"".join(
-        CODES[name].to_bytes(4, "little") + register.to_bytes(4, "little") + word(add) + word(second)
+        CODES[name].to_bytes(4, "little")
+        + register.to_bytes(4, "little")
+        + word(add)
+        + word(second)
         for name, register, add, second in steps
     )
     return plugin.call("run", code), list(TOLD)
@@ -472,14 +531,20 @@ class Expected:
         if offset:
             assert 512 <= offset <= offset + size <= 58 * PAGE
             assert size > 0
-            assert not any(offset < start + length and start < offset + size for start, length in self.live.items()), "it overlaps"
+            assert not any(
+                offset < start + length and start < offset + size
+                for start, length in self.live.items()
+            ), "it overlaps"
             self.live[offset] = size
         else:
             assert size == 0 or size > 5 * PAGE, "refused though there is room"
             self.refused |= size > 0
 
     def owned(self, offset: int, length: int) -> bool:
-        return any(start <= offset < start + size and length <= start + size - offset for start, size in self.live.items())
+        return any(
+            start <= offset < start + size and length <= start + size - offset
+            for start, size in self.live.items()
+        )
 
     @property
     def outcome(self) -> str:
@@ -508,7 +573,13 @@ def check(plugin: Plugin, steps: tuple[Step, ...] | list[Step]) -> Expected:
 
 # ---- 14. handles that are none ---------------------------------------------------------------------------------------------------------
 
-BLOCKS: list[Step] = [("alloc", 0, 0, 100), ("alloc", 1, 0, 32), ("alloc", 2, 0, 32), ("alloc", 3, 0, 50), ("free", 3, 0, 0)]
+BLOCKS: list[Step] = [
+    ("alloc", 0, 0, 100),
+    ("alloc", 1, 0, 32),
+    ("alloc", 2, 0, 32),
+    ("alloc", 3, 0, 50),
+    ("free", 3, 0, 0),
+]
 BAD_RANGES = {
     "nothing is there": (ZERO, 50_000, 1),
     "the null handle with a length": (ZERO, 0, 1),
@@ -559,12 +630,24 @@ def test_an_output_that_is_not_inside_of_one_block_is_an_error(what: str, pooled
 
 
 @pytest.mark.parametrize("what", BAD_RANGES)
-def test_an_input_that_is_not_inside_of_one_block_is_an_error_and_the_input_stays(what: str) -> None:
+def test_an_input_that_is_not_inside_of_one_block_is_an_error_and_the_input_stays(
+    what: str,
+) -> None:
     with obedient() as plugin:
         register, add, length = BAD_RANGES[what]
         with pytest.raises(BadHandleError, match="its input"):
-            run(plugin, *BLOCKS, ("input_set", register, add, length), ("input_load_u8", ZERO, 2, 0))
-        check(plugin, [*BLOCKS, ("input_set", register, add, length), ("input", 0, 0, 0), ("input_load_u64", ZERO, 10**6, 0)])
+            run(
+                plugin, *BLOCKS, ("input_set", register, add, length), ("input_load_u8", ZERO, 2, 0)
+            )
+        check(
+            plugin,
+            [
+                *BLOCKS,
+                ("input_set", register, add, length),
+                ("input", 0, 0, 0),
+                ("input_load_u64", ZERO, 10**6, 0),
+            ],
+        )
 
 
 @pytest.mark.parametrize("what", GOOD_RANGES)
@@ -573,15 +656,36 @@ def test_an_output_and_an_input_inside_of_one_block_are_taken(what: str) -> None
     with obedient() as plugin:
         output, _ = run(plugin, *BLOCKS, ("output_set", register, add, length))
         assert len(output) == length
-        check(plugin, [*BLOCKS, ("input_set", register, add, length), ("input", 0, 0, 0), ("input_load_u8", ZERO, length, 0)])
+        check(
+            plugin,
+            [
+                *BLOCKS,
+                ("input_set", register, add, length),
+                ("input", 0, 0, 0),
+                ("input_load_u8", ZERO, length, 0),
+            ],
+        )
 
 
 @ENGINES
 @pytest.mark.parametrize(
     ("register", "add"),
-    [(ZERO, 1), (ZERO, 511), (ZERO, 50_000), (0, 1), (0, -1), (0, 32), (3, 0), (0, 2**32), (ZERO, MASK), (ZERO, 2 * PAGE)],
+    [
+        (ZERO, 1),
+        (ZERO, 511),
+        (ZERO, 50_000),
+        (0, 1),
+        (0, -1),
+        (0, 32),
+        (3, 0),
+        (0, 2**32),
+        (ZERO, MASK),
+        (ZERO, 2 * PAGE),
+    ],
 )
-def test_an_error_that_is_not_the_start_of_a_block_is_an_error_of_its_own(register: int, add: int, pooled: bool) -> None:
+def test_an_error_that_is_not_the_start_of_a_block_is_an_error_of_its_own(
+    register: int, add: int, pooled: bool
+) -> None:
     with obedient(pooled) as plugin:
         with pytest.raises(BadHandleError, match="set the error"):
             run(plugin, *BLOCKS, ("error_set", register, add, 0))
@@ -591,15 +695,41 @@ def test_an_error_that_is_not_the_start_of_a_block_is_an_error_of_its_own(regist
 def test_a_bad_handle_that_is_corrected_is_forgiven() -> None:
     with obedient() as plugin:
         output, _ = run(
-            plugin, *BLOCKS, ("output_set", ZERO, 50_000, 9), ("error_set", ZERO, 77, 0), ("error_set", ZERO, 0, 0), ("output_set", 0, 0, 4)
+            plugin,
+            *BLOCKS,
+            ("output_set", ZERO, 50_000, 9),
+            ("error_set", ZERO, 77, 0),
+            ("error_set", ZERO, 0, 0),
+            ("output_set", 0, 0, 4),
         )
         assert len(output) == 4
 
 
 def test_what_is_read_through_handles_is_the_plugins_own_memory_and_zero_beyond() -> None:
     with obedient() as plugin:
-        edges = [0, 500, 2 * PAGE - 8, 2 * PAGE - 7, 2 * PAGE - 1, 2 * PAGE, 2**31, 2**32 - 8, 2**32, 2**32 + 512, 2**63, MASK - 7, MASK]
-        _, told = run(plugin, *(step for at in edges for step in (("load_u64", ZERO, at, 0), ("load_u8", ZERO, at, 0))))
+        edges = [
+            0,
+            500,
+            2 * PAGE - 8,
+            2 * PAGE - 7,
+            2 * PAGE - 1,
+            2 * PAGE,
+            2**31,
+            2**32 - 8,
+            2**32,
+            2**32 + 512,
+            2**63,
+            MASK - 7,
+            MASK,
+        ]
+        _, told = run(
+            plugin,
+            *(
+                step
+                for at in edges
+                for step in (("load_u64", ZERO, at, 0), ("load_u8", ZERO, at, 0))
+            ),
+        )
         assert told == [0] * len(told)
 
 
@@ -608,7 +738,9 @@ def test_what_is_read_through_handles_is_the_plugins_own_memory_and_zero_beyond(
 
 @ENGINES
 @pytest.mark.parametrize("value", [0, 0xFF, 0x80, 1, MASK, 0x8000000180000001])
-def test_a_guest_that_writes_everywhere_can_damage_only_its_own_data(value: int, pooled: bool) -> None:
+def test_a_guest_that_writes_everywhere_can_damage_only_its_own_data(
+    value: int, pooled: bool
+) -> None:
     sizes = [1, 40, 4000, 32, 31, 33, 30_000, 8, 64]
     blocks: list[Step] = [("alloc", i, 0, size) for i, size in enumerate(sizes)]
     blocks += [("free", 1, 0, 0), ("free", 4, 0, 0)]
@@ -618,7 +750,13 @@ def test_a_guest_that_writes_everywhere_can_damage_only_its_own_data(value: int,
         for before in range(-16, 1):
             scribbles += [("store_u8", i, before, value), ("store_u64", i, before, value)]
     after: list[Step] = [("length", i, 0, 0) for i in range(len(sizes))]
-    after += [("alloc", 9, 0, 40), ("alloc", 10, 0, 31), ("alloc", 11, 0, 40_000), ("free", 2, 0, 0), ("alloc", 12, 0, 3000)]
+    after += [
+        ("alloc", 9, 0, 40),
+        ("alloc", 10, 0, 31),
+        ("alloc", 11, 0, 40_000),
+        ("free", 2, 0, 0),
+        ("alloc", 12, 0, 3000),
+    ]
     after += [("length", i, 0, 0) for i in range(13)]
     after += [("input", 0, 0, 0), ("output", 0, 0, 0), ("error", 0, 0, 0)]
     after += [("free", i, 0, 0) for i in (*live, 9, 10, 11) if i != 2]
@@ -628,7 +766,10 @@ def test_a_guest_that_writes_everywhere_can_damage_only_its_own_data(value: int,
         check(plugin, [*blocks, *quiet, *after])
         _, told = run(plugin, *blocks, *quiet, *after)
         for _ in range(3):
-            assert run(plugin, *blocks, *scribbles, *after) == (bytes.fromhex("8877665544332211"), told)
+            assert run(plugin, *blocks, *scribbles, *after) == (
+                bytes.fromhex("8877665544332211"),
+                told,
+            )
             check(plugin, [*blocks, *scribbles, *after])
         assert plugin.call("echo", bytes(range(256)) * 100) == bytes(range(256)) * 100
 
@@ -649,8 +790,13 @@ REMAINS = guest(
         (call $error_set (call $alloc (i64.const 8)))""",
         "(local $at i64) (local $end i64)",
     )
-    + export("soil_and_trap", "(memory.fill (i32.const 0) (i32.const 0xA5) (i32.const 131072)) unreachable")
-    + export("soil_and_spin", f"(memory.fill (i32.const 0) (i32.const 0xA5) (i32.const 131072)) {LOOP}")
+    + export(
+        "soil_and_trap",
+        "(memory.fill (i32.const 0) (i32.const 0xA5) (i32.const 131072)) unreachable",
+    )
+    + export(
+        "soil_and_spin", f"(memory.fill (i32.const 0) (i32.const 0xA5) (i32.const 131072)) {LOOP}"
+    )
     + export(
         "found",
         """(drop (memory.grow (i32.const 3)))
@@ -676,13 +822,17 @@ REMAINS = guest(
 
 @ENGINES
 @pytest.mark.parametrize("how", ["soil", "soil_and_trap", "soil_and_spin"])
-def test_a_new_instance_finds_nothing_of_what_another_left_in_memory_tables_and_blocks(how: str, pooled: bool) -> None:
+def test_a_new_instance_finds_nothing_of_what_another_left_in_memory_tables_and_blocks(
+    how: str, pooled: bool
+) -> None:
     compiled = CompiledPlugin(manifest(REMAINS, memory={"max_pages": 100}, timeout_ms=30_000))
     compiled._starts = 3 if pooled else -1000
     for _ in range(5):
         with Plugin(compiled) as plugin:
             if how.endswith("spin"):
-                assert number(plugin.call("found")) == 0  # so that it has its instance when its time begins
+                assert (
+                    number(plugin.call("found")) == 0
+                )  # so that it has its instance when its time begins
                 plugin._timeout = 0.03
             with pytest.raises(plugwasm.Error):
                 plugin.call(how)
@@ -719,8 +869,14 @@ EDGES = [
 ]
 anywhere = st.one_of(st.sampled_from([*EDGES, MASK]), st.integers(0, 3000), st.integers(0, MASK))
 near = st.sampled_from([0, 0, 0, 0, 1, -1, 8, 31, 32, -32, 64, 2**32, -(2**32), 2**37])
-handles = st.one_of(st.tuples(st.integers(0, 5), near), st.tuples(st.integers(0, 5), near), st.tuples(st.just(ZERO), anywhere))
-lengths = st.one_of(st.integers(0, 110), st.sampled_from([0, 1, 32, 64, 100, 101, 2**32, MASK, MASK - 511, 2**63]))
+handles = st.one_of(
+    st.tuples(st.integers(0, 5), near),
+    st.tuples(st.integers(0, 5), near),
+    st.tuples(st.just(ZERO), anywhere),
+)
+lengths = st.one_of(
+    st.integers(0, 110), st.sampled_from([0, 1, 32, 64, 100, 101, 2**32, MASK, MASK - 511, 2**63])
+)
 scripts = st.lists(
     st.one_of(
         st.builds(
@@ -731,13 +887,30 @@ scripts = st.lists(
         st.builds(
             lambda name, handle, second: (name, *handle, second),
             st.sampled_from(
-                ["free", "input_set", "output_set", "error_set", "length", "length_unsafe", "store_u64", "store_u8", "load_u64", "load_u8"]
+                [
+                    "free",
+                    "input_set",
+                    "output_set",
+                    "error_set",
+                    "length",
+                    "length_unsafe",
+                    "store_u64",
+                    "store_u8",
+                    "load_u64",
+                    "load_u8",
+                ]
             ),
             handles,
             lengths,
         ),
-        st.sampled_from([("reset", 0, 0, 0), ("input", 0, 0, 0), ("output", 0, 0, 0), ("error", 0, 0, 0)]),
-        st.builds(lambda name, at: (name, ZERO, at, 0), st.sampled_from(["input_load_u8", "input_load_u64"]), anywhere),
+        st.sampled_from(
+            [("reset", 0, 0, 0), ("input", 0, 0, 0), ("output", 0, 0, 0), ("error", 0, 0, 0)]
+        ),
+        st.builds(
+            lambda name, at: (name, ZERO, at, 0),
+            st.sampled_from(["input_load_u8", "input_load_u64"]),
+            anywhere,
+        ),
     ),
     max_size=40,
 )
@@ -745,13 +918,38 @@ _plugins: dict[bool, Plugin] = {}
 
 
 @ENGINES
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors])
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
+)
 @given(script=scripts)
-@example(script=[("free", ZERO, 512, 0), ("alloc", 0, 0, 24), ("input_load_u64", ZERO, 0, 0), ("input_set", ZERO, 512, 72)])
-@example(script=[("alloc", 0, 0, 10), ("output_set", 0, 0, 10), ("reset", 0, 0, 0), ("output", 0, 0, 0)])
-@example(script=[("alloc", 0, 0, 10), ("error_set", 0, 0, 0), ("free", 0, 0, 0), ("alloc", 1, 0, 5)])
-@example(script=[("alloc", 0, 0, 10), ("free", 0, 0, 0), ("free", 0, 0, 0), ("alloc", 1, 0, 10), ("alloc", 2, 0, 10)])
-def test_wrong_handles_of_every_kind_in_any_order_are_errors_or_have_no_effect(script: list[Step], pooled: bool) -> None:
+@example(
+    script=[
+        ("free", ZERO, 512, 0),
+        ("alloc", 0, 0, 24),
+        ("input_load_u64", ZERO, 0, 0),
+        ("input_set", ZERO, 512, 72),
+    ]
+)
+@example(
+    script=[("alloc", 0, 0, 10), ("output_set", 0, 0, 10), ("reset", 0, 0, 0), ("output", 0, 0, 0)]
+)
+@example(
+    script=[("alloc", 0, 0, 10), ("error_set", 0, 0, 0), ("free", 0, 0, 0), ("alloc", 1, 0, 5)]
+)
+@example(
+    script=[
+        ("alloc", 0, 0, 10),
+        ("free", 0, 0, 0),
+        ("free", 0, 0, 0),
+        ("alloc", 1, 0, 10),
+        ("alloc", 2, 0, 10),
+    ]
+)
+def test_wrong_handles_of_every_kind_in_any_order_are_errors_or_have_no_effect(
+    script: list[Step], pooled: bool
+) -> None:
     plugin = _plugins.get(pooled)
     if plugin is None:
         plugin = _plugins[pooled] = obedient(pooled)
@@ -792,7 +990,9 @@ def test_a_plugin_that_takes_all_it_can_takes_its_limit_and_some_percent() -> No
         memory='(memory (export "memory") 1)',
     )
     script = HUNGRY.format(source=source)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     error, peak = done.stdout.split()
     assert error == "OutOfMemoryError"

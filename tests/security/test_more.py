@@ -43,8 +43,20 @@ try:
 except plugwasm.CallError as error:
     print(type(error).__name__, len(str(error)) < 2000, time.process_time() - before < 5)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    kinds = {"trap": "TrapError", "timeout": "TimeoutError", "fuel": "OutOfFuelError", "exception": "CallError"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    kinds = {
+        "trap": "TrapError",
+        "timeout": "TimeoutError",
+        "fuel": "OutOfFuelError",
+        "exception": "CallError",
+    }
     assert done.stdout.split() == [kinds[way], "True", "True"], done.stderr[-2000:]
 
 
@@ -64,12 +76,20 @@ def test_ordinary_mangled_names_are_still_made_readable() -> None:
 
 
 @pytest.mark.parametrize(("length", "is_kept"), [(4096, True), (4097, False)])
-def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(length: int, is_kept: bool) -> None:
-    wasm = wat_to_wasm(f'(module (func ${"x" * length} (export "f") unreachable) (func $short))'.encode())
+def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(
+    length: int, is_kept: bool
+) -> None:
+    wasm = wat_to_wasm(
+        f'(module (func ${"x" * length} (export "f") unreachable) (func $short))'.encode()
+    )
     assert (without_long_names(wasm) == wasm) is is_kept
     assert without_long_names(wasm[:40]) in (wasm[:40], wasm[:8])
-    filler = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
-    heavy = wat_to_wasm(f'(module (func ${"x" * length} (export "f") unreachable) {filler})'.encode())
+    filler = "".join(
+        f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
+    )
+    heavy = wat_to_wasm(
+        f'(module (func ${"x" * length} (export "f") unreachable) {filler})'.encode()
+    )
     with Plugin(heavy) as plugin, pytest.raises(TrapError) as caught:
         plugin.call("f")
     assert ("xxxx" in caught.value.backtrace[0]) is is_kept
@@ -91,7 +111,13 @@ GROWS = "(loop $next (br_if $next (i32.ne (memory.grow $m{0} (i32.const 1)) (i32
 def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
     """How many pages a command has, when it has taken all that it can at each level of a chain of commands that call each other."""
     taken: list[int] = []
-    take = Function(None, "take", [plugwasm.ValType.I64], [], lambda _, values, __: taken.append(values[0].value))
+    take = Function(
+        None,
+        "take",
+        [plugwasm.ValType.I64],
+        [],
+        lambda _, values, __: taken.append(values[0].value),
+    )
     sizes = "".join(f"(call $take (i64.extend_i32_u (memory.size $m{i})))" for i in range(memories))
     body = "".join(GROWS.format(i) for i in range(memories)) + sizes
     commands = []
@@ -102,19 +128,31 @@ def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
           {"".join(f"(memory $m{i} 1)" for i in range(memories))} (func (export "_start")) (func (export "run") {body} {call}))"""
         commands.append((f"c{level}", text))
     main = ("main", '(module (import "c0" "run" (func $run)) (func (export "f") (call $run)))')
-    with Plugin(manifest(*commands, main), functions=[take], limits=Limits(memory_bytes=max_pages * 65536)) as plugin:
+    with Plugin(
+        manifest(*commands, main), functions=[take], limits=Limits(memory_bytes=max_pages * 65536)
+    ) as plugin:
         plugin.call("f")
     return sum(taken)
 
 
-@pytest.mark.parametrize(("depth", "memories", "most"), [(1, 1, 512), (1, 8, 512), (4, 1, 960), (4, 3, 960)])
-def test_commands_take_as_much_as_the_plugin_may_and_within_each_other_less_than_twice(depth: int, memories: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "memories", "most"), [(1, 1, 512), (1, 8, 512), (4, 1, 960), (4, 3, 960)]
+)
+def test_commands_take_as_much_as_the_plugin_may_and_within_each_other_less_than_twice(
+    depth: int, memories: int, most: int
+) -> None:
     assert most - 20 < pages_of_a_command(depth, memories, 512) <= most
 
 
 def test_a_command_that_has_to_stay_in_the_plugins_store_counts_with_it() -> None:
     taken: list[int] = []
-    take = Function(None, "take", [plugwasm.ValType.I64], [], lambda _, values, __: taken.append(values[0].value))
+    take = Function(
+        None,
+        "take",
+        [plugwasm.ValType.I64],
+        [],
+        lambda _, values, __: taken.append(values[0].value),
+    )
     command = (
         "c",
         f"""(module (import "main" "g" (global $g i32)) (import "extism:host/user" "take" (func $take (param i64))) (memory $m0 1)
@@ -123,7 +161,9 @@ def test_a_command_that_has_to_stay_in_the_plugins_store_counts_with_it() -> Non
     lib = ("lib", '(module (global (export "g") i32 (i32.const 1)))')
     command = (command[0], command[1].replace('"main" "g"', '"lib" "g"'))
     main = ("main", '(module (import "c" "run" (func $run)) (func (export "f") (call $run)))')
-    with Plugin(manifest(lib, command, main), functions=[take], limits=Limits(memory_bytes=512 * 65536)) as plugin:
+    with Plugin(
+        manifest(lib, command, main), functions=[take], limits=Limits(memory_bytes=512 * 65536)
+    ) as plugin:
         for _ in range(7):
             plugin.call("f")
     assert 0 < sum(taken) <= 512
@@ -146,8 +186,12 @@ HUGE = guest(
 )
 
 
-@pytest.mark.parametrize("function", ["config", "var", "var_set", "var_name", "log", "error", "document", "body"])
-def test_a_block_of_nearly_a_gigabyte_costs_the_host_and_its_other_threads_nothing(function: str) -> None:
+@pytest.mark.parametrize(
+    "function", ["config", "var", "var_set", "var_name", "log", "error", "document", "body"]
+)
+def test_a_block_of_nearly_a_gigabyte_costs_the_host_and_its_other_threads_nothing(
+    function: str,
+) -> None:
     longest = last = time.monotonic()
     longest = 0.0
     over = threading.Event()
@@ -191,13 +235,17 @@ def test_two_directories_cannot_have_one_name(tmp_path: Path) -> None:
     for name in ("a", "b"):
         os.mkdir(tmp_path / name)
     grants = {str(tmp_path / "a"): "/d", str(tmp_path / "b"): "/d"}
-    with pytest.raises(ManifestError, match=r'expected a path of its own, got "/d", that of ".*/a"'):
+    with pytest.raises(
+        ManifestError, match=r'expected a path of its own, got "/d", that of ".*/a"'
+    ):
         CompiledPlugin({"wasm": [{"data": b"(module)"}], "allowed_paths": grants}, wasi=True)
 
 
 @pytest.mark.parametrize("functions", [[print], print, [lambda: None]])
 def test_a_function_that_is_no_host_function_is_refused_with_what_to_do(functions: Any) -> None:
-    with pytest.raises(TypeError, match=r"is no host function: decorate it with `@plugwasm.host_fn\(\)`"):
+    with pytest.raises(
+        TypeError, match=r"is no host function: decorate it with `@plugwasm.host_fn\(\)`"
+    ):
         CompiledPlugin("(module)", functions=functions)
 
 

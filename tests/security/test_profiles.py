@@ -62,7 +62,13 @@ wasm = f'''(module (table funcref (elem {" ".join(f"$f{i}" for i in range(number
 
 
 def said(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", PROLOGUE + program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -95,14 +101,25 @@ print(megabytes() - before < 250, profile.samples > 20, round(profile.seconds))
 def test_samples_become_fewer_as_what_they_may_take_is_used_up() -> None:
     plugin = plugwasm.Plugin(b'(module (func (export "ok")))')
     recorder = Recorder(plugin.compiled_plugin, 0.001)
-    for used, most in ((0.0, 64), (0.49, 64), (0.6, 32), (0.8, 16), (0.99, 1), (0.9999, 0), (1.0, 0), (7.0, 0)):
+    for used, most in (
+        (0.0, 64),
+        (0.49, 64),
+        (0.6, 32),
+        (0.8, 16),
+        (0.99, 1),
+        (0.9999, 0),
+        (1.0, 0),
+        (7.0, 0),
+    ):
         recorder._used, recorder._passed_over = used, 0
         assert sum(recorder._may_sample() for _ in range(64)) == most
 
 
 def test_further_stacks_are_one_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "MAX_FRAMES", 0)
-    plugin = plugwasm.Plugin(b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=0.3))
+    plugin = plugwasm.Plugin(
+        b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=0.3)
+    )
     with debugging.profile(plugin, interval=0.001) as profile, pytest.raises(plugwasm.TimeoutError):
         plugin.call("spin")
     assert sampler.OTHERS in profile.stacks

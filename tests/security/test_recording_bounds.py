@@ -88,7 +88,9 @@ DENSE = {
 @pytest.mark.parametrize("document", DENSE.values(), ids=DENSE)
 def test_reading_a_recording_takes_a_small_multiple_of_its_size(document: str) -> None:
     text = READS.format(paths=sys.path, document=document)
-    run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False
+    )
     assert run.returncode == 0, run.stderr
     size, grown, _ = run.stdout.split()
     assert int(grown) < 8 * int(size), run.stdout
@@ -96,7 +98,11 @@ def test_reading_a_recording_takes_a_small_multiple_of_its_size(document: str) -
 
 def test_what_is_saved_is_read_also_when_there_is_much_of_it(tmp_path: Path) -> None:
     value = Value(i64=5)
-    host_calls = (HostCall("f", args=(value,), results=(value,)), HostCall("g"), HostCall("h", args=(value,) * 20)) * 20_000
+    host_calls = (
+        HostCall("f", args=(value,), results=(value,)),
+        HostCall("g"),
+        HostCall("h", args=(value,) * 20),
+    ) * 20_000
     whole = Recording(
         1,
         "p",
@@ -152,10 +158,14 @@ def ending_at_its_deadline(**limits: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("recorded_timeout", [CENTURIES, None])
-def test_a_replay_ends_at_the_deadline_of_whoever_replays_and_not_at_the_recordings(recorded_timeout: float | None) -> None:
+def test_a_replay_ends_at_the_deadline_of_whoever_replays_and_not_at_the_recordings(
+    recorded_timeout: float | None,
+) -> None:
     recording = read(ending_at_its_deadline(timeout=recorded_timeout))
     start = time.monotonic()
-    assert isinstance(recording.replay(LOOP, limits=Limits(timeout=0.3)).calls[0].error, plugwasm.TimeoutError)
+    assert isinstance(
+        recording.replay(LOOP, limits=Limits(timeout=0.3)).calls[0].error, plugwasm.TimeoutError
+    )
     assert time.monotonic() - start < 20
 
 
@@ -186,7 +196,11 @@ def test_all_calls_together_have_ten_times_as_long_as_one() -> None:
 
 def test_what_a_host_function_did_a_million_times_ends_at_the_deadline() -> None:
     asks = guest(export("run", "(call $f)"), '(import "extism:host/user" "f" (func $f))')
-    document = recorded(asks, "", functions=[plugwasm.Function(None, "f", [], [], lambda plugin, args, results: None)])
+    document = recorded(
+        asks,
+        "",
+        functions=[plugwasm.Function(None, "f", [], [], lambda plugin, args, results: None)],
+    )
     (call,) = document["calls"][0]["host_calls"]
     call["effects"] = [{"do": "set_var", "name": "x", "data": {"text": "x"}}] * 400_000
     recording = read(document)
@@ -222,7 +236,12 @@ def test_a_replay_logs_no_more_than_a_plugin_may(caplog: pytest.LogCaptureFixtur
 
 
 def test_limits_that_a_recording_does_not_name_are_those_of_whoever_replays() -> None:
-    grows = guest(export("run", "(if (i64.eqz (call $alloc (i64.const 50000000))) (then (unreachable))) (call $echo)"))
+    grows = guest(
+        export(
+            "run",
+            "(if (i64.eqz (call $alloc (i64.const 50000000))) (then (unreachable))) (call $echo)",
+        )
+    )
     recording = read(recorded(grows, "x"))
     recording.replay(grows)
     with pytest.raises(ReplayError, match="ran out of memory"):
@@ -254,7 +273,9 @@ replayed = recording.replay(source)
 assert len(replayed.calls) == 301 and len(replayed.calls[-1].vars["v"]) == 1000000
 print(peak() - before)
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 100 * 2**20, f"{int(run.stdout) >> 20} MiB"
 
@@ -275,12 +296,17 @@ def test_a_file_that_only_the_recording_names_is_not_shown_in_errors(tmp_path: P
     secret.write_text("(root:$6$verysecret$hash)")
     document = recorded(ECHO, "x")
     document["modules"][0]["origin"] = str(secret)
-    with pytest.raises(RecordingError, match="neither that module nor another one in the binary format") as caught:
+    with pytest.raises(
+        RecordingError, match="neither that module nor another one in the binary format"
+    ) as caught:
         read(document).replay()
     assert "verysecret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("origin", ["/proc/self/status", "/dev/zero", "/proc/kmsg", "/", "", "\0", "http://127.0.0.1:1/x"])
+@pytest.mark.parametrize(
+    "origin",
+    ["/proc/self/status", "/dev/zero", "/proc/kmsg", "/", "", "\0", "http://127.0.0.1:1/x"],
+)
 def test_what_is_no_file_is_not_read(origin: str) -> None:
     document = recorded(ECHO, "x")
     document["modules"][0]["origin"] = origin
@@ -288,7 +314,9 @@ def test_what_is_no_file_is_not_read(origin: str) -> None:
         read(document).replay()
 
 
-def test_a_text_that_is_the_recorded_one_is_replayed_and_a_binary_may_be_another(tmp_path: Path) -> None:
+def test_a_text_that_is_the_recorded_one_is_replayed_and_a_binary_may_be_another(
+    tmp_path: Path,
+) -> None:
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
     recording = read(recorded(source, "x"))
@@ -303,8 +331,12 @@ def test_a_text_that_is_the_recorded_one_is_replayed_and_a_binary_may_be_another
 
 
 @pytest.mark.parametrize("change", [{"main": "nothing"}, {"modules": []}])
-def test_a_recording_whose_modules_make_no_plugin_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_recording_whose_modules_make_no_plugin_is_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
-    with pytest.raises(RecordingError, match="its modules have no names of their own, or none is the main one"):
+    with pytest.raises(
+        RecordingError, match="its modules have no names of their own, or none is the main one"
+    ):
         read(recorded(source, "x") | change).replay()

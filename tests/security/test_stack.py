@@ -83,7 +83,11 @@ def leb(value: int) -> bytes:
 
 
 NESTED = (
-    b"\0asm\1\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x09\x01\x05quick\0\0\x0a" + leb(len(BODY) + 6) + b"\x01" + leb(len(BODY)) + BODY
+    b"\0asm\1\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x09\x01\x05quick\0\0\x0a"
+    + leb(len(BODY) + 6)
+    + b"\x01"
+    + leb(len(BODY))
+    + BODY
 )
 """A module whose export `quick` is blocks in blocks, in the binary format."""
 
@@ -130,7 +134,11 @@ def through_python(depth: int, last: Callable[[], Any]) -> Any:
     return last() if depth == 0 else through_python(depth - 1, last)
 
 
-WAYS: dict[str, Way] = {"sorted": through_sorted, "generators": through_generators, "Python": through_python}
+WAYS: dict[str, Way] = {
+    "sorted": through_sorted,
+    "generators": through_generators,
+    "Python": through_python,
+}
 
 
 def with_host(function: Callable[[], object], call: Callable[[], Any]) -> Any:
@@ -141,7 +149,14 @@ def with_host(function: Callable[[], object], call: Callable[[], Any]) -> Any:
         hosts.pop()
 
 
-def in_turn(first: CompiledPlugin, second: CompiledPlugin, down: int, way: Way, between: int, most: int = 10**9) -> int:
+def in_turn(
+    first: CompiledPlugin,
+    second: CompiledPlugin,
+    down: int,
+    way: Way,
+    between: int,
+    most: int = 10**9,
+) -> int:
     """Two plugins that call each other, a fresh one for each level, each going down before it calls out. Gives the depth."""
     depth = 0
 
@@ -156,15 +171,21 @@ def in_turn(first: CompiledPlugin, second: CompiledPlugin, down: int, way: Way, 
     return depth
 
 
-def cases(plugin: Plugin, compiled: CompiledPlugin, other: CompiledPlugin) -> dict[str, Callable[[], Any]]:
+def cases(
+    plugin: Plugin, compiled: CompiledPlugin, other: CompiledPlugin
+) -> dict[str, Callable[[], Any]]:
     """What a plugin can do to the stack, and what an application may do to it on the way."""
     nested = "(block " * 50_000 + ")" * 50_000
     made: dict[str, Callable[[], Any]] = {
         "works: a call": lambda: plugin.call("quick", b"x"),
         "works: a first call": lambda: Plugin(compiled).call("quick", b"x"),
-        "works: a module is compiled": lambda: Plugin(GUEST.replace("deep_by", "down_by"), functions=FUNCTIONS).call("quick", b"x"),
+        "works: a module is compiled": lambda: Plugin(
+            GUEST.replace("deep_by", "down_by"), functions=FUNCTIONS
+        ).call("quick", b"x"),
         "works: a host function": lambda: plugin.call("out"),
-        "any: a module with deep blocks": lambda: Plugin(f'(module (func (export "quick") {nested}))').call("quick"),
+        "any: a module with deep blocks": lambda: Plugin(
+            f'(module (func (export "quick") {nested}))'
+        ).call("quick"),
         "any: a module with deep blocks, in binary": lambda: Plugin(NESTED).call("quick"),
         "ends: recursion": lambda: plugin.call("ends"),
         "ends: recursion with alloc": lambda: plugin.call("allocs"),
@@ -172,24 +193,34 @@ def cases(plugin: Plugin, compiled: CompiledPlugin, other: CompiledPlugin) -> di
         "ends: recursion with logs": lambda: plugin.call("logs"),
         "ends: recursion in a first call": lambda: Plugin(compiled).call("ends"),
         "ends: deep JSON for a host function": lambda: plugin.call("json"),
-        "ends: deep JSON for a host function from deep in the guest": lambda: plugin.call("deep_json"),
+        "ends: deep JSON for a host function from deep in the guest": lambda: plugin.call(
+            "deep_json"
+        ),
     }
     for name, way in WAYS.items():
         for where, down in (("", 0), (" from deep in the guest", ALMOST)):
-            made[f"python: a host function recurses through {name}{where}"] = lambda way=way, down=down: with_host(
-                lambda: way(10**9, lambda: None), lambda: plugin.call("deep_by", levels(down))
+            made[f"python: a host function recurses through {name}{where}"] = (
+                lambda way=way, down=down: with_host(
+                    lambda: way(10**9, lambda: None), lambda: plugin.call("deep_by", levels(down))
+                )
             )
         for down in (0, ALMOST // 8, ALMOST):
-            made[f"ends: plugins in turn, each {down} levels down, through {name}"] = lambda way=way, down=down: in_turn(
-                compiled, other, down, way, 3
+            made[f"ends: plugins in turn, each {down} levels down, through {name}"] = (
+                lambda way=way, down=down: in_turn(compiled, other, down, way, 3)
             )
-    made["python: plugins in turn, each below 100 levels of C"] = lambda: in_turn(compiled, other, 10, through_sorted, 100)
+    made["python: plugins in turn, each below 100 levels of C"] = lambda: in_turn(
+        compiled, other, 10, through_sorted, 100
+    )
     made["app: recursion below 100 levels of C, after a call from higher up"] = lambda: (
         plugin.call("quick"),
         through_sorted(100, lambda: plugin.call("ends")),
     )
-    made["works: three plugins in turn"] = lambda: in_turn(compiled, other, 10, through_python, 1, most=3)
-    made["nested: three plugins in turn, each deep in the guest"] = lambda: in_turn(compiled, other, ALMOST, through_python, 1, most=3)
+    made["works: three plugins in turn"] = lambda: in_turn(
+        compiled, other, 10, through_python, 1, most=3
+    )
+    made["nested: three plugins in turn, each deep in the guest"] = lambda: in_turn(
+        compiled, other, ALMOST, through_python, 1, most=3
+    )
     return made
 
 
@@ -201,9 +232,15 @@ def outcome(case: Callable[[], Any]) -> str:
         last: BaseException = error
         while last.__cause__ is not None:
             last = last.__cause__
-        if not isinstance(last, (plugwasm.Error, RecursionError, ValueError)):  # the last for what is no JSON
+        if not isinstance(
+            last, (plugwasm.Error, RecursionError, ValueError)
+        ):  # the last for what is no JSON
             return f"NOT OURS: {type(error).__name__} of {last!r}"[:1000]
-        return type(error).__name__ if last is error else f"{type(error).__name__} of {type(last).__name__}"
+        return (
+            type(error).__name__
+            if last is error
+            else f"{type(error).__name__} of {type(last).__name__}"
+        )
     return "ok"
 
 
@@ -223,7 +260,13 @@ def forked(case: Callable[[], Any]) -> str:
     with open(reader, "rb") as file:
         text = file.read().decode()
     status = os.waitpid(pid, 0)[1]
-    return text if status == 0 else f"KILLED by {signal.Signals(status & 127).name}" if status & 127 else f"ENDED with {status}"
+    return (
+        text
+        if status == 0
+        else f"KILLED by {signal.Signals(status & 127).name}"
+        if status & 127
+        else f"ENDED with {status}"
+    )
 
 
 def deepest(way: Way) -> int:
@@ -245,7 +288,9 @@ def child(kib: int, limit: int) -> None:
     """
     logging.getLogger("plugwasm").addHandler(logging.NullHandler())
     logging.getLogger("plugwasm").propagate = False
-    compiled = CompiledPlugin({"wasm": [{"data": GUEST.encode()}], "timeout_ms": 20_000}, functions=FUNCTIONS)
+    compiled = CompiledPlugin(
+        {"wasm": [{"data": GUEST.encode()}], "timeout_ms": 20_000}, functions=FUNCTIONS
+    )
     other = CompiledPlugin(GUEST + " ", functions=FUNCTIONS)
     plugin = Plugin(compiled)
     plugin.call("quick")
@@ -267,7 +312,11 @@ def child(kib: int, limit: int) -> None:
         for depth in depths:
             for name, case in made.items():
                 if name.startswith(tried):
-                    print(f"{name}, {depth} levels down of {most}", "|", forked(lambda case=case: through_sorted(depth, case)))
+                    print(
+                        f"{name}, {depth} levels down of {most}",
+                        "|",
+                        forked(lambda case=case: through_sorted(depth, case)),
+                    )
 
     if not kib:
         run()
@@ -279,7 +328,9 @@ def child(kib: int, limit: int) -> None:
 
 
 def usual_stack() -> None:
-    resource.setrlimit(resource.RLIMIT_STACK, (8 * KIB * KIB, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    resource.setrlimit(
+        resource.RLIMIT_STACK, (8 * KIB * KIB, resource.getrlimit(resource.RLIMIT_STACK)[1])
+    )
 
 
 def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
@@ -303,19 +354,25 @@ def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
 
 def lethal(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
     """The cases that ended in a signal, or in an error that nobody expects."""
-    bad = (f"{name}: {what}" for name, what in found.items() if "KILLED" in what or "NOT OURS" in what)
+    bad = (
+        f"{name}: {what}" for name, what in found.items() if "KILLED" in what or "NOT OURS" in what
+    )
     return "\n".join(line for line in bad if not line.startswith(left_out))
 
 
 STACKS = [32, 64, 128, 256, 512, 768, 1024, 4096, 0]
 
 
-@pytest.fixture(scope="module", params=STACKS, ids=lambda kib: f"{kib} KiB" if kib else "main thread")
+@pytest.fixture(
+    scope="module", params=STACKS, ids=lambda kib: f"{kib} KiB" if kib else "main thread"
+)
 def on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
     return request.param, outcomes(request.param)
 
 
-def test_nothing_that_a_plugin_does_to_a_stack_of_any_size_kills_the_process(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_nothing_that_a_plugin_does_to_a_stack_of_any_size_kills_the_process(
+    on_stack: tuple[int, dict[str, str]],
+) -> None:
     kib, found = on_stack
     # What Python alone would overflow such a stack with is the application's own affair.
     left_out = ("python:", "app:") if 0 < kib < 1024 else ("python:",) if 0 < kib < 4096 else ()
@@ -324,20 +381,30 @@ def test_nothing_that_a_plugin_does_to_a_stack_of_any_size_kills_the_process(on_
 
 def test_recursion_without_end_is_an_error(on_stack: tuple[int, dict[str, str]]) -> None:
     _, found = on_stack
-    assert {name: what for name, what in found.items() if name.startswith("ends:") and what == "ok"} == {}
+    assert {
+        name: what for name, what in found.items() if name.startswith("ends:") and what == "ok"
+    } == {}
 
 
-def test_on_a_stack_of_usual_size_calls_work_and_plugins_can_call_plugins(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_on_a_stack_of_usual_size_calls_work_and_plugins_can_call_plugins(
+    on_stack: tuple[int, dict[str, str]],
+) -> None:
     kib, found = on_stack
     if not 0 < kib < 1024:
-        assert {name: what for name, what in found.items() if name.startswith("works:") and what != "ok"} == {}
-        assert {what for name, what in found.items() if name.startswith("ends: recursion")} == {"TrapError"}
+        assert {
+            name: what for name, what in found.items() if name.startswith("works:") and what != "ok"
+        } == {}
+        assert {what for name, what in found.items() if name.startswith("ends: recursion")} == {
+            "TrapError"
+        }
     if not kib:
         assert found["nested: three plugins in turn, each deep in the guest"] == "ok"
 
 
 @pytest.mark.parametrize("limit", [NORMAL_LIMIT, 10**6])
-def test_a_plugin_can_be_called_from_anywhere_in_the_stack_of_an_application_that_recurses(limit: int) -> None:
+def test_a_plugin_can_be_called_from_anywhere_in_the_stack_of_an_application_that_recurses(
+    limit: int,
+) -> None:
     found = outcomes(0, limit)
     assert not (bad := lethal(found)), bad
     assert "ok" in found.values()

@@ -16,16 +16,22 @@ from tests.support.paths import ROOT
 from tests.support.wasm_binary import module
 
 MIB = 2**20
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
+)
 
 
 def with_globals(count: int, extra: str = "") -> bytes:
-    return wat_to_wasm(f'(module {"(global i32 (i32.const 0))" * count} (func (export "f")) {extra})'.encode())
+    return wat_to_wasm(
+        f'(module {"(global i32 (i32.const 0))" * count} (func (export "f")) {extra})'.encode()
+    )
 
 
 LARGE = {
     "globals": module(globals=[b"\x7f\1\x41\0\x0b"] * 990_000),
-    "globals of vectors": module(globals=[b"\x7b\1" + wasm_binary.CONST[wasm_binary.V128] + b"\x0b"] * 600_000),
+    "globals of vectors": module(
+        globals=[b"\x7b\1" + wasm_binary.CONST[wasm_binary.V128] + b"\x0b"] * 600_000
+    ),
     "segments for tables": module(elements=[b"\1\0\1\0"] * 90_000),
     "elements in segments": module(elements=[b"\1\0\x64" + bytes(100)] * 6000),
     "elements as expressions": module(elements=[b"\5\x70\x64" + b"\xd2\0\x0b" * 100] * 3000),
@@ -35,7 +41,8 @@ LARGE = {
 @pytest.mark.parametrize("what", LARGE)
 def test_more_than_is_allowed_is_refused_before_there_is_an_instance(what: str) -> None:
     with pytest.raises(
-        OutOfMemoryError, match=r"may hold \d+ bytes outside of its memories .* its limit is 8388608 \(`Limits\.instance_bytes`"
+        OutOfMemoryError,
+        match=r"may hold \d+ bytes outside of its memories .* its limit is 8388608 \(`Limits\.instance_bytes`",
     ):
         CompiledPlugin(LARGE[what])
     with pytest.raises(OutOfMemoryError, match="its limit is 1048576"):
@@ -93,12 +100,28 @@ def show(wasm):
         'bodies=[b""] * 8_000, exports=[b"\\1f\\0\\0", *(b"\\6" + b"%06x" % i + b"\\0" + leb128(i) for i in range(8_000))]',
         'tables=[b"\\x70\\0\\0"] * 16',
     ],
-    ids=["globals", "segments", "elements", "expressions", "data", "references", "exports", "tables"],
+    ids=[
+        "globals",
+        "segments",
+        "elements",
+        "expressions",
+        "data",
+        "references",
+        "exports",
+        "tables",
+    ],
 )
 def test_an_instance_takes_no_more_than_is_counted(made: str) -> None:
     """What the engine does with a module's sections is measured, so that a new version of it that takes more is found."""
     script = MEASURE + f"show(module({made}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     took, counted = map(int, done.stdout.split())
     assert took <= counted + 100_000  # which is what the host keeps around any instance
@@ -122,9 +145,13 @@ show({"wasm": [{"name": "lib", "data": lib.encode()}, {"data": main.encode()}]})
 def test_linked_modules_and_commands_count_together() -> None:
     one = with_globals(1000)
     for extra in ("", '(func (export "_start"))'):
-        lib = wat_to_wasm(f'(module {"(global i32 (i32.const 0))" * 1000} (func (export "g")) {extra})'.encode())
+        lib = wat_to_wasm(
+            f'(module {"(global i32 (i32.const 0))" * 1000} (func (export "g")) {extra})'.encode()
+        )
         main = wat_to_wasm(b'(module (import "lib" "g" (func $g)) (func (export "f") (call $g)))')
-        plugin = {"wasm": [{"name": "lib", "data": lib}, {"name": "other", "data": one}, {"data": main}]}
+        plugin = {
+            "wasm": [{"name": "lib", "data": lib}, {"name": "other", "data": one}, {"data": main}]
+        }
         both = sum(facts(wasm)[4] for wasm in (lib, one, main))
         assert Plugin(plugin, limits=Limits(instance_bytes=both)).call("f") == b""
         with pytest.raises(OutOfMemoryError, match="instance_bytes"):
@@ -136,7 +163,9 @@ def test_instances_of_commands_that_stay_are_counted_as_they_come() -> None:
     lib = '(module (global (export "g") i32 (i32.const 0)))'
     command = f'(module (import "lib" "g" (global i32)) {"(global i32 (i32.const 0))" * 1000} (func (export "_start")) (func (export "c")))'
     main = '(module (import "command" "c" (func $c)) (func (export "f") (call $c)))'
-    plugin = Plugin(manifest(("lib", lib), ("command", command), main), limits=Limits(instance_bytes=100_000))
+    plugin = Plugin(
+        manifest(("lib", lib), ("command", command), main), limits=Limits(instance_bytes=100_000)
+    )
     calls = 0
 
     def call() -> None:
@@ -166,7 +195,10 @@ GROW = "(call $answer (i64.extend_i32_s (table.grow {} (ref.null func) (i32.wrap
 
 @pytest.mark.parametrize("tables", [1, 4, 16])
 def test_tables_take_no_more_than_memories_may(tables: int) -> None:
-    text = guest("(table 0 funcref)" * tables + "".join(export(f"grow{i}", GROW.format(i)) for i in range(tables)))
+    text = guest(
+        "(table 0 funcref)" * tables
+        + "".join(export(f"grow{i}", GROW.format(i)) for i in range(tables))
+    )
     plugin = Plugin(text, limits=Limits(memory_bytes=MIB))
     most = MIB // 8 // tables
     for i in range(tables):
@@ -185,7 +217,10 @@ def test_tables_of_linked_modules_share_what_there_is() -> None:
     lib = '(module (table 0 funcref) (func (export "g") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))'
     main = guest(
         '(import "lib" "g" (func $g (param i32) (result i32))) (table 0 funcref)'
-        + export("f", "(call $answer (i64.extend_i32_s (call $g (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))")
+        + export(
+            "f",
+            "(call $answer (i64.extend_i32_s (call $g (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))",
+        )
     )
     with Plugin(manifest(("lib", lib), main), limits=Limits(memory_bytes=MIB)) as plugin:
         assert number(plugin.call("f", (2**16 + 1).to_bytes(8, "little"))) == -1
@@ -199,7 +234,10 @@ def test_tables_of_a_command_are_bounded_in_each_of_its_stores() -> None:
     )
     main = guest(
         '(import "lib" "g" (func $g (param i32) (result i32)))'
-        + export("f", "(call $answer (i64.extend_i32_s (call $g (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))")
+        + export(
+            "f",
+            "(call $answer (i64.extend_i32_s (call $g (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))",
+        )
     )
     with Plugin(manifest(("lib", lib), main), limits=Limits(memory_bytes=MIB)) as plugin:
         assert number(plugin.call("f", (2**16 + 1).to_bytes(8, "little"))) == -1

@@ -30,7 +30,9 @@ def modules(**texts: str) -> dict[str, object]:
 
 def ends(program: str, timeout: float = 60) -> str:
     """What a program prints, whose process must end well."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -53,12 +55,15 @@ def test_a_function_of_a_command_cannot_be_kept_by_a_reactor() -> None:
             (func (export "f") (result i32) (call $run) (call $use))""",
     )
     with pytest.raises(
-        plugwasm.LinkError, match=r"module `apart` imports function reactor.keep\(funcref\) -> \(\).*only values of type i32"
+        plugwasm.LinkError,
+        match=r"module `apart` imports function reactor.keep\(funcref\) -> \(\).*only values of type i32",
     ):
         plugwasm.Plugin(plugin)
 
 
-@pytest.mark.parametrize("type", ["funcref", "externref", "v128", "exnref", "(ref null $t)", "(ref $t)", "nullfuncref"])
+@pytest.mark.parametrize(
+    "type", ["funcref", "externref", "v128", "exnref", "(ref null $t)", "(ref $t)", "nullfuncref"]
+)
 @pytest.mark.parametrize("place", ["param", "result"])
 @pytest.mark.parametrize("way", ["into the command", "out of the command"])
 def test_only_numbers_pass_between_stores(type: str, place: str, way: str) -> None:
@@ -76,7 +81,12 @@ def test_only_numbers_pass_between_stores(type: str, place: str, way: str) -> No
     with pytest.raises(plugwasm.Error) as caught:
         plugwasm.Plugin(plugin)
     if isinstance(caught.value, plugwasm.ModuleError):
-        assert "GC" in str(caught.value) or "gc" in str(caught.value) or "proposal" in str(caught.value) or "support" in str(caught.value)
+        assert (
+            "GC" in str(caught.value)
+            or "gc" in str(caught.value)
+            or "proposal" in str(caught.value)
+            or "support" in str(caught.value)
+        )
     else:
         assert type in ("funcref", "externref", "v128", "exnref", "(ref null $t)", "(ref $t)")
         assert isinstance(caught.value, plugwasm.LinkError)
@@ -116,7 +126,9 @@ def test_numbers_of_every_type_pass_in_both_directions() -> None:
 def test_a_reference_of_a_command_in_the_plugins_own_store_is_fine() -> None:
     """One that imports a table as well lives there until the plugin's instance ends, so a reactor can keep its functions."""
     plugin = modules(
-        reactor=KEEPER.replace("(table $kept 1 funcref)", '(table $kept (export "table") 1 funcref)'),
+        reactor=KEEPER.replace(
+            "(table $kept 1 funcref)", '(table $kept (export "table") 1 funcref)'
+        ),
         here=f"""(import "reactor" "keep" (func $keep (param funcref))) (import "reactor" "table" (table 1 funcref))
             (func $own (result i32) (i32.const 0)) (elem declare func $own)
             {COMMAND} (func (export "run") (call $keep (ref.func $own)))""",
@@ -152,7 +164,9 @@ def test_a_wasi_call_gets_the_memory_of_its_caller_in_whatever_store_that_is() -
             assert made.call("f") == b""
 
 
-def test_a_wasi_function_that_a_library_exports_again_writes_to_the_memory_of_who_calls_it() -> None:
+def test_a_wasi_function_that_a_library_exports_again_writes_to_the_memory_of_who_calls_it() -> (
+    None
+):
     plugin = modules(
         library=f"""{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1)
             (func (export "touch") {NOW} (i64.store (i32.const 64) (i64.const 0)))
@@ -422,8 +436,13 @@ print(0 < stack.here.levels < 100, stack.room() < 2**40)
 def test_commands_in_a_chain_that_is_too_long_for_a_stack_are_a_trap(count: int) -> None:
     """Each call of one is made by a host function within that of the one before."""
     first = f'{COMMAND} (func (export "f") (result i32) (i32.const 0))'
-    rest = [f'(import "m{i}" "f" (func $f (result i32))) {COMMAND} (func (export "f") (result i32) (call $f))' for i in range(count)]
-    with plugwasm.Plugin(modules(**{f"m{i}": text for i, text in enumerate([first, *rest])})) as plugin:
+    rest = [
+        f'(import "m{i}" "f" (func $f (result i32))) {COMMAND} (func (export "f") (result i32) (call $f))'
+        for i in range(count)
+    ]
+    with plugwasm.Plugin(
+        modules(**{f"m{i}": text for i, text in enumerate([first, *rest])})
+    ) as plugin:
         for _ in range(2):
             try:
                 assert plugin.call("f") == b""

@@ -23,7 +23,10 @@ from tests.support.guests import export, guest, manifest
 
 LINUX = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
 ONLY_LINUX = pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
-MEASURED = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc, for rusage remembers that of the parent")
+MEASURED = pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the peak is read from /proc, for rusage remembers that of the parent",
+)
 SIMPLE = guest(export("f", "(call $echo)"))
 
 SAYS = """
@@ -82,8 +85,12 @@ print(error)
 
 def said(program: str) -> tuple[int, str]:
     """How much memory an application took while its worker said that, and what it made of it."""
-    text = APPLICATION.format(paths=sys.path, program=f"{SAYS}\n{program}; forever()", module=SIMPLE)
-    run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
+    text = APPLICATION.format(
+        paths=sys.path, program=f"{SAYS}\n{program}; forever()", module=SIMPLE
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False
+    )
     assert run.returncode == 0, run.stderr
     grown, error = run.stdout.splitlines()
     return int(grown), error
@@ -137,19 +144,39 @@ def test_what_a_worker_says_at_its_start_is_bounded_too(bomb: str) -> None:
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
-        ("say(m.HostCall(0, [32], [5000])); hear(); say(m.Answer(0, b'x' * 5001))", "another length of a block than 5000"),
-        ("say(m.HostCall(0, [32], [5000])); hear(); say(m.Answer(0, None))", "another length of a block than 5000"),
+        (
+            "say(m.HostCall(0, [32], [5000])); hear(); say(m.Answer(0, b'x' * 5001))",
+            "another length of a block than 5000",
+        ),
+        (
+            "say(m.HostCall(0, [32], [5000])); hear(); say(m.Answer(0, None))",
+            "another length of a block than 5000",
+        ),
         ("say(m.HostCall(0, [32], [2**32 + 1]))", "said what no worker says"),
         ("say(m.HostCall(0, [32], [b'x' * 70000]))", "said what no worker says"),
-        ("say(m.HostCall(0, [32], [5000])); hear(); raw(b'\\x93\\x07\\x00' + array(10**6) + bytes(10**6))", "said what no worker says"),
-        ("say(m.HostCall(0, [32], [5000])); hear(); say(m.Line(False, b'x', 0))", "`Line` as an answer"),
-        ("say(m.HostCall(0, [32], [5000])); hear(); say(m.Line(False, b'x' * 10**6, 0))", "where 65532 are the most"),
+        (
+            "say(m.HostCall(0, [32], [5000])); hear(); raw(b'\\x93\\x07\\x00' + array(10**6) + bytes(10**6))",
+            "said what no worker says",
+        ),
+        (
+            "say(m.HostCall(0, [32], [5000])); hear(); say(m.Line(False, b'x', 0))",
+            "`Line` as an answer",
+        ),
+        (
+            "say(m.HostCall(0, [32], [5000])); hear(); say(m.Line(False, b'x' * 10**6, 0))",
+            "where 65532 are the most",
+        ),
         ("raw(b'\\x96\\x03\\x01\\xa9TrapError\\x80\\xc0\\xc3\\x00')", "said what no worker says"),
         ("raw(m.encoder.encode(m.NoRoom(5)) + b'\\x00')", "said what no worker says"),
-        ("s.sendall(b'\\x00\\x00\\x00\\x05\\x95\\x04'); s.close(); os.close(int(sys.argv[2])); os._exit(4)", "exit code 4"),
+        (
+            "s.sendall(b'\\x00\\x00\\x00\\x05\\x95\\x04'); s.close(); os.close(int(sys.argv[2])); os._exit(4)",
+            "exit code 4",
+        ),
     ],
 )
-def test_each_field_of_a_message_is_a_claim(answers: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_field_of_a_message_is_a_claim(
+    answers: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with worker_says(monkeypatch, f"start(); hear(); {answers}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         with pytest.raises(WorkerError, match=f"(?s)`f` of plugin `p`: its process .*{says}"):
@@ -157,7 +184,9 @@ def test_each_field_of_a_message_is_a_claim(answers: str, says: str, monkeypatch
         plugin.close()
 
 
-def test_blocks_that_a_host_function_reads_have_together_no_more_than_the_guests_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_that_a_host_function_reads_have_together_no_more_than_the_guests_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     program = """
 start(); hear()
 say(m.HostCall(FIRST, [0], [None]))
@@ -181,7 +210,10 @@ while True:
 
 def test_an_error_with_a_long_message_and_many_frames_arrives_shortened() -> None:
     text = guest(export("f", "(call $error_set <<no>>)"))
-    with IsolatedPlugin(text, functions=[]) as plugin, pytest.raises(plugwasm.GuestError, match="no"):
+    with (
+        IsolatedPlugin(text, functions=[]) as plugin,
+        pytest.raises(plugwasm.GuestError, match="no"),
+    ):
         plugin.call("f")
     from plugwasm._isolation.worker_main import _failed
 
@@ -194,7 +226,9 @@ def test_an_error_with_a_long_message_and_many_frames_arrives_shortened() -> Non
     assert msgspec.msgpack.decode(m.encoder.encode(failed), type=m.Failed) == failed
 
 
-def test_descriptors_that_a_worker_sends_along_do_not_stay_in_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptors_that_a_worker_sends_along_do_not_stay_in_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     program = """
 start()
 import array
@@ -270,7 +304,9 @@ return [started, raw]
     assert taken(monkeypatch, attack) == [0, [-1, -1]]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
+)
 def test_where_there_is_no_filter_a_user_without_privileges_starts_no_threads_and_nothing_else_is_promised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -283,13 +319,15 @@ except RuntimeError as error:
     monkeypatch.setattr(
         sys.modules[__name__],
         "TAKEN",
-        TAKEN + "\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n",
+        TAKEN
+        + "\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n",
     )
     assert taken(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
     monkeypatch.setattr(
         process,
         "_PROGRAM",
-        f"{TAKEN}\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n" + STARTS,
+        f"{TAKEN}\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n"
+        + STARTS,
     )
     with IsolatedPlugin(SIMPLE) as plugin:
         assert plugin.call("f", b"on") == b"on"
@@ -327,7 +365,9 @@ MAPPINGS = {
 
 @ONLY_LINUX
 @pytest.mark.parametrize("kind", MAPPINGS)
-def test_no_memory_of_a_taken_worker_escapes_its_limit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_of_a_taken_worker_escapes_its_limit(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     later = kind == "made writable later"
     attack = f"""
 held = 0
@@ -346,7 +386,9 @@ return held
 
 
 @ONLY_LINUX
-def test_the_first_stack_and_the_address_space_of_a_taken_worker_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_stack_and_the_address_space_of_a_taken_worker_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     attack = """
 found = [resource.getrlimit(kind) for kind in (resource.RLIMIT_STACK, resource.RLIMIT_AS, resource.RLIMIT_NPROC)]
 mapped = 0
@@ -365,7 +407,9 @@ return [found, mapped]
 
 
 @ONLY_LINUX
-def test_a_taken_worker_with_a_directory_cannot_have_signals_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_taken_worker_with_a_directory_cannot_have_signals_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     attack = """
 file, found = os.open(GRANTED, os.O_RDONLY), []
 for command, argument in ((8, os.getppid()), (10, 9), (15, bytes(8)), (1024, 0), (1031, 2**20), (1033, 1)):
@@ -378,16 +422,25 @@ os.close(os.dup(file))
 assert fcntl.fcntl(file, 3) is not None
 return sorted(set(found))
 """
-    body = "".join(f"    {line}\n" for line in attack.strip().splitlines()).replace("GRANTED", repr(str(tmp_path)))
+    body = "".join(f"    {line}\n" for line in attack.strip().splitlines()).replace(
+        "GRANTED", repr(str(tmp_path))
+    )
     with monkeypatch.context() as patch:
-        patch.setattr(process, "_PROGRAM", f"{TAKEN}\ndef attack():\n{body}\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n")
+        patch.setattr(
+            process,
+            "_PROGRAM",
+            f"{TAKEN}\ndef attack():\n{body}\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n",
+        )
         with pytest.raises(plugwasm.ModuleError, match=r'^\["EPERM"\]$'):
             IsolatedPlugin(manifest(SIMPLE, allowed_paths={str(tmp_path): "/"}), wasi=True)
 
 
 @ONLY_LINUX
 def test_a_worker_that_starts_no_threads_still_compiles_ticks_and_cancels() -> None:
-    many = "".join(f'(func (export "f{i}") (param i32) (result i32) (i32.mul (local.get 0) (i32.const {i})))' for i in range(300))
+    many = "".join(
+        f'(func (export "f{i}") (param i32) (result i32) (i32.mul (local.get 0) (i32.const {i})))'
+        for i in range(300)
+    )
     loop = '(func (export "run") (loop $l (br $l)))'
     with IsolatedPlugin(f"(module {many} {loop})".encode(), limits=Limits(timeout=0.3)) as plugin:
         with pytest.raises(plugwasm.TimeoutError):

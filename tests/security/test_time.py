@@ -70,7 +70,11 @@ TOUCH = Function(None, "touch", [], [], lambda *_: None)
 
 def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPlugin:
     """A compiled plugin; `pooled` when its next instances are to come from the pool, as they do from the fourth on."""
-    made = CompiledPlugin(source if "fields" not in options else manifest(source, **options.pop("fields")), functions=[TOUCH], **options)
+    made = CompiledPlugin(
+        source if "fields" not in options else manifest(source, **options.pop("fields")),
+        functions=[TOUCH],
+        **options,
+    )
     if pooled:
         for _ in range(4):
             with Plugin(made) as plugin:
@@ -82,8 +86,12 @@ def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPl
 # ---- 1. endless loops in an export -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("way", "pooled"), [*((way, False) for way in WAYS), *((way, True) for way in list(WAYS)[::4])])
-def test_a_call_that_would_not_end_times_out_within_twice_its_deadline_and_its_instance_is_replaced(way: str, pooled: bool) -> None:
+@pytest.mark.parametrize(
+    ("way", "pooled"), [*((way, False) for way in WAYS), *((way, True) for way in list(WAYS)[::4])]
+)
+def test_a_call_that_would_not_end_times_out_within_twice_its_deadline_and_its_instance_is_replaced(
+    way: str, pooled: bool
+) -> None:
     fields = {"timeout_ms": 100, "memory": {"max_pages": 1200}}
     with Plugin(compiled(endless(way), pooled=pooled, fields=fields)) as plugin:
         took = []
@@ -91,7 +99,10 @@ def test_a_call_that_would_not_end_times_out_within_twice_its_deadline_and_its_i
             assert number(plugin.call("count")) == 1
             assert number(plugin.call("count")) == 2
             began, worked = time.monotonic(), time.process_time()
-            with pytest.raises(plugwasm.TimeoutError, match="`spin` of plugin `plugin` did not end before its deadline of 100 ms"):
+            with pytest.raises(
+                plugwasm.TimeoutError,
+                match="`spin` of plugin `plugin` did not end before its deadline of 100 ms",
+            ):
                 plugin.call("spin")
             assert time.monotonic() - began >= 0.1
             # The machine may be busy with something else, which is no work of the guest, and not so each time.
@@ -105,7 +116,9 @@ def test_a_call_that_would_not_end_times_out_within_twice_its_deadline_and_its_i
 def test_a_bulk_operation_that_has_begun_is_finished_and_the_next_is_not_begun() -> None:
     """The engine looks at the clock between two bulk operations, not inside of one; what bounds that is the size of a memory."""
     took = []
-    with Plugin(compiled(endless("memory.fill after memory.fill"), fields={"timeout_ms": 1})) as plugin:
+    with Plugin(
+        compiled(endless("memory.fill after memory.fill"), fields={"timeout_ms": 1})
+    ) as plugin:
         for _ in range(5):  # the quickest, for what else the machine does makes all of it slower
             began = time.process_time()
             with pytest.raises(plugwasm.TimeoutError):
@@ -126,7 +139,9 @@ STARTS = {
     "_initialize": [f'(module (func (export "_initialize") {LOOP}) {QUICK})'],
     "__wasm_call_ctors": [f'(module (func (export "__wasm_call_ctors") {LOOP}) {QUICK})'],
     "hs_init": [f'(module (func (export "hs_init") (param i32 i32) {LOOP}) {QUICK})'],
-    "_initialize before hs_init": [f'(module (func (export "_initialize") {LOOP}) (func (export "hs_init") (param i32 i32)) {QUICK})'],
+    "_initialize before hs_init": [
+        f'(module (func (export "_initialize") {LOOP}) (func (export "hs_init") (param i32 i32)) {QUICK})'
+    ],
     "start of a linked module": [
         ("lib", f"(module (func $s {LOOP}) (start $s) {QUICK})"),
         f'(module (import "lib" "quick" (func)) {QUICK})',
@@ -144,14 +159,18 @@ STARTS = {
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 @pytest.mark.parametrize("where", STARTS)
-def test_a_start_that_would_not_end_times_out_within_twice_the_deadline_of_the_call_that_needs_it(where: str, pooled: bool) -> None:
+def test_a_start_that_would_not_end_times_out_within_twice_the_deadline_of_the_call_that_needs_it(
+    where: str, pooled: bool
+) -> None:
     made = CompiledPlugin(manifest(*STARTS[where], timeout_ms=100))
     made._starts = 3 if pooled else -100  # the instance after three is the first from the pool
     with Plugin(made) as plugin:
         took = []
         for _ in range(5):
             began, worked = time.monotonic(), time.process_time()
-            with pytest.raises(plugwasm.TimeoutError, match="did not end before its deadline of 100 ms"):
+            with pytest.raises(
+                plugwasm.TimeoutError, match="did not end before its deadline of 100 ms"
+            ):
                 plugin.call("quick")
             assert time.monotonic() - began >= 0.1
             took.append(min(time.monotonic() - began, time.process_time() - worked))
@@ -180,16 +199,22 @@ def test_the_deadline_of_a_first_call_covers_its_start_and_the_call_together() -
         time.sleep(0.3)
 
     naps: list[int] = []
-    with Plugin(manifest(NAPS, timeout_ms=500), functions=[Function(None, "nap", [], [], nap)]) as plugin:
+    with Plugin(
+        manifest(NAPS, timeout_ms=500), functions=[Function(None, "nap", [], [], nap)]
+    ) as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("nap")
         assert len(naps) == 2  # neither of them too long by itself
-    with Plugin(manifest(NAPS, timeout_ms=10_000), functions=[Function(None, "nap", [], [], nap)]) as plugin:
+    with Plugin(
+        manifest(NAPS, timeout_ms=10_000), functions=[Function(None, "nap", [], [], nap)]
+    ) as plugin:
         assert plugin.call("nap") == b""
 
 
 def test_what_is_compiled_before_the_first_call_does_not_count() -> None:
-    with Plugin(manifest(endless("memory.fill after memory.fill"), timeout_ms=150), functions=[TOUCH]) as plugin:
+    with Plugin(
+        manifest(endless("memory.fill after memory.fill"), timeout_ms=150), functions=[TOUCH]
+    ) as plugin:
         time.sleep(0.2)
         assert plugin.call("quick") == b""
 
@@ -216,7 +241,9 @@ WORKS = guest(
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 @pytest.mark.parametrize("fate", ["timed out", "cancelled"])
-def test_one_of_two_plugins_of_a_compiled_plugin_is_ended_and_the_other_runs_on_to_its_own_end(fate: str, pooled: bool) -> None:
+def test_one_of_two_plugins_of_a_compiled_plugin_is_ended_and_the_other_runs_on_to_its_own_end(
+    fate: str, pooled: bool
+) -> None:
     over, working = threading.Event(), threading.Event()
 
     def wait(*_: Any) -> None:
@@ -224,7 +251,9 @@ def test_one_of_two_plugins_of_a_compiled_plugin_is_ended_and_the_other_runs_on_
         assert over.wait(20)
 
     deadline = {"timeout_ms": 1200} if fate == "timed out" else {}
-    made = CompiledPlugin(manifest(WORKS, **deadline), functions=[Function(None, "wait", [], [], wait)])
+    made = CompiledPlugin(
+        manifest(WORKS, **deadline), functions=[Function(None, "wait", [], [], wait)]
+    )
     if pooled:
         for _ in range(4):
             with Plugin(made) as plugin:
@@ -263,7 +292,10 @@ def sleeping(name: str, *subscriptions: tuple[int, int, int]) -> str:
         for at, (clock, ns, absolute) in zip(range(0, 4800, 48), subscriptions, strict=False)
     )
     return guest(
-        export(name, f"{stores} (drop (call $poll (i32.const 0) (i32.const 8000) (i32.const {len(subscriptions)}) (i32.const 16000)))")
+        export(
+            name,
+            f"{stores} (drop (call $poll (i32.const 0) (i32.const 8000) (i32.const {len(subscriptions)}) (i32.const 16000)))",
+        )
         + (QUICK if name != "quick" else ""),
         '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
         memory='(memory (export "memory") 1)',
@@ -283,7 +315,12 @@ SLEEPS = {
 @pytest.mark.parametrize("end", ["a deadline", "a cancel"])
 def test_a_deadline_and_a_cancel_end_a_sleep(sleep: str, name: str, end: str) -> None:
     function = "sleep" if name == "sleep" else "quick"
-    with Plugin(manifest(sleeping(name, *SLEEPS[sleep]), **({"timeout_ms": 200} if end == "a deadline" else {})), wasi=True) as plugin:
+    with Plugin(
+        manifest(
+            sleeping(name, *SLEEPS[sleep]), **({"timeout_ms": 200} if end == "a deadline" else {})
+        ),
+        wasi=True,
+    ) as plugin:
         began = time.monotonic()
         call = InThread(plugin.call, function)
         if end == "a cancel":
@@ -308,7 +345,9 @@ def test_a_cancel_ends_a_call_whatever_it_does_and_its_instance_is_replaced(way:
                 call.result()
 
 
-def test_a_cancel_in_the_moment_of_the_deadline_ends_the_call_with_one_of_the_two_and_does_not_touch_the_next() -> None:
+def test_a_cancel_in_the_moment_of_the_deadline_ends_the_call_with_one_of_the_two_and_does_not_touch_the_next() -> (
+    None
+):
     with Plugin(compiled(endless("a loop"), fields={"timeout_ms": 30})) as plugin:
         for i in range(15):
             timer = threading.Timer(0.022 + i / 1000, plugin.cancel_handle().cancel)
@@ -363,12 +402,22 @@ for name, (source, function, functions) in guests.items():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX signals")
-def test_ctrl_c_ends_a_long_call_in_the_main_thread_within_a_fifth_of_a_second_and_the_plugin_goes_on() -> None:
+def test_ctrl_c_ends_a_long_call_in_the_main_thread_within_a_fifth_of_a_second_and_the_plugin_goes_on() -> (
+    None
+):
     script = INTERRUPTED
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert [line.split(" | ", 1)[1] for line in done.stdout.splitlines()] == ["True | True"] * 8, done.stdout
+    assert [line.split(" | ", 1)[1] for line in done.stdout.splitlines()] == ["True | True"] * 8, (
+        done.stdout
+    )
 
 
 # ---- 9. fork ---------------------------------------------------------------------------------------------------------------------------
@@ -430,9 +479,13 @@ print([os.waitpid(pid, 0)[1] for pid in children])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
 @pytest.mark.parametrize("fuel", [None, 10**15], ids=["without fuel", "with fuel"])
-def test_after_a_fork_the_live_plugins_of_parent_and_children_go_on_each_for_itself(fuel: int | None) -> None:
+def test_after_a_fork_the_live_plugins_of_parent_and_children_go_on_each_for_itself(
+    fuel: int | None,
+) -> None:
     script = FORKED.format(fuel=fuel)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[0, 0, 0]\n"
 
@@ -487,7 +540,11 @@ def test_the_fuel_that_a_call_used_is_told_however_it_ended(ending: str) -> None
     def fails(*_: Any) -> None:
         raise LookupError
 
-    with Plugin(burning(ENDINGS[ending]), functions=[Function(None, "fails", [], [], fails)], fuel_limit=10**7) as plugin:
+    with Plugin(
+        burning(ENDINGS[ending]),
+        functions=[Function(None, "fails", [], [], fails)],
+        fuel_limit=10**7,
+    ) as plugin:
         for _ in range(2):
             try:
                 plugin.call("burn")

@@ -17,7 +17,16 @@ import pydantic
 import pytest
 
 import plugwasm
-from plugwasm import HostFunctionError, IsolatedPlugin, Json, Limits, OutputError, Plugin, PluginPool, TimeoutError
+from plugwasm import (
+    HostFunctionError,
+    IsolatedPlugin,
+    Json,
+    Limits,
+    OutputError,
+    Plugin,
+    PluginPool,
+    TimeoutError,
+)
 from plugwasm._host.functions import inferred
 from plugwasm.codecs import JSON, MSGPACK, DecodeError
 from tests.support.guests import export, guest
@@ -78,7 +87,9 @@ class Keys(pydantic.BaseModel):
     items: dict[UUID, int]
 
 
-def serving(kind: Any, limits: Limits | None = None, f: Callable[[Any], Any] | None = None) -> Plugin:
+def serving(
+    kind: Any, limits: Limits | None = None, f: Callable[[Any], Any] | None = None
+) -> Plugin:
     """A plugin that passes its input to a host function whose parameter is of that type."""
 
     def function(value: Any) -> bytes:
@@ -113,10 +124,14 @@ OBJECTS = b'{"items":[' + b"{}," * 997 + b"{}]}"
     ],
     ids=range(11),
 )
-def test_an_output_may_have_as_many_values_as_the_limit_and_no_more(returns: Any, codec: Any, output: bytes) -> None:
+def test_an_output_may_have_as_many_values_as_the_limit_and_no_more(
+    returns: Any, codec: Any, output: bytes
+) -> None:
     sent = Sent(codec) if codec in (JSON, MSGPACK) else codec
     with Plugin(ECHO, functions=[], limits=SMALL, name="echo") as plugin:
-        with pytest.raises(OutputError, match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)") as caught:
+        with pytest.raises(
+            OutputError, match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)"
+        ) as caught:
             plugin.call("echo", output, returns=returns, codec=sent)
         assert (caught.value.plugin, caught.value.function) == ("echo", "echo")
         assert plugin.call("echo", b"[1]", returns=list) == [1]
@@ -126,7 +141,13 @@ def test_an_output_may_have_as_many_values_as_the_limit_and_no_more(returns: Any
 
 
 @pytest.mark.parametrize(
-    "text", [b'"' + b"[]," * 5000 + b'"', b'["' + b'\\",[' * 5000 + b'"]', b'["' + b"\\\\" * 5000 + b'",1]'], ids=range(3)
+    "text",
+    [
+        b'"' + b"[]," * 5000 + b'"',
+        b'["' + b'\\",[' * 5000 + b'"]',
+        b'["' + b"\\\\" * 5000 + b'",1]',
+    ],
+    ids=range(3),
 )
 def test_what_is_in_a_text_is_no_value(text: bytes) -> None:
     with Plugin(ECHO, functions=[], limits=SMALL) as plugin:
@@ -142,15 +163,29 @@ def test_json_within_a_text_that_a_model_reads_is_counted(hidden: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "kind", [Annotated[list, Json], list[list[int]], Order, Users, Annotated[Any, JSON], Annotated[Any, MSGPACK]], ids=range(6)
+    "kind",
+    [
+        Annotated[list, Json],
+        list[list[int]],
+        Order,
+        Users,
+        Annotated[Any, JSON],
+        Annotated[Any, MSGPACK],
+    ],
+    ids=range(6),
 )
-def test_what_is_passed_to_a_host_function_has_the_limits_of_the_plugin_that_passes_it(kind: Any) -> None:
+def test_what_is_passed_to_a_host_function_has_the_limits_of_the_plugin_that_passes_it(
+    kind: Any,
+) -> None:
     data = PACKED if MSGPACK in getattr(kind, "__metadata__", ()) else LISTS
     data = b'{"items":' + data + b"}" if kind is Order else OBJECTS if kind is Users else data
     with serving(kind, Limits(decoded_values=2100)) as generous:
         assert generous.call("run", data) == b"read"
     with serving(kind, SMALL) as plugin:
-        with pytest.raises(HostFunctionError, match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)") as caught:
+        with pytest.raises(
+            HostFunctionError,
+            match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)",
+        ) as caught:
             plugin.call("run", data)
         assert isinstance(caught.value.__cause__, DecodeError)
 
@@ -199,9 +234,16 @@ def test_the_limit_holds_in_a_set_of_plugins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("returns", "codec", "unit"),
-    [("Any", "None", "[],"), ("list[set]", "JSON", "[],"), ("Any", "MSGPACK", "\x90"), ("Users", "None", "{},")],
+    [
+        ("Any", "None", "[],"),
+        ("list[set]", "JSON", "[],"),
+        ("Any", "MSGPACK", "\x90"),
+        ("Users", "None", "{},"),
+    ],
 )
-def test_thirty_megabytes_of_empty_containers_take_no_time_and_no_memory(returns: str, codec: str, unit: str) -> None:
+def test_thirty_megabytes_of_empty_containers_take_no_time_and_no_memory(
+    returns: str, codec: str, unit: str
+) -> None:
     program = f"""
 import resource, sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -223,7 +265,9 @@ with plugwasm.Plugin(ECHO, functions=[], limits=plugwasm.Limits(timeout=30)) as 
         assert "limit of 1000000" in str(error), error
         print(time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
     assert not done.returncode, done.stderr
     seconds, kilobytes = map(float, done.stdout.split())
     assert seconds < 10
@@ -269,16 +313,28 @@ UUIDS = [str(UUID(int=i * PRIME)).encode() for i in range(COUNT)]
 )
 def test_numbers_of_one_hash_do_not_keep_the_host_busy(returns: Any, output: bytes) -> None:
     begin = time.process_time()
-    with Plugin(ECHO, functions=[]) as plugin, pytest.raises(OutputError, match=r"the limit of 10000, .*`Limits.decoded_keys`"):
+    with (
+        Plugin(ECHO, functions=[]) as plugin,
+        pytest.raises(OutputError, match=r"the limit of 10000, .*`Limits.decoded_keys`"),
+    ):
         plugin.call("echo", output, returns=returns)
-    with serving(Annotated[returns, JSON]) as plugin, pytest.raises(HostFunctionError, match="decoded_keys"):
+    with (
+        serving(Annotated[returns, JSON]) as plugin,
+        pytest.raises(HostFunctionError, match="decoded_keys"),
+    ):
         plugin.call("run", output)
     assert time.process_time() - begin < 10
 
 
 def test_messagepack_has_keys_of_all_kinds_without_a_type() -> None:
     tuples = msgspec.msgpack.encode(
-        {(a * PRIME, b * PRIME, c * PRIME, d * PRIME): 0 for a in range(8) for b in range(8) for c in range(8) for d in range(8)}
+        {
+            (a * PRIME, b * PRIME, c * PRIME, d * PRIME): 0
+            for a in range(8)
+            for b in range(8)
+            for c in range(8)
+            for d in range(8)
+        }
     )
     with Plugin(ECHO, functions=[]) as plugin:
         for returns in (Any, dict, list[Any] | dict[Any, int]):
@@ -291,12 +347,25 @@ def test_messagepack_has_keys_of_all_kinds_without_a_type() -> None:
 def test_sets_and_dicts_within_the_limit_are_read_and_so_are_any_of_text() -> None:
     with Plugin(ECHO, functions=[], limits=Limits(decoded_keys=1000)) as plugin:
         assert len(plugin.call("echo", list(range(1000)), returns=set[int])) == 1000
-        assert len(plugin.call("echo", {i: [1] * 30 for i in range(1000)}, returns=dict[int, list[int]])) == 1000
+        assert (
+            len(
+                plugin.call(
+                    "echo", {i: [1] * 30 for i in range(1000)}, returns=dict[int, list[int]]
+                )
+            )
+            == 1000
+        )
         assert len(plugin.call("echo", [str(i) for i in range(9000)], returns=set[str])) == 9000
         assert len(plugin.call("echo", [[i] for i in range(9000)], returns=list[set[int]])) == 9000
         for kind in (set[int], dict[int, int]):
             with pytest.raises(OutputError, match="limit of 1000, "):
-                plugin.call("echo", {str(i): i for i in range(1001)} if kind == dict[int, int] else list(range(1001)), returns=kind)
+                plugin.call(
+                    "echo",
+                    {str(i): i for i in range(1001)}
+                    if kind == dict[int, int]
+                    else list(range(1001)),
+                    returns=kind,
+                )
     with Plugin(ECHO, functions=[], limits=Limits(decoded_keys=None)) as plugin:
         assert len(plugin.call("echo", list(range(20_000)), returns=set[int])) == 20_000
 
@@ -321,11 +390,16 @@ class Slow:
 def test_to_read_an_output_counts_towards_the_time_of_its_call(observe: bool) -> None:
     limits = Limits(timeout=0.5)
     with Plugin(ECHO, functions=[], limits=limits, name="echo", observe=observe) as plugin:
-        with pytest.raises(TimeoutError, match=r"`echo` of plugin `echo` did not end before its deadline of 500 ms; .* not read") as caught:
+        with pytest.raises(
+            TimeoutError,
+            match=r"`echo` of plugin `echo` did not end before its deadline of 500 ms; .* not read",
+        ) as caught:
             plugin.call("echo", 1, returns=list, codec=Slow())
         assert (caught.value.plugin, caught.value.function) == ("echo", "echo")
         assert plugin.call("echo", "[1]", returns=list) == [1]
-        assert plugin.call("echo", "x", parse=lambda output: time.sleep(0.6) or output) == b"x"  # is the application's own
+        assert (
+            plugin.call("echo", "x", parse=lambda output: time.sleep(0.6) or output) == b"x"
+        )  # is the application's own
     with PluginPool(ECHO, functions=[], limits=limits, size=1) as pool, pytest.raises(TimeoutError):
         pool.call("echo", 1, returns=list, codec=Slow())
 
@@ -344,14 +418,26 @@ def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
 
     compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
     with pytest.raises(TimeoutError):
-        parsed(output_reader(list, None, None, "echo"), b"no JSON" * 10_000, time.monotonic() - 1, compiled, "echo")
+        parsed(
+            output_reader(list, None, None, "echo"),
+            b"no JSON" * 10_000,
+            time.monotonic() - 1,
+            compiled,
+            "echo",
+        )
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-def test_a_host_function_is_not_called_when_reading_its_parameter_took_all_the_time(size: int) -> None:
+def test_a_host_function_is_not_called_when_reading_its_parameter_took_all_the_time(
+    size: int,
+) -> None:
     called = []
     with (
-        serving(Annotated[list, Slow()], Limits(timeout=0.5), lambda value: called.append(value) or b"read") as plugin,
+        serving(
+            Annotated[list, Slow()],
+            Limits(timeout=0.5),
+            lambda value: called.append(value) or b"read",
+        ) as plugin,
         pytest.raises(TimeoutError),
     ):
         plugin.call("run", b"x" * size)
@@ -368,7 +454,11 @@ def test_a_number_of_a_million_digits_is_refused_at_once(digits: int) -> None:
         with Plugin(ECHO, functions=[]) as plugin:
             for returns in (Any, int, float, set[int], Numbers):
                 with pytest.raises(OutputError):
-                    plugin.call("echo", number if returns is not Numbers else b'{"items":[' + number + b"]}", returns=returns)
+                    plugin.call(
+                        "echo",
+                        number if returns is not Numbers else b'{"items":[' + number + b"]}",
+                        returns=returns,
+                    )
         with serving(Annotated[Any, Json]) as plugin:
             with pytest.raises(HostFunctionError, match="a number of more than 4300 digits"):
                 plugin.call("run", number)
@@ -379,7 +469,10 @@ def test_a_number_of_a_million_digits_is_refused_at_once(digits: int) -> None:
 
 
 def test_complaints_of_a_model_are_not_listed_when_there_are_many() -> None:
-    with Plugin(ECHO, functions=[]) as plugin, pytest.raises(OutputError, match="5000 values of it are not valid"):
+    with (
+        Plugin(ECHO, functions=[]) as plugin,
+        pytest.raises(OutputError, match="5000 values of it are not valid"),
+    ):
         plugin.call("echo", b'{"items":[' + b"1," * 4999 + b"1]}", returns=Users)
 
 
@@ -399,7 +492,9 @@ def test_observers_see_bytes_in_the_place_of_what_is_beyond_the_limits() -> None
         return b"read"
 
     function.__annotations__ = {"value": Annotated[list, Json], "return": bytes}
-    with Plugin(PASSING, functions=[inferred(None, "f", function)], limits=SMALL, observe=Watching()) as plugin:
+    with Plugin(
+        PASSING, functions=[inferred(None, "f", function)], limits=SMALL, observe=Watching()
+    ) as plugin:
         assert plugin.call("run", b"[1]") == b"read"
         with pytest.raises(HostFunctionError):
             plugin.call("run", LISTS)

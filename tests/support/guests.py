@@ -96,7 +96,9 @@ def guest(body: str, *imports: str, memory: str | None = None) -> str:
         if f"(call ${name}" in body:
             body += part
     used = [
-        f'(import "extism:host/env" "{name}" (func ${name} {type}))' for name, type in ENV.items() if re.search(rf"\${name}(?!\w)", body)
+        f'(import "extism:host/env" "{name}" (func ${name} {type}))'
+        for name, type in ENV.items()
+        if re.search(rf"\${name}(?!\w)", body)
     ]
     if memory is None:
         memory = MEMORY if "load8_u" in body or data else ""
@@ -112,7 +114,10 @@ def export(name: str, code: str, locals: str = "") -> str:
 
 def manifest(*modules: str | tuple[str, str], **fields: Any) -> dict[str, Any]:
     """A manifest with these modules: texts, or pairs of name and text."""
-    wasm = [{"data": m.encode()} if isinstance(m, str) else {"name": m[0], "data": m[1].encode()} for m in modules]
+    wasm = [
+        {"data": m.encode()} if isinstance(m, str) else {"name": m[0], "data": m[1].encode()}
+        for m in modules
+    ]
     return {"wasm": wasm, **fields}
 
 

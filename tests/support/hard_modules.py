@@ -5,7 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.support.wasm_binary import CONST, END, F64, I32, I64, KEEP, SOME, leb128, module, name, signed, type_of, vector
+from tests.support.wasm_binary import (
+    CONST,
+    END,
+    F64,
+    I32,
+    I64,
+    KEEP,
+    SOME,
+    leb128,
+    module,
+    name,
+    signed,
+    type_of,
+    vector,
+)
 
 
 def of_locals(body: bytes, locals: int, last: bytes = b"") -> bytes:
@@ -24,7 +38,9 @@ def passing_blocks(kind: int, blocks: int, values: int, type: int, nested: bool)
 
 def laid_out_tables(tables: int, elements: int = 1_000_000) -> bytes:
     """A few bytes that make the engine lay out as many elements for each table."""
-    segments = [b"\2" + leb128(i) + b"\x41" + signed(elements - 1) + END + b"\0\1\0" for i in range(tables)]
+    segments = [
+        b"\2" + leb128(i) + b"\x41" + signed(elements - 1) + END + b"\0\1\0" for i in range(tables)
+    ]
     return module(tables=[b"\x70\0" + leb128(elements)] * tables, elements=segments)
 
 
@@ -39,7 +55,9 @@ def calls(number: int, values: int, functions: int = 1) -> bytes:
 
 
 def _one(type: int, code: bytes) -> Callable[[int], bytes]:
-    return lambda n: module([b"\x20\0" + code * n + KEEP[type]], types=[type_of([type])], exports=())
+    return lambda n: module(
+        [b"\x20\0" + code * n + KEEP[type]], types=[type_of([type])], exports=()
+    )
 
 
 def _repeated(code: bytes) -> Callable[[int], bytes]:
@@ -49,21 +67,31 @@ def _repeated(code: bytes) -> Callable[[int], bytes]:
 def _called(values: int, indirect: bool) -> Callable[[int], bytes]:
     types = [type_of(), type_of([I32] * values, [I32] * values)]
     call = b"\x41\0\x11\1\0" if indirect else b"\x10\1"
-    return lambda n: module([CONST[I32] * values + call * n + KEEP[I32] * values, b"\0"], types=types, of=[0, 1])
+    return lambda n: module(
+        [CONST[I32] * values + call * n + KEEP[I32] * values, b"\0"], types=types, of=[0, 1]
+    )
 
 
 def _exported(values: int) -> Callable[[int], bytes]:
-    return lambda n: module([b"\0"] * n, types=[type_of([I64] * values, [I64])], exports=[name(i) + b"\0" + leb128(i) for i in range(n)])
+    return lambda n: module(
+        [b"\0"] * n,
+        types=[type_of([I64] * values, [I64])],
+        exports=[name(i) + b"\0" + leb128(i) for i in range(n)],
+    )
 
 
 def _loops(locals: int, between: bytes = b"") -> Callable[[int], bytes]:
     sets = b"".join(b"\x20" + leb128(i) + b"\x21" + leb128((i + 1) % locals) for i in range(locals))
-    return lambda n: of_locals(b"\x03\x40" * n + sets + (between + SOME + b"\x0d\0\x0b") * n, locals)
+    return lambda n: of_locals(
+        b"\x03\x40" * n + sets + (between + SOME + b"\x0d\0\x0b") * n, locals
+    )
 
 
 def _jumps(kind: int, locals: int) -> Callable[[int], bytes]:
     def made(n: int) -> bytes:
-        jumps = b"".join(SOME + b"\x21" + leb128(i % locals) + SOME + b"\x0d" + leb128(i % n) for i in range(n))
+        jumps = b"".join(
+            SOME + b"\x21" + leb128(i % locals) + SOME + b"\x0d" + leb128(i % n) for i in range(n)
+        )
         return of_locals(bytes([kind, 0x40]) * n + jumps + END * n, locals)
 
     return made
@@ -75,7 +103,13 @@ def _alive(values: int, code: bytes) -> Callable[[int], bytes]:
 
 def _labels(blocks: int) -> Callable[[int], bytes]:
     def made(n: int) -> bytes:
-        table = b"\x02\x40" + SOME + b"\x0e" + vector(leb128(i % blocks) for i in range(blocks)) + b"\0\x0b"
+        table = (
+            b"\x02\x40"
+            + SOME
+            + b"\x0e"
+            + vector(leb128(i % blocks) for i in range(blocks))
+            + b"\0\x0b"
+        )
         return module([b"\x02\x40" * blocks + table * n + END * blocks])
 
     return made
@@ -83,7 +117,9 @@ def _labels(blocks: int) -> Callable[[int], bytes]:
 
 FAMILIES: dict[str, Callable[[int], bytes]] = {
     "growing": lambda n: module([b"\x41\1" + b"\x40\0" * n + KEEP[I32]]),
-    "growing with much alive": lambda n: module([b"\x3f\0" * n + b"\x41\1" + b"\x40\0" * n + b"\x6a" * n + KEEP[I32]]),
+    "growing with much alive": lambda n: module(
+        [b"\x3f\0" * n + b"\x41\1" + b"\x40\0" * n + b"\x6a" * n + KEEP[I32]]
+    ),
     "truncating signed": _one(F64, b"\xb0\xb9"),
     "truncating unsigned": _one(F64, b"\xb1\xba"),
     "truncating short": _one(F64, b"\xaa\xb7"),
@@ -108,22 +144,43 @@ FAMILIES: dict[str, Callable[[int], bytes]] = {
     **{f"exporting with {n}": _exported(n) for n in (0, 8, 32)},
     **{f"loops of {n} locals": _loops(n) for n in (1, 5, 20, 100)},
     "loops that call": _loops(5, b"\x10\0"),
-    **{f"jumps to {kind} with {n} locals": _jumps(code, n) for kind, code in (("blocks", 2), ("loops", 3)) for n in (1, 20, 100)},
-    **{f"{n} values over loops": _alive(n, b"\x03\x40" + SOME + b"\x0d\0\x0b") for n in (1, 20, 200)},
+    **{
+        f"jumps to {kind} with {n} locals": _jumps(code, n)
+        for kind, code in (("blocks", 2), ("loops", 3))
+        for n in (1, 20, 100)
+    },
+    **{
+        f"{n} values over loops": _alive(n, b"\x03\x40" + SOME + b"\x0d\0\x0b")
+        for n in (1, 20, 200)
+    },
     **{f"{n} values over calls": _alive(n, b"\x10\1") for n in (20, 200)},
-    **{f"{n} values over loops that call": _alive(n, b"\x03\x40\x10\1" + SOME + b"\x0d\0\x0b") for n in (20, 200)},
+    **{
+        f"{n} values over loops that call": _alive(n, b"\x03\x40\x10\1" + SOME + b"\x0d\0\x0b")
+        for n in (20, 200)
+    },
     **{f"tables of {n} labels": _labels(n) for n in (2, 30, 300)},
     "nested loops": lambda n: module([b"\x03\x40" * n + END * n]),
     "nested conditions": lambda n: module([(SOME + b"\x04\x40") * n + END * n]),
-    "conditions with results": lambda n: module([(SOME + b"\x04\x7f") * n + SOME + (b"\x05" + SOME + END) * n + KEEP[I32]]),
+    "conditions with results": lambda n: module(
+        [(SOME + b"\x04\x7f") * n + SOME + (b"\x05" + SOME + END) * n + KEEP[I32]]
+    ),
     "functions": lambda n: module([b""] * n),
     "functions that loop": lambda n: module([b"\x03\x40\x0c\0\x0b"] * n),
     "functions that grow": lambda n: module([SOME + b"\x40\0\x24\0"] * n),
-    "types": lambda n: module(types=[type_of([tuple(KEEP)[i >> 2 * j & 3] for j in range(6)]) for i in range(n)], bodies=(), exports=()),
+    "types": lambda n: module(
+        types=[type_of([tuple(KEEP)[i >> 2 * j & 3] for j in range(6)]) for i in range(n)],
+        bodies=(),
+        exports=(),
+    ),
     "globals": lambda n: module(globals=[b"\x7f\1\x41\0\x0b"] * n),
     "data": lambda n: module(data=[b"\0\x41\0\x0b\1x"] * n),
     "elements": lambda n: module(elements=[b"\1\0\1\0"] * n),
-    "imports": lambda n: module((), imports=[b"\1a" + name(i) + b"\0\0" for i in range(n)], types=[type_of([I64] * 32)], exports=()),
+    "imports": lambda n: module(
+        (),
+        imports=[b"\1a" + name(i) + b"\0\0" for i in range(n)],
+        types=[type_of([I64] * 32)],
+        exports=(),
+    ),
 }
 """Each makes a module of so much of something."""
 
@@ -161,7 +218,9 @@ def mixed(seed: int, size: int) -> bytes:
                 out += chance.choice((b"\x02\x40", b"\x03\x40", SOME + b"\x04\x40")) + inner + END
         return out
 
-    return module([code(size // 3, 0) for _ in range(3)], locals=[(chance.choice((4, 4, 10, 40)), I32)])
+    return module(
+        [code(size // 3, 0) for _ in range(3)], locals=[(chance.choice((4, 4, 10, 40)), I32)]
+    )
 
 
 def fitted(made: Callable[[int], bytes], fits: Callable[[bytes], bool]) -> bytes:

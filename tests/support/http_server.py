@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class Request(NamedTuple):
@@ -82,13 +82,17 @@ class Server:
         self._on_connect = on_connect
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=64)
+        self._listener = socket.create_server(
+            (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=64
+        )
         self._listener.settimeout(0.05)
         self.host = host
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.url = (
+            f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        )
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._accepting = threading.Thread(target=self._accept, name="test-server")
         self._accepting.start()
         return self
@@ -112,7 +116,9 @@ class Server:
                 sock.close()
                 return
             self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(sock,), name="test-server-connection")
+            thread = threading.Thread(
+                target=self._serve, args=(sock,), name="test-server-connection"
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -127,7 +133,9 @@ class Server:
             request = _read_request(sock)
             if request is not None:
                 self.requests.append(request)
-                route = self.routes.get(request.path) or self.routes.get("*") or reply(b"", status=404)
+                route = (
+                    self.routes.get(request.path) or self.routes.get("*") or reply(b"", status=404)
+                )
                 route(request, Connection(sock, self._stopping))
         except (OSError, ValueError):
             pass  # the client went away, or did not like the certificate: its side of the story is the test's
@@ -156,10 +164,14 @@ def _head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     return "\r\n".join(lines).encode("latin-1")
 
 
-def reply(body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Route:
+def reply(
+    body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()
+) -> Route:
     """An ordinary answer."""
     head = _head(status, [("Content-Length", str(len(body))), *headers])
-    return lambda request, connection: connection.send(head + (b"" if request.method == "HEAD" else body))
+    return lambda request, connection: connection.send(
+        head + (b"" if request.method == "HEAD" else body)
+    )
 
 
 def redirect(location: str, *, status: int = 302) -> Route:
@@ -214,7 +226,12 @@ def endless(part: bytes, *, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Route:
 def gzip_bomb(size: int) -> Route:
     """A gzip body that decodes to `size` zero bytes, about a thousand times what is sent."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    body = b"".join(packer.compress(bytes(min(1 << 20, size - start))) for start in range(0, size, 1 << 20)) + packer.flush()
+    body = (
+        b"".join(
+            packer.compress(bytes(min(1 << 20, size - start))) for start in range(0, size, 1 << 20)
+        )
+        + packer.flush()
+    )
     return reply(body, headers=[("Content-Encoding", "gzip")])
 
 

@@ -30,7 +30,11 @@ def refuse_threads(*, processes: bool = False) -> None:
         for fork in _FORKS.get(platform.machine(), ()):
             steps += [_step(0x15, fork, 0, 1), _step(6, _ERROR | errno.EAGAIN)]
     wanted = 0xFFFFFFFF if processes else _THREAD
-    steps += [_step(0x15, _CLONE[platform.machine()], 0, 3), _step(0x20, flags), _step(0x45, wanted, 0, 1)]
+    steps += [
+        _step(0x15, _CLONE[platform.machine()], 0, 3),
+        _step(0x20, flags),
+        _step(0x45, wanted, 0, 1),
+    ]
     steps += [_step(6, _ERROR | errno.EAGAIN), _step(6, _ALLOW)]
     code = ctypes.create_string_buffer(b"".join(steps))
     program = _Program(len(steps), ctypes.addressof(code))

@@ -64,12 +64,22 @@ class Guest:
         return IOV, 1
 
     def open(
-        self, path: bytes | str, rights: int = READ, oflags: int = 0, fdflags: int = 0, fd: int = 3, follow: int = 1
+        self,
+        path: bytes | str,
+        rights: int = READ,
+        oflags: int = 0,
+        fdflags: int = 0,
+        fd: int = 3,
+        follow: int = 1,
     ) -> tuple[int, int]:
-        errno = self.call("path_open", fd, follow, *self.path(path), oflags, rights, 0, fdflags, RESULT)
+        errno = self.call(
+            "path_open", fd, follow, *self.path(path), oflags, rights, 0, fdflags, RESULT
+        )
         return errno, self.memory.u32(RESULT)
 
-    def opened(self, path: bytes | str, rights: int = READ, oflags: int = 0, fdflags: int = 0, fd: int = 3) -> int:
+    def opened(
+        self, path: bytes | str, rights: int = READ, oflags: int = 0, fdflags: int = 0, fd: int = 3
+    ) -> int:
         errno, result = self.open(path, rights, oflags, fdflags, fd)
         assert errno == 0, abi.ERRNO_NAMES[errno]
         return result
@@ -109,7 +119,9 @@ class Guest:
     def rename(self, old: bytes | str, new: bytes | str, fd: int = 3, new_fd: int = 3) -> int:
         return self.call("path_rename", fd, *self.path(old), new_fd, *self.path(new, PATH2))
 
-    def link(self, old: bytes | str, new: bytes | str, fd: int = 3, new_fd: int = 3, flags: int = 0) -> int:
+    def link(
+        self, old: bytes | str, new: bytes | str, fd: int = 3, new_fd: int = 3, flags: int = 0
+    ) -> int:
         return self.call("path_link", fd, flags, *self.path(old), new_fd, *self.path(new, PATH2))
 
     def symlink(self, target: bytes | str, path: bytes | str, fd: int = 3) -> int:
@@ -154,5 +166,12 @@ def snapshot(root: Path) -> dict[str, object]:
                 content = Path(path).read_bytes()
             elif stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
-            seen[path] = (status.st_mode, status.st_ino, status.st_nlink, status.st_size, status.st_mtime_ns, content)
+            seen[path] = (
+                status.st_mode,
+                status.st_ino,
+                status.st_nlink,
+                status.st_size,
+                status.st_mtime_ns,
+                content,
+            )
     return seen

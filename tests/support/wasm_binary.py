@@ -7,7 +7,13 @@ from collections.abc import Iterable, Sequence
 I32, I64, F32, F64, V128, FUNCREF, EXTERNREF = 0x7F, 0x7E, 0x7D, 0x7C, 0x7B, 0x70, 0x6F
 END = b"\x0b"
 BLOCK, LOOP = 2, 3
-CONST = {I32: b"\x41\0", I64: b"\x42\0", F32: b"\x43" + bytes(4), F64: b"\x44" + bytes(8), V128: b"\xfd\x0c" + bytes(16)}
+CONST = {
+    I32: b"\x41\0",
+    I64: b"\x42\0",
+    F32: b"\x43" + bytes(4),
+    F64: b"\x44" + bytes(8),
+    V128: b"\xfd\x0c" + bytes(16),
+}
 KEEP = {I32: b"\x24\0", I64: b"\x24\1", F32: b"\x24\2", F64: b"\x24\3"}
 """Sets a global, so that the compiler cannot leave out what was computed."""
 GLOBALS = [bytes([t]) + b"\1" + CONST[t] + END for t in KEEP]
@@ -72,4 +78,6 @@ def module(
         10: code,
         11: sections.get("data"),
     }
-    return b"\0asm\1\0\0\0" + b"".join(section(number, vector(items)) for number, items in content.items() if items is not None)
+    return b"\0asm\1\0\0\0" + b"".join(
+        section(number, vector(items)) for number, items in content.items() if items is not None
+    )

@@ -30,7 +30,10 @@ ASK = USER.format(name="ask", type="(param i64) (result i64)")
 LOGS = guest(
     export(
         "say",
-        "".join(f"(call $log_{level} <<{level} line>>)" for level in ("trace", "debug", "info", "warn", "error"))
+        "".join(
+            f"(call $log_{level} <<{level} line>>)"
+            for level in ("trace", "debug", "info", "warn", "error")
+        )
         + "(call $answer (i64.extend_i32_u (call $get_log_level)))",
     )
 )
@@ -39,7 +42,9 @@ REMEMBERS = guest(
     + export("forget", "(call $var_set <<k>> (i64.const 0))")
     + export("die", "(call $var_set <<k>> <<new>>) unreachable")
 )
-ASKS = guest(export("ask", "(call $give (call $ask <<what>>))") + export("echo", "(call $echo)"), ASK)
+ASKS = guest(
+    export("ask", "(call $give (call $ask <<what>>))") + export("echo", "(call $echo)"), ASK
+)
 
 
 def fetcher(*headers: str) -> str:
@@ -47,7 +52,8 @@ def fetcher(*headers: str) -> str:
     return guest(
         export("fetch", "(call $give (call $http_request (call $copy) <<sent>>))")
         + export(
-            "status", "(drop (call $http_request (call $copy) (i64.const 0))) (call $answer (i64.extend_i32_u (call $http_status_code)))"
+            "status",
+            "(drop (call $http_request (call $copy) (i64.const 0))) (call $answer (i64.extend_i32_u (call $http_status_code)))",
         )
     )
 
@@ -94,16 +100,23 @@ def test_vars_to_begin_with_count_towards_the_limits() -> None:
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"12345"}, limits=limits) as plugin:
         assert plugin.call("swap") == b"12345"
     for vars in ({"k": b"123456"}, {"a": b"", "b": b"", "c": b""}):
-        with pytest.raises(plugwasm.OptionError, match="vars: more than the limits allow: 6 bytes, 2 names"):
+        with pytest.raises(
+            plugwasm.OptionError, match="vars: more than the limits allow: 6 bytes, 2 names"
+        ):
             plugwasm.Plugin(REMEMBERS, vars=vars, limits=limits)
     for vars in ({"a": b"", "b": b""}, {"a": b"12"}):
-        with plugwasm.Plugin(REMEMBERS, vars=vars, limits=limits) as plugin, pytest.raises(plugwasm.GuestError, match="limit"):
+        with (
+            plugwasm.Plugin(REMEMBERS, vars=vars, limits=limits) as plugin,
+            pytest.raises(plugwasm.GuestError, match="limit"),
+        ):
             plugin.call("swap")
 
 
 @pytest.mark.parametrize("vars", [{"k": "text"}, {"k": None}, {1: b""}])
 def test_vars_that_are_not_bytes_by_name_are_refused(vars: Any) -> None:
-    with pytest.raises(plugwasm.OptionError, match="vars: names must be text and values bytes, but `"):
+    with pytest.raises(
+        plugwasm.OptionError, match="vars: names must be text and values bytes, but `"
+    ):
         plugwasm.Plugin(REMEMBERS, vars=vars)
 
 
@@ -111,7 +124,11 @@ def test_vars_that_are_not_bytes_by_name_are_refused(vars: Any) -> None:
 
 
 def test_a_harness_runs_a_plugin_and_keeps_its_calls() -> None:
-    harness = Harness(EXAMPLES / "count_vowels.wasm", config={"vowels": "a"}, vars={"total": (5).to_bytes(8, "little")})
+    harness = Harness(
+        EXAMPLES / "count_vowels.wasm",
+        config={"vowels": "a"},
+        vars={"total": (5).to_bytes(8, "little")},
+    )
     with harness.plugin() as plugin:
         assert plugin.call("count_vowels", "banana", parse=len) == 34
         view = plugin.call("count_vowels", b"", parse=None)
@@ -119,7 +136,12 @@ def test_a_harness_runs_a_plugin_and_keeps_its_calls() -> None:
         with pytest.raises(plugwasm.FunctionNotFoundError):
             plugin.call("count_vovels")
     first, second, third = harness.calls
-    assert (first.function, first.input, first.output, first.error) == ("count_vowels", "banana", 34, None)
+    assert (first.function, first.input, first.output, first.error) == (
+        "count_vowels",
+        "banana",
+        34,
+        None,
+    )
     assert second.output == kept
     assert first.fuel > second.fuel > 0
     assert first.seconds > 0
@@ -140,7 +162,9 @@ def test_vars_are_seen_before_during_and_after_a_plugin() -> None:
         plugin.call("swap")
 
 
-def test_logs_are_kept_by_level_and_still_reach_the_application(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_are_kept_by_level_and_still_reach_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     logger = logging.getLogger("plugwasm.plugin.talker")
     before = logger.level, list(logger.handlers)
     with Harness(LOGS, name="talker") as harness:
@@ -150,11 +174,15 @@ def test_logs_are_kept_by_level_and_still_reach_the_application(caplog: pytest.L
         (level, f"{level} line") for level in ("trace", "debug", "info", "warn", "error")
     ]
     assert len(harness.logs) == 5
-    assert [record.message for record in caplog.records if record.name == "plugwasm.plugin.talker"] == harness.logs.messages()
+    assert [
+        record.message for record in caplog.records if record.name == "plugwasm.plugin.talker"
+    ] == harness.logs.messages()
     assert (logger.level, logger.handlers) == before
     harness.logs.clear()
     assert not harness.logs.messages()
-    with pytest.raises(ValueError, match="expected one of trace, debug, info, warn, error, got 'warning'"):
+    with pytest.raises(
+        ValueError, match="expected one of trace, debug, info, warn, error, got 'warning'"
+    ):
         harness.logs.messages("warning")
 
 
@@ -183,7 +211,9 @@ def test_the_transcript_tells_what_happened_in_order() -> None:
         with pytest.raises(plugwasm.HostFunctionError):
             plugin.call("scale", "3")
         plugin.call("greet", "x" * 500)
-    unexpected = "the test does not expect the host function `scale` to be called, but it was, with (3.0)"
+    unexpected = (
+        "the test does not expect the host function `scale` to be called, but it was, with (3.0)"
+    )
     assert re.sub(r"\d+ fuel", "N fuel", harness.transcript()).splitlines() == [
         "repeat_greet('Ada') -> b'Hi Ada' (N fuel)",
         "    host greet('Ada') -> 'Hi Ada'",
@@ -204,14 +234,18 @@ def test_of_a_long_transcript_the_end_is_shown() -> None:
             plugin.call("echo", str(number))
     lines = harness.transcript().splitlines()
     assert lines[0] == "… 3 lines before"
-    assert [line.partition(" ")[0] for line in lines[1:]] == [f"echo('{number}')" for number in range(3, 203)]
+    assert [line.partition(" ")[0] for line in lines[1:]] == [
+        f"echo('{number}')" for number in range(3, 203)
+    ]
 
 
 # ---- limits ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_block_of_calls_takes_can_be_bounded() -> None:
-    grows = guest(export("grow", "(drop (memory.grow (i32.const 4)))") + export("idle", ""), memory=MEMORY)
+    grows = guest(
+        export("grow", "(drop (memory.grow (i32.const 4)))") + export("idle", ""), memory=MEMORY
+    )
     with Harness(grows) as harness:
         plugin = harness.plugin()
         plugin.call("idle")
@@ -234,30 +268,46 @@ def test_what_a_block_of_calls_takes_can_be_bounded() -> None:
         ):
             plugin.call("idle")
         with (
-            pytest.raises(AssertionError, match="458,752 bytes of memory, but at most 458,751 was expected"),
+            pytest.raises(
+                AssertionError, match="458,752 bytes of memory, but at most 458,751 was expected"
+            ),
             harness.at_most(memory_bytes=7 * 65536 - 1),
         ):
             plugin.call("idle")
-        with pytest.raises(AssertionError, match="seconds, but at most 1e-09 was expected"), harness.at_most(seconds=1e-9):
+        with (
+            pytest.raises(AssertionError, match="seconds, but at most 1e-09 was expected"),
+            harness.at_most(seconds=1e-9),
+        ):
             plugin.call("idle")
 
 
 def test_a_bound_on_nothing_is_an_error() -> None:
     with Harness(ASKS) as harness:
-        with pytest.raises(AssertionError, match="no export of plugin `plugin` was called"), harness.at_most(fuel=1):
+        with (
+            pytest.raises(AssertionError, match="no export of plugin `plugin` was called"),
+            harness.at_most(fuel=1),
+        ):
             pass
         with pytest.raises(TypeError, match="say how much"), harness.at_most():
             pass
 
 
 def test_an_error_in_a_bounded_block_is_that_error() -> None:
-    with Harness(guest(export("trap", "unreachable"))) as harness, pytest.raises(plugwasm.TrapError), harness.at_most(fuel=0):
+    with (
+        Harness(guest(export("trap", "unreachable"))) as harness,
+        pytest.raises(plugwasm.TrapError),
+        harness.at_most(fuel=0),
+    ):
         harness.plugin().call("trap")
 
 
 def test_memory_that_cannot_be_seen_cannot_be_bounded() -> None:
     hidden = guest(export("idle", ""), memory="(memory 1)")
-    with Harness(hidden) as harness, pytest.raises(AssertionError, match="cannot be measured"), harness.at_most(memory_bytes=10**9):
+    with (
+        Harness(hidden) as harness,
+        pytest.raises(AssertionError, match="cannot be measured"),
+        harness.at_most(memory_bytes=10**9),
+    ):
         harness.plugin().call("idle")
 
 
@@ -277,7 +327,11 @@ def test_limits_hold_as_they_would_in_an_application() -> None:
 
 def test_requests_are_answered_as_the_test_says() -> None:
     with Harness(fetcher(), http_response_headers=True) as harness:
-        route = harness.http.post("https://API.example.com:443/user/1").respond(json={"name": "Ada"}).respond(404, text="gone")
+        route = (
+            harness.http.post("https://API.example.com:443/user/1")
+            .respond(json={"name": "Ada"})
+            .respond(404, text="gone")
+        )
         plugin = harness.plugin()
         assert plugin.call("fetch", request(headers='{"X-Key": "1"}')) == b'{"name": "Ada"}'
         assert plugin.call("fetch", request()) == b"gone"
@@ -285,7 +339,13 @@ def test_requests_are_answered_as_the_test_says() -> None:
         assert route.called
         first = route.requests[0]
         assert harness.http.requests == route.requests
-        assert (first.method, first.url, first.body, first.text, first.status) == ("POST", URL, b"sent", "sent", 200)
+        assert (first.method, first.url, first.body, first.text, first.status) == (
+            "POST",
+            URL,
+            b"sent",
+            "sent",
+            200,
+        )
         assert first.headers["x-key"] == first.headers["X-Key"] == "1"
         assert route.requests[1].status == 404
 
@@ -299,7 +359,9 @@ def test_of_several_routes_the_last_that_fits_counts() -> None:
         assert plugin.call("fetch", request(method="PUT")) == b"any"
         assert plugin.call("fetch", request(URL + "?page=2")) == b"any"
         harness.http.post(re.compile("https://api"))
-        assert plugin.call("fetch", request(URL + "?page=3")) == b"any"  # a pattern has to fit the whole
+        assert (
+            plugin.call("fetch", request(URL + "?page=3")) == b"any"
+        )  # a pattern has to fit the whole
 
 
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete"])
@@ -313,7 +375,9 @@ def test_each_method_has_its_route(method: str) -> None:
 def test_an_answer_can_be_made_of_the_request_and_be_a_redirect() -> None:
     with Harness(fetcher()) as harness:
         harness.http.post(URL).respond(307, headers={"Location": "/there"})
-        harness.http.post("https://api.example.com/there").respond_with(lambda it: plugwasm.EgressResponse(200, (), it.body * 2))
+        harness.http.post("https://api.example.com/there").respond_with(
+            lambda it: plugwasm.EgressResponse(200, (), it.body * 2)
+        )
         assert harness.plugin().call("fetch", request()) == b"sentsent"
     assert [it.url for it in harness.http.requests] == [URL, "https://api.example.com/there"]
 
@@ -350,12 +414,21 @@ def test_the_manifest_and_the_policy_judge_before_the_test_answers() -> None:
     granted = manifest(fetcher(), allowed_hosts=["api.example.com"])
     with Harness(granted) as harness:
         harness.http.post("https://elsewhere.example.com/")
-        with pytest.raises(plugwasm.EgressDeniedError, match=r"elsewhere\.example\.com is not granted"):
+        with pytest.raises(
+            plugwasm.EgressDeniedError, match=r"elsewhere\.example\.com is not granted"
+        ):
             harness.plugin().call("fetch", request("https://elsewhere.example.com/"))
         assert not harness.http.requests
-    with Harness(granted, allowed_hosts=[]) as harness, pytest.raises(plugwasm.EgressDeniedError, match="no host is granted"):
+    with (
+        Harness(granted, allowed_hosts=[]) as harness,
+        pytest.raises(plugwasm.EgressDeniedError, match="no host is granted"),
+    ):
         harness.plugin().call("fetch", request())
-    policy = plugwasm.Egress(methods=["GET"], added_headers={"https://api.example.com": {"Authorization": "Bearer x"}}, proxy="http://p:1")
+    policy = plugwasm.Egress(
+        methods=["GET"],
+        added_headers={"https://api.example.com": {"Authorization": "Bearer x"}},
+        proxy="http://p:1",
+    )
     with Harness(granted, egress=policy) as harness:
         harness.http.get(URL)
         with pytest.raises(plugwasm.EgressError, match="expected one of GET"):
@@ -366,7 +439,12 @@ def test_the_manifest_and_the_policy_judge_before_the_test_answers() -> None:
 
 def test_addresses_of_ones_own_machine_can_be_faked_too() -> None:
     with Harness(fetcher()) as harness:
-        for url in ("http://localhost:8080/", "http://127.0.0.1/", "http://10.1.2.3/", "http://[::1]/"):
+        for url in (
+            "http://localhost:8080/",
+            "http://127.0.0.1/",
+            "http://10.1.2.3/",
+            "http://[::1]/",
+        ):
             harness.http.post(url).respond(text=url)
             assert harness.plugin().call("fetch", request(url)) == url.encode()
 
@@ -388,7 +466,10 @@ def wasi_guest() -> str:
             "now",
             "(drop (call $clock (i32.const 0) (i64.const 0) (i32.const 0))) (call $answer (i64.load (i32.const 0)))",
         )
-        + export("chance", "(drop (call $random (i32.const 0) (i32.const 8))) (call $answer (i64.load (i32.const 0)))")
+        + export(
+            "chance",
+            "(drop (call $random (i32.const 0) (i32.const 8))) (call $answer (i64.load (i32.const 0)))",
+        )
         + export(
             "sleep",  # one subscription: to the monotonic clock, 5 seconds from now
             "(i64.store (i32.const 64) (i64.const 0)) (i64.store8 (i32.const 72) (i64.const 0)) (i32.store (i32.const 80) (i32.const 1))"
@@ -406,7 +487,9 @@ def test_time_stands_until_the_test_moves_it() -> None:
         plugin, other = harness.plugin(), harness.plugin()
 
         def now() -> datetime:
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=number(plugin.call("now")) // 1000)
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+                microseconds=number(plugin.call("now")) // 1000
+            )
 
         assert now() == now() == datetime(2000, 1, 1, tzinfo=UTC)
         harness.clock.set(datetime(2024, 2, 29, 13, 0, 0, 5, tzinfo=timezone(timedelta(hours=1))))
@@ -440,7 +523,12 @@ def test_random_bytes_follow_from_the_seed() -> None:
         with Harness(wasi_guest(), **settings) as harness:
             return number(harness.plugin().call("chance"))
 
-    assert chance(wasi=True) == chance(wasi=True) == chance(wasi=True, seed=0) != chance(wasi=True, seed=1)
+    assert (
+        chance(wasi=True)
+        == chance(wasi=True)
+        == chance(wasi=True, seed=0)
+        != chance(wasi=True, seed=1)
+    )
     assert chance(wasi=plugwasm.WasiOptions(random=lambda n: b"\1" + bytes(n - 1))) == 1
     with pytest.raises(plugwasm.MissingImportError, match="WASI was not granted"):
         chance()
@@ -448,7 +536,9 @@ def test_random_bytes_follow_from_the_seed() -> None:
 
 def test_directories_can_be_granted(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("a note")
-    with Harness(EXAMPLES / "wasi_files.wasm", wasi=True, allowed_paths={tmp_path: "/data"}) as harness:
+    with Harness(
+        EXAMPLES / "wasi_files.wasm", wasi=True, allowed_paths={tmp_path: "/data"}
+    ) as harness:
         assert harness.plugin().call("cat", "/data/note.txt") == b"a note"
 
 
@@ -480,7 +570,15 @@ def test_a_fake_returns_what_it_is_told_and_keeps_what_it_was_given() -> None:
 
 @pytest.mark.parametrize(
     ("returns", "output"),
-    [("text", b"text"), (b"\0", b"\0"), (bytearray(b"ab"), b"ab"), ({"a": [1]}, b'{"a":[1]}'), ([1], b"[1]"), (None, b""), ("", b"")],
+    [
+        ("text", b"text"),
+        (b"\0", b"\0"),
+        (bytearray(b"ab"), b"ab"),
+        ({"a": [1]}, b'{"a":[1]}'),
+        ([1], b"[1]"),
+        (None, b""),
+        ("", b""),
+    ],
 )
 def test_what_a_fake_returns_becomes_memory_of_the_plugin(returns: Any, output: bytes) -> None:
     with Harness(ASKS) as harness:
@@ -489,10 +587,22 @@ def test_what_a_fake_returns_becomes_memory_of_the_plugin(returns: Any, output: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "arg"), [(str, "[1]"), (bytes, b"[1]"), (list, [1]), (list[int], [1]), (list[str], b"[1]"), (None, b"[1]")]
+    ("kind", "arg"),
+    [
+        (str, "[1]"),
+        (bytes, b"[1]"),
+        (list, [1]),
+        (list[int], [1]),
+        (list[str], b"[1]"),
+        (None, b"[1]"),
+    ],
 )
 def test_what_a_fake_is_given_is_of_the_type_that_was_named(kind: Any, arg: object) -> None:
-    asks = guest(export("ask", "(drop (call $ask <<[1]>>))") + export("null", "(drop (call $ask (i64.const 0)))"), ASK)
+    asks = guest(
+        export("ask", "(drop (call $ask <<[1]>>))")
+        + export("null", "(drop (call $ask (i64.const 0)))"),
+        ASK,
+    )
     with Harness(asks) as harness:
         harness.host("ask", *([kind] if kind else []))
         harness.plugin().call("ask")
@@ -509,8 +619,19 @@ def test_what_a_fake_is_given_is_of_the_type_that_was_named(kind: Any, arg: obje
 def test_numbers_of_every_type_cross_in_both_directions() -> None:
     kinds = {"i32": -(2**31), "i64": -(2**63), "f32": 0.5, "f64": -1e300}
     imports = [USER.format(name=f"f_{t}", type=f"(param {t}) (result {t})") for t in kinds]
-    constant = {"i32": "i32.const -2147483648", "i64": "i64.const -9223372036854775808", "f32": "f32.const 0.5", "f64": "f64.const -1e300"}
-    body = "".join(export(t, f"(if (i32.eqz ({t}.eq (call $f_{t} ({constant[t]})) ({constant[t]}))) (then unreachable))") for t in kinds)
+    constant = {
+        "i32": "i32.const -2147483648",
+        "i64": "i64.const -9223372036854775808",
+        "f32": "f32.const 0.5",
+        "f64": "f64.const -1e300",
+    }
+    body = "".join(
+        export(
+            t,
+            f"(if (i32.eqz ({t}.eq (call $f_{t} ({constant[t]})) ({constant[t]}))) (then unreachable))",
+        )
+        for t in kinds
+    )
     with Harness(guest(body, *imports)) as harness:
         for t, value in kinds.items():
             fake = harness.host(f"f_{t}", returns=value)
@@ -521,7 +642,13 @@ def test_numbers_of_every_type_cross_in_both_directions() -> None:
 
 def test_a_fake_has_several_results_where_the_function_does() -> None:
     pair = USER.format(name="pair", type="(result i64 i32)")
-    adds = guest(export("add", "(local $b i32) (call $pair) (local.set $b) (i64.extend_i32_s (local.get $b)) i64.add (call $answer)"), pair)
+    adds = guest(
+        export(
+            "add",
+            "(local $b i32) (call $pair) (local.set $b) (i64.extend_i32_s (local.get $b)) i64.add (call $answer)",
+        ),
+        pair,
+    )
     with Harness(adds) as harness:
         harness.host("pair", returns=(40, 2))
         assert number(harness.plugin().call("add")) == 42
@@ -532,12 +659,22 @@ def test_a_fake_has_several_results_where_the_function_does() -> None:
 
 @pytest.mark.parametrize(
     ("returns", "error"),
-    [(2**64, OverflowError), (-(2**63) - 1, OverflowError), (object(), TypeError), (1.5j, TypeError), (lambda: 1, TypeError)],
+    [
+        (2**64, OverflowError),
+        (-(2**63) - 1, OverflowError),
+        (object(), TypeError),
+        (1.5j, TypeError),
+        (lambda: 1, TypeError),
+    ],
 )
-def test_a_fake_that_returns_what_cannot_cross_fails_the_call(returns: Any, error: type[Exception]) -> None:
+def test_a_fake_that_returns_what_cannot_cross_fails_the_call(
+    returns: Any, error: type[Exception]
+) -> None:
     with Harness(ASKS) as harness:
         harness.host("ask", returns=returns)
-        with pytest.raises(plugwasm.HostFunctionError, match=f"host function `ask` raised {error.__name__}") as raised:
+        with pytest.raises(
+            plugwasm.HostFunctionError, match=f"host function `ask` raised {error.__name__}"
+        ) as raised:
             harness.plugin().call("ask")
         assert isinstance(raised.value.__cause__, error)
 
@@ -584,26 +721,43 @@ def test_functions_of_the_application_are_called_and_watched() -> None:
         return f"{plugin.config['greeting']} {who}"
 
     @plugwasm.host_fn(name="add", signature=([plugwasm.ValType.I64] * 2, [plugwasm.ValType.I64]))
-    def add(plugin: plugwasm.CurrentPlugin, params: list[plugwasm.Val], results: list[plugwasm.Val]) -> None:
+    def add(
+        plugin: plugwasm.CurrentPlugin, params: list[plugwasm.Val], results: list[plugwasm.Val]
+    ) -> None:
         results[0].value = params[0].value + params[1].value
 
-    with Harness(EXAMPLES / "host_functions.wasm", functions=[greet, add], config={"greeting": "Hi"}) as harness:
+    with Harness(
+        EXAMPLES / "host_functions.wasm", functions=[greet, add], config={"greeting": "Hi"}
+    ) as harness:
         plugin = harness.plugin()
         assert plugin.call("greet", "Ada") == b"Hi Ada"
         assert plugin.call("sum", "40 2") == b"42"
-        assert [(call.name, call.args, call.result) for call in harness.host_calls] == [("greet", ("Ada",), "Hi Ada"), ("add", (40, 2), 42)]
+        assert [(call.name, call.args, call.result) for call in harness.host_calls] == [
+            ("greet", ("Ada",), "Hi Ada"),
+            ("add", (40, 2), 42),
+        ]
         with pytest.raises(UnexpectedHostCallError):
             plugin.call("scale", "1")
         harness.host("add", returns=7)
         assert plugin.call("sum", "40 2") == b"7"
     assert (
-        plugwasm.Plugin(EXAMPLES / "host_functions.wasm", functions=[greet, add, scale()], config={"greeting": "Yo"}).call("sum", "1 2")
+        plugwasm.Plugin(
+            EXAMPLES / "host_functions.wasm",
+            functions=[greet, add, scale()],
+            config={"greeting": "Yo"},
+        ).call("sum", "1 2")
         == b"3"
     )
 
 
 def scale() -> plugwasm.Function:
-    return plugwasm.Function(None, "scale", [plugwasm.ValType.F64], [plugwasm.ValType.F64], lambda plugin, params, results: None)
+    return plugwasm.Function(
+        None,
+        "scale",
+        [plugwasm.ValType.F64],
+        [plugwasm.ValType.F64],
+        lambda plugin, params, results: None,
+    )
 
 
 def test_what_a_function_of_the_application_raises_is_kept() -> None:
@@ -628,13 +782,20 @@ def test_a_function_of_the_application_with_another_type_is_a_link_error() -> No
 
 def test_only_what_the_plugin_imports_can_be_faked() -> None:
     with Harness(EXAMPLES / "host_functions.wasm") as harness:
-        with pytest.raises(plugwasm.LinkError, match="imports no host function `great`: did you mean `greet`"):
+        with pytest.raises(
+            plugwasm.LinkError, match="imports no host function `great`: did you mean `greet`"
+        ):
             harness.host("great")
-        with pytest.raises(plugwasm.LinkError, match="imports no host function `config_get`: it imports `add`, `greet`, `scale`"):
+        with pytest.raises(
+            plugwasm.LinkError,
+            match="imports no host function `config_get`: it imports `add`, `greet`, `scale`",
+        ):
             harness.host("config_get")
         with pytest.raises(plugwasm.LinkError, match="`greet` from `elsewhere`"):
             harness.host("greet", namespace="elsewhere")
-        with pytest.raises(plugwasm.LinkError, match="`add` of plugin `host_functions` has 2 parameters, not 1"):
+        with pytest.raises(
+            plugwasm.LinkError, match="`add` of plugin `host_functions` has 2 parameters, not 1"
+        ):
             harness.host("add", int)
 
 
@@ -648,20 +809,28 @@ def test_of_two_functions_of_one_name_the_namespace_tells_which() -> None:
         with pytest.raises(plugwasm.LinkError, match="say which, with `namespace`"):
             harness.host("ask")
         harness.host("ask", namespace="app", returns="from app")
-        harness.host("ask", str, namespace="extism:host/user", returns=lambda what: f"{what} to user")
+        harness.host(
+            "ask", str, namespace="extism:host/user", returns=lambda what: f"{what} to user"
+        )
         assert harness.plugin().call("ask") == b"from app to user"
 
 
 def test_what_modules_import_from_each_other_is_not_faked() -> None:
     provider = '(module (func (export "seven") (result i64) (i64.const 7)))'
-    user = guest(export("get", "(call $answer (call $seven))"), '(import "provider" "seven" (func $seven (result i64)))')
+    user = guest(
+        export("get", "(call $answer (call $seven))"),
+        '(import "provider" "seven" (func $seven (result i64)))',
+    )
     with Harness(manifest(("provider", provider), ("main", user))) as harness:
         assert number(harness.plugin().call("get")) == 7
         assert not harness.host_calls
 
 
 def test_an_import_that_is_no_function_is_still_missing() -> None:
-    with Harness('(module (import "app" "memory" (memory 1)))', fake_missing=True) as harness, pytest.raises(plugwasm.MissingImportError):
+    with (
+        Harness('(module (import "app" "memory" (memory 1)))', fake_missing=True) as harness,
+        pytest.raises(plugwasm.MissingImportError),
+    ):
         harness.plugin()
 
 
@@ -671,7 +840,8 @@ def test_everything_expected_must_have_been_used() -> None:
         harness.host("ask")
         harness.http.get(URL)
         with pytest.raises(
-            AssertionError, match=rf"^plugin `plugin` was expected to use, and did not:\n  GET {URL}\n  host function `ask`$"
+            AssertionError,
+            match=rf"^plugin `plugin` was expected to use, and did not:\n  GET {URL}\n  host function `ask`$",
         ):
             harness.assert_all_called()
         harness.plugin().call("ask")
@@ -702,7 +872,12 @@ class Project:
         (self.root / path).parent.mkdir(exist_ok=True)
         (self.root / path).write_text(f"import pytest, plugwasm\n{code}")
         return self.pytester.runpytest_inprocess(
-            "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "--import-mode=importlib", *options
+            "-p",
+            "plugwasm._pytest_plugin",
+            "-p",
+            "no:cacheprovider",
+            "--import-mode=importlib",
+            *options,
         )
 
 
@@ -762,20 +937,26 @@ def test_it(wasm_plugin):
         project.test(code).assert_outcomes(passed=1)
         patch.setenv("EXPECTED", "option")
         patch.chdir(project.root / "tests")
-        project.test(code, "tests/test_it.py", "--plugwasm-plugin", "../other/your.wat").assert_outcomes(passed=1)
-        patch.chdir(project.root)
-        project.test(code, "tests/test_it.py", "--plugwasm-plugin", "other/your.wat").assert_outcomes(passed=1)
         project.test(
-            code.replace("def", "@pytest.mark.plugwasm('build/my.wat')\ndef"), "tests/test_it.py", "--plugwasm-plugin=other/*.wat"
+            code, "tests/test_it.py", "--plugwasm-plugin", "../other/your.wat"
+        ).assert_outcomes(passed=1)
+        patch.chdir(project.root)
+        project.test(
+            code, "tests/test_it.py", "--plugwasm-plugin", "other/your.wat"
+        ).assert_outcomes(passed=1)
+        project.test(
+            code.replace("def", "@pytest.mark.plugwasm('build/my.wat')\ndef"),
+            "tests/test_it.py",
+            "--plugwasm-plugin=other/*.wat",
         ).assert_outcomes(passed=1)
 
 
 def test_a_file_beside_the_test_comes_before_one_in_the_root(project: Project) -> None:
     project.build("my.wat", says("root"))
     project.build("tests/my.wat", says("beside"))
-    project.test('@pytest.mark.plugwasm("my.wat")\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"beside"').assert_outcomes(
-        passed=1
-    )
+    project.test(
+        '@pytest.mark.plugwasm("my.wat")\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"beside"'
+    ).assert_outcomes(passed=1)
 
 
 def test_a_harness_that_a_test_makes_finds_files_in_the_same_way(project: Project) -> None:
@@ -813,7 +994,9 @@ def test_manifest(wasm_plugin): assert wasm_plugin.call("say") == b"here"
         (["build/a.wat", "b.wat"], '"build/a.wat", "b.wat"', ["build/a", "b"]),
     ],
 )
-def test_a_test_runs_once_for_each_build(project: Project, builds: list[str], marker: str, ids: list[str]) -> None:
+def test_a_test_runs_once_for_each_build(
+    project: Project, builds: list[str], marker: str, ids: list[str]
+) -> None:
     for build in builds:
         project.build(build, says("x"))
     code = f'@pytest.mark.plugwasm({marker})\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"x"'
@@ -822,7 +1005,9 @@ def test_a_test_runs_once_for_each_build(project: Project, builds: list[str], ma
     result.stdout.fnmatch_lines([f"*test_it.py::test[[]{name}[]] PASSED*" for name in ids])
 
 
-def test_a_plugin_that_is_not_there_fails_the_test_and_says_where_it_was_looked_for(project: Project) -> None:
+def test_a_plugin_that_is_not_there_fails_the_test_and_says_where_it_was_looked_for(
+    project: Project,
+) -> None:
     result = project.test(
         '@pytest.mark.plugwasm("build/*.wasm")\ndef test_marked(wasm_plugin): pass\ndef test_unsaid(wasm_plugin): pass\n'
         "def test_unrelated(): pass"
@@ -868,7 +1053,9 @@ def test_passes(wasm_plugin):
 
 def test_what_is_not_expected_is_told_in_one_failure(project: Project) -> None:
     project.build("my.wat", ASKS)
-    result = project.test("@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin):\n    wasm_plugin.call('ask')")
+    result = project.test(
+        "@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin):\n    wasm_plugin.call('ask')"
+    )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -881,20 +1068,37 @@ def test_what_is_not_expected_is_told_in_one_failure(project: Project) -> None:
 
 
 def test_the_marker_is_known_and_the_fixtures_are_listed(project: Project) -> None:
-    project.test("@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers").assert_outcomes(passed=1)
+    project.test(
+        "@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers"
+    ).assert_outcomes(passed=1)
     result = project.pytester.runpytest_inprocess("-p", "plugwasm._pytest_plugin", "--fixtures")
     for name in ("wasm_plugin", "wasm_harness", "make_wasm_harness"):
         result.stdout.fnmatch_lines([f"{name} -- *"])
 
 
-def test_a_run_without_plugins_imports_nothing_of_plugwasm_but_the_fixtures(project: Project) -> None:
+def test_a_run_without_plugins_imports_nothing_of_plugwasm_but_the_fixtures(
+    project: Project,
+) -> None:
     (project.root / "test_it.py").write_text(
         "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest_plugin'}\n"
         "    assert not {'wasmtime', 'msgspec', 'urllib3'} & set(sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"]
-    run = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "plugwasm._pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+    ]
+    run = subprocess.run(
+        command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -908,7 +1112,9 @@ def test_it_is_found_by_its_entry_point(project: Project) -> None:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugwasm\nVersion: 0\n")
     (info / "entry_points.txt").write_text("[pytest11]\nplugwasm = plugwasm._pytest_plugin\n")
-    (info / "RECORD").write_text("".join(f"{path.relative_to(ROOT)},,\n" for path in (ROOT / "plugwasm").rglob("*.py")))
+    (info / "RECORD").write_text(
+        "".join(f"{path.relative_to(ROOT)},,\n" for path in (ROOT / "plugwasm").rglob("*.py"))
+    )
     project.build("my.wat", says("x"))
     (project.root / "test_it.py").write_text(
         "import pytest\n@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin): assert wasm_plugin.call('say') == b'x'"
@@ -916,14 +1122,23 @@ def test_it_is_found_by_its_entry_point(project: Project) -> None:
     environment = os.environ | {"PYTHONPATH": f"{info.parent}{os.pathsep}{ROOT}"}
     del environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
-    run = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_example_of_an_authors_tests_passes(project: Project) -> None:
-    for name in ("test_count_vowels.py", "count_vowels.wasm", "http_get.wasm", "host_functions.wasm"):
+    for name in (
+        "test_count_vowels.py",
+        "count_vowels.wasm",
+        "http_get.wasm",
+        "host_functions.wasm",
+    ):
         (project.root / "examples").mkdir(exist_ok=True)
         (project.root / "examples" / name).write_bytes((EXAMPLES / name).read_bytes())
     # In a process of its own, since what other tests in this one have left behind would be warned of here.
-    result = project.pytester.runpytest_subprocess("-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error")
+    result = project.pytester.runpytest_subprocess(
+        "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"
+    )
     assert result.parseoutcomes().keys() == {"passed"}

@@ -17,7 +17,9 @@ from plugwasm._wasi import abi
 from plugwasm._wasi.preview1 import SIGNATURES, Preopen
 from tests.support.wasi_guest import BOTH, DATA, OUT_OF_RANGE, READ, RESULT, WRITE, Guest
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="directories are granted on POSIX systems only")
+pytestmark = pytest.mark.skipif(
+    os.name != "posix", reason="directories are granted on POSIX systems only"
+)
 
 BIG = 1 << 63
 ALL = (1 << 64) - 1
@@ -29,7 +31,14 @@ def guest(tmp_path: Path) -> Guest:
     (root / "sub" / "empty").mkdir(parents=True)
     (root / "file").write_bytes(b"0123456789")
     (root / "sub" / "inner").write_bytes(b"inner")
-    for name, target in {"link": "file", "dlink": "sub", "loop": "loop", "broken": "nowhere", "abs": "/etc", "up": "../.."}.items():
+    for name, target in {
+        "link": "file",
+        "dlink": "sub",
+        "loop": "loop",
+        "broken": "nowhere",
+        "abs": "/etc",
+        "up": "../..",
+    }.items():
         (root / name).symlink_to(target)
     return Guest(Preopen(root, "/data"))
 
@@ -159,14 +168,19 @@ sock_shutdown            BADF  NOTSOCK  NOTSOCK  NOTSOCK  NOTSOCK    NOTSOCK  NO
 
 def table(text: str) -> dict[str, dict[str, str]]:
     """Rows by their names, and in each the cells by the names of the columns. Two spaces and more part cells."""
-    head, *rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.strip("\n").split("\n")]
+    head, *rows = [
+        [cell.strip() for cell in line.split("  ") if cell.strip()]
+        for line in text.strip("\n").split("\n")
+    ]
     found = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
     assert len(found) == len(rows)
     return found
 
 
 @pytest.mark.parametrize("function", BY_KIND)
-def test_the_kind_of_a_descriptor(function: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_kind_of_a_descriptor(
+    function: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     expected = table(EXPECTED_BY_KIND)[function]
     assert tuple(expected) == KINDS
     assert {kind: by_kind(function, kind, tmp_path / kind) for kind in KINDS} == expected
@@ -176,12 +190,16 @@ def by_kind(function: str, kind: str, folder: Path) -> str:
     folder.mkdir()
     made: Guest = guest.__wrapped__(folder)  # type: ignore[attr-defined]
     fd = descriptor(made, kind)
-    return call(made, function.partition(" ")[0], *(fd if arg is FD else arg for arg in BY_KIND[function]))
+    return call(
+        made, function.partition(" ")[0], *(fd if arg is FD else arg for arg in BY_KIND[function])
+    )
 
 
 def test_each_function_that_takes_a_descriptor_is_in_the_table() -> None:
     others = ("args_", "environ_", "clock_", "poll_", "proc_", "random_", "sched_")
-    assert {name for name in SIGNATURES if not name.startswith(others)} == {function.partition(" ")[0] for function in BY_KIND}
+    assert {name for name in SIGNATURES if not name.startswith(others)} == {
+        function.partition(" ")[0] for function in BY_KIND
+    }
     assert list(table(EXPECTED_BY_KIND)) == list(BY_KIND)
 
 
@@ -382,11 +400,13 @@ def by_path(path: str, operation: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("operation", BY_PATH)
 def test_where_a_path_leads(operation: str, tmp_path: Path) -> None:
-    (expected,) = [rows for rows in map(table, EXPECTED_BY_PATH) if operation in next(iter(rows.values()))]
+    (expected,) = [
+        rows for rows in map(table, EXPECTED_BY_PATH) if operation in next(iter(rows.values()))
+    ]
     assert list(expected) == list(PATHS)
-    assert {path: by_path(path, operation, tmp_path / str(number)) for number, path in enumerate(PATHS)} == {
-        path: row[operation] for path, row in expected.items()
-    }
+    assert {
+        path: by_path(path, operation, tmp_path / str(number)) for number, path in enumerate(PATHS)
+    } == {path: row[operation] for path, row in expected.items()}
 
 
 # ---- arguments that make no sense --------------------------------------------------------------------------------------------------------
@@ -523,14 +543,18 @@ ON_FD = struct.Struct("<QB7xI28x")
         (ON_FD.pack(7, 1, 99), "BADF"),
     ],
 )
-def test_an_event_carries_the_error_of_its_subscription(guest: Guest, subscription: bytes, expected: str) -> None:
+def test_an_event_carries_the_error_of_its_subscription(
+    guest: Guest, subscription: bytes, expected: str
+) -> None:
     """As wasi-libc has it: one bad descriptor in `poll` is POLLNVAL of that one, and no failure of all."""
     assert call(guest, "poll_oneoff", subscription, DATA, 1, RESULT) == "ok"
     userdata, error, kind, _, _ = abi.EVENT.unpack(guest.memory.read(DATA, 32))
     assert (userdata, name_of(error), kind) == (7, expected, subscription[8])
 
 
-def test_a_name_that_must_be_new_is_not_looked_for_behind_a_link(guest: Guest, tmp_path: Path) -> None:
+def test_a_name_that_must_be_new_is_not_looked_for_behind_a_link(
+    guest: Guest, tmp_path: Path
+) -> None:
     assert guest.open("broken", BOTH, abi.O_CREAT | abi.O_EXCL)[0] == abi.EXIST
     assert not (tmp_path / "root" / "nowhere").exists()
     assert guest.opened("broken", BOTH, abi.O_CREAT) > 3

@@ -22,7 +22,9 @@ from tests.support.wasi_guest import BOTH, DATA, PATH, READ, RESULT, WRITE, Gues
 
 SECRET = b"the secret of the host"
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="directories are granted on POSIX systems only")
+pytestmark = pytest.mark.skipif(
+    os.name != "posix", reason="directories are granted on POSIX systems only"
+)
 
 
 @pytest.fixture
@@ -110,14 +112,24 @@ def test_sizes_and_times_can_be_set(guest: Guest, base: Path) -> None:
     assert guest.call("fd_filestat_set_size", fd, 1 << 63) == abi.INVAL
     assert guest.call("fd_filestat_set_times", fd, 5, 7_000_000_001, abi.SET_MTIM) == 0
     assert guest.stat("file")[1][4:7:2] == (4, 7_000_000_001)
-    assert guest.call("path_filestat_set_times", 3, 1, *guest.path("file"), 9_000_000_000, 0, abi.SET_ATIM) == 0
+    assert (
+        guest.call(
+            "path_filestat_set_times", 3, 1, *guest.path("file"), 9_000_000_000, 0, abi.SET_ATIM
+        )
+        == 0
+    )
     assert guest.stat("file")[1][5:7] == (9_000_000_000, 7_000_000_001)
-    assert guest.call("fd_filestat_set_times", fd, 0, 0, abi.SET_ATIM | abi.SET_ATIM_NOW) == abi.INVAL
+    assert (
+        guest.call("fd_filestat_set_times", fd, 0, 0, abi.SET_ATIM | abi.SET_ATIM_NOW) == abi.INVAL
+    )
 
 
 def test_setting_a_time_to_now_uses_the_applications_clock(base: Path) -> None:
     guest = Guest(Preopen(base / "root", "/data"), now=lambda: 123_000_000_456)
-    assert guest.call("path_filestat_set_times", 3, 1, *guest.path("file"), 0, 0, abi.SET_MTIM_NOW) == 0
+    assert (
+        guest.call("path_filestat_set_times", 3, 1, *guest.path("file"), 0, 0, abi.SET_MTIM_NOW)
+        == 0
+    )
     assert (base / "root" / "file").stat().st_mtime_ns == 123_000_000_456
 
 
@@ -162,7 +174,9 @@ def test_a_link_on_the_way_may_end_with_a_slash(guest: Guest) -> None:
     assert guest.open("wrong")[0] == abi.NOTDIR
 
 
-def test_creating_through_a_dangling_link_makes_its_target_in_the_tree(guest: Guest, base: Path) -> None:
+def test_creating_through_a_dangling_link_makes_its_target_in_the_tree(
+    guest: Guest, base: Path
+) -> None:
     assert guest.symlink("sub/target", "dangling") == 0
     guest.opened("dangling", WRITE, abi.O_CREAT)
     assert (base / "root" / "sub" / "target").is_file()
@@ -196,7 +210,9 @@ def test_a_slash_at_the_end_means_the_directory_behind_a_link(guest: Guest) -> N
     guest.symlink("sub", "link")
     assert guest.stat("link", follow=0)[1][2] == abi.SYMBOLIC_LINK
     assert guest.stat("link/", follow=0)[1][2] == abi.DIRECTORY
-    assert guest.names(guest.opened("link/", oflags=abi.O_DIRECTORY)) == guest.names(guest.opened("sub"))
+    assert guest.names(guest.opened("link/", oflags=abi.O_DIRECTORY)) == guest.names(
+        guest.opened("sub")
+    )
     assert guest.on_path("path_remove_directory", "link/") == abi.NOTDIR
     assert guest.open("new/", WRITE, abi.O_CREAT)[0] == abi.ISDIR
     assert guest.rename("file", "other/") == abi.NOTDIR
@@ -228,7 +244,10 @@ def test_a_walk_is_bounded_in_depth(guest: Guest, base: Path) -> None:
             guest.call("fd_close", fd)
         fd = inner
     assert guest.open("d/" * path_resolution.MAX_DEPTH + "f", WRITE, abi.O_CREAT)[0] == 0
-    assert guest.open("d/" * (path_resolution.MAX_DEPTH + 1) + "f", WRITE, abi.O_CREAT)[0] == abi.NAMETOOLONG
+    assert (
+        guest.open("d/" * (path_resolution.MAX_DEPTH + 1) + "f", WRITE, abi.O_CREAT)[0]
+        == abi.NAMETOOLONG
+    )
 
 
 def test_a_walk_is_bounded_in_links_and_in_steps(guest: Guest, base: Path) -> None:
@@ -274,7 +293,9 @@ def test_preopens_are_announced_with_their_names(base: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [40, 64, 100, 4096, 100_000])
-def test_a_directory_is_read_whole_through_a_buffer_of_any_size(guest: Guest, base: Path, length: int) -> None:
+def test_a_directory_is_read_whole_through_a_buffer_of_any_size(
+    guest: Guest, base: Path, length: int
+) -> None:
     expected = {b".", b".."}
     for i in range(120):
         (base / "root" / "sub" / "deep" / f"n{i}").touch()
@@ -298,7 +319,9 @@ def test_a_cookie_stays_good_while_the_directory_changes(guest: Guest, base: Pat
     assert guest.readdir(fd, 1 << 63, 100) == (0, b"")
 
 
-def test_entries_tell_their_kind_and_names_that_are_not_utf8_are_left_out(guest: Guest, base: Path) -> None:
+def test_entries_tell_their_kind_and_names_that_are_not_utf8_are_left_out(
+    guest: Guest, base: Path
+) -> None:
     root = base / "root"
     (root / "link").symlink_to("file")
     os.mkfifo(root / "pipe")
@@ -325,7 +348,9 @@ def test_entries_tell_their_kind_and_names_that_are_not_utf8_are_left_out(guest:
     }
 
 
-def test_listings_have_a_limit_together(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listings_have_a_limit_together(
+    guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(20):
         (base / "root" / "sub" / "deep" / f"n{i:02}").touch()
     monkeypatch.setattr("plugwasm._wasi.descriptors.MAX_LISTINGS", 1000)
@@ -378,7 +403,10 @@ def test_no_path_leads_out(guest: Guest, base: Path, path: str) -> None:
     assert guest.open(path, WRITE, abi.O_CREAT | abi.O_TRUNC)[0] == abi.PERM
     assert guest.open(path, oflags=abi.O_DIRECTORY)[0] == abi.PERM
     assert guest.stat(path)[0] == abi.PERM
-    assert guest.call("path_filestat_set_times", 3, 1, *guest.path(path), 0, 0, abi.SET_MTIM) == abi.PERM
+    assert (
+        guest.call("path_filestat_set_times", 3, 1, *guest.path(path), 0, 0, abi.SET_MTIM)
+        == abi.PERM
+    )
     beyond = path + ("x" if path.endswith("/") else "/x")
     assert guest.on_path("path_create_directory", beyond) == abi.PERM
     assert guest.on_path("path_remove_directory", beyond) == abi.PERM
@@ -406,14 +434,18 @@ def test_links_that_the_guest_makes_lead_nowhere_outside(guest: Guest, base: Pat
     assert (base / "outside" / "secret").read_bytes() == SECRET
 
 
-def test_a_link_is_renamed_and_unlinked_itself_never_what_it_names(guest: Guest, base: Path) -> None:
+def test_a_link_is_renamed_and_unlinked_itself_never_what_it_names(
+    guest: Guest, base: Path
+) -> None:
     plant_escapes(base)
     before = snapshot(base / "outside")
     assert guest.rename("abs", "renamed") == 0
     assert guest.on_path("path_unlink_file", "renamed") == 0
     assert guest.link("out", "linked") == 0
     assert guest.on_path("path_unlink_file", "out") == 0
-    assert guest.call("path_filestat_set_times", 3, 0, *guest.path("linked"), 0, 0, abi.SET_MTIM) == 0
+    assert (
+        guest.call("path_filestat_set_times", 3, 0, *guest.path("linked"), 0, 0, abi.SET_MTIM) == 0
+    )
     assert snapshot(base / "outside") == before
 
 
@@ -458,7 +490,9 @@ def test_swapping_a_directory_for_a_link_during_walks_never_shows_the_outside(ba
 
 
 @pytest.mark.parametrize("rights", [READ, WRITE, BOTH, 0])
-def test_a_pipe_or_a_socket_is_refused_without_blocking(guest: Guest, base: Path, rights: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_or_a_socket_is_refused_without_blocking(
+    guest: Guest, base: Path, rights: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(base / "root" / "pipe")
     assert guest.open("pipe", rights)[0] == abi.ACCES
     assert guest.open("pipe", rights, abi.O_CREAT | abi.O_TRUNC)[0] == abi.ACCES
@@ -468,32 +502,42 @@ def test_a_pipe_or_a_socket_is_refused_without_blocking(guest: Guest, base: Path
         assert guest.open("socket", rights)[0] == abi.ACCES
 
 
-def test_a_pipe_swapped_in_at_the_last_moment_neither_blocks_nor_opens(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_swapped_in_at_the_last_moment_neither_blocks_nor_opens(
+    guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(base / "root" / "pipe")
     as_it_was = os.stat(base / "root" / "file")
     real = path_resolution._lstat
-    monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: as_it_was if name == b"pipe" else real(name, fd))
+    monkeypatch.setattr(
+        path_resolution, "_lstat", lambda name, fd: as_it_was if name == b"pipe" else real(name, fd)
+    )
     before = open_host_descriptors()
     assert guest.open("pipe", READ)[0] == abi.ACCES
     assert guest.open("pipe", WRITE)[0] != 0
     assert open_host_descriptors() == before
 
 
-def test_a_link_swapped_in_at_the_last_moment_is_not_followed(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_swapped_in_at_the_last_moment_is_not_followed(
+    guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = base / "root"
     (root / "as_file").symlink_to("../outside/secret")
     (root / "as_directory").symlink_to("../outside")
     before = snapshot(base / "outside")
     seen = {b"as_file": os.stat(root / "file"), b"as_directory": os.stat(root / "sub")}
     real = path_resolution._lstat
-    monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: seen.get(name) or real(name, fd))
+    monkeypatch.setattr(
+        path_resolution, "_lstat", lambda name, fd: seen.get(name) or real(name, fd)
+    )
     for rights in (READ, WRITE, BOTH):
         assert guest.open("as_file", rights)[0] == abi.LOOP
         assert guest.open("as_file", rights, abi.O_TRUNC)[0] == abi.LOOP
         assert guest.open("as_file", rights, abi.O_CREAT)[0] == abi.LOOP
     assert guest.open("as_directory")[0] in (abi.LOOP, abi.NOTDIR)
     assert guest.open("as_directory/secret")[0] in (abi.LOOP, abi.NOTDIR)
-    assert guest.call("path_filestat_set_times", 3, 1, *guest.path("as_file"), 0, 0, abi.SET_MTIM) == 0
+    assert (
+        guest.call("path_filestat_set_times", 3, 1, *guest.path("as_file"), 0, 0, abi.SET_MTIM) == 0
+    )
     assert guest.link("as_file", "linked") == 0
     assert guest.on_path("path_unlink_file", "as_file") == 0
     assert snapshot(base / "outside") == before
@@ -526,10 +570,14 @@ def writing_calls(guest: Guest, ro: int, rw: int) -> dict[str, int]:
         "set size": guest.call("fd_filestat_set_size", file, 0),
         "set times": guest.call("fd_filestat_set_times", file, 0, 0, abi.SET_MTIM),
         "set times of a directory": guest.call("fd_filestat_set_times", ro, 0, 0, abi.SET_MTIM),
-        "set times by path": guest.call("path_filestat_set_times", ro, 1, *guest.path("file"), 0, 0, abi.SET_MTIM),
+        "set times by path": guest.call(
+            "path_filestat_set_times", ro, 1, *guest.path("file"), 0, 0, abi.SET_MTIM
+        ),
         "unlink": guest.on_path("path_unlink_file", "file", ro),
         "mkdir": guest.on_path("path_create_directory", "new", ro),
-        "mkdir beneath a directory that was opened": guest.on_path("path_create_directory", "new", folder),
+        "mkdir beneath a directory that was opened": guest.on_path(
+            "path_create_directory", "new", folder
+        ),
         "rmdir": guest.on_path("path_remove_directory", "sub/deep", ro),
         "rename": guest.rename("file", "new", ro, ro),
         "rename from": guest.rename("file", "new", ro, rw),
@@ -579,7 +627,10 @@ def test_rights_can_be_dropped_and_are_not_gained_again(guest: Guest) -> None:
     assert guest.seek(fd, 0, 0)[0] == abi.NOTCAPABLE
     assert guest.call("fd_fdstat_set_rights", fd, rights, inheriting) == abi.NOTCAPABLE
     _, _, rights, inheriting = guest.fdstat(3)
-    assert guest.call("fd_fdstat_set_rights", 3, rights & ~abi.PATH_UNLINK_FILE, inheriting & ~WRITE) == 0
+    assert (
+        guest.call("fd_fdstat_set_rights", 3, rights & ~abi.PATH_UNLINK_FILE, inheriting & ~WRITE)
+        == 0
+    )
     assert guest.on_path("path_unlink_file", "file") == abi.NOTCAPABLE
     assert guest.write(guest.opened("file", BOTH), b"x")[0] == abi.BADF
 
@@ -616,7 +667,10 @@ def test_no_call_leaves_a_descriptor_of_the_host_open(guest: Guest, base: Path) 
 
 def test_a_bad_result_pointer_opens_nothing(guest: Guest, base: Path) -> None:
     before = open_host_descriptors()
-    assert guest.call("path_open", 3, 0, *guest.path("new"), abi.O_CREAT, BOTH, 0, 0, 0xFFFF_FFFF) == abi.FAULT
+    assert (
+        guest.call("path_open", 3, 0, *guest.path("new"), abi.O_CREAT, BOTH, 0, 0, 0xFFFF_FFFF)
+        == abi.FAULT
+    )
     assert open_host_descriptors() == before
     assert not (base / "root" / "new").exists()
 
@@ -631,7 +685,9 @@ def test_a_directory_that_cannot_be_granted_is_a_manifest_error(base: Path) -> N
         Preopen(base, "\ud800")
 
 
-def test_a_system_that_cannot_confine_gets_a_clear_error(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_cannot_confine_gets_a_clear_error(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "_CONFINED", False)
     with pytest.raises(LinkError, match="POSIX systems only"):
         Preopen(base, "/x")
@@ -658,7 +714,9 @@ NAMES = st.sampled_from(
     ]
 )
 PATHS = st.builds(
-    lambda names, lead, trail: (b"/" if lead else b"") + b"/".join(names) + (b"/" if trail else b""),
+    lambda names, lead, trail: (
+        (b"/" if lead else b"") + b"/".join(names) + (b"/" if trail else b"")
+    ),
     st.lists(NAMES, min_size=1, max_size=5),
     st.integers(0, 9).map(lambda n: n == 0),
     st.booleans(),
@@ -666,12 +724,23 @@ PATHS = st.builds(
 FDS = st.integers(3, 8)
 BITS = st.integers(0, 15)
 OPERATIONS = st.one_of(
-    st.tuples(st.just("open"), FDS, PATHS, BITS, st.sampled_from([READ, WRITE, BOTH, 0, (1 << 28) - 1]), st.integers(0, 1)),
+    st.tuples(
+        st.just("open"),
+        FDS,
+        PATHS,
+        BITS,
+        st.sampled_from([READ, WRITE, BOTH, 0, (1 << 28) - 1]),
+        st.integers(0, 1),
+    ),
     st.tuples(st.just("rename"), FDS, PATHS, FDS, PATHS),
     st.tuples(st.just("link"), FDS, PATHS, FDS, PATHS),
     st.tuples(st.just("symlink"), FDS, PATHS, PATHS),
     st.tuples(st.just("times"), FDS, PATHS, st.integers(0, 1)),
-    st.tuples(st.sampled_from(["path_create_directory", "path_remove_directory", "path_unlink_file"]), FDS, PATHS),
+    st.tuples(
+        st.sampled_from(["path_create_directory", "path_remove_directory", "path_unlink_file"]),
+        FDS,
+        PATHS,
+    ),
     st.tuples(st.just("use"), FDS),
 )
 
@@ -688,7 +757,15 @@ def perform(guest: Guest, operation: tuple[object, ...]) -> None:
     elif what == "symlink":
         guest.symlink(rest[0], rest[1], fd)
     elif what == "times":
-        guest.call("path_filestat_set_times", fd, rest[1], *guest.path(rest[0]), 0, 0, abi.SET_ATIM | abi.SET_MTIM)
+        guest.call(
+            "path_filestat_set_times",
+            fd,
+            rest[1],
+            *guest.path(rest[0]),
+            0,
+            0,
+            abi.SET_ATIM | abi.SET_MTIM,
+        )
     elif what == "use":
         _, content = guest.pread(fd, 100, 0)
         assert SECRET not in content
@@ -701,7 +778,9 @@ def perform(guest: Guest, operation: tuple[object, ...]) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(OPERATIONS, min_size=1, max_size=30))
-def test_no_sequence_of_calls_touches_anything_outside(operations: list[tuple[object, ...]]) -> None:
+def test_no_sequence_of_calls_touches_anything_outside(
+    operations: list[tuple[object, ...]],
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         (base / "root" / "sub" / "deep").mkdir(parents=True)

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from plugwasm import Clock, CoarseClock, FrozenClock, Limits, OptionError, Plugin, SeededRandom, TimeoutError, WasiOptions
+from plugwasm import (
+    Clock,
+    CoarseClock,
+    FrozenClock,
+    Limits,
+    OptionError,
+    Plugin,
+    SeededRandom,
+    TimeoutError,
+    WasiOptions,
+)
 from tests.support.guests import export, guest, number
 
 IMPORTS = [
@@ -31,11 +41,25 @@ TIMES = guest(
       (i64.load (i32.const 200)))"""
     + export("realtime", "(call $answer (call $time (i32.const 0)))")
     + export("monotonic", "(call $answer (call $time (i32.const 1)))")
-    + export("resolution", "(drop (call $clock_res_get (i32.const 1) (i32.const 200))) (call $answer (i64.load (i32.const 200)))")
-    + export("sleep", "(call $sleep (i32.const 1) (i32.const 0) (call $input_load_u64 (i64.const 0)))")
-    + export("sleep_until", "(call $sleep (i32.const 0) (i32.const 1) (call $input_load_u64 (i64.const 0)))")
-    + export("sleep_forever", "(loop $again (call $sleep (i32.const 1) (i32.const 0) (i64.const 1000)) (br $again))")
-    + export("random", "(drop (call $random_get (i32.const 200) (i32.const 8))) (call $answer (i64.load (i32.const 200)))")
+    + export(
+        "resolution",
+        "(drop (call $clock_res_get (i32.const 1) (i32.const 200))) (call $answer (i64.load (i32.const 200)))",
+    )
+    + export(
+        "sleep", "(call $sleep (i32.const 1) (i32.const 0) (call $input_load_u64 (i64.const 0)))"
+    )
+    + export(
+        "sleep_until",
+        "(call $sleep (i32.const 0) (i32.const 1) (call $input_load_u64 (i64.const 0)))",
+    )
+    + export(
+        "sleep_forever",
+        "(loop $again (call $sleep (i32.const 1) (i32.const 0) (i64.const 1000)) (br $again))",
+    )
+    + export(
+        "random",
+        "(drop (call $random_get (i32.const 200) (i32.const 8))) (call $answer (i64.load (i32.const 200)))",
+    )
     + export(
         "many_random",
         "(if (call $random_get (i32.const 1000) (i32.const 60000)) (then (unreachable))) (call $give (call $put (i32.const 1000) (i32.const 60000)))",
@@ -88,7 +112,10 @@ def test_each_instance_starts_where_the_clock_was_frozen() -> None:
 
 
 def test_sleeps_that_take_no_time_end_with_the_deadline_all_the_same() -> None:
-    with Plugin(TIMES, wasi=WasiOptions(clock=FrozenClock()), limits=Limits(timeout=0.2)) as ours, pytest.raises(TimeoutError):
+    with (
+        Plugin(TIMES, wasi=WasiOptions(clock=FrozenClock()), limits=Limits(timeout=0.2)) as ours,
+        pytest.raises(TimeoutError),
+    ):
         ours.call("sleep_forever")
 
 
@@ -145,7 +172,10 @@ def test_a_source_of_the_application_is_asked_for_as_many_bytes_as_are_needed() 
 
 
 def test_a_source_that_gives_another_number_of_bytes_is_an_error() -> None:
-    with plugin(random=lambda count: b"x") as ours, pytest.raises(ValueError, match="gave 1 of them where 8 were asked for"):
+    with (
+        plugin(random=lambda count: b"x") as ours,
+        pytest.raises(ValueError, match="gave 1 of them where 8 were asked for"),
+    ):
         ours.call("random")
 
 
@@ -161,4 +191,7 @@ def test_a_resolution_below_a_nanosecond_is_refused() -> None:
 
 
 def test_options_tell_what_they_are() -> None:
-    assert repr(WasiOptions(clock=FrozenClock(), random=SeededRandom(1))) == "WasiOptions(clock=FrozenClock, random=SeededRandom)"
+    assert (
+        repr(WasiOptions(clock=FrozenClock(), random=SeededRandom(1)))
+        == "WasiOptions(clock=FrozenClock, random=SeededRandom)"
+    )

@@ -35,7 +35,11 @@ MEMORY = '(memory (export "memory") 1)'
 
 def wasi_guest(body: str, *imports: str, memory: str = MEMORY) -> str:
     """A module that imports the functions of WASI that it uses."""
-    used = [f'(import "wasi_snapshot_preview1" "{name}" (func ${name} {type}))' for name, type in WASI.items() if f"${name} " in body]
+    used = [
+        f'(import "wasi_snapshot_preview1" "{name}" (func ${name} {type}))'
+        for name, type in WASI.items()
+        if f"${name} " in body
+    ]
     return guest(body, *imports, *used, memory=memory)
 
 
@@ -80,8 +84,14 @@ def test_there_are_no_arguments_no_variables_and_no_input_but_clocks_and_randomn
             (call $answer (i64.extend_i32_u (i32.add (i32.add (i32.load (i32.const 0)) (i32.load (i32.const 4)))
               (i32.add (i32.add (i32.load (i32.const 8)) (i32.load (i32.const 12))) (i32.load (i32.const 40))))))""",
         )
-        + export("clock", "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0))) (call $answer (i64.load (i32.const 0)))")
-        + export("chance", "(drop (call $random_get (i32.const 0) (i32.const 8))) (call $answer (i64.load (i32.const 0)))")
+        + export(
+            "clock",
+            "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0))) (call $answer (i64.load (i32.const 0)))",
+        )
+        + export(
+            "chance",
+            "(drop (call $random_get (i32.const 0) (i32.const 8))) (call $answer (i64.load (i32.const 0)))",
+        )
     )
     with Plugin(source, wasi=True) as plugin:
         assert number(plugin.call("look")) == 0
@@ -99,13 +109,18 @@ EXITS = wasi_guest(
     + export("large", exits(-1))
     + export("message_and_zero", f"(call $error_set <<said>>) {exits(0)}")
     + export("message_and_three", f"(call $error_set <<said>>) {exits(3)}")
-    + export("bad_output_and_zero", f"(call $output_set (i64.const 0) (i64.const 0x7fffffff)) {exits(0)}")
+    + export(
+        "bad_output_and_zero", f"(call $output_set (i64.const 0) (i64.const 0x7fffffff)) {exits(0)}"
+    )
     + export("bad_error_and_zero", f"(call $error_set (i64.const 99999)) {exits(0)}")
     + """(func $deep (param i32)
       (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (call $proc_exit (i32.const 4)))))"""
     + export("deep", "(call $deep (i32.const 20))")
     + export("_start", f"(call $give <<done>>) {exits(0)}")
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
 )
 
 
@@ -167,7 +182,10 @@ def test_an_exit_in_a_linked_module_ends_the_call() -> None:
     lib = wasi_guest(f'(func (export "f") {exits(6)})')
     main = guest(export("run", "(call $f)"), '(import "lib" "f" (func $f))')
     for extra in ("", '(func (export "_start"))'):
-        with Plugin(manifest(("lib", lib[:-1] + extra + ")"), ("main", main)), wasi=True) as plugin, pytest.raises(ExitError) as caught:
+        with (
+            Plugin(manifest(("lib", lib[:-1] + extra + ")"), ("main", main)), wasi=True) as plugin,
+            pytest.raises(ExitError) as caught,
+        ):
             plugin.call("run")
         assert caught.value.code == 6
 
@@ -204,7 +222,9 @@ def lines(logged: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
     return [(record.name, record.levelno, record.getMessage()) for record in logged.records]
 
 
-def test_lines_go_to_the_plugins_logger_and_not_to_the_process(logged: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lines_go_to_the_plugins_logger_and_not_to_the_process(
+    logged: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     output((1, b"one\ntw"), (2, b"careful\r\n"), (1, b"o\nthree"))
     name = "plugwasm.plugin.writer"
     assert lines(logged) == [
@@ -229,24 +249,39 @@ def test_a_long_line_is_cut_and_says_so(logged: pytest.LogCaptureFixture, length
 
 
 @pytest.mark.parametrize(
-    "ending", ["unreachable", "(call $error_set <<said>>)", exits(1), "(call $output_set (i64.const 9) (i64.const 9))"]
+    "ending",
+    [
+        "unreachable",
+        "(call $error_set <<said>>)",
+        exits(1),
+        "(call $output_set (i64.const 9) (i64.const 9))",
+    ],
 )
-def test_what_a_call_wrote_before_it_failed_is_logged(logged: pytest.LogCaptureFixture, ending: str) -> None:
+def test_what_a_call_wrote_before_it_failed_is_logged(
+    logged: pytest.LogCaptureFixture, ending: str
+) -> None:
     more = (
         export("fails", f"(call $write) {ending}")
         + "(func $write (drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))))"
     )
-    source = wasi_guest(more + '(data (i32.const 4096) "panicked at line 1") (data (i32.const 16) "\\00\\10\\00\\00\\12\\00\\00\\00")')
+    source = wasi_guest(
+        more
+        + '(data (i32.const 4096) "panicked at line 1") (data (i32.const 16) "\\00\\10\\00\\00\\12\\00\\00\\00")'
+    )
     with Plugin(source, wasi=True, name="writer") as plugin, pytest.raises(plugwasm.CallError):
         plugin.call("fails")
     assert [line for _, _, line in lines(logged)] == ["panicked at line 1"]
 
 
 def test_what_the_start_wrote_before_it_failed_is_logged(logged: pytest.LogCaptureFixture) -> None:
-    more = export("_initialize", "(drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))) unreachable") + export(
-        "f", ""
+    more = export(
+        "_initialize",
+        "(drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))) unreachable",
+    ) + export("f", "")
+    source = wasi_guest(
+        more
+        + '(data (i32.const 4096) "cannot start") (data (i32.const 16) "\\00\\10\\00\\00\\0c\\00\\00\\00")'
     )
-    source = wasi_guest(more + '(data (i32.const 4096) "cannot start") (data (i32.const 16) "\\00\\10\\00\\00\\0c\\00\\00\\00")')
     with Plugin(source, wasi=True, name="writer") as plugin, pytest.raises(plugwasm.TrapError):
         plugin.call("f")
     assert [line for _, _, line in lines(logged)] == ["cannot start"]
@@ -305,14 +340,22 @@ def test_without_a_grant_there_are_no_files(allowed: dict[str, str] | None) -> N
         for path in ("/etc/passwd", "etc/passwd", "."):
             with pytest.raises(GuestError):
                 plugin.call("cat", path)
-    source = wasi_guest(export("f", "(call $answer (i64.extend_i32_u (call $fd_prestat_get (i32.const 3) (i32.const 0))))"))
+    source = wasi_guest(
+        export(
+            "f",
+            "(call $answer (i64.extend_i32_u (call $fd_prestat_get (i32.const 3) (i32.const 0))))",
+        )
+    )
     with Plugin(source, wasi=True) as plugin:
         assert number(plugin.call("f")) == 8
 
 
 def test_a_directory_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    with pytest.raises((plugwasm.Error, OSError), match="missing"), files({str(missing): "/data"}) as plugin:
+    with (
+        pytest.raises((plugwasm.Error, OSError), match="missing"),
+        files({str(missing): "/data"}) as plugin,
+    ):
         plugin.call("list", "/data")
 
 
@@ -332,9 +375,13 @@ def open_descriptors() -> int:
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "reset", "trap"])
-def test_files_that_a_guest_left_open_are_closed_with_its_instance(tmp_path: Path, end: str) -> None:
+def test_files_that_a_guest_left_open_are_closed_with_its_instance(
+    tmp_path: Path, end: str
+) -> None:
     (tmp_path / "f").write_text("x")
-    compiled = plugwasm.CompiledPlugin(manifest(OPENS, allowed_paths={str(tmp_path): "/data"}), wasi=True)
+    compiled = plugwasm.CompiledPlugin(
+        manifest(OPENS, allowed_paths={str(tmp_path): "/data"}), wasi=True
+    )
     Plugin(compiled).call("open")
     gc.collect()
     before = open_descriptors()
@@ -358,7 +405,9 @@ def test_files_that_a_guest_left_open_are_closed_with_its_instance(tmp_path: Pat
 
 
 def test_an_instance_that_used_wasi_is_freed_without_the_garbage_collector() -> None:
-    source = wasi_guest(export("clock", "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0)))"))
+    source = wasi_guest(
+        export("clock", "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0)))")
+    )
     gc.collect()
     gc.disable()
     try:
@@ -375,23 +424,34 @@ def test_an_instance_that_used_wasi_is_freed_without_the_garbage_collector() -> 
 
 
 def test_pointers_of_a_guest_that_lie_outside_its_memory_are_an_error_number() -> None:
-    source = wasi_guest(export("f", "(call $answer (i64.extend_i32_u (call $random_get (i32.const 65530) (i32.const 100))))"))
+    source = wasi_guest(
+        export(
+            "f",
+            "(call $answer (i64.extend_i32_u (call $random_get (i32.const 65530) (i32.const 100))))",
+        )
+    )
     with Plugin(source, wasi=True) as plugin:
         assert number(plugin.call("f")) == 21
 
 
 def test_a_module_without_an_exported_memory_gets_an_error_number() -> None:
     source = wasi_guest(
-        export("f", "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))"), memory="(memory 1)"
+        export(
+            "f", "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))"
+        ),
+        memory="(memory 1)",
     )
     with Plugin(source, wasi=True) as plugin:
         assert number(plugin.call("f")) == 21
 
 
 def test_each_module_is_served_in_its_own_memory() -> None:
-    lib = wasi_guest('(func (export "f") (result i64) (drop (call $random_get (i32.const 0) (i32.const 8))) (i64.load (i32.const 0)))')
+    lib = wasi_guest(
+        '(func (export "f") (result i64) (drop (call $random_get (i32.const 0) (i32.const 8))) (i64.load (i32.const 0)))'
+    )
     main = guest(
-        export("f", "(call $answer (call $f))") + export("mine", "(call $answer (i64.load (i32.const 0)))"),
+        export("f", "(call $answer (call $f))")
+        + export("mine", "(call $answer (i64.load (i32.const 0)))"),
         '(import "lib" "f" (func $f (result i64)))',
         memory=MEMORY,
     )

@@ -21,11 +21,21 @@ from hypothesis import strategies as st
 import plugwasm.errors
 from plugwasm._wasi import abi
 from plugwasm._wasi.descriptors import MAX_IOVECS, MAX_OUTPUT, MAX_TRANSFER
-from plugwasm._wasi.preview1 import MAX_SUBSCRIPTIONS, RANDOM_CHUNK, SIGNATURES, GuestExit, LineSplitter, Preopen, Wasi
+from plugwasm._wasi.preview1 import (
+    MAX_SUBSCRIPTIONS,
+    RANDOM_CHUNK,
+    SIGNATURES,
+    GuestExit,
+    LineSplitter,
+    Preopen,
+    Wasi,
+)
 from plugwasm._wasi.stdio import MAX_LINE
 from tests.support.wasi_guest import BOTH, DATA, IOV, OUT_OF_RANGE, PATH, RESULT, SIZE, Guest
 
-posix = pytest.mark.skipif(os.name != "posix", reason="directories are granted on POSIX systems only")
+posix = pytest.mark.skipif(
+    os.name != "posix", reason="directories are granted on POSIX systems only"
+)
 
 
 # The specification's numbers
@@ -33,7 +43,17 @@ posix = pytest.mark.skipif(os.name != "posix", reason="directories are granted o
 
 def test_all_functions_of_preview_1_are_there_with_their_parameters() -> None:
     assert len(SIGNATURES) == 46
-    assert SIGNATURES["path_open"] == ("i32", "i32", "i32", "i32", "i32", "i64", "i64", "i32", "i32")
+    assert SIGNATURES["path_open"] == (
+        "i32",
+        "i32",
+        "i32",
+        "i32",
+        "i32",
+        "i64",
+        "i64",
+        "i32",
+        "i32",
+    )
     assert SIGNATURES["fd_seek"] == ("i32", "i64", "i32", "i32")
     assert SIGNATURES["sched_yield"] == ()
     for name in SIGNATURES:
@@ -71,7 +91,10 @@ def test_a_host_error_without_a_wasi_number_is_io() -> None:
 
 
 def test_records_have_the_sizes_of_the_specification() -> None:
-    sizes = {record: getattr(abi, record).size for record in ("FDSTAT", "FILESTAT", "PRESTAT", "DIRENT", "EVENT")}
+    sizes = {
+        record: getattr(abi, record).size
+        for record in ("FDSTAT", "FILESTAT", "PRESTAT", "DIRENT", "EVENT")
+    }
     assert sizes == {"FDSTAT": 24, "FILESTAT": 64, "PRESTAT": 8, "DIRENT": 24, "EVENT": 32}
     assert abi.SUBSCRIPTION_HEAD.size + abi.SUBSCRIPTION_CLOCK.size == abi.SUBSCRIPTION_SIZE == 48
 
@@ -99,7 +122,12 @@ def test_what_does_not_exist_says_so() -> None:
     guest = Guest()
     assert guest.call("proc_raise", 9) == abi.NOTSUP
     assert guest.call("sched_yield") == 0
-    for name, rest in (("sock_accept", 2), ("sock_recv", 5), ("sock_send", 4), ("sock_shutdown", 1)):
+    for name, rest in (
+        ("sock_accept", 2),
+        ("sock_recv", 5),
+        ("sock_send", 4),
+        ("sock_shutdown", 1),
+    ):
         assert guest.call(name, 1, *[0] * rest) == abi.NOTSOCK
         assert guest.call(name, 99, *[0] * rest) == abi.BADF
 
@@ -110,7 +138,9 @@ def test_what_does_not_exist_says_so() -> None:
 def test_output_goes_to_the_application_with_its_descriptor() -> None:
     guest = Guest()
     guest.memory.write(DATA, b"hello, world")
-    guest.memory.write(IOV, abi.IOVEC.pack(DATA, 5) + abi.IOVEC.pack(OUT_OF_RANGE, 0) + abi.IOVEC.pack(DATA + 5, 7))
+    guest.memory.write(
+        IOV, abi.IOVEC.pack(DATA, 5) + abi.IOVEC.pack(OUT_OF_RANGE, 0) + abi.IOVEC.pack(DATA + 5, 7)
+    )
     assert guest.call("fd_write", 1, IOV, 3, RESULT) == 0
     assert guest.memory.u32(RESULT) == 12
     assert guest.write(2, b"oops") == (0, 4)
@@ -179,7 +209,10 @@ def test_the_lengths_of_many_buffers_add_up_to_no_more_than_the_cap(tmp_path: Pa
     assert guest.memory.u32(RESULT) == MAX_IOVECS
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), plugwasm.errors.TimeoutError("late"), KeyboardInterrupt(), ValueError()])
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(), plugwasm.errors.TimeoutError("late"), KeyboardInterrupt(), ValueError()],
+)
 def test_what_the_applications_callables_raise_reaches_the_caller(error: BaseException) -> None:
     def fail(*args: object) -> Any:
         raise error
@@ -213,17 +246,29 @@ def split(chunks: list[bytes], limit: int = MAX_LINE) -> list[tuple[bytes, int]]
 
 
 def test_chunks_become_lines() -> None:
-    assert split([b"one\ntw", b"o\r", b"\n\nlast"]) == [(b"one", 0), (b"two", 0), (b"", 0), (b"last", 0)]
+    assert split([b"one\ntw", b"o\r", b"\n\nlast"]) == [
+        (b"one", 0),
+        (b"two", 0),
+        (b"", 0),
+        (b"last", 0),
+    ]
     assert split([]) == []
 
 
 def test_a_line_is_cut_at_the_limit_and_the_rest_of_it_counted() -> None:
-    assert split([b"1234\n12345\n", b"123", b"456789", b"0\nx"], 4) == [(b"1234", 0), (b"1234", 1), (b"1234", 6), (b"x", 0)]
+    assert split([b"1234\n12345\n", b"123", b"456789", b"0\nx"], 4) == [
+        (b"1234", 0),
+        (b"1234", 1),
+        (b"1234", 6),
+        (b"x", 0),
+    ]
     assert split([b"x" * (MAX_LINE + 1)]) == [(b"x" * MAX_LINE, 1)]
 
 
 @given(st.lists(st.text("ab\n").map(str.encode)), st.integers(1, 5))
-def test_lines_do_not_depend_on_how_the_stream_was_cut_into_chunks(chunks: list[bytes], limit: int) -> None:
+def test_lines_do_not_depend_on_how_the_stream_was_cut_into_chunks(
+    chunks: list[bytes], limit: int
+) -> None:
     whole = b"".join(chunks)
     lines = whole.split(b"\n")
     if not lines[-1]:
@@ -273,7 +318,9 @@ def test_much_randomness_looks_at_the_deadline_on_the_way() -> None:
 
 
 def clock(userdata: int, *, timeout: int, clock_id: int = 1, flags: int = 0) -> bytes:
-    return abi.SUBSCRIPTION_HEAD.pack(userdata, 0) + abi.SUBSCRIPTION_CLOCK.pack(clock_id, timeout, 0, flags)
+    return abi.SUBSCRIPTION_HEAD.pack(userdata, 0) + abi.SUBSCRIPTION_CLOCK.pack(
+        clock_id, timeout, 0, flags
+    )
 
 
 def on_fd(userdata: int, kind: int, fd: int) -> bytes:
@@ -312,7 +359,10 @@ def test_the_first_of_several_clocks_ends_the_wait() -> None:
 
 def test_a_time_that_has_passed_is_not_waited_for() -> None:
     guest = Guest(monotonic=lambda: 100)
-    assert [e[0] for e in poll(guest, clock(1, timeout=99, flags=abi.CLOCK_ABSTIME), clock(2, timeout=1))] == [1]
+    assert [
+        e[0]
+        for e in poll(guest, clock(1, timeout=99, flags=abi.CLOCK_ABSTIME), clock(2, timeout=1))
+    ] == [1]
     assert guest.slept == []
 
 
@@ -345,7 +395,13 @@ def test_streams_and_files_are_ready_at_once(tmp_path: Path) -> None:
         on_fd(5, abi.EVENT_FD_READ, 99),
         on_fd(6, abi.EVENT_FD_WRITE, 0),
     )
-    assert events == [(2, 0, 2, 1, 0), (3, 0, 1, 0, 1), (4, 0, 1, 1, 0), (5, abi.BADF, 1, 0, 0), (6, abi.BADF, 2, 0, 0)]
+    assert events == [
+        (2, 0, 2, 1, 0),
+        (3, 0, 1, 0, 1),
+        (4, 0, 1, 1, 0),
+        (5, abi.BADF, 1, 0, 0),
+        (6, abi.BADF, 2, 0, 0),
+    ]
     assert guest.slept == []
 
 
@@ -353,7 +409,10 @@ def test_subscriptions_that_make_no_sense_are_refused() -> None:
     guest = Guest()
     assert guest.call("poll_oneoff", DATA, DATA, 0, RESULT) == abi.INVAL
     assert guest.call("poll_oneoff", DATA, DATA, MAX_SUBSCRIPTIONS + 1, RESULT) == abi.INVAL
-    assert guest.call("poll_oneoff", DATA, DATA + 4096, subscribe(guest, on_fd(1, 3, 1)), RESULT) == abi.INVAL
+    assert (
+        guest.call("poll_oneoff", DATA, DATA + 4096, subscribe(guest, on_fd(1, 3, 1)), RESULT)
+        == abi.INVAL
+    )
     assert poll(guest, clock(9, timeout=1, clock_id=2), clock(8, timeout=1, flags=2)) == [
         (9, abi.INVAL, 0, 0, 0),
         (8, abi.INVAL, 0, 0, 0),
@@ -405,7 +464,12 @@ NO_POINTERS = {"args_get", "environ_get"} | {  # the first two have nothing to w
     name for name in SIGNATURES if name.startswith(("proc_", "sched_", "sock_"))
 }
 NO_POINTERS |= {"fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_sync", "fd_renumber"}
-NO_POINTERS |= {"fd_fdstat_set_flags", "fd_fdstat_set_rights", "fd_filestat_set_size", "fd_filestat_set_times"}
+NO_POINTERS |= {
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+}
 
 
 def furnished(root: Path) -> Guest:
@@ -445,7 +509,12 @@ def test_a_pointer_outside_of_the_memory_is_a_fault(name: str, tmp_path: Path) -
 def test_a_buffer_outside_of_the_memory_is_a_fault(name: str, tmp_path: Path) -> None:
     guest = furnished(tmp_path)
     args = POINTERS[name][0]
-    for offset, length in ((OUT_OF_RANGE, 1), (SIZE - 1, 2), (0, 0xFFFF_FFFF), (0xFFFF_FFFF, 0xFFFF_FFFF)):
+    for offset, length in (
+        (OUT_OF_RANGE, 1),
+        (SIZE - 1, 2),
+        (0, 0xFFFF_FFFF),
+        (0xFFFF_FFFF, 0xFFFF_FFFF),
+    ):
         guest.memory.write(IOV, abi.IOVEC.pack(offset, length))
         assert guest.call(name, *args) == abi.FAULT
     assert (tmp_path / "file").read_bytes() == b"0123456789"
@@ -455,12 +524,21 @@ def test_a_buffer_outside_of_the_memory_is_a_fault(name: str, tmp_path: Path) ->
 
 INTERESTING = st.one_of(
     st.integers(0, 9),
-    st.sampled_from([PATH, PATH + 8, PATH + 16, IOV, DATA, DATA + 4096, RESULT, SIZE - 1, SIZE, OUT_OF_RANGE]),
+    st.sampled_from(
+        [PATH, PATH + 8, PATH + 16, IOV, DATA, DATA + 4096, RESULT, SIZE - 1, SIZE, OUT_OF_RANGE]
+    ),
     st.sampled_from([0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF]),
 )
-LONG = st.one_of(INTERESTING, st.sampled_from([1 << 62, 1 << 63, (1 << 64) - 1, (1 << 28) - 1]), st.integers(0, (1 << 64) - 1))
+LONG = st.one_of(
+    INTERESTING,
+    st.sampled_from([1 << 62, 1 << 63, (1 << 64) - 1, (1 << 28) - 1]),
+    st.integers(0, (1 << 64) - 1),
+)
 CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
-    lambda name: st.tuples(st.just(name), st.tuples(*[LONG if kind == "i64" else INTERESTING for kind in SIGNATURES[name]]))
+    lambda name: st.tuples(
+        st.just(name),
+        st.tuples(*[LONG if kind == "i64" else INTERESTING for kind in SIGNATURES[name]]),
+    )
 )
 
 
@@ -518,7 +596,11 @@ def test_a_forked_child_goes_on_using_it(tmp_path: Path) -> None:
         child = os.fork()
     if child == 0:
         try:
-            good = guest.pread(fd, 3, 2) == (0, b"234") and guest.write(1, b"x") == (0, 1) and len(guest.names(5)) == 3
+            good = (
+                guest.pread(fd, 3, 2) == (0, b"234")
+                and guest.write(1, b"x") == (0, 1)
+                and len(guest.names(5)) == 3
+            )
             good = good and guest.write(guest.opened("new", BOTH, abi.O_CREAT), b"child")[0] == 0
             os._exit(0 if good else 1)
         except BaseException:
@@ -548,7 +630,10 @@ def test_importing_it_stays_lean() -> None:
         "print(sorted({'typing', 'logging', 'json', 're', 'dataclasses', 'inspect'} & (set(sys.modules) - before)))"
     )
     result = subprocess.run(
-        [sys.executable, "-S", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": os.pathsep.join(sys.path)}
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert (result.stdout.strip(), result.stderr) == ("[]", "")
 

@@ -18,9 +18,26 @@ if TYPE_CHECKING:
 
 SERVED = frozenset(
     (
-        *("alloc", "free", "length", "length_unsafe", "load_u8", "load_u64", "store_u8", "store_u64"),
+        *(
+            "alloc",
+            "free",
+            "length",
+            "length_unsafe",
+            "load_u8",
+            "load_u64",
+            "store_u8",
+            "store_u64",
+        ),
         *("input_load_u8", "input_load_u64", "input_set", "input_length", "input_offset"),
-        *("output_set", "output_length", "output_offset", "error_set", "error_get", "reset", "memory_bytes"),
+        *(
+            "output_set",
+            "output_length",
+            "output_offset",
+            "error_set",
+            "error_get",
+            "reset",
+            "memory_bytes",
+        ),
     )
 )
 """The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
@@ -58,7 +75,10 @@ def source() -> bytes:
 _MEMORY, _BOOK = ExportName("memory"), ExportName("book")
 _ALLOC, _TAKE, _RESERVE = ExportName("alloc"), ExportName("take"), ExportName("reserve")
 _ERROR_SET, _FAILURE = ExportName("error_set"), ExportName("failure")
-_CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = ExportName("call_returning_code"), ExportName("call_returning_nothing")
+_CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = (
+    ExportName("call_returning_code"),
+    ExportName("call_returning_nothing"),
+)
 
 
 class Kernel:
@@ -68,7 +88,16 @@ class Kernel:
     input that fits without growing.
     """
 
-    __slots__ = ("_alloc", "_book", "_functions", "_heap_memory", "_pending", "capacity", "heap", "instance")
+    __slots__ = (
+        "_alloc",
+        "_book",
+        "_functions",
+        "_heap_memory",
+        "_pending",
+        "capacity",
+        "heap",
+        "instance",
+    )
 
     def __init__(self, instance: Instance, pending: Pending) -> None:
         self.instance = instance
@@ -88,7 +117,9 @@ class Kernel:
 
     def entry(self, returns_code: bool) -> Function:
         """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
-        return self.instance.function(_CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3)
+        return self.instance.function(
+            _CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3
+        )
 
     def pages(self) -> int:
         """How many pages of 64 KiB plugins can reach now."""
@@ -165,7 +196,9 @@ class Kernel:
         function = self.instance.function(_FAILURE, 6)
         function.call(self._pending)
         fault, error, error_length, output, output_length, denied = function.values[::2].tolist()
-        text = bytes(self.range(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
+        text = (
+            bytes(self.range(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
+        )
         return fault, error, text, output, output_length, denied
 
     def _call(self, name: ExportName, value: int) -> int:

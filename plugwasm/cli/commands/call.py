@@ -36,13 +36,19 @@ def pair(option: str, text: str, shape: str) -> tuple[str, str]:
     """The two parts of `NAME=REST`. The rest is not repeated in the error, since it may be a secret."""
     name, separator, rest = text.partition("=")
     if not separator or not name:
-        raise UsageProblem(option, f"expected {shape}, got {'nothing before the =' if separator else 'no ='}")
+        raise UsageProblem(
+            option, f"expected {shape}, got {'nothing before the =' if separator else 'no ='}"
+        )
     return name, rest
 
 
 def milliseconds(text: str) -> int:
     """`500`, `500ms`, `2s` or `0.5s`, as milliseconds."""
-    number, factor = (text.removesuffix("s"), 1000) if text.endswith("s") and not text.endswith("ms") else (text.removesuffix("ms"), 1)
+    number, factor = (
+        (text.removesuffix("s"), 1000)
+        if text.endswith("s") and not text.endswith("ms")
+        else (text.removesuffix("ms"), 1)
+    )
     try:
         if not number.isascii() or "_" in number:
             raise ValueError
@@ -50,7 +56,10 @@ def milliseconds(text: str) -> int:
     except ValueError:
         value = float("nan")
     if not 1 <= value <= _MAX_MILLISECONDS:
-        raise UsageProblem("--timeout", f"expected milliseconds (500) or seconds (2s, 0.5s), at least 1; got {text!r}")
+        raise UsageProblem(
+            "--timeout",
+            f"expected milliseconds (500) or seconds (2s, 0.5s), at least 1; got {text!r}",
+        )
     return round(value)
 
 
@@ -64,7 +73,10 @@ def number(option: str, text: str, least: int, most: int) -> int:
 def log_level(text: str) -> str:
     """The lowest level of the log that is shown, or "off"."""
     if text not in LOG_LEVELS:
-        raise UsageProblem("--log-level", f"expected {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, got {text!r}")
+        raise UsageProblem(
+            "--log-level",
+            f"expected {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, got {text!r}",
+        )
     return text
 
 
@@ -75,18 +87,25 @@ def granted_path(text: str) -> tuple[str, str]:
     if not separator:
         host = guest
     if not host or not guest:
-        raise UsageProblem("--allow-path", f"expected HOST or HOST:GUEST, with ro: before it for read-only; got {text!r}")
+        raise UsageProblem(
+            "--allow-path",
+            f"expected HOST or HOST:GUEST, with ro: before it for read-only; got {text!r}",
+        )
     return prefix + host, guest
 
 
 def _hash(text: str) -> str:
     """64 hexadecimal digits, in lower case."""
     if len(text) != 64 or not frozenset("0123456789abcdef").issuperset(text.lower()):
-        raise UsageProblem("--set-hash", f"expected the 64 hexadecimal digits of a sha256, got {text!r}")
+        raise UsageProblem(
+            "--set-hash", f"expected the 64 hexadecimal digits of a sha256, got {text!r}"
+        )
     return text.lower()
 
 
-def config_of(pairs: Sequence[str], file: str | None, document: str | None = None) -> dict[str, str]:
+def config_of(
+    pairs: Sequence[str], file: str | None, document: str | None = None
+) -> dict[str, str]:
     """The configuration: that of the file, over it that of the JSON document, and over both what was typed one by one."""
     config = {} if file is None else _config_file(file)
     if document is not None:
@@ -116,7 +135,10 @@ def _config_document(document: str) -> dict[str, str]:
     except (ValueError, RecursionError):
         found = None  # what the parser says may repeat a part, and that may be a secret
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise UsageProblem("--set-config", 'expected a JSON object with text for every key, as in \'{"key": "value"}\'')
+        raise UsageProblem(
+            "--set-config",
+            'expected a JSON object with text for every key, as in \'{"key": "value"}\'',
+        )
     return found
 
 
@@ -132,10 +154,15 @@ def _config_file(path: str) -> dict[str, str]:
         found = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (ValueError, RecursionError):
         # What the parsers say may repeat a part of the file, and that may be a secret.
-        raise UsageProblem("--config-file", f"{path} is neither a JSON object nor TOML, or is not UTF-8") from None
+        raise UsageProblem(
+            "--config-file", f"{path} is neither a JSON object nor TOML, or is not UTF-8"
+        ) from None
     for key, value in found.items():
         if not isinstance(value, str):
-            raise UsageProblem("--config-file", f"expected text for every key of {path}; {key!r} has {type(value).__name__}")
+            raise UsageProblem(
+                "--config-file",
+                f"expected text for every key of {path}; {key!r} has {type(value).__name__}",
+            )
     return dict(found)
 
 
@@ -171,9 +198,13 @@ class Additions:
         self.timeout_ms = None if timeout is None else milliseconds(timeout)
         self.max_pages = None if max_pages is None else number("--memory-max", max_pages, 0, 65536)
         self.max_http_response_bytes = (
-            None if http_response_max is None else number("--http-response-max", http_response_max, 0, MAX_NUMBER)
+            None
+            if http_response_max is None
+            else number("--http-response-max", http_response_max, 0, MAX_NUMBER)
         )
-        self.max_var_bytes = None if var_max is None else number("--var-max", var_max, 0, MAX_NUMBER)
+        self.max_var_bytes = (
+            None if var_max is None else number("--var-max", var_max, 0, MAX_NUMBER)
+        )
         self.pinned = None if sha256 is None else _hash(sha256)
         self.hosts = tuple(hosts)
         if hosts:
@@ -182,13 +213,20 @@ class Additions:
         for text in paths:
             host, guest = granted_path(text)
             if host in self.paths or guest in self.paths.values():
-                raise UsageProblem("--allow-path", f"{host if host in self.paths else guest} is given twice")
+                raise UsageProblem(
+                    "--allow-path", f"{host if host in self.paths else guest} is given twice"
+                )
             self.paths[host] = guest
         self.links: dict[str, str] = {}
         for text in links:
             name, source = pair("--link", text, "NAME=PATH")
             if not source or name in self.links:
-                raise UsageProblem("--link", f"{name} is given twice" if source else "expected NAME=PATH, got nothing after the =")
+                raise UsageProblem(
+                    "--link",
+                    f"{name} is given twice"
+                    if source
+                    else "expected NAME=PATH, got nothing after the =",
+                )
             self.links[name] = source
         self.config = config_of(config, config_file, set_config)
 
@@ -196,7 +234,11 @@ class Additions:
         """Lays them over a recipe."""
         recipe.config.update(self.config)
         recipe.allowed_hosts = (*recipe.allowed_hosts, *self.hosts)
-        kept = {host: guest for host, guest in recipe.allowed_paths.items() if guest not in self.paths.values()}
+        kept = {
+            host: guest
+            for host, guest in recipe.allowed_paths.items()
+            if guest not in self.paths.values()
+        }
         recipe.allowed_paths = kept | self.paths
         if self.timeout_ms is not None:
             recipe.timeout_ms = self.timeout_ms
@@ -212,7 +254,9 @@ class Additions:
             if module.name in self.links:
                 what = "the plugin itself" if module.name == MAIN else "another module"
                 raise UsageProblem("--link", f"{module.name} is the name of {what}; choose another")
-        recipe.modules = [_linked(name, source) for name, source in self.links.items()] + recipe.modules
+        recipe.modules = [
+            _linked(name, source) for name, source in self.links.items()
+        ] + recipe.modules
 
     def limits(self, recipe: Recipe) -> Limits | None:
         """With what is off unless it is asked for; None for those that the recipe has anyway."""
@@ -243,7 +287,9 @@ def calls(
 
     recipe: Any = resolve(plugin)
     additions.apply(recipe)
-    with Plugin(CompiledPlugin(recipe, functions=(), limits=additions.limits(recipe), **options)) as instance:
+    with Plugin(
+        CompiledPlugin(recipe, functions=(), limits=additions.limits(recipe), **options)
+    ) as instance:
         data = read()
         with profiling(instance):
             for _ in range(rounds):
@@ -306,12 +352,18 @@ def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[
 
 def _took(call: Call) -> str:
     """The statistics of a call as a line."""
-    milliseconds = {"guest": call.guest_seconds, "start": call.start_seconds, "host": call.host_seconds}
+    milliseconds = {
+        "guest": call.guest_seconds,
+        "start": call.start_seconds,
+        "host": call.host_seconds,
+    }
     parts = [f"{what} {seconds * 1e3:.3f}" for what, seconds in milliseconds.items()]
     line = f"{call.function}: {call.seconds * 1e3:.3f} ms ({', '.join(parts)}), {call.input_bytes} bytes in, {call.output_bytes} out"
     facts = {"host calls": call.host_calls, "HTTP requests": call.http_requests, "fuel": call.fuel}
     line += "".join(f", {number} {what}" for what, number in facts.items() if number)
-    return line if call.memory_bytes is None else f"{line}, {call.memory_bytes // 1024} KiB of memory"
+    return (
+        line if call.memory_bytes is None else f"{line}, {call.memory_bytes // 1024} KiB of memory"
+    )
 
 
 def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
@@ -321,7 +373,10 @@ def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[ob
     from ..._debugging.profile import FORMATS, suffix_of
 
     if suffix_of(path) not in FORMATS or "\0" in path:
-        raise UsageProblem("--profile", f"expected the name of a file that ends with {', '.join(FORMATS)}, got {path!r}")
+        raise UsageProblem(
+            "--profile",
+            f"expected the name of a file that ends with {', '.join(FORMATS)}, got {path!r}",
+        )
 
     @contextmanager
     def profiling(plugin: Plugin) -> Iterator[None]:
@@ -364,4 +419,6 @@ def _check_hash(recipe: Recipe, expected: str) -> None:
     main = next(module for module in recipe.modules if module.name == recipe.main)
     actual = hashlib.sha256(main.wasm).hexdigest()
     if actual != expected:
-        raise HashMismatchError(f"the sha256 of {main.origin} is {actual}, not the one given with --set-hash")
+        raise HashMismatchError(
+            f"the sha256 of {main.origin} is {actual}, not the one given with --set-hash"
+        )
