@@ -10,13 +10,13 @@ from .._engine import shown
 from .._manifest.files import shown_path
 from .._manifest.resolve import Recipe
 from .._public import publish
+from .metadata import Setting  # noqa: TC001  # public: its annotations can be evaluated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .loaded_plugin import Loaded
-    from .metadata import Setting
     from .state import Entry
 
 __all__ = ["Description", "Grants", "describe"]
