@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from time import monotonic
 
-from .._engine import CALLBACK_CODE, shown
+from .._engine import CALLBACK_CODE, truncate
 from .._engine.profiler import GuestProfiler
 from .._engine.traps import without_hash
 from .._host import kernel
@@ -228,7 +228,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def _titles(compiled: CompiledPlugin) -> dict[str, CodeMap]:
-    sources = {source.name: source.wasm for source in compiled._recipe.modules}
+    sources = {source.name: source.wasm for source in compiled._spec.modules}
     return {
         name: CodeMap(binary(wasm)) for name, wasm in {**sources, KERNEL: kernel.source()}.items()
     }
@@ -249,7 +249,7 @@ def _name_functions(
         code = titles.get(_library(profile, thread, function))
         if code is not None and text.startswith(_NAMELESS):
             text = code.title(code.imported + int(text[len(_NAMELESS) :].rstrip(">")))
-        text = shown(without_hash(text))
+        text = truncate(without_hash(text))
         if text != texts[name]:
             names[function] = len(texts)
             texts.append(text)
@@ -266,7 +266,7 @@ def _add_up(
     titles = []
     for function, name in enumerate(functions):
         library = _library(profile, thread, function)
-        titles.append(texts[name] if library == main else f"{shown(library)}!{texts[name]}")
+        titles.append(texts[name] if library == main else f"{truncate(library)}!{texts[name]}")
     table, frames = thread["stackTable"], thread["frameTable"]["func"]
     known: dict[int, tuple[str, ...]] = {}
     kept = sum(map(len, stacks))

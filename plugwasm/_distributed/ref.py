@@ -14,12 +14,12 @@ import os
 import threading
 
 from .._host.options import check_flag, check_fuel, check_kinds, listed, named, refuse_unknown
-from .._manifest.limits import DEFAULT, ProcessLimits
-from .._manifest.messages import check_text
-from .._manifest.resolve import own_settings
+from .._manifest.limits import DEFAULT_LIMITS, ProcessLimits
+from .._manifest.messages import check_encodable
+from .._manifest.resolve import admitted_settings
 from .._runtime.compiled_plugin import CompiledPlugin, checked_name
 from .._runtime.plugin import Plugin
-from ..errors import ManifestError, OptionError, shown
+from ..errors import ManifestError, OptionError, truncate
 from .pinned_manifest import FromEnvironment, absolute, label, manifest_of, parted, pinned
 
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ class PluginRef:
                 "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
             )
         plain, secrets = parted(plugin)
-        limits, egress = own_settings(plain, limits, egress)
+        limits, egress = admitted_settings(plain, limits, egress)
         manifest = manifest_of(plain)
         headers = tuple(
             (place[1], place[2], secret)
@@ -149,9 +149,9 @@ class PluginRef:
                 raise OptionError(
                     f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}"
                 )
-            check_text(key, "config: a key", field="config")
+            check_encodable(key, "config: a key", field="config")
             if isinstance(value, str):
-                check_text(value, f"config: the value of `{shown(key)}`", field="config")
+                check_encodable(value, f"config: the value of `{truncate(key)}`", field="config")
         policy = egress
         if isinstance(egress, str) and any(
             source.url is not None and (embed or source.hash is None) for source in manifest.wasm
@@ -159,7 +159,7 @@ class PluginRef:
             policy = _imported(_checked_name(egress, "egress"), "egress")
         check_kinds(False, None, None if isinstance(policy, str) else policy)
         reader = ModuleReader(
-            (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
+            (limits or DEFAULT_LIMITS).module_bytes, None if isinstance(policy, str) else policy
         )
         sources = [
             pinned(source, index, headers, embed, reader)
@@ -190,7 +190,7 @@ class PluginRef:
             "functions": tuple(_named(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": checked_name(name) or shown(label(manifest.wasm)),
+            "name": checked_name(name) or truncate(label(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)

@@ -14,7 +14,7 @@ fork           the engine at rest in all other threads before a fork
 signal_safety  lets callbacks catch what a signal handler raises at their entry
 """
 
-from ..errors import shown
+from ..errors import truncate
 from .compile_cost import LIGHT, is_light, weight
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .module import (
@@ -107,7 +107,7 @@ __all__ = [
     "is_recursion",
     "library_version",
     "shielded",
-    "shown",
+    "truncate",
     "wants_images",
     "wat_to_wasm",
     "weight",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import one_line
+from ..errors import escape_line
 from .wasm_values import READ, TYPES
 
 TYPE_CHECKING = False
@@ -62,4 +62,4 @@ def brief(value: object) -> str:
 
 def printable(line: str) -> str:
     """The line with what a terminal might obey escaped: names may come from a plugin."""
-    return one_line(line)
+    return escape_line(line)

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from .._engine import shown
-from .._manifest.files import shown_path
-from .._manifest.resolve import Recipe
+from .._engine import truncate
+from .._manifest.files import format_path
+from .._manifest.resolve import PluginSpec
 from .._public import publish
 from .metadata import Setting  # noqa: TC001  # public: its annotations can be evaluated
 
@@ -92,7 +92,7 @@ def describe(entry: Entry, configured: Iterable[str]) -> Description:
         author=about.author,
         homepage=about.homepage,
         description=about.description,
-        source=shown_path(entry.source.where),
+        source=format_path(entry.source.where),
         enabled=entry.enabled,
         loaded=loaded is not None,
         hooks=() if loaded is None else loaded.hooks,
@@ -103,21 +103,25 @@ def describe(entry: Entry, configured: Iterable[str]) -> Description:
         grants=None if loaded is None else _grants(loaded),
         imports=()
         if loaded is None
-        else tuple(f"{shown(item.module)}.{shown(item.name)}" for item in loaded.compiled.imports),
+        else tuple(
+            f"{truncate(item.module)}.{truncate(item.name)}" for item in loaded.compiled.imports
+        ),
         extra=entry.about.extra,
     )
 
 
 def _grants(loaded: Loaded) -> Grants:
     compiled, asked = loaded.compiled, loaded.asked
-    recipe, limits = compiled._recipe, compiled.limits
+    spec, limits = compiled._spec, compiled.limits
     imported = {(item.module, item.name) for item in compiled.imports}
     return Grants(
-        hosts=recipe.allowed_hosts,
-        hosts_asked=asked.allowed_hosts if isinstance(asked, Recipe) else recipe.allowed_hosts,
-        paths=dict(recipe.allowed_paths) if compiled.wasi else {},
+        hosts=spec.allowed_hosts,
+        hosts_asked=asked.allowed_hosts if isinstance(asked, PluginSpec) else spec.allowed_hosts,
+        paths=dict(spec.allowed_paths) if compiled.wasi else {},
         functions=tuple(
-            sorted(shown(name) for module, name in compiled._offered if (module, name) in imported)
+            sorted(
+                truncate(name) for module, name in compiled._offered if (module, name) in imported
+            )
         ),
         wasi=bool(compiled.wasi),
         timeout=limits.timeout,

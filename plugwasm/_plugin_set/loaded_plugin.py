@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from .._manifest.resolve import Recipe
+from .._manifest.resolve import PluginSpec
 from .._runtime.linker import is_callable
 from .._runtime.plugin import Plugin
 
@@ -48,14 +48,14 @@ class Loaded:
     def __init__(
         self,
         compiled: CompiledPlugin,
-        asked: Recipe | CompiledPlugin,
+        asked: PluginSpec | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
         terms: Terms,
     ) -> None:
         self.asked = asked
         self.defaults = defaults
-        self._config = {**defaults, **compiled._recipe.config, **config}
+        self._config = {**defaults, **compiled._spec.config, **config}
         self.compiled = self._prepared(compiled, terms)
         names = (item.name for item in self.compiled.exports if is_callable(item))
         self.hooks = tuple(
@@ -118,11 +118,11 @@ def _is_hook(name: str) -> bool:
     return not name.startswith("_") and name.isprintable()
 
 
-def same(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
-    """Whether two recipes say the same."""
-    if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
+def same(old: PluginSpec | CompiledPlugin, new: PluginSpec | CompiledPlugin) -> bool:
+    """Whether two specs say the same."""
+    if not (isinstance(old, PluginSpec) and isinstance(new, PluginSpec)):
         return old is new
-    fields = [field for field in Recipe.__slots__ if field != "modules"]
+    fields = [field for field in PluginSpec.__slots__ if field != "modules"]
     return all(getattr(old, field) == getattr(new, field) for field in fields) and [
         (m.name, m.wasm) for m in old.modules
     ] == [(m.name, m.wasm) for m in new.modules]

@@ -30,10 +30,10 @@ from .._host.options import (
     refuse_unknown,
 )
 from .._host.plugin_log import log_raised
-from .._manifest.files import shown_path
-from .._manifest.limits import ProcessLimits, effective
-from .._manifest.messages import cut, meant
-from .._manifest.resolve import Recipe
+from .._manifest.files import format_path
+from .._manifest.limits import ProcessLimits, effective_limits
+from .._manifest.messages import closest_match, truncate
+from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Closing, changed_config
 from ..errors import (
@@ -414,7 +414,7 @@ class PluginSet(Closing):
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
-                f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook
+                f"there is no hook `{truncate(hook)}`{_closest(hook, declared)}", function=hook
             )
         serving = state.hooks.get(hook, ())
         if (
@@ -427,7 +427,7 @@ class PluginSet(Closing):
             self._unserved.add(hook)
             log.warning(
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
-                cut(hook),
+                truncate(hook),
                 _closest(hook, state.hooks),
             )
         return serving
@@ -441,7 +441,9 @@ class PluginSet(Closing):
                 else "it is disabled"
             )
             raise FunctionNotFoundError(
-                f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name
+                f"plugin `{truncate(name)}` cannot be called: {why}",
+                plugin=name,
+                function=function_name,
             )
         return entry
 
@@ -454,7 +456,7 @@ class PluginSet(Closing):
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}"
+                f"there is no plugin `{truncate(name)}` in the set{_closest(name, state.entries)}"
             )
         return entry
 
@@ -501,7 +503,7 @@ class PluginSet(Closing):
                     Entry(
                         source,
                         error=SourceError(
-                            f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}"
+                            f"there is another plugin `{name}`: {format_path(taken[name].source.where)}"
                         ),
                     )
                 )
@@ -537,7 +539,7 @@ class PluginSet(Closing):
             and (before is None or before.error is None or before.error.message != error.message)
         ):
             self._change.complaints.append(
-                ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
+                ("plugin %s was not loaded: %s", truncate(entry.name), truncate(error.message))
             )
 
     def enable(self, name: str) -> None:
@@ -706,7 +708,9 @@ class PluginSet(Closing):
             try:
                 changes = later()
             except Error as error:  # of a reload; nobody who asked for it is there any more
-                change.complaints.append(("plugins cannot be reloaded: %s", cut(error.message)))
+                change.complaints.append(
+                    ("plugins cannot be reloaded: %s", truncate(error.message))
+                )
             else:
                 if isinstance(changes, Changes):
                     found.append(changes)
@@ -765,11 +769,11 @@ class PluginSet(Closing):
             )
             entry.about = about
         except Exception as error:
-            said = f"{type(error).__name__}: {cut(str(error))}"
+            said = f"{type(error).__name__}: {truncate(str(error))}"
             reason = (
                 error
                 if isinstance(error, Error)
-                else SourceError(f"{shown_path(source.where)}: {said}")
+                else SourceError(f"{format_path(source.where)}: {said}")
             )
             entry.error = reason.with_traceback(None)
         if old is not None and entry.loaded is old.loaded:
@@ -797,8 +801,8 @@ class PluginSet(Closing):
         loaded = self._kind(
             compiled, asked, self._config.get(source.name, {}), defaults, self._terms
         )
-        if isinstance(asked, Recipe):
-            loaded.compiled.limits = effective(
+        if isinstance(asked, PluginSpec):
+            loaded.compiled.limits = effective_limits(
                 self._ceiling.limits, asked
             )  # no longer a share of the time
         return loaded
@@ -858,8 +862,8 @@ def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _closest(name: str, names: Iterable[str]) -> str:
-    close = meant(name, list(names))
-    return f": did you mean `{cut(close)}`?" if close else ""
+    close = closest_match(name, list(names))
+    return f": did you mean `{truncate(close)}`?" if close else ""
 
 
 def _compared(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Changes:
@@ -903,7 +907,7 @@ def _watch(
         except Error as error:
             if error.message != complaint:
                 complaint = error.message
-                log.warning("plugins cannot be reloaded: %s", cut(complaint))
+                log.warning("plugins cannot be reloaded: %s", truncate(complaint))
             continue
         finally:
             del plugins

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .._host.observed_values import printable
-from .._manifest.files import read_file, shown_path
+from .._manifest.files import format_path, read_file
 from .._payload_bounds.nesting import MAX_LEVELS
 from .._public import publish
 from ..errors import RecordingError, SourceError
@@ -146,26 +146,26 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
     """The same from the content of a file; `origin` is for errors."""
     weight = Weight(content)
     if weight.depth > MAX_LEVELS:
-        raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
+        raise RecordingError(f"{format_path(origin)} is no recording: it is nested too deep")
     if weight.bytes > max(MAX_WEIGHT * len(content), LIGHT):
         raise RecordingError(
-            f"{shown_path(origin)} has {len(content)} bytes, but would take {weight.bytes} of memory: no plugin is recorded that densely"
+            f"{format_path(origin)} has {len(content)} bytes, but would take {weight.bytes} of memory: no plugin is recorded that densely"
         )
     try:
         head = msgspec.json.decode(content, type=_Head)
         if head.plugwasm_recording > VERSION:
             known = f"this plugwasm knows {VERSION}: update it"
             raise RecordingError(
-                f"{shown_path(origin)} has version {head.plugwasm_recording} of the format, and {known}"
+                f"{format_path(origin)} has version {head.plugwasm_recording} of the format, and {known}"
             )
         if len(bytes(head.limits)) > MAX_LIMITS:
             raise RecordingError(
-                f"{shown_path(origin)} is no recording: there are not so many limits"
+                f"{format_path(origin)} is no recording: there are not so many limits"
             )
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(
-            f"{shown_path(origin)} is no recording: {printable(str(error))}"
+            f"{format_path(origin)} is no recording: {printable(str(error))}"
         ) from None
 
 

@@ -23,8 +23,8 @@ from .._engine import HostFunction
 from .._host.observed_values import brief, printable
 from .._host.vars import by_text, name_text
 from .._manifest.files import read_file
-from .._manifest.limits import DEFAULT
-from .._manifest.resolve import ModuleSource, Recipe, resolve
+from .._manifest.limits import DEFAULT_LIMITS
+from .._manifest.resolve import ModuleSpec, PluginSpec, resolve
 from .._runtime import import_stubs
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
@@ -118,13 +118,13 @@ def replay(
         raise RecordingError(
             f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing"
         )
-    ceiling = limits or DEFAULT
-    recipe = _recipe(recording, plugin, ceiling)
+    ceiling = limits or DEFAULT_LIMITS
+    spec = _spec(recording, plugin, ceiling)
     if strict:
-        _check_digests(recording, recipe)
+        _check_digests(recording, spec)
     answers = Answers(recording.overrides, recording.log_level)
     clock = _Clock(ceiling)
-    with _load(recording, recipe, answers, ceiling) as loaded:
+    with _load(recording, spec, answers, ceiling) as loaded:
         calls: list[ReplayedCall] = []
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
@@ -157,7 +157,7 @@ class _Clock:
     def timeout(self, recording: Recording, number: int, call: Call) -> float:
         """Seconds for that call. A call that ended at its deadline then has no longer now."""
         self.check(recording, number, call)
-        recorded = recording.limits.get("timeout", DEFAULT.timeout)
+        recorded = recording.limits.get("timeout", DEFAULT_LIMITS.timeout)
         if recorded is None or call.error is None or call.error.type != "TimeoutError":
             recorded = max(recorded or _MOST_PATIENCE, _PATIENCE)
         return min(recorded, self._most, max(0.001, self._until - monotonic()))
@@ -179,24 +179,22 @@ class _Clock:
 # ---- the plugin --------------------------------------------------------------------------------------------------------------------------
 
 
-def _recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
+def _spec(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> PluginSpec:
     """Its modules, and nothing granted but what is in the recording."""
     most = ceiling.module_bytes
     try:
-        recipe = resolve(
+        spec = resolve(
             plugin if plugin is not None else _origins(recording, most), module_bytes=most
         ).copy()
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
-    recipe.config = dict(recording.config)
-    recipe.allowed_hosts, recipe.allowed_paths = (), {}
-    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = (
-        None
-    )
-    return recipe
+    spec.config = dict(recording.config)
+    spec.allowed_hosts, spec.allowed_paths = (), {}
+    spec.timeout_ms = spec.max_pages = spec.max_http_response_bytes = spec.max_var_bytes = None
+    return spec
 
 
-def _origins(recording: Recording, most: int) -> Recipe:
+def _origins(recording: Recording, most: int) -> PluginSpec:
     """Of the files that the recorded plugin was made of."""
     modules = []
     for module in recording.modules:
@@ -212,14 +210,14 @@ def _origins(recording: Recording, most: int) -> Recipe:
                 f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is neither that module "
                 "nor another one in the binary format: say which plugin is to be replayed"
             )
-        modules.append(ModuleSource(module.name, content, module.origin))
+        modules.append(ModuleSpec(module.name, content, module.origin))
     if recording.main not in [module.name for module in modules] or len(
         {module.name for module in modules}
     ) < len(modules):
         raise RecordingError(
             "the recording is damaged: its modules have no names of their own, or none is the main one"
         )
-    return Recipe(modules, main=recording.main)
+    return PluginSpec(modules, main=recording.main)
 
 
 def _is_file(path: str) -> bool:
@@ -231,8 +229,8 @@ def _is_file(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
-def _check_digests(recording: Recording, recipe: Recipe) -> None:
-    now = {module.name: sha256(module.wasm).hexdigest() for module in recipe.modules}
+def _check_digests(recording: Recording, spec: PluginSpec) -> None:
+    now = {module.name: sha256(module.wasm).hexdigest() for module in spec.modules}
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
             raise RecordingError(
@@ -242,15 +240,15 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
 
 
-def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limits) -> Plugin:
+def _load(recording: Recording, spec: PluginSpec, answers: Answers, ceiling: Limits) -> Plugin:
     __tracebackhide__ = True
     limits = _limits(recording, ceiling)
     vars = joined(recording.vars, recording.more_vars)
     try:
         compiled = CompiledPlugin(
-            recipe,  # type: ignore[arg-type]
+            spec,  # type: ignore[arg-type]
             recording.wasi,
-            _functions(recipe, limits, recording.overrides),
+            _functions(spec, limits, recording.overrides),
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
             limits=limits,
@@ -279,7 +277,7 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
         limits[name] = value
     for name in LIMITS:
         value, most = (
-            getattr(DEFAULT, name),
+            getattr(DEFAULT_LIMITS, name),
             getattr(ceiling, name),
         )  # what is the default is not in a recording
         limits.setdefault(
@@ -291,9 +289,11 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
         raise RecordingError(f"the recording is damaged: its limits: {error}") from None
 
 
-def _functions(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
+def _functions(
+    spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
+) -> list[Function]:
     """What links; each call is answered before it gets there."""
-    wanted = import_stubs.wanted(recipe, limits, overrides)
+    wanted = import_stubs.wanted(spec, limits, overrides)
     return [
         import_stubs.stand_in(*name, HostFunction(type, _unanswered, name))
         for name, type in wanted.items()

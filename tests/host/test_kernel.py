@@ -35,7 +35,7 @@ from plugwasm._host.kernel import (
     Kernel,
 )
 from plugwasm._host.memory_budget import WISH
-from plugwasm._manifest.limits import FIRST_PAGES
+from plugwasm._manifest.limits import INITIAL_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -656,7 +656,7 @@ def test_two_sizes_of_one_bin_in_turn_do_not_grow_without_end() -> None:
             rig.free(oldest)
             del fences[oldest]
         rig.check_books(fences)
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
 
 
 def test_alloc_of_nothing_is_the_null_handle() -> None:
@@ -675,17 +675,17 @@ def test_alloc_of_more_than_there_can_be_is_refused_without_asking(size: int) ->
     assert rig.alloc(size) == 0
     assert rig.reserve(size) == 0
     assert rig.owner.asked == []
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     rig.check_books({})
 
 
 def test_alloc_beyond_the_limit_is_refused_and_takes_no_memory() -> None:
     rig = Rig(3)
     assert rig.alloc(2**31) == 0
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     fitting = 3 * PAGE - INPUT
     assert rig.alloc(fitting + 1) == 0
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     assert rig.alloc(fitting) == INPUT
     assert rig.memory_bytes() == 3 * PAGE
     assert rig.alloc(1) == 0
@@ -764,7 +764,7 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
 @pytest.mark.parametrize("pages", [2, 3])
 def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
     rig = Rig(pages)
-    if pages > FIRST_PAGES:
+    if pages > INITIAL_PAGES:
         assert rig.alloc(pages * PAGE - INPUT)
     end = rig.memory_bytes()
     assert end == pages * PAGE
@@ -1055,7 +1055,7 @@ def test_views_stay_good_while_the_memory_grows() -> None:
     assert view == b"first"
     view[:] = b"FIRST"
     assert rig.load_u8(first) == ord("F")
-    assert len(heap) == FIRST_PAGES * PAGE
+    assert len(heap) == INITIAL_PAGES * PAGE
     assert rig.kernel.length(blocks[-1]) == 300_000
     last = rig.kernel.block(blocks[-1])
     assert last is not None

@@ -75,7 +75,7 @@ def policy(*hosts: str, **settings: Any) -> Egress:
 def get(
     url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return client.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
+    return client.send_request(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
 class Names:
@@ -95,7 +95,7 @@ class Names:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     resolver = Names(plugin_test=["127.0.0.1"], other_test=["127.0.0.1"], localhost=["127.0.0.1"])
-    monkeypatch.setattr(wire, "resolve", resolver)
+    monkeypatch.setattr(wire, "look_up", resolver)
     return resolver
 
 
@@ -449,11 +449,11 @@ def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str,
 def test_methods_are_those_that_the_application_names() -> None:
     rules = policy(methods=["GET", "PROPFIND"])
     with Server(reply()) as server:
-        client.send(rules, "propfind", server.url, {}, None, no_deadline)
+        client.send_request(rules, "propfind", server.url, {}, None, no_deadline)
         with pytest.raises(EgressError, match="method: expected one of GET, PROPFIND"):
-            client.send(rules, "POST", server.url, {}, None, no_deadline)
+            client.send_request(rules, "POST", server.url, {}, None, no_deadline)
         with pytest.raises(EgressError, match="method: expected one of DELETE, GET"):
-            client.send(policy(), "PROPFIND", server.url, {}, None, no_deadline)
+            client.send_request(policy(), "PROPFIND", server.url, {}, None, no_deadline)
     assert [request.method for request in server.requests] == ["PROPFIND"]
 
 
@@ -463,7 +463,7 @@ def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowe
         Server({"/": redirect("/next", status=303)}) as server,
         pytest.raises(EgressError, match="method: expected one of POST"),
     ):
-        client.send(rules, "POST", server.url, {}, b"body", no_deadline)
+        client.send_request(rules, "POST", server.url, {}, b"body", no_deadline)
     assert len(server.requests) == 1
 
 
@@ -995,7 +995,7 @@ def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = [["127.0.0.1"], ["10.255.255.1"]]
-    monkeypatch.setattr(wire, "resolve", lambda host, port: answers.pop(0))
+    monkeypatch.setattr(wire, "look_up", lambda host, port: answers.pop(0))
     with Server(reply(b"pinned")) as server:
         assert (
             get(f"http://Plugin.test.:{server.port}/", policy("plugin.test", "127.0.0.1")).body
@@ -1036,7 +1036,7 @@ def test_a_name_that_does_not_resolve_is_an_error_that_says_so(
         return []
 
     for seam in (fail, find_nothing):
-        monkeypatch.setattr(wire, "resolve", seam)
+        monkeypatch.setattr(wire, "look_up", seam)
         with pytest.raises(EgressError, match="does not resolve"):
             get("http://plugin.test/", policy("*"))
 
@@ -1070,7 +1070,9 @@ def test_proxy_variables_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_request_is_exactly_what_was_asked_for() -> None:
     with Server(reply()) as server:
         headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
-        client.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
+        client.send_request(
+            policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline
+        )
     assert server.requests[0].head.split(b"\r\n") == [
         b"POST /a?b HTTP/1.1",
         b"Content-Length: 5",
@@ -1091,7 +1093,7 @@ def test_every_ordinary_method_is_sent_with_and_without_a_body(
     method: str, body: bytes | None
 ) -> None:
     with Server(reply(b"answer")) as server:
-        response = client.send(policy(), method, server.url, {}, body, no_deadline)
+        response = client.send_request(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
     assert response.body == (b"" if method == "HEAD" else b"answer")
 
@@ -1102,7 +1104,7 @@ def test_every_ordinary_method_is_sent_with_and_without_a_body(
 )
 def test_other_methods_are_refused(method: str) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="method: expected one of"):
-        client.send(policy(), method, server.url, {}, None, no_deadline)
+        client.send_request(policy(), method, server.url, {}, None, no_deadline)
     assert server.connections == 0
 
 
@@ -1176,7 +1178,7 @@ BAD_HEADERS = [
 @pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
 def test_headers_that_are_not_the_guests_to_set_are_refused(headers: dict[str, str]) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
-        client.send(policy(), "GET", server.url, headers, None, no_deadline)
+        client.send_request(policy(), "GET", server.url, headers, None, no_deadline)
     assert server.connections == 0
 
 
@@ -1201,16 +1203,16 @@ def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> 
 def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
     rules = policy(max_request_bytes=1000)
     with Server(reply()) as server:
-        client.send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
+        client.send_request(rules, "POST", server.url, {}, bytes(1000), no_deadline)
         with pytest.raises(EgressError, match="1001 bytes, more than the 1000 allowed"):
-            client.send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
+            client.send_request(rules, "POST", server.url, {}, bytes(1001), no_deadline)
     assert len(server.requests) == 1
 
 
 def test_a_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 20_000
     with Server(reply()) as server:
-        client.send(policy(), "PUT", server.url, {}, body, no_deadline)
+        client.send_request(policy(), "PUT", server.url, {}, body, no_deadline)
     assert server.requests[0].body == body
 
 
@@ -1241,7 +1243,7 @@ def test_a_redirect_is_followed_with_the_method_its_status_asks_for(
 ) -> None:
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
-        response = client.send(policy(), method, server.url, headers, b"body", no_deadline)
+        response = client.send_request(policy(), method, server.url, headers, b"body", no_deadline)
     _, second = server.requests
     assert response.status == 200
     assert (second.target, second.method, second.body) == (
@@ -1551,7 +1553,9 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
         connection.pause(30)
 
     with Server(on_connect=impatient) as server:
-        response = client.send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
+        response = client.send_request(
+            policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5)
+        )
     assert (response.status, response.body) == (413, b"big")
 
 
@@ -1616,7 +1620,7 @@ def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
     with Server(served) as server:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)) as caught:
-            client.send(policy(), "GET", server.url, {}, None, deadline(0.3))
+            client.send_request(policy(), "GET", server.url, {}, None, deadline(0.3))
         took = time.monotonic() - started
     if served is not HANGS["interim answers"]:
         assert isinstance(caught.value, TimeoutError)
@@ -1628,7 +1632,7 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
+            client.send_request(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -1639,7 +1643,7 @@ def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send(
+            client.send_request(
                 rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3)
             )
         assert time.monotonic() - started < 3
@@ -1662,7 +1666,9 @@ def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
     with black_hole("127.0.0.1") as port:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
-            client.send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
+            client.send_request(
+                policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3)
+            )
         assert 0.25 < time.monotonic() - started < 3
 
 
@@ -1670,7 +1676,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> Non
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     rules = policy("plugin.test", "127.0.0.1", "127.0.0.2")
     with Server(reply(b"second")) as server, black_hole("127.0.0.2", server.port):
-        response = client.send(
+        response = client.send_request(
             rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0)
         )
     assert response.body == b"second"
@@ -1683,17 +1689,17 @@ def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatc
         release.wait(30)
         return []
 
-    monkeypatch.setattr(wire, "resolve", hang)
+    monkeypatch.setattr(wire, "look_up", hang)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        client.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
+        client.send_request(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
     assert time.monotonic() - started < 3
     release.set()
 
 
 def test_a_deadline_that_has_passed_sends_nothing() -> None:
     with Server(reply()) as server, pytest.raises(TimeoutError):
-        client.send(policy(), "GET", server.url, {}, None, deadline(-1))
+        client.send_request(policy(), "GET", server.url, {}, None, deadline(-1))
     assert server.connections == 0
 
 
@@ -1710,7 +1716,7 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
         timer.start()
         started = time.monotonic()
         with pytest.raises(CancelledError, match="by its handle"):
-            client.send(policy(), "GET", server.url, {}, None, remaining)
+            client.send_request(policy(), "GET", server.url, {}, None, remaining)
         assert time.monotonic() - started < 3
         timer.join()
 
@@ -1733,12 +1739,12 @@ def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.Monke
         release.wait(30)
         return []
 
-    monkeypatch.setattr(wire, "resolve", hang)
+    monkeypatch.setattr(wire, "look_up", hang)
     alive = sum(thread.name == wire._LOOKUP for thread in threading.enumerate())
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", alive + 2)
     for _ in range(4):
         with pytest.raises(TimeoutError):
-            client.send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
+            client.send_request(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
     assert len(asked) == 2
     release.set()
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", 64)
@@ -1747,7 +1753,7 @@ def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.Monke
 def test_without_a_deadline_a_lookup_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(wire, "_CONNECT", 0.2)
-    monkeypatch.setattr(wire, "resolve", lambda host, port: [str(release.wait(30))])
+    monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(30))])
     with pytest.raises(EgressError, match="nothing came in time"):
         get("http://plugin.test/", policy("*"))
     release.set()
@@ -1779,7 +1785,7 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
     with Server(
         lambda request, connection: reply(request.body)(request, connection), tls=server_tls
     ) as server:
-        response = client.send(
+        response = client.send_request(
             rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline
         )
     assert response.body == body
@@ -1844,7 +1850,7 @@ def test_the_deadline_holds_for_a_drip_over_tls(
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send(
+            client.send_request(
                 rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3)
             )
         assert time.monotonic() - started < 3
@@ -1861,7 +1867,9 @@ def test_a_server_that_sends_tickets_without_end_is_given_up(
         Server(silence, tls=server_tls) as server,
         pytest.raises(EgressError if seconds is None else (EgressError, TimeoutError)) as caught,
     ):
-        client.send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining)
+        client.send_request(
+            rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining
+        )
     if seconds is None:
         assert "bytes of TLS without any content" in str(caught.value)
 
@@ -1878,7 +1886,7 @@ def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read
 
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=impatient) as server:
-        response = client.send(
+        response = client.send_request(
             rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20)
         )
     assert (response.status, response.body) == (413, b"big")
@@ -1904,7 +1912,7 @@ def test_the_end_of_a_request_over_tls_is_sent_while_the_answer_is_waited_for(
 
     thread = threading.Thread(target=serve)
     thread.start()
-    connection = wire.Wire(near, wire.Clock(deadline(20)))
+    connection = wire.Connection(near, wire.CallClock(deadline(20)))
     connection.start_tls(authority, "plugin.test")
     timer = threading.Timer(0.1, may_read.set)
     timer.start()
