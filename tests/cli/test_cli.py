@@ -33,9 +33,8 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 from plugwasm import __version__, cache
-from plugwasm.cli import main
+from plugwasm.cli import invocation, main
 from plugwasm.cli.app import app
-from plugwasm.cli.commands import call
 from plugwasm.cli.terminal import UsageProblem, complain, escaped, escaped_lines, reporting
 from plugwasm.manifest import json_schema
 
@@ -1132,13 +1131,13 @@ def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) ->
     ],
 )
 def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
-    assert call.milliseconds(text) == expected
+    assert invocation.milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
 def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
     try:
-        value = call.milliseconds(text)
+        value = invocation.milliseconds(text)
     except UsageProblem:
         return
     assert value >= 1
@@ -1164,7 +1163,7 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
 def test_a_path_is_granted_under_its_own_name_unless_another_is_given(
     text: str, host: str, guest: str
 ) -> None:
-    assert call.granted_path(text) == (host, guest)
+    assert invocation.granted_path(text) == (host, guest)
 
 
 @given(st.text())
