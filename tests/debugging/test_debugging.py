@@ -166,7 +166,9 @@ def test_names_that_a_guest_chose_stay_on_one_line() -> None:
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[int, int]]:
     code = CodeMap(wasm)
-    yield from (code._custom[name] for name in code._custom if name.startswith(".debug"))
+    yield from (
+        code._custom_sections[name] for name in code._custom_sections if name.startswith(".debug")
+    )
 
 
 def test_broken_debug_information_costs_only_the_lines() -> None:
@@ -194,7 +196,7 @@ def test_broken_debug_information_costs_only_the_lines() -> None:
 def test_a_module_whose_name_section_is_broken_off_still_has_offsets() -> None:
     wasm = FAULTY.read_bytes()
     error = failure(plugwasm.Plugin(wasm), "primes", "x")
-    start, end = CodeMap(wasm)._custom["name"]
+    start, end = CodeMap(wasm)._custom_sections["name"]
     for cut in range(start, end, 7):
         broken = wasm[:cut] + b"\xff" * (end - cut) + wasm[end:]
         assert all(frame.function for frame in debugging.explain(error, broken))
@@ -221,12 +223,12 @@ IMPORTS = """(module
 
 def test_functions_are_counted_past_imports_of_every_kind() -> None:
     code = CodeMap(wat_to_wasm(IMPORTS.encode()))
-    assert code.imported == 2
-    assert code.memories == ["own"]
-    assert [code.title(i) for i in (2, 3, 4)] == ["first", "second", "function 4"]
-    assert code.function_at(code.start(2)) == 2
-    assert code.function_at(code.start(3)) == 3
-    assert code.function_at(code.code) is None
+    assert code.imported_functions == 2
+    assert code.exported_memories == ["own"]
+    assert [code.display_name(i) for i in (2, 3, 4)] == ["first", "second", "function 4"]
+    assert code.function_at(code.body_start(2)) == 2
+    assert code.function_at(code.body_start(3)) == 3
+    assert code.function_at(code.code_start) is None
     assert code.function_at(10**9) is None
 
 
@@ -353,11 +355,11 @@ def test_a_trap_leaves_a_core_dump_and_the_memories(tmp_path: Path) -> None:
     offsets = [frame.offset for frame in debugging.explain(error, plugin)]
     functions = [code.function_at(offset) for offset in offsets if offset is not None]
     assert core.frames == [
-        (1, f, at - code.start(f), [], [])
+        (1, f, at - code.body_start(f), [], [])
         for f, at in zip(functions, offsets, strict=True)
         if f is not None and at is not None
     ]
-    assert [code.title(f) for _, f, *_ in core.frames] == ["deeper", "scribble"]
+    assert [code.display_name(f) for _, f, *_ in core.frames] == ["deeper", "scribble"]
     assert core.frames[0][2] == 2, "after the number of locals and a nop"
     memory = core.memory(1)
     assert memory[:4] == bytes.fromhex("44332211")
@@ -434,13 +436,13 @@ def test_half_a_dump_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     created: list[str] = []
 
-    def create(path: str, create: Any = coredump._create) -> Any:
+    def create(path: str, create: Any = coredump._create_private_file) -> Any:
         if created:
             raise OSError("disk full")
         created.append(path)
         return create(path)
 
-    monkeypatch.setattr(coredump, "_create", create)
+    monkeypatch.setattr(coredump, "_create_private_file", create)
     plugin = plugwasm.Plugin(SCRIBBLE)
     debugging.dump_on_trap(plugin, tmp_path)
     assert failure(plugin, "scribble").__notes__ == ["no core dump could be written: disk full"]
