@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ._host.log_handlers import CustomLogger as CustomLogger
     from ._host.log_handlers import set_log_custom as set_log_custom
     from ._host.log_handlers import set_log_file as set_log_file
-    from ._http.policy import Egress as Egress
+    from ._http.egress import Egress as Egress
     from ._http.socket_transport import HttpTransport as HttpTransport
     from ._http.transport import EgressRequest as EgressRequest
     from ._http.transport import EgressResponse as EgressResponse
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_engine": "FunctionType Item",
     "_version": "__version__",
-    "_http.policy": "Egress",
+    "_http.egress": "Egress",
     "_http.socket_transport": "HttpTransport",
     "_http.transport": "EgressRequest EgressResponse Transport",
     "_distributed.map_batches": "MapBatches",
