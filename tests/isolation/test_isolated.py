@@ -780,7 +780,7 @@ def test_a_forked_child_has_a_worker_of_its_own_and_leaves_that_of_its_parent_al
 HOSTILE = """
 import os, signal, socket, sys, time
 sys.path += sys.argv[3:]
-from plugwasm._isolation import protocol as messages as m
+from plugwasm._isolation import protocol as m
 s = socket.socket(fileno=int(sys.argv[1]))
 def raw(data): s.sendall(len(data).to_bytes(4, "big") + data)
 def say(*messages):
