@@ -242,7 +242,7 @@ def test_a_kind_of_message_that_is_served_in_another_way_is_found(
 def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tests.host.test_kernel import Rig
+    from tests.support.kernel_rig import Rig
 
     honest = Rig.__init__
 
