@@ -370,9 +370,9 @@ def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[ob
     """What takes a profile of a plugin and writes it to the file, also when a call fails; nothing without one."""
     if path is None:
         return nullcontext
-    from .._debugging.profile import FORMATS, suffix_of
+    from .._debugging.profile import FORMATS, file_suffix
 
-    if suffix_of(path) not in FORMATS or "\0" in path:
+    if file_suffix(path) not in FORMATS or "\0" in path:
         raise UsageProblem(
             "--profile",
             f"expected the name of a file that ends with {', '.join(FORMATS)}, got {path!r}",
