@@ -376,7 +376,9 @@ class MapBatches:
         return _Kept(kept)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._settings,)
+        from functools import partial
+
+        return partial(MapBatches, **self._settings), ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MapBatches) and self._settings == other._settings
@@ -423,10 +425,6 @@ class _Kept:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-def _rebuild(settings: dict[str, Any]) -> MapBatches:
-    return MapBatches(**settings)
 
 
 # ---- types -------------------------------------------------------------------------------------------------------------------------------

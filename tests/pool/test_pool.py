@@ -327,7 +327,7 @@ waiting.start()
 while pool.stats.waiting < 1:
     time.sleep(0.01)
 numbers = pool.map("echo", map(str, range(50)), workers=2)
-half = plugwasm.pool.PluginPool("examples/echo.wasm", functions=[], size=2)
+half = plugwasm.PluginPool("examples/echo.wasm", functions=[], size=2)
 begun = half.map("echo", map(str, range(50)))
 assert next(begun) == b"0"
 pid = os.fork()
