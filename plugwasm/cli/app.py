@@ -14,12 +14,12 @@ from .._version import __version__
 from .terminal import (
     INTERRUPTED,
     USAGE,
-    broken_pipe,
-    complain,
-    escaped,
-    logging_to_stderr,
-    reporting,
-    usage,
+    escape,
+    log_to_stderr,
+    print_error,
+    print_usage_error,
+    report_errors,
+    silence_stdout,
     write_stdout,
 )
 
@@ -60,12 +60,12 @@ class _Commands(TyperGroup):
                 if command.endswith(" call") and "extra argument" in message
                 else ""
             )
-            usage(message[:1].lower() + message[1:].rstrip(".") + hint, command)
+            print_usage_error(message[:1].lower() + message[1:].rstrip(".") + hint, command)
             code = USAGE
         except typer.Abort:
             code = INTERRUPTED
         except BrokenPipeError:
-            code = broken_pipe()
+            code = silence_stdout()
         if standalone_mode:
             sys.exit(code)
         return code
@@ -159,7 +159,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _root(
+def _root_command(
     context: typer.Context,
     version: Annotated[
         bool,
@@ -433,16 +433,16 @@ def call(
 
     Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
     """
-    with reporting(context.command_path, traceback=traceback):
+    with report_errors(context.command_path, traceback=traceback):
         from . import streams
         from .commands import call as run
 
         # All that was typed is looked at before anything is read or compiled.
-        rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
-        fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
-        read = streams.input_of(input, input_file, stdin)
-        profiling = run.profile_to(profile)
-        additions = run.Additions(
+        rounds = run.parse_number("--loop", loop, 1, run.MAX_NUMBER)
+        fuel_limit = None if fuel is None else run.parse_number("--fuel", fuel, 1, run.MAX_NUMBER)
+        read = streams.input_reader(input, input_file, stdin)
+        profiling = run.make_profiler(profile)
+        overrides = run.Overrides(
             config=config or (),
             config_file=config_file,
             set_config=set_config,
@@ -458,22 +458,22 @@ def call(
             atomics=atomics,
         )
         with (
-            logging_to_stderr(run.log_level(log_level)),
-            streams.output_to(output_file, lines=rounds > 1, raw=raw) as write,
+            log_to_stderr(run.parse_log_level(log_level)),
+            streams.open_output(output_file, lines=rounds > 1, raw=raw) as write,
         ):
             granted = wasi or bool(allow_path)
-            with run.observing(stats=stats, trace=trace, record=record) as observers:
+            with run.observe_calls(stats=stats, trace=trace, record=record) as observers:
                 options = {
                     "wasi": granted,
                     "fuel_limit": fuel_limit,
                     "observe": observers,
                     "http_response_headers": http_response_headers,
                 }
-                for output in run.calls(
+                for output in run.run_calls(
                     plugin,
                     function,
                     read,
-                    additions,
+                    overrides,
                     options,
                     rounds=rounds,
                     profiling=profiling,
@@ -513,15 +513,15 @@ def replay(
 
     The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
     """
-    with reporting(context.command_path, traceback=traceback):
+    with report_errors(context.command_path, traceback=traceback):
         from .._manifest.limits import Limits
         from .._recording.recorder import load
-        from .commands.call import milliseconds
+        from .commands.call import parse_milliseconds
 
-        limits = None if timeout is None else Limits(timeout=milliseconds(timeout) / 1000)
+        limits = None if timeout is None else Limits(timeout=parse_milliseconds(timeout) / 1000)
         ran = load(recording).replay(plugin, limits=limits)
         count = "1 call" if len(ran.calls) == 1 else f"{len(ran.calls)} calls"
-        typer.echo(f"{escaped(ran.recording.plugin)} does the same: {count}")
+        typer.echo(f"{escape(ran.recording.plugin)} does the same: {count}")
 
 
 @app.command()
@@ -532,23 +532,23 @@ def inspect(
     traceback: TracebackOption = False,
 ) -> None:
     """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
-    with reporting(context.command_path, traceback=traceback), logging_to_stderr("warn"):
+    with report_errors(context.command_path, traceback=traceback), log_to_stderr("warn"):
         from .._manifest.resolve import resolve
-        from .commands.inspect import facts, show
+        from .commands.inspect import collect_facts, print_facts
 
-        found = facts(resolve(plugin))
+        found = collect_facts(resolve(plugin))
         if as_json:
             import json
 
             write_stdout(json.dumps(found, indent=2).encode() + b"\n")
         else:
-            show(found)
+            print_facts(found)
 
 
 @app.command()
 def schema(context: typer.Context) -> None:
     """Show the JSON Schema of manifests, for editors and other tools."""
-    with reporting(context.command_path):
+    with report_errors(context.command_path):
         import json
 
         from .._manifest.model import json_schema
@@ -559,30 +559,30 @@ def schema(context: typer.Context) -> None:
 @cache_app.callback(invoke_without_command=True)
 def _cache(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        with reporting(context.command_path):
+        with report_errors(context.command_path):
             path = _cache_directory()
             sizes = _entry_sizes(path)
             what = "1 entry" if len(sizes) == 1 else f"{len(sizes)} entries"
-            typer.echo(f"{escaped(path)}: {what}, {sum(sizes) / 2**20:.1f} MiB")
+            typer.echo(f"{escape(path)}: {what}, {sum(sizes) / 2**20:.1f} MiB")
 
 
 @cache_app.command("dir")
 def cache_dir(context: typer.Context) -> None:
     """Show where compiled code is kept."""
-    with reporting(context.command_path):
+    with report_errors(context.command_path):
         write_stdout(os.fsencode(_cache_directory()) + b"\n")
 
 
 @cache_app.command("clear")
 def cache_clear(context: typer.Context) -> None:
     """Remove all compiled code that is kept."""
-    with reporting(context.command_path):
+    with report_errors(context.command_path):
         from .._runtime import code_cache as cache
 
         path = _cache_directory()
         removed = cache.clear()
         typer.echo(
-            f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escaped(path)}"
+            f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escape(path)}"
         )
 
 
@@ -591,7 +591,7 @@ def _cache_directory() -> str:
 
     path = cache.directory()
     if path is None:
-        complain("the cache is off (PLUGWASM_CACHE)")
+        print_error("the cache is off (PLUGWASM_CACHE)")
         raise typer.Exit(USAGE)
     return path
 
