@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import BytesIO
 
 from ..errors import SourceError, one_line
-from .terminal import UsageProblem, write_error, write_stdout
+from .terminal import UsageProblem, write_failure, write_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def open_output(
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            raise write_error(path, error) from error
+            raise write_failure(path, error) from error
 
     try:
         yield write

@@ -211,10 +211,10 @@ def write_stdout(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise write_error("standard output", error) from error
+        raise write_failure("standard output", error) from error
 
 
-def write_error(what: str, error: OSError) -> OSError:
+def write_failure(what: str, error: OSError) -> OSError:
     """The same error, that says what could not be written."""
     return OSError(error.errno, error.strerror or type(error).__name__, f"cannot write {what}")
 

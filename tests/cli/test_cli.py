@@ -17,8 +17,7 @@ pytest.importorskip("typer")
 
 
 from plugwasm import __version__, cache
-from plugwasm.cli import main
-from plugwasm.cli.commands import call
+from plugwasm.cli import invocation, main
 from plugwasm.cli.terminal import UsageProblem, escape, escape_lines, print_error
 from plugwasm.manifest import json_schema
 from tests.support.command_line import ECHO, WASI, command, is_harmless, typed
@@ -153,13 +152,13 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
-    assert call.parse_milliseconds(text) == expected
+    assert invocation.parse_milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
 def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
     try:
-        value = call.parse_milliseconds(text)
+        value = invocation.parse_milliseconds(text)
     except UsageProblem:
         return
     assert value >= 1
@@ -185,7 +184,7 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
 def test_a_path_is_granted_under_its_own_name_unless_another_is_given(
     text: str, host: str, guest: str
 ) -> None:
-    assert call.parse_allowed_path(text) == (host, guest)
+    assert invocation.parse_allowed_path(text) == (host, guest)
 
 
 @given(st.text())

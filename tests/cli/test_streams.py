@@ -168,10 +168,7 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns:
 
 OPTIONS = re.findall(
     r'"(--[a-z-]+)"',
-    (ROOT / "plugwasm" / "cli" / "app.py")
-    .read_text()
-    .partition("def call(")[2]
-    .partition("def replay(")[0],
+    (ROOT / "plugwasm" / "cli" / "commands" / "call.py").read_text().partition("def call(")[2],
 )
 
 

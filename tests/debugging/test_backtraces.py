@@ -144,7 +144,9 @@ def test_names_that_a_guest_chose_stay_on_one_line() -> None:
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[int, int]]:
     code = CodeMap(wasm)
-    yield from (code._custom[name] for name in code._custom if name.startswith(".debug"))
+    yield from (
+        code._custom_sections[name] for name in code._custom_sections if name.startswith(".debug")
+    )
 
 
 def test_broken_debug_information_costs_only_the_lines() -> None:
@@ -172,7 +174,7 @@ def test_broken_debug_information_costs_only_the_lines() -> None:
 def test_a_module_whose_name_section_is_broken_off_still_has_offsets() -> None:
     wasm = FAULTY.read_bytes()
     error = failure(plugwasm.Plugin(wasm), "primes", "x")
-    start, end = CodeMap(wasm)._custom["name"]
+    start, end = CodeMap(wasm)._custom_sections["name"]
     for cut in range(start, end, 7):
         broken = wasm[:cut] + b"\xff" * (end - cut) + wasm[end:]
         assert all(frame.function for frame in debugging.explain(error, broken))
@@ -199,12 +201,12 @@ IMPORTS = """(module
 
 def test_functions_are_counted_past_imports_of_every_kind() -> None:
     code = CodeMap(wat_to_wasm(IMPORTS.encode()))
-    assert code.imported == 2
-    assert code.memories == ["own"]
-    assert [code.title(i) for i in (2, 3, 4)] == ["first", "second", "function 4"]
-    assert code.function_at(code.start(2)) == 2
-    assert code.function_at(code.start(3)) == 3
-    assert code.function_at(code.code) is None
+    assert code.imported_functions == 2
+    assert code.exported_memories == ["own"]
+    assert [code.display_name(i) for i in (2, 3, 4)] == ["first", "second", "function 4"]
+    assert code.function_at(code.body_start(2)) == 2
+    assert code.function_at(code.body_start(3)) == 3
+    assert code.function_at(code.code_start) is None
     assert code.function_at(10**9) is None
 
 

@@ -132,11 +132,11 @@ def test_a_trap_leaves_a_core_dump_and_the_memories(tmp_path: Path) -> None:
     offsets = [frame.offset for frame in debugging.explain(error, plugin)]
     functions = [code.function_at(offset) for offset in offsets if offset is not None]
     assert core.frames == [
-        (1, f, at - code.start(f), [], [])
+        (1, f, at - code.body_start(f), [], [])
         for f, at in zip(functions, offsets, strict=True)
         if f is not None and at is not None
     ]
-    assert [code.title(f) for _, f, *_ in core.frames] == ["deeper", "scribble"]
+    assert [code.display_name(f) for _, f, *_ in core.frames] == ["deeper", "scribble"]
     assert core.frames[0][2] == 2, "after the number of locals and a nop"
     memory = core.memory(1)
     assert memory[:4] == bytes.fromhex("44332211")
@@ -213,13 +213,13 @@ def test_half_a_dump_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     created: list[str] = []
 
-    def create(path: str, create: Any = coredump._create) -> Any:
+    def create(path: str, create: Any = coredump._create_private_file) -> Any:
         if created:
             raise OSError("disk full")
         created.append(path)
         return create(path)
 
-    monkeypatch.setattr(coredump, "_create", create)
+    monkeypatch.setattr(coredump, "_create_private_file", create)
     plugin = plugwasm.Plugin(SCRIBBLE)
     debugging.dump_on_trap(plugin, tmp_path)
     assert failure(plugin, "scribble").__notes__ == ["no core dump could be written: disk full"]

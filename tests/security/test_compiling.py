@@ -408,11 +408,11 @@ def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
 ) -> None:
     pytest.importorskip("typer")
     from plugwasm._manifest.resolve import resolve
-    from plugwasm.cli.commands import inspect
+    from plugwasm.cli import inspection
 
-    monkeypatch.setattr(inspect, "DEFAULT", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspect.collect_facts(resolve(slow(3000)))
+        inspection.collect_facts(resolve(slow(3000)))
 
 
 # ---- what the process keeps -------------------------------------------------------------------------------------------------------------
