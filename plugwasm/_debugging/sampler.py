@@ -19,7 +19,7 @@ from time import monotonic
 
 from .._engine import CALLBACK_CODE, shown
 from .._engine.profiler import GuestProfiler
-from .._engine.traps import without_hash
+from .._engine.traps import strip_rust_hash
 from .._host import kernel
 from .._platform.native_threads import sleep
 from .._runtime.linker import linking_code
@@ -233,7 +233,7 @@ def _read_code_maps(compiled: CompiledPlugin) -> dict[str, CodeMap]:
     sources = {source.name: source.wasm for source in compiled._recipe.modules}
     return {
         name: CodeMap(to_binary(wasm))
-        for name, wasm in {**sources, KERNEL: kernel.source()}.items()
+        for name, wasm in {**sources, KERNEL: kernel.read_source()}.items()
     }
 
 
@@ -254,7 +254,7 @@ def _name_functions(
             text = code.display_name(
                 code.imported_functions + int(text[len(_NAMELESS_PREFIX) :].rstrip(">"))
             )
-        text = shown(without_hash(text))
+        text = shown(strip_rust_hash(text))
         if text != texts[name]:
             names[function] = len(texts)
             texts.append(text)

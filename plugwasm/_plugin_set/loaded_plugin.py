@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
 
@@ -91,9 +91,9 @@ class LoadedPlugin:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
-        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
+        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the thread_call."""
         try:
             plugin = (
                 self._idle.pop()
@@ -101,12 +101,12 @@ class LoadedPlugin:
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
+            if thread_call is not None:
+                thread_call.release_plugin()
             self._keep_or_close(plugin)
 
     def _keep_or_close(self, plugin: Plugin) -> None:

@@ -423,7 +423,7 @@ try:
 except plugwasm.TrapError as error:
     print(error.trap)
 stack = plugin.compiled_plugin._plan.engine.stack
-print(0 < stack.here.levels < 100, stack.room() < 2**40)
+print(0 < stack.measurement.call_depth < 100, stack.room() < 2**40)
 """
     lines = ends(program).splitlines()
     assert "cannot be found out" in lines[0]
