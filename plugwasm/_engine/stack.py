@@ -57,7 +57,7 @@ class ThreadStack(local):
 
     Attributes:
         need: Bytes that a call needs.
-        here: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
+        measurement: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
             As long as the stack cannot be found, it has no call_depth, and `has_room` looks for it each time.
     """
 

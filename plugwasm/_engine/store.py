@@ -159,11 +159,11 @@ class HostFunction:
     `body` is called with the environment, the caller (for `CallerMemory` and `caller_context`), and the values:
     `values[2 * i]` is parameter i as a signed 64-bit integer (of an i32 only the lower half counts), and where result i goes.
 
-    `name` is the module and the name that guests import it by; None for what the linker makes for itself. `python_types` are the Python types of
-    its parameters and then of its results, for those who watch; they may be fewer.
+    `name` is the module and the name that guests import it by; None for what the linker makes for itself. `python_types` are the Python
+    types of its parameters and then of its results, for those who watch; they may be fewer.
     """
 
-    __slots__ = ("_callback", "_watched", "body", "python_types", "name", "type")
+    __slots__ = ("_callback", "_watched", "body", "name", "python_types", "type")
 
     def __init__(
         self,

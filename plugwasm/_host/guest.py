@@ -58,15 +58,15 @@ class Guest(Environment):
         "cancelled",
         "config",
         "deadline",
-        "export_name",
         "entries",
-        "has_fuel_limit",
+        "export_name",
+        "externs",
         "grants",
-        "state_bytes",
+        "greenlet",
+        "has_fuel_limit",
         "host_context",
         "instances",
         "interceptor",
-        "externs",
         "kernel",
         "limits",
         "log",
@@ -74,11 +74,11 @@ class Guest(Environment):
         "response_headers",
         "response_status",
         "sampler",
+        "state_bytes",
         "store",
         "streams",
         "vars",
         "wasi",
-        "greenlet",
     )
 
     store: Store
@@ -314,7 +314,7 @@ class Guest(Environment):
             )
 
     def describe_shortage(self, denied: int) -> str | None:
-        """What memory there was too little of, so that a guest that gave up probably did so for that; see `MemoryBudget.describe_shortage`."""
+        """What memory there was too little of, so that a guest that gave up probably did so for that."""
         return self.budget.describe_shortage(self.kernel.pages(), denied)
 
     # ---- WASI -----------------------------------------------------------------------------------------------------------------------

@@ -17,13 +17,13 @@ __all__ = [
     "REGISTERED",
     "check_flag",
     "check_fuel",
-    "check_option_types",
     "check_functions",
     "check_list",
+    "check_option_types",
     "describe_value",
-    "reject_unused_options",
     "reject_plugin_object",
     "reject_unknown_arguments",
+    "reject_unused_options",
 ]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .functions import Function
 
-__all__ = ["registered_functions", "registered", "warn_registered_imports"]
+__all__ = ["registered", "registered_functions", "warn_registered_imports"]
 
 MOST_WARNINGS = 1000
 """Pairs of a plugin and a function that are remembered. What comes later is not logged."""

@@ -215,7 +215,8 @@ def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
         most -= len(content)
         if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
             raise RecordingError(
-                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is neither that module "
+                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is neither that "
+                "module "
                 "nor another one in the binary format: say which plugin is to be replayed"
             )
         modules.append(ModuleSource(module.name, content, module.origin))

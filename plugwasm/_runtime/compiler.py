@@ -48,7 +48,8 @@ _CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._ru
 class Allowance:
     """What compiling the modules of one plugin may still take, all together. For one thread.
 
-    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT_COST`, the time of all of them
+    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT_COST`, the time of all of
+    them
     is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
     `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
     """

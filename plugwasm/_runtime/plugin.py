@@ -329,10 +329,10 @@ class Plugin(Closing):
                 raise
         guest = self._guest
         try:
-            running, here = ticker.running, self._stack.here
+            running, measured = ticker.running, self._stack.measurement
             if (
-                len(running) >= here.call_depth
-                or getrecursionlimit() > here.recursion_limit
+                len(running) >= measured.call_depth
+                or getrecursionlimit() > measured.recursion_limit
                 or "greenlet" in modules
             ):
                 self._check_stack(guest, function_name)

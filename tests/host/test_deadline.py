@@ -442,12 +442,12 @@ def in_process(script: str) -> list[str]:
 
 def test_there_is_no_thread_before_the_first_call_and_none_when_calls_are_over() -> None:
     script = """
-deadline.IDLE = 0.2
+deadline.IDLE_SECONDS = 0.2
 p = plugin(60)
 print(threading.active_count())
 p.call("quick")
 print(threading.active_count())
-time.sleep(deadline.IDLE + 0.4)
+time.sleep(deadline.IDLE_SECONDS + 0.4)
 print(threading.active_count(), len(ticker.running))
 print(outcome(lambda: p.call("spin")), threading.active_count())
 """
@@ -460,7 +460,7 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
     [
         "",
         "p.call('quick')",
-        "deadline.IDLE = 0.01; p.call('quick'); time.sleep(0.3)",
+        "deadline.IDLE_SECONDS = 0.01; p.call('quick'); time.sleep(0.3)",
         "outcome(lambda: p.call('spin'))",
         "cancelled(p)",
     ],
@@ -520,7 +520,7 @@ def test_forks_and_calls_in_a_hurry_lose_no_deadline() -> None:
     script = """
 import random, warnings
 warnings.simplefilter("ignore")
-deadline.IDLE = 0.002
+deadline.IDLE_SECONDS = 0.002
 over = threading.Event()
 outcomes = []
 def work():
@@ -593,10 +593,10 @@ print("end")
 def test_calls_work_while_the_interpreter_shuts_down() -> None:
     script = """
 import atexit
-deadline.IDLE = 0.1
+deadline.IDLE_SECONDS = 0.1
 p = plugin()
 p.call("quick")
-time.sleep(deadline.IDLE + 0.4)
+time.sleep(deadline.IDLE_SECONDS + 0.4)
 assert threading.active_count() == 1
 atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
 """

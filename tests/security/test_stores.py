@@ -398,7 +398,7 @@ import plugwasm
 import plugwasm._runtime.plugin, plugwasm.errors, plugwasm._runtime.call_errors
 plugwasm.Plugin, plugwasm.StackError, plugwasm.TrapError  # imported when they are named first
 from plugwasm._host import kernel as _kernel; from plugwasm._runtime import modules as _code
-_kernel.source()
+_kernel.read_source()
 wat = b'(module (func $r (export "f") (call $r)))'
 _code.engine(pooled=False)  # whose making measures the thread, in a state where that works
 from plugwasm._engine import ThreadStack
