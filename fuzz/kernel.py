@@ -48,7 +48,7 @@ def check(data: bytes) -> None:
             outcomes = [rig.call("ok", given[: arguments[0]]) for rig in (plain, pooled)]
             live = {INPUT: arguments[0]} if arguments[0] else {}
         elif name == "put":
-            outcomes = [rig.kernel.put(b"h" * arguments[0]) for rig in (plain, pooled)]  # type: ignore[misc]
+            outcomes = [rig.kernel.new_block(b"h" * arguments[0]) for rig in (plain, pooled)]  # type: ignore[misc]
         else:
             outcomes = [getattr(rig, name)(*arguments) for rig in (plain, pooled)]
         assert outcomes[0] == outcomes[1], (
@@ -62,7 +62,7 @@ def check(data: bytes) -> None:
             live = {}
     size = plain.memory_bytes()
     assert plain.failure() == pooled.failure()
-    assert bytes(plain.kernel.range(0, size)) == bytes(pooled.kernel.range(0, size)), (
+    assert bytes(plain.kernel.view(0, size)) == bytes(pooled.kernel.view(0, size)), (
         "the memories differ"
     )
     pooled.check_books(live)

@@ -19,7 +19,7 @@ from time import monotonic
 
 from .._engine import CALLBACK_CODE, shown
 from .._engine.profiler import GuestProfiler
-from .._engine.traps import without_hash
+from .._engine.traps import strip_rust_hash
 from .._host import kernel
 from .._platform.native_threads import sleep
 from .._runtime.linker import linking_code
@@ -230,7 +230,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 def _titles(compiled: CompiledPlugin) -> dict[str, CodeMap]:
     sources = {source.name: source.wasm for source in compiled._recipe.modules}
     return {
-        name: CodeMap(binary(wasm)) for name, wasm in {**sources, KERNEL: kernel.source()}.items()
+        name: CodeMap(binary(wasm))
+        for name, wasm in {**sources, KERNEL: kernel.read_source()}.items()
     }
 
 
@@ -249,7 +250,7 @@ def _name_functions(
         code = titles.get(_library(profile, thread, function))
         if code is not None and text.startswith(_NAMELESS):
             text = code.title(code.imported + int(text[len(_NAMELESS) :].rstrip(">")))
-        text = shown(without_hash(text))
+        text = shown(strip_rust_hash(text))
         if text != texts[name]:
             names[function] = len(texts)
             texts.append(text)

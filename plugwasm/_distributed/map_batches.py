@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 
-from .._host.codecs import encoded, output_reader
+from .._host.codecs import encode_input, make_output_reader
 from ..errors import (
     BadHandleError,
     BatchError,
@@ -191,7 +191,7 @@ class MapBatches:
         else:
             self._type, decoded = output_type(returns)
             self._decode = (
-                None if decoded is None else output_reader(decoded, None, ref.name, function)
+                None if decoded is None else make_output_reader(decoded, None, ref.name, function)
             )
 
     def __call__(self, batch: Batch) -> Batch:
@@ -269,7 +269,7 @@ class MapBatches:
             return texts_in(column_of(batch, self._column))
         names = self._column
         rows = zip(*(column_of(batch, name).to_pylist() for name in names), strict=True)
-        return [encoded(dict(zip(names, row, strict=True))) for row in rows]
+        return [encode_input(dict(zip(names, row, strict=True))) for row in rows]
 
     def _outputs(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
         """The outputs as a column, and how many values one may have.
@@ -398,7 +398,7 @@ class _Read:
 
     __slots__ = ("_decode", "_too_much", "room")
 
-    is_of_call = True
+    takes_limits = True
 
     def __init__(self, decode: Any, room: int, too_much: Callable[[], BatchError]) -> None:
         self._decode, self.room, self._too_much = decode, room, too_much

@@ -13,7 +13,14 @@ from __future__ import annotations
 import os
 import threading
 
-from .._host.options import check_flag, check_fuel, check_kinds, listed, named, refuse_unknown
+from .._host.options import (
+    check_flag,
+    check_fuel,
+    check_list,
+    check_option_types,
+    describe_value,
+    reject_unknown_arguments,
+)
 from .._manifest.limits import DEFAULT, ProcessLimits
 from .._manifest.messages import check_text
 from .._manifest.resolve import own_settings
@@ -111,20 +118,22 @@ class PluginRef:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(PluginRef, unknown)
+            reject_unknown_arguments(PluginRef, unknown)
         import msgspec
 
         from .._manifest.module_files import ModuleReader
 
-        check_kinds(False, limits, None)
+        check_option_types(False, limits, None)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         check_flag("embed", embed)
         if isinstance(functions, str) or callable(functions):
             functions = [functions]
-        functions = listed("functions", functions, "host functions or their names", object)
+        functions = check_list("functions", functions, "host functions or their names", object)
         if not (config is None or hasattr(config, "items")):
-            raise OptionError(f"config: expected a mapping, got {named(config)}", field="config")
+            raise OptionError(
+                f"config: expected a mapping, got {describe_value(config)}", field="config"
+            )
         if isinstance(plugin, CompiledPlugin):
             raise OptionError(
                 "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
@@ -157,7 +166,7 @@ class PluginRef:
             source.url is not None and (embed or source.hash is None) for source in manifest.wasm
         ):
             policy = _imported(_checked_name(egress, "egress"), "egress")
-        check_kinds(False, None, None if isinstance(policy, str) else policy)
+        check_option_types(False, None, None if isinstance(policy, str) else policy)
         reader = ModuleReader(
             (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
         )
@@ -217,7 +226,7 @@ class PluginRef:
         """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
-                f"isolated: expected True, False or ProcessLimits, got {named(isolated)}",
+                f"isolated: expected True, False or ProcessLimits, got {describe_value(isolated)}",
                 field="isolated",
             )
         if isolated is False:
@@ -331,7 +340,9 @@ def _sendable(value: object, field: str) -> str | bytes:
         return _checked_name(value, field)
     import pickle
 
-    check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
+    check_option_types(
+        value if field == "wasi" else False, None, value if field == "egress" else None
+    )
     if field == "observe":
         from .._runtime.observers import observers
 

@@ -14,9 +14,9 @@ from .. import errors
 from .._engine import FunctionType, Item, shown
 from .._host import greenlets
 from .._host.deadline import NEVER
-from .._host.options import NOT_GIVEN, REGISTERED, refuse_unknown
-from .._host.registry import warn_of_registered
-from .._host.vars import Vars, first_vars
+from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
+from .._host.registry import warn_registered_imports
+from .._host.vars import Vars, check_initial_vars
 from .._manifest.files import anchored, shown_path
 from .._manifest.limits import ProcessLimits
 from .._runtime.call_errors import no_room, parsed, raised
@@ -124,7 +124,7 @@ class IsolatedPlugin(Plugin):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(IsolatedPlugin, unknown)
+            reject_unknown_arguments(IsolatedPlugin, unknown)
         if process is None:
             process = ProcessLimits()
         elif not isinstance(process, ProcessLimits):
@@ -147,7 +147,7 @@ class IsolatedPlugin(Plugin):
         self._guest = None
         self._fuel_used = None
         self._id = None
-        self._first_vars = first_vars(vars, plugin.limits)
+        self._first_vars = check_initial_vars(vars, plugin.limits)
         self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
         self._view = None
         self._calls = 0
@@ -189,9 +189,9 @@ class IsolatedPlugin(Plugin):
             WorkerError: The worker ended in the middle of the call, or misbehaved.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # As in `Plugin.call`, and not a function of both: an interrupt after its return would leave the plugin to nobody.
             del self._idle
@@ -219,9 +219,9 @@ class IsolatedPlugin(Plugin):
                     else octets(data)
                 )
             except UnicodeEncodeError as error:
-                from .._host.codecs import no_input
+                from .._host.codecs import unencodable_input_error
 
-                raise no_input(error, self.name, function_name) from None
+                raise unencodable_input_error(error, self.name, function_name) from None
             self._release_view()
             if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
                 raise no_room(self.name, function_name, view.nbytes, self.compiled_plugin.limits)
@@ -300,9 +300,9 @@ class IsolatedPlugin(Plugin):
         guest.cancelled = guest.made = False
         waited = self._until is not None
         guest.deadline = self._new_deadline()
-        guest.where = greenlets.here()
+        guest.greenlet = greenlets.current_greenlet()
         guest.host_context = host_context
-        guest.ended = function_name
+        guest.export_name = function_name
         if self._watch is not None:
             self._watch.until = guest.deadline
         # Of the time that the call has waited the worker knows nothing, so it will not end by itself.
@@ -534,7 +534,7 @@ class Elsewhere(CompiledPlugin):
     def _warn(self) -> None:
         if self._is_ambient and self._offered and hasattr(self, "_plan"):
             imported = {self._offered.get((item.module, item.name)) for item in self.imports}
-            warn_of_registered(self.name, self.functions, imported)
+            warn_registered_imports(self.name, self.functions, imported)
 
 
 _BUILT = ("_plan", "_pooled_plan")

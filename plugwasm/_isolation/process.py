@@ -18,15 +18,15 @@ from time import monotonic
 import msgspec
 
 from .._engine import EngineFailure
-from .._host.waiting_calls import callers
-from .._platform.child_processes import Child
+from .._host.waiting_calls import waiting_callers
+from .._platform.child_processes import ChildProcess
 from .._platform.descriptors import Descriptor, SocketDescriptor
 from .._platform.python_executable import (
     VARIABLE,
     Interpreter,
     NoInterpreterError,
-    folders,
-    interpreter,
+    find_interpreter,
+    find_package_folders,
 )
 from ..errors import WorkerError, one_line
 from . import protocol as m
@@ -101,7 +101,7 @@ class Worker:
                 SocketDescriptor(own_sock),
                 SocketDescriptor(own_control),
             )
-            self._process = Child(
+            self._process = ChildProcess(
                 _start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True
             )
             ours.pop_all()
@@ -165,7 +165,7 @@ class Worker:
 
     def cpu_time(self) -> float | None:
         """Seconds of processor time that it has used, or None where the system does not tell."""
-        if sys.platform != "linux" or not self._process.is_ours():
+        if sys.platform != "linux" or not self._process.is_unreaped():
             return None
         import time
 
@@ -211,7 +211,7 @@ class Worker:
 
     def _glance(self) -> None:
         self._check_connection()
-        for caller in callers():
+        for caller in waiting_callers():
             if getattr(getattr(caller, "kernel", None), "worker", None) is not self:
                 caller.remaining()
         if self._is_overdue():
@@ -257,7 +257,7 @@ class Worker:
 
 
 def _release(
-    process: Child, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
+    process: ChildProcess, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
 ) -> None:
     if owner == os.getpid():
         process.kill()
@@ -288,7 +288,7 @@ def _interpreter(python: str | None) -> Interpreter:
     if python is not None:
         return Interpreter(python)  # the application says so
     try:
-        return interpreter()
+        return find_interpreter()
     except NoInterpreterError as error:
         raise WorkerError(
             f"a worker cannot be started: {error.message}; `ProcessLimits.python` or the environment variable {VARIABLE} can name a "
@@ -302,7 +302,15 @@ def _start(python: Interpreter, sock: int, control: int, stderr: int) -> subproc
         options.append("-B")
     if sys.pycache_prefix:
         options += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    command = [python.path, *options, "-c", _PROGRAM, str(sock), str(control), *folders(_PACKAGES)]
+    command = [
+        python.path,
+        *options,
+        "-c",
+        _PROGRAM,
+        str(sock),
+        str(control),
+        *find_package_folders(_PACKAGES),
+    ]
     try:
         return subprocess.Popen(
             command,

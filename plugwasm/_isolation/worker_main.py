@@ -22,7 +22,7 @@ import msgspec
 from .. import errors
 from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
 from .._host.deadline import NEVER, ticker
-from .._host.kernel import source as kernel_source
+from .._host.kernel import read_source as kernel_source
 from .._manifest import limits
 from .._manifest.resolve import ModuleSource, Recipe
 from .._runtime import code_cache
@@ -109,7 +109,7 @@ def _operation(guest: Guest, message: Any) -> m.Answer:
         block = kernel.block(message.handle)
         return m.Answer(0, None if block is None else bytes(block))
     if kind is m.Put:
-        return m.Answer(kernel.put(message.data), None)
+        return m.Answer(kernel.new_block(message.data), None)
     if kind is m.Alloc:
         return m.Answer(kernel.alloc(message.size), None)
     assert kind is m.SetError
@@ -143,7 +143,7 @@ class _Stub:
             for i, value in enumerate(answer.values):
                 values[2 * i] = value
             for i, data in answer.made:
-                handle = values[2 * i] = kernel.put(data)
+                handle = values[2 * i] = kernel.new_block(data)
                 if not handle:
                     application.send(m.NoRoom(len(data)))
                     application.receive()
@@ -354,7 +354,7 @@ def _start_threads(first: m.Confine, work: threading.Thread) -> None:
     threading.stack_size(first.stack_bytes + STACK)
     work.start()
     threading.stack_size(0)
-    ticker.stays = True
+    ticker.keeps_thread = True
     ticker.wake()
     compiler = engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes)
     compiled_module(kernel_source(), compiler, "kernel")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from .._public import publish
+from .._public import set_public_module
 from ..errors import ManifestError
 from .download import shown_url
 from .files import anchored, is_url, read_file, shown_path
@@ -506,4 +506,4 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
 parse({"wasm": [{"path": "x"}]})
 
 
-publish("plugwasm", Manifest, MemoryOptions, WasmSource)
+set_public_module("plugwasm", Manifest, MemoryOptions, WasmSource)

@@ -9,7 +9,7 @@ import msgspec
 from .._engine import shown
 from .._manifest.files import shown_path
 from .._manifest.resolve import Recipe
-from .._public import publish
+from .._public import set_public_module
 from .metadata import Setting  # noqa: TC001  # public: its annotations can be evaluated
 
 TYPE_CHECKING = False
@@ -131,4 +131,4 @@ msgspec.to_builtins(
 )
 
 
-publish("plugwasm.plugin_set", Description, Grants)
+set_public_module("plugwasm.plugin_set", Description, Grants)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
 
@@ -78,9 +78,9 @@ class Loaded:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
-        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
+        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the thread_call."""
         try:
             plugin = (
                 self._idle.pop()
@@ -88,12 +88,12 @@ class Loaded:
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
+            if thread_call is not None:
+                thread_call.release_plugin()
             self._give(plugin)
 
     def _give(self, plugin: Plugin) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from .._manifest.messages import fault, shown, translated
 from .._manifest.model import Manifest
 from .._manifest.parsing import decoded
-from .._public import publish
+from .._public import set_public_module
 from ..errors import ManifestError
 
 __all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
@@ -154,4 +154,4 @@ def _check_text(field: str, text: str, length: int) -> None:
 parse_plugin_file(b'{"plugin": {"settings": {"x": {}}}, "manifest": {}}')
 
 
-publish("plugwasm.plugin_set", Setting)
+set_public_module("plugwasm.plugin_set", Setting)

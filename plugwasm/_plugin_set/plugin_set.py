@@ -24,12 +24,12 @@ from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
     check_flag,
-    listed,
-    named,
-    refuse_given,
-    refuse_unknown,
+    check_list,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
 )
-from .._host.plugin_log import log_raised
+from .._host.plugin_log import log_exception
 from .._manifest.files import shown_path
 from .._manifest.limits import ProcessLimits, effective
 from .._manifest.messages import cut, meant
@@ -155,32 +155,32 @@ class PluginSet(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(type(self), unknown)
+            reject_unknown_arguments(type(self), unknown)
         if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
             hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
             raise OptionError(
-                f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins"
+                f"plugins: expected a list, got {describe_value(plugins)}: {hint}", field="plugins"
             )
         plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
-        directories = listed("directories", directories, "paths", (str, bytes, os.PathLike))
+        directories = check_list("directories", directories, "paths", (str, bytes, os.PathLike))
         if not (entry_points is None or isinstance(entry_points, str)):
             raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}",
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {describe_value(entry_points)}",
                 field="entry_points",
             )
-        hooks = None if hooks is None else listed("hooks", hooks, "names of exports")
+        hooks = None if hooks is None else check_list("hooks", hooks, "names of exports")
         order, disabled = (
-            listed("order", order, "names of plugins"),
-            listed("disabled", disabled, "names of plugins"),
+            check_list("order", order, "names of plugins"),
+            check_list("disabled", disabled, "names of plugins"),
         )
         if not (config is None or isinstance(config, Mapping)):
             raise OptionError(
-                f"config: expected mappings by the plugins' names, got {named(config)}",
+                f"config: expected mappings by the plugins' names, got {describe_value(config)}",
                 field="config",
             )
-        listed("config", config or {}, "names of plugins")
+        check_list("config", config or {}, "names of plugins")
         check_flag("fresh", fresh)
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
@@ -216,7 +216,7 @@ class PluginSet(Closing):
             and entry_points is None
             and all(isinstance(plugin, CompiledPlugin) for plugin in given)
         ):
-            refuse_given(
+            reject_unused_options(
                 "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
                 wasi=NOT_GIVEN if wasi is False else wasi,
                 functions=functions,
@@ -410,7 +410,8 @@ class PluginSet(Closing):
         declared = self._terms.hooks
         if not isinstance(hook, str):
             raise OptionError(
-                f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
+                f"hook: expected the name of an export, as text, got {describe_value(hook)}",
+                field="hook",
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
@@ -449,7 +450,8 @@ class PluginSet(Closing):
         state = self._current()
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of a plugin, as text, got {named(name)}", field="name"
+                f"name: expected the name of a plugin, as text, got {describe_value(name)}",
+                field="name",
             )
         entry = state.entries.get(name)
         if entry is None:
@@ -611,12 +613,12 @@ class PluginSet(Closing):
         """
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
             raise OptionError(
-                f"interval: expected a number of seconds above 0, got {named(interval)}",
+                f"interval: expected a number of seconds above 0, got {describe_value(interval)}",
                 field="interval",
             )
         if not (on_change is None or callable(on_change)):
             raise OptionError(
-                f"on_change: expected a function that takes the changes, got {named(on_change)}",
+                f"on_change: expected a function that takes the changes, got {describe_value(on_change)}",
                 field="on_change",
             )
         self._current()
@@ -911,4 +913,4 @@ def _watch(
             try:
                 on_change(changes)
             except Exception:
-                log_raised(log, "`on_change` raised")
+                log_exception(log, "`on_change` raised")

@@ -6,9 +6,9 @@ from .._host.options import (
     REGISTERED,
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    listed,
+    check_functions,
+    check_list,
+    check_option_types,
 )
 from .._manifest.limits import Limits
 from .._manifest.policy import MAX_MODULES, ManifestPolicy
@@ -44,7 +44,7 @@ class Ceiling:
         observe: Observe,
         elsewhere: bool,
     ) -> None:
-        check_kinds(wasi, limits, egress)
+        check_option_types(wasi, limits, egress)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if observe is not None:
@@ -65,14 +65,14 @@ class Ceiling:
             self._kind = Elsewhere
         self._options: dict[str, Any] = {
             "wasi": wasi,
-            "functions": functions if functions is REGISTERED else checked_functions(functions),
+            "functions": functions if functions is REGISTERED else check_functions(functions),
             "limits": self.limits,
             "egress": egress,
             "fuel_limit": fuel_limit,
             "http_response_headers": http_response_headers,
             "observe": observe,
         }
-        allowed_paths = listed("allowed_paths", allowed_paths, "paths")
+        allowed_paths = check_list("allowed_paths", allowed_paths, "paths")
         self._policy = ManifestPolicy(
             modules=MAX_MODULES,
             egress=egress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._host.plugin_log import logger_of
+from .._host.plugin_log import get_logger
 from .._manifest.messages import cut
 from ..errors import OptionError
 from .dispatch import Unparsed
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from ..errors import Error
     from .discovery import Source, Stamp
     from .loaded_plugin import Loaded
 
 __all__ = ["Entry", "State", "log"]
 
-log = logger_of("plugins")
+log = get_logger("plugins")
 
 
 class Entry:
@@ -55,10 +55,10 @@ class Entry:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
         assert self.loaded is not None
-        return self.loaded.call(function_name, data, options, crossing)
+        return self.loaded.call(function_name, data, options, thread_call)
 
     def note(self, hook: str, error: Exception, stop: bool) -> Exception:
         """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""

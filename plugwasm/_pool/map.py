@@ -9,7 +9,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from .._host.deadline import NEVER
-from .._host.waiting_calls import callers
+from .._host.waiting_calls import waiting_callers
 from .._runtime.threads import need_anyio
 from ..errors import ClosedError, OptionError
 from .map_workers import Item, Team
@@ -110,7 +110,7 @@ class Plan:
 def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
     """The outputs for all of the inputs."""
     plan.measure(inputs)
-    if plan.workers == 1 and not callers():
+    if plan.workers == 1 and not waiting_callers():
         yield from _one_by_one(plan, inputs)
         return
     team = Team(plan)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 
-from .._host.options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
+)
 from .._runtime.compiled_plugin import CompiledPlugin, as_compiled, checked_name
 from .._runtime.plugin import Closing, Plugin, changed_config
 from ..errors import OptionError
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from typing import Any, Never, TypeVar
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
@@ -79,7 +86,7 @@ class PluginPool(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(PluginPool, unknown)
+            reject_unknown_arguments(PluginPool, unknown)
         if size is None:
             size = _processors()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -107,11 +114,11 @@ class PluginPool(Closing):
             factory = _maker(compiled, config, observe)
         elif not callable(factory):
             raise OptionError(
-                f"factory: expected a function that makes a plugin, got {named(factory)}",
+                f"factory: expected a function that makes a plugin, got {describe_value(factory)}",
                 field="factory",
             )
         else:
-            refuse_given(
+            reject_unused_options(
                 "plugins are made by the `factory`, so give it to what that calls",
                 wasi=wasi,
                 config=NOT_GIVEN if config is None else config,
@@ -193,14 +200,14 @@ class PluginPool(Closing):
         lease = Lease(self._slots, wait)
         has_begun = False
 
-        def work(crossing: Crossing) -> Any:
+        def work(thread_call: ThreadCall) -> Any:
             nonlocal has_begun
             has_begun = True
             try:
-                plugin = crossing.plugin = lease.plugin()
+                plugin = thread_call.plugin = lease.plugin()
                 return plugin.call(function_name, data, parse, host_context, **options)
             finally:
-                crossing.leave()
+                thread_call.release_plugin()
                 lease.give_back()
 
         try:
@@ -345,7 +352,7 @@ def _check_inputs(inputs: object, *ways: str) -> None:
             else ""
         )
         raise OptionError(
-            f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs"
+            f"inputs: expected a list of inputs, got {describe_value(inputs)}{hint}", field="inputs"
         )
 
 

@@ -25,10 +25,10 @@ from collections import deque
 from time import monotonic
 from typing import NamedTuple
 
-from .._engine import shielded
+from .._engine import signal_safe
 from .._host.deadline import NEVER
-from .._host.waiting_calls import Waiting
-from .._platform.finalizer import Owner
+from .._host.waiting_calls import CallerWait
+from .._platform.finalizer import Finalizable
 from ..errors import ClosedError, OptionError, PoolTimeoutError
 
 TYPE_CHECKING = False
@@ -214,7 +214,7 @@ class Slots:
             return
         bell = allocate_lock()
         bell.acquire()
-        until, waiting = _until(wait), Waiting()
+        until, waiting = _until(wait), CallerWait()
         try:
             self.join(turn, lambda: _ring(bell))
             while not self.serve(turn):
@@ -227,7 +227,7 @@ class Slots:
 
     async def take_async(self, turn: Turn, wait: float | None) -> None:
         """As `take`, for a task."""
-        from .._host.event_loop import Desk
+        from .._host.event_loop import CoroutineQueue
         from .._runtime.threads import need_anyio
 
         need_anyio()
@@ -238,16 +238,16 @@ class Slots:
         turn.task = anyio.get_current_task().id
         if self.begin(turn):
             return
-        desk = Desk()
-        until, waiting = _until(wait), Waiting()
+        queue = CoroutineQueue()
+        until, waiting = _until(wait), CallerWait()
         try:
-            self.join(turn, desk.wake)
+            self.join(turn, queue.wake)
             while not self.serve(turn):
                 if (left := until - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
                 self.check_others(turn, wait, waiting)
                 with anyio.move_on_after(waiting.pause(min(left, self._pause(turn)))):
-                    await desk.wait()
+                    await queue.wait()
         finally:
             self.leave(turn)
 
@@ -397,7 +397,7 @@ class Slots:
             plugin=self.name,
         )
 
-    def check_others(self, turn: Turn, wait: float | None, waiting: Waiting) -> None:
+    def check_others(self, turn: Turn, wait: float | None, waiting: CallerWait) -> None:
         """Raises if all slots belong to the calls that wait for one, which would wait for themselves.
 
         Their own come back only when they go on. What their thread or task has on lease besides might be given back by another one, so
@@ -444,7 +444,7 @@ LONG_GLANCE = 5.0
 """The same for all others, which may have become the first."""
 
 
-class Lease(Owner):
+class Lease(Finalizable):
     """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts. Before that, a place in the queue."""
 
     __module__ = "plugwasm"
@@ -494,7 +494,7 @@ class Lease(Owner):
         self._check_new()
         self.__del__ = partial(
             setattr, self.turn, "is_over", True
-        )  # for who drops it without leaving it: C alone, see `Owner`
+        )  # for who drops it without leaving it: C alone, see `Finalizable`
         try:
             self.take()
             return self._lend()
@@ -511,7 +511,7 @@ class Lease(Owner):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:  # which covers the entry of this function, see `shielded`
+        try:  # which covers the entry of this function, see `signal_safe`
             self._slots.give_back(self.turn)
         except BaseException:
             self.turn.is_over = True
@@ -555,8 +555,8 @@ class Lease(Owner):
             )
 
 
-shielded(Lease.give_back)
-shielded(Lease.__exit__)
+signal_safe(Lease.give_back)
+signal_safe(Lease.__exit__)
 
 
 def _until(wait: float | None) -> float:

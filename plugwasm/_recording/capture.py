@@ -10,7 +10,7 @@ from time import gmtime, strftime
 
 from .._engine import EngineFailure, HostRaised
 from .._host.env import FUNCTIONS, NAMESPACE
-from .._host.guest import Exited
+from .._host.guest import PluginExit
 from .._manifest.limits import Limits
 from .._runtime.linker import WASI, is_own_wasi
 from .._wasi.abi import MemoryFault
@@ -265,7 +265,9 @@ class Journal:
 
     # ---- host calls -----------------------------------------------------------------------------------------------------------------
 
-    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         assert function.name is not None
         namespace, name = function.name
         if self._tape.incomplete:
@@ -291,7 +293,7 @@ class Journal:
         values: Any,
     ) -> None:
         passed = sum(
-            guest.size(values[2 * i])
+            guest.block_length(values[2 * i])
             for i, type in enumerate(function.type.params)
             if type == "i64"
         )
@@ -306,7 +308,9 @@ class Journal:
         try:
             with witness:
                 function.body(guest, caller, values)
-            results = witness.results(function.type.results, function.kinds[len(args) :], values)
+            results = witness.results(
+                function.type.results, function.python_types[len(args) :], values
+            )
         except BaseException as exception:
             error = exception
             raise
@@ -316,7 +320,7 @@ class Journal:
                 if (namespace, name) == (NAMESPACE, HTTP)
                 else None
             )
-            args = witness.arguments(args, raws, function.kinds)
+            args = witness.arguments(args, raws, function.python_types)
             space = USER if namespace == USER else namespace  # the same object is left out
             failed = self._failed(error)
             self._keep(
@@ -384,7 +388,7 @@ class Journal:
             self._host_calls = []
 
     def _failed(self, error: BaseException | None) -> Failure | None:
-        if error is None or isinstance(error, Exited):
+        if error is None or isinstance(error, PluginExit):
             return None
         if isinstance(error, HostRaised):  # while it was in the kernel
             error = error.exception

@@ -32,7 +32,7 @@ def arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
     args = []
     for i, type in enumerate(function.type.params):
         raw = values[2 * i]
-        data = guest.content(raw) if type == "i64" else None
+        data = guest.find_block(raw) if type == "i64" else None
         args.append(Value.number(type, raw) if data is None else Value.content(data))
     return args
 
@@ -167,9 +167,9 @@ class _Kernel:
             self._witness.made(Alloc(length), offset, None)
         return offset
 
-    def put(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         try:
-            offset = self._kernel.put(data)
+            offset = self._kernel.new_block(data)
         except EngineFailure:
             self._witness.effects.append(Alloc(len(data)))
             raise
@@ -241,7 +241,7 @@ def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) ->
             if not offset and size:
                 raise OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")
             if data is not None:
-                kernel.range(offset, size)[:] = data
+                kernel.view(offset, size)[:] = data
             blocks.append(offset)
         elif isinstance(effect, SetVar):
             if effect.data is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._host.observed_values import brief, printable
+from .._host.observed_values import escape_line, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ _BEFORE, _AROUND, _LINE = 20, 100, 500
 
 def shown(value: Value | Data) -> str:
     """A value, briefly."""
-    return brief(_plain(value))
+    return shorten(_plain(value))
 
 
 def call_text(name: str, args: Sequence[Value]) -> str:
     """A call of a host function."""
-    return f"{printable(name)}({', '.join(map(shown, args))})"
+    return f"{escape_line(name)}({', '.join(map(shown, args))})"
 
 
 def host_call(call: HostCall) -> str:
@@ -33,11 +33,11 @@ def failure(error: Failure) -> str:
     facts = [f"the code {error.code}"] if error.code else []
     facts += [f"the trap {error.trap!r}"] if error.trap else []
     said = (
-        brief(error.guest_message)
+        shorten(error.guest_message)
         if error.guest_message is not None
-        else printable(error.message[:_LINE])
+        else escape_line(error.message[:_LINE])
     )
-    return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
+    return f"{escape_line(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
 
 
 def two_calls(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
@@ -47,8 +47,8 @@ def two_calls(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str
     before += map(shown, recorded.args[len(pairs) :])
     after += map(shown, args[len(pairs) :])
     return (
-        f"{printable(recorded.name)}({', '.join(before)})",
-        f"{printable(name)}({', '.join(after)})",
+        f"{escape_line(recorded.name)}({', '.join(before)})",
+        f"{escape_line(name)}({', '.join(after)})",
     )
 
 
@@ -56,7 +56,7 @@ def two(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
     """Two values; of long ones the part where they begin to differ."""
     a, b = _plain(recorded), _plain(now)
     if not (isinstance(a, (str, bytes)) and type(a) is type(b) and max(len(a), len(b)) > _AROUND):
-        return brief(a), brief(b)
+        return shorten(a), shorten(b)
     at = first_difference(a, b)
     start = max(0, at - _BEFORE)
     return _part(a, start), _part(b, start)

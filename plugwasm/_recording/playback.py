@@ -5,8 +5,8 @@ from __future__ import annotations
 from .. import errors
 from .._engine import EngineFailure
 from .._host.env import NAMESPACE
-from .._host.guest import MASK
-from .._host.observed_values import printable
+from .._host.guest import HANDLE_MASK
+from .._host.observed_values import escape_line
 from .._runtime.linker import WASI, is_own_wasi
 from .._wasi import abi
 from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
@@ -79,7 +79,9 @@ class Answers:
         ):  # else they stay the same object, so that a replay of many calls holds them once
             self.vars = vars
 
-    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         assert function.name is not None
         namespace, name = function.name
         try:
@@ -168,8 +170,8 @@ class Answers:
             before, after = host_call(recorded), call_text(name, args)
             if recorded.name == name:
                 before, after = (
-                    f"{printable(recorded.namespace)} {before}",
-                    f"{printable(namespace)} {after}",
+                    f"{escape_line(recorded.namespace)} {before}",
+                    f"{escape_line(namespace)} {after}",
                 )
             raise Difference(self.given, before, after)
         if len(recorded.args) != len(args) or any(
@@ -212,6 +214,6 @@ def _equal(recorded: Value, now: Value) -> bool:
 
 def _as_recorded(recorded: Value, now: Value, raw: int) -> Value:
     """What is passed now, taken for a number where one was recorded: only the application's function knows what it is."""
-    if recorded.i64 is not None and now.octets is not None and recorded.raw == raw & MASK:
+    if recorded.i64 is not None and now.octets is not None and recorded.raw == raw & HANDLE_MASK:
         return recorded
     return now

@@ -12,10 +12,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from .._host.observed_values import printable
+from .._host.observed_values import escape_line
 from .._manifest.files import read_file, shown_path
 from .._payload_bounds.nesting import MAX_LEVELS
-from .._public import publish
+from .._public import set_public_module
 from ..errors import RecordingError, SourceError
 from .files import write_file
 from .json_size import Weight
@@ -165,7 +165,7 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(
-            f"{shown_path(origin)} is no recording: {printable(str(error))}"
+            f"{shown_path(origin)} is no recording: {escape_line(str(error))}"
         ) from None
 
 
@@ -174,4 +174,4 @@ class _Head(Struct):
     limits: msgspec.Raw = msgspec.Raw()
 
 
-publish("plugwasm.recording", Recording)
+set_public_module("plugwasm.recording", Recording)

@@ -20,8 +20,8 @@ from time import monotonic
 
 from .. import errors
 from .._engine import HostFunction
-from .._host.observed_values import brief, printable
-from .._host.vars import by_text, name_text
+from .._host.observed_values import escape_line, shorten
+from .._host.vars import decode_name, decode_names
 from .._manifest.files import read_file
 from .._manifest.limits import DEFAULT
 from .._manifest.resolve import ModuleSource, Recipe, resolve
@@ -112,11 +112,11 @@ def replay(
     __tracebackhide__ = True
     if recording.incomplete:
         raise RecordingError(
-            f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}"
+            f"the recording of `{escape_line(recording.plugin)}` is not complete: {shorten(recording.incomplete)}"
         )
     if not recording.calls:
         raise RecordingError(
-            f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing"
+            f"the recording of `{escape_line(recording.plugin)}` has no calls, so a replay would show nothing"
         )
     ceiling = limits or DEFAULT
     recipe = _recipe(recording, plugin, ceiling)
@@ -202,14 +202,15 @@ def _origins(recording: Recording, most: int) -> Recipe:
     for module in recording.modules:
         if not _is_file(module.origin):
             raise RecordingError(
-                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is no file: "
+                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is no file: "
                 "say which plugin is to be replayed"
             )
         content = read_file(module.origin, most)
         most -= len(content)
         if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
             raise RecordingError(
-                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is neither that module "
+                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is neither that "
+                "module "
                 "nor another one in the binary format: say which plugin is to be replayed"
             )
         modules.append(ModuleSource(module.name, content, module.origin))
@@ -236,7 +237,7 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
             raise RecordingError(
-                f"the module {brief(module.name)} is not the one that was recorded (sha256 {brief(module.sha256)})"
+                f"the module {shorten(module.name)} is not the one that was recorded (sha256 {shorten(module.sha256)})"
             )
     if now:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
@@ -259,7 +260,7 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limit
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: {error.message}") from None
     except Error as error:
-        said = printable(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
+        said = escape_line(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
         raise ReplayError(said, plugin=recording.plugin) from error
 
 
@@ -269,7 +270,7 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
     for name in recording.limits:
         if name not in LIMITS:
             raise RecordingError(
-                f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}"
+                f"the recording is damaged: its limits: {shorten(name)} is none of {', '.join(LIMITS)}"
             )
         value, most = recording.limits[name], getattr(ceiling, name)
         if name != "timeout" and most is not None and (value is None or value > most):
@@ -322,7 +323,7 @@ def _call(plugin: Plugin, answers: Answers, call: Call, timeout: float) -> Repla
         call.input.octets,
         output,
         error,
-        by_text(answers.vars),
+        decode_names(answers.vars),
         answers.given,
         plugin.fuel_used,
     )
@@ -340,7 +341,7 @@ def _compare(
     stopped = answers.stopped
     if isinstance(stopped, RecordingError):
         raise RecordingError(
-            f"{_where(recording, number, call)}: {printable(stopped.message)}"
+            f"{_where(recording, number, call)}: {escape_line(stopped.message)}"
         ) from None
     if isinstance(stopped, Difference):
         raise _different(
@@ -366,7 +367,7 @@ def _compare(
         expected = joined(recording.vars, recording.more_vars)
     for name in sorted({*expected, *answers.vars}):
         if expected.get(name) != answers.vars.get(name):
-            var = f"the var {brief(name_text(name))}"
+            var = f"the var {shorten(decode_name(name))}"
             was, now = _two_vars(expected.get(name), answers.vars.get(name))
             raise _different(recording, number, call, f"{var} is {was}", f"{var} is {now}")
 
@@ -412,7 +413,9 @@ def _essence(error: Failure) -> tuple[object, ...]:
 def _where(recording: Recording, number: int, call: Call) -> str:
     of = f" of {len(recording.calls)}" if len(recording.calls) > 1 else ""
     asked = formatting.shown(call.input) if call.input.octets else ""
-    return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
+    return escape_line(
+        f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})"
+    )
 
 
 def _different(

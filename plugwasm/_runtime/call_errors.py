@@ -12,13 +12,13 @@ from .._engine import (
     EngineFailure,
     HostRaised,
     Trap,
-    address_space,
-    is_recursion,
+    address_space_limit,
+    is_recursion_error,
     shown,
 )
 from .._host.deadline import NEVER
-from .._host.guest import Exited
-from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT
+from .._host.guest import PluginExit
+from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT_OFFSET
 from ..errors import (
     BadHandleError,
     CallError,
@@ -85,7 +85,7 @@ def explain(
             failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
         )
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
-    if isinstance(failure, HostRaised) and is_recursion(failure.exception):
+    if isinstance(failure, HostRaised) and is_recursion_error(failure.exception):
         failure = Trap(
             STACK_OVERFLOW
         )  # Python's stack, by calls from module to module through the host
@@ -131,7 +131,7 @@ def explain(
 
 def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
     where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
-    if isinstance(exception, Exited):
+    if isinstance(exception, PluginExit):
         code = exception.exit_code
         if (error := reported(guest, facts, 0)) is not None:
             error.code = code
@@ -177,7 +177,7 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     fault, error, text, output, length, denied = outcome(guest)
     if not (fault or code):
         return None
-    shortage = guest.shortage(denied)
+    shortage = guest.describe_shortage(denied)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
         reason = GuestError(message, guest_message=message, code=code, **facts)
@@ -206,7 +206,7 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
 
 
 def _shortage(guest: Guest) -> str | None:
-    return guest.shortage(outcome(guest)[-1])
+    return guest.describe_shortage(outcome(guest)[-1])
 
 
 def _maybe(shortage: str | None) -> str:
@@ -217,16 +217,16 @@ def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
-    left = guest.store.fuel() if guest.fuelled else 0
-    if guest.fuelled:
+    left = guest.store.fuel() if guest.has_fuel_limit else 0
+    if guest.has_fuel_limit:
         guest.store.set_fuel(left + _FUEL_OF_FAILURE)
     try:
-        return guest.kernel.failure()
+        return guest.kernel.read_failure()
     except HostRaised as failure:  # of a signal handler
         raise failure.exception from None
     finally:
         guest.deadline = deadline  # which holds for what is made of the output
-        if guest.fuelled:
+        if guest.has_fuel_limit:
             guest.store.set_fuel(left)
 
 
@@ -242,7 +242,7 @@ def parsed(
     An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
     is no `OutputReader` is the application's own, and for it to bound.
     """
-    if not getattr(parse, "is_of_call", False):
+    if not getattr(parse, "takes_limits", False):
         if not callable(parse):
             hint = (
                 "write returns=… for a type"
@@ -289,7 +289,7 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
                 plugin=plugin,
             )
     if "os error 12" in failure.message:
-        space = address_space()
+        space = address_space_limit()
         if space is None:
             hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
         else:
@@ -308,7 +308,7 @@ def no_room(
     plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
 ) -> OutOfMemoryError:
     """The error for an input that the kernel has no room for."""
-    needs = -(-(length + INPUT) // _PAGE)
+    needs = -(-(length + INPUT_OFFSET) // _PAGE)
     why = (
         f"its limit is {_pages(limits)}"
         if shortage is None or length > (limits.memory_bytes or length)

@@ -20,7 +20,7 @@ import sys
 from time import monotonic
 
 from .._host import greenlets
-from .._host.waiting_calls import Waiting
+from .._host.waiting_calls import CallerWait
 from .._platform.native_threads import allocate_lock, get_ident, sleep
 from ..errors import BusyError, CancelledError, TimeoutError, shown
 
@@ -91,7 +91,7 @@ class Turn:
         self._is_cancelled = False
         self._bell = allocate_lock()
         self._bell.acquire()
-        self._waiting = Waiting()
+        self._waiting = CallerWait()
         self.plugin = plugin
         self.function = function
         self.thread = get_ident()
@@ -120,7 +120,7 @@ class Turn:
                     raise self._timeout_error() from None
                 pause = GLANCE if owner._queue and owner._queue[0] is self else LONG_GLANCE
                 if not self._bell.acquire(timeout=self._waiting.pause(min(left, pause))):
-                    greenlets.check(plugin, self.function, plugin._guest)
+                    greenlets.check_greenlet(plugin, self.function, plugin._guest)
                 hand_over(owner)
             self._check()
             plugin._begin_turn(self)
@@ -156,7 +156,7 @@ class Turn:
             raise self._itself_error(
                 "a task of this thread's event loop awaits a call of it, which may need the event loop"
             ) from None
-        greenlets.check(plugin, self.function)
+        greenlets.check_greenlet(plugin, self.function)
         if _is_forked and self._is_abandoned():
             raise self._itself_error(
                 "a thread called it when this process was forked, and is not here"

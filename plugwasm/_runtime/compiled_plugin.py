@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from .._engine import POOLED_TABLE_ELEMENTS
 from .._host.grants import Grants
-from .._host.memory_budget import most_state
+from .._host.memory_budget import max_state_bytes
 from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    refuse_given,
-    refuse_object,
-    refuse_unknown,
+    check_functions,
+    check_option_types,
+    reject_plugin_object,
+    reject_unknown_arguments,
+    reject_unused_options,
 )
 from .._host.plugin_log import PluginLog
-from .._host.registry import offer_registered, warn_of_registered
+from .._host.registry import registered_functions, warn_registered_imports
 from .._manifest.limits import DEFAULT, DEFAULT_STACK, FIRST_PAGES, PAGE, Limits, effective
 from .._manifest.messages import check_text
 from .._manifest.resolve import own_settings, resolve
@@ -117,15 +117,15 @@ class CompiledPlugin:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(CompiledPlugin, unknown)
+            reject_unknown_arguments(CompiledPlugin, unknown)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
-        check_kinds(wasi, limits, egress)
+        check_option_types(wasi, limits, egress)
         self.functions: tuple[Function, ...] = (
-            offer_registered() if functions is REGISTERED else checked_functions(functions)
+            registered_functions() if functions is REGISTERED else check_functions(functions)
         )
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
-            refuse_object(plugin)
+            reject_plugin_object(plugin)
         limits, egress = own_settings(plugin, limits, egress)
         self._recipe: Recipe = resolve(
             plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress
@@ -156,7 +156,7 @@ class CompiledPlugin:
         stack = engine(
             fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
         ).stack
-        if not stack.here.levels and not stack.has_room():
+        if not stack.measurement.call_depth and not stack.has_room():
             raise no_stack(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}
         self._offered = offered
@@ -168,7 +168,7 @@ class CompiledPlugin:
         """Warns of host functions that it imports although nobody passed them."""
         if self._is_ambient and self._offered:
             plan = self._plan
-            warn_of_registered(
+            warn_registered_imports(
                 self.name,
                 self.functions,
                 {source for unit in plan.units for source in unit.sources},
@@ -187,7 +187,7 @@ class CompiledPlugin:
             or self.limits.stack_bytes != DEFAULT_STACK
             or self.limits.gc
             or self.limits.table_elements > POOLED_TABLE_ELEMENTS
-            or self._plan.kept_bytes > POOLED_BYTES
+            or self._plan.resident_bytes > POOLED_BYTES
         ):
             self._pool_is_untried = True
         self._starts = 0
@@ -218,7 +218,7 @@ class CompiledPlugin:
             )
 
     def _check_state(self) -> None:
-        most = most_state(self.limits)
+        most = max_state_bytes(self.limits)
         if self._plan.state_bytes > most:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
@@ -330,7 +330,7 @@ def as_compiled(
         and limits is None
         and egress is None
     ):
-        refuse_given(
+        reject_unused_options(
             f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
             wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
             functions=functions,

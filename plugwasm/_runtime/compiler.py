@@ -16,7 +16,7 @@ from _thread import get_ident
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from .._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
+from .._engine import LIGHT_COST, EngineFailure, estimate_cost, strip_long_names, wat_to_wasm
 from ..errors import ModuleError, shown
 
 TYPE_CHECKING = False
@@ -48,7 +48,8 @@ _CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._ru
 class Allowance:
     """What compiling the modules of one plugin may still take, all together. For one thread.
 
-    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT`, the time of all of them
+    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT_COST`, the time of all of
+    them
     is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
     `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
     """
@@ -57,7 +58,7 @@ class Allowance:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._light = LIGHT
+        self._light = LIGHT_COST
         self._seconds = limits.compile_seconds
         self._code = limits.code_bytes
 
@@ -108,7 +109,7 @@ class Allowance:
         """
         if target.images:
             return False
-        weighs = weight(wasm)
+        weighs = estimate_cost(wasm)
         if weighs > self._light:
             return False
         self._light -= weighs
@@ -116,7 +117,7 @@ class Allowance:
 
     def add_code(self, module: Module, name: str) -> None:
         """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
-        self._code -= module.kept_bytes
+        self._code -= module.resident_bytes
         if self._code < 0:
             raise self.too_much_code(name)
 
@@ -150,8 +151,8 @@ def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, nam
         or not is_timed
         or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target))
     ):
-        is_heavy = allowance is not None and not is_timed and weight(wasm) > LIGHT
-        return target.compile(without_long_names(wasm), heavy=is_heavy)
+        is_heavy = allowance is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
+        return target.compile(strip_long_names(wasm), heavy=is_heavy)
     artifact, known = _compile_apart(wasm, target, allowance, name)
     return target.load(artifact).with_facts(known)
 
@@ -203,7 +204,12 @@ if hasattr(os, "register_at_fork"):
 def _compiled_by_child(
     wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float
 ) -> tuple[bytes, Facts]:
-    from .._platform.python_executable import VARIABLE, NoInterpreterError, folders, interpreter
+    from .._platform.python_executable import (
+        VARIABLE,
+        NoInterpreterError,
+        find_interpreter,
+        find_package_folders,
+    )
 
     memory = allowance.memory
     engine = ";".join(f"{name}={int(value)}" for name, value in target.settings.items())
@@ -211,15 +217,15 @@ def _compiled_by_child(
     try:
         import subprocess
 
-        from .._platform.child_processes import Child
+        from .._platform.child_processes import ChildProcess
 
-        python = interpreter()
+        python = find_interpreter()
         command = [
             python.path,
             *python.options,
             "-c",
             _CHILD,
-            "\n".join(folders(("plugwasm", "wasmtime"))),
+            "\n".join(find_package_folders(("plugwasm", "wasmtime"))),
             *map(str, settings),
         ]
         pipe = subprocess.PIPE
@@ -239,7 +245,7 @@ def _compiled_by_child(
         raise ModuleError(
             f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
         ) from error
-    child = Child(process)
+    child = ChildProcess(process)
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
@@ -306,13 +312,13 @@ def serve(engine: str, memory: str, seconds: str, code: str) -> None:
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:
-        binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        binary = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         settings: dict[str, Any] = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in engine.split(";"))
         }
         module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
-        if module.kept_bytes > int(code):
+        if module.resident_bytes > int(code):
             answer = [_TOO_MUCH]
         else:
             artifact = module.serialize()

@@ -6,7 +6,7 @@ import copy
 
 from .._host.env import NAMESPACE
 from .._host.functions import Function
-from .._host.wasm_values import TYPES
+from .._host.wasm_values import VAL_TYPES
 from .modules import Allowance, compiled, engine_for
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def wanted(
         for module in modules.values()
         for item in module.imports
         if item.type is not None
-        and TYPES.keys() >= {*item.type.params, *item.type.results}
+        and VAL_TYPES.keys() >= {*item.type.params, *item.type.results}
         and (
             (item.module, item.name) in also
             or not (item.module == NAMESPACE or item.module.startswith("wasi_"))
@@ -45,7 +45,7 @@ def stand_in(
     namespace: str, name: str, host: HostFunction, real: Function | None = None
 ) -> Function:
     """A host function that is linked for that one, or for the real one of the application."""
-    types = [TYPES[t] for t in host.type.params], [TYPES[t] for t in host.type.results]
+    types = [VAL_TYPES[t] for t in host.type.params], [VAL_TYPES[t] for t in host.type.results]
     linked = copy.copy(real) or Function(namespace, name, *types, _nothing)
     linked._host = host
     return linked

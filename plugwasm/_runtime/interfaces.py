@@ -17,9 +17,9 @@ from functools import lru_cache, update_wrapper
 from types import FunctionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .._host.codecs import JSON, RAW, output_reader
-from .._host.conversion import NONE, bare
-from .._host.functions import Function, inferred
+from .._host.codecs import JSON, RAW, make_output_reader
+from .._host.conversion import NONE, strip_annotations
+from .._host.functions import Function, infer_function
 from .._manifest.messages import meant
 from ..errors import InterfaceError
 from .linker import is_callable
@@ -179,7 +179,7 @@ class _Export:
         returned = get_args(hints["return"])[0] if self.is_measured else hints["return"]
         self.returns = NONE if returned is None else returned
         try:
-            output_reader(self.returns, self.codec, None, self.name)
+            make_output_reader(self.returns, self.codec, None, self.name)
         except TypeError as error:
             raise TypeError(f"{where}: {error}") from error
 
@@ -195,7 +195,7 @@ class _Export:
         encode_one: Callable[..., Any] = (codec or JSON).encode
         if codec is not None:
             return encode_one
-        plain = bare(hints[names[0]])
+        plain = strip_annotations(hints[names[0]])
         if isinstance(plain, type) and issubclass(plain, str):
             return _text
         if isinstance(plain, type) and issubclass(plain, (bytes, bytearray, memoryview)):
@@ -223,7 +223,11 @@ class _Export:
             except TypeError as error:
                 raise TypeError(f"{where}: {error}") from None
             plugin = getattr(bound, _TARGET)
-            return plugin, data, output_reader(returns, codec, getattr(plugin, "name", None), name)
+            return (
+                plugin,
+                data,
+                make_output_reader(returns, codec, getattr(plugin, "name", None), name),
+            )
 
         if self.is_async:
 
@@ -348,7 +352,7 @@ def host_namespace(
                 f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as Annotated[…, codec]"
             )
         functions.append(
-            inferred(
+            infer_function(
                 namespace, attribute if name is None else name, getattr(implementation, attribute)
             )
         )

@@ -23,12 +23,12 @@ from .._engine import (
     HostFunction,
     Instance,
     Module,
-    ensure_frames_to_start,
+    check_recursion_depth_to_start,
     shown,
 )
 from .._host import env
 from .._host import kernel as _kernel
-from .._host.guest import Exited, Guest
+from .._host.guest import Guest, PluginExit
 from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT, FIRST_PAGES
 from ..errors import LinkError, MissingImportError
@@ -90,7 +90,7 @@ class Plan:
         limits: Limits | None = None,
     ) -> None:
         self.engine = engine
-        self.kernel = compiled(_kernel.source(), engine, "kernel")
+        self.kernel = compiled(_kernel.read_source(), engine, "kernel")
         allowance = None if limits is None else Allowance(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
         self.units = [
@@ -104,10 +104,10 @@ class Plan:
         )
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
         present = [unit for unit in self.order if unit is self.main or not unit.is_command]
-        counts = [unit.module.own_memories for unit in present]
+        counts = [unit.module.defined_memories for unit in present]
         count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
         if any(
-            unit.module.own_memories[0] and not unit.stands_apart
+            unit.module.defined_memories[0] and not unit.stands_apart
             for unit in self.order
             if unit not in present
         ):
@@ -117,12 +117,12 @@ class Plan:
         count += any(_has_heap(unit.module, limits) for unit in self.units)
         total = sum(total for _, total, _ in counts)
         self.first_pages = FIRST_PAGES + total
-        self.main_pages = self.main.module.own_memories[1]
-        self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
+        self.main_pages = self.main.module.defined_memories[1]
+        self.resident_bytes = sum(unit.module.resident_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
-        tables = sum(unit.module.own_tables for unit in present)
+        tables = sum(unit.module.defined_tables for unit in present)
         if any(
-            unit.module.own_tables and not unit.stands_apart
+            unit.module.defined_tables and not unit.stands_apart
             for unit in self.order
             if unit not in present
         ):
@@ -136,13 +136,15 @@ class Plan:
         """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
         store = guest.store
         guest.limit_memory(self.memory)
-        guest.held = self.state_bytes
+        guest.state_bytes = self.state_bytes
         kernel = store.instantiate(
-            self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending
+            self.kernel, store.make_import(_MAY_GROW_HOST, guest), guest.pending
         )
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.may_grow(0)
-        guest.items.update(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
+        guest.externs.update(
+            zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
+        )
         for unit in self.order:
             if not (unit.is_command and unit is not self.main):
                 instance = _instantiate(unit, guest)
@@ -181,13 +183,13 @@ def _check_start(unit: Unit, is_main: bool) -> None:
 
 def _has_heap(module: Module, limits: Limits | None) -> bool:
     """Whether the module may have objects: the heap of these is one more memory, which the host does not see."""
-    return module.has_objects and limits is not None and limits.gc
+    return module.may_use_gc and limits is not None and limits.gc
 
 
 def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
     """The unit and the name of the memory that it defines and exports, if there is no doubt which that is."""
     module = unit.module
-    if module.own_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
+    if module.defined_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
         return None
     names = [name for name, item in module.exports.items() if item.kind == "memory"]
     return (unit.index, ExportName(names[0])) if names else None
@@ -206,7 +208,7 @@ def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
 
 def _instantiate(unit: Unit, guest: Guest) -> Instance:
     """An instance in the guest's own store."""
-    store, items = guest.store, guest.items
+    store, items = guest.store, guest.externs
     imports = []
     for source in unit.sources:
         if isinstance(source, tuple):
@@ -215,7 +217,7 @@ def _instantiate(unit: Unit, guest: Guest) -> Instance:
         item = items.get(source)
         if item is None:
             assert isinstance(source, HostFunction)
-            item = items[source] = guest.imported(source, store)
+            item = items[source] = guest.make_import(source, store)
         imports.append(item)
     return store.instantiate(unit.module, b"".join(imports), guest.pending)
 
@@ -287,7 +289,7 @@ class _Linker:
                     host = _wasi_function(item.name)
                     return _checked(unit, item, host.type, host)
             if item.module == env.NAMESPACE:
-                if item.name in _kernel.SERVED:
+                if item.name in _kernel.KERNEL_FUNCTIONS:
                     served = self.kernel.exports[item.name].type
                     assert served is not None
                     return _checked(unit, item, served, item.name)
@@ -421,21 +423,23 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     """
 
     def body(guest: Guest, caller: int, values: Any) -> None:
-        ensure_frames_to_start()
+        check_recursion_depth_to_start()
         if not unit.stands_apart:
-            with guest.entered(guest.store):
-                guest.hold(unit.module.state_bytes)
+            with guest.enter_store(guest.store):
+                guest.charge_state(unit.module.state_bytes)
                 try:
                     instance = _instantiate(unit, guest)
                 except EngineFailure as failure:
                     raise PassedOn(failure) from None
                 _call_through(instance, name, type, guest, values)
             return
-        count, total, largest = unit.module.own_memories
+        count, total, largest = unit.module.defined_memories
         memories = count + _has_heap(unit.module, guest.limits), total, largest
-        with guest.command_store(memories, unit.module.own_tables) as store:
+        with guest.command_store(memories, unit.module.defined_tables) as store:
             try:
-                imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
+                imports = b"".join(
+                    guest.make_import(function, store) for function in unit.from_apart
+                )
                 instance = store.instantiate(unit.module, imports, guest.pending)
             except EngineFailure as failure:
                 raise PassedOn(failure) from None
@@ -455,7 +459,7 @@ def _from_another_store(
         return source
 
     def body(guest: Guest, caller: int, values: Any) -> None:
-        with guest.entered(guest.store):
+        with guest.enter_store(guest.store):
             if isinstance(source, str):
                 _call_through(guest.kernel.instance, source, type, guest, values)
             else:
@@ -487,7 +491,7 @@ def _make_wasi_function(name: str) -> HostFunction:
         try:
             errno = getattr(guest.wasi_state(), name)(guest.memory_of(caller), *arguments)
         except GuestExit as exit:
-            raise Exited(exit.code) from None
+            raise PluginExit(exit.code) from None
         if results:
             values[0] = errno
 

@@ -16,10 +16,10 @@ from .._engine import (
     Engine,
     EngineFailure,
     Module,
+    benefits_from_images,
     can_pool,
     library_version,
     shown,
-    wants_images,
 )
 from .._host.deadline import ticker
 from .._platform import fork
@@ -64,7 +64,7 @@ def engine_for(
     modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False
 ) -> Engine:
     """The engine for all modules of a plugin together."""
-    images = any(map(wants_images, modules))
+    images = any(map(benefits_from_images, modules))
     return engine(
         fuel=fuel,
         pooled=pooled,
@@ -119,7 +119,7 @@ def compiled(
     if module is None:
         module = _compile(engine, wasm, name, allowance)
         _seen[key] = module
-        _keep(len(wasm) + module.kept_bytes, module)
+        _keep(len(wasm) + module.resident_bytes, module)
     if allowance is not None and not engine.pooled:  # the pool's copy was allowed with the first
         allowance.add_code(module, name)
     return module

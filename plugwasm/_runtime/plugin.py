@@ -25,18 +25,18 @@ from .._engine import (
     HostRaised,
     Store,
     Trap,
-    ensure_frames,
-    ensure_frames_to_start,
-    is_pool_limit,
-    is_recursion,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
+    is_pool_exhausted,
+    is_recursion_error,
     shown,
 )
 from .._host import greenlets
 from .._host.deadline import NEVER, ticker
 from .._host.guest import Guest
-from .._host.kernel import INPUT
-from .._host.options import NOT_GIVEN, REGISTERED, named, refuse_unknown
-from .._host.vars import NO_VARS, Vars, by_text, first_vars
+from .._host.kernel import INPUT_OFFSET
+from .._host.options import NOT_GIVEN, REGISTERED, describe_value, reject_unknown_arguments
+from .._host.vars import NO_VARS, Vars, check_initial_vars, decode_names
 from .._manifest.messages import check_text, meant
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from .._engine import Function as Entry
     from .._engine import Item
+    from .._engine import WasmFunction as Entry
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
@@ -221,7 +221,7 @@ class Plugin(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Plugin, unknown)
+            reject_unknown_arguments(Plugin, unknown)
         plugin = as_compiled(
             CompiledPlugin,
             plugin,
@@ -239,7 +239,7 @@ class Plugin(Closing):
         self._config: dict[str, str] = (
             granted if config is None else changed_config(granted, config)
         )
-        self._first_vars = first_vars(vars, plugin.limits) if vars else NO_VARS
+        self._first_vars = check_initial_vars(vars, plugin.limits) if vars else NO_VARS
         self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
@@ -310,9 +310,9 @@ class Plugin(Closing):
             TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
             del self._idle
@@ -329,10 +329,10 @@ class Plugin(Closing):
                 raise
         guest = self._guest
         try:
-            running, here = ticker.running, self._stack.here
+            running, measured = ticker.running, self._stack.measurement
             if (
-                len(running) >= here.levels
-                or getrecursionlimit() > here.recursion_limit
+                len(running) >= measured.call_depth
+                or getrecursionlimit() > measured.recursion_limit
                 or "greenlet" in modules
             ):
                 self._check_stack(guest, function_name)
@@ -345,9 +345,9 @@ class Plugin(Closing):
                 try:
                     data = data.encode() if isinstance(data, str) else octets(data)
                 except UnicodeEncodeError as reason:
-                    from .._host.codecs import no_input
+                    from .._host.codecs import unencodable_input_error
 
-                    raise no_input(reason, self.name, function_name) from None
+                    raise unencodable_input_error(reason, self.name, function_name) from None
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -360,16 +360,16 @@ class Plugin(Closing):
             try:
                 # As `_enter`, without the price of a call.
                 running[guest] = guest.deadline
-                if ticker.next_look >= guest.deadline:
+                if ticker.next_check >= guest.deadline:
                     ticker.wake()
                 if self._closed:
                     raise self._closed_error(function_name)
                 if length > kernel.capacity:
                     self._reserve(guest, function_name, length)
-                kernel.heap[INPUT : INPUT + length] = data
+                kernel.heap[INPUT_OFFSET : INPUT_OFFSET + length] = data
                 values[0] = target
                 values[2] = length
-                ensure_frames()
+                check_recursion_depth()
                 try:
                     error = invoke()
                 except BaseException:
@@ -414,12 +414,12 @@ class Plugin(Closing):
         try:
             if not self._stack.has_room():
                 raise no_stack(self.name, function_name, self._stack)
-            greenlets.check(self, function_name)
+            greenlets.check_greenlet(self, function_name)
         except BaseException:
             self._until = None
             raise
         if guest is not None:
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
 
     def _new_deadline(self) -> float:
         """That of a call that begins now; an object of its own (see `Guest.cancelled`)."""
@@ -461,7 +461,7 @@ class Plugin(Closing):
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
-        target = self._instance.reference(ExportName(function_name))
+        target = self._instance.funcref(ExportName(function_name))
         self._entries[function_name] = (entry.invoke, entry.values, target, entry)
         return guest
 
@@ -469,7 +469,7 @@ class Plugin(Closing):
         """Whether the export returns a code. Raises when it cannot be called."""
         if not isinstance(function_name, str):
             raise OptionError(
-                f"function_name: expected the name of an export, as text, got {named(function_name)}",
+                f"function_name: expected the name of an export, as text, got {describe_value(function_name)}",
                 field="function_name",
             )
         exports = self.compiled_plugin._plan.main.module.exports
@@ -497,18 +497,18 @@ class Plugin(Closing):
     def _start(self, host_context: object, until: float) -> Guest:
         """Makes an instance, within the deadline of the call that needs it."""
         compiled = self.compiled_plugin
-        ensure_frames_to_start()
+        check_recursion_depth_to_start()
         try:
             try:
                 return self._start_with(compiled._plan_for_start(), host_context, until)
             except EngineFailure as failure:
-                if not is_pool_limit(failure):
+                if not is_pool_exhausted(failure):
                     raise
                 return self._start_with(compiled._plan, host_context, until)
         except EngineFailure as failure:
             raise explain_start(failure, self.name, compiled.limits) from None
         except ArgumentError as error:
-            if not is_recursion(error):
+            if not is_recursion_error(error):
                 raise
             raise RecursionError(
                 f"Python's stack has no room to start plugin `{self.name}`"
@@ -526,7 +526,7 @@ class Plugin(Closing):
         self._guest = guest
         try:
             guest.deadline = until
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
             if self._fuel_limit is not None:
                 self._fuel(guest)
             self._enter(guest, START)
@@ -548,7 +548,7 @@ class Plugin(Closing):
     def _enter(self, guest: Guest, function_name: str) -> None:
         """Enters the call among those that are watched."""
         ticker.running[guest] = guest.deadline
-        if ticker.next_look >= guest.deadline:
+        if ticker.next_check >= guest.deadline:
             ticker.wake()
         if self._closed:  # `close` may just have missed it among those
             raise self._closed_error(function_name)
@@ -567,10 +567,10 @@ class Plugin(Closing):
 
     def _fuel(self, guest: Guest) -> None:
         """Fills up the fuel, unless that was done when the instance was made for this call."""
-        if not guest.fuelled:
+        if not guest.has_fuel_limit:
             assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
-            guest.fuelled = True
+            guest.has_fuel_limit = True
 
     def _settle(self, guest: Guest, function_name: str) -> None:
         """Undoes what was set for one call."""
@@ -578,7 +578,7 @@ class Plugin(Closing):
         guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
-            guest.fuelled = False
+            guest.has_fuel_limit = False
         if function_name == "_start":
             self._drop()
 
@@ -589,7 +589,9 @@ class Plugin(Closing):
             self._unwound(failure, guest, function_name)
             return
         if not granted:
-            raise no_room(self.name, function_name, length, guest.limits, guest.shortage(length))
+            raise no_room(
+                self.name, function_name, length, guest.limits, guest.describe_shortage(length)
+            )
 
     def _finish(self, guest: Guest, function_name: str, entry: Entry, error: int | None) -> None:
         """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
@@ -723,13 +725,14 @@ class Plugin(Closing):
 
         A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")` gives them.
         """
-        return by_text(self._vars.snapshot())
+        return decode_names(self._vars.snapshot())
 
     def function_exists(self, name: str) -> bool:
         """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of an export, as text, got {named(name)}", field="name"
+                f"name: expected the name of an export, as text, got {describe_value(name)}",
+                field="name",
             )
         item = self.compiled_plugin._plan.main.module.exports.get(name)
         return item is not None and is_callable(item)
@@ -850,7 +853,7 @@ class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
         return self._watch.starting(super()._start, host_context, until)
 
     def _settle(self, guest: Guest, function_name: str) -> None:
-        is_fuelled = guest.fuelled  # not if the call ended before it began
+        is_fuelled = guest.has_fuel_limit  # not if the call ended before it began
         self._watch.settle(guest)
         super()._settle(guest, function_name)
         if is_fuelled:
@@ -888,9 +891,9 @@ def octets(data: Any) -> bytes | memoryview:
     try:
         view = memoryview(data)
     except TypeError:
-        from .._host.codecs import encoded
+        from .._host.codecs import encode_input
 
-        return encoded(data)
+        return encode_input(data)
     return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
@@ -905,7 +908,7 @@ def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) ->
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
             if not isinstance(key, str):
                 raise OptionError(
-                    f"config: keys must be text, but {named(key)} is {type(key).__name__}",
+                    f"config: keys must be text, but {describe_value(key)} is {type(key).__name__}",
                     field="config",
                 )
             hint = (

@@ -8,13 +8,13 @@ from time import perf_counter
 from .._host.options import (
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    listed,
-    named,
-    refuse_unknown,
+    check_functions,
+    check_list,
+    check_option_types,
+    describe_value,
+    reject_unknown_arguments,
 )
-from .._host.vars import by_text, first_vars
+from .._host.vars import check_initial_vars, decode_names
 from .._http.url import HostRules
 from .._manifest.limits import DEFAULT, effective
 from .._manifest.messages import meant
@@ -118,19 +118,20 @@ class Harness:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Harness, unknown)
-        check_kinds(wasi, limits, egress)
+            reject_unknown_arguments(Harness, unknown)
+        check_option_types(wasi, limits, egress)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if not (config is None or hasattr(config, "items")):
             raise OptionError(
-                f"config: expected a mapping of text to text, got {named(config)}", field="config"
+                f"config: expected a mapping of text to text, got {describe_value(config)}",
+                field="config",
             )
         if allowed_hosts is not None:
-            allowed_hosts = listed("allowed_hosts", allowed_hosts, "host names")
+            allowed_hosts = check_list("allowed_hosts", allowed_hosts, "host names")
         if not (allowed_paths is None or hasattr(allowed_paths, "items")):
             raise OptionError(
-                f"allowed_paths: expected a mapping of directories to paths, got {named(allowed_paths)}",
+                f"allowed_paths: expected a mapping of directories to paths, got {describe_value(allowed_paths)}",
                 field="allowed_paths",
             )
         if isinstance(plugin, CompiledPlugin):
@@ -154,8 +155,8 @@ class Harness:
         self._wasi = (
             WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
         )
-        self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
-        self._functions = checked_functions(functions)
+        self._config, self._vars = dict(config or {}), check_initial_vars(vars, self.limits)
+        self._functions = check_functions(functions)
         self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
         self._settings: dict[str, Any] = {
             "http_response_headers": http_response_headers,
@@ -222,7 +223,7 @@ class Harness:
     @property
     def vars(self) -> dict[str, bytes]:
         """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
-        return self._plugins[-1].vars if self._plugins else by_text(self._vars)
+        return self._plugins[-1].vars if self._plugins else decode_names(self._vars)
 
     def at_most(
         self,

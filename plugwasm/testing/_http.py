@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._host.observed_values import brief
+from .._host.observed_values import shorten
 from .._http.transport import EgressResponse
 from .._http.url import Target
 from ..errors import EgressError
@@ -191,7 +191,7 @@ class FakeHttp:
 
     def _unexpected(self, request: Request) -> str:
         sent = f"{request.method} {request.url}" + (
-            f" with {brief(request.body)}" if request.body else ""
+            f" with {shorten(request.body)}" if request.body else ""
         )
         if not self.routes:
             add = f'harness.http.{request.method.lower()}("{request.url}").respond(…)'

@@ -34,13 +34,13 @@ from plugwasm._engine import (
     Module,
     Store,
     Trap,
+    caller_context,
     check_version,
-    context_of,
     library_version,
     wat_to_wasm,
 )
 from plugwasm._engine.ffi import TESTED_VERSIONS, installed_version
-from plugwasm._engine.traps import MAX_NAME, TRAPS
+from plugwasm._engine.traps import MAX_NAME, TRAP_NAMES
 from plugwasm.errors import EngineError
 from tests.support.paths import ROOT
 
@@ -65,7 +65,7 @@ class World:
             self.store.limit(**limits)
         if module.engine.fuel:
             self.store.set_fuel(1_000_000)
-        items = b"".join(self.store.function(function, self.environment) for function in imports)
+        items = b"".join(self.store.make_import(function, self.environment) for function in imports)
         self.instance: Instance = self.store.instantiate(module, items, self.environment.pending)
 
     def call(self, name: str, *arguments: int, results: int = 1) -> Any:
@@ -207,7 +207,7 @@ def test_function_types_are_equal_by_what_they_are() -> None:
     ],
 )
 def test_a_module_knows_the_memories_that_it_defines(wat: str, memories: tuple[int, int]) -> None:
-    assert ENGINE.compile(wat_to_wasm(wat.encode())).own_memories[:2] == memories
+    assert ENGINE.compile(wat_to_wasm(wat.encode())).defined_memories[:2] == memories
 
 
 @pytest.mark.parametrize(
@@ -607,7 +607,7 @@ def test_a_host_function_sees_the_memory_of_its_caller() -> None:
     got: list[Any] = []
 
     def body(environment: Any, caller: int, values: Any) -> None:
-        assert context_of(caller) == stores[0].context
+        assert caller_context(caller) == stores[0].context
         found = finder.find(caller)
         assert found == finder.find(caller)
         got.append(None if found is None else bytes(finder.found(stores[0]).view()[:3]))
@@ -657,7 +657,7 @@ def test_each_trap_is_named_and_says_where(kind: str) -> None:
     with pytest.raises(Trap) as caught:
         world.call("f")
     assert caught.value.message == kind
-    assert kind in TRAPS
+    assert kind in TRAP_NAMES
     assert caught.value.frames[0].startswith("guest!bad")
     if kind != "stack overflow":
         assert len(caught.value.frames) == 2
@@ -893,11 +893,11 @@ def test_an_export_that_is_missing_or_of_another_kind_is_an_error_that_names_it(
     with pytest.raises(EngineFailure, match="`m` is no function"):
         instance.function(ExportName("m"), 0)
     with pytest.raises(EngineFailure, match="`m` is no function"):
-        instance.reference(ExportName("m"))
+        instance.funcref(ExportName("m"))
     with pytest.raises(EngineFailure, match="no exported memory `f`"):
         instance.memory(ExportName("f"))
     assert instance.find_memory(ExportName("nothing")) is None
-    assert instance.reference(ExportName("f"))
+    assert instance.funcref(ExportName("f"))
 
 
 def test_imports_that_do_not_fit_are_refused_instead_of_crashing() -> None:

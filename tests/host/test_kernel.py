@@ -31,10 +31,10 @@ from plugwasm._host.kernel import (
     FAULT_ERROR_HANDLE,
     FAULT_INPUT,
     FAULT_OUTPUT,
-    INPUT,
+    INPUT_OFFSET,
     Kernel,
 )
-from plugwasm._host.memory_budget import WISH
+from plugwasm._host.memory_budget import OPTIONAL_GROWTH
 from plugwasm._manifest.limits import FIRST_PAGES
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PAGE = 65536
 GRANULE = 32
-FIRST_GRANULE = INPUT // GRANULE
+FIRST_GRANULE = INPUT_OFFSET // GRANULE
 LIVE = 1 << 31
 TAKEN = 1 << 30
 MASK = 2**64 - 1
@@ -116,7 +116,7 @@ def _may_grow(owner: Any, caller: int, values: Any) -> None:
     owner.asked.append(pages)
     if owner.raises is not None:
         raise owner.raises
-    values[0] = pages & ~WISH <= owner.max_pages
+    values[0] = pages & ~OPTIONAL_GROWTH <= owner.max_pages
 
 
 MAY_GROW = HostFunction(FunctionType(("i32",), ("i32",)), _may_grow)
@@ -129,7 +129,7 @@ def modules(fuel: bool, pooled: bool = False) -> tuple[Engine, Module, Module]:
         kernel, guest = (own.load(module.serialize()) for module in plain)
         return own, kernel, guest
     own = Engine(fuel=fuel)
-    source = _kernel.source().rstrip()
+    source = _kernel.read_source().rstrip()
     assert source.endswith(b")")
     return own, own.compile(wat_to_wasm(source[:-1] + REGISTERS)), own.compile(wat_to_wasm(GUEST))
 
@@ -144,7 +144,7 @@ class Rig:
         if fuel:
             self.store.set_fuel(2**40)
         self.instance = self.store.instantiate(
-            kernel, self.store.function(MAY_GROW, self.owner), self.owner.pending
+            kernel, self.store.make_import(MAY_GROW, self.owner), self.owner.pending
         )
         imports = b"".join(self.instance.exports(ExportName(name) for name in IMPORTS))
         self.guest = self.store.instantiate(guest, imports, self.owner.pending)
@@ -184,9 +184,9 @@ class Rig:
         """A call as the host makes it: input, entry, status and output."""
         if len(data) > self.kernel.capacity:
             assert self.kernel.reserve(len(data))
-        self.kernel.heap[INPUT : INPUT + len(data)] = data
+        self.kernel.heap[INPUT_OFFSET : INPUT_OFFSET + len(data)] = data
         entry = self.kernel.entry(returns_code)
-        entry.values[0] = self.guest.reference(ExportName(name))
+        entry.values[0] = self.guest.funcref(ExportName(name))
         entry.values[2] = len(data)
         entry.call(self.owner.pending)
         return entry.values[0], entry.values[2], entry.values[4]
@@ -330,7 +330,7 @@ class KernelAndModel(RuleBasedStateMachine):
         if offset:
             assert 0 < size <= LARGEST
             assert offset % GRANULE == 0
-            assert offset >= INPUT
+            assert offset >= INPUT_OFFSET
             assert offset + size <= self.rig.memory_bytes()
             assert not any(
                 offset < start + length and start < offset + size
@@ -405,13 +405,13 @@ class KernelAndModel(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 5000))
     def the_host_puts_something(self, size: int) -> None:
-        offset = self.rig.kernel.put(b"h" * size)
+        offset = self.rig.kernel.new_block(b"h" * size)
         self.some_are_released(at_least=4)
         if not offset:
             self.denied = size
         if offset:
             self.live[offset] = size
-            assert bytes(self.rig.kernel.range(offset, size)) == b"h" * size
+            assert bytes(self.rig.kernel.view(offset, size)) == b"h" * size
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), length=anywhere)
@@ -471,7 +471,7 @@ class KernelAndModel(RuleBasedStateMachine):
     @rule(index=anywhere)
     def read_the_input(self, index: int) -> None:
         offset, length = self.input
-        heap = self.rig.kernel.range(0, self.rig.memory_bytes())
+        heap = self.rig.kernel.view(0, self.rig.memory_bytes())
         assert self.rig.input_load_u8(index) == (heap[offset + index] if index < length else 0)
         word = (
             int.from_bytes(heap[offset + index : offset + index + 8], "little")
@@ -491,9 +491,9 @@ class KernelAndModel(RuleBasedStateMachine):
         assert self.rig.call("ok", data[:length]) == (0, 0, 0)
         self.as_new()
         if length:
-            self.live[INPUT] = length
-            self.input = (INPUT, length)
-            assert self.rig.kernel.block(INPUT) == data[:length]
+            self.live[INPUT_OFFSET] = length
+            self.input = (INPUT_OFFSET, length)
+            assert self.rig.kernel.block(INPUT_OFFSET) == data[:length]
 
     @invariant()
     def agree(self) -> None:
@@ -505,7 +505,7 @@ class KernelAndModel(RuleBasedStateMachine):
         for offset, length in self.live.items():
             assert rig.length(offset) == length
             assert rig.kernel.length(offset) == length
-        assert len(rig.kernel.range(0, rig.memory_bytes())) == rig.memory_bytes()
+        assert len(rig.kernel.view(0, rig.memory_bytes())) == rig.memory_bytes()
         rig.check_books(self.live, self.taken)
 
 
@@ -547,7 +547,7 @@ def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(
         del blocks[offset]
         rig.check_books(blocks)
     assert (rig.top(), rig.last(), rig.bins()) == (FIRST_GRANULE, 0, 0)
-    assert rig.alloc(rig.memory_bytes() - INPUT) == INPUT
+    assert rig.alloc(rig.memory_bytes() - INPUT_OFFSET) == INPUT_OFFSET
 
 
 def test_sizes_around_powers_of_two_go_to_the_right_bin() -> None:
@@ -683,22 +683,22 @@ def test_alloc_beyond_the_limit_is_refused_and_takes_no_memory() -> None:
     rig = Rig(3)
     assert rig.alloc(2**31) == 0
     assert rig.memory_bytes() == FIRST_PAGES * PAGE
-    fitting = 3 * PAGE - INPUT
+    fitting = 3 * PAGE - INPUT_OFFSET
     assert rig.alloc(fitting + 1) == 0
     assert rig.memory_bytes() == FIRST_PAGES * PAGE
-    assert rig.alloc(fitting) == INPUT
+    assert rig.alloc(fitting) == INPUT_OFFSET
     assert rig.memory_bytes() == 3 * PAGE
     assert rig.alloc(1) == 0
-    rig.free(INPUT)
-    assert rig.alloc(1) == INPUT
+    rig.free(INPUT_OFFSET)
+    assert rig.alloc(1) == INPUT_OFFSET
 
 
 def test_growing_by_what_is_needed_still_works_where_a_spare_quarter_is_not_granted() -> None:
     rig = Rig(101)
-    assert rig.alloc(100 * PAGE - INPUT) == INPUT
+    assert rig.alloc(100 * PAGE - INPUT_OFFSET) == INPUT_OFFSET
     rig.owner.asked.clear()
     assert rig.alloc(1)
-    assert rig.owner.asked == [WISH | 125, 101, 0], "and then it says that it is done"
+    assert rig.owner.asked == [OPTIONAL_GROWTH | 125, 101, 0], "and then it says that it is done"
     assert rig.memory_bytes() == 101 * PAGE
 
 
@@ -722,12 +722,12 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
     block = rig.alloc(LARGEST)
     if not block:
         pytest.skip("this machine does not give so much address space")
-    assert block == INPUT
-    rest = rig.alloc(PAGE - INPUT)
-    assert rest + PAGE - INPUT == 2**32 == rig.memory_bytes()
+    assert block == INPUT_OFFSET
+    rest = rig.alloc(PAGE - INPUT_OFFSET)
+    assert rest + PAGE - INPUT_OFFSET == 2**32 == rig.memory_bytes()
     assert rig.alloc(1) == 0
-    assert (rig.length(block), rig.length(rest)) == (LARGEST, PAGE - INPUT)
-    assert (rig.kernel.length(block), rig.kernel.length(rest)) == (LARGEST, PAGE - INPUT)
+    assert (rig.length(block), rig.length(rest)) == (LARGEST, PAGE - INPUT_OFFSET)
+    assert (rig.kernel.length(block), rig.kernel.length(rest)) == (LARGEST, PAGE - INPUT_OFFSET)
     for offset, stored in (
         (2**32 - 9, True),
         (2**32 - 8, True),
@@ -739,7 +739,7 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
         assert rig.load_u64(offset) == (0x1122334455667788 if stored else 0), hex(offset)
         rig.store_u64(offset, 0)
     rig.store_u8(2**32 - 1, 9)
-    assert rig.load_u8(2**32 - 1) == rig.kernel.range(2**32 - 1, 1)[0] == 9
+    assert rig.load_u8(2**32 - 1) == rig.kernel.view(2**32 - 1, 1)[0] == 9
     rig.store_u8(2**32, 7)
     assert rig.load_u8(0) == 0
     for offset, length, fault in (
@@ -765,7 +765,7 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
 def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
     rig = Rig(pages)
     if pages > FIRST_PAGES:
-        assert rig.alloc(pages * PAGE - INPUT)
+        assert rig.alloc(pages * PAGE - INPUT_OFFSET)
     end = rig.memory_bytes()
     assert end == pages * PAGE
     for offset in [
@@ -798,7 +798,7 @@ def test_the_input_is_read_up_to_its_end_and_not_beyond() -> None:
     for length in (0, 1, 7, 8, 9, 16):
         data = bytes(range(1, length + 1))
         rig.call("ok", data)
-        rig.run("scribble", INPUT + -(-length // 8) * 8, INPUT + 64, MASK)
+        rig.run("scribble", INPUT_OFFSET + -(-length // 8) * 8, INPUT_OFFSET + 64, MASK)
         for index in [*range(length + 9), 2**32 - 8, 2**32, MASK - 8, MASK - 7, MASK]:
             assert rig.input_load_u8(index) == (data[index] if index < length else 0)
             assert rig.input_load_u64(index) == (
@@ -838,7 +838,7 @@ def test_the_kernel_itself_writes_nothing_into_the_memory_of_guests() -> None:
     rig.error_set(blocks[1])
     rig.input_set(blocks[1], 1)
     rig.reset()
-    assert set(bytes(rig.kernel.range(0, rig.memory_bytes()))) == {0xA5}
+    assert set(bytes(rig.kernel.view(0, rig.memory_bytes()))) == {0xA5}
 
 
 # ---- input, output, error -------------------------------------------------------------------------------------------------------------
@@ -900,30 +900,30 @@ def test_an_output_freed_after_it_was_set_is_still_inside_the_memory() -> None:
     rig.free(block)
     fault, *_, offset, length, _ = rig.failure()
     assert (fault, offset, length) == (0, block, 100)
-    assert len(rig.kernel.range(offset, length)) == 100
+    assert len(rig.kernel.view(offset, length)) == 100
 
 
 def test_a_bad_input_range_leaves_the_input_as_it_was() -> None:
     rig = Rig()
     rig.call("ok", b"abc")
-    rig.input_set(INPUT, 4)
-    assert (rig.input_offset(), rig.input_length()) == (INPUT, 3)
+    rig.input_set(INPUT_OFFSET, 4)
+    assert (rig.input_offset(), rig.input_length()) == (INPUT_OFFSET, 3)
     assert rig.failure()[0] == FAULT_INPUT
     assert rig.input_load_u8(0) == ord("a")
 
 
 def test_the_error_is_the_text_of_a_block_and_the_last_one_counts() -> None:
     rig = Rig()
-    good = rig.kernel.put(b"went wrong")
+    good = rig.kernel.new_block(b"went wrong")
     rig.error_set(good + 1)
-    assert rig.kernel.failure()[:3] == (FAULT_ERROR_HANDLE, good + 1, b"")
+    assert rig.kernel.read_failure()[:3] == (FAULT_ERROR_HANDLE, good + 1, b"")
     rig.error_set(good)
-    assert rig.kernel.failure()[:3] == (FAULT_ERROR, good, b"went wrong")
+    assert rig.kernel.read_failure()[:3] == (FAULT_ERROR, good, b"went wrong")
     rig.error_set(MASK)
-    assert rig.kernel.failure()[:3] == (FAULT_ERROR_HANDLE, MASK, b"")
+    assert rig.kernel.read_failure()[:3] == (FAULT_ERROR_HANDLE, MASK, b"")
     rig.kernel.set_error(good)
     rig.error_set(0)
-    assert rig.kernel.failure()[:3] == (0, 0, b"")
+    assert rig.kernel.read_failure()[:3] == (0, 0, b"")
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------------------------
@@ -945,7 +945,7 @@ def test_every_call_begins_as_new() -> None:
     rig.alloc(100_000)
     assert rig.call("ok", b"x" * 77) == (0, 0, 0)
     assert rig.failure() == (0, 0, 0, 0, 0, 0)
-    rig.check_books({INPUT: 77})
+    rig.check_books({INPUT_OFFSET: 77})
     with pytest.raises(Trap, match="unreachable"):
         rig.call("traps", returns_code=False)
     assert rig.call("ok") == (0, 0, 0)
@@ -967,13 +967,13 @@ def test_an_entry_is_called_only_with_a_function_of_its_type() -> None:
 @pytest.mark.parametrize("over", [-1, 0, 1])
 def test_an_input_may_fill_the_memory_but_not_exceed_it(over: int) -> None:
     rig = Rig(2)
-    size = 2 * PAGE - INPUT
+    size = 2 * PAGE - INPUT_OFFSET
     entry = rig.kernel.entry(True)
-    entry.values[0] = rig.guest.reference(ExportName("ok"))
+    entry.values[0] = rig.guest.funcref(ExportName("ok"))
     entry.values[2] = size + over
     if over <= 0:
         entry.call(rig.owner.pending)
-        rig.check_books({INPUT: size + over})
+        rig.check_books({INPUT_OFFSET: size + over})
     else:
         with pytest.raises(Trap):
             entry.call(rig.owner.pending)
@@ -982,16 +982,16 @@ def test_an_input_may_fill_the_memory_but_not_exceed_it(over: int) -> None:
 
 def test_room_for_an_input_is_made_up_to_the_limit() -> None:
     rig = Rig(5)
-    assert not rig.kernel.reserve(5 * PAGE - INPUT + 1)
+    assert not rig.kernel.reserve(5 * PAGE - INPUT_OFFSET + 1)
     assert rig.memory_bytes() == 2 * PAGE
-    assert rig.kernel.reserve(5 * PAGE - INPUT)
+    assert rig.kernel.reserve(5 * PAGE - INPUT_OFFSET)
     data = bytes(range(256)) * (5 * 256 - 2)
-    assert len(data) == 5 * PAGE - INPUT
-    rig.kernel.heap[INPUT:] = data
+    assert len(data) == 5 * PAGE - INPUT_OFFSET
+    rig.kernel.heap[INPUT_OFFSET:] = data
     entry = rig.kernel.entry(True)
-    entry.values[0], entry.values[2] = rig.guest.reference(ExportName("ok")), len(data)
+    entry.values[0], entry.values[2] = rig.guest.funcref(ExportName("ok")), len(data)
     entry.call(rig.owner.pending)
-    assert rig.kernel.block(INPUT) == data
+    assert rig.kernel.block(INPUT_OFFSET) == data
 
 
 # ---- work grows with what is done ------------------------------------------------------------------------------------------------------
@@ -1013,7 +1013,7 @@ def test_the_length_of_the_last_of_many_blocks_takes_no_more_steps_than_of_the_f
         rig.length(offset)
         return before - rig.store.fuel()
 
-    assert steps(INPUT) == steps(INPUT + 9999 * GRANULE)
+    assert steps(INPUT_OFFSET) == steps(INPUT_OFFSET + 9999 * GRANULE)
 
 
 # ---- the host's view ------------------------------------------------------------------------------------------------------------------
@@ -1042,12 +1042,12 @@ def test_the_heads_of_the_bins_are_not_taken_for_blocks() -> None:
     block, _ = rig.alloc(40), rig.alloc(1)
     rig.free(block)
     assert any(rig.records()[: 4 * FIRST_GRANULE]), "there is something to be mistaken"
-    assert [rig.kernel.length(offset) for offset in range(INPUT)] == [0] * INPUT
+    assert [rig.kernel.length(offset) for offset in range(INPUT_OFFSET)] == [0] * INPUT_OFFSET
 
 
 def test_views_stay_good_while_the_memory_grows() -> None:
     rig = Rig(1000)
-    first = rig.kernel.put(b"first")
+    first = rig.kernel.new_block(b"first")
     view, heap = rig.kernel.block(first), rig.kernel.heap
     assert view is not None
     blocks = [rig.alloc(300_000) for _ in range(20)]
@@ -1069,16 +1069,16 @@ def test_the_host_sees_blocks_that_the_guest_made_by_growing() -> None:
     for _ in range(30):
         block = rig.alloc(50_000)
         assert rig.kernel.length(block) == 50_000
-        assert len(rig.kernel.range(block, 50_000)) == 50_000
+        assert len(rig.kernel.view(block, 50_000)) == 50_000
 
 
 def test_what_the_host_puts_is_there_also_where_the_memory_must_grow() -> None:
     rig = Rig(1000)
     data = bytes(range(256)) * 2000
-    offsets = [rig.kernel.put(data) for _ in range(5)]
+    offsets = [rig.kernel.new_block(data) for _ in range(5)]
     assert all(rig.kernel.block(offset) == data for offset in offsets)
-    assert rig.kernel.put(b"") == 0
-    assert Rig(2).kernel.put(data) == 0
+    assert rig.kernel.new_block(b"") == 0
+    assert Rig(2).kernel.new_block(data) == 0
 
 
 def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_right() -> None:
@@ -1096,8 +1096,10 @@ def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_rig
 
 def test_plugins_can_import_what_the_contract_names_and_nothing_else() -> None:
     _, kernel, _ = modules(False)
-    assert set(kernel.exports) >= _kernel.SERVED
-    hidden = set(kernel.exports) - _kernel.SERVED - {"top", "last", "bins", "bin", "taken"}
+    assert set(kernel.exports) >= _kernel.KERNEL_FUNCTIONS
+    hidden = (
+        set(kernel.exports) - _kernel.KERNEL_FUNCTIONS - {"top", "last", "bins", "bin", "taken"}
+    )
     assert hidden == {
         "memory",
         "book",

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import plugwasm
 import plugwasm.aio
 from plugwasm import CompiledPlugin, Egress, IsolatedPlugin, Limits, ProcessLimits, host_fn
-from plugwasm._host.event_loop import Request
+from plugwasm._host.event_loop import CoroutineRequest
 from plugwasm._plugin_set import discovery, plugin_set
 from plugwasm._plugin_set.discovery import FileSource
 from plugwasm._plugin_set.isolated_plugin import Apart
@@ -1432,14 +1432,14 @@ def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_othe
     backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered: list[int] = []
-    answer = Request._answer
+    answer = CoroutineRequest._answer
 
-    def answer_early(self: Request, *outcome: Any) -> None:
+    def answer_early(self: CoroutineRequest, *outcome: Any) -> None:
         answer(self, *outcome)
         time.sleep(0.02)
 
     monkeypatch.setattr(
-        Request, "_answer", answer_early
+        CoroutineRequest, "_answer", answer_early
     )  # so that the thread hears of it before the task has ended
 
     async def enter() -> None:

@@ -25,7 +25,7 @@ from plugwasm import (
     TimeoutError,
     TrapError,
 )
-from plugwasm._host.waiting_calls import callers
+from plugwasm._host.waiting_calls import waiting_callers
 from plugwasm._http.connection import Clock
 from tests.support.threads import InThread
 
@@ -225,7 +225,7 @@ def test_a_request_waits_for_its_turn_no_longer_than_its_call_may_take() -> None
     egress.gate.enter(object(), Clock(lambda: None))
 
     def ask() -> None:
-        (guest,) = callers()
+        (guest,) = waiting_callers()
         egress.gate.enter(object(), Clock(guest.remaining))
 
     with soon(), pytest.raises(TimeoutError):

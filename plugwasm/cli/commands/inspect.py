@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from ..._host import env
-from ..._host.kernel import SERVED, source
+from ..._host.kernel import KERNEL_FUNCTIONS, read_source
 from ..._manifest.limits import DEFAULT
 from ..._runtime.linker import WASI, is_callable, is_from_before_1_0
 from ..._runtime.modules import Allowance, compiled, engine, engine_for
@@ -76,7 +76,7 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
     import hashlib
 
     module = modules[source.name]
-    count, pages, _ = module.own_memories
+    count, pages, _ = module.defined_memories
     return {
         "name": source.name,
         "main": is_main,
@@ -123,10 +123,10 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
         "application" if item.kind == "function" and not is_from_before_1_0(item) else "nobody"
     )
     if item.module == env.NAMESPACE and item.kind == "function":
-        if item.name in SERVED:
+        if item.name in KERNEL_FUNCTIONS:
             provider, offered = (
                 "kernel",
-                compiled(source(), engine(pooled=False), "kernel").exports[item.name].type,
+                compiled(read_source(), engine(pooled=False), "kernel").exports[item.name].type,
             )
         elif item.name in env.FUNCTIONS:
             provider, offered = "env", env.FUNCTIONS[item.name].type
