@@ -346,7 +346,7 @@ def _call_attributes(call: Call) -> Attributes:
 def _server_attributes(url: str) -> Attributes:
     """Of a URL the scheme, the host and the port, read as the egress policy reads it; nothing if it refuses to."""
     try:
-        target = Target.of(url)
+        target = Target.parse(url)
     except EgressError:
         return {}
     return {"url.scheme": target.scheme, "server.address": target.host, "server.port": target.port}

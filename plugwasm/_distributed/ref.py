@@ -21,12 +21,12 @@ from .._host.options import (
     describe_value,
     reject_unknown_arguments,
 )
-from .._manifest.limits import DEFAULT, ProcessLimits
-from .._manifest.messages import check_text
-from .._manifest.resolve import own_settings
+from .._manifest.limits import DEFAULT_LIMITS, ProcessLimits
+from .._manifest.messages import check_encodable
+from .._manifest.resolve import admitted_settings
 from .._runtime.compiled_plugin import CompiledPlugin, checked_name
 from .._runtime.plugin import Plugin
-from ..errors import ManifestError, OptionError, shown
+from ..errors import ManifestError, OptionError, truncate
 from .pinned_manifest import (
     FromEnvironment,
     absolute_paths,
@@ -146,7 +146,7 @@ class PluginRef:
                 "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
             )
         plain, secrets = split_secrets(plugin)
-        limits, egress = own_settings(plain, limits, egress)
+        limits, egress = admitted_settings(plain, limits, egress)
         manifest = to_manifest(plain)
         headers = tuple(
             (place[1], place[2], secret)
@@ -165,9 +165,9 @@ class PluginRef:
                 raise OptionError(
                     f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}"
                 )
-            check_text(key, "config: a key", field="config")
+            check_encodable(key, "config: a key", field="config")
             if isinstance(value, str):
-                check_text(value, f"config: the value of `{shown(key)}`", field="config")
+                check_encodable(value, f"config: the value of `{truncate(key)}`", field="config")
         policy = egress
         if isinstance(egress, str) and any(
             source.url is not None and (embed or source.hash is None) for source in manifest.wasm
@@ -175,7 +175,7 @@ class PluginRef:
             policy = _import_object(_check_object_name(egress, "egress"), "egress")
         check_option_types(False, None, None if isinstance(policy, str) else policy)
         reader = ModuleReader(
-            (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
+            (limits or DEFAULT_LIMITS).module_bytes, None if isinstance(policy, str) else policy
         )
         sources = [
             pin_module(source, index, headers, embed, reader)
@@ -206,7 +206,7 @@ class PluginRef:
             "functions": tuple(_name_of(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": checked_name(name) or shown(label_of(manifest.wasm)),
+            "name": checked_name(name) or truncate(label_of(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)

@@ -14,7 +14,7 @@ fork           the engine at rest in all other threads before a fork
 signal_safety  lets callbacks catch what a signal handler raises at their entry
 """
 
-from ..errors import shown
+from ..errors import truncate
 from .compile_cost import LIGHT_COST, estimate_cost, is_light
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .module import (
@@ -108,8 +108,8 @@ __all__ = [
     "is_recursion_error",
     "library_version",
     "read_facts",
-    "shown",
     "signal_safe",
     "strip_long_names",
+    "truncate",
     "wat_to_wasm",
 ]

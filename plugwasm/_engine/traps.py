@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
-from ..errors import shown
+from ..errors import truncate
 from .ffi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 
 TYPE_CHECKING = False
@@ -144,11 +144,11 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
         where = (
-            shown(name, MAX_NAME)
+            truncate(name, MAX_NAME)
             if offset == _UNKNOWN
-            else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+            else f"{truncate(name, MAX_NAME)} @ {offset:#x}"
         )
-        frames.append(f"{shown(module, MAX_NAME)}!{where}" if module else where)
+        frames.append(f"{truncate(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     if message.startswith(
         "error while executing at wasm backtrace:"

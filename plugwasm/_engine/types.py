@@ -7,7 +7,7 @@ from _functools import partial  # type: ignore[import-not-found]  # `functools` 
 from ctypes import c_void_p
 
 from .._platform.finalizer import Finalizable
-from ..errors import shown
+from ..errors import truncate
 from .ffi import PointerVec, lib
 from .traps import EngineFailure
 
@@ -78,7 +78,9 @@ class Item:
         self.type = type
 
     def __repr__(self) -> str:
-        where = f"{shown(self.module)}.{shown(self.name)}" if self.module else shown(self.name)
+        where = (
+            f"{truncate(self.module)}.{truncate(self.name)}" if self.module else truncate(self.name)
+        )
         return f"{self.kind} {where}{self.type or ''}"
 
 

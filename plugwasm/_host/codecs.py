@@ -16,8 +16,8 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Protocol
 
-from .._manifest.limits import DEFAULT
-from ..errors import OptionError, OutputError, shown
+from .._manifest.limits import DEFAULT_LIMITS
+from ..errors import OptionError, OutputError, truncate
 from .conversion import (
     NONE,
     DecodeError,
@@ -48,7 +48,7 @@ __all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]
 KEPT_BYTES = 256
 """Of an output, in an `OutputError`."""
 
-_limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT)
+_limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT_LIMITS)
 """Of the plugin whose bytes a codec of the application decodes."""
 
 
@@ -158,7 +158,9 @@ def unencodable_input_error(
     error: UnicodeEncodeError, plugin: str | None, function_name: str
 ) -> OptionError:
     """The error for an input that is text and cannot be sent."""
-    where = f"the input of `{shown(function_name)}`" + (f" of plugin `{plugin}`" if plugin else "")
+    where = f"the input of `{truncate(function_name)}`" + (
+        f" of plugin `{plugin}`" if plugin else ""
+    )
     return OptionError(
         f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}; pass bytes",
         field="data",
@@ -173,7 +175,7 @@ def prepare_typed_call(
     """`data` and `parse` for a call that was made with `returns` or `codec`."""
     if returns is None:
         raise OptionError(
-            f"call of `{shown(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
+            f"call of `{truncate(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
             "leave it out for bytes",
             field="returns",
         )
@@ -182,8 +184,8 @@ def prepare_typed_call(
     ):
         given = codec if isinstance(codec, str) else type(codec).__name__
         raise OptionError(
-            f"call of `{shown(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with `encode` and `decode`, "
-            f"got {shown(str(given), 40)}",
+            f"call of `{truncate(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with "
+            f"`encode` and `decode`, got {truncate(str(given), 40)}",
             field="codec",
         )
     if codec is not None and not (type(data) is bytes and not data):
@@ -195,17 +197,19 @@ def prepare_typed_call(
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
         raise TypeError(
-            f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
+            f"call of `{truncate(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
         )
     if isinstance(returns, (str, bytes, int, float)) or (
         callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")
     ):
         hint = "; did you mean `parse`?" if callable(returns) else ""
         raise TypeError(
-            f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}"
+            f"call of `{truncate(function)}`: `returns` is to be a type, got {returns!r}{hint}"
         )
     if parse is not bytes:
-        raise TypeError(f"call of `{shown(function)}`: give either `parse` or `returns`, not both")
+        raise TypeError(
+            f"call of `{truncate(function)}`: give either `parse` or `returns`, not both"
+        )
     return data, make_output_reader(returns, codec, plugin, function)
 
 
@@ -225,7 +229,7 @@ class OutputReader:
         self._read = make_reader(returns, codec)
         self._facts = returns, plugin, function
 
-    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+    def __call__(self, output: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         try:
             return self._read(output, limits)
         except MemoryError:
@@ -234,7 +238,9 @@ class OutputReader:
             returns, plugin, function = self._facts
             reason, path = describe_error(error)
             where = (
-                f"`{shown(function)}` of plugin `{plugin}`" if plugin else f"`{shown(function)}`"
+                f"`{truncate(function)}` of plugin `{plugin}`"
+                if plugin
+                else f"`{truncate(function)}`"
             )
             raise OutputError(
                 f"{where}: the output is no {type_name(returns)}: {with_path(reason, path)}; it {describe_start(output)}",
@@ -255,7 +261,7 @@ class OptionalOutputReader:
     def __init__(self, read: OutputReader) -> None:
         self._read = read
 
-    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+    def __call__(self, output: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         return self._read(output, limits) if output else None
 
 
@@ -293,7 +299,7 @@ def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
     if isinstance(codec, _Raw) and make_raw_reader(kind) is None:
         raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {type_name(kind)}")
 
-    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+    def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         token = _limits.set(limits)
         try:
             return codec.decode(data, kind)
@@ -314,7 +320,7 @@ def make_argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader
     """A function that makes what a guest passed to a host function a value of the type, or raises `DecodeError`."""
     read = make_reader(kind, codec)
 
-    def decode(data: bytes, limits: Limits = DEFAULT) -> Any:
+    def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         try:
             return read(data, limits)
         except Exception as error:

@@ -13,8 +13,8 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-from .._manifest.limits import DEFAULT
-from .._manifest.messages import cut
+from .._manifest.limits import DEFAULT_LIMITS
+from .._manifest.messages import truncate
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep, is_msgpack_too_deep
 from .._payload_bounds.value_count import json_exceeds, json_upper_bound, msgpack_exceeds
 from .._platform.native_threads import RLock
@@ -70,7 +70,7 @@ class DecodeError(ValueError):
 # ---- text and bytes ----------------------------------------------------------------------------------------------------------------------
 
 
-def read_none(data: bytes, limits: Limits = DEFAULT) -> None:
+def read_none(data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
     if data and data != b"null":
         raise DecodeError("expected nothing, or null")
 
@@ -107,7 +107,7 @@ def _text(data: bytes) -> str:
 
 def ignore_limits(read: Plain) -> Reader:
     """As a reader, for what builds one value only."""
-    return lambda data, limits=DEFAULT: read(data)
+    return lambda data, limits=DEFAULT_LIMITS: read(data)
 
 
 def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
@@ -185,7 +185,7 @@ def _within(
             return found.reason, found.path
         return None
 
-    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+    def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         # First of all the values: to see how deep they are takes as long as there are many.
         values, keys = limits.decoded_values, limits.decoded_keys
         if (
@@ -235,7 +235,7 @@ _START = 2**14
 """Bytes of data, which are looked at in no time."""
 
 
-def read_plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
+def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
     import json
 
@@ -396,15 +396,15 @@ def _from_msgspec(error: Exception) -> DecodeError:
 def describe_error(error: Exception) -> tuple[str, str]:
     """The reason and the path of whatever a codec raised."""
     if isinstance(error, DecodeError):
-        return cut(error.reason), cut(error.path)
+        return truncate(error.reason), truncate(error.path)
     complaints = getattr(error, "errors", None)
     if callable(complaints) and _is_pydantic_error(error):
         if (count := error.error_count()) > _MANY:  # type: ignore[attr-defined]
             return f"{count} values of it are not valid", "$"
         first = complaints(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        return cut(_as_clause(first["msg"])), cut("$" + "".join(steps))
-    return cut(f"{type(error).__name__}: {error}"), "$"
+        return truncate(_as_clause(first["msg"])), truncate("$" + "".join(steps))
+    return truncate(f"{type(error).__name__}: {error}"), "$"
 
 
 def _as_clause(reason: str) -> str:

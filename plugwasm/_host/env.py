@@ -61,7 +61,7 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
 
 def _http_request(guest: Guest, caller: int, values: Any) -> None:
     guest.response_status, guest.response_headers = 0, None
-    if not guest.grants.recipe.allowed_hosts:
+    if not guest.grants.spec.allowed_hosts:
         for handle in (values[0], values[2]):
             guest.read_block(handle, "http_request", 0)
         raise EgressDeniedError(

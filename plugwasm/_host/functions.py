@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .._engine import EngineFailure, FunctionType, HostFunction
-from .._manifest.messages import check_text
-from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, shown
+from .._manifest.messages import check_encodable
+from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, truncate
 from .annotations import (
     Codec,
     Json,
@@ -74,16 +74,16 @@ class Function:
             )
         if not (namespace is None or isinstance(namespace, str)):
             raise OptionError(
-                f"host function `{shown(name)}`: its namespace is the text that plugins import it from, not {describe_value(namespace)}",
+                f"host function `{truncate(name)}`: its namespace is the text that plugins import it from, not {describe_value(namespace)}",
                 field="namespace",
             )
         if not callable(f):
             raise OptionError(
-                f"host function `{shown(name)}`: expected a function to call, got {describe_value(f)}",
+                f"host function `{truncate(name)}`: expected a function to call, got {describe_value(f)}",
                 field="f",
             )
         for part in (namespace or "", name):
-            check_text(part, f"host function `{shown(part)}`: its name")
+            check_encodable(part, f"host function `{truncate(part)}`: its name")
         self.namespace = namespace
         self.name = name
         self.args = self._types("args", args)
@@ -312,7 +312,7 @@ def host_function_error(name: str, exception: BaseException, guest: Guest) -> Er
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
         guest.remaining()  # raises it again if it came from there
     try:
-        words = shown(str(exception), MAX_WORDS)
+        words = truncate(str(exception), MAX_WORDS)
     except Exception:
         words = "(it cannot be shown)"
     return HostFunctionError(
@@ -379,7 +379,7 @@ def host_fn(
         )
     if signature is not None and not (isinstance(signature, (tuple, list)) and len(signature) == 2):
         raise OptionError(
-            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {shown(repr(signature), 60)}",
+            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {truncate(repr(signature), 60)}",
             field="signature",
         )
     check_flag("register", register)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from .._platform.native_threads import get_ident
-from ..errors import BusyError, shown
+from ..errors import BusyError, truncate
 from .deadline import ticker
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ def check_greenlet(plugin: Named, function: str | None, *others: object) -> None
         )
         if is_apart:
             raise BusyError(
-                f"`{shown(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "
+                f"`{truncate(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "
                 "and calls of a thread must end in the reverse order of their beginning: make calls in threads of their own, as "
                 "`gevent.get_hub().threadpool.apply` and `eventlet.tpool.execute` do",
                 plugin=plugin.name,

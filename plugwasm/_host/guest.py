@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from .._engine import CallerMemory, Environment, LinearMemory, Store, caller_context
-from .._manifest.limits import FIRST_PAGES
+from .._manifest.limits import INITIAL_PAGES
 from .._platform.native_threads import sleep
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 from .deadline import NEVER, ticker
@@ -299,7 +299,7 @@ class Guest(Environment):
     def may_grow(self, pages: int) -> bool:
         """Whether the kernel may grow to that many pages; 0 says that it is done."""
         kernel = getattr(self, "kernel", None)
-        return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
+        return self.budget.may_grow(pages, kernel.pages() if kernel else INITIAL_PAGES)
 
     def limit_memory(self, plan: MemoryPlan) -> None:
         """Sets the limits of the store."""

@@ -6,7 +6,7 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
-from .._http.client import send
+from .._http.client import send_request
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 from .._payload_bounds.value_count import json_exceeds
 from ..errors import EgressError
@@ -41,7 +41,7 @@ def perform(
         EgressDeniedError: Its target is not granted.
     """
     url, method, headers = _read(request_json)
-    return send(egress, method, url, headers, body, remaining)
+    return send_request(egress, method, url, headers, body, remaining)
 
 
 def check_sizes(document: int, body: int, egress: Egress | None) -> None:

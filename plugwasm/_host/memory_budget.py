@@ -13,7 +13,7 @@ The engine knows one limit, for each memory by itself, not one for their sum. So
 
 from __future__ import annotations
 
-from .._manifest.limits import FIRST_PAGES
+from .._manifest.limits import INITIAL_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class MemoryPlan:
         )
         self.share, self.cap = self._shares(maximum, count, total, largest)
         if growth is not None:
-            share, cap = FIRST_PAGES + growth, min(MAX_PAGES, largest + growth)
+            share, cap = INITIAL_PAGES + growth, min(MAX_PAGES, largest + growth)
             if self.sole_memory is None and (maximum is None or share + count * cap <= maximum):
                 self.share, self.cap = share, cap  # each has room for all that it may grow
             else:
@@ -109,10 +109,12 @@ class MemoryPlan:
         if maximum is None or count == 0:
             return maximum, maximum
         if self.sole_memory is not None:
-            return maximum, maximum - FIRST_PAGES
-        share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
+            return maximum, maximum - INITIAL_PAGES
+        share = INITIAL_PAGES + max(0, maximum - INITIAL_PAGES - total) // (count + 1)
         cap = (maximum - share) // count
-        return (share, cap) if cap >= largest else (FIRST_PAGES, (maximum - FIRST_PAGES) // count)
+        return (
+            (share, cap) if cap >= largest else (INITIAL_PAGES, (maximum - INITIAL_PAGES) // count)
+        )
 
 
 class MemoryBudget:
@@ -136,7 +138,7 @@ class MemoryBudget:
         self._set: int | None = -1
         self.cap = cap = plan.cap
         self.limit(
-            None if cap is None else max(cap, FIRST_PAGES)
+            None if cap is None else max(cap, INITIAL_PAGES)
         )  # until the kernel is made, and says so
 
     def limit(self, pages: int | None) -> None:
@@ -186,7 +188,7 @@ class MemoryBudget:
         return (
             left
             if self.plan.growth is None
-            else min(left, self.plan.first + self.plan.growth - (kernel - FIRST_PAGES))
+            else min(left, self.plan.first + self.plan.growth - (kernel - INITIAL_PAGES))
         )
 
     def pages(self, kernel: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import one_line
+from ..errors import escape_line
 from .wasm_values import READ, VAL_TYPES
 
 TYPE_CHECKING = False
@@ -66,4 +66,4 @@ def shorten(value: object) -> str:
 
 def escape_line(line: str) -> str:
     """The line with what a terminal might obey escaped: names may come from a plugin."""
-    return one_line(line)
+    return escape_line(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._manifest.limits import Limits, ProcessLimits
-from ..errors import OptionError, shown
+from ..errors import OptionError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def reject_plugin_object(plugin: object) -> None:
 
 def reject_unknown_arguments(owner: type, unknown: Mapping[str, object]) -> NoReturn:
     """Raises the error for keyword arguments that there are none of."""
-    from .._manifest.messages import meant
+    from .._manifest.messages import closest_match
 
     code = owner.__init__.__code__  # type: ignore[misc]
     known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     name = next(iter(unknown))
     raise TypeError(
-        f"{owner.__name__}: there is no argument `{shown(name)}`; {_instead(name, known, meant)}"
+        f"{owner.__name__}: there is no argument `{truncate(name)}`; {_instead(name, known, closest_match)}"
     )
 
 
@@ -147,7 +147,7 @@ def check_fuel(value: object) -> None:
         isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
     ):
         raise OptionError(
-            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {shown(repr(value))}",
+            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {truncate(repr(value))}",
             field="fuel_limit",
         )
 
@@ -195,7 +195,7 @@ def check_functions(functions: Any) -> tuple[Function, ...]:
     found = tuple(functions)
     for function in found:
         if not hasattr(function, "_host"):
-            given = shown(getattr(function, "__name__", repr(function)))
+            given = truncate(getattr(function, "__name__", repr(function)))
             raise TypeError(
                 f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them"
             )
@@ -221,5 +221,5 @@ def check_list(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
 def describe_value(value: object) -> str:
     """What was given instead of what was expected: the value where that is short, else its type."""
     if value is None or isinstance(value, (bool, int, float)):
-        return shown(repr(value), 40)
+        return truncate(repr(value), 40)
     return type(value).__name__

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ..errors import shown
+from ..errors import truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def log_exception(logger: logging.Logger, message: str) -> None:
     file, line, function, _ = logger.findCaller(stacklevel=2)
     level, exc_info = LEVELS["error"], (kind, error, frames)
     record = logger.makeRecord(logger.name, level, file, line, message, (), exc_info, function)  # type: ignore[arg-type]
-    record.exc_text = "\n".join(f"    {shown(line, 1000)}" for line in lines)
+    record.exc_text = "\n".join(f"    {truncate(line, 1000)}" for line in lines)
     logger.handle(record)
 
 
@@ -166,7 +166,7 @@ class PluginLog:
             LEVELS[level],
             "%s",
             text,
-            extra={"plugin": self.name, "function": function and shown(function)},
+            extra={"plugin": self.name, "function": function and truncate(function)},
         )
 
     def _passes(self) -> bool:

@@ -45,11 +45,11 @@ def warn_registered_imports(
     if new:
         import logging
 
-        from ..errors import shown
+        from ..errors import truncate
 
         logging.getLogger("plugwasm.functions").warning(
             "plugin %s imports host functions that were not passed to it, but registered by host_fn somewhere in this process: %s; "
             "pass functions=[…] to say which it may call, and make functions for some plugins only with host_fn(register=False)",
             plugin,
-            ", ".join(shown(name) for name in dict.fromkeys(new)),
+            ", ".join(truncate(name) for name in dict.fromkeys(new)),
         )

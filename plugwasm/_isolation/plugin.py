@@ -11,13 +11,13 @@ import os
 from time import monotonic
 
 from .. import errors
-from .._engine import FunctionType, Item, shown
+from .._engine import FunctionType, Item, truncate
 from .._host import greenlets
 from .._host.deadline import NEVER
 from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
 from .._host.registry import warn_registered_imports
 from .._host.vars import Vars, check_initial_vars
-from .._manifest.files import anchored, shown_path
+from .._manifest.files import format_path, make_absolute
 from .._manifest.limits import ProcessLimits
 from .._runtime.call_errors import no_room, parsed, raised
 from .._runtime.call_queue import Turn, hand_over, holds, is_calling, waiting_for
@@ -33,7 +33,7 @@ from ..errors import (
     OutOfMemoryError,
     TimeoutError,
     WorkerError,
-    one_line,
+    escape_line,
 )
 from . import protocol as m
 from .process import Lost, Worker
@@ -140,7 +140,7 @@ class IsolatedPlugin(Plugin):
             limits,
             egress,
         )
-        granted = plugin._recipe.config
+        granted = plugin._spec.config
         self._config = granted if config is None else changed_config(granted, config)
         self._closed = False
         self._lent = None
@@ -355,7 +355,7 @@ class IsolatedPlugin(Plugin):
 
     def _explain(self, lost: Lost, guest: RemoteGuest, function_name: str) -> BaseException | None:
         """The error for a call whose worker was lost."""
-        where = f"`{shown(function_name)}` of plugin `{self.name}`"
+        where = f"`{truncate(function_name)}` of plugin `{self.name}`"
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
             if guest.cancelled is guest.deadline:
@@ -387,7 +387,7 @@ class IsolatedPlugin(Plugin):
         confined: object = None
         loaded: object = None
         try:
-            paths = anchored(compiled._recipe.allowed_paths) if compiled.wasi else {}
+            paths = make_absolute(compiled._spec.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
             fuel = compiled.fuel_limit is not None
             worker.send(
@@ -413,7 +413,7 @@ class IsolatedPlugin(Plugin):
                     f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
                 )
         except UnicodeEncodeError as error:
-            what = f"{shown(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
+            what = f"{truncate(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
             raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
         except Lost as lost:
             if lost.kind == "overdue":
@@ -444,25 +444,25 @@ class IsolatedPlugin(Plugin):
         compiled = self.compiled_plugin
         return m.Bounds(
             compiled.limits.memory_bytes or MAX_MEMORY,
-            sum(len(module.wasm) for module in compiled._recipe.modules),
+            sum(len(module.wasm) for module in compiled._spec.modules),
             max(len(function.handles) for function in self._served),
         )
 
     def _to_load(self, paths: dict[str, str]) -> m.Load:
         compiled = self.compiled_plugin
-        recipe, limits, options = (
-            compiled._recipe,
+        spec, limits, options = (
+            compiled._spec,
             compiled.limits,
             compiled._grants.wasi or WasiOptions(),
         )
         return m.Load(
             modules=[
-                (module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules
+                (module.name, module.wasm, format_path(module.origin)) for module in spec.modules
             ],
-            main=recipe.main,
+            main=spec.main,
             name=compiled.name,
             allowed_paths=paths,
-            timeout_ms=recipe.timeout_ms,
+            timeout_ms=spec.timeout_ms,
             limits={name: getattr(limits, name) for name in limits.__slots__},
             wasi=bool(compiled.wasi),
             clock_resolution=options.clock.resolution,
@@ -587,7 +587,7 @@ def _rebuilt(failed: m.Failed, worker: Worker) -> Error:
     error.__dict__.update(_fields(kind, failed.fields))
     notes = failed.fields.get("__notes__")
     for note in notes if isinstance(notes, list) else ():
-        error.add_note(one_line(note))
+        error.add_note(escape_line(note))
     return error
 
 

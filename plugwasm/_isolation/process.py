@@ -28,7 +28,7 @@ from .._platform.python_executable import (
     find_interpreter,
     find_package_folders,
 )
-from ..errors import WorkerError, one_line
+from ..errors import WorkerError, escape_line
 from . import protocol as m
 from .framing import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
 
@@ -251,7 +251,7 @@ class Worker:
             said = b""
         text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
         lines = "".join(
-            f"\n  {one_line(line)}" for line in text.split("\n")
+            f"\n  {escape_line(line)}" for line in text.split("\n")
         )  # indented: none can pass for a record of a log
         return f"; its last words:{lines}" if text else ""
 

@@ -24,7 +24,7 @@ from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
 from .._host.deadline import NEVER, ticker
 from .._host.kernel import read_source as kernel_source
 from .._manifest import limits
-from .._manifest.resolve import ModuleSource, Recipe
+from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime import code_cache
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.modules import compiled as compiled_module
@@ -243,8 +243,8 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
         )
         granted = WasiOptions(clock=clock, random=source)
     compiled = CompiledPlugin(
-        Recipe(  # type: ignore[arg-type]
-            [ModuleSource(*module) for module in load.modules],
+        PluginSpec(  # type: ignore[arg-type]
+            [ModuleSpec(*module) for module in load.modules],
             main=load.main,
             allowed_paths=load.allowed_paths,
             timeout_ms=load.timeout_ms,
@@ -253,7 +253,9 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
         functions,  # type: ignore[arg-type]
         name=load.name,
         fuel_limit=load.fuel_limit,
-        limits=limits._with(limits.DEFAULT, load.limits | {"compile_seconds": None}),
+        limits=limits.replace_unchecked(
+            limits.DEFAULT_LIMITS, load.limits | {"compile_seconds": None}
+        ),
     )
     compiled._claim_pool()  # and leave it: there is never more than one instance
     compiled._grants.log = _Log(application)  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import Error, shown
+from ..errors import Error, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _named(path: str) -> Interpreter:
     found = _asked(path)
     if isinstance(found, str):
         raise NoInterpreterError(
-            f"`{shown(path)}`, which the environment variable {VARIABLE} names, {found}"
+            f"`{truncate(path)}`, which the environment variable {VARIABLE} names, {found}"
         )
     return found
 
@@ -114,7 +114,7 @@ def _search() -> Interpreter:
             "Python does not say where its interpreter is (`sys.executable` is empty)"
         )
     raise NoInterpreterError(
-        f"`{shown(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
+        f"`{truncate(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
     )
 
 
@@ -227,5 +227,5 @@ def _wrong_with(asked: Interpreter) -> str | None:
         return "is no Python interpreter: it does not do what it is told by `-c`"
     ours = str(sys.implementation.cache_tag)
     if answer[1] != ours.encode():
-        return f"is another Python ({shown(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
+        return f"is another Python ({truncate(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from .._manifest.resolve import Recipe
+from .._manifest.resolve import PluginSpec
 from .._runtime.linker import is_callable
 from .._runtime.plugin import Plugin
 
@@ -57,14 +57,14 @@ class LoadedPlugin:
     def __init__(
         self,
         compiled: CompiledPlugin,
-        requested: Recipe | CompiledPlugin,
+        requested: PluginSpec | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
         instance_policy: InstancePolicy,
     ) -> None:
         self.requested = requested
         self.defaults = defaults
-        self._config = {**defaults, **compiled._recipe.config, **config}
+        self._config = {**defaults, **compiled._spec.config, **config}
         self.compiled = self._prepare(compiled, instance_policy)
         names = (item.name for item in self.compiled.exports if is_callable(item))
         self.hooks = tuple(
@@ -131,11 +131,11 @@ def _is_hook(name: str) -> bool:
     return not name.startswith("_") and name.isprintable()
 
 
-def is_same_plugin(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
-    """Whether two recipes say the same."""
-    if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
+def is_same_plugin(old: PluginSpec | CompiledPlugin, new: PluginSpec | CompiledPlugin) -> bool:
+    """Whether two specs say the same."""
+    if not (isinstance(old, PluginSpec) and isinstance(new, PluginSpec)):
         return old is new
-    fields = [field for field in Recipe.__slots__ if field != "modules"]
+    fields = [field for field in PluginSpec.__slots__ if field != "modules"]
     return all(getattr(old, field) == getattr(new, field) for field in fields) and [
         (m.name, m.wasm) for m in old.modules
     ] == [(m.name, m.wasm) for m in new.modules]

@@ -30,10 +30,10 @@ from .._host.options import (
     reject_unused_options,
 )
 from .._host.plugin_log import log_exception
-from .._manifest.files import shown_path
-from .._manifest.limits import ProcessLimits, effective
-from .._manifest.messages import cut, meant
-from .._manifest.resolve import Recipe
+from .._manifest.files import format_path
+from .._manifest.limits import ProcessLimits, effective_limits
+from .._manifest.messages import closest_match, truncate
+from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Closing, changed_config
 from ..errors import (
@@ -440,7 +440,7 @@ class PluginSet(Closing):
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
-                f"there is no hook `{cut(hook)}`{_did_you_mean(hook, declared)}", function=hook
+                f"there is no hook `{truncate(hook)}`{_did_you_mean(hook, declared)}", function=hook
             )
         serving = state.hooks.get(hook, ())
         if (
@@ -453,7 +453,7 @@ class PluginSet(Closing):
             self._unserved.add(hook)
             log.warning(
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
-                cut(hook),
+                truncate(hook),
                 _did_you_mean(hook, state.hooks),
             )
         return serving
@@ -467,7 +467,9 @@ class PluginSet(Closing):
                 else "it is disabled"
             )
             raise FunctionNotFoundError(
-                f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name
+                f"plugin `{truncate(name)}` cannot be called: {why}",
+                plugin=name,
+                function=function_name,
             )
         return entry
 
@@ -481,7 +483,7 @@ class PluginSet(Closing):
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{cut(name)}` in the set{_did_you_mean(name, state.entries)}"
+                f"there is no plugin `{truncate(name)}` in the set{_did_you_mean(name, state.entries)}"
             )
         return entry
 
@@ -528,7 +530,7 @@ class PluginSet(Closing):
                     PluginEntry(
                         source,
                         error=SourceError(
-                            f"there is another plugin `{name}`: {shown_path(taken[name].source.location)}"
+                            f"there is another plugin `{name}`: {format_path(taken[name].source.location)}"
                         ),
                     )
                 )
@@ -564,7 +566,7 @@ class PluginSet(Closing):
             and (before is None or before.error is None or before.error.message != error.message)
         ):
             self._change_lock.warnings.append(
-                ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
+                ("plugin %s was not loaded: %s", truncate(entry.name), truncate(error.message))
             )
 
     def enable(self, name: str) -> None:
@@ -737,7 +739,7 @@ class PluginSet(Closing):
             try:
                 changes = deferred()
             except Error as error:  # of a reload; nobody who asked for it is there any more
-                change.warnings.append(("plugins cannot be reloaded: %s", cut(error.message)))
+                change.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
             else:
                 if isinstance(changes, Changes):
                     found.append(changes)
@@ -807,11 +809,11 @@ class PluginSet(Closing):
             )
             entry.metadata = metadata
         except Exception as error:
-            said = f"{type(error).__name__}: {cut(str(error))}"
+            said = f"{type(error).__name__}: {truncate(str(error))}"
             reason = (
                 error
                 if isinstance(error, Error)
-                else SourceError(f"{shown_path(source.location)}: {said}")
+                else SourceError(f"{format_path(source.location)}: {said}")
             )
             entry.error = reason.with_traceback(None)
         if old is not None and entry.loaded is old.loaded:
@@ -847,8 +849,8 @@ class PluginSet(Closing):
         loaded = self._loaded_class(
             compiled, requested, self._config.get(source.name, {}), defaults, self._instance_policy
         )
-        if isinstance(requested, Recipe):
-            loaded.compiled.limits = effective(
+        if isinstance(requested, PluginSpec):
+            loaded.compiled.limits = effective_limits(
                 self._policy.limits, requested
             )  # no longer a share of the time
         return loaded
@@ -908,8 +910,8 @@ def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    close = meant(name, list(names))
-    return f": did you mean `{cut(close)}`?" if close else ""
+    close = closest_match(name, list(names))
+    return f": did you mean `{truncate(close)}`?" if close else ""
 
 
 def _changes_between(
@@ -957,7 +959,7 @@ def _watch_files(
         except Error as error:
             if error.message != warning:
                 warning = error.message
-                log.warning("plugins cannot be reloaded: %s", cut(warning))
+                log.warning("plugins cannot be reloaded: %s", truncate(warning))
             continue
         finally:
             del plugins

@@ -12,7 +12,7 @@ from .._host.options import (
 )
 from .._manifest.limits import Limits
 from .._manifest.policy import MAX_MODULES, ManifestPolicy
-from .._manifest.resolve import Admitted, Recipe
+from .._manifest.resolve import Admitted, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from ..errors import OptionError
 
@@ -81,7 +81,9 @@ class SetPolicy:
             limits=self.limits,
         )
 
-    def compile(self, name: str, requested: Recipe, seconds: float | None = None) -> CompiledPlugin:
+    def compile(
+        self, name: str, requested: PluginSpec, seconds: float | None = None
+    ) -> CompiledPlugin:
         """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.
 
         What a policy of its own has admitted gets what that grants.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._host.plugin_log import get_logger
-from .._manifest.messages import cut
+from .._manifest.messages import truncate
 from ..errors import OptionError
 from .dispatch import ParseError
 from .metadata import PluginFile
@@ -72,10 +72,10 @@ class PluginEntry:
             what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"
         else:
             what = str(getattr(error, "message", error))
-        self.last_failure = cut(what)
+        self.last_failure = truncate(what)
         if stop:
             raise reason from reason.__cause__
-        log.warning("plugin %s failed: %s", cut(self.name), self.last_failure)
+        log.warning("plugin %s failed: %s", truncate(self.name), self.last_failure)
         return reason
 
 

@@ -328,7 +328,7 @@ def _plugin_factory(
 ) -> Callable[[], Plugin]:
     if config is not None:
         changed_config(
-            compiled._recipe.config, config
+            compiled._spec.config, config
         )  # refuses what is none, here and not in a call
     return lambda: Plugin(compiled, config=config, observe=observe)
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .._engine import HostFunction
     from .._host.guest import Guest
     from .._runtime import observers
-    from .._wasi.abi import Memory
+    from .._wasi.abi import WasiMemory
 
 HTTP_REQUEST = "http_request"
 _CALL_OVERHEAD = 500
@@ -109,19 +109,19 @@ class RecordingBuffer:
         from hashlib import sha256
 
         grants = self._grants
-        recipe = grants.recipe
+        spec = grants.spec
         if not self._modules:
             self._modules = [
                 RecordedModule(
                     module.name, sha256(module.wasm).hexdigest(), to_encodable_text(module.origin)
                 )
-                for module in recipe.modules
+                for module in spec.modules
             ]
         return {
             "plugwasm_recording": FORMAT_VERSION,
             "plugin": self.plugin,
             "modules": self._modules,
-            "main": recipe.main,
+            "main": spec.main,
             "wasi": grants.has_wasi,
             "fuel_limit": grants.fuel_limit,
             "http_response_headers": grants.http_response_headers,
@@ -345,7 +345,7 @@ class Capture:
             )
             del error
 
-    def call_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
+    def call_wasi(self, guest: Guest, name: str, memory: WasiMemory, args: tuple[int, ...]) -> int:
         """Has the plugin's WASI answer."""
         answer = getattr(guest.wasi_state(), name)
         if self._streams.bypass_recording(name, args):
@@ -448,11 +448,11 @@ class WasiGuestProxy:
     def wasi_state(self) -> WasiGuestProxy:
         return self
 
-    def memory_of(self, caller: int) -> Memory:
+    def memory_of(self, caller: int) -> WasiMemory:
         return self._guest.memory_of(caller)
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         return partial(self._answer, name)
 
-    def _answer(self, name: str, memory: Memory, *args: int) -> int:
+    def _answer(self, name: str, memory: WasiMemory, *args: int) -> int:
         return int(self._host.call_wasi(self._guest, name, memory, args))

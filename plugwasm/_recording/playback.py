@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._engine import HostFunction
     from .._host.guest import Guest
     from .._runtime import observers
-    from .._wasi.abi import Memory
+    from .._wasi.abi import WasiMemory
     from .schema import Call, Failure, HostCall, Value
 
 _HOST_INTERRUPTIONS = {"TimeoutError": TimeoutError, "CancelledError": CancelledError}
@@ -131,7 +131,7 @@ class Playback:
             raw = resolve_block(value, params, blocks)
             values[2 * i] = raw - (1 << 64) if raw >> 63 else raw
 
-    def call_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
+    def call_wasi(self, guest: Guest, name: str, memory: WasiMemory, args: tuple[int, ...]) -> int:
         """Answers for the plugin's WASI; only its own streams are real."""
         try:
             if self._streams.bypass_recording(name, args):

@@ -23,8 +23,8 @@ from .._engine import HostFunction
 from .._host.observed_values import escape_line, shorten
 from .._host.vars import decode_name, decode_names
 from .._manifest.files import read_file
-from .._manifest.limits import DEFAULT
-from .._manifest.resolve import ModuleSource, Recipe, resolve
+from .._manifest.limits import DEFAULT_LIMITS
+from .._manifest.resolve import ModuleSpec, PluginSpec, resolve
 from .._runtime import import_stubs
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
@@ -118,13 +118,13 @@ def replay(
         raise RecordingError(
             f"the recording of `{escape_line(recording.plugin)}` has no calls, so a replay would show nothing"
         )
-    ceiling = limits or DEFAULT
-    recipe = _make_recipe(recording, plugin, ceiling)
+    ceiling = limits or DEFAULT_LIMITS
+    spec = _make_recipe(recording, plugin, ceiling)
     if strict:
-        _check_digests(recording, recipe)
+        _check_digests(recording, spec)
     playback = Playback(recording.overrides, recording.log_level)
     time_budget = _TimeBudget(ceiling)
-    with _make_plugin(recording, recipe, playback, ceiling) as loaded:
+    with _make_plugin(recording, spec, playback, ceiling) as loaded:
         calls: list[ReplayedCall] = []
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
@@ -159,7 +159,7 @@ class _TimeBudget:
     def timeout(self, recording: Recording, number: int, call: Call) -> float:
         """Seconds for that call. A call that ended at its deadline then has no longer now."""
         self.check(recording, number, call)
-        recorded = recording.limits.get("timeout", DEFAULT.timeout)
+        recorded = recording.limits.get("timeout", DEFAULT_LIMITS.timeout)
         if recorded is None or call.error is None or call.error.type != "TimeoutError":
             recorded = max(recorded or _DEFAULT_TIMEOUT, _MIN_TIMEOUT)
         return min(recorded, self._most, max(0.001, self._until - monotonic()))
@@ -184,25 +184,23 @@ class _TimeBudget:
 # ---- the plugin --------------------------------------------------------------------------------------------------------------------------
 
 
-def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
+def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> PluginSpec:
     """Its modules, and nothing granted but what is in the recording."""
     most = ceiling.module_bytes
     try:
-        recipe = resolve(
+        spec = resolve(
             plugin if plugin is not None else _read_recorded_modules(recording, most),
             module_bytes=most,
         ).copy()
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
-    recipe.config = dict(recording.config)
-    recipe.allowed_hosts, recipe.allowed_paths = (), {}
-    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = (
-        None
-    )
-    return recipe
+    spec.config = dict(recording.config)
+    spec.allowed_hosts, spec.allowed_paths = (), {}
+    spec.timeout_ms = spec.max_pages = spec.max_http_response_bytes = spec.max_var_bytes = None
+    return spec
 
 
-def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
+def _read_recorded_modules(recording: Recording, most: int) -> PluginSpec:
     """Of the files that the recorded plugin was made of."""
     modules = []
     for module in recording.modules:
@@ -219,14 +217,14 @@ def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
                 "module "
                 "nor another one in the binary format: say which plugin is to be replayed"
             )
-        modules.append(ModuleSource(module.name, content, module.origin))
+        modules.append(ModuleSpec(module.name, content, module.origin))
     if recording.main not in [module.name for module in modules] or len(
         {module.name for module in modules}
     ) < len(modules):
         raise RecordingError(
             "the recording is damaged: its modules have no names of their own, or none is the main one"
         )
-    return Recipe(modules, main=recording.main)
+    return PluginSpec(modules, main=recording.main)
 
 
 def _is_file(path: str) -> bool:
@@ -238,8 +236,8 @@ def _is_file(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
-def _check_digests(recording: Recording, recipe: Recipe) -> None:
-    now = {module.name: sha256(module.wasm).hexdigest() for module in recipe.modules}
+def _check_digests(recording: Recording, spec: PluginSpec) -> None:
+    now = {module.name: sha256(module.wasm).hexdigest() for module in spec.modules}
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
             raise RecordingError(
@@ -250,16 +248,16 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
 
 
 def _make_plugin(
-    recording: Recording, recipe: Recipe, playback: Playback, ceiling: Limits
+    recording: Recording, spec: PluginSpec, playback: Playback, ceiling: Limits
 ) -> Plugin:
     __tracebackhide__ = True
     limits = _merge_limits(recording, ceiling)
     vars = join_vars(recording.vars, recording.more_vars)
     try:
         compiled = CompiledPlugin(
-            recipe,  # type: ignore[arg-type]
+            spec,  # type: ignore[arg-type]
             recording.wasi,
-            _make_stubs(recipe, limits, recording.overrides),
+            _make_stubs(spec, limits, recording.overrides),
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
             limits=limits,
@@ -288,7 +286,7 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
         limits[name] = value
     for name in RECORDED_LIMITS:
         value, most = (
-            getattr(DEFAULT, name),
+            getattr(DEFAULT_LIMITS, name),
             getattr(ceiling, name),
         )  # what is the default is not in a recording
         limits.setdefault(
@@ -300,9 +298,11 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
         raise RecordingError(f"the recording is damaged: its limits: {error}") from None
 
 
-def _make_stubs(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
+def _make_stubs(
+    spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
+) -> list[Function]:
     """What links; each call is answered before it gets there."""
-    wanted = import_stubs.wanted(recipe, limits, overrides)
+    wanted = import_stubs.wanted(spec, limits, overrides)
     return [
         import_stubs.stand_in(*name, HostFunction(type, _fail, name))
         for name, type in wanted.items()

@@ -14,7 +14,7 @@ from .._engine import (
     Trap,
     address_space_limit,
     is_recursion_error,
-    shown,
+    truncate,
 )
 from .._host.deadline import NEVER
 from .._host.guest import PluginExit
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._engine import ThreadStack
     from .._host.guest import Guest
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .compiled_plugin import CompiledPlugin
 
 
@@ -99,7 +99,7 @@ def explain(
                 f"it ran out of memory: {shortage}. Then {exception.message}"
             )
         return raised(exception, guest, facts)
-    where = f"`{shown(function)}` of plugin `{plugin}`"
+    where = f"`{truncate(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         limit = guest.grants.fuel_limit
         return OutOfFuelError(
@@ -130,7 +130,7 @@ def explain(
 
 
 def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
-    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
+    where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
     if isinstance(exception, PluginExit):
         code = exception.exit_code
         if (error := reported(guest, facts, 0)) is not None:
@@ -145,7 +145,7 @@ def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Bas
         )
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
-            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
+            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.spec)}"
         else:
             exception.message = f"{where}: {exception.message}"
         exception.args = (exception.message,)
@@ -161,19 +161,19 @@ def _pages(limits: Limits) -> str:
     return grown if limits.memory_bytes is None else f"{grown}, and {whole} for everything"
 
 
-def _deadline(limits: Limits, recipe: Recipe) -> str:
+def _deadline(limits: Limits, spec: PluginSpec) -> str:
     seconds = limits.timeout or 0
     shown = f"{seconds * 1000:.0f} ms"
     return (
         f"{shown} (timeout)"
-        if recipe.timeout_ms is not None
+        if spec.timeout_ms is not None
         else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
     )
 
 
 def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
-    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
+    where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
     fault, error, text, output, length, denied = outcome(guest)
     if not (fault or code):
         return None
@@ -250,7 +250,7 @@ def parsed(
                 else "a function of bytes, bytes itself, or None for a view"
             )
             raise OptionError(
-                f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse"
+                f"parse: expected {hint}, got {truncate(repr(parse), 40)}", field="parse"
             )
         return parse(output)
     if len(output) < _QUICK or monotonic() < deadline:
@@ -258,7 +258,7 @@ def parsed(
         if monotonic() < deadline:
             return value
     where = f"`{function}` of plugin `{compiled.name}`"
-    allowed = _deadline(compiled.limits, compiled._recipe)
+    allowed = _deadline(compiled.limits, compiled._spec)
     raise TimeoutError(
         f"{where} did not end before its deadline of {allowed}: its output was not read by then",
         plugin=compiled.name,
@@ -323,7 +323,7 @@ def no_room(
 
 def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
     """The error for a call, or for compiling, on a thread that has too little stack left for it."""
-    where = f"`{shown(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    where = f"`{truncate(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
     room = stack.room()
     if room is None:
         return StackError(

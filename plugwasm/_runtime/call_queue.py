@@ -22,7 +22,7 @@ from time import monotonic
 from .._host import greenlets
 from .._host.waiting_calls import CallerWait
 from .._platform.native_threads import allocate_lock, get_ident, sleep
-from ..errors import BusyError, CancelledError, TimeoutError, shown
+from ..errors import BusyError, CancelledError, TimeoutError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Turn:
         return False
 
     def _where(self) -> str:
-        return f"`{shown(self.function)}` of plugin `{self.plugin.name}`"
+        return f"`{truncate(self.function)}` of plugin `{self.plugin.name}`"
 
     def _itself_error(self, why: str) -> BusyError:
         return BusyError(

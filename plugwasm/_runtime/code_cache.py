@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import OptionError, shown
+from ..errors import OptionError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,6 +334,6 @@ def _warn(path: str, error: OSError) -> None:
 
     get_logger("cache").warning(
         "the cache of compiled code in %s is not used, plugins are compiled anew: %s",
-        shown(path, 300),
-        shown(str(error), 600),
+        truncate(path, 300),
+        truncate(str(error), 600),
     )

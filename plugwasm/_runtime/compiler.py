@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 from .._engine import LIGHT_COST, EngineFailure, estimate_cost, strip_long_names, wat_to_wasm
-from ..errors import ModuleError, shown
+from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Allowance:
         """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
         if self._seconds is not None and self._seconds <= 0:
             raise ModuleError(
-                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took "
+                f"module `{truncate(name)}` is not compiled, because the modules of the plugin before it took "
                 f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
             )
         return self._seconds
@@ -123,7 +123,7 @@ class Allowance:
 
     def too_much_code(self, name: str) -> ModuleError:
         return ModuleError(
-            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            f"module `{truncate(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
             "`Limits.code_bytes`"
         )
 
@@ -133,7 +133,7 @@ class Allowance:
             given = f"the {whole:g} seconds of `Limits.compile_seconds`"
         else:
             given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
-        return ModuleError(f"module `{shown(name)}` takes longer to compile than {given}")
+        return ModuleError(f"module `{truncate(name)}` takes longer to compile than {given}")
 
 
 def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, name: str) -> Module:
@@ -235,7 +235,7 @@ def _compiled_by_child(
     except NoInterpreterError as error:
         hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
         raise ModuleError(
-            f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}"
+            f"module `{truncate(name)}`: no process can be started to compile it: {error.message}; {hint}"
         ) from None
     except (
         OSError,
@@ -243,7 +243,7 @@ def _compiled_by_child(
         ImportError,
     ) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
         raise ModuleError(
-            f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
+            f"module `{truncate(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
         ) from error
     child = ChildProcess(process)
     with process:
@@ -255,8 +255,8 @@ def _compiled_by_child(
             child.kill()  # and waits for it, which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
-            f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
-            "`Limits.compile_bytes`"
+            f"module `{truncate(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes "
+            "of `Limits.compile_bytes`"
         )
     if output[:1] == _TOO_MUCH:
         raise allowance.too_much_code(name)
@@ -269,9 +269,9 @@ def _compiled_by_child(
         or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little")
     ):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        hint = f"it was started with `{shown(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
+        hint = f"it was started with `{truncate(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
         raise ModuleError(
-            f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})"
+            f"module `{truncate(name)}`: the process that compiles it failed: {truncate(last[0], 1000)} ({hint})"
         )
     return output[at:], facts_in(output[1 : 1 + _NOTE])
 

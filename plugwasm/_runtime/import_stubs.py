@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from .._engine import FunctionType, HostFunction
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
 
 
 def wanted(
-    recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()
+    spec: PluginSpec, limits: Limits, also: Collection[tuple[str, str]] = ()
 ) -> dict[tuple[str, str], FunctionType]:
     """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
-    on = engine_for((source.wasm for source in recipe.modules), limits, fuel=True)
+    on = engine_for((source.wasm for source in spec.modules), limits, fuel=True)
     allowance = Allowance(limits)
     modules = {
-        source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules
+        source.name: compiled(source.wasm, on, source.name, allowance) for source in spec.modules
     }
     return {
         (item.module, item.name): item.type

@@ -20,7 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from .._host.codecs import JSON, RAW, make_output_reader
 from .._host.conversion import NONE, strip_annotations
 from .._host.functions import Function, infer_function
-from .._manifest.messages import meant
+from .._manifest.messages import closest_match
 from ..errors import InterfaceError
 from .linker import is_callable
 from .observers import Measured
@@ -293,18 +293,16 @@ def _exports(plugin: Any) -> Sequence[Item] | None:
 
 
 def _complaint(name: str, items: dict[str, Item]) -> str | None:
-    from .._engine import shown
+    from .._engine import truncate
 
     item = items.get(name)
     if item is not None and is_callable(item):
         return None
     if item is not None and item.type is not None:
-        return (
-            f"its `{shown(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
-        )
-    close = meant(name, [item.name for item in items.values() if is_callable(item)])
-    return f"it exports no function `{shown(name)}`" + (
-        f" (did you mean `{shown(close)}`?)" if close else ""
+        return f"its `{truncate(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
+    close = closest_match(name, [item.name for item in items.values() if is_callable(item)])
+    return f"it exports no function `{truncate(name)}`" + (
+        f" (did you mean `{truncate(close)}`?)" if close else ""
     )
 
 

@@ -24,13 +24,13 @@ from .._engine import (
     Instance,
     Module,
     check_recursion_depth_to_start,
-    shown,
+    truncate,
 )
 from .._host import env
 from .._host import kernel as _kernel
 from .._host.guest import Guest, PluginExit
 from .._host.memory_budget import MemoryPlan
-from .._manifest.limits import DEFAULT, FIRST_PAGES
+from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
 from .modules import Allowance, compiled
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from .._engine import Engine, Item
     from .._manifest.limits import Limits
-    from .._manifest.resolve import ModuleSource
+    from .._manifest.resolve import ModuleSpec
 
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
@@ -82,7 +82,7 @@ class Plan:
     def __init__(
         self,
         engine: Engine,
-        sources: Sequence[ModuleSource],
+        sources: Sequence[ModuleSpec],
         main: str,
         *,
         wasi: bool,
@@ -112,11 +112,11 @@ class Plan:
             if unit not in present
         ):
             count += (
-                limits or DEFAULT
+                limits or DEFAULT_LIMITS
             ).memories  # instances of those commands stay, and each has memories
         count += any(_has_heap(unit.module, limits) for unit in self.units)
         total = sum(total for _, total, _ in counts)
-        self.first_pages = FIRST_PAGES + total
+        self.first_pages = INITIAL_PAGES + total
         self.main_pages = self.main.module.defined_memories[1]
         self.resident_bytes = sum(unit.module.resident_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
@@ -126,9 +126,9 @@ class Plan:
             for unit in self.order
             if unit not in present
         ):
-            tables = (limits or DEFAULT).tables  # likewise
+            tables = (limits or DEFAULT_LIMITS).tables  # likewise
         watched = next((found for unit in present if (found := _visible_memory(unit))), None)
-        self.memory = MemoryPlan(limits or DEFAULT, (count, total, largest), watched, tables)
+        self.memory = MemoryPlan(limits or DEFAULT_LIMITS, (count, total, largest), watched, tables)
         for unit in self.order:
             _check_start(unit, unit is self.main)
 
@@ -178,7 +178,7 @@ def _check_start(unit: Unit, is_main: bool) -> None:
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
             must = f"is run at the start and must be a function {type}, not {item}"
-            raise LinkError(f"module `{shown(unit.name)}`: its export `{name}` {must}")
+            raise LinkError(f"module `{truncate(unit.name)}`: its export `{name}` {must}")
 
 
 def _has_heap(module: Module, limits: Limits | None) -> bool:
@@ -302,15 +302,15 @@ class _Linker:
     ) -> str | HostFunction | tuple[int, str]:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
-            exported = f"module `{shown(other.name)}` exports that name as a {export.kind}"
-            raise LinkError(f"module `{shown(unit.name)}` imports {item}, but {exported}")
+            exported = f"module `{truncate(other.name)}` exports that name as a {export.kind}"
+            raise LinkError(f"module `{truncate(unit.name)}` imports {item}, but {exported}")
         if item.type is not None and export.type is not None:
             _checked(unit, item, export.type, item.name)
         if other.is_command and other is not self.units[-1]:
             key = (other.index, item.name)
             if export.type is None:
                 raise LinkError(
-                    f"module `{shown(unit.name)}` imports {item} of module `{shown(other.name)}`, which is a command: "
+                    f"module `{truncate(unit.name)}` imports {item} of module `{truncate(other.name)}`, which is a command: "
                     "each call of it runs in a fresh instance, so only its functions can be imported"
                 )
             if key not in self.commands:
@@ -319,12 +319,12 @@ class _Linker:
             return self.commands[key]
         if other is unit or other in self.path:
             circle = " → ".join(
-                f"`{shown(u.name)}`" for u in [*self.path[self.path.index(other) :], other]
+                f"`{truncate(u.name)}`" for u in [*self.path[self.path.index(other) :], other]
             )
             if export.type is None:
                 raise LinkError(
                     f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
-                    f"(`{shown(item.name)}`): only functions can be linked in a circle"
+                    f"(`{truncate(item.name)}`): only functions can be linked in a circle"
                 )
             _check_passable(unit, item, export.type)
             return _trampoline(other, item.name, export.type, circle)
@@ -334,7 +334,7 @@ class _Linker:
 def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
-            f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` as a function {item.type}, "
+            f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` as a function {item.type}, "
             f"but what is offered is {offered}"
         )
     return source
@@ -343,7 +343,7 @@ def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
 def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
     if not _PASSABLE.issuperset(type.params + type.results):
         raise LinkError(
-            f"module `{shown(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
+            f"module `{truncate(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
             "but the host can pass only values of type i32, i64, f32 and f64"
         )
 
@@ -355,7 +355,7 @@ def is_from_before_1_0(item: Item) -> bool:
 
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     kind = f"{item.kind} {item.type}" if item.type else item.kind
-    what = f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
+    what = f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
             return MissingImportError(
@@ -407,7 +407,7 @@ def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> Host
         instance = guest.instances.get(other.index)
         if instance is None:
             raise LinkError(
-                f"modules import each other in a circle, {circle}, and `{shown(name)}` of `{shown(other.name)}` is called while that "
+                f"modules import each other in a circle, {circle}, and `{truncate(name)}` of `{truncate(other.name)}` is called while that "
                 "is being started"
             )
         _call_through(instance, name, type, guest, values)

@@ -19,7 +19,7 @@ from .._engine import (
     benefits_from_images,
     can_pool,
     library_version,
-    shown,
+    truncate,
 )
 from .._host.deadline import ticker
 from .._platform import fork
@@ -168,7 +168,7 @@ def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowanc
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
-            f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
+            f"module `{truncate(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
         ) from None
     if key:
         code_cache.store(key, module.serialize(), note_of(module.facts))
@@ -198,7 +198,7 @@ def _hint(engine: Engine, reason: str) -> str:
 
 def _reason(message: str) -> str:
     """The engine's chain of causes in one line, without its own headline."""
-    lines = [shown(line.rstrip()) for line in message.splitlines()]
+    lines = [truncate(line.rstrip()) for line in message.splitlines()]
     if any(line.lstrip().startswith("-->") for line in lines):
         return "\n".join(lines).strip()
     lines = [line.strip() for line in lines]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._host.observed_values import escape_line, shorten
-from ..errors import OptionError, shown
+from ..errors import OptionError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class CallLog(Observer):
 def _in_lines(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a record, which a formatter may write as they are."""
     return {
-        name: shown(value) if isinstance(value, str) else value for name, value in fields.items()
+        name: truncate(value) if isinstance(value, str) else value for name, value in fields.items()
     }
 
 

@@ -29,7 +29,7 @@ from .._engine import (
     check_recursion_depth_to_start,
     is_pool_exhausted,
     is_recursion_error,
-    shown,
+    truncate,
 )
 from .._host import greenlets
 from .._host.deadline import NEVER, ticker
@@ -37,7 +37,7 @@ from .._host.guest import Guest
 from .._host.kernel import INPUT_OFFSET
 from .._host.options import NOT_GIVEN, REGISTERED, describe_value, reject_unknown_arguments
 from .._host.vars import NO_VARS, Vars, check_initial_vars, decode_names
-from .._manifest.messages import check_text, meant
+from .._manifest.messages import check_encodable, closest_match
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 from .call_errors import (
@@ -235,7 +235,7 @@ class Plugin(Closing):
         )
         self.compiled_plugin = plugin
         self._closed = False
-        granted = plugin._recipe.config
+        granted = plugin._spec.config
         self._config: dict[str, str] = (
             granted if config is None else changed_config(granted, config)
         )
@@ -477,19 +477,20 @@ class Plugin(Closing):
         where: Any = {"plugin": self.name, "function": function_name}
         if item is None or item.type is None:
             callable_ = [item.name for item in exports.values() if is_callable(item)]
-            close = meant(function_name, callable_)
-            names = [f"`{shown(name)}`" for name in sorted(callable_)]
+            close = closest_match(function_name, callable_)
+            names = [f"`{truncate(name)}`" for name in sorted(callable_)]
             some = ", ".join(names[:20]) + (
                 f" and {len(names) - 20} more" if len(names) > 20 else ""
             )
-            hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
+            hint = f"did you mean `{truncate(close)}`?" if close else f"it exports {some or 'none'}"
             raise FunctionNotFoundError(
-                f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}",
+                f"plugin `{self.name}` exports no function `{truncate(function_name)}`: {hint}",
                 **where,
             )
         if not is_callable(item):
             raise SignatureError(
-                f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
+                f"export `{truncate(function_name)}` of plugin `{self.name}` is {item.type}, but only "
+                f"() -> () and () -> (i32) can be called",
                 **where,
             )
         return bool(item.type.results)
@@ -917,12 +918,12 @@ def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) ->
                 else ""
             )
             raise OptionError(
-                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}",
+                f"config: keys and values must be text, but the value of `{truncate(key)}` is {type(value).__name__}{hint}",
                 field="config",
             )
-        check_text(key, "config: a key", field="config")
+        check_encodable(key, "config: a key", field="config")
         if value is not None:
-            check_text(value, f"config: the value of `{shown(key)}`", field="config")
+            check_encodable(value, f"config: the value of `{truncate(key)}`", field="config")
         if value is None:
             changed.pop(key, None)
         else:

@@ -10,7 +10,7 @@ import sys
 
 from .._host import env
 from .._host.kernel import KERNEL_FUNCTIONS, read_source
-from .._manifest.limits import DEFAULT
+from .._manifest.limits import DEFAULT_LIMITS
 from .._runtime.linker import WASI, is_callable, is_from_before_1_0
 from .._runtime.modules import Allowance, compiled, engine, engine_for
 from .._wasi.abi import SIGNATURES
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from .._engine import FunctionType, Item, Module
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
 
 _PAGE_KIB = 64
 _STYLES = {"application": "yellow", "nobody": "bold red"}
@@ -40,21 +40,19 @@ _NAMES = {
 # ---- what is known ----------------------------------------------------------------------------------------------------------------------
 
 
-def collect_facts(recipe: Recipe) -> dict[str, Any]:
+def collect_facts(spec: PluginSpec) -> dict[str, Any]:
     """What is known of each module, and what the plugin as a whole needs, in JSON types."""
-    allowance = Allowance(DEFAULT)
+    allowance = Allowance(DEFAULT_LIMITS)
     on = engine_for(
-        (module.wasm for module in recipe.modules), DEFAULT.replace(gc=True, atomics=True)
+        (module.wasm for module in spec.modules), DEFAULT_LIMITS.replace(gc=True, atomics=True)
     )
     modules = {
-        module.name: compiled(module.wasm, on, module.name, allowance) for module in recipe.modules
+        module.name: compiled(module.wasm, on, module.name, allowance) for module in spec.modules
     }
-    shown = [
-        _module_facts(module, modules, module.name == recipe.main) for module in recipe.modules
-    ]
+    shown = [_module_facts(module, modules, module.name == spec.main) for module in spec.modules]
     imports = [item for module in shown for item in module["imports"]]
     return {
-        "name": recipe.label,
+        "name": spec.label,
         "modules": shown,
         "needs": {
             "wasi": any(item["provider"] == "wasi" for item in imports),

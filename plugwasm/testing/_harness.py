@@ -16,9 +16,9 @@ from .._host.options import (
 )
 from .._host.vars import check_initial_vars, decode_names
 from .._http.url import HostRules
-from .._manifest.limits import DEFAULT, effective
-from .._manifest.messages import meant
-from .._manifest.resolve import own_settings, resolve
+from .._manifest.limits import DEFAULT_LIMITS, effective_limits
+from .._manifest.messages import closest_match
+from .._manifest.resolve import admitted_settings, resolve
 from .._runtime.compiled_plugin import CompiledPlugin, checked_name
 from .._runtime.import_stubs import wanted
 from .._runtime.plugin import Plugin
@@ -31,7 +31,7 @@ from ..errors import (
     LinkError,
     OptionError,
     SignatureError,
-    shown,
+    truncate,
 )
 from ._clock import FakeClock
 from ._host_functions import FakeHostFunction, HostCallRouter
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .._host.vars import VarsByName
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .._runtime.argument_types import PluginInput
     from ._records import HostCall, LogLine
 
@@ -138,11 +138,11 @@ class Harness:
             raise TypeError(
                 "Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of"
             )
-        limits, egress = own_settings(plugin, limits, egress)
-        recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
-        self._recipe = _apply_grants(recipe, allowed_hosts, allowed_paths)
-        self.name = checked_name(name) or shown(recipe.label)
-        self.limits = effective(limits, recipe)
+        limits, egress = admitted_settings(plugin, limits, egress)
+        spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
+        self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
+        self.name = checked_name(name) or truncate(spec.label)
+        self.limits = effective_limits(limits, spec)
         self.http = FakeHttp(self._record)
         self.clock = FakeClock()
         self.logs = Logs()
@@ -316,7 +316,7 @@ class Harness:
                 for key, type in {**self._application_imports(), **types}.items()
             ]
             self._compiled = CompiledPlugin(
-                self._recipe,  # type: ignore[arg-type]
+                self._spec,  # type: ignore[arg-type]
                 self._wasi,
                 functions,
                 name=self.name,
@@ -329,7 +329,7 @@ class Harness:
     def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
         if self._missing_imports is None:
-            self._missing_imports = wanted(self._recipe, self.limits)
+            self._missing_imports = wanted(self._spec, self.limits)
         return self._missing_imports
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
@@ -344,7 +344,7 @@ class Harness:
                 plugin=self.name,
             )
         names = [key[1] for key in known]
-        close = meant(name, names)
+        close = closest_match(name, names)
         hint = (
             f"did you mean `{close}`?"
             if close
@@ -407,14 +407,14 @@ class _RecordedPlugin(Plugin):
 
 
 def _apply_grants(
-    recipe: Recipe,
+    spec: PluginSpec,
     allowed_hosts: Sequence[str] | None,
     allowed_paths: Mapping[str | os.PathLike[str], str] | None,
-) -> Recipe:
+) -> PluginSpec:
     """The same modules, with what the test grants."""
-    granted = recipe.copy()
+    granted = spec.copy()
     granted.allowed_hosts = (
-        tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+        tuple(allowed_hosts) if allowed_hosts is not None else spec.allowed_hosts or ("*",)
     )
     if allowed_hosts is not None:
         HostRules(allowed_hosts)  # says now what is wrong with one, and not in the first request

@@ -123,7 +123,7 @@ def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
         shown = [
             repr(plugin),
             repr(plugin.compiled_plugin),
-            repr(plugin.compiled_plugin._recipe),
+            repr(plugin.compiled_plugin._spec),
             repr(plugin.cancel_handle()),
         ]
         with pytest.raises(plugwasm.Error) as caught:

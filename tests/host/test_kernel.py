@@ -20,7 +20,7 @@ from plugwasm._host.kernel import (
     FAULT_OUTPUT,
     INPUT_OFFSET,
 )
-from plugwasm._manifest.limits import FIRST_PAGES
+from plugwasm._manifest.limits import INITIAL_PAGES
 from tests.support.kernel_rig import (
     EDGES,
     FIRST_GRANULE,
@@ -277,7 +277,7 @@ class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[nam
 @pytest.mark.parametrize("pages", [2, 3])
 def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
     rig = Rig(pages)
-    if pages > FIRST_PAGES:
+    if pages > INITIAL_PAGES:
         assert rig.alloc(pages * PAGE - INPUT_OFFSET)
     end = rig.memory_bytes()
     assert end == pages * PAGE
@@ -568,7 +568,7 @@ def test_views_stay_good_while_the_memory_grows() -> None:
     assert view == b"first"
     view[:] = b"FIRST"
     assert rig.load_u8(first) == ord("F")
-    assert len(heap) == FIRST_PAGES * PAGE
+    assert len(heap) == INITIAL_PAGES * PAGE
     assert rig.kernel.length(blocks[-1]) == 300_000
     last = rig.kernel.block(blocks[-1])
     assert last is not None

@@ -13,7 +13,7 @@ from plugwasm._host.kernel import (
     INPUT_OFFSET,
 )
 from plugwasm._host.memory_budget import OPTIONAL_GROWTH
-from plugwasm._manifest.limits import FIRST_PAGES
+from plugwasm._manifest.limits import INITIAL_PAGES
 from tests.support.kernel_rig import (
     FIRST_GRANULE,
     GRANULE,
@@ -157,7 +157,7 @@ def test_two_sizes_of_one_bin_in_turn_do_not_grow_without_end() -> None:
             rig.free(oldest)
             del fences[oldest]
         rig.check_books(fences)
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
 
 
 def test_alloc_of_nothing_is_the_null_handle() -> None:
@@ -176,17 +176,17 @@ def test_alloc_of_more_than_there_can_be_is_refused_without_asking(size: int) ->
     assert rig.alloc(size) == 0
     assert rig.reserve(size) == 0
     assert rig.owner.asked == []
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     rig.check_books({})
 
 
 def test_alloc_beyond_the_limit_is_refused_and_takes_no_memory() -> None:
     rig = Rig(3)
     assert rig.alloc(2**31) == 0
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     fitting = 3 * PAGE - INPUT_OFFSET
     assert rig.alloc(fitting + 1) == 0
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     assert rig.alloc(fitting) == INPUT_OFFSET
     assert rig.memory_bytes() == 3 * PAGE
     assert rig.alloc(1) == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from ..._engine import ExportName
-from ..._manifest.limits import FIRST_PAGES
+from ..._manifest.limits import INITIAL_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Kernel:
         self._book: memoryview | None = None
         self._alloc: WasmFunction | None = None
         self._functions: dict[ExportName, WasmFunction] = {}
-        self.heap = self._heap_memory.view(FIRST_PAGES * _PAGE)
+        self.heap = self._heap_memory.view(INITIAL_PAGES * _PAGE)
         self.capacity = len(self.heap) - INPUT_OFFSET
 
     def refresh(self) -> None:
