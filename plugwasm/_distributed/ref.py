@@ -17,7 +17,7 @@ from .._host.options import check_flag, check_fuel, check_kinds, listed, named, 
 from .._manifest.limits import DEFAULT, ProcessLimits
 from .._manifest.messages import check_text
 from .._manifest.resolve import own_settings
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
 from .._runtime.plugin import Plugin
 from ..errors import ManifestError, OptionError, shown
 from .pinned_manifest import FromEnvironment, absolute, label, manifest_of, parted, pinned
@@ -190,7 +190,7 @@ class PluginRef:
             "functions": tuple(_named(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": checked_name(name) or shown(label(manifest.wasm)),
+            "name": validate_name(name) or shown(label(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)
@@ -222,10 +222,10 @@ class PluginRef:
             )
         if isolated is False:
             return Plugin(self.compiled())
-        from .._isolation.plugin import Elsewhere, IsolatedPlugin
+        from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
 
         return IsolatedPlugin(
-            self._compile(Elsewhere), process=None if isolated is True else isolated
+            self._compile(RemoteCompiledPlugin), process=None if isolated is True else isolated
         )
 
     def _compile(self, kind: type[CompiledPlugin] = CompiledPlugin) -> CompiledPlugin:
@@ -333,9 +333,9 @@ def _sendable(value: object, field: str) -> str | bytes:
 
     check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
     if field == "observe":
-        from .._runtime.observers import observers
+        from .._runtime.observers import resolve_observers
 
-        observers(value)  # type: ignore[arg-type]
+        resolve_observers(value)  # type: ignore[arg-type]
     try:
         return pickle.dumps(value)
     except Exception as error:

@@ -108,7 +108,7 @@ class _Abandoned(Exception):
 
 async def awaited(limiter: Any, ask: Callable[..., Any], *args: Any) -> Any:
     """What `ask`, one of the above, gives. All plugins are called in one thread. A task that is cancelled cancels the one that runs."""
-    from .._runtime.threads import cross, default_limiter
+    from .._runtime.threads import default_limiter, run_in_thread
 
     def work(crossing: Crossing) -> Any:
         def call(entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
@@ -123,7 +123,7 @@ async def awaited(limiter: Any, ask: Callable[..., Any], *args: Any) -> Any:
 
         return ask(call, *args)
 
-    return await cross(work, default_limiter() if limiter is None else limiter)
+    return await run_in_thread(work, default_limiter() if limiter is None else limiter)
 
 
 def _is_cancellation(error: BaseException) -> bool:

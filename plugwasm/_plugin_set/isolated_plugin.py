@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._isolation.plugin import Elsewhere, IsolatedPlugin
+from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
 from .._pool.slots import AS_THE_POOL, Lease, Slots
 from ..errors import PoolTimeoutError
 from .loaded_plugin import Loaded
@@ -57,7 +57,7 @@ class Apart(Loaded):
         self._slots = _Processes(
             compiled.name, terms.instances, compiled.limits.timeout, make, refresh
         )
-        if isinstance(compiled, Elsewhere) and hasattr(
+        if isinstance(compiled, RemoteCompiledPlugin) and hasattr(
             compiled, "_plan"
         ):  # it was loaded before, and is configured anew
             return compiled

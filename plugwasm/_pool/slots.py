@@ -228,9 +228,9 @@ class Slots:
     async def take_async(self, turn: Turn, wait: float | None) -> None:
         """As `take`, for a task."""
         from .._host.event_loop import Desk
-        from .._runtime.threads import need_anyio
+        from .._runtime.threads import require_anyio
 
-        need_anyio()
+        require_anyio()
         import anyio
         from anyio.lowlevel import checkpoint
 
@@ -339,10 +339,10 @@ class Slots:
                 self._settle(slot)
                 plugin = slot.plugin
             elif slot.is_lent:
-                plugin._take_back()  # once more: who had it may have kept and changed it
+                plugin._end_lease()  # once more: who had it may have kept and changed it
         if plugin is None:
             plugin = self._make()
-            plugin._lend()
+            plugin._begin_lease()
             slot.is_lent = self._is_shared
             slot.plugin = plugin
             slot.made += 1
@@ -357,7 +357,7 @@ class Slots:
         plugin = self.plugin(slot)
         if not slot.is_lent:
             slot.is_lent = True
-            plugin._take_back()
+            plugin._end_lease()
         return plugin
 
     def _settle(self, slot: _Slot) -> None:
@@ -372,7 +372,7 @@ class Slots:
             plugin.close()
         elif self._refresh is None or self._is_as_new(self._refresh, slot, plugin):
             if slot.is_lent:
-                plugin._take_back()
+                plugin._end_lease()
         else:
             slot.plugin = None
             plugin.close()
@@ -520,11 +520,11 @@ class Lease(Owner):
     async def __aenter__(self) -> Plugin:
         self._check_new()
         self.__del__ = partial(setattr, self.turn, "is_over", True)
-        from .._runtime.threads import cross
+        from .._runtime.threads import run_in_thread
 
         try:
             await self.take_async()
-            plugin: Plugin = await cross(lambda _: self._lend())
+            plugin: Plugin = await run_in_thread(lambda _: self._lend())
         except BaseException:
             try:
                 self.give_back()
@@ -539,10 +539,10 @@ class Lease(Owner):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        from .._runtime.threads import finish
+        from .._runtime.threads import run_shielded
 
         try:
-            await finish(self.give_back)
+            await run_shielded(self.give_back)
         finally:
             self.turn.is_over = True
 

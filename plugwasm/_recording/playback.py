@@ -7,7 +7,7 @@ from .._engine import EngineFailure
 from .._host.env import NAMESPACE
 from .._host.guest import MASK
 from .._host.observed_values import printable
-from .._runtime.linker import WASI, is_own_wasi
+from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi import abi
 from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
 from . import wasi_calls
@@ -84,7 +84,7 @@ class Answers:
         namespace, name = function.name
         try:
             if function.name not in self._overrides:
-                if is_own_wasi(function):
+                if is_builtin_wasi(function):
                     function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
                     return
                 if namespace == NAMESPACE and name == "get_log_level":

@@ -148,7 +148,7 @@ class Recorder(Observer):
                     Recording(**tape.fields()).to_json(),
                 )
 
-    def _understudy(self, guest: Guest) -> Journal:
+    def _make_interceptor(self, guest: Guest) -> Journal:
         tape = Tape(guest, self._max_bytes)
         self._tapes.append(tape)
         return Journal(guest, tape, self._done)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
-    from .._runtime.observers import Understudy
+    from .._runtime.observers import HostCallInterceptor
     from .recording import Recording
 
 _PATIENCE = 60.0
@@ -101,7 +101,7 @@ class _Host(Observer):
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
-    def _understudy(self, guest: Guest) -> Understudy:
+    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor:
         return self._answers
 
 
@@ -293,9 +293,9 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
 
 def _functions(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
     """What links; each call is answered before it gets there."""
-    wanted = import_stubs.wanted(recipe, limits, overrides)
+    wanted = import_stubs.required_functions(recipe, limits, overrides)
     return [
-        import_stubs.stand_in(*name, HostFunction(type, _unanswered, name))
+        import_stubs.make_stub(*name, HostFunction(type, _unanswered, name))
         for name, type in wanted.items()
     ]
 

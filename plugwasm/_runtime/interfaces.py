@@ -22,7 +22,7 @@ from .._host.conversion import NONE, bare
 from .._host.functions import Function, inferred
 from .._manifest.messages import meant
 from ..errors import InterfaceError
-from .linker import is_callable
+from .linker import is_callable_export
 from .observers import Measured
 
 TYPE_CHECKING = False
@@ -292,13 +292,13 @@ def _complaint(name: str, items: dict[str, Item]) -> str | None:
     from .._engine import shown
 
     item = items.get(name)
-    if item is not None and is_callable(item):
+    if item is not None and is_callable_export(item):
         return None
     if item is not None and item.type is not None:
         return (
             f"its `{shown(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
         )
-    close = meant(name, [item.name for item in items.values() if is_callable(item)])
+    close = meant(name, [item.name for item in items.values() if is_callable_export(item)])
     return f"it exports no function `{shown(name)}`" + (
         f" (did you mean `{shown(close)}`?)" if close else ""
     )

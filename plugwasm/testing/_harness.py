@@ -19,8 +19,8 @@ from .._http.url import HostRules
 from .._manifest.limits import DEFAULT, effective
 from .._manifest.messages import meant
 from .._manifest.resolve import own_settings, resolve
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
-from .._runtime.import_stubs import wanted
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
+from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
@@ -140,7 +140,7 @@ class Harness:
         limits, egress = own_settings(plugin, limits, egress)
         recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
-        self.name = checked_name(name) or shown(recipe.label)
+        self.name = validate_name(name) or shown(recipe.label)
         self.limits = effective(limits, recipe)
         self.http = FakeHttp(self._keep)
         self.clock = FakeClock()
@@ -328,7 +328,7 @@ class Harness:
     def _imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
         if self._importable is None:
-            self._importable = wanted(self._recipe, self.limits)
+            self._importable = required_functions(self._recipe, self.limits)
         return self._importable
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:

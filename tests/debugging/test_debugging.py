@@ -23,7 +23,7 @@ from plugwasm import debugging
 from plugwasm._debugging.backtrace import Frame
 from plugwasm._debugging.code_map import CodeMap
 from plugwasm._engine import wat_to_wasm
-from plugwasm._runtime.modules import engine
+from plugwasm._runtime.modules import get_engine
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.paths import PLUGINS, ROOT
 from tests.support.threads import InThread
@@ -374,7 +374,7 @@ def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
     dumper = debugging.dump_on_trap(plugin, tmp_path)
     failure(plugin, "scribble")
     count, pages, _ = (
-        engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).own_memories
+        get_engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).own_memories
     )
     assert (count, pages) == (2, 4)
 

@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
     """As in a process that has not seen the module yet."""
     modules._seen.clear()
-    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=False))
+    return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=False))
 
 
 def answer(module: Module) -> int:
@@ -320,7 +320,7 @@ def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit
 def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(folder: Path) -> None:
     most = 200_000
     program = (
-        f"import plugwasm\nfrom plugwasm import cache\ncache.configure(max_bytes={most})\n"
+        f"import plugwasm\nfrom plugwasm._runtime import code_cache as cache\ncache.configure(max_bytes={most})\n"
         "import os\nfor i in range(800): cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(cache.NOTE))\nprint('done')"
     )
     processes = [child(program, folder) for _ in range(4)]

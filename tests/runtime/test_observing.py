@@ -34,7 +34,7 @@ from plugwasm import (
     Val,
     ValType,
 )
-from plugwasm._runtime.call_queue import waiting_for
+from plugwasm._runtime.call_queue import queued_calls
 from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
 from plugwasm.recording import Recorder
 from tests.support.guests import LOOP, export, guest, manifest
@@ -320,8 +320,8 @@ def test_a_cancelled_call_one_that_waited_too_long_and_one_of_a_closed_plugin_ar
     thread = InThread(plugin.call, "spin")
     assert soon(lambda: plugin._guest is not None and not hasattr(plugin, "_idle"))
     second = InThread(plugin.call, "run")
-    assert soon(lambda: waiting_for(plugin))
-    waiting_for(plugin)[0].cancel()
+    assert soon(lambda: queued_calls(plugin))
+    queued_calls(plugin)[0].cancel()
     with pytest.raises(plugwasm.CancelledError):
         second.result()
     assert diary.events == ["> spin", "> run", "< run"]
@@ -345,7 +345,7 @@ def test_a_call_that_meets_another_one_runs_when_that_has_ended() -> None:
     first = InThread(plugin.call, "run")
     assert soon(lambda: "  > f" in diary.events)
     second = InThread(plugin.call, "run")
-    assert soon(lambda: waiting_for(plugin))
+    assert soon(lambda: queued_calls(plugin))
     time.sleep(0.2)
     release.set()
     first.result()
@@ -881,7 +881,7 @@ def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) ->
             if after.left > 0:
                 break
             plugin.call("echo")
-            assert not hasattr(plugin._watch, "call")
+            assert not hasattr(plugin._instrumentation, "call")
     assert 10 < count < 999
     source = guest(export("run", "(call $f)") + export("echo", "(call $echo)"), USER.format(""))
     for recording in recorder.recordings:
@@ -959,7 +959,7 @@ def test_who_wants_no_observation_has_a_plain_plugin(observe: Any) -> None:
         Plugin(CompiledPlugin(ECHO), observe=observe),
     ):
         assert type(plugin) is Plugin
-        assert plugin._watch is None
+        assert plugin._instrumentation is None
         with pytest.raises(TypeError, match="observe=True"):
             plugin.call("echo", returns=Measured[str])
 
