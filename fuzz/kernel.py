@@ -1,12 +1,13 @@
 """The kernel on the pooled engine does what it does on the plain one, and keeps its books, whatever is called with whatever.
 
 Slots of the pool are used again and again, by kernels that left them in every state: what one left behind must not be seen by the next.
-That the kernel does the right thing on the plain engine is what `tests/host/test_kernel.py` shows, whose rig this uses.
+That the kernel does the right thing on the plain engine is what `tests/host/test_kernel.py` shows, with the same rig.
 """
 
 from __future__ import annotations
 
-from tests.host.test_kernel import EDGES, GRANULE, INPUT, Rig
+from plugwasm._host.kernel import INPUT
+from tests.support.kernel_rig import EDGES, GRANULE, Rig
 
 from .choices import Choices
 

@@ -18,8 +18,7 @@ Nothing of it costs a call anything before it is used.
 
 from __future__ import annotations
 
-from ._debugging.backtrace import Backtrace, CodeMaps, Frame
-from ._debugging.backtrace import explain as _explain
+from ._debugging.backtrace import Backtrace, Frame, PluginCodeMap, resolve_frames
 from ._debugging.coredump import Dump, Dumper
 from ._debugging.profile import FunctionTime, Profile
 from ._manifest.resolve import resolve
@@ -58,7 +57,7 @@ def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Back
         ManifestError, SourceError, ModuleError: Of `plugin`, when it is not read already.
     """
     recipe = _recipe(plugin)
-    return _explain(error.backtrace, CodeMaps(recipe.modules, recipe.main))
+    return resolve_frames(error.backtrace, PluginCodeMap(recipe.modules, recipe.main))
 
 
 def dump_on_trap(
@@ -84,7 +83,7 @@ def dump_on_trap(
     """
     _check_here(plugin)
     recipe = _recipe(plugin)
-    return Dumper(plugin, directory, CodeMaps(recipe.modules, recipe.main), on=on, most=most)
+    return Dumper(plugin, directory, PluginCodeMap(recipe.modules, recipe.main), on=on, most=most)
 
 
 def profile(plugin: Plugin, *, interval: float = 0.001) -> Profile:

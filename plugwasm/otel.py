@@ -20,7 +20,7 @@ from ._runtime.observers import Observer
 from ._version import __version__
 from .errors import EgressError, Error, HostFunctionError, OutputError
 
-_missing: ImportError | None = None
+_import_error: ImportError | None = None
 try:
     from opentelemetry.context import attach, detach
     from opentelemetry.metrics import get_meter
@@ -33,7 +33,7 @@ try:
         set_span_in_context,
     )
 except ImportError as error:  # for those who want it, not for all who import this
-    _missing = error
+    _import_error = error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenTelemetry"]
 
-OTHER = "_OTHER"
+OTHER_VALUE = "_OTHER"
 """What OpenTelemetry has for a value that is none of those that are known."""
 MAX_NAMES = 1000
 """Pairs of a plugin and a function that metrics tell apart."""
@@ -61,9 +61,11 @@ _MAX_TEXT = 2000
 _METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 )
-_UNCHECKED = frozenset(("BusyError", "ClosedError", "FunctionNotFoundError", "StackError"))
+_UNKNOWN_FUNCTION_ERRORS = frozenset(
+    ("BusyError", "ClosedError", "FunctionNotFoundError", "StackError")
+)
 """Names of errors of calls whose function the plugin may not have."""
-_QUOTING = (HostFunctionError, OutputError)
+_ERRORS_WITH_PAYLOAD = (HostFunctionError, OutputError)
 """Errors whose messages have parts of what was passed in or out."""
 
 _SECONDS = (
@@ -114,73 +116,87 @@ class OpenTelemetry(Observer):
         *,
         host_calls: bool = True,
     ) -> None:
-        if _missing is not None:
+        if _import_error is not None:
             raise ImportError(
                 "spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'"
-            ) from _missing
+            ) from _import_error
         self._tracer = get_tracer("plugwasm", __version__, tracer_provider)
         self._instruments = _Instruments(get_meter("plugwasm", __version__, meter_provider))
         self._host_calls = host_calls
 
     def on_call(self, call: Call) -> AbstractContextManager[object]:
-        span = self._span(f"{call.plugin}/{call.function}", SpanKind.INTERNAL, _where(call))
-        return _Current(span, partial(self._called, call))
+        span = self._span(
+            f"{call.plugin}/{call.function}", SpanKind.INTERNAL, _call_attributes(call)
+        )
+        return _CurrentSpan(span, partial(self._end_call_span, call))
 
-    def _called(self, call: Call, span: Span, error: BaseException | None) -> None:
+    def _end_call_span(self, call: Call, span: Span, error: BaseException | None) -> None:
         if span.is_recording():
-            known = {name: value for name in _TOLD if (value := getattr(call, name)) is not None}
+            known = {
+                name: value for name in _SPAN_FIELDS if (value := getattr(call, name)) is not None
+            }
             span.set_attributes({f"plugwasm.{name}": value for name, value in known.items()})
             if call.error is not None:
-                if call.error in _UNCHECKED:
-                    span.update_name(_text(f"{call.plugin}/{OTHER}"))
-                _fail(span, call.error, error, getattr(error, "backtrace", ()))
+                if call.error in _UNKNOWN_FUNCTION_ERRORS:
+                    span.update_name(_bound_text(f"{call.plugin}/{OTHER_VALUE}"))
+                _set_error(span, call.error, error, getattr(error, "backtrace", ()))
         self._instruments.record(call)
 
     def on_host_call(self, call: HostCall) -> AbstractContextManager[object] | None:
         if not self._host_calls:
             return None
         if call.http is not None:
-            method = call.http.method if call.http.method in _METHODS else OTHER
-            about = _where(call.call) | _server(call.http.url) | {"http.request.method": method}
-            name = "HTTP" if method is OTHER else method
-            return _Current(self._span(name, SpanKind.CLIENT, about), partial(_answered, call))
+            method = call.http.method if call.http.method in _METHODS else OTHER_VALUE
+            about = (
+                _call_attributes(call.call)
+                | _server_attributes(call.http.url)
+                | {"http.request.method": method}
+            )
+            name = "HTTP" if method is OTHER_VALUE else method
+            return _CurrentSpan(
+                self._span(name, SpanKind.CLIENT, about), partial(_end_http_span, call)
+            )
         if call.namespace in (NAMESPACE, WASI):
             return None
-        about = _where(call.call) | {
-            "plugwasm.host_function": _text(call.name),
-            "plugwasm.namespace": _text(call.namespace),
+        about = _call_attributes(call.call) | {
+            "plugwasm.host_function": _bound_text(call.name),
+            "plugwasm.namespace": _bound_text(call.namespace),
         }
-        return _Current(self._span(call.name, SpanKind.INTERNAL, about), partial(_returned, call))
+        return _CurrentSpan(
+            self._span(call.name, SpanKind.INTERNAL, about), partial(_end_host_call_span, call)
+        )
 
     def _span(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
-        return self._tracer.start_span(_text(name), kind=kind, attributes=attributes)
+        return self._tracer.start_span(_bound_text(name), kind=kind, attributes=attributes)
 
 
-_TOLD = (
+_SPAN_FIELDS = (
     *("start_seconds", "guest_seconds", "host_seconds", "host_calls", "http_requests"),
     *("input_bytes", "output_bytes", "fuel", "memory_bytes"),
 )
 """Fields of a call that are attributes of its span."""
 
 
-def _answered(call: HostCall, span: Span, error: BaseException | None) -> None:
+def _end_http_span(call: HostCall, span: Span, error: BaseException | None) -> None:
     status = call.http.status if call.http is not None else None
     if status:
         span.set_attribute("http.response.status_code", status)
     if call.error is not None:
-        _fail(span, call.error, error)
+        _set_error(span, call.error, error)
     elif status and status >= 400:
-        _fail(span, str(status), None)
+        _set_error(span, str(status), None)
 
 
-def _returned(call: HostCall, span: Span, error: BaseException | None) -> None:
+def _end_host_call_span(call: HostCall, span: Span, error: BaseException | None) -> None:
     if call.error is not None and span.is_recording():
         from traceback import format_tb
 
-        _fail(span, call.error, error, format_tb(error.__traceback__) if error is not None else ())
+        _set_error(
+            span, call.error, error, format_tb(error.__traceback__) if error is not None else ()
+        )
 
 
-class _Current:
+class _CurrentSpan:
     """A span that is current for as long as something lasts, also for coroutines that a host function has run in a task.
 
     Args:
@@ -201,7 +217,7 @@ class _Current:
             own.is_valid and own.span_id != get_current_span().get_span_context().span_id
         ):  # otherwise there is nothing new to be below of
             context = set_span_in_context(self._span)
-            self._outer = surroundings.set(partial(_Attached, context))
+            self._outer = surroundings.set(partial(_AttachedContext, context))
             self._token = attach(context)
 
     def __exit__(
@@ -224,7 +240,7 @@ class _Current:
                     self._span.end()
 
 
-class _Attached:
+class _AttachedContext:
     """Makes a context of OpenTelemetry the current one."""
 
     __slots__ = ("_context", "_token")
@@ -292,14 +308,14 @@ class _Instruments:
             self._output.record(call.output_bytes, where)
         if call.start_seconds:
             self._start.record(call.start_seconds, about)
-        if call.error not in _UNCHECKED:
+        if call.error not in _UNKNOWN_FUNCTION_ERRORS:
             self._guest.record(call.guest_seconds, about)
         if call.host_calls:
             self._host.record(call.host_seconds, about)
             self._host_calls.add(call.host_calls, where)
         if call.http_requests:
             self._requests.add(call.http_requests, where)
-        if call.memory_bytes is not None and call.error not in _UNCHECKED:
+        if call.memory_bytes is not None and call.error not in _UNKNOWN_FUNCTION_ERRORS:
             self._memory.record(call.memory_bytes, about)
         if call.fuel is not None:
             self._fuel.record(call.fuel, about)
@@ -310,20 +326,24 @@ class _Instruments:
         found = self._names.get(name)
         if found is not None:
             return found
-        if call.error in _UNCHECKED:
-            name = call.plugin, OTHER
+        if call.error in _UNKNOWN_FUNCTION_ERRORS:
+            name = call.plugin, OTHER_VALUE
         if name not in self._names and len(self._names) >= MAX_NAMES:
-            name = OTHER, OTHER
+            name = OTHER_VALUE, OTHER_VALUE
         return self._names.setdefault(
-            name, {"plugwasm.plugin": _text(name[0]), "plugwasm.function": _text(name[1])}
+            name,
+            {"plugwasm.plugin": _bound_text(name[0]), "plugwasm.function": _bound_text(name[1])},
         )
 
 
-def _where(call: Call) -> Attributes:
-    return {"plugwasm.plugin": _text(call.plugin), "plugwasm.function": _text(call.function)}
+def _call_attributes(call: Call) -> Attributes:
+    return {
+        "plugwasm.plugin": _bound_text(call.plugin),
+        "plugwasm.function": _bound_text(call.function),
+    }
 
 
-def _server(url: str) -> Attributes:
+def _server_attributes(url: str) -> Attributes:
     """Of a URL the scheme, the host and the port, read as the egress policy reads it; nothing if it refuses to."""
     try:
         target = Target.of(url)
@@ -332,20 +352,22 @@ def _server(url: str) -> Attributes:
     return {"url.scheme": target.scheme, "server.address": target.host, "server.port": target.port}
 
 
-def _fail(span: Span, name: str, error: BaseException | None, frames: Sequence[str] = ()) -> None:
+def _set_error(
+    span: Span, name: str, error: BaseException | None, frames: Sequence[str] = ()
+) -> None:
     """Says that it failed, and how; of the message only what is plugwasm's own, or the plugin's."""
     message = (
-        _text(error.message)
-        if isinstance(error, Error) and not isinstance(error, _QUOTING)
+        _bound_text(error.message)
+        if isinstance(error, Error) and not isinstance(error, _ERRORS_WITH_PAYLOAD)
         else None
     )
     span.set_attribute("error.type", name)
     span.set_status(Status(StatusCode.ERROR, message))
     if error is not None:
-        span.add_event("exception", dict(_exception(error, message, frames)))
+        span.add_event("exception", dict(_exception_attributes(error, message, frames)))
 
 
-def _exception(
+def _exception_attributes(
     error: BaseException, message: str | None, frames: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
     kind = type(error)
@@ -361,7 +383,7 @@ def _exception(
         yield "exception.stacktrace", "\n".join(frame.rstrip("\n") for frame in frames)
 
 
-def _text(text: str) -> str:
+def _bound_text(text: str) -> str:
     """As an exporter can send it: of bounded length, and valid UTF-8."""
     cut = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from plugwasm._runtime import code_cache
+from plugwasm._host.registry import registered
+from plugwasm._runtime import code_cache, modules
 
 # How long an example takes is a matter of how busy the machine is.
 settings.register_profile("plugwasm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,3 +36,35 @@ def _cache_is_as_before() -> Iterator[None]:
     yield
     for name, value in before.items():
         setattr(code_cache._Settings, name, value)
+
+
+@pytest.fixture
+def own_registry() -> Iterator[None]:
+    """What a test registers is forgotten when it ends."""
+    before = list(registered)
+    registered.clear()
+    yield
+    registered[:] = before
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No code is found that was compiled before."""
+    monkeypatch.setenv("PLUGWASM_CACHE", "off")
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
+
+
+@pytest.fixture
+def compilers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The processes that were started to compile."""
+    found: list[subprocess.Popen[bytes]] = []
+    original = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        found.append(original(*args, **kwargs))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    yield found
+    assert all(process.returncode is not None for process in found)

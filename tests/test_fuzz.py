@@ -200,7 +200,7 @@ def test_a_module_that_makes_loading_fail_in_another_way_is_found(
 def test_a_recording_that_makes_a_replay_fail_in_another_way_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugwasm._recording.replay._outcomes", raising)
+    monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raising)
     assert isinstance(first_finding("recordings", 300).error, KeyError)
 
 
@@ -209,12 +209,12 @@ def test_a_replay_that_depends_on_more_than_the_recording_is_found(
 ) -> None:
     from plugwasm._recording import replay
 
-    honest, count = replay._call, itertools.count()
+    honest, count = replay._replay_call, itertools.count()
 
     def another(*args: Any) -> replay.ReplayedCall:
         return dataclasses.replace(honest(*args), vars={"total": str(next(count)).encode()})
 
-    monkeypatch.setattr(replay, "_call", another)
+    monkeypatch.setattr(replay, "_replay_call", another)
     assert "something else" in str(first_finding("recordings", 50).error)
 
 
@@ -242,7 +242,7 @@ def test_a_kind_of_message_that_is_served_in_another_way_is_found(
 def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tests.host.test_kernel import Rig
+    from tests.support.kernel_rig import Rig
 
     honest = Rig.__init__
 

@@ -62,7 +62,7 @@ class Backtrace(tuple[Frame, ...]):
         return "\n".join(f"  {i}: {frame}" for i, frame in enumerate(self))
 
 
-class Place:
+class CodeLocation:
     """A frame of the engine, found in a module: which of them, the function's index, and the offset in the module's bytes."""
 
     __slots__ = ("function", "module", "offset")
@@ -73,31 +73,31 @@ class Place:
         self.offset = offset
 
 
-class CodeMaps:
+class PluginCodeMap:
     """The modules of a plugin, in the order of the manifest. Each is read when it is needed."""
 
     def __init__(self, sources: Sequence[ModuleSource], main: str) -> None:
         self.sources = sources
         self.main = next(i for i, source in enumerate(sources) if source.name == main)
-        self._maps: dict[int, CodeMap] = {}
-        self._lines: dict[int, SourceLines] = {}
+        self._code_maps: dict[int, CodeMap] = {}
+        self._source_lines: dict[int, SourceLines] = {}
 
     def __getitem__(self, number: int) -> CodeMap:
-        known = self._maps.get(number)
+        known = self._code_maps.get(number)
         if known is None:
-            known = self._maps[number] = CodeMap(binary(self.sources[number].wasm))
+            known = self._code_maps[number] = CodeMap(to_binary(self.sources[number].wasm))
         return known
 
-    def lines(self, number: int) -> SourceLines | None:
+    def source_lines(self, number: int) -> SourceLines | None:
         """The DWARF of a module, or None when it has none."""
-        if not self[number].has_custom(".debug_info"):
+        if not self[number].has_custom_section(".debug_info"):
             return None
-        known = self._lines.get(number)
+        known = self._source_lines.get(number)
         if known is None:
-            known = self._lines[number] = SourceLines(self[number])
+            known = self._source_lines[number] = SourceLines(self[number])
         return known
 
-    def find(self, text: str) -> tuple[str, Place | None]:
+    def locate(self, text: str) -> tuple[str, CodeLocation | None]:
         """The function's name in a frame as errors have it (`module!name @ 0x1f`), and where that is."""
         text, at, number = text.rpartition(" @ 0x")
         if not at:
@@ -106,9 +106,9 @@ class CodeMaps:
             offset = int(number, 16)
         except ValueError:
             return text, None
-        best: tuple[int, str, Place] | None = None
+        best: tuple[int, str, CodeLocation] | None = None
         for i in range(len(self.sources)):
-            found = self._fit(i, text, offset)
+            found = self._match(i, text, offset)
             if found is not None:
                 score, name, place = found
                 score += i == self.main
@@ -116,7 +116,7 @@ class CodeMaps:
                     best = score, name, place
         return (text, None) if best is None else best[1:]
 
-    def _fit(self, number: int, text: str, offset: int) -> tuple[int, str, Place] | None:
+    def _match(self, number: int, text: str, offset: int) -> tuple[int, str, CodeLocation] | None:
         """How well a frame fits to a module, if it may be one of its functions."""
         code = self[number]
         label = "" if code.module_name is None else f"{shown(code.module_name)}!"
@@ -125,29 +125,35 @@ class CodeMaps:
         function = code.function_at(offset)
         if function is None:
             return None
-        name, place = text.removeprefix(label), Place(number, function, offset)
+        name, place = text.removeprefix(label), CodeLocation(number, function, offset)
         known = code.name(function)
         if known is None:
-            return (4, code.title(function), place) if name == f"function {function}" else None
+            return (
+                (4, code.display_name(function), place) if name == f"function {function}" else None
+            )
         if shown(known) == name:
             return 4, known, place
         return (2, name, place) if known.startswith(_MANGLED) else None
 
 
-def explain(frames: Iterable[str], maps: CodeMaps) -> Backtrace:
+def resolve_frames(frames: Iterable[str], maps: PluginCodeMap) -> Backtrace:
     """The frames of an error, with all that the modules say of them."""
     found: list[Frame] = []
     for text in frames:
-        name, place = maps.find(str(text))
+        name, place = maps.locate(str(text))
         if place is None:
             found.append(Frame(name))
             continue
-        module, offset, lines = (
+        module, offset, source_lines = (
             maps.sources[place.module].name,
             place.offset,
-            maps.lines(place.module),
+            maps.source_lines(place.module),
         )
-        locations = lines.locate(offset - maps[place.module].code) if lines is not None else []
+        locations = (
+            source_lines.locate(offset - maps[place.module].code_start)
+            if source_lines is not None
+            else []
+        )
         if not locations:
             found.append(Frame(name, module, offset))
         found += [
@@ -157,7 +163,7 @@ def explain(frames: Iterable[str], maps: CodeMaps) -> Backtrace:
     return Backtrace(found)
 
 
-def binary(wasm: bytes) -> bytes:
+def to_binary(wasm: bytes) -> bytes:
     """A module in the binary format, whichever it came in."""
     if wasm.startswith(_MAGIC):
         return wasm

@@ -27,57 +27,61 @@ class CodeMap:
     def __init__(self, wasm: bytes) -> None:
         self.wasm = wasm
         self.module_name: str | None = None
-        self.memories: list[str] = []
-        self.code = self.imported = 0
+        self.exported_memories: list[str] = []
+        self.code_start = self.imported_functions = 0
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._names: dict[int, str] = {}
         self._exports: dict[int, str] = {}
-        self._custom: dict[str, tuple[int, int]] = {}
+        self._custom_sections: dict[str, tuple[int, int]] = {}
         for section, start, end in sections(wasm):
             if section == _IMPORT:
-                self.imported = _imported_functions(wasm, start)
+                self.imported_functions = _count_imported_functions(wasm, start)
             elif section == _EXPORT:
-                self._read_exports(start)
+                self._read_export_section(start)
             elif section == CODE:
-                self._read_code(start)
+                self._read_code_section(start)
             elif section == CUSTOM and end <= len(wasm):
-                name, at = _text(wasm, start, end)
-                self._custom.setdefault(name, (at, end))
-        if "name" in self._custom:
+                name, at = _read_name(wasm, start, end)
+                self._custom_sections.setdefault(name, (at, end))
+        if "name" in self._custom_sections:
             try:
-                self._read_names(*self._custom["name"])
+                self._read_name_section(*self._custom_sections["name"])
             except IndexError:
                 pass  # broken off: what came before counts
 
-    def custom(self, name: str) -> bytes:
+    def custom_section(self, name: str) -> bytes:
         """The content of a custom section; empty when there is none."""
-        start, end = self._custom.get(name, (0, 0))
+        start, end = self._custom_sections.get(name, (0, 0))
         return self.wasm[start:end]
 
-    def has_custom(self, name: str) -> bool:
+    def has_custom_section(self, name: str) -> bool:
         """Whether there is such a section."""
-        return name in self._custom
+        return name in self._custom_sections
 
     def function_at(self, offset: int) -> int | None:
         """The index of the function whose body holds that byte of the module, or None."""
         number = bisect_right(self._starts, offset) - 1
-        return self.imported + number if number >= 0 and offset < self._ends[number] else None
+        return (
+            self.imported_functions + number
+            if number >= 0 and offset < self._ends[number]
+            else None
+        )
 
-    def start(self, function: int) -> int:
+    def body_start(self, function: int) -> int:
         """Where the body of a function begins."""
-        return self._starts[function - self.imported]
+        return self._starts[function - self.imported_functions]
 
     def name(self, function: int) -> str | None:
         """What the name section calls a function."""
         return self._names.get(function)
 
-    def title(self, function: int) -> str:
+    def display_name(self, function: int) -> str:
         """What to call a function: by the name section, by an export, or by its number."""
         return self._names.get(function) or self._exports.get(function) or f"function {function}"
 
-    def _read_code(self, at: int) -> None:
-        self.code = at
+    def _read_code_section(self, at: int) -> None:
+        self.code_start = at
         count, at = leb128(self.wasm, at)
         for _ in range(count):
             size, at = leb128(self.wasm, at)
@@ -85,21 +89,21 @@ class CodeMap:
             at += size
             self._ends.append(at)
 
-    def _read_exports(self, at: int) -> None:
+    def _read_export_section(self, at: int) -> None:
         wasm = self.wasm
         count, at = leb128(wasm, at)
         for _ in range(count):
-            name, at = _text(wasm, at, len(wasm))
+            name, at = _read_name(wasm, at, len(wasm))
             kind = wasm[at]
             index, at = leb128(wasm, at + 1)
             if kind == _FUNCTION:
                 self._exports.setdefault(index, name)
             elif kind == _MEMORY:
-                self.memories.append(name)
+                self.exported_memories.append(name)
 
-    def _read_names(self, at: int, end: int) -> None:
+    def _read_name_section(self, at: int, end: int) -> None:
         wasm = self.wasm
-        functions = self.imported + len(self._starts)
+        functions = self.imported_functions + len(self._starts)
         left = MAX_NAMES
         while at < end:
             kind = wasm[at]
@@ -108,26 +112,26 @@ class CodeMap:
             if following > end:
                 return
             if kind == _MODULE_NAME:
-                self.module_name, _ = _text(wasm, at, following)
+                self.module_name, _ = _read_name(wasm, at, following)
             elif kind == _FUNCTION_NAMES:
                 count, at = leb128(wasm, at)
                 for _ in range(min(count, left)):
                     index, at = leb128(wasm, at)
-                    name, at = _text(wasm, at, following)
+                    name, at = _read_name(wasm, at, following)
                     if index < functions:
                         self._names[index] = name
                 left -= min(count, left)
             at = following
 
 
-def _text(wasm: bytes, at: int, end: int) -> tuple[str, int]:
+def _read_name(wasm: bytes, at: int, end: int) -> tuple[str, int]:
     length, at = leb128(wasm, at)
     if at + length > end:
         raise IndexError
     return wasm[at : at + length].decode("utf-8", "replace"), at + length
 
 
-def _imported_functions(wasm: bytes, at: int) -> int:
+def _count_imported_functions(wasm: bytes, at: int) -> int:
     functions = 0
     count, at = leb128(wasm, at)
     for _ in range(count):
@@ -141,20 +145,20 @@ def _imported_functions(wasm: bytes, at: int) -> int:
         elif kind == _TAG:
             _, at = leb128(wasm, at + 1)
         elif kind == _GLOBAL:
-            at = _after_type(wasm, at) + 1
+            at = _skip_type(wasm, at) + 1
         else:
-            at = _after_limits(wasm, _after_type(wasm, at) if kind == _TABLE else at)
+            at = _skip_limits(wasm, _skip_type(wasm, at) if kind == _TABLE else at)
     return functions
 
 
-def _after_type(wasm: bytes, at: int) -> int:
+def _skip_type(wasm: bytes, at: int) -> int:
     if wasm[at] in _TYPED_REFERENCES:
         _, at = leb128(wasm, at + 1)
         return at
     return at + 1
 
 
-def _after_limits(wasm: bytes, at: int) -> int:
+def _skip_limits(wasm: bytes, at: int) -> int:
     flags = wasm[at]
     _, at = leb128(wasm, at + 1)
     if flags & 1:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .profile import FunctionTime
 
 WIDTH, ROW, TOP, MARGIN = 1200, 18, 44, 10
-_CHARACTER = 6.7
-_NARROWEST = 0.3
+_CHARACTER_WIDTH = 6.7
+_MIN_WIDTH = 0.3
 """Pixels below which a frame is left out."""
 MAX_DEPTH = 300
-MAX_ROWS_OF_TABLE = 50
-ALL = "all"
+MAX_TABLE_ROWS = 50
+ROOT_NAME = "all"
 KERNEL = "extism:host/env!"
 
 
@@ -31,8 +31,8 @@ class _Node:
         self.children: dict[str, _Node] = {}
 
 
-def _tree(stacks: Mapping[tuple[str, ...], float]) -> _Node:
-    root = _Node(ALL)
+def _build_tree(stacks: Mapping[tuple[str, ...], float]) -> _Node:
+    root = _Node(ROOT_NAME)
     for stack, seconds in stacks.items():
         node = root
         node.seconds += seconds
@@ -45,10 +45,10 @@ def _tree(stacks: Mapping[tuple[str, ...], float]) -> _Node:
     return root
 
 
-def _boxes(root: _Node) -> Iterator[tuple[_Node, int, float]]:
+def _iterate_boxes(root: _Node) -> Iterator[tuple[_Node, int, float]]:
     """Each node that is wide enough, its depth, and the seconds left of it."""
     todo = [(root, 0, 0.0)]
-    least = root.seconds * _NARROWEST / (WIDTH - 2 * MARGIN)
+    least = root.seconds * _MIN_WIDTH / (WIDTH - 2 * MARGIN)
     while todo:
         node, depth, left = todo.pop()
         if node.seconds < least:
@@ -60,7 +60,7 @@ def _boxes(root: _Node) -> Iterator[tuple[_Node, int, float]]:
             left += child.seconds
 
 
-def _color(name: str) -> str:
+def _pick_color(name: str) -> str:
     """Functions of the guest are warm, the kernel's blue, the host is grey."""
     if name.startswith("["):
         return "#c7c7c7"
@@ -72,54 +72,58 @@ def _color(name: str) -> str:
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
-def _time(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
+def render_svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
     """A flame graph: what is called stands on what calls it."""
-    root = _tree(stacks)
-    boxes = list(_boxes(root)) if root.seconds else []
+    root = _build_tree(stacks)
+    boxes = list(_iterate_boxes(root)) if root.seconds else []
     rows = 1 + max((depth for _, depth, _ in boxes), default=0)
     height = TOP + rows * ROW + MARGIN
     scale = (WIDTH - 2 * MARGIN) / root.seconds if root.seconds else 0.0
     font = "ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace"
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    subtitle = _format_seconds(root.seconds) if boxes else "no samples: the calls were too short"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" font-size="11">',
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        f'<text x="{MARGIN}" y="20" font-size="15">{_xml(title)}</text>',
-        f'<text x="{MARGIN}" y="36" fill="#666">{_time(root.seconds) if boxes else "no samples: the calls were too short"}</text>',
+        f'<text x="{MARGIN}" y="20" font-size="15">{_escape_xml(title)}</text>',
+        f'<text x="{MARGIN}" y="36" fill="#666">{subtitle}</text>',
     ]
     for node, depth, left in boxes:
         width, y = node.seconds * scale, TOP + (rows - 1 - depth) * ROW
         x = MARGIN + left * scale
-        fits = int((width - 6) / _CHARACTER)
+        fits = int((width - 6) / _CHARACTER_WIDTH)
         name = node.name.removeprefix(KERNEL)  # which its colour tells
         label = "" if fits < 3 else name if len(name) <= fits else f"{name[: fits - 1]}…"
-        about = f"{node.name}: {_time(node.seconds)}, {100 * node.seconds / root.seconds:.1f} %"
+        about = f"{node.name}: {_format_seconds(node.seconds)}, {100 * node.seconds / root.seconds:.1f} %"
         parts.append(
-            f'<g data-n="{_xml(node.name)}" data-d="{depth}" data-l="{left / root.seconds:.6f}" data-w="{node.seconds / root.seconds:.6f}">'
-            f"<title>{_xml(about)}</title>"
-            f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{ROW - 1}" rx="1" fill="{_color(node.name)}"/>'
-            f'<text x="{x + 3:.2f}" y="{y + 12.5}" pointer-events="none">{_xml(label)}</text></g>'
+            f'<g data-n="{_escape_xml(node.name)}" data-d="{depth}" data-l="{left / root.seconds:.6f}"'
+            f' data-w="{node.seconds / root.seconds:.6f}">'
+            f"<title>{_escape_xml(about)}</title>"
+            f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{ROW - 1}" rx="1" fill="{_pick_color(node.name)}"/>'
+            f'<text x="{x + 3:.2f}" y="{y + 12.5}" pointer-events="none">{_escape_xml(label)}</text></g>'
         )
     parts.append("</svg>")
     return "\n".join(parts)
 
 
-def html(
+def render_html(
     stacks: Mapping[tuple[str, ...], float], title: str, functions: Sequence[FunctionTime]
 ) -> str:
     """The flame graph with a table of functions. A click on a frame widens it, a click on the lowest shows all again."""
     rows = "\n".join(
-        f"<tr><td>{_time(time.own)}</td><td>{_time(time.total)}</td><td>{_xml(time.function)}</td></tr>"
-        for time in functions[:MAX_ROWS_OF_TABLE]
+        f"<tr><td>{_format_seconds(time.own)}</td><td>{_format_seconds(time.total)}</td><td>{_escape_xml(time.function)}</td></tr>"
+        for time in functions[:MAX_TABLE_ROWS]
     )
-    return _PAGE.format(title=_xml(title), graph=svg(stacks, title), rows=rows, script=_SCRIPT)
+    return _PAGE.format(
+        title=_escape_xml(title), graph=render_svg(stacks, title), rows=rows, script=_SCRIPT
+    )
 
 
-def _xml(text: str) -> str:
+def _escape_xml(text: str) -> str:
     """Text that a guest may have chosen, without what XML has no way to say."""
     return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
 
@@ -143,7 +147,7 @@ td, th {{ padding: 2px 12px; text-align: right }} td:last-child, th:last-child {
 """
 
 _SCRIPT = (
-    f"const width = {WIDTH}, margin = {MARGIN}, character = {_CHARACTER};"
+    f"const width = {WIDTH}, margin = {MARGIN}, character = {_CHARACTER_WIDTH};"
     """
 const frames = [...document.querySelectorAll("svg g")].map(g => ({
   g, rect: g.querySelector("rect"), text: g.querySelector("text"),

@@ -10,7 +10,7 @@ from time import monotonic
 
 from .._host.deadline import ticker
 from ..errors import OptionError
-from .sampler import Recorder
+from .sampler import Sampler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Profile:
         self.name = plugin.name
         self.interval = interval
         self._plugin: Plugin | None = plugin
-        self._recorder: Recorder | None = None
+        self._sampler: Sampler | None = None
         self._stop = threading.Lock()  # no `Event`, whose own lock stays taken where a signal handler raises at the wrong moment
         self._stop.acquire()
         self._thread: threading.Thread | None = None
@@ -61,10 +61,10 @@ class Profile:
             raise ValueError("a profile can be taken once only")
         if plugin._guest is not None and plugin._guest.sampler is not None:
             raise OptionError(f"another profile of plugin `{self.name}` is being taken")
-        recorder = self._recorder = Recorder(plugin.compiled_plugin, self.interval)
+        sampler = self._sampler = Sampler(plugin.compiled_plugin, self.interval)
         self._thread = threading.Thread(
             target=self._run,
-            args=(plugin, recorder, plugin._hold_lease()),
+            args=(plugin, sampler, plugin._hold_lease()),
             name="plugwasm-profile",
             daemon=True,
         )
@@ -72,19 +72,19 @@ class Profile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        plugin, recorder, thread = self._plugin, self._recorder, self._thread
-        if plugin is None or recorder is None or thread is None:
+        plugin, sampler, thread = self._plugin, self._sampler, self._thread
+        if plugin is None or sampler is None or thread is None:
             return
         if self._stop.locked():
             self._stop.release()
         thread.join()
-        self._plugin = self._recorder = None
+        self._plugin = self._sampler = None
         guest = plugin._guest
-        if guest is not None and guest.sampler is recorder:
+        if guest is not None and guest.sampler is sampler:
             guest.sampler = None
-        self._json, self._stacks = recorder.finish()
+        self._json, self._stacks = sampler.finish()
 
-    def _run(self, plugin: Plugin, recorder: Recorder, lent: LeaseSnapshot | None) -> None:
+    def _run(self, plugin: Plugin, sampler: Sampler, lent: LeaseSnapshot | None) -> None:
         before = monotonic()
         last: Guest | None = None
         while not self._stop.acquire(timeout=self.interval):
@@ -94,11 +94,11 @@ class Profile:
                 guest is None or guest not in ticker.running or plugin._lease is not lent
             ):  # the call of another caller of the pool
                 last = None
-                recorder.between_calls()
+                sampler.end_call()
             else:
                 if guest.sampler is None:
-                    guest.sampler = recorder
-                if recorder.tick(now - before if guest is last else self.interval):
+                    guest.sampler = sampler
+                if sampler.add_tick(now - before if guest is last else self.interval):
                     guest.store.engine.increment_epoch()
                 last = guest
             before = now
@@ -155,15 +155,15 @@ class Profile:
 
     def svg(self) -> str:
         """A flame graph."""
-        from .flame_graph import svg
+        from .flame_graph import render_svg
 
-        return svg(self._stacks, self.name)
+        return render_svg(self._stacks, self.name)
 
     def html(self) -> str:
         """The same as a page of its own, in which one can look closer and search."""
-        from .flame_graph import html
+        from .flame_graph import render_html
 
-        return html(self._stacks, self.name, self.functions)
+        return render_html(self._stacks, self.name, self.functions)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file, by its suffix: `.svg`, `.html`, `.json` (Firefox Profiler), `.txt` or `.folded` (collapsed).
@@ -171,7 +171,7 @@ class Profile:
         Raises:
             OptionError: Another suffix.
         """
-        suffix = suffix_of(path)
+        suffix = file_suffix(path)
         make = {
             ".svg": self.svg,
             ".html": self.html,
@@ -189,6 +189,6 @@ class Profile:
         return f"<Profile of {self.name!r}: {self.samples} samples, {self.seconds:.3f} s>"
 
 
-def suffix_of(path: str | os.PathLike[str]) -> str:
+def file_suffix(path: str | os.PathLike[str]) -> str:
     """The suffix of a file's name, which tells its format."""
     return os.path.splitext(os.fspath(path))[1].lower()

@@ -16,19 +16,19 @@ from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi.abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from . import wasi_calls
-from .effects import Witness, arguments
+from .effects import EffectTracker, read_arguments
 from .schema import (
-    USER,
-    VERSION,
+    FORMAT_VERSION,
+    USER_NAMESPACE,
     Call,
     Data,
     Failure,
     HostCall,
     HttpStatus,
-    Module,
+    RecordedModule,
     Value,
-    parted,
-    words,
+    split_vars,
+    to_encodable_text,
 )
 
 TYPE_CHECKING = False
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from .._runtime import observers
     from .._wasi.abi import Memory
 
-HTTP = "http_request"
-_OVERHEAD = 500
+HTTP_REQUEST = "http_request"
+_CALL_OVERHEAD = 500
 """Bytes of memory that a host call, or a call, takes besides its data; about."""
-_OF_EFFECT = 150
-_NOT_MADE = (BusyError, ClosedError, StackError)
-LIMITS = (
+_EFFECT_OVERHEAD = 150
+_REFUSED = (BusyError, ClosedError, StackError)
+RECORDED_LIMITS = (
     "timeout",
     "memory_bytes",
     "max_pages",
@@ -63,7 +63,7 @@ LIMITS = (
 )
 
 
-class Tape:
+class RecordingBuffer:
     """What was taken down so far. It does not hold the instance.
 
     Attributes:
@@ -74,33 +74,33 @@ class Tape:
 
     def __init__(self, guest: Guest, max_bytes: int) -> None:
         grants = guest.grants
-        self.mark = f"{strftime('%Y%m%dT%H%M%S', gmtime())}-{os.urandom(4).hex()}"
+        self.id = f"{strftime('%Y%m%dT%H%M%S', gmtime())}-{os.urandom(4).hex()}"
         self.calls: list[Call] = []
         self.incomplete = ""
         self.plugin = grants.log.name
         self._grants = grants
-        self._left = max_bytes
+        self._bytes_left = max_bytes
         self._config, self._log_level = guest.config, guest.log.level()
-        self._vars, self._more_vars = parted(guest.vars.snapshot())
+        self._vars, self._more_vars = split_vars(guest.vars.snapshot())
         self._overrides: set[tuple[str, str]] = set()
-        self._modules: list[Module] = []
+        self._modules: list[RecordedModule] = []
 
     def has_room(self, size: int) -> bool:
         """Whether so much could be taken down. If not, nothing is taken down any more."""
-        if self._left < size:
+        if self._bytes_left < size:
             self.stop("it would have been larger than `max_bytes`")
         return not self.incomplete
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Makes room for so much more. False when there is none left, or nothing is taken down any more."""
-        self._left -= size + _OVERHEAD
+        self._bytes_left -= size + _CALL_OVERHEAD
         return self.has_room(0)
 
     def stop(self, reason: str) -> None:
         """Takes nothing down any more."""
         self.incomplete = self.incomplete or reason
 
-    def overridden(self, function: tuple[str, str]) -> None:
+    def add_override(self, function: tuple[str, str]) -> None:
         """A function of the application stands for one of plugwasm's own."""
         self._overrides.add(function)
 
@@ -112,18 +112,20 @@ class Tape:
         recipe = grants.recipe
         if not self._modules:
             self._modules = [
-                Module(module.name, sha256(module.wasm).hexdigest(), words(module.origin))
+                RecordedModule(
+                    module.name, sha256(module.wasm).hexdigest(), to_encodable_text(module.origin)
+                )
                 for module in recipe.modules
             ]
         return {
-            "plugwasm_recording": VERSION,
+            "plugwasm_recording": FORMAT_VERSION,
             "plugin": self.plugin,
             "modules": self._modules,
             "main": recipe.main,
             "wasi": grants.has_wasi,
             "fuel_limit": grants.fuel_limit,
             "http_response_headers": grants.http_response_headers,
-            "limits": _limits(grants.limits),
+            "limits": _non_default_limits(grants.limits),
             "config": self._config,
             "vars": self._vars,
             "more_vars": self._more_vars,
@@ -134,20 +136,22 @@ class Tape:
         }
 
 
-def _limits(limits: Limits) -> dict[str, bool | int | float | None]:
+def _non_default_limits(limits: Limits) -> dict[str, bool | int | float | None]:
     """Those that count in a replay, and are not the default."""
     default = Limits()
     return {
-        name: value for name in LIMITS if (value := getattr(limits, name)) != getattr(default, name)
+        name: value
+        for name in RECORDED_LIMITS
+        if (value := getattr(limits, name)) != getattr(default, name)
     }
 
 
-def _size(part: Data | Value) -> int:
+def _memory_size(part: Data | Value) -> int:
     """Bytes of memory; a text that is not ASCII takes up to four for a character."""
     return getsizeof(part) + getsizeof(part.text if part.base64 is None else part.base64)
 
 
-def _size_of_failure(error: Failure | None) -> int:
+def _failure_size(error: Failure | None) -> int:
     return (
         0
         if error is None
@@ -155,7 +159,7 @@ def _size_of_failure(error: Failure | None) -> int:
     )
 
 
-class Journal:
+class Capture:
     """Stands for the host functions of one instance: has them run, and takes down what they answer.
 
     Args:
@@ -165,15 +169,18 @@ class Journal:
     """
 
     def __init__(
-        self, guest: Guest, tape: Tape, done: Callable[[observers.Call, Tape], None]
+        self,
+        guest: Guest,
+        buffer: RecordingBuffer,
+        on_call_end: Callable[[observers.Call, RecordingBuffer], None],
     ) -> None:
         self._guest = weakref.ref(guest)
-        self._tape = tape
-        self._done = done
-        self._streams = wasi_calls.Streams()
-        self._config, self._log_level = guest.config, tape._log_level
+        self._buffer = buffer
+        self._on_call_end = on_call_end
+        self._streams = wasi_calls.StandardStreams()
+        self._config, self._log_level = guest.config, buffer._log_level
         self._vars_before = self._vars = guest.vars.snapshot()
-        self._changed: dict[
+        self._changes: dict[
             str, Any
         ] = {}  # of the instance's surroundings, since the last call that was made
         self._host_calls: list[HostCall] = []
@@ -186,15 +193,15 @@ class Journal:
     def begin(self, call: observers.Call) -> None:
         self._host_calls, self._raised = [], None
         if self._is_open:
-            self._tape.stop("a call was interrupted at its end")
+            self._buffer.stop("a call was interrupted at its end")
         self._is_open = True
         guest = self._guest()
-        if guest is None or self._tape.incomplete:
+        if guest is None or self._buffer.incomplete:
             return
         if guest.config is not self._config:
-            self._config = self._changed["config"] = guest.config
+            self._config = self._changes["config"] = guest.config
         if (level := guest.log.level()) != self._log_level:
-            self._log_level = self._changed["log_level"] = level
+            self._log_level = self._changes["log_level"] = level
 
     def settle(self, guest: Guest) -> None:
         self._vars = guest.vars.snapshot()
@@ -206,13 +213,13 @@ class Journal:
             [],
             None,
         )
-        tape = self._tape
-        if not (isinstance(error, _NOT_MADE) or tape.incomplete):
-            self._take(call, error, host_calls, raised)
+        buffer = self._buffer
+        if not (isinstance(error, _REFUSED) or buffer.incomplete):
+            self._add_call(call, error, host_calls, raised)
         self._is_open = False
-        self._done(call, tape)
+        self._on_call_end(call, buffer)
 
-    def _take(
+    def _add_call(
         self,
         call: observers.Call,
         error: BaseException | None,
@@ -220,68 +227,68 @@ class Journal:
         raised: BaseException | None,
     ) -> None:
         """Takes down a call that was made."""
-        tape = self._tape
+        buffer = self._buffer
         if error is not None and not isinstance(error, Exception):
-            tape.stop(f"a call was interrupted by {type(error).__name__}")
+            buffer.stop(f"a call was interrupted by {type(error).__name__}")
         elif isinstance(error, CancelledError) and error is not raised:
-            tape.stop("a call was cancelled")
+            buffer.stop("a call was cancelled")
         elif isinstance(error, (RecursionError, MemoryError)) and not isinstance(error, Error):
-            tape.stop(
+            buffer.stop(
                 f"a call was ended by {type(error).__name__}, of which the plugin knows nothing"
             )
         size = len(call.input) + len(call.output or b"")
         size += sum(
             getsizeof(name) + getsizeof(value)
-            for name, value in self._changed.get("config", {}).items()
+            for name, value in self._changes.get("config", {}).items()
         )
-        if not tape.has_room(size):
+        if not buffer.has_room(size):
             return
         vars: dict[str, Data] | None = None
         more_vars: tuple[tuple[bytes, Data], ...] = ()
         if self._vars != self._vars_before:
-            vars, more_vars = parted(self._vars)
+            vars, more_vars = split_vars(self._vars)
             size += sum(
-                getsizeof(name) + _size(value) for name, value in (*vars.items(), *more_vars)
+                getsizeof(name) + _memory_size(value) for name, value in (*vars.items(), *more_vars)
             )
             self._vars_before = self._vars
         taken = Call(
-            words(call.function),
+            to_encodable_text(call.function),
             Data.of(call.input),
             host_calls=tuple(host_calls),
             output=Data.of(call.output or b"") if error is None else None,
-            error=None if error is None else failure(error),
+            error=None if error is None else make_failure(error),
             vars=vars,
             more_vars=more_vars,
-            **self._changed,
+            **self._changes,
         )
         size += (
-            _size(taken.input)
-            + (_size(taken.output) if taken.output is not None else 0)
-            + _size_of_failure(taken.error)
+            _memory_size(taken.input)
+            + (_memory_size(taken.output) if taken.output is not None else 0)
+            + _failure_size(taken.error)
         )
-        if tape.take(size - len(call.input) - len(call.output or b"")):
-            tape.calls.append(taken)
-        self._changed = {}
+        if buffer.reserve(size - len(call.input) - len(call.output or b"")):
+            buffer.calls.append(taken)
+        self._changes = {}
 
     # ---- host calls -----------------------------------------------------------------------------------------------------------------
 
     def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
         assert function.name is not None
         namespace, name = function.name
-        if self._tape.incomplete:
+        if self._buffer.incomplete:
             function.body(guest, caller, values)
         elif is_builtin_wasi(function):
-            function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
+            function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
         elif is_state(function):
             function.body(guest, caller, values)  # it will be as it was
         else:
             if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(
                 name
             ) is not function:
-                self._tape.overridden(function.name)
-            self._witnessed(guest, function, namespace, name, caller, values)
+                self._buffer.add_override(function.name)
+            self._capture_host_call(guest, function, namespace, name, caller, values)
 
-    def _witnessed(
+    def _capture_host_call(
         self,
         guest: Guest,
         function: HostFunction,
@@ -295,36 +302,40 @@ class Journal:
             for i, type in enumerate(function.type.params)
             if type == "i64"
         )
-        if not self._tape.has_room(passed):
+        if not self._buffer.has_room(passed):
             function.body(guest, caller, values)
             return
-        args = arguments(guest, function, values)
+        args = read_arguments(guest, function, values)
         raws = [values[2 * i] for i in range(len(args))]
         results: list[Value] = []
         error: BaseException | None = None
-        witness = Witness(guest, args, values)
+        tracker = EffectTracker(guest, args, values)
         try:
-            with witness:
+            with tracker:
                 function.body(guest, caller, values)
-            results = witness.results(function.type.results, function.kinds[len(args) :], values)
+            results = tracker.read_results(
+                function.type.results, function.kinds[len(args) :], values
+            )
         except BaseException as exception:
             error = exception
             raise
         finally:
             http = (
                 HttpStatus(guest.response_status, guest.response_headers)
-                if (namespace, name) == (NAMESPACE, HTTP)
+                if (namespace, name) == (NAMESPACE, HTTP_REQUEST)
                 else None
             )
-            args = witness.arguments(args, raws, function.kinds)
-            space = USER if namespace == USER else namespace  # the same object is left out
-            failed = self._failed(error)
-            self._keep(
+            args = tracker.resolve_arguments(args, raws, function.kinds)
+            space = (
+                USER_NAMESPACE if namespace == USER_NAMESPACE else namespace
+            )  # the same object is left out
+            failed = self._record_exception(error)
+            self._add_host_call(
                 HostCall(
                     name,
                     space,
                     tuple(args),
-                    tuple(witness.effects),
+                    tuple(tracker.effects),
                     tuple(results),
                     http=http,
                     error=failed,
@@ -332,12 +343,12 @@ class Journal:
             )
             del error
 
-    def serve_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
+    def call_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
         """Has the plugin's WASI answer."""
         answer = getattr(guest.wasi_state(), name)
-        if self._streams.serve(name, args):
+        if self._streams.bypass_recording(name, args):
             return int(answer(memory, *args))
-        given = wasi_calls.inputs(memory, name, args)
+        given = wasi_calls.read_inputs(memory, name, args)
         errno = 0
         out: list[Data] = []
         error: BaseException | None = None
@@ -345,68 +356,70 @@ class Journal:
             errno = answer(memory, *args)
             if not errno:
                 try:
-                    out = wasi_calls.outputs(memory, name, args)
+                    out = wasi_calls.read_outputs(memory, name, args)
                 except (MemoryFault, ValueError):  # it had results written over what it passed
-                    self._tape.stop(f"`{name}` was given memory for its results that overlaps")
+                    self._buffer.stop(f"`{name}` was given memory for its results that overlaps")
             return int(errno)
         except BaseException as exception:
             error = exception
             raise
         finally:
             results = (Value(i32=errno),) if error is None else ()
-            self._keep(
+            self._add_host_call(
                 HostCall(
                     name,
                     WASI,
                     tuple(given),
                     results=results,
                     out=tuple(out),
-                    error=self._failed(error),
+                    error=self._record_exception(error),
                 )
             )
             del error
 
-    def _keep(self, call: HostCall) -> None:
+    def _add_host_call(self, call: HostCall) -> None:
         data = (
             data for effect in call.effects if (data := getattr(effect, "data", None)) is not None
         )
         parts = (*call.args, *call.results, *call.out, *data)
         size = (
-            sum(map(_size, parts)) + len(call.effects) * _OF_EFFECT + _size_of_failure(call.error)
+            sum(map(_memory_size, parts))
+            + len(call.effects) * _EFFECT_OVERHEAD
+            + _failure_size(call.error)
         )
         if call.http is not None and call.http.headers:
             size += sum(
                 getsizeof(name) + getsizeof(value) for name, value in call.http.headers.items()
             )
-        if self._tape.take(size):
+        if self._buffer.reserve(size):
             self._host_calls.append(call)
         else:
             self._host_calls = []
 
-    def _failed(self, error: BaseException | None) -> Failure | None:
+    def _record_exception(self, error: BaseException | None) -> Failure | None:
         if error is None or isinstance(error, Exited):
             return None
         if isinstance(error, HostRaised):  # while it was in the kernel
             error = error.exception
         if not isinstance(error, Exception):
-            self._tape.stop(f"a host function was interrupted by {type(error).__name__}")
+            self._buffer.stop(f"a host function was interrupted by {type(error).__name__}")
         self._raised = error
-        return failure(error)
+        return make_failure(error)
 
 
-def failure(error: BaseException) -> Failure:
+def make_failure(error: BaseException) -> Failure:
     """What was raised, for the recording."""
     if isinstance(error, Error):
         return Failure(
             type(error).__name__,
-            words(error.message),
+            to_encodable_text(error.message),
             code=error.code,
             guest_message=error.guest_message,
             trap=getattr(error, "trap", None),
         )
     return Failure(
         EngineFailure.__name__ if isinstance(error, EngineFailure) else type(error).__name__,
-        words(error),
+        to_encodable_text(error),
     )
 
 
@@ -415,10 +428,10 @@ def is_state(function: HostFunction) -> bool:
     if function.name is None:
         return False
     namespace, name = function.name
-    return namespace == NAMESPACE and name != HTTP and FUNCTIONS.get(name) is function
+    return namespace == NAMESPACE and name != HTTP_REQUEST and FUNCTIONS.get(name) is function
 
 
-class Desk:
+class WasiGuestProxy:
     """What a function of WASI gets for the guest: asks who answers for the outside.
 
     Args:
@@ -430,7 +443,7 @@ class Desk:
         self._host = host
         self._guest = guest
 
-    def wasi_state(self) -> Desk:
+    def wasi_state(self) -> WasiGuestProxy:
         return self
 
     def memory_of(self, caller: int) -> Memory:
@@ -440,4 +453,4 @@ class Desk:
         return partial(self._answer, name)
 
     def _answer(self, name: str, memory: Memory, *args: int) -> int:
-        return int(self._host.serve_wasi(self._guest, name, memory, args))
+        return int(self._host.call_wasi(self._guest, name, memory, args))

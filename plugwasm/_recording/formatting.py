@@ -10,67 +10,67 @@ if TYPE_CHECKING:
 
     from .schema import Data, Failure, HostCall, Value
 
-_BEFORE, _AROUND, _LINE = 20, 100, 500
+_CONTEXT, _EXCERPT, _MAX_MESSAGE = 20, 100, 500
 
 
-def shown(value: Value | Data) -> str:
+def format_value(value: Value | Data) -> str:
     """A value, briefly."""
-    return brief(_plain(value))
+    return brief(_unwrap(value))
 
 
-def call_text(name: str, args: Sequence[Value]) -> str:
+def format_call(name: str, args: Sequence[Value]) -> str:
     """A call of a host function."""
-    return f"{printable(name)}({', '.join(map(shown, args))})"
+    return f"{printable(name)}({', '.join(map(format_value, args))})"
 
 
-def host_call(call: HostCall) -> str:
+def format_host_call(call: HostCall) -> str:
     """A recorded one."""
-    return call_text(call.name, call.args)
+    return format_call(call.name, call.args)
 
 
-def failure(error: Failure) -> str:
+def format_failure(error: Failure) -> str:
     """What a call ended with."""
     facts = [f"the code {error.code}"] if error.code else []
     facts += [f"the trap {error.trap!r}"] if error.trap else []
     said = (
         brief(error.guest_message)
         if error.guest_message is not None
-        else printable(error.message[:_LINE])
+        else printable(error.message[:_MAX_MESSAGE])
     )
     return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
 
 
-def two_calls(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
+def format_call_pair(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
     """Two calls of one function, each argument so that the difference is seen."""
-    pairs = [two(a, b) for a, b in zip(recorded.args, args, strict=False)]
+    pairs = [format_pair(a, b) for a, b in zip(recorded.args, args, strict=False)]
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    before += map(shown, recorded.args[len(pairs) :])
-    after += map(shown, args[len(pairs) :])
+    before += map(format_value, recorded.args[len(pairs) :])
+    after += map(format_value, args[len(pairs) :])
     return (
         f"{printable(recorded.name)}({', '.join(before)})",
         f"{printable(name)}({', '.join(after)})",
     )
 
 
-def two(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
+def format_pair(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
     """Two values; of long ones the part where they begin to differ."""
-    a, b = _plain(recorded), _plain(now)
-    if not (isinstance(a, (str, bytes)) and type(a) is type(b) and max(len(a), len(b)) > _AROUND):
+    a, b = _unwrap(recorded), _unwrap(now)
+    if not (isinstance(a, (str, bytes)) and type(a) is type(b) and max(len(a), len(b)) > _EXCERPT):
         return brief(a), brief(b)
-    at = first_difference(a, b)
-    start = max(0, at - _BEFORE)
-    return _part(a, start), _part(b, start)
+    at = common_prefix_length(a, b)
+    start = max(0, at - _CONTEXT)
+    return _excerpt(a, start), _excerpt(b, start)
 
 
-def _part(value: str | bytes, start: int) -> str:
-    end = start + _AROUND
+def _excerpt(value: str | bytes, start: int) -> str:
+    end = start + _EXCERPT
     unit = "characters" if isinstance(value, str) else "bytes"
     before = f"{start} {unit} … " if start else ""
     after = f" … {len(value) - end} {unit}" if len(value) > end else ""
     return f"{before}{value[start:end]!r}{after}"
 
 
-def first_difference(a: str | bytes, b: str | bytes) -> int:
+def common_prefix_length(a: str | bytes, b: str | bytes) -> int:
     """How much both begin with."""
     low, high = 0, min(len(a), len(b))
     while low < high:  # by halves
@@ -79,14 +79,14 @@ def first_difference(a: str | bytes, b: str | bytes) -> int:
     return low
 
 
-def _plain(value: Value | Data) -> object:
+def _unwrap(value: Value | Data) -> object:
     if value.text is not None:
         return value.text
     if value.base64 is not None:
         return value.base64
     return next(
         (
-            _Bare(it)
+            _BareRepr(it)
             for name in ("i32", "i64", "f32", "f64")
             if (it := getattr(value, name, None)) is not None
         ),
@@ -94,7 +94,7 @@ def _plain(value: Value | Data) -> object:
     )
 
 
-class _Bare:
+class _BareRepr:
     """A number, or the text of one."""
 
     def __init__(self, value: object) -> None:

@@ -11,9 +11,9 @@ from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi import abi
 from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
 from . import wasi_calls
-from .capture import HTTP, Desk, is_state
-from .effects import arguments, offset_of, perform
-from .formatting import call_text, failure, host_call, two_calls
+from .capture import HTTP_REQUEST, WasiGuestProxy, is_state
+from .effects import apply_effects, read_arguments, resolve_block
+from .formatting import format_call, format_call_pair, format_failure, format_host_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from .._wasi.abi import Memory
     from .schema import Call, Failure, HostCall, Value
 
-_ENDED_BY_HOST = {"TimeoutError": TimeoutError, "CancelledError": CancelledError}
+_HOST_INTERRUPTIONS = {"TimeoutError": TimeoutError, "CancelledError": CancelledError}
 
 
-class Difference(Exception):
+class Mismatch(Exception):
     """A host call is not the one that was recorded. It ends the call."""
 
     def __init__(self, host_call: int, recorded: str, now: str) -> None:
@@ -39,7 +39,7 @@ class Difference(Exception):
         self.now = now
 
 
-class Answers:
+class Playback:
     """Answers the host calls of one instance.
 
     Attributes:
@@ -50,12 +50,12 @@ class Answers:
 
     def __init__(self, overrides: Sequence[tuple[str, str]], log_level: int) -> None:
         self.given = 0
-        self.stopped: Difference | RecordingError | None = None
+        self.stopped: Mismatch | RecordingError | None = None
         self.vars: dict[bytes, bytes] = {}
         self._overrides = frozenset(overrides)
         self._log_level = log_level
         self._call: Call | None = None
-        self._streams = wasi_calls.Streams()
+        self._streams = wasi_calls.StandardStreams()
 
     def expect(self, call: Call) -> None:
         """The call that comes next."""
@@ -85,7 +85,7 @@ class Answers:
         try:
             if function.name not in self._overrides:
                 if is_builtin_wasi(function):
-                    function.body(Desk(self, guest), caller, values)  # type: ignore[arg-type]
+                    function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
                     return
                 if namespace == NAMESPACE and name == "get_log_level":
                     values[0] = self._log_level
@@ -93,57 +93,57 @@ class Answers:
                 if is_state(function):
                     function.body(guest, caller, values)
                     return
-            self._answer(guest, function, values)
-        except (Difference, RecordingError) as reason:
+            self._play_back(guest, function, values)
+        except (Mismatch, RecordingError) as reason:
             self.stopped = reason
             raise
 
-    def _answer(self, guest: Guest, function: HostFunction, values: Any) -> None:
+    def _play_back(self, guest: Guest, function: HostFunction, values: Any) -> None:
         assert function.name is not None
         namespace, name = function.name
         params = [values[2 * i] for i in range(len(function.type.params))]
-        recorded = self._next(namespace, name, arguments_text := arguments(guest, function, values))
+        recorded = self._next(namespace, name, passed := read_arguments(guest, function, values))
         now = [
-            _as_recorded(was, is_, raw)
-            for was, is_, raw in zip(recorded.args, arguments_text, params, strict=False)
+            _match_recorded_type(was, is_, raw)
+            for was, is_, raw in zip(recorded.args, passed, params, strict=False)
         ]
-        self._compare(recorded, namespace, name, now + arguments_text[len(now) :])
-        if (namespace, name) == (NAMESPACE, HTTP) and recorded.http is not None:
+        self._compare(recorded, namespace, name, now + passed[len(now) :])
+        if (namespace, name) == (NAMESPACE, HTTP_REQUEST) and recorded.http is not None:
             guest.response_status, guest.response_headers = (
                 recorded.http.status,
                 recorded.http.headers,
             )
-        blocks = perform(guest, recorded, values, params)
+        blocks = apply_effects(guest, recorded, values, params)
         if recorded.error is not None:
-            raise self._raised(recorded, recorded.error)
+            raise self._make_exception(recorded, recorded.error)
         results = function.type.results
         if len(results) != len(recorded.results):
-            raise self._other_type(recorded, len(results))
+            raise self._make_result_mismatch(recorded, len(results))
         for i, (type, value) in enumerate(zip(results, recorded.results, strict=True)):
             if value.octets is not None:
                 raise RecordingError(
                     "the recording is damaged: the result of a host call is a content"
                 )
             if value.type != type:
-                raise self._other_type(recorded, len(results))
-            raw = offset_of(value, params, blocks)
+                raise self._make_result_mismatch(recorded, len(results))
+            raw = resolve_block(value, params, blocks)
             values[2 * i] = raw - (1 << 64) if raw >> 63 else raw
 
-    def serve_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
+    def call_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
         """Answers for the plugin's WASI; only its own streams are real."""
         try:
-            if self._streams.serve(name, args):
+            if self._streams.bypass_recording(name, args):
                 return int(getattr(guest.wasi_state(), name)(memory, *args))
-            given = wasi_calls.inputs(memory, name, args)
+            given = wasi_calls.read_inputs(memory, name, args)
             recorded = self._next(WASI, name, given)
             self._compare(recorded, WASI, name, given)
             if recorded.error is not None:
-                raise self._raised(recorded, recorded.error)
+                raise self._make_exception(recorded, recorded.error)
             if len(recorded.results) != 1 or recorded.results[0].i32 is None:
                 raise RecordingError(f"the recording is damaged: `{name}` has no error number")
             errno = recorded.results[0].i32
             if not errno:
-                wasi_calls.give(memory, name, args, recorded.out)
+                wasi_calls.write_outputs(memory, name, args, recorded.out)
             return errno & 0xFFFFFFFF
         except abi.MemoryFault:
             return abi.FAULT
@@ -157,47 +157,49 @@ class Answers:
         if self.given < len(call.host_calls):
             self.given += 1
             return call.host_calls[self.given - 1]
-        if call.error is not None and call.error.type in _ENDED_BY_HOST:
-            raise _ENDED_BY_HOST[call.error.type](
+        if call.error is not None and call.error.type in _HOST_INTERRUPTIONS:
+            raise _HOST_INTERRUPTIONS[call.error.type](
                 call.error.message
             )  # at some moment, which is this one now
-        raise Difference(self.given + 1, "no more host calls", call_text(name, args))
+        raise Mismatch(self.given + 1, "no more host calls", format_call(name, args))
 
     def _compare(self, recorded: HostCall, namespace: str, name: str, args: list[Value]) -> None:
         if (recorded.namespace, recorded.name) != (namespace, name):
-            before, after = host_call(recorded), call_text(name, args)
+            before, after = format_host_call(recorded), format_call(name, args)
             if recorded.name == name:
                 before, after = (
                     f"{printable(recorded.namespace)} {before}",
                     f"{printable(namespace)} {after}",
                 )
-            raise Difference(self.given, before, after)
+            raise Mismatch(self.given, before, after)
         if len(recorded.args) != len(args) or any(
-            a != b and not _equal(a, b) for a, b in zip(recorded.args, args, strict=True)
+            a != b and not _is_same(a, b) for a, b in zip(recorded.args, args, strict=True)
         ):
-            raise Difference(self.given, *two_calls(recorded, name, args))
+            raise Mismatch(self.given, *format_call_pair(recorded, name, args))
 
-    def _raised(self, recorded: HostCall, error: Failure) -> BaseException:
+    def _make_exception(self, recorded: HostCall, error: Failure) -> BaseException:
         """What the host function raised, once more."""
         if (
             error.type == EngineFailure.__name__
         ):  # the plugin had not enough left for what was done to it
-            return Difference(
-                self.given, f"{host_call(recorded)} ended by {failure(error)}", "not ended"
+            return Mismatch(
+                self.given,
+                f"{format_host_call(recorded)} ended by {format_failure(error)}",
+                "not ended",
             )
         found = getattr(errors, error.type, None) if error.type in errors.__all__ else None
         kind = found if isinstance(found, type) and issubclass(found, Error) else HostFunctionError
         return kind(error.message, code=error.code, guest_message=error.guest_message)
 
-    def _other_type(self, recorded: HostCall, count: int) -> Difference:
-        return Difference(
+    def _make_result_mismatch(self, recorded: HostCall, count: int) -> Mismatch:
+        return Mismatch(
             self.given,
-            f"{host_call(recorded)} with results ({', '.join(value.type for value in recorded.results)})",
+            f"{format_host_call(recorded)} with results ({', '.join(value.type for value in recorded.results)})",
             f"with {count} of other types",
         )
 
 
-def _equal(recorded: Value, now: Value) -> bool:
+def _is_same(recorded: Value, now: Value) -> bool:
     """The same bits or the same bytes, however they are written."""
     content = recorded.octets
     if content is not None:
@@ -210,7 +212,7 @@ def _equal(recorded: Value, now: Value) -> bool:
     )
 
 
-def _as_recorded(recorded: Value, now: Value, raw: int) -> Value:
+def _match_recorded_type(recorded: Value, now: Value, raw: int) -> Value:
     """What is passed now, taken for a number where one was recorded: only the application's function knows what it is."""
     if recorded.i64 is not None and now.octets is not None and recorded.raw == raw & MASK:
         return recorded

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 from .._runtime.observers import Observer
 from ..errors import OptionError, RecordingError, ReplayError
-from .capture import Journal, Tape
+from .capture import Capture, RecordingBuffer
 from .files import write_file
 from .recording import Recording, load
 from .replay import Replay, ReplayedCall
@@ -48,7 +48,7 @@ __all__ = [
     "load",
 ]
 
-_KEPT = 8
+_MAX_RECORDINGS = 8
 
 
 class Recorder(Observer):
@@ -98,8 +98,8 @@ class Recorder(Observer):
         self.directory = None if directory is None else os.fspath(directory)
         self._when = when
         self._max_bytes = max_bytes
-        self._tapes: deque[Tape] = deque(maxlen=_KEPT)
-        self._ended: dict[int, Tape] = {}
+        self._buffers: deque[RecordingBuffer] = deque(maxlen=_MAX_RECORDINGS)
+        self._ended_calls: dict[int, RecordingBuffer] = {}
         if self.directory is not None:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
@@ -120,45 +120,47 @@ class Recorder(Observer):
     @property
     def recordings(self) -> tuple[Recording, ...]:
         """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
-        tapes = self._kept()
+        buffers = self._snapshot_buffers()
         return tuple(
-            Recording(**tape.fields()) for tape in tapes if tape.calls or tape is tapes[-1]
+            Recording(**buffer.fields())
+            for buffer in buffers
+            if buffer.calls or buffer is buffers[-1]
         )
 
-    def _kept(self) -> tuple[Tape, ...]:
+    def _snapshot_buffers(self) -> tuple[RecordingBuffer, ...]:
         # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
         while True:
             try:
-                return tuple(self._tapes)
+                return tuple(self._buffers)
             except RuntimeError:  # one came in between
                 pass
 
     def on_call(self, call: observers.Call) -> AbstractContextManager[object] | None:
-        return None if self.directory is None else self._written(call)
+        return None if self.directory is None else self._write_after(call)
 
     @contextmanager
-    def _written(self, call: observers.Call) -> Iterator[None]:
+    def _write_after(self, call: observers.Call) -> Iterator[None]:
         try:
             yield
         finally:
-            tape = self._ended.pop(id(call), None)
-            if tape is not None and (self._when is None or self._when(call)):
+            buffer = self._ended_calls.pop(id(call), None)
+            if buffer is not None and (self._when is None or self._when(call)):
                 write_file(
-                    os.path.join(self.directory or "", _file_name(tape)),
-                    Recording(**tape.fields()).to_json(),
+                    os.path.join(self.directory or "", _file_name(buffer)),
+                    Recording(**buffer.fields()).to_json(),
                 )
 
-    def _make_interceptor(self, guest: Guest) -> Journal:
-        tape = Tape(guest, self._max_bytes)
-        self._tapes.append(tape)
-        return Journal(guest, tape, self._done)
+    def _make_interceptor(self, guest: Guest) -> Capture:
+        buffer = RecordingBuffer(guest, self._max_bytes)
+        self._buffers.append(buffer)
+        return Capture(guest, buffer, self._on_call_end)
 
-    def _done(self, call: observers.Call, tape: Tape) -> None:
+    def _on_call_end(self, call: observers.Call, buffer: RecordingBuffer) -> None:
         if self.directory is not None:
-            self._ended[id(call)] = tape
+            self._ended_calls[id(call)] = buffer
 
 
-def _file_name(tape: Tape) -> str:
+def _file_name(buffer: RecordingBuffer) -> str:
     """Unlike those of other instances and, after a fork, of other processes."""
-    plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in tape.plugin)[:48]
-    return f"{plugin}-{tape.mark}-{os.getpid()}.json"
+    plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in buffer.plugin)[:48]
+    return f"{plugin}-{buffer.id}-{os.getpid()}.json"

@@ -18,8 +18,8 @@ from .._payload_bounds.nesting import MAX_LEVELS
 from .._public import publish
 from ..errors import RecordingError, SourceError
 from .files import write_file
-from .json_size import Weight
-from .schema import VERSION, Call, Count, Data, Int32, Module
+from .json_size import JsonSize
+from .schema import FORMAT_VERSION, Call, Count, Data, Int32, RecordedModule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from .._runtime.argument_types import PluginInput
     from .replay import Replay
 
-MAX_FILE = 2**28
+MAX_FILE_BYTES = 2**28
 """Bytes of a recording that is read, if nothing else is said."""
-MAX_WEIGHT = 6
+MAX_MEMORY_FACTOR = 6
 """How many times its size a recording may be as objects. Those that are saved are 2 to 5 times theirs."""
-MAX_LIMITS = 10_000
+MAX_LIMITS_BYTES = 10_000
 """Bytes of a recording's limits."""
-LIGHT = 2**24
+MIN_MEMORY_BOUND = 2**24
 """What a recording may be as objects, in bytes, however small it is."""
 
 
@@ -52,7 +52,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
     plugwasm_recording: Annotated[int, Meta(ge=1)]
     plugin: str
-    modules: list[Module]
+    modules: list[RecordedModule]
     main: str
     wasi: bool = False
     fuel_limit: Count | None = None
@@ -121,7 +121,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         return f"<Recording of {self.plugin!r}, {len(self.calls)} calls{'' if self.complete else ', incomplete'}>"
 
 
-def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE) -> Recording:
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> Recording:
     """Reads a recording.
 
     Args:
@@ -144,21 +144,22 @@ load.__module__ = "plugwasm.recording"
 
 def loads(content: bytes, origin: str = "the recording") -> Recording:
     """The same from the content of a file; `origin` is for errors."""
-    weight = Weight(content)
-    if weight.depth > MAX_LEVELS:
+    size = JsonSize(content)
+    if size.depth > MAX_LEVELS:
         raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
-    if weight.bytes > max(MAX_WEIGHT * len(content), LIGHT):
+    if size.memory_bytes > max(MAX_MEMORY_FACTOR * len(content), MIN_MEMORY_BOUND):
         raise RecordingError(
-            f"{shown_path(origin)} has {len(content)} bytes, but would take {weight.bytes} of memory: no plugin is recorded that densely"
+            f"{shown_path(origin)} has {len(content)} bytes, but would take {size.memory_bytes} "
+            "of memory: no plugin is recorded that densely"
         )
     try:
-        head = msgspec.json.decode(content, type=_Head)
-        if head.plugwasm_recording > VERSION:
-            known = f"this plugwasm knows {VERSION}: update it"
+        header = msgspec.json.decode(content, type=_Header)
+        if header.plugwasm_recording > FORMAT_VERSION:
+            known = f"this plugwasm knows {FORMAT_VERSION}: update it"
             raise RecordingError(
-                f"{shown_path(origin)} has version {head.plugwasm_recording} of the format, and {known}"
+                f"{shown_path(origin)} has version {header.plugwasm_recording} of the format, and {known}"
             )
-        if len(bytes(head.limits)) > MAX_LIMITS:
+        if len(bytes(header.limits)) > MAX_LIMITS_BYTES:
             raise RecordingError(
                 f"{shown_path(origin)} is no recording: there are not so many limits"
             )
@@ -169,7 +170,7 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         ) from None
 
 
-class _Head(Struct):
+class _Header(Struct):
     plugwasm_recording: int
     limits: msgspec.Raw = msgspec.Raw()
 

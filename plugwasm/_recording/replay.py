@@ -31,9 +31,9 @@ from .._runtime.observers import Observer
 from .._runtime.plugin import Plugin
 from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
 from . import formatting
-from .capture import LIMITS, failure
-from .playback import Answers, Difference
-from .schema import Call, Data, Failure, joined
+from .capture import RECORDED_LIMITS, make_failure
+from .playback import Mismatch, Playback
+from .schema import Call, Data, Failure, join_vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from .._runtime.observers import HostCallInterceptor
     from .recording import Recording
 
-_PATIENCE = 60.0
+_MIN_TIMEOUT = 60.0
 """Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""
-_MOST_PATIENCE = 3600.0
+_DEFAULT_TIMEOUT = 3600.0
 """Seconds that a call may take if nobody said how long."""
-OVERALL = 10
+TOTAL_TIME_FACTOR = 10
 """How many times as long as a call all of them may take."""
 
 
@@ -95,14 +95,14 @@ class Replay:
 Replay.__module__ = "plugwasm.recording"
 
 
-class _Host(Observer):
+class _PlaybackObserver(Observer):
     """Has the answers serve the plugin."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
 
     def _make_interceptor(self, guest: Guest) -> HostCallInterceptor:
-        return self._answers
+        return self._playback
 
 
 def replay(
@@ -119,12 +119,12 @@ def replay(
             f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing"
         )
     ceiling = limits or DEFAULT
-    recipe = _recipe(recording, plugin, ceiling)
+    recipe = _make_recipe(recording, plugin, ceiling)
     if strict:
         _check_digests(recording, recipe)
-    answers = Answers(recording.overrides, recording.log_level)
-    clock = _Clock(ceiling)
-    with _load(recording, recipe, answers, ceiling) as loaded:
+    playback = Playback(recording.overrides, recording.log_level)
+    time_budget = _TimeBudget(ceiling)
+    with _make_plugin(recording, recipe, playback, ceiling) as loaded:
         calls: list[ReplayedCall] = []
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
@@ -135,39 +135,44 @@ def replay(
             if call.config is not None:
                 kept = dict.fromkeys(loaded.config)
                 loaded.update_config({**kept, **call.config})
-            made = _call(loaded, answers, call, clock.timeout(recording, number, call))
-            if answers.vars is before:
+            made = _replay_call(
+                loaded, playback, call, time_budget.timeout(recording, number, call)
+            )
+            if playback.vars is before:
                 made = replace(
                     made, vars=calls[-1].vars
                 )  # one copy of them for all calls that left them as they were
-            clock.check(recording, number, call)
-            _compare(recording, number, call, made, answers, before)
-            before = answers.vars
+            time_budget.check(recording, number, call)
+            _compare(recording, number, call, made, playback, before)
+            before = playback.vars
             calls.append(made)
     return Replay(recording, tuple(calls))
 
 
-class _Clock:
+class _TimeBudget:
     """How long the calls of a replay may take, each and together."""
 
     def __init__(self, ceiling: Limits) -> None:
-        self._most = _MOST_PATIENCE if ceiling.timeout is None else ceiling.timeout
-        self._until = monotonic() + OVERALL * self._most
+        self._most = _DEFAULT_TIMEOUT if ceiling.timeout is None else ceiling.timeout
+        self._until = monotonic() + TOTAL_TIME_FACTOR * self._most
 
     def timeout(self, recording: Recording, number: int, call: Call) -> float:
         """Seconds for that call. A call that ended at its deadline then has no longer now."""
         self.check(recording, number, call)
         recorded = recording.limits.get("timeout", DEFAULT.timeout)
         if recorded is None or call.error is None or call.error.type != "TimeoutError":
-            recorded = max(recorded or _MOST_PATIENCE, _PATIENCE)
+            recorded = max(recorded or _DEFAULT_TIMEOUT, _MIN_TIMEOUT)
         return min(recorded, self._most, max(0.001, self._until - monotonic()))
 
     def check(self, recording: Recording, number: int, call: Call) -> None:
         """Raises `ReplayError` when there is no time left."""
         __tracebackhide__ = True
         if monotonic() >= self._until:
-            most = f"{OVERALL * self._most:g} s, {OVERALL} times what `Limits.timeout` gives a call: pass `limits` with more"
-            raise _different(
+            most = (
+                f"{TOTAL_TIME_FACTOR * self._most:g} s, {TOTAL_TIME_FACTOR} times what "
+                "`Limits.timeout` gives a call: pass `limits` with more"
+            )
+            raise _make_error(
                 recording,
                 number,
                 call,
@@ -179,12 +184,13 @@ class _Clock:
 # ---- the plugin --------------------------------------------------------------------------------------------------------------------------
 
 
-def _recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
+def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
     """Its modules, and nothing granted but what is in the recording."""
     most = ceiling.module_bytes
     try:
         recipe = resolve(
-            plugin if plugin is not None else _origins(recording, most), module_bytes=most
+            plugin if plugin is not None else _read_recorded_modules(recording, most),
+            module_bytes=most,
         ).copy()
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
@@ -196,7 +202,7 @@ def _recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -
     return recipe
 
 
-def _origins(recording: Recording, most: int) -> Recipe:
+def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
     """Of the files that the recorded plugin was made of."""
     modules = []
     for module in recording.modules:
@@ -242,20 +248,22 @@ def _check_digests(recording: Recording, recipe: Recipe) -> None:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
 
 
-def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limits) -> Plugin:
+def _make_plugin(
+    recording: Recording, recipe: Recipe, playback: Playback, ceiling: Limits
+) -> Plugin:
     __tracebackhide__ = True
-    limits = _limits(recording, ceiling)
-    vars = joined(recording.vars, recording.more_vars)
+    limits = _merge_limits(recording, ceiling)
+    vars = join_vars(recording.vars, recording.more_vars)
     try:
         compiled = CompiledPlugin(
             recipe,  # type: ignore[arg-type]
             recording.wasi,
-            _functions(recipe, limits, recording.overrides),
+            _make_stubs(recipe, limits, recording.overrides),
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
             limits=limits,
         )
-        return Plugin(compiled, vars=vars, observe=_Host(answers))
+        return Plugin(compiled, vars=vars, observe=_PlaybackObserver(playback))
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: {error.message}") from None
     except Error as error:
@@ -263,13 +271,13 @@ def _load(recording: Recording, recipe: Recipe, answers: Answers, ceiling: Limit
         raise ReplayError(said, plugin=recording.plugin) from error
 
 
-def _limits(recording: Recording, ceiling: Limits) -> Limits:
+def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
     """Those of the recording, where they count in a replay, and for all else those of whoever replays it."""
     limits: dict[str, Any] = {}
     for name in recording.limits:
-        if name not in LIMITS:
+        if name not in RECORDED_LIMITS:
             raise RecordingError(
-                f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(LIMITS)}"
+                f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(RECORDED_LIMITS)}"
             )
         value, most = recording.limits[name], getattr(ceiling, name)
         if name != "timeout" and most is not None and (value is None or value > most):
@@ -277,7 +285,7 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
                 f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`"
             )
         limits[name] = value
-    for name in LIMITS:
+    for name in RECORDED_LIMITS:
         value, most = (
             getattr(DEFAULT, name),
             getattr(ceiling, name),
@@ -291,24 +299,24 @@ def _limits(recording: Recording, ceiling: Limits) -> Limits:
         raise RecordingError(f"the recording is damaged: its limits: {error}") from None
 
 
-def _functions(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
+def _make_stubs(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
     """What links; each call is answered before it gets there."""
     wanted = import_stubs.required_functions(recipe, limits, overrides)
     return [
-        import_stubs.make_stub(*name, HostFunction(type, _unanswered, name))
+        import_stubs.make_stub(*name, HostFunction(type, _fail, name))
         for name, type in wanted.items()
     ]
 
 
-def _unanswered(guest: object, caller: int, values: object) -> None:
+def _fail(guest: object, caller: int, values: object) -> None:
     raise AssertionError("a host call of a replay is answered from the recording")
 
 
 # ---- calls -------------------------------------------------------------------------------------------------------------------------------
 
 
-def _call(plugin: Plugin, answers: Answers, call: Call, timeout: float) -> ReplayedCall:
-    answers.expect(call)
+def _replay_call(plugin: Plugin, playback: Playback, call: Call, timeout: float) -> ReplayedCall:
+    playback.expect(call)
     plugin._timeout = timeout
     output: bytes | None = None
     error: Exception | None = None
@@ -322,8 +330,8 @@ def _call(plugin: Plugin, answers: Answers, call: Call, timeout: float) -> Repla
         call.input.octets,
         output,
         error,
-        by_text(answers.vars),
-        answers.given,
+        by_text(playback.vars),
+        playback.given,
         plugin.fuel_used,
     )
 
@@ -333,89 +341,92 @@ def _compare(
     number: int,
     call: Call,
     made: ReplayedCall,
-    answers: Answers,
+    playback: Playback,
     before: dict[bytes, bytes] | None,
 ) -> None:
     __tracebackhide__ = True
-    stopped = answers.stopped
+    stopped = playback.stopped
     if isinstance(stopped, RecordingError):
         raise RecordingError(
-            f"{_where(recording, number, call)}: {printable(stopped.message)}"
+            f"{_format_location(recording, number, call)}: {printable(stopped.message)}"
         ) from None
-    if isinstance(stopped, Difference):
-        raise _different(
+    if isinstance(stopped, Mismatch):
+        raise _make_error(
             recording, number, call, stopped.recorded, stopped.now, host_call=stopped.host_call
         )
-    left = call.host_calls[answers.given :]
-    was, now = _outcomes(call, made)
+    left = call.host_calls[playback.given :]
+    was, now = _compare_outcomes(call, made)
     if was is not None:
         if left:
-            now += f", without {formatting.host_call(left[0])}{f' and {len(left) - 1} more host calls' if len(left) > 1 else ''}"
-        raise _different(recording, number, call, was, now)
+            now += f", without {formatting.format_host_call(left[0])}{f' and {len(left) - 1} more host calls' if len(left) > 1 else ''}"
+        raise _make_error(recording, number, call, was, now)
     if left:
-        raise _different(
+        raise _make_error(
             recording,
             number,
             call,
-            formatting.host_call(left[0]),
+            formatting.format_host_call(left[0]),
             "no more host calls",
-            host_call=answers.given + 1,
+            host_call=playback.given + 1,
         )
-    expected = before if call.vars is None else joined(call.vars, call.more_vars)
+    expected = before if call.vars is None else join_vars(call.vars, call.more_vars)
     if expected is None:
-        expected = joined(recording.vars, recording.more_vars)
-    for name in sorted({*expected, *answers.vars}):
-        if expected.get(name) != answers.vars.get(name):
+        expected = join_vars(recording.vars, recording.more_vars)
+    for name in sorted({*expected, *playback.vars}):
+        if expected.get(name) != playback.vars.get(name):
             var = f"the var {brief(name_text(name))}"
-            was, now = _two_vars(expected.get(name), answers.vars.get(name))
-            raise _different(recording, number, call, f"{var} is {was}", f"{var} is {now}")
+            was, now = _format_var_pair(expected.get(name), playback.vars.get(name))
+            raise _make_error(recording, number, call, f"{var} is {was}", f"{var} is {now}")
 
 
-def _two_vars(was: bytes | None, now: bytes | None) -> tuple[str, str]:
+def _format_var_pair(was: bytes | None, now: bytes | None) -> tuple[str, str]:
     if was is None or now is None:
         return (
-            ("not set", formatting.shown(Data.of(now or b"")))
+            ("not set", formatting.format_value(Data.of(now or b"")))
             if was is None
-            else (formatting.shown(Data.of(was)), "not set")
+            else (formatting.format_value(Data.of(was)), "not set")
         )
-    return formatting.two(Data.of(was), Data.of(now))
+    return formatting.format_pair(Data.of(was), Data.of(now))
 
 
-def _outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
+def _compare_outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
     """What the call ended with then and now, if that is not the same."""
     if made.error is not None:
-        now = failure(made.error)
-        if call.error is not None and _essence(call.error) == _essence(now):
+        now = make_failure(made.error)
+        if call.error is not None and _make_comparable(call.error) == _make_comparable(now):
             return None, ""
         was = (
-            f"returned {formatting.shown(call.output)}"
+            f"returned {formatting.format_value(call.output)}"
             if call.output is not None
-            else f"raised {formatting.failure(call.error or now)}"
+            else f"raised {formatting.format_failure(call.error or now)}"
         )
-        return was, f"raised {formatting.failure(now)}"
+        return was, f"raised {formatting.format_failure(now)}"
     output = Data.of(made.output or b"")
     if call.output is None:
         assert call.error is not None
-        return f"raised {formatting.failure(call.error)}", f"returned {formatting.shown(output)}"
+        return (
+            f"raised {formatting.format_failure(call.error)}",
+            f"returned {formatting.format_value(output)}",
+        )
     if call.output.octets == made.output:
         return None, ""
-    was, shown = formatting.two(call.output, output)
-    return f"returned {was}", f"returned {shown}"
+    recorded, replayed = formatting.format_pair(call.output, output)
+    return f"returned {recorded}", f"returned {replayed}"
 
 
-def _essence(error: Failure) -> tuple[object, ...]:
+def _make_comparable(error: Failure) -> tuple[object, ...]:
     """What must be the same: messages hold offsets and the names of exports, and the application's own classes are not known here."""
     kind = error.type if error.type in errors.__all__ else "HostFunctionError"
     return kind, error.code, error.guest_message, error.trap
 
 
-def _where(recording: Recording, number: int, call: Call) -> str:
+def _format_location(recording: Recording, number: int, call: Call) -> str:
     of = f" of {len(recording.calls)}" if len(recording.calls) > 1 else ""
-    asked = formatting.shown(call.input) if call.input.octets else ""
+    asked = formatting.format_value(call.input) if call.input.octets else ""
     return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
 
 
-def _different(
+def _make_error(
     recording: Recording,
     number: int,
     call: Call,
@@ -426,7 +437,7 @@ def _different(
 ) -> ReplayError:
     at = f", host call {host_call}" if host_call is not None else ""
     return ReplayError(
-        f"{_where(recording, number, call)}{at} is not as it was\n  recorded: {recorded}\n  now:      {now}",
+        f"{_format_location(recording, number, call)}{at} is not as it was\n  recorded: {recorded}\n  now:      {now}",
         call=number,
         host_call=host_call,
         recorded=recorded,

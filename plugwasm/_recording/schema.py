@@ -17,9 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-VERSION = 1
+FORMAT_VERSION = 1
 
-USER = "extism:host/user"
+USER_NAMESPACE = "extism:host/user"
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -82,9 +82,9 @@ class Value(_Part, frozen=True):
         ).count(None) != 7:
             raise ValueError("expected one of i32, i64, f32, f64, text, base64, param, block")
         if self.f32 is not None:
-            _bits("f32", self.f32)
+            _parse_bits("f32", self.f32)
         elif self.f64 is not None:
-            _bits("f64", self.f64)
+            _parse_bits("f64", self.f64)
 
     @classmethod
     def number(cls, type: str, raw: int) -> Value:
@@ -92,11 +92,11 @@ class Value(_Part, frozen=True):
         if type == "i32":
             return cls(i32=(raw & 0xFFFFFFFF ^ 0x80000000) - 0x80000000)
         if type == "i64":
-            return cls(i64=(raw & _MASK ^ 1 << 63) - (1 << 63))
+            return cls(i64=(raw & _MASK_64 ^ 1 << 63) - (1 << 63))
         return (
-            cls(f32=_float("f32", raw & 0xFFFFFFFF))
+            cls(f32=_format_float("f32", raw & 0xFFFFFFFF))
             if type == "f32"
-            else cls(f64=_float("f64", raw & _MASK))
+            else cls(f64=_format_float("f64", raw & _MASK_64))
         )
 
     @classmethod
@@ -124,24 +124,24 @@ class Value(_Part, frozen=True):
         """The bits of a number; None for all else."""
         for name in ("f32", "f64"):
             if (text := getattr(self, name)) is not None:
-                return _bits(name, text)
+                return _parse_bits(name, text)
         number = self.i64 if self.i32 is None else self.i32
-        return None if number is None else number & (_MASK if self.i32 is None else 0xFFFFFFFF)
+        return None if number is None else number & (_MASK_64 if self.i32 is None else 0xFFFFFFFF)
 
 
-_MASK = 0xFFFFFFFFFFFFFFFF
-_FLOATS = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}
+_MASK_64 = 0xFFFFFFFFFFFFFFFF
+_FLOAT_FORMATS = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}
 
 
-def _float(type: str, raw: int) -> str:
+def _format_float(type: str, raw: int) -> str:
     """All bits count: NaNs are written as theirs."""
-    value, bits = _FLOATS[type]
+    value, bits = _FLOAT_FORMATS[type]
     number = struct.unpack(value, struct.pack(bits, raw))[0]
     return repr(number) if number == number else f"nan:{raw:x}"
 
 
-def _bits(type: str, text: str) -> int:
-    value, bits = _FLOATS[type]
+def _parse_bits(type: str, text: str) -> int:
+    value, bits = _FLOAT_FORMATS[type]
     try:
         packed = (
             struct.pack(bits, int(text[4:], 16))
@@ -250,7 +250,7 @@ class HostCall(_Part, frozen=True):
     """
 
     name: str
-    namespace: str = USER
+    namespace: str = USER_NAMESPACE
     args: tuple[Value, ...] = ()
     effects: tuple[Effect, ...] = ()
     results: tuple[Value, ...] = ()
@@ -287,7 +287,7 @@ class Call(_Part, frozen=True):
             raise ValueError("expected either `output` or `error`")
 
 
-class Module(_Part, frozen=True):
+class RecordedModule(_Part, frozen=True):
     """A module of the plugin: what it is called, where it came from, and the SHA-256 of its bytes."""
 
     name: str
@@ -295,7 +295,9 @@ class Module(_Part, frozen=True):
     origin: str = ""
 
 
-def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], tuple[tuple[bytes, Data], ...]]:
+def split_vars(
+    vars: Mapping[bytes, bytes],
+) -> tuple[dict[str, Data], tuple[tuple[bytes, Data], ...]]:
     """Vars as they are written: those whose names are text, and those whose names are not."""
     texts: dict[str, Data] = {}
     others: list[tuple[bytes, Data]] = []
@@ -307,14 +309,16 @@ def parted(vars: Mapping[bytes, bytes]) -> tuple[dict[str, Data], tuple[tuple[by
     return texts, tuple(sorted(others, key=lambda var: var[0]))
 
 
-def joined(texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]) -> dict[bytes, bytes]:
+def join_vars(
+    texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]
+) -> dict[bytes, bytes]:
     """The same read back."""
     return {name.encode(): data.octets for name, data in texts.items()} | {
         name: data.octets for name, data in others
     }
 
 
-def words(value: Any) -> str:
+def to_encodable_text(value: Any) -> str:
     """A text from anywhere as one that can be written: what is no character is replaced."""
     try:
         return str(value).encode("utf-8", "replace").decode()

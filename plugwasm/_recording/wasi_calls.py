@@ -62,7 +62,7 @@ _ROLES = {
     "sock_shutdown": "v v",
 }
 ROLES = {name: roles.split() for name, roles in _ROLES.items()}
-_OWN = frozenset(
+_OWN_FUNCTIONS = frozenset(
     (
         "args_get",
         "args_sizes_get",
@@ -77,7 +77,7 @@ _STREAMS = (0, 1, 2)
 _MAX_PATH = 2**16
 
 
-class Streams:
+class StandardStreams:
     """Whether a call is about the plugin's own standard streams, which are in a replay as they are otherwise; so it may write more or less.
 
     That ends when a file takes the place of one of them.
@@ -86,9 +86,9 @@ class Streams:
     def __init__(self) -> None:
         self._are_plain = True
 
-    def serve(self, name: str, args: Sequence[int]) -> bool:
+    def bypass_recording(self, name: str, args: Sequence[int]) -> bool:
         """Whether the call answers itself, without the outside."""
-        if name in _OWN:
+        if name in _OWN_FUNCTIONS:
             return True
         if name == "fd_renumber":
             if args[0] in _STREAMS or args[1] in _STREAMS:
@@ -97,7 +97,7 @@ class Streams:
         return self._are_plain and name.startswith("fd_") and args[0] in _STREAMS
 
 
-def inputs(memory: Memory, name: str, args: Sequence[int]) -> list[Value]:
+def read_inputs(memory: Memory, name: str, args: Sequence[int]) -> list[Value]:
     """What the plugin passes, without pointers. A pointer to what is not in its memory is a number."""
     values = []
     for i, role in enumerate(ROLES[name]):
@@ -105,24 +105,26 @@ def inputs(memory: Memory, name: str, args: Sequence[int]) -> list[Value]:
             values.append(Value.number(abi.SIGNATURES[name][i], args[i]))
         elif role in ("p", "w", "r", "s"):
             try:
-                values.append(_content(memory, role, args[i], args[i + (1 if role != "s" else 2)]))
+                values.append(
+                    _read_content(memory, role, args[i], args[i + (1 if role != "s" else 2)])
+                )
             except abi.MemoryFault:
                 values.append(Value.number("i32", args[i]))
     return values
 
 
-def _content(memory: Memory, role: str, pointer: int, count: int) -> Value:
+def _read_content(memory: Memory, role: str, pointer: int, count: int) -> Value:
     if role == "p":
         return Value.content(memory.read(pointer, min(count, _MAX_PATH)))
     if role == "s":
-        return Value(text=", ".join(_subscriptions(memory, pointer, count)))
+        return Value(text=", ".join(_read_subscriptions(memory, pointer, count)))
     found = buffers(memory, pointer, count, MAX_TRANSFER)
     return Value(i32=sum(map(len, found))) if role == "r" else Value.content(b"".join(found))
 
 
-def _subscriptions(memory: Memory, pointer: int, count: int) -> Iterator[str]:
+def _read_subscriptions(memory: Memory, pointer: int, count: int) -> Iterator[str]:
     """What is waited for, without the plugin's own mark on it, which may be an address."""
-    for record in _records(memory, pointer, count):
+    for record in _read_records(memory, pointer, count):
         _, kind = abi.SUBSCRIPTION_HEAD.unpack_from(record)
         if kind == abi.EVENT_CLOCK:
             clock, timeout, _, flags = abi.SUBSCRIPTION_CLOCK.unpack_from(record, 16)
@@ -131,13 +133,13 @@ def _subscriptions(memory: Memory, pointer: int, count: int) -> Iterator[str]:
             yield f"{ {abi.EVENT_FD_READ: 'read', abi.EVENT_FD_WRITE: 'write'}.get(kind, kind) } {abi.U32.unpack_from(record, 16)[0]}"
 
 
-def _records(memory: Memory, pointer: int, count: int) -> list[bytes]:
+def _read_records(memory: Memory, pointer: int, count: int) -> list[bytes]:
     size = abi.SUBSCRIPTION_SIZE
     data = memory.read(pointer, min(count, 1024) * size)
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def outputs(memory: Memory, name: str, args: Sequence[int]) -> list[Data]:
+def read_outputs(memory: Memory, name: str, args: Sequence[int]) -> list[Data]:
     """What a call that has succeeded wrote: something for each place that its parameters name."""
     roles = ROLES[name]
     moved = memory.u32(args[roles.index("o4")]) if "o4" in roles else 0
@@ -150,13 +152,13 @@ def outputs(memory: Memory, name: str, args: Sequence[int]) -> list[Data]:
         elif role == "r":
             found.append(b"".join(buffers(memory, args[i], args[i + 1], moved)))
         elif role == "e":
-            found.append(_events(memory, args, moved))
+            found.append(_read_events(memory, args, moved))
     return [Data.of(data) for data in found]
 
 
-def _events(memory: Memory, args: Sequence[int], count: int) -> bytes:
+def _read_events(memory: Memory, args: Sequence[int], count: int) -> bytes:
     """With the number of the subscription in the place of its mark."""
-    marks = [abi.U64.unpack_from(record)[0] for record in _records(memory, args[0], args[2])]
+    marks = [abi.U64.unpack_from(record)[0] for record in _read_records(memory, args[0], args[2])]
     size = abi.EVENT.size
     data = memory.read(args[1], count * size)
     return b"".join(
@@ -165,7 +167,7 @@ def _events(memory: Memory, args: Sequence[int], count: int) -> bytes:
     )
 
 
-def give(memory: Memory, name: str, args: Sequence[int], out: Sequence[Data]) -> None:
+def write_outputs(memory: Memory, name: str, args: Sequence[int], out: Sequence[Data]) -> None:
     """Writes the recorded results to where the parameters say now.
 
     Raises:
@@ -175,16 +177,16 @@ def give(memory: Memory, name: str, args: Sequence[int], out: Sequence[Data]) ->
     roles = ROLES[name]
     places = [i for i, role in enumerate(roles) if role[0] in "obre"]
     if len(places) != len(out):
-        raise _damaged(name)
+        raise _make_error(name)
     for i, data in zip(places, out, strict=True):
         role, content = roles[i], data.octets
         if role == "r":
             _scatter(memory, name, args, i, content)
             continue
         if role == "e":
-            content = _marked(memory, name, args, content)
+            content = _restore_userdata(memory, name, args, content)
         elif len(content) > args[i + 1] if role == "b" else len(content) != int(role[1:]):
-            raise _damaged(name)
+            raise _make_error(name)
         memory.write(args[i], content)
 
 
@@ -193,23 +195,23 @@ def _scatter(memory: Memory, name: str, args: Sequence[int], i: int, content: by
         part, content = content[: len(buffer)], content[len(buffer) :]
         buffer[: len(part)] = part
     if content:
-        raise _damaged(name)
+        raise _make_error(name)
 
 
-def _marked(memory: Memory, name: str, args: Sequence[int], content: bytes) -> bytes:
-    records, size = _records(memory, args[0], args[2]), abi.EVENT.size
+def _restore_userdata(memory: Memory, name: str, args: Sequence[int], content: bytes) -> bytes:
+    records, size = _read_records(memory, args[0], args[2]), abi.EVENT.size
     if len(content) % size or len(content) > len(records) * size:
-        raise _damaged(name)
+        raise _make_error(name)
     events = []
     for at in range(0, len(content), size):
         number = abi.U64.unpack_from(content, at)[0]
         if number >= len(records):
-            raise _damaged(name)
+            raise _make_error(name)
         events.append(records[number][:8] + content[at + 8 : at + size])
     return b"".join(events)
 
 
-def _damaged(name: str) -> RecordingError:
+def _make_error(name: str) -> RecordingError:
     return RecordingError(
         f"the recording is damaged: what it has for `{name}` cannot be its results"
     )

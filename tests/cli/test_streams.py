@@ -20,9 +20,20 @@ from tests.support.http_server import Server, reply
 
 pytest.importorskip("typer")
 
+import signal
+import time
+
+import pytest
+
 from plugwasm.cli import main
-from tests.cli.test_cli import COUNT, ECHO, HTTP, command, is_harmless, on_terminal, typed
+from tests.support.command_line import COUNT, ECHO, HTTP, command, is_harmless, on_terminal, typed
+from tests.support.guests import export, guest
 from tests.support.paths import EXAMPLES, ROOT
+
+pytest.importorskip("typer")
+
+
+from tests.support.command_line import HOST, WASI
 
 # ---- what goes in -----------------------------------------------------------------------------------------------------------------------
 
@@ -157,10 +168,7 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns:
 
 OPTIONS = re.findall(
     r'"(--[a-z-]+)"',
-    (ROOT / "plugwasm" / "cli" / "app.py")
-    .read_text()
-    .partition("def call(")[2]
-    .partition("def replay(")[0],
+    (ROOT / "plugwasm" / "cli" / "commands" / "call.py").read_text().partition("def call(")[2],
 )
 
 
@@ -355,3 +363,118 @@ def test_inspect_tells_a_plugin_from_before_1_0(tmp_path: Path) -> None:
     ]
     done = typed("call", old, "f")
     assert (done.code, "build it again with a current kit" in done.err) == (2, True)
+
+
+def test_on_a_terminal_the_output_ends_its_line() -> None:
+    assert on_terminal("call", ECHO, "echo", "-i", "abc") == "abc\n"
+    assert on_terminal("call", ECHO, "echo", "-i", "abc\n") == "abc\n"
+    assert on_terminal("call", ECHO, "echo") == ""
+
+
+def test_errors_are_coloured_on_a_terminal_unless_that_is_not_wanted() -> None:
+    assert "\x1b[1;31merror:\x1b[0m no such file" in on_terminal("call", "nowhere", "f")
+    plain = on_terminal("call", "nowhere", "f", NO_COLOR="1")
+    assert not re.search(r"\x1b\[[\d;]*3\dm", plain)
+    assert re.sub(r"\x1b\[[\d;]*m", "", plain).startswith("error: no such file")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("inspect", WASI), ("inspect", HOST), ("--help",), ("call", "--help")]
+)
+def test_tables_fit_a_narrow_terminal(arguments: tuple[str, ...]) -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=60))
+    lines = [
+        line for line in shown.splitlines() if not line.startswith("It needs")
+    ]  # a sentence, which the terminal wraps
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 60
+
+
+def test_tables_are_not_wrapped_in_a_pipe_and_have_no_colours() -> None:
+    text = command("inspect", WASI, env=os.environ | {"COLUMNS": "40"}).stdout.decode()
+    assert "(i32, i32, i32, i32, i32, i64, i64, i32, i32) -> (i32)  WASI\n" in text
+    assert "\x1b" not in text
+    assert not re.search(r" $", text, re.MULTILINE)
+
+
+def test_names_can_be_shown_where_the_output_is_not_utf8(tmp_path: Path) -> None:
+    done = command(
+        "inspect", '(module (func (export "ä")))', env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0
+    assert rb"\xe4" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "plugwasm",
+            "call",
+            ECHO,
+            "echo",
+            "-i",
+            "x" * 10_000,
+            "--loop",
+            "1000000",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(1) == b"x"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    with open("/dev/full", "wb") as full:
+        done = command(
+            "call",
+            ECHO,
+            "echo",
+            "-i",
+            "x",
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"error: cannot write standard output: No space left on device\n",
+    )
+
+
+def test_standard_output_that_is_closed_is_an_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo -i x >&-', sys.executable, ECHO],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: standard output: it is closed")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--timeout", "50s")])
+def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) -> None:
+    plugin = tmp_path / "spins.wat"
+    plugin.write_text(guest(export("spin", "(call $log_warn <<it runs>>) (loop $more (br $more))")))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plugwasm", "call", plugin, "spin", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stderr is not None
+        assert b"it runs" in process.stderr.readline()
+        assert process.poll() is None
+        before = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert time.monotonic() - before < 5
+    assert (process.returncode, out, err) == (130, b"", b"error: interrupted\n")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
+from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
 import msgspec
@@ -26,45 +26,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plugwasm
-from plugwasm import HostFunctionError, IsolatedPlugin, Plugin, host_fn
+from plugwasm import IsolatedPlugin, Plugin
 from plugwasm._host import codecs
-from plugwasm._host.registry import registered
 from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_too_deep_msgpack
 from plugwasm.codecs import JSON, MSGPACK, RAW, DecodeError, TypedCodec
 from plugwasm.errors import OutputError
 from tests.support.guests import export, guest
+from tests.support.typed_values import Colour, Item, Opaque, Options, Order, Pair, Point, User
 
 ECHO = guest(export("echo", "(call $echo)") + export("none", ""))
-
-
-@dataclasses.dataclass
-class Item:
-    name: str
-    price: float = 0.0
-
-
-@dataclasses.dataclass
-class Order:
-    items: list[Item]
-    placed: datetime | None = None
-
-
-class Point(msgspec.Struct):
-    x: int
-    y: int = 0
-
-
-class Options(TypedDict, total=False):
-    depth: int
-
-
-class Pair(NamedTuple):
-    left: str
-    right: int
-
-
-class Colour(enum.Enum):
-    RED = "red"
 
 
 class Level(enum.IntEnum):
@@ -73,12 +43,6 @@ class Level(enum.IntEnum):
 
 class Mode(enum.StrEnum):
     FAST = "fast"
-
-
-class User(pydantic.BaseModel):
-    name: str
-    age: Annotated[int, pydantic.Field(ge=0)]
-    since: date | None = None
 
 
 class Team(pydantic.BaseModel):
@@ -313,10 +277,6 @@ COUNTING = guest(
         "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
     )
 )
-
-
-class Opaque:
-    pass
 
 
 @pytest.mark.parametrize(
@@ -697,137 +657,6 @@ def test_an_isolated_plugin_takes_and_gives_the_same() -> None:
         assert wrong(plugin, "[1]", list[str]).path == "$[0]"
         with pytest.raises(TypeError, match="either `parse` or `returns`"):
             plugin.call("echo", parse=None, returns=int)  # type: ignore[call-overload]
-
-
-# Host functions
-
-PASSING = guest(
-    export("run", "(call $give (call $f (call $copy)))"),
-    '(import "extism:host/user" "f" (func $f (param i64) (result i64)))',
-)
-"""`run` passes its input to `f`, and gives what it answers."""
-
-
-@pytest.fixture
-def _own_registry() -> Iterator[None]:
-    before = list(registered)
-    yield
-    registered[:] = before
-
-
-def served(kind: Any, f: Any = lambda value: value, returns: Any = None) -> Plugin:
-    """A plugin whose host function takes and gives values of that type."""
-
-    def function(value: Any) -> Any:
-        return f(value)
-
-    function.__annotations__ = {"value": kind, "return": returns or kind}
-    return Plugin(PASSING, functions=[host_fn("f")(function)], name="p")
-
-
-@pytest.mark.usefixtures("_own_registry")
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (Order, Order([Item("pen")])),
-        (Point, Point(1, 2)),
-        (Options, {"depth": 1}),
-        (Pair, Pair("a", 1)),
-        (User, User(name="Ada", age=36)),
-        (list[Item], [Item("a"), Item("b")]),
-        (dict[str, Point], {"a": Point(1)}),
-        (Item | None, None),
-        (Item | None, Item("a")),
-        (Annotated[Order, "of an application"], Order([])),
-        (Annotated[Order, MSGPACK], Order([Item("pen")])),
-        (Annotated[Colour, JSON], Colour.RED),
-        (Annotated[str, JSON], "quoted"),
-        (Annotated[list[int], JSON, msgspec.Meta(max_length=2)], [1, 2]),
-    ],
-    ids=str,
-)
-def test_records_travel_to_host_functions_and_back(kind: Any, value: Any) -> None:
-    seen = []
-    codec = MSGPACK if MSGPACK in getattr(kind, "__metadata__", ()) else JSON
-    with served(kind, lambda value: seen.append(value) or value) as plugin:
-        assert plugin.call("run", codec.encode(value)) == codec.encode(value)
-    assert seen == [value]
-    assert type(seen[0]) is type(value)
-
-
-@pytest.mark.usefixtures("_own_registry")
-@pytest.mark.parametrize(
-    ("kind", "data", "message"),
-    [
-        (
-            Order,
-            b'{"items": [{"name": 1}]}',
-            "no `Order`: expected `str`, got `int` at `$.items[0].name`; it is b'{",
-        ),
-        (
-            User,
-            b'{"name": "Eve", "age": -1}',
-            "no `User`: input should be greater than or equal to 0 at `$.age`",
-        ),
-        (list[Item], b"", "Item]`: input data was truncated; it is empty"),
-        (Annotated[Order, MSGPACK], b"\xc1", "no `Order`: "),
-        (Order, b"[" * 300_000, "nested more than 256 levels deep"),
-        (Annotated[list[int], JSON, msgspec.Meta(max_length=2)], b"[1,2,3]", "of length <= 2"),
-    ],
-    ids=str,
-)
-def test_wrong_data_for_a_host_function_is_an_error_that_says_where(
-    kind: Any, data: bytes, message: str
-) -> None:
-    def never(value: Any) -> Any:
-        raise AssertionError("it should not be called")
-
-    with served(kind, never) as plugin, pytest.raises(HostFunctionError) as caught:
-        plugin.call("run", data)
-    assert "the guest passed for `value` what is" in caught.value.message
-    assert message in caught.value.message
-    assert isinstance(caught.value.__cause__, DecodeError)
-
-
-@pytest.mark.usefixtures("_own_registry")
-def test_a_result_of_another_class_is_an_error() -> None:
-    with (
-        served(str, lambda _: {"name": "pen"}, Item) as plugin,
-        pytest.raises(HostFunctionError) as caught,
-    ):
-        plugin.call("run")
-    assert "it should return Item, but returned dict" in caught.value.message
-
-
-@pytest.mark.usefixtures("_own_registry")
-@pytest.mark.parametrize(
-    "kind",
-    [
-        Opaque,
-        list[Opaque],
-        str | None,
-        Item | str,
-        Colour,
-        datetime,
-        list,
-        dict,
-        Annotated[Opaque, JSON],
-    ],
-    ids=str,
-)
-def test_other_types_are_refused_when_the_function_is_made(kind: Any) -> None:
-    with pytest.raises(TypeError, match=r"cannot infer|nothing can be converted"):
-        served(kind)
-
-
-@pytest.mark.usefixtures("_own_registry")
-def test_the_marker_of_the_official_sdk_still_gives_plain_json() -> None:
-    seen = []
-    with served(
-        Annotated[Item, plugwasm.Json], lambda value: seen.append(value) or value
-    ) as plugin:
-        plugin.call("run", '{"name": 5}')
-    assert seen == [{"name": 5}]
 
 
 def test_the_codecs_are_documented_where_they_are_listed() -> None:

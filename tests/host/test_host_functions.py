@@ -1,4 +1,4 @@
-"""Host functions: signatures, given or inferred, the values that pass, and who can import what."""
+"""Host functions: signatures, given or inferred, and the values that pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import pickle
 import struct
 import threading
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 import plugwasm
 from plugwasm import (
     Codec,
+    CompiledPlugin,
     CurrentPlugin,
     Function,
     HostFunctionError,
@@ -28,41 +28,10 @@ from plugwasm import (
 )
 from plugwasm._host.registry import registered
 from tests.support.guests import export, guest, manifest, number
+from tests.support.host_calls import BYTES_TO_BYTES, call, importing
 from tests.support.threads import InThread
 
-
-@pytest.fixture(autouse=True)
-def _own_registry() -> Iterator[None]:
-    """What a test registers is forgotten when it ends."""
-    before = list(registered)
-    registered.clear()
-    yield
-    registered[:] = before
-
-
-def importing(name: str, type: str, namespace: str = "extism:host/user") -> str:
-    return f'(import "{namespace}" "{name}" (func $f {type}))'
-
-
-BYTES_TO_BYTES = guest(
-    export("run", "(call $give (call $f (call $copy)))")
-    + export("null", "(call $give (call $f (i64.const 0)))")
-    + export("bad", "(call $give (call $f (i64.const 12345)))"),
-    importing("f", "(param i64) (result i64)"),
-)
-"""`run` passes a block with the input to `f`, and answers the block that it gets."""
-
-
-def call(
-    f: Any,
-    data: bytes | str = b"",
-    export: str = "run",
-    source: str = BYTES_TO_BYTES,
-    **options: Any,
-) -> bytes:
-    function = f if isinstance(f, Function) else host_fn("f")(f)
-    with Plugin(source, functions=[function], **options) as plugin:
-        return plugin.call(export, data)  # type: ignore[no-any-return]
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def cause(f: Any, data: bytes | str = b"", **options: Any) -> BaseException:
@@ -486,140 +455,6 @@ def test_a_view_of_the_plugins_memory_can_be_returned() -> None:
     assert call(f, b"the same again") == b"the same again"
 
 
-# Explicit signatures
-
-ALL = guest(
-    export(
-        "run",
-        """(call $f (i32.const -5) (i64.const -6) (f32.const 1.5) (f64.const -2.5))
-        (local.set $d) (local.set $f) (local.set $l) (local.set $i)
-        (local.set $out (call $alloc (i64.const 32)))
-        (call $store_u64 (local.get $out) (i64.extend_i32_s (local.get $i)))
-        (call $store_u64 (i64.add (local.get $out) (i64.const 8)) (local.get $l))
-        (call $store_u64 (i64.add (local.get $out) (i64.const 16)) (i64.extend_i32_u (i32.reinterpret_f32 (local.get $f))))
-        (call $store_u64 (i64.add (local.get $out) (i64.const 24)) (i64.reinterpret_f64 (local.get $d)))
-        (call $output_set (local.get $out) (i64.const 32))""",
-        "(local $i i32) (local $l i64) (local $f f32) (local $d f64) (local $out i64)",
-    ),
-    importing("f", "(param i32 i64 f32 f64) (result i32 i64 f32 f64)"),
-)
-ALL_TYPES = [ValType.I32, ValType.I64, ValType.F32, ValType.F64]
-
-
-def gives_all(*values: Any) -> bytes:
-    def f(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
-        assert [p.value for p in params] == [-5, -6, 1.5, -2.5]
-        assert [type(p.value) for p in params] == [int, int, float, float]
-        assert [p.t for p in params] == ALL_TYPES
-        assert [r.t for r in results] == ALL_TYPES
-        for result, value in zip(results, values, strict=True):
-            result.value = value
-
-    return call(Function(None, "f", ALL_TYPES, ALL_TYPES, f), source=ALL)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        (0, 0, 0.0, 0.0),
-        (-1, -1, -1.5, -1.5),
-        (2**31 - 1, 2**63 - 1, 3.4028234663852886e38, 1.7e308),
-        (-(2**31), -(2**63), -math.inf, math.inf),
-        (True, False, 1, 2),
-    ],
-    ids=repr,
-)
-def test_all_four_types_pass_both_ways(values: tuple[Any, ...]) -> None:
-    i, j, f, d = struct.unpack("<qqf4xd", gives_all(*values))
-    assert (i, j, f, d) == values
-
-
-def test_not_a_number_passes_as_such() -> None:
-    _, _, f, d = struct.unpack("<qqf4xd", gives_all(1, 1, math.nan, math.nan))
-    assert math.isnan(f)
-    assert math.isnan(d)
-
-
-def test_unsigned_results_are_taken_by_their_bits() -> None:
-    i, j, _, _ = struct.unpack("<qqf4xd", gives_all(2**32 - 1, 2**64 - 1, 0.0, 0.0))
-    assert (i, j) == (-1, -1)
-
-
-@pytest.mark.parametrize(
-    ("at", "value"),
-    [
-        (0, 2**32),
-        (0, -(2**31) - 1),
-        (1, 2**64),
-        (1, -(2**63) - 1),
-        (2, 1e39),
-        (0, 1.5),
-        (0, "1"),
-        (1, None),
-        (2, "x"),
-        (3, None),
-    ],
-)
-def test_a_value_that_does_not_fit_its_type_is_an_error(at: int, value: Any) -> None:
-    values: list[Any] = [0, 0, 0.0, 0.0]
-    values[at] = value
-    with pytest.raises(HostFunctionError) as caught:
-        gives_all(*values)
-    assert isinstance(caught.value.__cause__, (OverflowError, TypeError, struct.error))
-
-
-def test_results_that_are_not_set_are_zero() -> None:
-    assert call(Function(None, "f", ALL_TYPES, ALL_TYPES, lambda *_: None), source=ALL) == bytes(32)
-
-
-def test_a_result_can_be_replaced_by_another_val() -> None:
-    def f(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
-        results[1] = Val(ValType.I64, 9)
-
-    assert call(Function(None, "f", ALL_TYPES, ALL_TYPES, f), source=ALL)[8:16] == struct.pack(
-        "<q", 9
-    )
-
-
-@pytest.mark.parametrize(
-    "change", [lambda r: r.append(Val(ValType.I64, 1)), lambda r: r.clear()], ids=["more", "fewer"]
-)
-def test_another_number_of_results_is_an_error(change: Any) -> None:
-    with pytest.raises(HostFunctionError):
-        call(
-            Function(
-                None, "f", ALL_TYPES, ALL_TYPES, lambda plugin, params, results: change(results)
-            ),
-            source=ALL,
-        )
-
-
-@pytest.mark.parametrize("type", [ValType.V128, ValType.FUNC_REF, ValType.EXTERN_REF])
-def test_types_that_cannot_be_passed_are_refused_by_name(type: ValType) -> None:
-    for args, returns in (([type], []), ([], [type])):
-        with pytest.raises(TypeError, match=rf"`f`.*{type.name}"):
-            Function(None, "f", args, returns, print)
-
-
-@pytest.mark.parametrize("type", ["i32", 5, None, int], ids=repr)
-def test_what_is_no_type_is_refused_as_well(type: Any) -> None:
-    with pytest.raises(TypeError, match="`f`"):
-        Function(None, "f", [type], [], print)
-
-
-def test_ptr_is_another_name_of_i64() -> None:
-    assert ValType.PTR is ValType.I64
-    assert [t.name for t in ValType] == [
-        "I32",
-        "I64",
-        "F32",
-        "F64",
-        "V128",
-        "FUNC_REF",
-        "EXTERN_REF",
-    ]
-
-
 # The decorator
 
 
@@ -728,77 +563,6 @@ def test_user_data_of_a_function_object_comes_after_the_rest() -> None:
     call(function)
     assert seen == [1, "two"]
     assert function.user_data == (1, "two")
-
-
-# Which functions a plugin gets
-
-
-def test_without_functions_a_plugin_gets_all_that_were_registered() -> None:
-    @host_fn()
-    def f(value: str) -> str:
-        return "registered"
-
-    with Plugin(BYTES_TO_BYTES) as plugin:
-        assert plugin.call("run") == b"registered"
-        assert plugin.compiled_plugin.functions == (f,)
-
-
-def test_the_registry_is_read_when_the_plugin_is_compiled() -> None:
-    with pytest.raises(plugwasm.MissingImportError):
-        Plugin(BYTES_TO_BYTES)
-
-    @host_fn()
-    def f(value: str) -> str:
-        return "late"
-
-    with Plugin(BYTES_TO_BYTES) as plugin:
-        assert plugin.call("run") == b"late"
-
-
-@pytest.mark.parametrize("functions", [[], None, ()], ids=repr)
-def test_an_empty_list_means_no_functions_whatever_is_registered(functions: Any) -> None:
-    @host_fn()
-    def f(value: str) -> str:
-        return "registered"
-
-    with pytest.raises(plugwasm.MissingImportError, match=r"extism:host/user\.f"):
-        Plugin(BYTES_TO_BYTES, functions=functions)
-    with pytest.raises(plugwasm.MissingImportError):
-        plugwasm.CompiledPlugin(BYTES_TO_BYTES, functions=functions)
-
-
-def test_functions_can_be_any_iterable_and_replace_the_registered() -> None:
-    @host_fn()
-    def f(value: str) -> str:
-        return "registered"
-
-    def own(value: str) -> str:
-        return "own"
-
-    function = host_fn("f")(own)
-    registered.remove(function)
-    with Plugin(BYTES_TO_BYTES, functions=iter([function])) as plugin:
-        assert plugin.call("run") == b"own"
-
-
-def test_a_plugin_of_a_compiled_plugin_has_its_functions() -> None:
-    def f(value: str) -> str:
-        return "compiled"
-
-    compiled = plugwasm.CompiledPlugin(BYTES_TO_BYTES, functions=[host_fn("f")(f)])
-    with pytest.raises(plugwasm.OptionError, match=r"^functions: it would not be used here"):
-        Plugin(compiled, functions=[])
-    with Plugin(compiled) as plugin:
-        assert plugin.call("run") == b"compiled"
-
-
-def test_functions_that_no_plugin_imports_do_no_harm() -> None:
-    def f(value: str) -> str:
-        return "used"
-
-    unused = [Function(None, f"unused {i}", [], [], print) for i in range(50)]
-    with Plugin(BYTES_TO_BYTES, functions=[*unused, host_fn("f")(f)]) as plugin:
-        assert plugin.call("run") == b"used"
 
 
 # Threads and time
@@ -919,3 +683,11 @@ def test_an_annotation_that_cannot_be_resolved_is_explained() -> None:
         @plugwasm.host_fn()
         def find(name: str) -> Nowhere:  # type: ignore[name-defined]
             ...
+
+
+@pytest.mark.parametrize("functions", [[print], print, [lambda: None]])
+def test_a_function_that_is_no_host_function_is_refused_with_what_to_do(functions: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"is no host function: decorate it with `@plugwasm.host_fn\(\)`"
+    ):
+        CompiledPlugin("(module)", functions=functions)

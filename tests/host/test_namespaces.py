@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,17 +16,10 @@ from plugwasm import (
     host_fn,
     recording,
 )
-from plugwasm._host.registry import registered
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
 
-
-@pytest.fixture(autouse=True)
-def _own_registry() -> Iterator[None]:
-    before = list(registered)
-    registered.clear()
-    yield
-    registered[:] = before
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 NAMELESS = guest(

@@ -11,9 +11,9 @@ import pytest
 import plugwasm
 from plugwasm import CurrentPlugin, Egress, IsolatedPlugin, Plugin, ValType
 from plugwasm._host.kernel import INPUT
-from tests.host.test_kernel import GRANULE, PAGE, Rig
 from tests.support.guests import export, guest, manifest, number
 from tests.support.http_server import Server, reply
+from tests.support.kernel_rig import GRANULE, PAGE, Rig
 
 KINDS = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 VALUE = "hello, who has config values?"

@@ -58,13 +58,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return answers
 
 
-@pytest.fixture
-def server_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(DATA / "tls-server.pem")
-    return context
-
-
 def test_https_goes_through_a_tunnel_to_the_vetted_address_and_the_certificate_is_that_of_the_name(
     names: dict[str, list[str]], server_tls: ssl.SSLContext
 ) -> None:

@@ -15,6 +15,7 @@ from plugwasm._http import client, rate_limit
 from plugwasm._http.policy import Egress
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import CancelledError, EgressError, OptionError, TimeoutError
+from tests.support.egress import deadline, no_deadline
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
 from tests.support.waiting import soon
@@ -46,21 +47,6 @@ class Held:
         return EgressResponse(self._status, self._headers)
 
 
-def no_deadline() -> None:
-    return None
-
-
-def within(seconds: float) -> Callable[[], float]:
-    end = time.monotonic() + seconds
-
-    def remaining() -> float:
-        if (left := end - time.monotonic()) <= 0:
-            raise TimeoutError("the call did not end in time")
-        return left
-
-    return remaining
-
-
 def get(
     egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/"
 ) -> int:
@@ -90,7 +76,7 @@ def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
     first = InThread(get, shared)
     assert soon(lambda: held.now == 1)
     with pytest.raises(TimeoutError):
-        get(shared, within(0.1))
+        get(shared, deadline(0.1))
 
     def cancelled() -> None:
         raise CancelledError("cancelled")
@@ -99,7 +85,7 @@ def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
         get(shared, cancelled)
     held.go.set()
     assert first.result() == 200
-    assert get(shared, within(30)) == 200, "those who gave up left the queue"
+    assert get(shared, deadline(30)) == 200, "those who gave up left the queue"
 
 
 def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +108,8 @@ def test_a_request_that_fails_gives_its_place_back() -> None:
     shared = egress(held, max_concurrent=1)
     for _ in range(3):
         with pytest.raises(EgressError):
-            get(shared, within(30), "/fail")
-    assert get(shared, within(30)) == 200
+            get(shared, deadline(30), "/fail")
+    assert get(shared, deadline(30)) == 200
 
 
 def test_an_interrupt_gives_its_place_back() -> None:
@@ -136,7 +122,7 @@ def test_an_interrupt_gives_its_place_back() -> None:
     shared = egress(Interrupted(), max_concurrent=1)
     with pytest.raises(KeyboardInterrupt):
         get(shared, path="/stop")
-    assert get(shared, within(30)) == 200
+    assert get(shared, deadline(30)) == 200
 
 
 def test_first_come_first_served() -> None:
@@ -178,7 +164,7 @@ def test_who_would_wait_too_long_for_its_turn_ends_at_its_deadline() -> None:
     gave_up = 0
     for _ in range(20):
         try:
-            get(shared, within(0.01))
+            get(shared, deadline(0.01))
         except TimeoutError:
             gave_up += 1
     assert gave_up > 10
@@ -207,7 +193,7 @@ def test_a_limit_that_is_none_is_refused(name: str, limit: object) -> None:
 FORK = """
 import os, threading, warnings
 warnings.simplefilter("ignore")  # newer Pythons warn of forks with threads, which is the point here
-from tests.http.test_rate_limit import Held, egress, get, within
+from tests.http.test_rate_limit import Held, deadline, egress, get
 held = Held()
 shared = egress(held, max_concurrent=1)
 thread = threading.Thread(target=get, args=(shared,))
@@ -217,12 +203,12 @@ with shared.gate._line().changed:  # at its worst: another thread holds the plac
     child = os.fork()
 if child == 0:
     held.go.set()
-    os._exit(0 if get(shared, within(30)) == 200 and get(shared, within(30)) == 200 else 1)
+    os._exit(0 if get(shared, deadline(30)) == 200 and get(shared, deadline(30)) == 200 else 1)
 _, status = os.waitpid(child, 0)
 held.go.set()
 thread.join()
 assert status == 0, status
-assert get(shared, within(30)) == 200
+assert get(shared, deadline(30)) == 200
 """
 
 

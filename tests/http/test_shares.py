@@ -23,24 +23,13 @@ from plugwasm._http.policy import Egress as Policy
 from plugwasm._http.request_owner import Owner
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import EgressError, SourceError, TimeoutError
+from tests.support.egress import deadline
 from tests.support.guests import export, guest, manifest
 from tests.support.http_server import Server, reply, silence
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
-CLIENT = guest(
-    """
-    (func $document (result i64) (local $to i64) (local $i i64)
-      (local.set $to (call $alloc (call $input_length)))
-      (block $done (loop $next
-        (br_if $done (i64.ge_u (local.get $i) (call $input_length)))
-        (call $store_u8 (i64.add (local.get $to) (local.get $i)) (call $input_load_u8 (local.get $i)))
-        (local.set $i (i64.add (local.get $i) (i64.const 1)))
-        (br $next)))
-      (local.get $to))
-    """
-    + export("send", "(call $give (call $http_request (call $document) (i64.const 0)))")
-)
+CLIENT = guest(export("send", "(call $give (call $http_request (call $copy) (i64.const 0)))"))
 OTHER_CLIENT = CLIENT + " ;; of another author"
 
 
@@ -199,20 +188,8 @@ def test_there_is_an_end_to_lookups_also_of_owners_without_number(names: Resolve
     for index in range(connection._MAX_LOOKUPS + 20):
         policy = Policy(allowed_hosts=["*"])
         with pytest.raises(TimeoutError):
-            exchange.send(policy, "GET", f"http://{index}.hang/", {}, None, ended_after(0.02))
+            exchange.send(policy, "GET", f"http://{index}.hang/", {}, None, deadline(0.02))
     assert names.most == connection._MAX_LOOKUPS
-
-
-def ended_after(seconds: float) -> Any:
-    end = time.monotonic() + seconds
-
-    def remaining() -> float:
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("too late")
-        return left
-
-    return remaining
 
 
 def test_a_thread_that_cannot_be_started_counts_no_more(

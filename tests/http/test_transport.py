@@ -23,6 +23,7 @@ from plugwasm.errors import (
     OptionError,
     TimeoutError,
 )
+from tests.support.egress import deadline, no_deadline
 from tests.support.http_server import Server, gzip_bomb, redirect, reply, silence
 
 
@@ -78,21 +79,6 @@ class Pool:
             decode_content=False,
         )
         return EgressResponse(response.status, response.headers, response)
-
-
-def no_deadline() -> None:
-    return None
-
-
-def within(seconds: float) -> Callable[[], float]:
-    end = time.monotonic() + seconds
-
-    def remaining() -> float:
-        if (left := end - time.monotonic()) <= 0:
-            raise TimeoutError("the call did not end in time")
-        return left
-
-    return remaining
 
 
 def policy(transport: Any, *hosts: str, **settings: Any) -> Egress:
@@ -263,7 +249,7 @@ def test_the_time_that_is_left_ends_the_wait_of_a_urllib3_client() -> None:
     with Server(silence) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError, match="the call did not end"):
-            get(policy(Pool(), "127.0.0.1", resolve=True), server.url, within(0.3))
+            get(policy(Pool(), "127.0.0.1", resolve=True), server.url, deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -352,7 +338,7 @@ def test_the_deadline_is_looked_at_between_the_parts_of_a_body() -> None:
 
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        get(policy(Mock(lambda request: EgressResponse(200, body=body()))), remaining=within(0.2))
+        get(policy(Mock(lambda request: EgressResponse(200, body=body()))), remaining=deadline(0.2))
     assert time.monotonic() - started < 3
 
 
@@ -363,7 +349,7 @@ def test_an_answer_that_comes_after_the_deadline_is_none(status: int) -> None:
         return EgressResponse(status, body=b"late")
 
     with pytest.raises(TimeoutError):
-        get(policy(Mock(late)), remaining=within(0.1))
+        get(policy(Mock(late)), remaining=deadline(0.1))
 
 
 @pytest.mark.parametrize("status", [200, 204, 302])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import pickle
-import re
 from collections import OrderedDict
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -17,45 +16,10 @@ from hypothesis import strategies as st
 
 from plugwasm._manifest import parsing
 from plugwasm.errors import ManifestError, SourceError
-from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, json_schema, load, parse
+from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, load, parse
+from tests.support.manifests import FULL, HASH, WRONG_TYPES, refusal, with_value
 
-HASH = "0123456789abcdef" * 4
 SECRET = "canary-5f0c"
-
-FULL: dict[str, Any] = {
-    "wasm": [
-        {"path": "lib.wasm", "name": "lib"},
-        {"data": base64.b64encode(b"\0asm\1\0\0\0").decode(), "hash": HASH},
-        {
-            "url": "https://example.com/m.wasm",
-            "headers": {"X-Key": "k"},
-            "method": "POST",
-            "name": "main",
-        },
-    ],
-    "memory": {"max_pages": 16, "max_http_response_bytes": 1024, "max_var_bytes": 0},
-    "config": {"key": "value", "empty": ""},
-    "allowed_hosts": ["*.example.com", "localhost"],
-    "allowed_paths": {"ro:/srv/data": "/data"},
-    "timeout_ms": 500,
-}
-
-
-def refusal(value: object) -> ManifestError:
-    with pytest.raises(ManifestError) as caught:
-        parse(value)
-    return caught.value
-
-
-def with_value(path: str, value: object) -> dict[str, Any]:
-    """``FULL`` with ``value`` at ``path``, e.g. ``wasm[2].url``."""
-    document: Any = json.loads(json.dumps(FULL))
-    target = document
-    *parents, last = re.findall(r"[a-z_]+|\d+", path)
-    for part in parents:
-        target = target[int(part) if part.isdigit() else part]
-    target[int(last) if last.isdigit() else last] = value
-    return dict(document)
 
 
 def as_toml(value: Any) -> str:
@@ -122,41 +86,6 @@ def test_null_is_accepted_for_every_optional_field() -> None:
     least = parse({"wasm": [{"path": "m.wasm"}]})
     assert parse({"wasm": [source], **top}) == least
     assert parse(json.dumps({"wasm": [source], **top, "memory": memory})) == least
-
-
-# Where, what is wrong there, what was expected, what is said to be there.
-WRONG_TYPES: list[tuple[str, object, str, str]] = [
-    ("wasm", None, "a list", "null"),
-    ("wasm", "m.wasm", "a list", "a string"),
-    ("wasm", {"path": "m.wasm"}, "a list", "an object"),
-    ("wasm[0]", "m.wasm", "an object", "a string"),
-    ("wasm[0]", None, "an object", "null"),
-    ("wasm[0].path", 1, "a string or null", "an integer"),
-    ("wasm[0].path", ["m.wasm"], "a string or null", "a list"),
-    ("wasm[0].name", True, "a string or null", "a boolean"),
-    ("wasm[1].data", 1, "bytes, base64 text or null", "an integer"),
-    ("wasm[1].data", [0, 97], "bytes, base64 text or null", "a list"),
-    ("wasm[1].hash", 1.5, "a string or null", "a number with a fraction"),
-    ("wasm[2].url", {}, "a string or null", "an object"),
-    ("wasm[2].headers", [], "an object", "a list"),
-    ("wasm[2].headers", "X-Key: k", "an object", "a string"),
-    ("wasm[2].method", 0, "a string or null", "an integer"),
-    ("memory", [], "an object", "a list"),
-    ("memory", 16, "an object", "an integer"),
-    ("memory.max_pages", "16", "an integer or null", "a string"),
-    ("memory.max_pages", True, "an integer or null", "a boolean"),
-    ("memory.max_pages", 1.0, "an integer or null", "a number with a fraction"),
-    ("memory.max_http_response_bytes", "1k", "an integer or null", "a string"),
-    ("memory.max_var_bytes", [], "an integer or null", "a list"),
-    ("config", [], "an object", "a list"),
-    ("config", "key=value", "an object", "a string"),
-    ("allowed_hosts", "example.com", "a list or null", "a string"),
-    ("allowed_hosts", {}, "a list or null", "an object"),
-    ("allowed_hosts[1]", 7, "a string", "an integer"),
-    ("allowed_paths", ["/srv"], "an object or null", "a list"),
-    ("timeout_ms", "500", "an integer or null", "a string"),
-    ("timeout_ms", 0.5, "an integer or null", "a number with a fraction"),
-]
 
 
 @pytest.mark.parametrize(("field", "value", "expected", "got"), WRONG_TYPES)
@@ -709,114 +638,3 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     assert caught.value.field == "wasm[0].path"
     with pytest.raises(SourceError, match="no such file"):
         load(tmp_path / "none.json")
-
-
-def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
-    """The part of JSON Schema that the manifest's schema uses."""
-    known = {
-        "$ref",
-        "$defs",
-        "$schema",
-        "$id",
-        "anyOf",
-        "oneOf",
-        "type",
-        "properties",
-        "required",
-        "additionalProperties",
-        "items",
-    }
-    known |= {
-        "title",
-        "description",
-        "default",
-        "contentEncoding",
-        "minimum",
-        "maximum",
-        "minItems",
-        "maxItems",
-        "maxProperties",
-        "pattern",
-    }
-    assert set(schema) <= known, "this check does not know all that the schema uses"
-    types = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
-    if "$ref" in schema and not holds(
-        root["$defs"][schema["$ref"].rpartition("/")[2]], value, root
-    ):
-        return False
-    if "anyOf" in schema and not any(holds(part, value, root) for part in schema["anyOf"]):
-        return False
-    if "oneOf" in schema and sum(holds(part, value, root) for part in schema["oneOf"]) != 1:
-        return False
-    if "type" in schema and (
-        not isinstance(value, types[schema["type"]]) or isinstance(value, bool)
-    ):
-        return False
-    if isinstance(value, dict):
-        properties, extra = schema.get("properties", {}), schema.get("additionalProperties", True)
-        if not set(schema.get("required", ())) <= set(value) or (
-            extra is False and not set(value) <= set(properties)
-        ):
-            return False
-        return len(value) <= schema.get("maxProperties", len(value)) and all(
-            holds(
-                properties[key] if key in properties else extra if isinstance(extra, dict) else {},
-                item,
-                root,
-            )
-            for key, item in value.items()
-        )
-    if isinstance(value, list):
-        fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
-        return fits and all(holds(schema.get("items", {}), item, root) for item in value)
-    if isinstance(value, int):
-        return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
-    return (
-        re.search(schema.get("pattern", ""), value) is not None if isinstance(value, str) else True
-    )
-
-
-def test_the_json_schema_accepts_what_parse_accepts() -> None:
-    schema = json_schema()
-    json.dumps(schema)
-    nulls = {"path": "m", "data": None, "url": None, "headers": None, "name": None}
-    for document in (
-        FULL,
-        {"wasm": [nulls], "memory": None, "config": None, "timeout_ms": None},
-        {"wasm": [{"data": ""}]},
-    ):
-        parse(document)
-        assert holds(schema, document, schema)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        *(with_value(field, value) for field, value, _, _ in WRONG_TYPES if value != 1.0),
-        {},
-        {"wasm": []},
-        {"wasm": [{}]},
-        {"wasm": [{"path": "m", "url": "http://h"}]},
-        with_value("memroy", {}),
-        with_value("wasm[0].hash", "abc"),
-        with_value("memory.max_pages", 65537),
-        with_value("timeout_ms", -1),
-        {"wasm": [{"path": "m"}] * 257},
-        {"wasm": [{"url": "http://h/m", "method": "DELETE"}]},
-        with_value("config", {str(number): "" for number in range(10_001)}),
-    ],
-)
-def test_the_json_schema_refuses_what_parse_refuses(document: dict[str, Any]) -> None:
-    refusal(document)
-    schema = json_schema()
-    assert not holds(schema, document, schema)
-
-
-def test_the_json_schema_describes_every_field() -> None:
-    schema = json_schema()
-    assert schema["$id"] == "urn:plugwasm:manifest:1"
-    assert schema["title"] == "plugwasm manifest"
-    for definition in schema["$defs"].values():
-        assert definition["description"]
-        for field, entry in definition["properties"].items():
-            assert entry.get("description"), field

@@ -623,3 +623,13 @@ def test_an_egress_alone_makes_no_bytes_a_manifest(server: Server) -> None:
             json.dumps({"wasm": [{"url": server.url}]}).encode(),
             egress=Egress(allowed_hosts=["127.0.0.1"]),
         )
+
+
+def test_two_directories_cannot_have_one_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        os.mkdir(tmp_path / name)
+    grants = {str(tmp_path / "a"): "/d", str(tmp_path / "b"): "/d"}
+    with pytest.raises(
+        ManifestError, match=r'expected a path of its own, got "/d", that of ".*/a"'
+    ):
+        CompiledPlugin({"wasm": [{"data": b"(module)"}], "allowed_paths": grants}, wasi=True)

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from plugwasm import HostFunctionError, PluginPool, PluginSet, host_fn
-from tests.runtime.test_async import asking, both, in_loop, resting
+from tests.support.event_loops import both, in_loop
+from tests.support.host_calls import asking, resting
 
 
 def requests() -> int:

@@ -29,9 +29,9 @@ from plugwasm import (
     OptionError,
     Plugin,
     SignatureError,
-    ValType,
 )
 from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
+from tests.support.host_calls import calling_back
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
@@ -64,15 +64,6 @@ def echo() -> Iterator[Plugin]:
 def counter() -> Iterator[Plugin]:
     with Plugin(COUNTER) as plugin:
         yield plugin
-
-
-def calling_back(f: Any, *args: ValType) -> Plugin:
-    """A plugin whose export `run` calls a host function."""
-    source = guest(
-        export("run", "(call $back)") + export("echo", "(call $echo)") + export("spin", LOOP),
-        '(import "extism:host/user" "back" (func $back))',
-    )
-    return Plugin(source, functions=[Function(None, "back", list(args), [], f)])
 
 
 # Inputs
@@ -756,136 +747,6 @@ def test_a_plugin_nobody_refers_to_lives_until_its_call_ends() -> None:
         gc.collect()
 
     assert calling_back(back).call("run") == b""
-
-
-# Cancelling
-
-
-def cancel_soon(plugin: Plugin, after: float = 0.1) -> list[bool]:
-    """Whether it was cancelled, once that is known. On a busy machine the call may begin only after that time."""
-    results: list[bool] = []
-    handle = plugin.cancel_handle()
-
-    def cancel() -> None:
-        results.append(soon(handle.cancel, 30))
-
-    threading.Timer(after, cancel).start()
-    return results
-
-
-def test_a_cancel_ends_the_call_under_way_and_the_plugin_can_be_used_again() -> None:
-    with Plugin(SPIN) as plugin:
-        results = cancel_soon(plugin)
-        started = time.monotonic()
-        with pytest.raises(CancelledError, match="`spin` of plugin `plugin`") as caught:
-            plugin.call("spin")
-        assert time.monotonic() - started < 2
-        assert (caught.value.plugin, caught.value.function) == ("plugin", "spin")
-        assert not isinstance(caught.value, TimeoutError)
-        assert plugin.call("echo", b"again") == b"again"
-        assert results == [True]
-
-
-def test_a_cancel_before_or_after_a_call_does_nothing() -> None:
-    with Plugin(SPIN) as plugin:
-        handle = plugin.cancel_handle()
-        assert handle.cancel() is False
-        assert plugin.call("echo", b"first") == b"first"
-        assert handle.cancel() is False
-        assert plugin.call("echo", b"second" * 1000) == b"second" * 1000
-
-
-def test_a_cancel_handle_does_not_keep_its_plugin_and_is_harmless_without_it() -> None:
-    plugin = Plugin(SPIN)
-    handle, gone = plugin.cancel_handle(), weakref.ref(plugin)
-    plugin.call("echo")
-    del plugin
-    assert gone() is None
-    assert handle.cancel() is False
-
-
-def test_a_cancel_ends_one_plugin_and_not_the_others_of_its_engine() -> None:
-    compiled = plugwasm.CompiledPlugin(manifest(SPIN, timeout_ms=700))
-    with Plugin(compiled) as a, Plugin(compiled) as b:
-        first, second = InThread(a.call, "spin"), InThread(b.call, "spin")
-        time.sleep(0.15)
-        assert a.cancel_handle().cancel() is True
-        with pytest.raises(CancelledError):
-            first.result()
-        with pytest.raises(plugwasm.TimeoutError):
-            second.result()
-
-
-def test_a_cancel_and_a_timeout_are_told_apart() -> None:
-    with Plugin(manifest(SPIN, timeout_ms=250)) as plugin:
-        with pytest.raises(plugwasm.TimeoutError):
-            plugin.call("spin")
-        cancel_soon(plugin, 0.05)
-        with pytest.raises(CancelledError):
-            plugin.call("spin")
-        with pytest.raises(plugwasm.TimeoutError):
-            plugin.call("spin")
-
-
-def test_a_cancel_ends_a_plugin_that_is_being_started() -> None:
-    with Plugin(
-        manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=5000)
-    ) as plugin:
-        results = cancel_soon(plugin)
-        with pytest.raises(CancelledError):
-            plugin.call("f")
-        assert results == [True]
-
-
-def test_a_cancel_in_the_last_moment_of_the_start_ends_the_call_that_follows() -> None:
-    source = guest(
-        export("_initialize", "(call $log_error <<started>>)") + export("spin", LOOP),
-    )
-    import logging
-
-    class Cancels(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            results.append(plugin.cancel_handle().cancel())
-
-    results: list[bool] = []
-    logger, handler = logging.getLogger("plugwasm.plugin.cancels_at_start"), Cancels()
-    logger.addHandler(handler)
-    try:
-        with (
-            Plugin(manifest(source, timeout_ms=1500), name="cancels_at_start") as plugin,
-            pytest.raises(CancelledError),
-        ):
-            plugin.call("spin")
-    finally:
-        logger.removeHandler(handler)
-    assert results == [True]
-
-
-def test_a_cancel_from_a_host_function_ends_the_call_when_that_returns() -> None:
-    returned: list[int] = []
-
-    def back(*_: Any) -> None:
-        assert plugin.cancel_handle().cancel() is True
-        returned.append(1)
-
-    with calling_back(back) as plugin:
-        with pytest.raises(CancelledError):
-            plugin.call("run")
-        assert returned == [1]
-        assert plugin.call("echo", b"again") == b"again"
-
-
-def test_many_cancels_hit_the_call_that_they_were_meant_for() -> None:
-    with Plugin(SPIN) as plugin:
-        for round in range(15):
-            results = cancel_soon(plugin, 0.01)
-            try:
-                plugin.call("spin")
-            except CancelledError:
-                pass
-            data = b"%d" % round
-            assert plugin.call("echo", data) == data
-            assert soon(lambda: results == [True], 20)  # the other thread may be between the two
 
 
 # Reset

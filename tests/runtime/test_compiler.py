@@ -8,10 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import pytest
 
@@ -24,27 +22,7 @@ from tests.support.paths import EXAMPLES
 from tests.support.threads import InThread
 from tests.support.wasm_binary import leb128, section
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
-    monkeypatch.setattr(modules, "_kept", [])
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The processes that were started to compile."""
-    found: list[subprocess.Popen[bytes]] = []
-    original = subprocess.Popen
-
-    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-        found.append(original(*args, **kwargs))
-        return found[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    yield found
-    assert all(process.returncode is not None for process in found)
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
 def heavy(body: str = "(call $echo)") -> bytes:
@@ -85,20 +63,20 @@ def greedy(blocks: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["echo", "count_vowels", "bench_wasi"])
-def test_a_small_module_is_compiled_in_this_process(name: str, started: list[Any]) -> None:
+def test_a_small_module_is_compiled_in_this_process(name: str, compilers: list[Any]) -> None:
     CompiledPlugin(EXAMPLES / f"{name}.wasm", wasi=True)
-    assert started == []
+    assert compilers == []
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, started: list[Any]) -> None:
+def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, compilers: list[Any]) -> None:
     if text:
         filler = "".join(f";; {'x' * 60}\n" for _ in range(1100))
         plugin = Plugin(filler + guest(export("run", "(call $echo)")))
     else:
         plugin = Plugin(heavy())
     assert plugin.call("run", b"hello") == b"hello"
-    assert len(started) == 1
+    assert len(compilers) == 1
 
 
 def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
@@ -109,13 +87,13 @@ def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
     assert CompiledPlugin(wasm)._plan.main.module.facts == facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
 
 
-def test_without_a_limit_of_time_this_process_compiles(started: list[Any]) -> None:
+def test_without_a_limit_of_time_this_process_compiles(compilers: list[Any]) -> None:
     assert Plugin(heavy(), limits=Limits(compile_seconds=None)).call("run", b"x") == b"x"
-    assert started == []
+    assert compilers == []
 
 
 def test_what_was_compiled_is_kept_like_anything_else(
-    started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compilers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
     wasm = heavy()
@@ -123,19 +101,19 @@ def test_what_was_compiled_is_kept_like_anything_else(
     CompiledPlugin(wasm)
     modules._seen.clear()
     assert Plugin(wasm).call("run", b"x") == b"x"
-    assert len(started) == 1
+    assert len(compilers) == 1
     assert cache.clear() == 2  # the kernel's and the module's
 
 
 @pytest.mark.parametrize("options", [{"fuel_limit": 10**6}, {"limits": Limits(stack_bytes=2**17)}])
 def test_code_from_the_other_process_fits_the_engine_it_is_for(
-    options: dict[str, Any], started: list[Any]
+    options: dict[str, Any], compilers: list[Any]
 ) -> None:
     assert Plugin(heavy(), **options).call("run", b"x") == b"x"
-    assert len(started) == 1
+    assert len(compilers) == 1
 
 
-def test_it_works_in_a_forked_child(started: list[Any]) -> None:
+def test_it_works_in_a_forked_child(compilers: list[Any]) -> None:
     wasm = heavy()
     Plugin(EXAMPLES / "echo.wasm").call("echo")
     child = os.fork()
@@ -184,12 +162,12 @@ def test_a_module_that_is_not_valid_is_the_same_error_as_in_this_process() -> No
     assert "unexpected end" in errors[0]
 
 
-def test_a_bomb_is_ended_when_its_time_is_over(started: list[Any]) -> None:
+def test_a_bomb_is_ended_when_its_time_is_over(compilers: list[Any]) -> None:
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"longer to compile than the 0\.5 seconds"):
         CompiledPlugin(bomb(3000), limits=Limits(compile_seconds=0.5))
     assert time.monotonic() - start < 10
-    assert started[0].returncode == -signal.SIGKILL
+    assert compilers[0].returncode == -signal.SIGKILL
 
 
 def test_a_bomb_that_wants_memory_does_not_take_this_process_with_it() -> None:
@@ -200,11 +178,11 @@ def test_a_bomb_that_wants_memory_does_not_take_this_process_with_it() -> None:
         CompiledPlugin(greedy(800), limits=Limits(compile_bytes=2**27, compile_seconds=100.0))
 
 
-def test_ctrl_c_ends_the_other_process_too(started: list[Any]) -> None:
+def test_ctrl_c_ends_the_other_process_too(compilers: list[Any]) -> None:
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         CompiledPlugin(bomb(3000))
-    assert started[0].returncode == -signal.SIGKILL
+    assert compilers[0].returncode == -signal.SIGKILL
 
 
 def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import plugwasm
 from plugwasm import (
     CompiledPlugin,
     Function,
-    GuestError,
     LinkError,
     ManifestError,
     MissingImportError,
@@ -19,7 +18,8 @@ from plugwasm import (
     TrapError,
     ValType,
 )
-from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.guests import export, guest, manifest, number
+from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, ask, asks
 
 
 def gives(name: str, value: int) -> str:
@@ -27,25 +27,11 @@ def gives(name: str, value: int) -> str:
     return f'(module (func (export "{name}") (result i64) (i64.const {value})))'
 
 
-def asks(module: str, name: str, *more: str) -> str:
-    """A main module whose export `ask` answers what the import gives."""
-    return guest(
-        export("ask", "(call $answer (call $imported))"),
-        f'(import "{module}" "{name}" (func $imported (result i64)))',
-        *more,
-    )
-
-
 def host(namespace: str | None, name: str, value: int) -> Function:
     def give(plugin: plugwasm.CurrentPlugin, params: list[Any], results: list[Any]) -> None:
         results[0].value = value
 
     return Function(namespace, name, [], [ValType.I64], give)
-
-
-def ask(wasm: Any, **options: Any) -> int:
-    with Plugin(wasm, **options) as plugin:
-        return number(plugin.call("ask"))
 
 
 # Which module is main
@@ -144,29 +130,6 @@ def test_values_of_all_types_pass_between_modules() -> None:
         assert struct.unpack("<iqfd", plugin.call("pass", ALL_VALUES)) == struct.unpack(
             "<iqfd", ALL_VALUES
         )
-
-
-ALL_VALUES = struct.pack("<iqfd", -5, -(2**62), -1.5, 1e300)
-ALL_TYPES = guest(
-    export(
-        "pass",
-        """(call $reverse
-             (i32.wrap_i64 (i64.shr_s (i64.shl (call $input_load_u64 (i64.const 0)) (i64.const 32)) (i64.const 32)))
-             (call $input_load_u64 (i64.const 4))
-             (f32.reinterpret_i32 (i32.wrap_i64 (call $input_load_u64 (i64.const 12))))
-             (f64.reinterpret_i64 (call $input_load_u64 (i64.const 16))))
-           (local.set $i) (local.set $l) (local.set $f) (local.set $d)
-           (local.set $out (call $alloc (i64.const 32)))
-           (call $store_u64 (local.get $out) (i64.extend_i32_u (local.get $i)))
-           (call $store_u64 (i64.add (local.get $out) (i64.const 4)) (local.get $l))
-           (call $store_u64 (i64.add (local.get $out) (i64.const 12)) (i64.extend_i32_u (i32.reinterpret_f32 (local.get $f))))
-           (call $store_u64 (i64.add (local.get $out) (i64.const 16)) (i64.reinterpret_f64 (local.get $d)))
-           (call $output_set (local.get $out) (i64.const 24))""",
-        "(local $i i32) (local $l i64) (local $f f32) (local $d f64) (local $out i64)",
-    )
-    + '(func (export "again") (param i32 i64 f32 f64) (result f64 f32 i64 i32) (local.get 3) (local.get 2) (local.get 1) (local.get 0))',
-    '(import "OTHER" "f" (func $reverse (param i32 i64 f32 f64) (result f64 f32 i64 i32)))',
-)
 
 
 def test_a_host_function_wins_over_the_kernel_and_the_environment() -> None:
@@ -411,183 +374,6 @@ def test_the_memory_of_commands_is_given_back_when_their_call_ends() -> None:
 def resident() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096
-
-
-# Circles
-
-
-def test_two_modules_that_import_each_other_are_linked() -> None:
-    even = """(module (import "odd" "is_odd" (func $odd (param i64) (result i64)))
-        (func (export "is_even") (param i64) (result i64)
-          (if (result i64) (i64.eqz (local.get 0)) (then (i64.const 1)) (else (call $odd (i64.sub (local.get 0) (i64.const 1)))))))"""
-    odd = """(module (import "even" "is_even" (func $even (param i64) (result i64)))
-        (func (export "is_odd") (param i64) (result i64)
-          (if (result i64) (i64.eqz (local.get 0)) (then (i64.const 0)) (else (call $even (i64.sub (local.get 0) (i64.const 1)))))))"""
-    main = guest(
-        export("ask", "(call $answer (call $even (call $input_load_u64 (i64.const 0))))"),
-        '(import "even" "is_even" (func $even (param i64) (result i64)))',
-    )
-    for modules in ([("even", even), ("odd", odd)], [("odd", odd), ("even", even)]):
-        with Plugin(manifest(*modules, ("main", main))) as plugin:
-            assert [number(plugin.call("ask", i.to_bytes(8, "little"))) for i in range(12)] == [
-                1,
-                0,
-            ] * 6
-
-
-def test_a_circle_of_three_is_linked() -> None:
-    def part(this: str, next: str) -> tuple[str, str]:
-        return (
-            this,
-            f"""(module (import "{next}" "f" (func $f (param i64) (result i64)))
-            (func (export "f") (param i64) (result i64)
-              (if (result i64) (i64.eqz (local.get 0)) (then (i64.const {ord(this)}))
-                (else (call $f (i64.sub (local.get 0) (i64.const 1)))))))""",
-        )
-
-    main = guest(
-        export("ask", "(call $answer (call $f (call $input_load_u64 (i64.const 0))))"),
-        '(import "a" "f" (func $f (param i64) (result i64)))',
-    )
-    with Plugin(manifest(part("a", "b"), part("b", "c"), part("c", "a"), ("main", main))) as plugin:
-        answers = [chr(number(plugin.call("ask", i.to_bytes(8, "little")))) for i in range(10)]
-    assert "".join(answers) == "abcabcabca"
-
-
-def test_the_main_module_can_be_part_of_a_circle() -> None:
-    lib = """(module (import "main" "helper" (func $helper (result i64)))
-        (func (export "f") (result i64) (i64.add (call $helper) (i64.const 1))))"""
-    main = asks("lib", "f")[:-1] + '(func (export "helper") (result i64) (i64.const 41)))'
-    assert ask(manifest(("lib", lib), ("main", main))) == 42
-
-
-def test_a_module_can_import_from_itself() -> None:
-    main = asks("main", "own")[:-1] + '(func (export "own") (result i64) (i64.const 6)))'
-    assert ask(manifest(("main", main))) == 6
-
-
-def test_all_types_pass_through_a_circle() -> None:
-    other = """(module (import "main" "again" (func $again (param i32 i64 f32 f64) (result f64 f32 i64 i32)))
-        (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
-          (call $again (local.get 0) (local.get 1) (local.get 2) (local.get 3))))"""
-    main = ALL_TYPES.replace("OTHER", "other")
-    with Plugin(manifest(("other", other), ("main", main))) as plugin:
-        for values in (
-            ALL_VALUES,
-            struct.pack("<iqfd", 2**31 - 1, -1, float("inf"), -0.0),
-            struct.pack("<iqfd", -(2**31), 2**63 - 1, 3e-45, 5e-324),
-        ):
-            assert plugin.call("pass", values) == values
-        for i in range(50):
-            values = struct.pack("<iqfd", i, -i, i / 2, -i / 3)
-            assert plugin.call("pass", values) == values
-
-
-def test_a_trap_on_the_other_side_of_a_circle_has_the_frames_of_both_sides() -> None:
-    lib = '(module (import "main" "helper" (func $helper (result i64))) (func $middle (export "f") (result i64) (call $helper)))'
-    main = asks("lib", "f")[:-1] + '(func $inside (export "helper") (result i64) unreachable))'
-    with Plugin(manifest(("lib", lib), ("main", main))) as plugin:
-        with pytest.raises(TrapError) as caught:
-            plugin.call("ask")
-        names = [frame.split(" @ ")[0] for frame in caught.value.backtrace]
-        assert names[:2] == ["inside", "middle"]
-        assert len(names) == 3
-
-
-def test_errors_of_all_kinds_pass_through_a_circle() -> None:
-    lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
-    main = guest(
-        export("run", "(call $f)")
-        + export("good", "(call $echo)")
-        + '(func (export "helper") (if (i64.eqz (call $input_length)) (then (call $error_set <<said>>) unreachable)) (call $user))',
-        '(import "lib" "f" (func $f))',
-        '(import "extism:host/user" "user" (func $user))',
-    )
-
-    def user(*_: Any) -> None:
-        raise LookupError("from the host")
-
-    wasm = manifest(("lib", lib), ("main", main))
-    with Plugin(wasm, functions=[Function(None, "user", [], [], user)]) as plugin:
-        with pytest.raises(GuestError, match=r"^said"):
-            plugin.call("run")
-        with pytest.raises(plugwasm.HostFunctionError) as caught:
-            plugin.call("run", b"x")
-        assert isinstance(caught.value.__cause__, LookupError)
-        assert plugin.call("good", b"after") == b"after"
-
-
-def test_a_deadline_and_fuel_end_a_loop_on_the_other_side_of_a_circle() -> None:
-    lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
-    main = guest(
-        export("run", "(call $f)") + export("helper", LOOP), '(import "lib" "f" (func $f))'
-    )
-    with (
-        Plugin(manifest(("lib", lib), ("main", main), timeout_ms=100)) as plugin,
-        pytest.raises(plugwasm.TimeoutError),
-    ):
-        plugin.call("run")
-    with (
-        Plugin(manifest(("lib", lib), ("main", main)), fuel_limit=100_000) as plugin,
-        pytest.raises(plugwasm.OutOfFuelError),
-    ):
-        plugin.call("run")
-
-
-def test_endless_recursion_through_a_circle_is_an_error_of_ours() -> None:
-    lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
-    main = guest(
-        export("helper", "(call $f)") + export("good", "(call $echo)"),
-        '(import "lib" "f" (func $f))',
-    )
-    with Plugin(manifest(("lib", lib), ("main", main))) as plugin:
-        for _ in range(2):
-            with pytest.raises(TrapError, match="recursed too deeply"):
-                plugin.call("helper")
-            assert plugin.call("good", b"after") == b"after"
-
-
-@pytest.mark.parametrize("what", ["memory", "global", "table"])
-def test_a_circle_through_something_else_than_a_function_is_an_error_that_names_it(
-    what: str,
-) -> None:
-    types = {"memory": "(memory 1)", "global": "(global i32)", "table": "(table 1 funcref)"}
-    exports = {
-        "memory": '(memory (export "x") 1)',
-        "global": '(global (export "x") i32 (i32.const 1))',
-        "table": '(table (export "x") 1 funcref)',
-    }
-    a = f'(module (import "b" "x" {types[what]}) (func (export "f")))'
-    b = f'(module (import "a" "f" (func)) {exports[what]})'
-    main = guest("", '(import "b" "x" ' + types[what] + ")", memory="")
-    # The circle is entered through b, so a wants b's item before there is a b.
-    with pytest.raises(LinkError) as caught:
-        Plugin(manifest(("b", b), ("a", a), ("main", main)))
-    for part in ("circle", "`a`", "`b`", "→", what, "only functions"):
-        assert part in str(caught.value)
-
-
-def test_a_circle_of_a_memory_and_a_function_links_when_the_memory_can_be_made_first() -> None:
-    a = '(module (import "b" "x" (memory 1)) (func (export "f") (result i64) (i64.load8_u (i32.const 0))))'
-    b = """(module (import "a" "f" (func $f (result i64)))
-        (memory (export "x") 1) (data (i32.const 0) "\\09") (func (export "g") (result i64) (call $f)))"""
-    assert ask(manifest(("a", a), ("b", b), ("main", asks("b", "g")))) == 9
-
-
-def test_a_function_of_a_circle_that_is_called_too_early_is_an_error_that_says_so() -> None:
-    a = '(module (import "b" "g" (func $g)) (func $s (call $g)) (start $s) (func (export "f")))'
-    b = '(module (import "a" "f" (func $f)) (func (export "g") (call $f)))'
-    with Plugin(
-        manifest(
-            ("a", a),
-            ("b", b),
-            ("main", guest(export("run", "(call $f)"), '(import "a" "f" (func $f))')),
-        )
-    ) as plugin:
-        with pytest.raises(LinkError, match=r"circle.*`a`.*`b`.*started"):
-            plugin.call("run")
-        with pytest.raises(LinkError, match="circle"):
-            plugin.call("run")
 
 
 # What cannot be linked

@@ -7,10 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import pytest
 
@@ -36,31 +34,11 @@ from tests.support.wasm_binary import (
     type_of,
 )
 
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
+
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
 )
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(_code, "_seen", WeakValueDictionary())
-    monkeypatch.setattr(_code, "_kept", [])
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The processes that were started to compile."""
-    found: list[subprocess.Popen[bytes]] = []
-    original = subprocess.Popen
-
-    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-        found.append(original(*args, **kwargs))
-        return found[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    yield found
-    assert all(process.returncode is not None for process in found)
 
 
 def slow(functions: int) -> bytes:
@@ -292,7 +270,7 @@ TEXTS: dict[str, bytes] = {
 @needs_proc
 def test_no_text_that_this_process_reads_takes_long_or_much_memory(tmp_path: Path) -> None:
     (peak,) = measured("""
-from sandbox.test_compiling import TEXTS
+from tests.security.test_compiling import TEXTS
 from plugwasm._runtime.compiler import LIGHT_TEXT
 from plugwasm._engine import EngineFailure, wat_to_wasm
 before = status("VmHWM")
@@ -318,7 +296,7 @@ def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
 
 
 def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(
-    started: list[Any],
+    compilers: list[Any],
 ) -> None:
     modules = [
         hard_modules.fitted(
@@ -330,28 +308,28 @@ def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(
         for number in range(6)
     ]
     together(*modules)
-    assert len(started) == 5
+    assert len(compilers) == 5
     together(*[guest(export(f"f{number}", "(call $echo)")).encode() for number in range(6)])
-    assert len(started) == 5
+    assert len(compilers) == 5
 
 
 def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_together(
-    started: list[Any],
+    compilers: list[Any],
 ) -> None:
     one = module([b"\x10\0" * 300])
     fit = LIGHT // weight(one)
     together(
         *[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30
     )
-    assert len(started) <= 1
+    assert len(compilers) <= 1
     together(
         *[module([b"\x10\0" * 301 + b"\x01" * number]) for number in range(fit + 4)],
         compile_seconds=30,
     )
-    assert 4 <= len(started) <= 6
+    assert 4 <= len(compilers) <= 6
 
 
-def test_the_modules_of_a_plugin_share_the_time(started: list[Any]) -> None:
+def test_the_modules_of_a_plugin_share_the_time(compilers: list[Any]) -> None:
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
         together(
@@ -365,7 +343,7 @@ def test_the_modules_of_a_plugin_share_the_time(started: list[Any]) -> None:
         match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of ",
     ):
         together(heavy(), slow(6000), LIGHTEST, compile_seconds=5)
-    assert started[-1].returncode == -signal.SIGKILL
+    assert compilers[-1].returncode == -signal.SIGKILL
     assert together(heavy(1), heavy(2), LIGHTEST, compile_seconds=60).exports
 
 
@@ -430,11 +408,11 @@ def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
 ) -> None:
     pytest.importorskip("typer")
     from plugwasm._manifest.resolve import resolve
-    from plugwasm.cli.commands import inspect
+    from plugwasm.cli import inspection
 
-    monkeypatch.setattr(inspect, "DEFAULT", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspect.facts(resolve(slow(3000)))
+        inspection.facts(resolve(slow(3000)))
 
 
 # ---- what the process keeps -------------------------------------------------------------------------------------------------------------
@@ -463,21 +441,21 @@ print(status("VmRSS"))
 
 
 def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(
-    monkeypatch: pytest.MonkeyPatch, started: list[Any]
+    monkeypatch: pytest.MonkeyPatch, compilers: list[Any]
 ) -> None:
     monkeypatch.setattr(_code, "KEPT_BYTES", 1000)
     first = CompiledPlugin(heavy())
     again = CompiledPlugin(heavy())
     assert again._plan.main.module is first._plan.main.module
-    assert len(started) == 1
+    assert len(compilers) == 1
     assert _code._kept == []
     for _ in range(5):
         with Plugin(first) as plugin:
             assert plugin.call("run", b"x") == b"x"
-    assert len(started) == 1
+    assert len(compilers) == 1
     del first, again, plugin
     CompiledPlugin(heavy())
-    assert len(started) == 2
+    assert len(compilers) == 2
 
 
 @needs_proc
@@ -512,7 +490,7 @@ def folder(place: Path, modules: dict[str, bytes]) -> Path:
 
 
 def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(
-    tmp_path: Path, started: list[Any]
+    tmp_path: Path, compilers: list[Any]
 ) -> None:
     slow_ones = {f"a{number}": slow(2000 + number) for number in range(10)}
     place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})

@@ -1,6 +1,6 @@
 """Cases 5 and 26 to 31 of the faults that a host must survive: what plugins do with HTTP, against a real server that misbehaves.
 
-The same rules, in more spellings and without a plugin, stand in `http/test_egress.py`, `http/test_proxy.py` and `http/test_transport.py`.
+The same rules, in more spellings and without a plugin, stand in `tests/http`.
 """
 
 from __future__ import annotations

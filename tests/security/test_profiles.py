@@ -10,7 +10,7 @@ import pytest
 import plugwasm
 from plugwasm import debugging
 from plugwasm._debugging import sampler
-from plugwasm._debugging.sampler import Recorder
+from plugwasm._debugging.sampler import Sampler
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured with /proc")
 
@@ -100,7 +100,7 @@ print(megabytes() - before < 250, profile.samples > 20, round(profile.seconds))
 
 def test_samples_become_fewer_as_what_they_may_take_is_used_up() -> None:
     plugin = plugwasm.Plugin(b'(module (func (export "ok")))')
-    recorder = Recorder(plugin.compiled_plugin, 0.001)
+    sampler = Sampler(plugin.compiled_plugin, 0.001)
     for used, most in (
         (0.0, 64),
         (0.49, 64),
@@ -111,8 +111,8 @@ def test_samples_become_fewer_as_what_they_may_take_is_used_up() -> None:
         (1.0, 0),
         (7.0, 0),
     ):
-        recorder._used, recorder._passed_over = used, 0
-        assert sum(recorder._may_sample() for _ in range(64)) == most
+        sampler._used_share, sampler._skipped = used, 0
+        assert sum(sampler._is_due() for _ in range(64)) == most
 
 
 def test_further_stacks_are_one_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,5 +122,5 @@ def test_further_stacks_are_one_where_there_are_too_many(monkeypatch: pytest.Mon
     )
     with debugging.profile(plugin, interval=0.001) as profile, pytest.raises(plugwasm.TimeoutError):
         plugin.call("spin")
-    assert sampler.OTHERS in profile.stacks
+    assert sampler.OTHER_STACKS in profile.stacks
     assert sum(profile.stacks.values()) == pytest.approx(0.3, abs=0.2)

@@ -14,7 +14,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Limits, Plugin
-from plugwasm._recording.json_size import Weight
+from plugwasm._recording.json_size import JsonSize
 from plugwasm._recording.recording import loads
 from plugwasm.errors import RecordingError, ReplayError, SourceError
 from plugwasm.recording import Call, Data, HostCall, Recorder, Recording, Value, load
@@ -133,8 +133,8 @@ def test_what_is_saved_is_read_also_when_there_is_much_of_it(tmp_path: Path) -> 
     ],
 )
 def test_what_stands_in_strings_weighs_nothing(text: str, depth: int, weight: int) -> None:
-    found = Weight(text.encode())
-    assert (found.depth, found.bytes) == (depth, weight)
+    found = JsonSize(text.encode())
+    assert (found.depth, found.memory_bytes) == (depth, weight)
 
 
 @pytest.mark.parametrize("number", ["1" * 10_000_000, "nan:" + "1" * 10_000_000])

@@ -269,11 +269,26 @@ def test_fuel_that_commands_of_the_plugins_own_store_use_counts_once() -> None:
 # ---- callbacks ------------------------------------------------------------------------------------------------------------------------
 
 
+IN_THREADS = """
+import gc, sys, threading
+import plugwasm
+def first_used_by_threads(compiled):
+    start = threading.Barrier(4)
+    def use():
+        plugin = plugwasm.Plugin(compiled)
+        start.wait()
+        for _ in range(5):
+            plugin.call("f")
+            gc.collect()
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+
+
 def test_what_a_command_imports_is_made_before_threads_call_it() -> None:
     """Four threads call a command for the first time. What they shared was made by each of them, and freed while others still held it."""
     program = """
-import threading, gc
-import plugwasm
 N = 300
 functions = "".join(f'(func (export "f{i}"))' for i in range(N))
 imports = "".join(f'(import "reactor" "f{i}" (func $f{i}))' for i in range(N))
@@ -286,19 +301,10 @@ made = manifest(("reactor", f"(module {functions})"),
     ("main", '(module (import "apart" "run" (func $run)) (func (export "f") (call $run)))'))
 for _ in range(4):
     compiled = plugwasm.CompiledPlugin(made)
-    start = threading.Barrier(4)
-    def use():
-        plugin = plugwasm.Plugin(compiled)
-        start.wait()
-        for _ in range(5):
-            plugin.call("f")
-            gc.collect()
-    threads = [threading.Thread(target=use) for _ in range(4)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    first_used_by_threads(compiled)
 print("well")
 """
-    assert ends(program) == "well\n"
+    assert ends(IN_THREADS + program) == "well\n"
 
 
 def test_observed_plugins_that_threads_start_at_once_hold_the_callbacks_they_import() -> None:
@@ -313,19 +319,10 @@ imports = "".join(
 wat = f'(module {imports} (memory (export "memory") 1) (func (export "f") (drop (call $sched_yield)) (drop (call $random_get (i32.const 0) (i32.const 8)))))'
 for round in range(10):
     compiled = plugwasm.CompiledPlugin(wat.encode(), wasi=True, observe=True)
-    start = threading.Barrier(4)
-    def use():
-        plugin = plugwasm.Plugin(compiled)
-        start.wait()
-        for _ in range(5):
-            plugin.call("f")
-            gc.collect()
-    threads = [threading.Thread(target=use) for _ in range(4)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    first_used_by_threads(compiled)
 print("well")
 """
-    assert ends(program) == "well\n"
+    assert ends(IN_THREADS + program) == "well\n"
 
 
 def test_a_store_holds_the_host_functions_that_were_imported_into_it() -> None:

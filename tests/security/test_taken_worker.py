@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from plugwasm._isolation import process
 from plugwasm._isolation import protocol as m
 from plugwasm.errors import WorkerError
 from tests.support.guests import export, guest, manifest
+from tests.support.hostile_worker import PROLOGUE, SIMPLE, worker_runs
 
 LINUX = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
 ONLY_LINUX = pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
@@ -27,39 +26,6 @@ MEASURED = pytest.mark.skipif(
     sys.platform != "linux",
     reason="the peak is read from /proc, for rusage remembers that of the parent",
 )
-SIMPLE = guest(export("f", "(call $echo)"))
-
-SAYS = """
-import os, socket, sys, time
-sys.path += sys.argv[3:]
-from plugwasm._isolation import protocol as messages as m
-s = socket.socket(fileno=int(sys.argv[1]))
-def head(size): s.sendall(size.to_bytes(4, "big"))
-def raw(*parts):
-    head(sum(map(len, parts)))
-    for part in parts: s.sendall(part)
-def zeros(size):
-    while size > 0:
-        s.sendall(bytes(min(size, 2**20))); size -= 2**20
-def say(*messages):
-    for message in messages: raw(m.encoder.encode(message))
-def hear(): return s.recv(int.from_bytes(s.recv(4, socket.MSG_WAITALL), "big"), socket.MSG_WAITALL)
-def array(size): return b"\\xdd" + size.to_bytes(4, "big")
-def start():
-    hear(); hear()
-    say(m.Confined(["nothing"]), m.Loaded([m.ItemType("", "f", "function", [], [])], [], 2))
-def forever():
-    while True: time.sleep(1)
-"""
-
-
-@contextmanager
-def worker_says(monkeypatch: pytest.MonkeyPatch, program: str) -> Iterator[None]:
-    """Workers that are started within run another program."""
-    with monkeypatch.context() as patch:
-        patch.setattr(process, "_PROGRAM", f"{SAYS}\n{program}\n")
-        yield
-
 
 # ---- what it says ------------------------------------------------------------------------------------------------------------------------
 
@@ -86,7 +52,7 @@ print(error)
 def said(program: str) -> tuple[int, str]:
     """How much memory an application took while its worker said that, and what it made of it."""
     text = APPLICATION.format(
-        paths=sys.path, program=f"{SAYS}\n{program}; forever()", module=SIMPLE
+        paths=sys.path, program=f"{PROLOGUE}\n{program}; forever()", module=SIMPLE
     )
     run = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False
@@ -177,7 +143,7 @@ def test_what_a_worker_says_at_its_start_is_bounded_too(bomb: str) -> None:
 def test_each_field_of_a_message_is_a_claim(
     answers: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with worker_says(monkeypatch, f"start(); hear(); {answers}; forever()"):
+    with worker_runs(monkeypatch, f"start(); hear(); {answers}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         with pytest.raises(WorkerError, match=f"(?s)`f` of plugin `p`: its process .*{says}"):
             plugin.call("f")
@@ -201,7 +167,7 @@ while True:
 
     from plugwasm._host.env import FUNCTIONS
 
-    with worker_says(monkeypatch, program.replace("FIRST", str(len(FUNCTIONS)))):
+    with worker_runs(monkeypatch, program.replace("FIRST", str(len(FUNCTIONS)))):
         plugin = IsolatedPlugin(SIMPLE, functions=[reads], limits=Limits(memory_bytes=2**24))
         with pytest.raises(WorkerError, match="blocks of more than the 16777216 bytes"):
             plugin.call("f")
@@ -241,7 +207,7 @@ while True:
         s.sendmsg([data[i:i + 1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null] * 50))])
     CALLS += 1
 """
-    with worker_says(monkeypatch, "CALLS = 1" + program):
+    with worker_runs(monkeypatch, "CALLS = 1" + program):
         plugin = IsolatedPlugin(SIMPLE)
         before = len(os.listdir("/dev/fd"))
         for _ in range(10):

@@ -52,6 +52,8 @@ class Connection:
             raise ConnectionAbortedError
 
 
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+
 Route = Callable[[Request, Connection], None]
 
 
