@@ -171,7 +171,7 @@ def test_nothing_of_the_guest_is_compiled_in_the_application(
         raise AssertionError("compiled here")
 
     for module in (plugwasm._runtime.modules, plugwasm._runtime.linker):
-        monkeypatch.setattr(module, "compiled", never)
+        monkeypatch.setattr(module, "compile_module", never)
     monkeypatch.setattr(plugwasm._engine.Engine, "compile", never)
     monkeypatch.setattr(plugwasm._engine.Engine, "load", never)
     with pytest.raises(AssertionError, match="compiled here"):

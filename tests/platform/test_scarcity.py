@@ -321,7 +321,7 @@ class Children:
 def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "MOST", 2)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)
     plugins = [InThread(Plugin, heavy(number), limits=limits) for number in range(16)]
@@ -333,7 +333,7 @@ def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_
 def test_time_that_passes_while_others_compile_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     compiler._compilations[other] = 0
     threading.Timer(1.0, compiler._compilations.pop, (other,)).start()
@@ -351,7 +351,7 @@ def test_time_that_passes_while_others_compile_does_not_count(
 
 
 def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     monkeypatch.setitem(compiler._compilations, other, 0)
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
@@ -365,7 +365,7 @@ def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.Mon
 def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     monkeypatch.setitem(compiler._compilations, other, 0)
     made: list[bytes] = []
