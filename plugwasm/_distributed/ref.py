@@ -24,7 +24,7 @@ from .._host.options import (
 from .._manifest.limits import DEFAULT_LIMITS, ProcessLimits
 from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
 from .._runtime.plugin import Plugin
 from ..errors import ManifestError, OptionError, truncate
 from .pinned_manifest import (
@@ -206,7 +206,7 @@ class PluginRef:
             "functions": tuple(_name_of(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": checked_name(name) or truncate(label_of(manifest.wasm)),
+            "name": validate_name(name) or truncate(label_of(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)
@@ -238,10 +238,10 @@ class PluginRef:
             )
         if isolated is False:
             return Plugin(self.compiled())
-        from .._isolation.plugin import Elsewhere, IsolatedPlugin
+        from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
 
         return IsolatedPlugin(
-            self._compile(Elsewhere), process=None if isolated is True else isolated
+            self._compile(RemoteCompiledPlugin), process=None if isolated is True else isolated
         )
 
     def _compile(self, kind: type[CompiledPlugin] = CompiledPlugin) -> CompiledPlugin:
@@ -351,9 +351,9 @@ def _serialize(value: object, field: str) -> str | bytes:
         value if field == "wasi" else False, None, value if field == "egress" else None
     )
     if field == "observe":
-        from .._runtime.observers import observers
+        from .._runtime.observers import resolve_observers
 
-        observers(value)  # type: ignore[arg-type]
+        resolve_observers(value)  # type: ignore[arg-type]
     try:
         return pickle.dumps(value)
     except Exception as error:

@@ -137,7 +137,7 @@ async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) 
 
     A task that is cancelled cancels the one that runs.
     """
-    from .._runtime.threads import cross, default_limiter
+    from .._runtime.threads import run_in_thread, default_limiter
 
     def work(thread_call: ThreadCall) -> Any:
         def call(entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
@@ -152,7 +152,7 @@ async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) 
 
         return dispatch(call, *args)
 
-    return await cross(work, default_limiter() if limiter is None else limiter)
+    return await run_in_thread(work, default_limiter() if limiter is None else limiter)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._isolation.plugin import Elsewhere, IsolatedPlugin
+from .._isolation.plugin import RemoteCompiledPlugin, IsolatedPlugin
 from .._pool.slots import POOL_DEFAULT, Lease, Slots
 from ..errors import PoolTimeoutError
 from .loaded_plugin import LoadedPlugin
@@ -57,7 +57,7 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         self._slots = _ProcessSlots(
             compiled.name, instance_policy.instances, compiled.limits.timeout, make, refresh
         )
-        if isinstance(compiled, Elsewhere) and hasattr(
+        if isinstance(compiled, RemoteCompiledPlugin) and hasattr(
             compiled, "_plan"
         ):  # it was loaded before, and is configured anew
             return compiled

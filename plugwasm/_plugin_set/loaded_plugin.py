@@ -6,7 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from .._manifest.resolve import PluginSpec
-from .._runtime.linker import is_callable
+from .._runtime.linker import is_callable_export
 from .._runtime.plugin import Plugin
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ class LoadedPlugin:
         self.defaults = defaults
         self._config = {**defaults, **compiled._spec.config, **config}
         self.compiled = self._prepare(compiled, instance_policy)
-        names = (item.name for item in self.compiled.exports if is_callable(item))
+        names = (item.name for item in self.compiled.exports if is_callable_export(item))
         self.hooks = tuple(
             sorted(
                 name

@@ -35,7 +35,7 @@ from .._manifest.limits import ProcessLimits, effective_limits
 from .._manifest.messages import closest_match, truncate
 from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import Closing, changed_config
+from .._runtime.plugin import CloseOnExit, merge_config
 from ..errors import (
     BusyError,
     ClosedError,
@@ -94,7 +94,7 @@ class Changes(NamedTuple):
 Changes.__module__ = "plugwasm.plugin_set"
 
 
-class PluginSet(Closing):
+class PluginSet(CloseOnExit):
     """The plugins of an application. Any number of threads can use it.
 
     Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
@@ -905,7 +905,7 @@ def _do_nothing() -> None:
 
 
 def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
-    changed_config({}, changes)
+    merge_config({}, changes)
     return dict(changes)
 
 

@@ -48,21 +48,21 @@ class SetPolicy:
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if observe is not None:
-            from .._runtime.observers import need_guest, observers
+            from .._runtime.observers import need_local_instance, resolve_observers
 
             given = (
-                observers(observe) or ()
+                resolve_observers(observe) or ()
             )  # refuses what is none, here and not once for each plugin that is loaded
-            if elsewhere and need_guest(given):
+            if elsewhere and need_local_instance(given):
                 raise OptionError(
                     "observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process"
                 )
         self.limits = limits or Limits()
         self._compiled_class: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
-            from .._isolation.plugin import Elsewhere
+            from .._isolation.plugin import RemoteCompiledPlugin
 
-            self._compiled_class = Elsewhere
+            self._compiled_class = RemoteCompiledPlugin
         self._options: dict[str, Any] = {
             "wasi": wasi,
             "functions": functions if functions is REGISTERED else check_functions(functions),

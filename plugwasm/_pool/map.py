@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from .._host.deadline import NEVER
 from .._host.waiting_calls import waiting_callers
-from .._runtime.threads import need_anyio
+from .._runtime.threads import require_anyio
 from ..errors import ClosedError, OptionError
 from .map_workers import MapItem, MapWorkers
 from .slots import POOL_DEFAULT, checked_wait
@@ -202,7 +202,7 @@ class AsyncOutputs(Generic[T]):
         self._group: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        need_anyio()
+        require_anyio()
         import anyio
 
         if self._group is not None:

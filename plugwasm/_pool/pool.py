@@ -12,8 +12,8 @@ from .._host.options import (
     reject_unknown_arguments,
     reject_unused_options,
 )
-from .._runtime.compiled_plugin import CompiledPlugin, as_compiled, checked_name
-from .._runtime.plugin import Closing, Plugin, changed_config
+from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
+from .._runtime.plugin import CloseOnExit, Plugin, merge_config
 from ..errors import OptionError
 from .signatures import (
     signature_of_pool_call,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "PluginPool", "PoolStats"]
 
 
-class PluginPool(Closing):
+class PluginPool(CloseOnExit):
     """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
 
     Which plugin serves a call is not for the caller to know. What it keeps (memory, vars, the status of its last HTTP response) stays with
@@ -95,7 +95,7 @@ class PluginPool(Closing):
             raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
         check_flag("fresh", fresh)
         if plugin is not None:
-            compiled = as_compiled(
+            compiled = ensure_compiled(
                 CompiledPlugin,
                 plugin,
                 wasi,
@@ -107,9 +107,9 @@ class PluginPool(Closing):
                 egress,
             )
             if observe is not None:
-                from .._runtime.observers import observers
+                from .._runtime.observers import resolve_observers
 
-                observers(observe)  # refuses what is none, here and not in a call
+                resolve_observers(observe)  # refuses what is none, here and not in a call
             name = compiled.name
             factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
@@ -132,7 +132,7 @@ class PluginPool(Closing):
         assert factory is not None
         refresh = None if not fresh else _never_refresh if plugin is not None else _reset_plugin
         self._slots = Slots(
-            checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
+            validate_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
         )
 
     def bind(self, interface: Callable[..., T]) -> T:
@@ -195,7 +195,7 @@ class PluginPool(Closing):
         **options: Any,
     ) -> Any:
         """The same for a task of asyncio or trio; see `Plugin.call_async`. The pool's size bounds the threads."""
-        from .._runtime.threads import cross
+        from .._runtime.threads import run_in_thread
 
         if parse is None:
             raise _view_error()
@@ -214,7 +214,7 @@ class PluginPool(Closing):
 
         try:
             await lease.acquire_async()
-            return await cross(work)
+            return await run_in_thread(work)
         finally:
             if not has_begun:
                 try:
@@ -327,7 +327,7 @@ def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
-        changed_config(
+        merge_config(
             compiled._spec.config, config
         )  # refuses what is none, here and not in a call
     return lambda: Plugin(compiled, config=config, observe=observe)

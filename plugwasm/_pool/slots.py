@@ -228,9 +228,9 @@ class Slots:
     async def acquire_async(self, claim: Claim, wait: float | None) -> None:
         """As `acquire`, for a task."""
         from .._host.event_loop import CoroutineQueue
-        from .._runtime.threads import need_anyio
+        from .._runtime.threads import require_anyio
 
-        need_anyio()
+        require_anyio()
         import anyio
         from anyio.lowlevel import checkpoint
 
@@ -339,10 +339,10 @@ class Slots:
                 self._restore(slot)
                 plugin = slot.plugin
             elif slot.was_lent:
-                plugin._take_back()  # once more: who had it may have kept and changed it
+                plugin._end_lease()  # once more: who had it may have kept and changed it
         if plugin is None:
             plugin = self._make()
-            plugin._lend()
+            plugin._begin_lease()
             slot.was_lent = self._is_shared
             slot.plugin = plugin
             slot.made += 1
@@ -357,7 +357,7 @@ class Slots:
         plugin = self.plugin(slot)
         if not slot.was_lent:
             slot.was_lent = True
-            plugin._take_back()
+            plugin._end_lease()
         return plugin
 
     def _restore(self, slot: _Slot) -> None:
@@ -372,7 +372,7 @@ class Slots:
             plugin.close()
         elif self._refresh is None or self._try_refresh(self._refresh, slot, plugin):
             if slot.was_lent:
-                plugin._take_back()
+                plugin._end_lease()
         else:
             slot.plugin = None
             plugin.close()
@@ -520,11 +520,11 @@ class Lease(Finalizable):
     async def __aenter__(self) -> Plugin:
         self._check_new()
         self.__del__ = partial(setattr, self.claim, "is_released", True)
-        from .._runtime.threads import cross
+        from .._runtime.threads import run_in_thread
 
         try:
             await self.acquire_async()
-            plugin: Plugin = await cross(lambda _: self._lend())
+            plugin: Plugin = await run_in_thread(lambda _: self._lend())
         except BaseException:
             try:
                 self.release()
@@ -539,10 +539,10 @@ class Lease(Finalizable):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        from .._runtime.threads import finish
+        from .._runtime.threads import run_shielded
 
         try:
-            await finish(self.release)
+            await run_shielded(self.release)
         finally:
             self.claim.is_released = True
 

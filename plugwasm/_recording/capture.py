@@ -12,7 +12,7 @@ from .._engine import EngineFailure, HostRaised
 from .._host.env import FUNCTIONS, NAMESPACE
 from .._host.guest import PluginExit
 from .._manifest.limits import Limits
-from .._runtime.linker import WASI, is_own_wasi
+from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi.abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from . import wasi_calls
@@ -279,7 +279,7 @@ class Capture:
         namespace, name = function.name
         if self._buffer.incomplete:
             function.body(guest, caller, values)
-        elif is_own_wasi(function):
+        elif is_builtin_wasi(function):
             function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
         elif is_state(function):
             function.body(guest, caller, values)  # it will be as it was

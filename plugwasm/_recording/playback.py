@@ -7,7 +7,7 @@ from .._engine import EngineFailure
 from .._host.env import NAMESPACE
 from .._host.guest import HANDLE_MASK
 from .._host.observed_values import escape_line
-from .._runtime.linker import WASI, is_own_wasi
+from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi import abi
 from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
 from . import wasi_calls
@@ -86,7 +86,7 @@ class Playback:
         namespace, name = function.name
         try:
             if function.name not in self._overrides:
-                if is_own_wasi(function):
+                if is_builtin_wasi(function):
                     function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
                     return
                 if namespace == NAMESPACE and name == "get_log_level":

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
-    from .._runtime.observers import Understudy
+    from .._runtime.observers import HostCallInterceptor
     from .recording import Recording
 
 _MIN_TIMEOUT = 60.0
@@ -101,7 +101,7 @@ class _PlaybackObserver(Observer):
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
 
-    def _understudy(self, guest: Guest) -> Understudy:
+    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor:
         return self._playback
 
 
@@ -302,9 +302,9 @@ def _make_stubs(
     spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
 ) -> list[Function]:
     """What links; each call is answered before it gets there."""
-    wanted = import_stubs.wanted(spec, limits, overrides)
+    wanted = import_stubs.required_functions(spec, limits, overrides)
     return [
-        import_stubs.stand_in(*name, HostFunction(type, _fail, name))
+        import_stubs.make_stub(*name, HostFunction(type, _fail, name))
         for name, type in wanted.items()
     ]
 

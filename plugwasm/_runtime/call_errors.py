@@ -33,7 +33,7 @@ from ..errors import (
     TimeoutError,
     TrapError,
 )
-from .linker import PassedOn
+from .linker import NestedFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ START = "start"
 """Stands for the function in errors of what a guest runs before its first call."""
 
 
-def explain(
+def error_for_unwound(
     failure: EngineFailure, guest: Guest, plugin: str, function: str
 ) -> BaseException | None:
     """The exception that the caller gets for a call that was unwound; None when the guest ended itself with the exit code 0.
@@ -73,11 +73,11 @@ def explain(
     """
     frames = failure.frames
     while isinstance(failure, HostRaised) and isinstance(
-        failure.exception, (PassedOn, EngineFailure)
+        failure.exception, (NestedFailure, EngineFailure)
     ):
         failure = (
             failure.exception.failure
-            if isinstance(failure.exception, PassedOn)
+            if isinstance(failure.exception, NestedFailure)
             else failure.exception
         )
         # Inside one store the engine has put the frames of the outer call after them.
@@ -98,7 +98,7 @@ def explain(
             exception = OutOfMemoryError(
                 f"it ran out of memory: {shortage}. Then {exception.message}"
             )
-        return raised(exception, guest, facts)
+        return error_for_raised(exception, guest, facts)
     where = f"`{truncate(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         limit = guest.grants.fuel_limit
@@ -106,7 +106,7 @@ def explain(
             f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit",
             **facts,
         )
-    if (error := reported(guest, facts, 0)) is not None:
+    if (error := error_for_reported(guest, facts, 0)) is not None:
         return error
     if isinstance(failure, Trap):
         if failure.message in _GIVEN_UP and (shortage := _shortage(guest)):
@@ -129,11 +129,13 @@ def explain(
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
-def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
+def error_for_raised(
+    exception: BaseException, guest: Guest, facts: dict[str, Any]
+) -> BaseException | None:
     where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
     if isinstance(exception, PluginExit):
         code = exception.exit_code
-        if (error := reported(guest, facts, 0)) is not None:
+        if (error := error_for_reported(guest, facts, 0)) is not None:
             error.code = code
             return error
         if code == 0:
@@ -171,10 +173,10 @@ def _deadline(limits: Limits, spec: PluginSpec) -> str:
     )
 
 
-def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
+def error_for_reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
     where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
-    fault, error, text, output, length, denied = outcome(guest)
+    fault, error, text, output, length, denied = read_outcome(guest)
     if not (fault or code):
         return None
     shortage = guest.describe_shortage(denied)
@@ -206,14 +208,14 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
 
 
 def _shortage(guest: Guest) -> str | None:
-    return guest.describe_shortage(outcome(guest)[-1])
+    return guest.describe_shortage(read_outcome(guest)[-1])
 
 
 def _maybe(shortage: str | None) -> str:
     return f"; it may have run out of memory: {shortage}" if shortage else ""
 
 
-def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
+def read_outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
@@ -230,7 +232,7 @@ def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
             guest.store.set_fuel(left)
 
 
-def parsed(
+def parse_output(
     parse: Callable[[bytes], Any],
     output: bytes,
     deadline: float,
@@ -266,15 +268,15 @@ def parsed(
     )
 
 
-def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
+def error_for_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
     """The same for what the guest did while it was being started."""
-    reason = explain(failure, guest, plugin, START)
+    reason = error_for_unwound(failure, guest, plugin, START)
     return reason or CallError(
         f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START
     )
 
 
-def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
+def error_for_failed_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
     """The error for an instance that the engine would not make."""
     if "memory minimum size" in failure.message:
         limit = f"its limit of {_pages(limits)} allows"
@@ -304,7 +306,7 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
 
 
-def no_room(
+def no_room_error(
     plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
 ) -> OutOfMemoryError:
     """The error for an input that the kernel has no room for."""
@@ -321,7 +323,7 @@ def no_room(
     )
 
 
-def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
+def no_stack_error(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
     """The error for a call, or for compiling, on a thread that has too little stack left for it."""
     where = f"`{truncate(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
     room = stack.room()

@@ -29,9 +29,9 @@ from .._manifest.limits import (
 from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings, resolve
 from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, truncate
-from .call_errors import no_stack
+from .call_errors import no_stack_error
 from .linker import Plan
-from .modules import BeyondPool, engine, engine_for
+from .modules import TooLargeForPool, engine_for_modules, get_engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class CompiledPlugin:
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name = checked_name(name) or truncate(self._spec.label)
+        self.name = validate_name(name) or truncate(self._spec.label)
         self.wasi = wasi
         self.fuel_limit = fuel_limit
         self.http_response_headers = http_response_headers
@@ -145,9 +145,9 @@ class CompiledPlugin:
         self.egress = egress
         self.observers: tuple[Observer, ...] | None = None
         if observe is not None:
-            from .observers import observers
+            from .observers import resolve_observers
 
-            self.observers = observers(observe)
+            self.observers = resolve_observers(observe)
         self._grants = Grants(
             self._spec,
             self.limits,
@@ -160,11 +160,11 @@ class CompiledPlugin:
             fuel_limit=fuel_limit,
         )
         self._check_sizes()
-        stack = engine(
+        stack = get_engine(
             fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
         ).stack
         if not stack.measurement.call_depth and not stack.has_room():
-            raise no_stack(self.name, None, stack)
+            raise no_stack_error(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}
         self._offered = offered
         self._is_ambient = functions is REGISTERED
@@ -236,7 +236,7 @@ class CompiledPlugin:
     def _link(self, *, pooled: bool) -> Plan:
         try:
             return Plan(
-                engine_for(
+                engine_for_modules(
                     (module.wasm for module in self._spec.modules),
                     self.limits,
                     fuel=self.fuel_limit is not None,
@@ -263,7 +263,7 @@ class CompiledPlugin:
         if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
-            except BeyondPool:
+            except TooLargeForPool:
                 pass
         return self._pooled_plan or self._plan
 
@@ -299,7 +299,7 @@ class CompiledPlugin:
         return f"<CompiledPlugin {self.name!r}>"
 
 
-def as_compiled(
+def ensure_compiled(
     kind: type[CompiledPlugin],
     plugin: PluginInput | CompiledPlugin,
     wasi: Any,
@@ -352,7 +352,7 @@ def as_compiled(
     return plugin
 
 
-def checked_name(name: str | None) -> str | None:
+def validate_name(name: str | None) -> str | None:
     """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
     if name is None:
         return None

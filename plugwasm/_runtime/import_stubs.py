@@ -7,7 +7,7 @@ import copy
 from .._host.env import NAMESPACE
 from .._host.functions import Function
 from .._host.wasm_values import VAL_TYPES
-from .modules import Allowance, compiled, engine_for
+from .modules import CompileBudget, compile_module, engine_for_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from .._manifest.resolve import PluginSpec
 
 
-def wanted(
+def required_functions(
     spec: PluginSpec, limits: Limits, also: Collection[tuple[str, str]] = ()
 ) -> dict[tuple[str, str], FunctionType]:
     """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
-    on = engine_for((source.wasm for source in spec.modules), limits, fuel=True)
-    allowance = Allowance(limits)
+    on = engine_for_modules((source.wasm for source in spec.modules), limits, fuel=True)
+    budget = CompileBudget(limits)
     modules = {
-        source.name: compiled(source.wasm, on, source.name, allowance) for source in spec.modules
+        source.name: compile_module(source.wasm, on, source.name, budget)
+        for source in spec.modules
     }
     return {
         (item.module, item.name): item.type
@@ -41,7 +42,7 @@ def wanted(
     }
 
 
-def stand_in(
+def make_stub(
     namespace: str, name: str, host: HostFunction, real: Function | None = None
 ) -> Function:
     """A host function that is linked for that one, or for the real one of the application."""

@@ -22,7 +22,7 @@ from .._host.conversion import NONE, strip_annotations
 from .._host.functions import Function, infer_function
 from .._manifest.messages import closest_match
 from ..errors import InterfaceError
-from .linker import is_callable
+from .linker import is_callable_export
 from .observers import Measured
 
 TYPE_CHECKING = False
@@ -296,11 +296,11 @@ def _complaint(name: str, items: dict[str, Item]) -> str | None:
     from .._engine import truncate
 
     item = items.get(name)
-    if item is not None and is_callable(item):
+    if item is not None and is_callable_export(item):
         return None
     if item is not None and item.type is not None:
         return f"its `{truncate(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
-    close = closest_match(name, [item.name for item in items.values() if is_callable(item)])
+    close = closest_match(name, [item.name for item in items.values() if is_callable_export(item)])
     return f"it exports no function `{truncate(name)}`" + (
         f" (did you mean `{truncate(close)}`?)" if close else ""
     )

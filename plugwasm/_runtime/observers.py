@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .argument_types import Observe
 
-    class Understudy(Protocol):
+    class HostCallInterceptor(Protocol):
         """Stands for the host functions of one instance: runs them itself, and so can see or replace all that they do."""
 
         def begin(self, call: Call, /) -> None:
@@ -188,7 +188,7 @@ class Observer:
     def on_host_call(self, call: HostCall) -> AbstractContextManager[object] | None:
         """The same for host functions. It is called in the thread of the call, also where the function is a coroutine's."""
 
-    def _understudy(self, guest: Guest) -> Understudy | None:
+    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor | None:
         """What is to serve the host calls of a new instance in the place of the functions themselves."""
         return None
 
@@ -306,7 +306,7 @@ class Measured(Generic[T]):
         return f"Measured({self.value!r}, {self.call!r})"
 
 
-def observers(observe: Observe) -> tuple[Observer, ...] | None:
+def resolve_observers(observe: Observe) -> tuple[Observer, ...] | None:
     """Those that are meant by the argument `observe`; None when the plugin is not to be observed.
 
     Raises:
@@ -329,6 +329,8 @@ def observers(observe: Observe) -> tuple[Observer, ...] | None:
     return tuple(found) or None
 
 
-def need_guest(given: Sequence[Observer]) -> bool:
+def need_local_instance(given: Sequence[Observer]) -> bool:
     """Whether one of them stands for host functions, so that instances must be in this process."""
-    return any(type(observer)._understudy is not Observer._understudy for observer in given)
+    return any(
+        type(observer)._make_interceptor is not Observer._make_interceptor for observer in given
+    )

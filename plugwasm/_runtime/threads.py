@@ -22,7 +22,7 @@ THREADS = 40
 """Calls that one event loop awaits at a time if nobody says otherwise."""
 
 
-def need_anyio() -> None:
+def require_anyio() -> None:
     """Raises where the package `anyio` is not there."""
     try:
         import anyio.lowlevel  # noqa: F401
@@ -32,17 +32,18 @@ def need_anyio() -> None:
         ) from error
 
 
-async def cross(
-    work: Callable[[ThreadCall], Any], limiter: Any = None, *, patient: bool = True
+async def run_in_thread(
+    work: Callable[[ThreadCall], Any], limiter: Any = None, *, abandon_on_cancel: bool = False
 ) -> Any:
     """Runs `work` in a thread, and awaits it.
 
     Args:
         work: Gets the thread_call.
         limiter: Bounds the threads: an `anyio.CapacityLimiter` or a `trio.CapacityLimiter`, or None.
-        patient: Whether a task that is cancelled waits for the thread. If not, what it makes is closed.
+        abandon_on_cancel: Whether a task that is cancelled leaves the thread to itself, and closes what it makes. If not, the task
+            waits for it.
     """
-    need_anyio()
+    require_anyio()
     from anyio.lowlevel import checkpoint
 
     await checkpoint()  # what was cancelled before it began does not begin
@@ -78,7 +79,7 @@ async def cross(
         except BaseException:
             thread_call.is_abandoned = True
             if not job.cancel():
-                if patient:
+                if not abandon_on_cancel:
                     await queue.wait_finished(lambda: thread_call.is_finished, thread_call.cancel)
                 else:
                     job.add_done_callback(lambda _: thread_call.discard_result())
@@ -94,9 +95,9 @@ async def cross(
     return thread_call.take_result()
 
 
-async def finish(function: Callable[[], object]) -> None:
+async def run_shielded(function: Callable[[], object]) -> None:
     """Runs in a thread what must be done, also in a task that is cancelled."""
-    need_anyio()
+    require_anyio()
     import anyio
 
     has_begun = False
@@ -108,7 +109,7 @@ async def finish(function: Callable[[], object]) -> None:
 
     try:
         with anyio.CancelScope(shield=True):
-            await cross(work)
+            await run_in_thread(work)
     finally:
         if not has_begun:
             function()  # asyncio's own cancellation, which no scope holds off
@@ -129,7 +130,7 @@ async def call_plugin(
     me = object()
     plugin._awaited[me] = get_ident()
     try:
-        return await cross(work, default_limiter() if limiter is None else limiter)
+        return await run_in_thread(work, default_limiter() if limiter is None else limiter)
     finally:
         plugin._awaited.pop(me, None)
 
@@ -140,7 +141,7 @@ _limiters: RunVar[anyio.CapacityLimiter] | None = None
 def default_limiter() -> anyio.CapacityLimiter:
     """The event loop's own limiter."""
     global _limiters
-    need_anyio()
+    require_anyio()
     import anyio
     from anyio.lowlevel import RunVar
 

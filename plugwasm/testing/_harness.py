@@ -19,8 +19,8 @@ from .._http.url import HostRules
 from .._manifest.limits import DEFAULT_LIMITS, effective_limits
 from .._manifest.messages import closest_match
 from .._manifest.resolve import admitted_settings, resolve
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
-from .._runtime.import_stubs import wanted
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
+from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
@@ -141,7 +141,7 @@ class Harness:
         limits, egress = admitted_settings(plugin, limits, egress)
         spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
         self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
-        self.name = checked_name(name) or truncate(spec.label)
+        self.name = validate_name(name) or truncate(spec.label)
         self.limits = effective_limits(limits, spec)
         self.http = FakeHttp(self._record)
         self.clock = FakeClock()
@@ -329,7 +329,7 @@ class Harness:
     def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
         if self._missing_imports is None:
-            self._missing_imports = wanted(self._spec, self.limits)
+            self._missing_imports = required_functions(self._spec, self.limits)
         return self._missing_imports
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:

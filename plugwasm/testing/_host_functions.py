@@ -15,7 +15,7 @@ from .._engine import HostFunction
 from .._host.current_plugin import CurrentPlugin
 from .._host.functions import Function
 from .._host.observed_values import observe_value, observe_values, shorten
-from .._runtime.import_stubs import stand_in
+from .._runtime.import_stubs import make_stub
 from ..errors import Error, HostFunctionError
 from ._records import HostCall
 
@@ -98,7 +98,7 @@ class HostCallRouter:
     ) -> Function:
         """The host function that is linked for one that the plugin imports."""
         host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
-        return stand_in(namespace, name, host, real)
+        return make_stub(namespace, name, host, real)
 
     def _body(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None

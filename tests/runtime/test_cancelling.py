@@ -111,10 +111,10 @@ def test_a_worker_that_was_to_hurry_with_one_call_has_time_for_the_next() -> Non
         plugin.call("ok")
         worker = plugin._worker
         assert worker is not None
-        worker.hurry = plugin._calls, 0.0
+        worker.cancelled_call = plugin._call_count, 0.0
         assert plugin.call("ask") == b""
         assert plugin._worker is worker
-        worker.hurry = plugin._calls + 1, 0.0
+        worker.cancelled_call = plugin._call_count + 1, 0.0
         with pytest.raises(Error, match=r"did not (end before its deadline|answer)"):
             plugin.call("spin")
         assert plugin.call("ok") == b""

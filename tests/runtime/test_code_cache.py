@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
     """As in a process that has not seen the module yet."""
     modules._seen.clear()
-    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=False))
+    return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=False))
 
 
 def answer(module: Module) -> int:

@@ -350,14 +350,14 @@ def test_the_modules_of_a_plugin_share_the_time(compilers: list[Any]) -> None:
 def test_when_the_time_is_over_no_further_module_is_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    allowance = _code.Allowance(Limits(compile_seconds=0.05))
-    with allowance.clocked("first"):
+    budget = _code.CompileBudget(Limits(compile_seconds=0.05))
+    with budget.charge_time("first"):
         time.sleep(0.06)
     with pytest.raises(
         ModuleError,
         match=r"`second` is not compiled, because the modules .* before it took the 0\.05 seconds",
     ):
-        _code.compiled(LIGHTEST, _code.engine(pooled=False), "second", allowance)
+        _code.compile_module(LIGHTEST, _code.get_engine(pooled=False), "second", budget)
 
 
 def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:

@@ -149,7 +149,7 @@ sys.path[:0] = {sys.path!r}
 from plugwasm import CompiledPlugin, Plugin, cache; from plugwasm._runtime import modules as _code
 cache.configure(directory={str(tmp_path / "cache")!r})
 wasm = open({str(tmp_path / "m.wasm")!r}, "rb").read()
-print(Plugin(wasm).call("f"), len(_code.compiled(wasm, _code.engine(pooled=False)).exports))
+print(Plugin(wasm).call("f"), len(_code.compile_module(wasm, _code.get_engine(pooled=False)).exports))
 import plugwasm._runtime.modules as c
 c.compile_within = None
 print(Plugin(wasm).call("f"))

@@ -400,7 +400,7 @@ plugwasm.Plugin, plugwasm.StackError, plugwasm.TrapError  # imported when they a
 from plugwasm._host import kernel as _kernel; from plugwasm._runtime import modules as _code
 _kernel.read_source()
 wat = b'(module (func $r (export "f") (call $r)))'
-_code.engine(pooled=False)  # whose making measures the thread, in a state where that works
+_code.get_engine(pooled=False)  # whose making measures the thread, in a state where that works
 from plugwasm._engine import ThreadStack
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []
