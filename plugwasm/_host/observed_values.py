@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import escape_line
 from .wasm_values import READ, VAL_TYPES
 
 TYPE_CHECKING = False
@@ -62,8 +61,3 @@ def shorten(value: object) -> str:
     if len(text) <= _SHOWN:
         return text
     return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
-
-
-def escape_line(line: str) -> str:
-    """The line with what a terminal might obey escaped: names may come from a plugin."""
-    return escape_line(line)

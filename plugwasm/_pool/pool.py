@@ -327,9 +327,7 @@ def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
-        merge_config(
-            compiled._spec.config, config
-        )  # refuses what is none, here and not in a call
+        merge_config(compiled._spec.config, config)  # refuses what is none, here and not in a call
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._host.observed_values import escape_line, shorten
+from .._host.observed_values import shorten
+from ..errors import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

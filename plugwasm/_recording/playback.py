@@ -6,10 +6,16 @@ from .. import errors
 from .._engine import EngineFailure
 from .._host.env import NAMESPACE
 from .._host.guest import HANDLE_MASK
-from .._host.observed_values import escape_line
 from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi import abi
-from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
+from ..errors import (
+    CancelledError,
+    Error,
+    HostFunctionError,
+    RecordingError,
+    TimeoutError,
+    escape_line,
+)
 from . import wasi_calls
 from .capture import HTTP_REQUEST, WasiGuestProxy, is_state
 from .effects import apply_effects, read_arguments, resolve_block

@@ -12,11 +12,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from .._host.observed_values import escape_line
 from .._manifest.files import format_path, read_file
 from .._payload_bounds.nesting import MAX_LEVELS
 from .._public import set_public_module
-from ..errors import RecordingError, SourceError
+from ..errors import RecordingError, SourceError, escape_line
 from .files import write_file
 from .json_size import JsonSize
 from .schema import FORMAT_VERSION, Call, Count, Data, Int32, RecordedModule

@@ -20,7 +20,7 @@ from time import monotonic
 
 from .. import errors
 from .._engine import HostFunction
-from .._host.observed_values import escape_line, shorten
+from .._host.observed_values import shorten
 from .._host.vars import decode_name, decode_names
 from .._manifest.files import read_file
 from .._manifest.limits import DEFAULT_LIMITS
@@ -29,7 +29,7 @@ from .._runtime import import_stubs
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
 from .._runtime.plugin import Plugin
-from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
+from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError, escape_line
 from . import formatting
 from .capture import RECORDED_LIMITS, make_failure
 from .playback import Mismatch, Playback

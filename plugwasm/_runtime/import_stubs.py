@@ -25,8 +25,7 @@ def required_functions(
     on = engine_for_modules((source.wasm for source in spec.modules), limits, fuel=True)
     budget = CompileBudget(limits)
     modules = {
-        source.name: compile_module(source.wasm, on, source.name, budget)
-        for source in spec.modules
+        source.name: compile_module(source.wasm, on, source.name, budget) for source in spec.modules
     }
     return {
         (item.module, item.name): item.type

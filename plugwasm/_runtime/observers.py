@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from .._host.observed_values import escape_line, shorten
-from ..errors import OptionError, truncate
+from .._host.observed_values import shorten
+from ..errors import OptionError, escape_line, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

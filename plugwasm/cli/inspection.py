@@ -47,8 +47,7 @@ def collect_facts(spec: PluginSpec) -> dict[str, Any]:
         (module.wasm for module in spec.modules), DEFAULT_LIMITS.replace(gc=True, atomics=True)
     )
     modules = {
-        module.name: compile_module(module.wasm, on, module.name, budget)
-        for module in spec.modules
+        module.name: compile_module(module.wasm, on, module.name, budget) for module in spec.modules
     }
     shown = [_module_facts(module, modules, module.name == spec.main) for module in spec.modules]
     imports = [item for module in shown for item in module["imports"]]
