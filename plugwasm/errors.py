@@ -100,7 +100,7 @@ def escape_line(text: str) -> str:
 
 
 def truncate(text: str, most: int = 200) -> str:
-    """Text that somebody else chose (a name, a path, what an exception says) for a message: `one_line`, cut after `most` characters."""
+    """Text that somebody else chose (a name, a path, what an exception says) for a message: `escape_line`, cut after `most` characters."""
     return escape_line(text if len(text) <= most else f"{text[:most]}…")
 
 

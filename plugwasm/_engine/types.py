@@ -6,7 +6,7 @@ import ctypes
 from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
-from .._platform.finalizer import Owner
+from .._platform.finalizer import Finalizable
 from ..errors import truncate
 from .ffi import PointerVec, lib
 from .traps import EngineFailure
@@ -54,7 +54,7 @@ class FunctionType:
         return found.pointer
 
 
-class _TypePointer(Owner):
+class _TypePointer(Finalizable):
     __slots__ = ("pointer",)
 
     def __init__(self, type: FunctionType) -> None:

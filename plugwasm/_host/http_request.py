@@ -6,7 +6,7 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
-from .._payload_bounds.nesting import MAX_LEVELS, is_too_deep
+from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 from .._payload_bounds.value_count import json_exceeds
 from ..errors import EgressError
 
@@ -53,7 +53,7 @@ def check_document_size(size: int) -> None:
 
 def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     check_document_size(len(request_json))
-    if is_too_deep(request_json):
+    if is_json_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     if json_exceeds(request_json, MAX_VALUES):
         raise EgressError(f"the HTTP request document has more than {MAX_VALUES} values")

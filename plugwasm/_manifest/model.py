@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from .._public import publish
+from .._public import set_public_module
 from ..errors import ManifestError
 from .download import redact_url
 from .files import format_path, is_url, make_absolute, read_file
@@ -513,4 +513,4 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
 parse({"wasm": [{"path": "x"}]})
 
 
-publish("plugwasm", Manifest, MemoryOptions, WasmSource)
+set_public_module("plugwasm", Manifest, MemoryOptions, WasmSource)

@@ -91,7 +91,7 @@ def _decode_json(text: str, what: str) -> object:
 
 
 def _is_too_deep(text: str) -> bool:
-    """As `_payload_bounds.nesting.is_too_deep`, by the parts that were counted already."""
+    """As `_payload_bounds.nesting.is_json_too_deep`, by the parts that were counted already."""
     depth = 0
     for part in _JSON_PART.finditer(text):
         first = text[part.start()]

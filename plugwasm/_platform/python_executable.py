@@ -54,7 +54,7 @@ _found: dict[tuple[str, ...], Interpreter] = {}
 """Those that answered, by what they were found by. The state of this module."""
 
 
-def interpreter() -> Interpreter:
+def find_interpreter() -> Interpreter:
     """The interpreter to start.
 
     Raises:
@@ -68,7 +68,7 @@ def interpreter() -> Interpreter:
     return known
 
 
-def folders(packages: Iterable[str]) -> list[str]:
+def find_package_folders(packages: Iterable[str]) -> list[str]:
     """Where the packages are, to be put into the path of a process that is started without the application's paths."""
     from importlib.util import find_spec
 
@@ -199,7 +199,7 @@ def _asked(path: str) -> Interpreter | str:
 def _wrong_with(asked: Interpreter) -> str | None:
     import subprocess
 
-    from .child_processes import Child
+    from .child_processes import ChildProcess
 
     one, other = (int.from_bytes(os.urandom(4), "big") for _ in range(2))
     command = [asked.path, *asked.options, "-c", _QUESTION.format(one, other)]
@@ -215,7 +215,7 @@ def _wrong_with(asked: Interpreter) -> str | None:
         )
     except (OSError, ValueError) as error:
         return f"cannot be started: {getattr(error, 'strerror', None) or error}"
-    child = Child(process, leads=True)
+    child = ChildProcess(process, leads=True)
     with process:
         try:
             answer = process.communicate(timeout=ANSWER_SECONDS)[0][:1000].split()

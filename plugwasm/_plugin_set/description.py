@@ -9,15 +9,15 @@ import msgspec
 from .._engine import truncate
 from .._manifest.files import format_path
 from .._manifest.resolve import PluginSpec
-from .._public import publish
+from .._public import set_public_module
 from .metadata import Setting  # noqa: TC001  # public: its annotations can be evaluated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .loaded_plugin import Loaded
-    from .state import Entry
+    from .loaded_plugin import LoadedPlugin
+    from .state import PluginEntry
 
 __all__ = ["Description", "Grants", "describe"]
 
@@ -82,23 +82,23 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
 
-def describe(entry: Entry, configured: Iterable[str]) -> Description:
+def describe(entry: PluginEntry, configured: Iterable[str]) -> Description:
     """The description of a plugin for which the application has configured these names."""
-    about, loaded = entry.about.plugin, entry.loaded
+    metadata, loaded = entry.metadata.plugin, entry.loaded
     return Description(
         name=entry.name,
-        title=about.title or entry.name,
-        version=about.version,
-        author=about.author,
-        homepage=about.homepage,
-        description=about.description,
-        source=format_path(entry.source.where),
+        title=metadata.title or entry.name,
+        version=metadata.version,
+        author=metadata.author,
+        homepage=metadata.homepage,
+        description=metadata.description,
+        source=format_path(entry.source.location),
         enabled=entry.enabled,
         loaded=loaded is not None,
         hooks=() if loaded is None else loaded.hooks,
         error=None if entry.error is None else entry.error.message,
         last_failure=entry.last_failure,
-        settings=about.settings,
+        settings=metadata.settings,
         configured=tuple(sorted(configured)),
         grants=None if loaded is None else _grants(loaded),
         imports=()
@@ -106,17 +106,19 @@ def describe(entry: Entry, configured: Iterable[str]) -> Description:
         else tuple(
             f"{truncate(item.module)}.{truncate(item.name)}" for item in loaded.compiled.imports
         ),
-        extra=entry.about.extra,
+        extra=entry.metadata.extra,
     )
 
 
-def _grants(loaded: Loaded) -> Grants:
-    compiled, asked = loaded.compiled, loaded.asked
+def _grants(loaded: LoadedPlugin) -> Grants:
+    compiled, requested = loaded.compiled, loaded.requested
     spec, limits = compiled._spec, compiled.limits
     imported = {(item.module, item.name) for item in compiled.imports}
     return Grants(
         hosts=spec.allowed_hosts,
-        hosts_asked=asked.allowed_hosts if isinstance(asked, PluginSpec) else spec.allowed_hosts,
+        hosts_asked=requested.allowed_hosts
+        if isinstance(requested, PluginSpec)
+        else spec.allowed_hosts,
         paths=dict(spec.allowed_paths) if compiled.wasi else {},
         functions=tuple(
             sorted(
@@ -135,4 +137,4 @@ msgspec.to_builtins(
 )
 
 
-publish("plugwasm.plugin_set", Description, Grants)
+set_public_module("plugwasm.plugin_set", Description, Grants)

@@ -12,11 +12,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from .._host.observed_values import printable
 from .._manifest.files import format_path, read_file
 from .._payload_bounds.nesting import MAX_LEVELS
-from .._public import publish
-from ..errors import RecordingError, SourceError
+from .._public import set_public_module
+from ..errors import RecordingError, SourceError, escape_line
 from .files import write_file
 from .json_size import JsonSize
 from .schema import FORMAT_VERSION, Call, Count, Data, Int32, RecordedModule
@@ -166,7 +165,7 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(
-            f"{format_path(origin)} is no recording: {printable(str(error))}"
+            f"{format_path(origin)} is no recording: {escape_line(str(error))}"
         ) from None
 
 
@@ -175,4 +174,4 @@ class _Header(Struct):
     limits: msgspec.Raw = msgspec.Raw()
 
 
-publish("plugwasm.recording", Recording)
+set_public_module("plugwasm.recording", Recording)

@@ -20,8 +20,8 @@ from time import monotonic
 
 from .. import errors
 from .._engine import HostFunction
-from .._host.observed_values import brief, printable
-from .._host.vars import by_text, name_text
+from .._host.observed_values import shorten
+from .._host.vars import decode_name, decode_names
 from .._manifest.files import read_file
 from .._manifest.limits import DEFAULT_LIMITS
 from .._manifest.resolve import ModuleSpec, PluginSpec, resolve
@@ -29,7 +29,7 @@ from .._runtime import import_stubs
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
 from .._runtime.plugin import Plugin
-from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
+from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError, escape_line
 from . import formatting
 from .capture import RECORDED_LIMITS, make_failure
 from .playback import Mismatch, Playback
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
-    from .._runtime.observers import Understudy
+    from .._runtime.observers import HostCallInterceptor
     from .recording import Recording
 
 _MIN_TIMEOUT = 60.0
@@ -101,7 +101,7 @@ class _PlaybackObserver(Observer):
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
 
-    def _understudy(self, guest: Guest) -> Understudy:
+    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor:
         return self._playback
 
 
@@ -112,11 +112,11 @@ def replay(
     __tracebackhide__ = True
     if recording.incomplete:
         raise RecordingError(
-            f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}"
+            f"the recording of `{escape_line(recording.plugin)}` is not complete: {shorten(recording.incomplete)}"
         )
     if not recording.calls:
         raise RecordingError(
-            f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing"
+            f"the recording of `{escape_line(recording.plugin)}` has no calls, so a replay would show nothing"
         )
     ceiling = limits or DEFAULT_LIMITS
     spec = _make_recipe(recording, plugin, ceiling)
@@ -206,14 +206,15 @@ def _read_recorded_modules(recording: Recording, most: int) -> PluginSpec:
     for module in recording.modules:
         if not _is_file(module.origin):
             raise RecordingError(
-                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is no file: "
+                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is no file: "
                 "say which plugin is to be replayed"
             )
         content = read_file(module.origin, most)
         most -= len(content)
         if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
             raise RecordingError(
-                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is neither that module "
+                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is neither that "
+                "module "
                 "nor another one in the binary format: say which plugin is to be replayed"
             )
         modules.append(ModuleSpec(module.name, content, module.origin))
@@ -240,7 +241,7 @@ def _check_digests(recording: Recording, spec: PluginSpec) -> None:
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
             raise RecordingError(
-                f"the module {brief(module.name)} is not the one that was recorded (sha256 {brief(module.sha256)})"
+                f"the module {shorten(module.name)} is not the one that was recorded (sha256 {shorten(module.sha256)})"
             )
     if now:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
@@ -265,7 +266,7 @@ def _make_plugin(
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: {error.message}") from None
     except Error as error:
-        said = printable(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
+        said = escape_line(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
         raise ReplayError(said, plugin=recording.plugin) from error
 
 
@@ -275,7 +276,7 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
     for name in recording.limits:
         if name not in RECORDED_LIMITS:
             raise RecordingError(
-                f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(RECORDED_LIMITS)}"
+                f"the recording is damaged: its limits: {shorten(name)} is none of {', '.join(RECORDED_LIMITS)}"
             )
         value, most = recording.limits[name], getattr(ceiling, name)
         if name != "timeout" and most is not None and (value is None or value > most):
@@ -301,9 +302,9 @@ def _make_stubs(
     spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
 ) -> list[Function]:
     """What links; each call is answered before it gets there."""
-    wanted = import_stubs.wanted(spec, limits, overrides)
+    wanted = import_stubs.required_functions(spec, limits, overrides)
     return [
-        import_stubs.stand_in(*name, HostFunction(type, _fail, name))
+        import_stubs.make_stub(*name, HostFunction(type, _fail, name))
         for name, type in wanted.items()
     ]
 
@@ -330,7 +331,7 @@ def _replay_call(plugin: Plugin, playback: Playback, call: Call, timeout: float)
         call.input.octets,
         output,
         error,
-        by_text(playback.vars),
+        decode_names(playback.vars),
         playback.given,
         plugin.fuel_used,
     )
@@ -348,7 +349,7 @@ def _compare(
     stopped = playback.stopped
     if isinstance(stopped, RecordingError):
         raise RecordingError(
-            f"{_format_location(recording, number, call)}: {printable(stopped.message)}"
+            f"{_format_location(recording, number, call)}: {escape_line(stopped.message)}"
         ) from None
     if isinstance(stopped, Mismatch):
         raise _make_error(
@@ -374,7 +375,7 @@ def _compare(
         expected = join_vars(recording.vars, recording.more_vars)
     for name in sorted({*expected, *playback.vars}):
         if expected.get(name) != playback.vars.get(name):
-            var = f"the var {brief(name_text(name))}"
+            var = f"the var {shorten(decode_name(name))}"
             was, now = _format_var_pair(expected.get(name), playback.vars.get(name))
             raise _make_error(recording, number, call, f"{var} is {was}", f"{var} is {now}")
 
@@ -423,7 +424,9 @@ def _make_comparable(error: Failure) -> tuple[object, ...]:
 def _format_location(recording: Recording, number: int, call: Call) -> str:
     of = f" of {len(recording.calls)}" if len(recording.calls) > 1 else ""
     asked = formatting.format_value(call.input) if call.input.octets else ""
-    return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
+    return escape_line(
+        f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})"
+    )
 
 
 def _make_error(

@@ -330,9 +330,9 @@ def _warn(path: str, error: OSError) -> None:
     if _Settings.warned:
         return
     _Settings.warned = True
-    from .._host.plugin_log import logger_of
+    from .._host.plugin_log import get_logger
 
-    logger_of("cache").warning(
+    get_logger("cache").warning(
         "the cache of compiled code in %s is not used, plugins are compiled anew: %s",
         truncate(path, 300),
         truncate(str(error), 600),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from .._engine import POOLED_TABLE_ELEMENTS
 from .._host.grants import Grants
-from .._host.memory_budget import most_state
+from .._host.memory_budget import max_state_bytes
 from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    refuse_given,
-    refuse_object,
-    refuse_unknown,
+    check_functions,
+    check_option_types,
+    reject_plugin_object,
+    reject_unknown_arguments,
+    reject_unused_options,
 )
 from .._host.plugin_log import PluginLog
-from .._host.registry import offer_registered, warn_of_registered
+from .._host.registry import registered_functions, warn_registered_imports
 from .._manifest.limits import (
     DEFAULT_LIMITS,
     DEFAULT_STACK_BYTES,
@@ -29,9 +29,9 @@ from .._manifest.limits import (
 from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings, resolve
 from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, truncate
-from .call_errors import no_stack
+from .call_errors import no_stack_error
 from .linker import Plan
-from .modules import BeyondPool, engine, engine_for
+from .modules import TooLargeForPool, engine_for_modules, get_engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,20 +124,20 @@ class CompiledPlugin:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(CompiledPlugin, unknown)
+            reject_unknown_arguments(CompiledPlugin, unknown)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
-        check_kinds(wasi, limits, egress)
+        check_option_types(wasi, limits, egress)
         self.functions: tuple[Function, ...] = (
-            offer_registered() if functions is REGISTERED else checked_functions(functions)
+            registered_functions() if functions is REGISTERED else check_functions(functions)
         )
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
-            refuse_object(plugin)
+            reject_plugin_object(plugin)
         limits, egress = admitted_settings(plugin, limits, egress)
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name = checked_name(name) or truncate(self._spec.label)
+        self.name = validate_name(name) or truncate(self._spec.label)
         self.wasi = wasi
         self.fuel_limit = fuel_limit
         self.http_response_headers = http_response_headers
@@ -145,9 +145,9 @@ class CompiledPlugin:
         self.egress = egress
         self.observers: tuple[Observer, ...] | None = None
         if observe is not None:
-            from .observers import observers
+            from .observers import resolve_observers
 
-            self.observers = observers(observe)
+            self.observers = resolve_observers(observe)
         self._grants = Grants(
             self._spec,
             self.limits,
@@ -160,11 +160,11 @@ class CompiledPlugin:
             fuel_limit=fuel_limit,
         )
         self._check_sizes()
-        stack = engine(
+        stack = get_engine(
             fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
         ).stack
-        if not stack.here.levels and not stack.has_room():
-            raise no_stack(self.name, None, stack)
+        if not stack.measurement.call_depth and not stack.has_room():
+            raise no_stack_error(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}
         self._offered = offered
         self._is_ambient = functions is REGISTERED
@@ -175,7 +175,7 @@ class CompiledPlugin:
         """Warns of host functions that it imports although nobody passed them."""
         if self._is_ambient and self._offered:
             plan = self._plan
-            warn_of_registered(
+            warn_registered_imports(
                 self.name,
                 self.functions,
                 {source for unit in plan.units for source in unit.sources},
@@ -194,7 +194,7 @@ class CompiledPlugin:
             or self.limits.stack_bytes != DEFAULT_STACK_BYTES
             or self.limits.gc
             or self.limits.table_elements > POOLED_TABLE_ELEMENTS
-            or self._plan.kept_bytes > POOLED_BYTES
+            or self._plan.resident_bytes > POOLED_BYTES
         ):
             self._pool_is_untried = True
         self._starts = 0
@@ -225,7 +225,7 @@ class CompiledPlugin:
             )
 
     def _check_state(self) -> None:
-        most = most_state(self.limits)
+        most = max_state_bytes(self.limits)
         if self._plan.state_bytes > most:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
@@ -236,7 +236,7 @@ class CompiledPlugin:
     def _link(self, *, pooled: bool) -> Plan:
         try:
             return Plan(
-                engine_for(
+                engine_for_modules(
                     (module.wasm for module in self._spec.modules),
                     self.limits,
                     fuel=self.fuel_limit is not None,
@@ -263,7 +263,7 @@ class CompiledPlugin:
         if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
-            except BeyondPool:
+            except TooLargeForPool:
                 pass
         return self._pooled_plan or self._plan
 
@@ -299,7 +299,7 @@ class CompiledPlugin:
         return f"<CompiledPlugin {self.name!r}>"
 
 
-def as_compiled(
+def ensure_compiled(
     kind: type[CompiledPlugin],
     plugin: PluginInput | CompiledPlugin,
     wasi: Any,
@@ -337,7 +337,7 @@ def as_compiled(
         and limits is None
         and egress is None
     ):
-        refuse_given(
+        reject_unused_options(
             f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
             wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
             functions=functions,
@@ -352,7 +352,7 @@ def as_compiled(
     return plugin
 
 
-def checked_name(name: str | None) -> str | None:
+def validate_name(name: str | None) -> str | None:
     """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
     if name is None:
         return None

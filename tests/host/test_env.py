@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import BadHandleError, GuestError, OptionError, Plugin
-from plugwasm._host.plugin_log import LEVELS, MAX_MESSAGE, OFF, TRACE
+from plugwasm._host.plugin_log import LEVEL_OFF, LEVELS, MAX_MESSAGE, TRACE
 from plugwasm._host.vars import Vars
 from tests.support.guests import export, guest, manifest, number
 
@@ -399,8 +399,8 @@ def test_a_long_message_is_cut_and_says_so(logged: pytest.LogCaptureFixture, len
         (20, 2),
         (30, 3),
         (40, 4),
-        (41, OFF),
-        (logging.CRITICAL, OFF),
+        (41, LEVEL_OFF),
+        (logging.CRITICAL, LEVEL_OFF),
     ],
 )
 def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int) -> None:
@@ -411,7 +411,7 @@ def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int
         logger.setLevel(logging.DEBUG)
         assert number(plugin.call("level")) == 1
         logging.disable(logging.CRITICAL)
-        assert number(plugin.call("level")) == OFF == 2**31 - 1
+        assert number(plugin.call("level")) == LEVEL_OFF == 2**31 - 1
     logger.setLevel(logging.NOTSET)
 
 

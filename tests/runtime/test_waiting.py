@@ -25,7 +25,7 @@ from plugwasm import (
     TimeoutError,
     TrapError,
 )
-from plugwasm._host.waiting_calls import callers
+from plugwasm._host.waiting_calls import waiting_callers
 from plugwasm._http.connection import CallClock
 from plugwasm._http.rate_limit import shared_limiter
 from tests.support.threads import InThread
@@ -227,7 +227,7 @@ def test_a_request_waits_for_its_turn_no_longer_than_its_call_may_take() -> None
     limiter.acquire(object(), CallClock(lambda: None))
 
     def ask() -> None:
-        (guest,) = callers()
+        (guest,) = waiting_callers()
         limiter.acquire(object(), CallClock(guest.remaining))
 
     with soon(), pytest.raises(TimeoutError):
@@ -332,7 +332,7 @@ def test_a_lease_of_this_thread_that_another_one_gives_back_may_be_waited_for() 
     with PluginPool(OTHER, size=1) as pool:
         lease = pool.plugin()
         lease.__enter__()
-        threading.Timer(0.1, lease.give_back).start()
+        threading.Timer(0.1, lease.release).start()
         assert pool.call("ok", wait=60) == b""
 
 
