@@ -549,7 +549,11 @@ class PluginSet(CloseOnExit):
         self._retry_slow(taken, before, budget.retry_budget(list(slow.values())), slow)
         for name in slow:
             error = taken[name].error
-            if error is not None and len(found) > 1 and "compile_seconds" in error.message:
+            if (
+                isinstance(error, ModuleError)
+                and len(found) > 1
+                and error.limit == "compile_seconds"
+            ):
                 error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
                 error.args = (error.message,)
         for name, entry in taken.items():
