@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from plugwasm._host.http_request import perform
 from plugwasm._http.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
+from tests.support.egress import client_for, policy
 from tests.support.http_server import Server, reply
 
-LOCAL = Egress(allowed_hosts=["127.0.0.1"])
+LOCAL = client_for(policy("127.0.0.1"))
 
 
 def no_deadline() -> None:
@@ -130,7 +131,7 @@ json_values = st.recursive(
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_document_is_an_error_of_ours_when_nothing_is_granted(document: bytes) -> None:
     with pytest.raises(EgressError):
-        perform(document, None, Egress(), no_deadline)
+        perform(document, None, client_for(Egress()), no_deadline)
 
 
 def test_importing_it_loads_nothing_that_only_a_request_needs() -> None:

@@ -179,7 +179,7 @@ def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.Monke
         return []
 
     monkeypatch.setattr(wire, "look_up", hang)
-    alive = sum(thread.name == wire._LOOKUP for thread in threading.enumerate())
+    alive = sum(thread.name == wire._LOOKUP_THREAD for thread in threading.enumerate())
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", alive + 2)
     for _ in range(4):
         with pytest.raises(TimeoutError):

@@ -96,7 +96,7 @@ def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
 
 
 def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "_PATIENCE", 0.1)
+    monkeypatch.setattr(rate_limit, "_QUEUE_SECONDS", 0.1)
     held = Held()
     shared = egress(held, max_concurrent=1)
     first = InThread(get, shared)
@@ -144,7 +144,9 @@ def test_first_come_first_served() -> None:
     requests = []
     for number in range(5):
         requests.append(InThread(ask, number))
-        assert soon(lambda: len(shared_limiter(shared)._line().waiting) + held.now == len(requests))
+        assert soon(
+            lambda: len(shared_limiter(shared)._queue().waiting) + held.now == len(requests)
+        )
     held.go.set()
     for request in requests:
         request.result()
@@ -219,7 +221,7 @@ shared = egress(held, max_concurrent=1)
 thread = threading.Thread(target=get, args=(shared,))
 thread.start()
 while not held.now: pass
-with shared_limiter(shared)._line().changed:  # at its worst: another thread holds the place, and this one the lock
+with shared_limiter(shared)._queue().changed:  # at its worst: another thread holds the place, and this one the lock
     child = os.fork()
 if child == 0:
     held.go.set()

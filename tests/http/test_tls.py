@@ -167,7 +167,7 @@ def test_the_end_of_a_request_over_tls_is_sent_while_the_answer_is_waited_for(
     answer = bytearray(5)
     assert connection.readinto(answer) == 5
     assert answer == b"whole"
-    connection.hang_up()
+    connection.disconnect()
     for each in (thread, timer):
         each.join()
 
