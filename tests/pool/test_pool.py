@@ -569,7 +569,7 @@ def test_a_plugin_goes_back_to_the_pool_wherever_a_signal_handler_raises(
 
     def profile(frame: Any, what: str, argument: object) -> None:
         nonlocal left
-        if what in events and {"give_back", "_give_back", "_pass_on", "_settle"} & {
+        if what in events and {"release", "_give_back", "_pass_on", "_restore"} & {
             frame.f_code.co_name,
             caller(frame),
         }:
