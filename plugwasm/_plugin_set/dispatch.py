@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from .._public import publish
 from ..errors import CancelledError, Error, OptionError
 
 TYPE_CHECKING = False
@@ -48,7 +49,7 @@ class Result(NamedTuple, Generic[T]):
         return self.output  # type: ignore[return-value]
 
 
-Result.__module__ = "plugwasm.plugin_set"
+publish("plugwasm.plugin_set", Result)
 
 
 class ParseError(Exception):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._host.observed_values import brief, printable
+from .._public import publish
 from ..errors import OptionError, shown
 
 TYPE_CHECKING = False
@@ -121,9 +122,6 @@ class Call:
         return call if self.output is None else f"{call} -> {brief(self.output)}"
 
 
-Call.__module__ = "plugwasm.observing"
-
-
 @dataclass(frozen=True, slots=True)
 class HttpExchange:
     """An HTTP request of a plugin as it asked for it, and the status that came back; None when none did."""
@@ -131,9 +129,6 @@ class HttpExchange:
     method: str
     url: str
     status: int | None
-
-
-HttpExchange.__module__ = "plugwasm.observing"
 
 
 @dataclass(eq=False, slots=True)
@@ -166,9 +161,6 @@ class HostCall:
         if self.error is not None:
             return f"{call} raised {self.error}"
         return f"{call} -> {', '.join(map(brief, self.results))}" if self.results else call
-
-
-HostCall.__module__ = "plugwasm.observing"
 
 
 class Observer:
@@ -332,3 +324,6 @@ def observers(observe: Observe) -> tuple[Observer, ...] | None:
 def need_guest(given: Sequence[Observer]) -> bool:
     """Whether one of them stands for host functions, so that instances must be in this process."""
     return any(type(observer)._understudy is not Observer._understudy for observer in given)
+
+
+publish("plugwasm.observing", Call, HttpExchange, HostCall)
