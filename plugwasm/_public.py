@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_type_hints
 
 
-def publish(module: str, *classes: type) -> None:
+def set_public_module(module: str, *classes: type) -> None:
     """Set the `__module__` of classes to the public module that exports them.
 
     msgspec, dataclasses and `get_type_hints` look up names in annotations in the module that
