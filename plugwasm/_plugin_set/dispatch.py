@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from .._public import publish
+from .._public import set_public_module
 from ..errors import CancelledError, Error, OptionError
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ class Result(NamedTuple, Generic[T]):
         return self.output  # type: ignore[return-value]
 
 
-publish("plugwasm.plugin_set", Result)
+set_public_module("plugwasm.plugin_set", Result)
 
 
 class ParseError(Exception):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._host.observed_values import shorten
-from .._public import publish
+from .._public import set_public_module
 from ..errors import OptionError, escape_line, truncate
 
 TYPE_CHECKING = False
@@ -328,4 +328,4 @@ def need_local_instance(given: Sequence[Observer]) -> bool:
     )
 
 
-publish("plugwasm.observing", Call, HttpExchange, HostCall)
+set_public_module("plugwasm.observing", Call, HttpExchange, HostCall)
