@@ -127,6 +127,9 @@ class CompiledPlugin:
         if type(plugin).__module__.startswith("plugwasm."):
             refuse_object(plugin)
         limits, egress = own_settings(plugin, limits, egress)
+        stack = engine(fuel=fuel_limit is not None, pooled=False, stack_bytes=(limits or DEFAULT).stack_bytes).stack
+        if not stack.here.levels and not stack.has_room_for_python():
+            raise no_stack(checked_name(name) or "plugin", None, stack)
         self._recipe: Recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self.name = checked_name(name) or shown(self._recipe.label)
         self.wasi = wasi
@@ -151,7 +154,6 @@ class CompiledPlugin:
             fuel_limit=fuel_limit,
         )
         self._check_sizes()
-        stack = engine(fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes).stack
         if not stack.here.levels and not stack.has_room():
             raise no_stack(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}

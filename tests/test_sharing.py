@@ -291,8 +291,8 @@ def test_ctrl_c_ends_the_waiting_and_costs_nothing(kind: str) -> None:
     rest = random.Random(7)
     while caught < {5 if kind == "IsolatedPlugin" else 60}:  # each costs an isolated one its process
         timer = threading.Timer(rest.uniform(0, 0.02), signal.pthread_kill, (me, signal.SIGINT))
-        timer.start()
         try:
+            timer.start()  # which waits until it runs: on a busy machine the signal may come as early as that
             while True:
                 plugin.call("echo", b"x")
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import os
 import signal
 import subprocess
 import sys
@@ -166,14 +167,22 @@ print("lost", len(lost))
 """
 
 
-WATCHERS = ["nobody", "settrace", "setprofile", *(["monitoring"] if sys.version_info >= (3, 12) else [])]
+HAS_JIT = hasattr(sys, "_jit") and sys._jit.is_available()
+WATCHERS = [
+    "nobody",
+    "settrace",
+    "setprofile",
+    *(["monitoring"] if sys.version_info >= (3, 12) else []),
+    *(["Python's own JIT"] if HAS_JIT else []),
+]
 
 
 @posix
 @pytest.mark.parametrize("watcher", WATCHERS)
 def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again(watcher: str) -> None:
     """Also where a debugger or a profiler, whose functions are the first in which a signal handler runs, looks on."""
-    done = subprocess.run([sys.executable, "-c", CTRL_C, watcher], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    environment = os.environ | ({"PYTHON_JIT": "1"} if watcher == "Python's own JIT" else {})
+    done = subprocess.run([sys.executable, "-c", CTRL_C, watcher], capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment)
     assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
 
 

@@ -22,7 +22,7 @@ def test_whatever_threads_do_to_plugins_at_once_every_outcome_is_explained_and_n
     print(f"to do the same again, as far as threads allow: python {HAMMERS} {name} {seed}")
     environment = os.environ | {"PLUGWASM_HAMMER_SECONDS": str(SECONDS)}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:.*fork:DeprecationWarning", str(HAMMERS), name, str(seed)],
+        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", str(HAMMERS), name, str(seed)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
