@@ -4,6 +4,8 @@
 #   make test      all tests                 make examples         rebuild the example plugins
 #   make fuzz      SECONDS a harness         make hammer           threads, SECONDS a test
 #   make check     lint, types, fast tests   make check-examples   …and compare their behaviour
+#   make docs      generated pages           make changelog        CHANGELOG.md for RELEASE=1.2.3
+#   make layout    figures of the layout
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format bench examples check-examples fast fuzz hammer clean
+.PHONY: help demo test check lint layout types format docs changelog changelog-draft bench examples check-examples fast fuzz hammer clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,6 +52,12 @@ fast: $(VENV)/with-cli+test
 lint: $(VENV)/with-cli+lint+test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/layout.py > /dev/null
+
+layout: $(VENV)/with-cli+lint+test
+	@$(BIN)/python tools/layout.py
 
 types: $(VENV)/with-cli+lint+test
 	$(BIN)/mypy
@@ -59,6 +67,15 @@ check: lint types fast
 format: $(VENV)/with-cli+lint+test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/with-cli
+	$(BIN)/python docs/generate.py
+
+changelog: $(VENV)/with-release
+	$(BIN)/towncrier build --yes --version $(or $(RELEASE),$(error name the version: make changelog RELEASE=1.2.3))
+
+changelog-draft: $(VENV)/with-release
+	@$(BIN)/towncrier build --draft --version unreleased
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

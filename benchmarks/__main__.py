@@ -25,13 +25,18 @@ def main() -> int:
     try:
         about = _about()
     except PackageNotFoundError as missing:
-        print(f"the package `{missing.name}` is not installed: run `make bench`, or pip install -e '.[bench]'", file=sys.stderr)
+        print(
+            f"the package `{missing.name}` is not installed: run `make bench`, or pip install -e '.[bench]'",
+            file=sys.stderr,
+        )
         return 2
     start = perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         _own_caches(Path(folder))
         effort = 0.05 if options.quick else 1.0
-        blocks = _selected([*processes.blocks(Path(folder), effort), *cases.blocks(effort)], options.only)
+        blocks = _selected(
+            [*processes.blocks(Path(folder), effort), *cases.blocks(effort)], options.only
+        )
         if not blocks:
             print(f"no row's title contains {options.only!r}", file=sys.stderr)
             return 2
@@ -47,27 +52,53 @@ def main() -> int:
     print()
     print(render(sections))
     print()
-    print("Medians of rounds in which both sides take turns; ± is the distance of the quartiles. Ratio: extism's time by plugwasm's.")
+    print(
+        "Medians of rounds in which both sides take turns; ± is the distance of the quartiles. Ratio: extism's time by plugwasm's."
+    )
     print(
         f"{summary(sections)}. Took {perf_counter() - start:.0f} s{', with --quick: too short for good figures' if options.quick else ''}."
     )
     if options.json:
-        options.json.write_text(json.dumps({"about": about, "rows": [row for section in sections for row in _rows(section)]}, indent=1))
+        options.json.write_text(
+            json.dumps(
+                {"about": about, "rows": [row for section in sections for row in _rows(section)]},
+                indent=1,
+            )
+        )
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="plugwasm against the official extism package")
-    parser.add_argument("--quick", action="store_true", help="a few rounds only, to see that all of it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all samples to a file")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the rows, or groups of rows, whose title contains this")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="plugwasm against the official extism package"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few rounds only, to see that all of it runs"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write all samples to a file"
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="only the rows, or groups of rows, whose title contains this",
+    )
     return parser.parse_args()
 
 
 def _about() -> dict[str, str]:
-    about = {"plugwasm": __version__} | {name: version(name) for name in ("wasmtime", "extism", "extism-sys")}
-    about |= {"Python": platform.python_version(), platform.system(): platform.machine(), "processors": str(os.cpu_count())}
-    return about | ({"load before": f"{os.getloadavg()[0]:.1f}"} if hasattr(os, "getloadavg") else {})
+    about = {"plugwasm": __version__} | {
+        name: version(name) for name in ("wasmtime", "extism", "extism-sys")
+    }
+    about |= {
+        "Python": platform.python_version(),
+        platform.system(): platform.machine(),
+        "processors": str(os.cpu_count()),
+    }
+    return about | (
+        {"load before": f"{os.getloadavg()[0]:.1f}"} if hasattr(os, "getloadavg") else {}
+    )
 
 
 def _own_caches(folder: Path) -> None:
@@ -83,7 +114,9 @@ def _own_caches(folder: Path) -> None:
 def _selected(blocks: list[Block], text: str) -> list[Block]:
     wanted = text.lower()
     found = [
-        block if wanted in block.title.lower() else replace(block, rows=[row for row in block.rows if wanted in row.title.lower()])
+        block
+        if wanted in block.title.lower()
+        else replace(block, rows=[row for row in block.rows if wanted in row.title.lower()])
         for block in blocks
     ]
     return [block for block in found if block.rows]

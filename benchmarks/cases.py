@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from plugwasm.pool import PluginPool
+from plugwasm import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, repeated
 from .plugins import example
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOOPS = 1000
 THREAD_SECONDS = 0.03
@@ -31,14 +33,28 @@ def bytes_of(count: int) -> bytes:
 
 def blocks(effort: float) -> list[Block]:
     """All blocks of this module."""
-    sizes = {"10 B": 10, "1 KB": 1000, "10 KB": 10_000, "64 KB": 65_536, "100 KB": 100_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
+    sizes = {
+        "10 B": 10,
+        "1 KB": 1000,
+        "10 KB": 10_000,
+        "64 KB": 65_536,
+        "100 KB": 100_000,
+        "1 MB": 1_000_000,
+        "10 MB": 10_000_000,
+    }
     goals = {"10 B": Goal(8), "1 MB": Goal(1.1)}
     steps = zip(list(sizes)[1:], sizes, strict=False)
     return [
         Block(
             "echo",
-            [Row(f"echo {name}", partial(_call, "echo", "echo", bytes_of(size)), goals.get(name)) for name, size in sizes.items()],
-            [Factor(f"echo grows, {small} → {big}", f"echo {big}", f"echo {small}") for big, small in steps],
+            [
+                Row(f"echo {name}", partial(_call, "echo", "echo", bytes_of(size)), goals.get(name))
+                for name, size in sizes.items()
+            ],
+            [
+                Factor(f"echo grows, {small} → {big}", f"echo {big}", f"echo {small}")
+                for big, small in steps
+            ],
             budget=9,
         ),
         Block(
@@ -60,21 +76,34 @@ def blocks(effort: float) -> list[Block]:
                 Row("host function 100 KB", partial(_greet, 100_000, 1)),
                 Row("host function 10 B, each in a loop of the guest", partial(_greet, 10, LOOPS)),
             ],
-            [Factor("host function grows, 10 B → 100 KB", "host function 100 KB", "host function 10 B")],
+            [
+                Factor(
+                    "host function grows, 10 B → 100 KB",
+                    "host function 100 KB",
+                    "host function 10 B",
+                )
+            ],
             budget=5,
         ),
         Block(
             "isolation: a fresh instance for each call",
             [
                 Row("fresh instance + call + close", partial(_fresh, "echo", False), Goal(3)),
-                Row("fresh instance + call + close, WASI", partial(_fresh, "bench_wasi", True), Goal(3)),
+                Row(
+                    "fresh instance + call + close, WASI",
+                    partial(_fresh, "bench_wasi", True),
+                    Goal(3),
+                ),
             ],
             budget=5,
         ),
         Block(
             "isolation in a process of its own (extism: in this one)",
             [
-                *(Row(f"isolated: echo {name}", partial(_isolated_echo, sizes[name])) for name in ("10 B", "64 KB", "1 MB")),
+                *(
+                    Row(f"isolated: echo {name}", partial(_isolated_echo, sizes[name]))
+                    for name in ("10 B", "64 KB", "1 MB")
+                ),
                 Row("isolated: host function 10 B", _isolated_greet),
                 Row("isolated: worker started + call + close", _isolated_start),
             ],
@@ -86,7 +115,14 @@ def blocks(effort: float) -> list[Block]:
                 Row("a call, 1 thread", partial(_threads, 1)),
                 Row("a call, 2 threads (wall time by calls)", partial(_threads, 2)),
             ],
-            [Factor("throughput of 2 threads by 1", "a call, 1 thread", "a call, 2 threads (wall time by calls)", Goal(1.7))],
+            [
+                Factor(
+                    "throughput of 2 threads by 1",
+                    "a call, 1 thread",
+                    "a call, 2 threads (wall time by calls)",
+                    Goal(1.7),
+                )
+            ],
             budget=8,
         ),
         Block(
@@ -95,11 +131,17 @@ def blocks(effort: float) -> list[Block]:
                 Row("plugin: echo 10 B", partial(_pool_call, False)),
                 Row("pool: echo 10 B", partial(_pool_call, True)),
                 *(
-                    Row(f"map: echo 10 B, {workers}", partial(_map, "echo", 10, MAPPED_SMALL, number))
+                    Row(
+                        f"map: echo 10 B, {workers}",
+                        partial(_map, "echo", 10, MAPPED_SMALL, number),
+                    )
                     for number, workers in ((1, "1 worker"), (2, "2 workers (wall time by calls)"))
                 ),
                 *(
-                    Row(f"map: count_vowels 256 KB, {workers}", partial(_map, "count_vowels", 262_144, MAPPED, number))
+                    Row(
+                        f"map: count_vowels 256 KB, {workers}",
+                        partial(_map, "count_vowels", 262_144, MAPPED, number),
+                    )
                     for number, workers in ((1, "1 worker"), (2, "2 workers (wall time by calls)"))
                 ),
             ],
@@ -120,7 +162,10 @@ def blocks(effort: float) -> list[Block]:
         ),
         Block(
             "alloc + length in the guest",
-            [Row(f"{rounds:,} rounds", partial(_allocations, rounds)) for rounds in (16_000, 32_000)],
+            [
+                Row(f"{rounds:,} rounds", partial(_allocations, rounds))
+                for rounds in (16_000, 32_000)
+            ],
             [Factor("rounds × 2 take", "32,000 rounds", "16,000 rounds", Goal(2.3, at_most=True))],
             budget=10,
             least=1 if effort < 1 else 5,
@@ -146,7 +191,10 @@ def _observed(data: bytes, side: str) -> Sample:
 def _vowels(data: bytes, side: str) -> Sample:
     plugin = _sdk(side).Plugin(example("count_vowels"), functions=[])
     count = sum(data.count(vowel) for vowel in b"aeiouAEIOU")
-    return repeated(partial(plugin.call, "count_vowels", data), lambda output: json.loads(output)["count"] == count)
+    return repeated(
+        partial(plugin.call, "count_vowels", data),
+        lambda output: json.loads(output)["count"] == count,
+    )
 
 
 def _host_functions(side: str) -> list[Any]:
@@ -165,9 +213,15 @@ def _host_functions(side: str) -> list[Any]:
 
 
 def _greet(size: int, loops: int, side: str) -> Sample:
-    plugin = _sdk(side).Plugin(example("host_functions"), config={"times": str(loops)}, functions=_host_functions(side))
+    plugin = _sdk(side).Plugin(
+        example("host_functions"), config={"times": str(loops)}, functions=_host_functions(side)
+    )
     name = bytes_of(size)
-    return repeated(partial(plugin.call, "greet" if loops == 1 else "repeat_greet", name), b"Hello, " + name + b"!", parts=loops)
+    return repeated(
+        partial(plugin.call, "greet" if loops == 1 else "repeat_greet", name),
+        b"Hello, " + name + b"!",
+        parts=loops,
+    )
 
 
 def _fresh(name: str, wasi: bool, side: str) -> Sample:
@@ -183,7 +237,7 @@ def _fresh(name: str, wasi: bool, side: str) -> Sample:
 
 
 def _isolated(side: str) -> Any:
-    return import_module("plugwasm.isolated").IsolatedPlugin if side == OURS else _sdk(side).Plugin
+    return import_module("plugwasm").IsolatedPlugin if side == OURS else _sdk(side).Plugin
 
 
 def _isolated_echo(size: int, side: str) -> Sample:
@@ -215,7 +269,10 @@ def _allocations(rounds: int, side: str) -> Sample:
 def _threads(threads: int, side: str) -> Sample:
     sdk = _sdk(side)
     data = bytes_of(65_536)
-    calls = [partial(plugin.call, "echo", data) for plugin in (sdk.Plugin(example("echo"), functions=[]) for _ in range(threads))]
+    calls = [
+        partial(plugin.call, "echo", data)
+        for plugin in (sdk.Plugin(example("echo"), functions=[]) for _ in range(threads))
+    ]
     for call in calls:
         check(call(), data)
     count = max(2, int(THREAD_SECONDS / repeated(calls[0], data)()))
@@ -242,7 +299,9 @@ def _threads(threads: int, side: str) -> Sample:
 def _pool_call(pooled: bool, side: str) -> Sample:
     data = bytes_of(10)
     if pooled and side == OURS:
-        return repeated(partial(PluginPool(example("echo"), functions=[], size=2).call, "echo", data), data)
+        return repeated(
+            partial(PluginPool(example("echo"), functions=[], size=2).call, "echo", data), data
+        )
     return _call("echo", "echo", data, side)
 
 
@@ -268,7 +327,9 @@ def _map(plugin: str, size: int, count: int, workers: int, side: str) -> Sample:
     def is_right(outputs: list[bytes]) -> bool:
         if plugin == "echo":
             return outputs == inputs
-        return len(outputs) == count and all(json.loads(output)["count"] == vowels for output in outputs)
+        return len(outputs) == count and all(
+            json.loads(output)["count"] == vowels for output in outputs
+        )
 
     return repeated(run, is_right, parts=count)
 
@@ -279,7 +340,11 @@ def _call_async(side: str) -> Sample:
 
     async def calls() -> bytes:
         for _ in range(AWAITED):
-            output: bytes = await (plugin.call_async("echo", data) if side == OURS else asyncio.to_thread(plugin.call, "echo", data))
+            output: bytes = await (
+                plugin.call_async("echo", data)
+                if side == OURS
+                else asyncio.to_thread(plugin.call, "echo", data)
+            )
         return output
 
     return repeated(lambda: runner.run(calls()), data, parts=AWAITED)

@@ -104,7 +104,11 @@ class Result:
         """The peer's time by ours, round by round, so more than 1 is better; None for a factor, which is compared with its goal only."""
         if self.unit == "×":
             return None
-        return Figure(tuple(peer / ours for ours, peer in zip(self.ours.samples, self.peer.samples, strict=True)))
+        return Figure(
+            tuple(
+                peer / ours for ours, peer in zip(self.ours.samples, self.peer.samples, strict=True)
+            )
+        )
 
     @property
     def is_met(self) -> bool | None:
@@ -117,7 +121,9 @@ def check(output: Any, expected: Any) -> None:
         raise WrongResultError(f"unexpected output: {output!r:.200}")
 
 
-def repeated(run: Callable[[], Any], expected: Any, *, parts: int = 1, least: float = 0.004) -> Sample:
+def repeated(
+    run: Callable[[], Any], expected: Any, *, parts: int = 1, least: float = 0.004
+) -> Sample:
     """Samples of a short run, which are the mean of so many runs as take `least` seconds; by `parts`, if a run does the thing so often."""
 
     def seconds(count: int) -> float:
@@ -177,12 +183,16 @@ def measure(block: Block, effort: float = 1.0) -> list[Result]:
     results = []
     for row in block.rows:
         ours, peer = taken[row.title]
-        results.append(Result(row.title, row.unit, Figure(tuple(ours)), Figure(tuple(peer)), row.goal))
+        results.append(
+            Result(row.title, row.unit, Figure(tuple(ours)), Figure(tuple(peer)), row.goal)
+        )
     for factor in block.factors:
         if factor.over in taken and factor.under in taken:
             ours, peer = (
                 [over / under for over, under in zip(*pair, strict=True)]
                 for pair in zip(taken[factor.over], taken[factor.under], strict=True)
             )
-            results.append(Result(factor.title, "×", Figure(tuple(ours)), Figure(tuple(peer)), factor.goal))
+            results.append(
+                Result(factor.title, "×", Figure(tuple(ours)), Figure(tuple(peer)), factor.goal)
+            )
     return results

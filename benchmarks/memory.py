@@ -17,12 +17,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SMALL = """(module
   (import "extism:host/env" "input_offset" (func $offset (result i64)))
@@ -64,7 +66,9 @@ def _back(current: plugwasm.CurrentPlugin, inputs: list[Any], outputs: list[Any]
 
 
 def with_host_functions() -> CompiledPlugin:
-    return CompiledPlugin(small(*_BACK), functions=[Function(None, "back", [ValType.I64], [ValType.I64], _back)])
+    return CompiledPlugin(
+        small(*_BACK), functions=[Function(None, "back", [ValType.I64], [ValType.I64], _back)]
+    )
 
 
 def with_wasi() -> CompiledPlugin:
@@ -76,7 +80,9 @@ def plain() -> CompiledPlugin:
 
 
 def without_pool() -> CompiledPlugin:
-    return CompiledPlugin(small(), functions=[], fuel_limit=2**62)  # there is no pool for engines that count fuel
+    return CompiledPlugin(
+        small(), functions=[], fuel_limit=2**62
+    )  # there is no pool for engines that count fuel
 
 
 def with_deadline() -> CompiledPlugin:
@@ -85,7 +91,13 @@ def with_deadline() -> CompiledPlugin:
 
 def with_command() -> CompiledPlugin:
     return CompiledPlugin(
-        {"wasm": [{"name": "lib", "data": _COMMAND.encode()}, {"name": "main", "data": small(*_USES_COMMAND)}]}, functions=[]
+        {
+            "wasm": [
+                {"name": "lib", "data": _COMMAND.encode()},
+                {"name": "main", "data": small(*_USES_COMMAND)},
+            ]
+        },
+        functions=[],
     )
 
 
@@ -129,7 +141,9 @@ class Row:
     rounds: tuple[int, ...]
 
 
-def calls(make: Callable[[], CompiledPlugin], function: str = "echo", context: str | None = None) -> Callable[[], Callable[[], object]]:
+def calls(
+    make: Callable[[], CompiledPlugin], function: str = "echo", context: str | None = None
+) -> Callable[[], Callable[[], object]]:
     """One plugin, called again and again; what it raises is handled."""
 
     def prepare() -> Callable[[], object]:
@@ -146,7 +160,9 @@ def calls(make: Callable[[], CompiledPlugin], function: str = "echo", context: s
     return prepare
 
 
-def instances(make: Callable[[], CompiledPlugin], function: str = "echo") -> Callable[[], Callable[[], object]]:
+def instances(
+    make: Callable[[], CompiledPlugin], function: str = "echo"
+) -> Callable[[], Callable[[], object]]:
     """An instance that is made, called once and closed."""
 
     def prepare() -> Callable[[], object]:
@@ -161,7 +177,9 @@ def instances(make: Callable[[], CompiledPlugin], function: str = "echo") -> Cal
     return prepare
 
 
-def in_two_threads(prepare: Callable[[], Callable[[], object]]) -> Callable[[], Callable[[], object]]:
+def in_two_threads(
+    prepare: Callable[[], Callable[[], object]],
+) -> Callable[[], Callable[[], object]]:
     """The same, half of it in another thread."""
 
     def prepare_two() -> Callable[[], object]:
@@ -247,14 +265,27 @@ def measure_live(title: str, effort: float) -> list[Level]:
         plugins.clear()
         left.append(Level.now())
     assert len(first) == 6
-    each = Level(grown.resident // count, grown.objects // count, grown.mappings * 100 // count, grown.descriptors)
+    each = Level(
+        grown.resident // count,
+        grown.objects // count,
+        grown.mappings * 100 // count,
+        grown.descriptors,
+    )
     return [each, left[0].since(before), left[1].since(left[0])]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description="what guests make the host hold")
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the rounds, only to see that all of it runs")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the rows whose title contains this")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory", description="what guests make the host hold"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a hundredth of the rounds, only to see that all of it runs",
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only the rows whose title contains this"
+    )
     parser.add_argument("--row", metavar="TITLE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     effort = 0.01 if options.quick else 1.0
@@ -276,7 +307,9 @@ def main() -> int:
                 f"| {more.resident / 1000:+.0f} KB, {more.mappings:+d} mappings, {more.objects:+d} objects |",
                 flush=True,
             )
-    print("\n| more than after the warm-up | rounds | memory | Python objects | mappings | descriptors |")
+    print(
+        "\n| more than after the warm-up | rounds | memory | Python objects | mappings | descriptors |"
+    )
     print("|---|---|---|---|---|---|")
     for row in ROWS:
         if options.only in row.title:
@@ -284,14 +317,24 @@ def main() -> int:
             cells = [
                 " · ".join(f"{max(1, int(rounds * effort)):,}" for rounds in row.rounds),
                 " · ".join(f"{level.resident / 1000:+.0f}" for level in levels) + " KB",
-                *(" · ".join(f"{getattr(level, what):+d}" for level in levels) for what in ("objects", "mappings", "descriptors")),
+                *(
+                    " · ".join(f"{getattr(level, what):+d}" for level in levels)
+                    for what in ("objects", "mappings", "descriptors")
+                ),
             ]
             print(f"| {row.title} | {' | '.join(cells)} |", flush=True)
     return 0
 
 
 def _in_process(title: str, quick: bool) -> list[Level]:
-    command = [sys.executable, "-m", "benchmarks.memory", "--row", title, *(["--quick"] if quick else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.memory",
+        "--row",
+        title,
+        *(["--quick"] if quick else []),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return [Level(**level) for level in json.loads(done.stdout)]
 

@@ -39,7 +39,11 @@ def large(functions: int) -> bytes:
     from wasmtime import wat2wasm
 
     random = Random(1)
-    return bytes(wat2wasm(f"(module {_ECHO}\n{''.join(_function(random, index) for index in range(functions))})"))
+    return bytes(
+        wat2wasm(
+            f"(module {_ECHO}\n{''.join(_function(random, index) for index in range(functions))})"
+        )
+    )
 
 
 def _function(random: Random, index: int) -> str:

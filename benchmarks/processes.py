@@ -39,22 +39,41 @@ def blocks(folder: Path, effort: float) -> list[Block]:
             ],
             budget=14,
         ),
-        Block("load a small module, to the first output", _loads(folder, "small", small, 10, 10), budget=12),
-        Block("load a large module, to the first output", _loads(folder, "large", big, 1, 3 if full else 1), budget=25),
+        Block(
+            "load a small module, to the first output",
+            _loads(folder, "small", small, 10, 10),
+            budget=12,
+        ),
+        Block(
+            "load a large module, to the first output",
+            _loads(folder, "large", big, 1, 3 if full else 1),
+            budget=25,
+        ),
     ]
     if os.path.exists("/proc/self/statm"):
-        row = Row(f"memory of a live instance, of {instances:,}", partial(_memory, folder, instances), unit="B")
+        row = Row(
+            f"memory of a live instance, of {instances:,}",
+            partial(_memory, folder, instances),
+            unit="B",
+        )
         found.append(Block("memory", [row], budget=6, most=9, least=3))
     return found
 
 
 def _loads(folder: Path, size: str, wasm: bytes, cold: int, warm: int) -> list[Row]:
     """Rows for a module, of which each process loads so many variants."""
-    files = [_file(folder, f"{size}-{number}", variant(wasm, number)) for number in range(max(cold, warm))]
+    files = [
+        _file(folder, f"{size}-{number}", variant(wasm, number))
+        for number in range(max(cold, warm))
+    ]
     return [
         Row(f"{size}: cold (no cache)", partial(_load, folder, files[:cold], NO_CACHE, "load")),
         Row(f"{size}: cached on disk", partial(_load, folder, files[:warm], {}, "load")),
-        Row(f"{size}: already seen by the process", partial(_load, folder, files[:warm], {}, "again"), Goal(3)),
+        Row(
+            f"{size}: already seen by the process",
+            partial(_load, folder, files[:warm], {}, "again"),
+            Goal(3),
+        ),
     ]
 
 
@@ -70,7 +89,9 @@ def _child(folder: Path, environment: dict[str, str], *arguments: str) -> Sample
     command = [sys.executable, "-P", str(CHILD), SIDES[side], *rest]
 
     def sample() -> float:
-        done = subprocess.run(command, env=os.environ | environment, cwd=folder, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            command, env=os.environ | environment, cwd=folder, stdout=subprocess.PIPE, check=True
+        )
         answer = json.loads(done.stdout)
         return median(answer) if isinstance(answer, list) else float(answer)
 
@@ -79,7 +100,13 @@ def _child(folder: Path, environment: dict[str, str], *arguments: str) -> Sample
 
 def _start(folder: Path, side: str) -> Sample:
     plugin = _file(folder, "echo", example("echo"))
-    command = [sys.executable, "-P", "-c", START.format(module=SIDES[side].partition(".")[0]), plugin]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        START.format(module=SIDES[side].partition(".")[0]),
+        plugin,
+    ]
 
     def sample() -> float:
         start = perf_counter()
@@ -93,9 +120,20 @@ def _start(folder: Path, side: str) -> Sample:
     return sample
 
 
-def _load(folder: Path, files: list[str], environment: dict[str, str], task: str, side: str) -> Sample:
-    return _child(folder, environment, task, _file(folder, "first", variant(example("echo"), 2**32)), *files, side)
+def _load(
+    folder: Path, files: list[str], environment: dict[str, str], task: str, side: str
+) -> Sample:
+    return _child(
+        folder,
+        environment,
+        task,
+        _file(folder, "first", variant(example("echo"), 2**32)),
+        *files,
+        side,
+    )
 
 
 def _memory(folder: Path, instances: int, side: str) -> Sample:
-    return _child(folder, {}, "memory", str(instances), _file(folder, "echo", example("echo")), side)
+    return _child(
+        folder, {}, "memory", str(instances), _file(folder, "echo", example("echo")), side
+    )

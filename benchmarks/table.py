@@ -18,7 +18,15 @@ def render(sections: Sequence[Section]) -> str:
         lines.append((f"**{title}**", *[""] * (len(_HEAD) - 1)))
         lines += map(_line, results)
     widths = [max(3, *(len(line[i]) for line in [_HEAD, *lines])) for i in range(len(_HEAD))]
-    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:-1]), "-" * (widths[-1] + 2), ""])
+    rule = "|".join(
+        [
+            "",
+            "-" * (widths[0] + 2),
+            *("-" * (width + 1) + ":" for width in widths[1:-1]),
+            "-" * (widths[-1] + 2),
+            "",
+        ]
+    )
     return "\n".join([_row(_HEAD, widths), rule, *(_row(line, widths) for line in lines)])
 
 
@@ -57,11 +65,18 @@ def _value(figure: Figure, unit: str) -> str:
         return f"{value / 1000:.1f} KB"
     for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= scale:
-            return f"{value / scale:.3g} {name}" if value < 100 * scale else f"{value / scale:.0f} {name}"
+            return (
+                f"{value / scale:.3g} {name}"
+                if value < 100 * scale
+                else f"{value / scale:.0f} {name}"
+            )
     return f"{value * 1e9:.0f} ns"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     last = len(cells) - 1
-    padded = [cell.ljust(width) if i in (0, last) else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    padded = [
+        cell.ljust(width) if i in (0, last) else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
     return f"| {' | '.join(padded)} |"

@@ -30,8 +30,12 @@ def scale(x: float) -> float:
 
 
 async def main() -> None:
-    print("A plugin is loaded in a thread, and its `async def` host function runs here while the guest waits.")
-    compiled = await plugwasm.aio.compile(HERE / "host_functions.wasm", functions=[greet, add, scale])
+    print(
+        "A plugin is loaded in a thread, and its `async def` host function runs here while the guest waits."
+    )
+    compiled = await plugwasm.aio.compile(
+        HERE / "host_functions.wasm", functions=[greet, add, scale]
+    )
     async with await plugwasm.aio.load(compiled) as plugin:
         print(f"  {(await plugin.call_async('greet', 'Ada')).decode()}")
 
@@ -39,7 +43,9 @@ async def main() -> None:
     async with await plugwasm.aio.load(HERE / "echo.wasm") as plugin:
         with anyio.move_on_after(0.2) as scope:
             await plugin.call_async("spin")
-        print(f"  cancelled: {scope.cancelled_caught}; echo -> {(await plugin.call_async('echo', 'still here')).decode()}")
+        print(
+            f"  cancelled: {scope.cancelled_caught}; echo -> {(await plugin.call_async('echo', 'still here')).decode()}"
+        )
 
     print("\nA pool serves many tasks.")
     async with await plugwasm.aio.pool(compiled, size=2) as pool:

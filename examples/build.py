@@ -14,12 +14,22 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).resolve().parent
 
-FREESTANDING = ("-target", "wasm32-freestanding", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,-z,stack-size=16384")
+FREESTANDING = (
+    "-target",
+    "wasm32-freestanding",
+    "-O2",
+    "-nostdlib",
+    "-Wl,--no-entry",
+    "-Wl,-z,stack-size=16384",
+)
 WASI = ("-target", "wasm32-wasi", "-Os", "-mexec-model=reactor", "-Wl,-z,stack-size=65536")
 DEBUG = (*FREESTANDING, "-O1", "-gline-tables-only", "-fdebug-compilation-dir=.")
 FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=undefined")
@@ -44,11 +54,25 @@ def build(directory: Path, names: Sequence[str] = ()) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     built = []
     with tempfile.TemporaryDirectory(prefix="plugwasm-examples-") as scratch:
-        caches = {"ZIG_GLOBAL_CACHE_DIR": f"{scratch}/global", "ZIG_LOCAL_CACHE_DIR": f"{scratch}/local"}
+        caches = {
+            "ZIG_GLOBAL_CACHE_DIR": f"{scratch}/global",
+            "ZIG_LOCAL_CACHE_DIR": f"{scratch}/local",
+        }
         for name in names or PLUGINS:
             fresh = Path(scratch, f"{name}.wasm")
             stripped = () if PLUGINS[name] is DEBUG else ("-s",)
-            command = [sys.executable, "-m", "ziglang", "cc", *PLUGINS[name], *FLAGS, *stripped, "-o", str(fresh), f"{name}.c"]
+            command = [
+                sys.executable,
+                "-m",
+                "ziglang",
+                "cc",
+                *PLUGINS[name],
+                *FLAGS,
+                *stripped,
+                "-o",
+                str(fresh),
+                f"{name}.c",
+            ]
             subprocess.run(command, cwd=HERE, env=caches | os.environ, check=True)
             target = directory / fresh.name
             target.write_bytes(fresh.read_bytes())
@@ -59,9 +83,18 @@ def build(directory: Path, names: Sequence[str] = ()) -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the example plugins.")
     parser.add_argument(
-        "--to", type=Path, default=HERE, metavar="DIRECTORY", help="where to put the .wasm files (default: beside the sources)"
+        "--to",
+        type=Path,
+        default=HERE,
+        metavar="DIRECTORY",
+        help="where to put the .wasm files (default: beside the sources)",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which plugins (default: all of {', '.join(PLUGINS)})")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which plugins (default: all of {', '.join(PLUGINS)})",
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(PLUGINS))
     if unknown:

@@ -87,7 +87,12 @@ COUNT_VOWELS = (
         (Call("count_vowels", b"Hello, World!", vowels(3, 3, "lL")),),
         config={"vowels": "lL"},
     ),
-    Case("an empty set is the default", "count_vowels", (Call("count_vowels", b"Hi", vowels(1, 1)),), config={"vowels": ""}),
+    Case(
+        "an empty set is the default",
+        "count_vowels",
+        (Call("count_vowels", b"Hi", vowels(1, 1)),),
+        config={"vowels": ""},
+    ),
     Case(
         "code points, not bytes, also where one lies across two pieces of the input",
         "count_vowels",
@@ -103,7 +108,12 @@ COUNT_VOWELS = (
         (Call("count_vowels", b'a"b', vowels(1, 1, '\\"\\\\')),),
         config={"vowels": '"\\'},
     ),
-    Case("the longest set", "count_vowels", (Call("count_vowels", b"aa", vowels(2, 2, "a" * 1024)),), config={"vowels": "a" * 1024}),
+    Case(
+        "the longest set",
+        "count_vowels",
+        (Call("count_vowels", b"aa", vowels(2, 2, "a" * 1024)),),
+        config={"vowels": "a" * 1024},
+    ),
     Case(
         "a set too long",
         "count_vowels",
@@ -185,7 +195,12 @@ HOST_FUNCTIONS = (
         config={"times": "1x"},
         host_functions=True,
     ),
-    Case("greet, add and scale are missing", "host_functions", (Call("greet", error=""),), loads=False),
+    Case(
+        "greet, add and scale are missing",
+        "host_functions",
+        (Call("greet", error=""),),
+        loads=False,
+    ),
 )
 
 HTTP_GET = (
@@ -202,8 +217,16 @@ HTTP_GET = (
             ),
             Call("http_body", b"http://{server}/bytes", bytes(range(256)) * 300),
             Call("http_body", b"http://{server}/empty", b""),
-            Call("http_get", b"http://{server}/broken", error="GET http://{server}/broken: expected status 200, got 500"),
-            Call("http_body", b"http://{server}/nowhere", error="GET http://{server}/nowhere: expected status 200, got 404"),
+            Call(
+                "http_get",
+                b"http://{server}/broken",
+                error="GET http://{server}/broken: expected status 200, got 500",
+            ),
+            Call(
+                "http_body",
+                b"http://{server}/nowhere",
+                error="GET http://{server}/nowhere: expected status 200, got 404",
+            ),
             Call("headers", b"http://{server}/hello", b"{}"),
             Call("http_get", b"not a URL", error=""),
             Call("http_get", b"http://{server}/" + b"x" * 8192, error="longer than 8192 bytes"),
@@ -267,7 +290,12 @@ WASI_FILES = (
         files={"a.txt": b"a"},
         read_only=True,
     ),
-    Case("no directory is granted", "wasi_files", (Call("cat", b"/data/a.txt", error="cannot open /data/a.txt: "),), wasi=True),
+    Case(
+        "no directory is granted",
+        "wasi_files",
+        (Call("cat", b"/data/a.txt", error="cannot open /data/a.txt: "),),
+        wasi=True,
+    ),
 )
 
 BENCH_WASI = (
@@ -277,12 +305,28 @@ BENCH_WASI = (
         (
             Call("echo", b"", b""),
             Call("echo", EVERY_BYTE, EVERY_BYTE),
-            Call("surroundings", b"", b'{"arguments":0,"variables":0,"stdin":false,"clock":true,"random":true}'),
+            Call(
+                "surroundings",
+                b"",
+                b'{"arguments":0,"variables":0,"stdin":false,"clock":true,"random":true}',
+            ),
         ),
         wasi=True,
     ),
 )
 
-FAULTY = (Case("counts primes", "faulty", (Call("primes", b"2 3 4 5 6 7", b"4"), Call("primes", b"", b"0"))),)
+FAULTY = (
+    Case(
+        "counts primes", "faulty", (Call("primes", b"2 3 4 5 6 7", b"4"), Call("primes", b"", b"0"))
+    ),
+)
 
-CASES: tuple[Case, ...] = (*COUNT_VOWELS, *ECHO, *HOST_FUNCTIONS, *HTTP_GET, *WASI_FILES, *BENCH_WASI, *FAULTY)
+CASES: tuple[Case, ...] = (
+    *COUNT_VOWELS,
+    *ECHO,
+    *HOST_FUNCTIONS,
+    *HTTP_GET,
+    *WASI_FILES,
+    *BENCH_WASI,
+    *FAULTY,
+)

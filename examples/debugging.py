@@ -18,7 +18,9 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     numbers = " ".join(str(number) for number in range(90_000, 90_500))
     with plugwasm.Plugin(HERE / "faulty.wasm") as plugin, tempfile.TemporaryDirectory() as folder:
-        print("A call traps. The plugin was built with debug information, so its frames have lines:")
+        print(
+            "A call traps. The plugin was built with debug information, so its frames have lines:"
+        )
         dumper = debugging.dump_on_trap(plugin, folder)
         try:
             plugin.call("primes", "2 3 5 seven")
@@ -34,7 +36,9 @@ def main() -> None:
         with debugging.profile(plugin) as profile:
             print(f"  {plugin.call('primes', numbers).decode()} primes")
         for function in profile.functions[:3]:
-            print(f"  {function.function:16} {1000 * function.own:6.0f} ms of its own, {1000 * function.total:6.0f} ms in all")
+            print(
+                f"  {function.function:16} {1000 * function.own:6.0f} ms of its own, {1000 * function.total:6.0f} ms in all"
+            )
         for name in ("primes.html", "primes.svg", "primes.json"):
             profile.save(Path(folder, name))
         print("  saved as a flame graph (.html, .svg) and for profiler.firefox.com (.json)")

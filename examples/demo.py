@@ -10,7 +10,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    print("A plugin counts vowels. It keeps a total in a var, and which letters are vowels is configuration.")
+    print(
+        "A plugin counts vowels. It keeps a total in a var, and which letters are vowels is configuration."
+    )
     with plugwasm.Plugin(HERE / "count_vowels.wasm", config={"vowels": "aeiouyAEIOUY"}) as plugin:
         for text in ("Hello, World!", "Yes, why not?"):
             print(f"  {text!r:18} -> {plugin.call('count_vowels', text).decode()}")
@@ -34,7 +36,10 @@ def main() -> None:
         print(f"  19 + 23 = {plugin.call('sum', '19 23').decode()}")
 
     print("\nA plugin reads a directory that was granted to it, read-only, and nothing else.")
-    manifest = {"wasm": [{"path": str(HERE / "wasi_files.wasm")}], "allowed_paths": {f"ro:{HERE / 'pdk'}": "/pdk"}}
+    manifest = {
+        "wasm": [{"path": str(HERE / "wasi_files.wasm")}],
+        "allowed_paths": {f"ro:{HERE / 'pdk'}": "/pdk"},
+    }
     with plugwasm.Plugin(manifest, wasi=True) as plugin:
         print(f"  /pdk holds {plugin.call('list', '/pdk').decode().split()}")
         for function, argument in (("cat", "/etc/passwd"), ("write", "/pdk/new\ncontent")):
@@ -44,7 +49,9 @@ def main() -> None:
                 print(f"  {function} {argument.splitlines()[0]}: {error.message}")
 
     print("\nA plugin that never returns is ended by its deadline; the next call works.")
-    with plugwasm.Plugin({"wasm": [{"path": str(HERE / "echo.wasm")}], "timeout_ms": 200}) as plugin:
+    with plugwasm.Plugin(
+        {"wasm": [{"path": str(HERE / "echo.wasm")}], "timeout_ms": 200}
+    ) as plugin:
         try:
             plugin.call("spin")
         except plugwasm.TimeoutError as error:

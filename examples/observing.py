@@ -53,11 +53,15 @@ def main() -> None:
             )
 
     print("\nWhat the plugin asked for:")
-    with plugwasm.Plugin(HERE / "count_vowels.wasm", config={"vowels": "aeiou"}, observe=Trace(show)) as plugin:
+    with plugwasm.Plugin(
+        HERE / "count_vowels.wasm", config={"vowels": "aeiou"}, observe=Trace(show)
+    ) as plugin:
         plugin.call("count_vowels", "Hello")
 
     print("\nCalls that fail, as records of the log:")
-    logging.basicConfig(format="  %(levelname)s %(name)s: %(function)s of %(plugin)s raised %(error)s", force=True)
+    logging.basicConfig(
+        format="  %(levelname)s %(name)s: %(function)s of %(plugin)s raised %(error)s", force=True
+    )
     with plugwasm.Plugin(HERE / "faulty.wasm", observe=CallLog(slower_than=1.0)) as plugin:
         for numbers in ("2 3 5", "2 3 five"):
             try:
@@ -69,7 +73,9 @@ def main() -> None:
     exporter, tracers = InMemorySpanExporter(), TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
     observer = OpenTelemetry(tracer_provider=tracers)
-    with plugwasm.Plugin(HERE / "host_functions.wasm", functions=[greet, add, scale], observe=observer) as plugin:
+    with plugwasm.Plugin(
+        HERE / "host_functions.wasm", functions=[greet, add, scale], observe=observer
+    ) as plugin:
         plugin.call("sum", "19 23")
     for span in exporter.get_finished_spans():
         took = ((span.end_time or 0) - (span.start_time or 0)) / 1e3

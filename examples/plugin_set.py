@@ -38,7 +38,9 @@ def show(plugins: PluginSet) -> None:
     """A settings page."""
     for plugin in plugins.describe():
         state = "on" if plugin.loaded else f"off: {plugin.error}" if plugin.error else "off"
-        print(f"  {plugin.title} {plugin.version} serves {', '.join(plugin.hooks) or 'nothing'} ({state})")
+        print(
+            f"  {plugin.title} {plugin.version} serves {', '.join(plugin.hooks) or 'nothing'} ({state})"
+        )
 
 
 async def ask_apart(directory: Path, limits: plugwasm.Limits) -> list[Result[str]]:

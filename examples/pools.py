@@ -17,7 +17,9 @@ def main() -> None:
 
     print("Threads share two plugins; who finds none free waits, for two seconds at most.")
     with plugwasm.PluginPool(compiled, size=2, wait=2.0) as pool, ThreadPoolExecutor(4) as threads:
-        counts = threads.map(lambda text: json.loads(pool.call("count_vowels", text))["count"], texts)
+        counts = threads.map(
+            lambda text: json.loads(pool.call("count_vowels", text))["count"], texts
+        )
         print(f"  {dict(zip(texts, counts, strict=True))}")
         print(f"  at most two were made: {pool.stats.made <= 2}")
 

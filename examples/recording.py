@@ -19,7 +19,10 @@ def in_production(folder: str) -> Path:
     """Runs the plugin where its files are, and gives the recording."""
     with tempfile.TemporaryDirectory() as files:
         Path(files, "report.txt").write_text("Sales went up.\n")
-        manifest = {"wasm": [{"path": str(HERE / "wasi_files.wasm")}], "allowed_paths": {files: "/reports"}}
+        manifest = {
+            "wasm": [{"path": str(HERE / "wasi_files.wasm")}],
+            "allowed_paths": {files: "/reports"},
+        }
         recorder = recording.Recorder(folder, when=lambda call: call.error is not None)
         with plugwasm.Plugin(manifest, wasi=True, observe=recorder) as plugin:
             print("  report.txt:", plugin.call("cat", "/reports/report.txt", returns=str).strip())
@@ -38,7 +41,9 @@ def main() -> None:
         print("\nThe files are gone. The recording has what the plugin saw of them:")
         made = recording.load(file)
         for call in made.calls:
-            print(f"  {call.function} asked for {', '.join(it.name for it in call.host_calls if it.name.startswith(('path_', 'fd_read')))}")
+            print(
+                f"  {call.function} asked for {', '.join(it.name for it in call.host_calls if it.name.startswith(('path_', 'fd_read')))}"
+            )
 
         print("\nReplayed, it does the same:")
         for replayed in made.replay(HERE / "wasi_files.wasm").calls:

@@ -25,8 +25,15 @@ ROWS = int(os.environ.get("ROWS", "20000"))
 WORKERS = int(os.environ.get("WORKERS", "2"))
 
 # `embed`: the machines of a cluster need not have the file.
-ref = plugwasm.PluginRef(HERE / "count_vowels.wasm", embed=True, config={"vowels": "aeiouyAEIOUY"}, limits=plugwasm.Limits(timeout=1.0))
-count = plugwasm.MapBatches(ref, "count_vowels", column="text", into="vowels", returns=pa.struct([("count", pa.int64())]))
+ref = plugwasm.PluginRef(
+    HERE / "count_vowels.wasm",
+    embed=True,
+    config={"vowels": "aeiouyAEIOUY"},
+    limits=plugwasm.Limits(timeout=1.0),
+)
+count = plugwasm.MapBatches(
+    ref, "count_vowels", column="text", into="vowels", returns=pa.struct([("count", pa.int64())])
+)
 
 table = pa.table({"text": [f"Line {number} of many, why not?" for number in range(ROWS)]})
 parts = [table.slice(start, 1000) for start in range(0, ROWS, 1000)]
@@ -82,4 +89,7 @@ if __name__ == "__main__":
     engine = sys.argv[1] if len(sys.argv) > 1 else "threads"
     began = time.perf_counter()
     print(f"{ROWS} lines have {engines[engine]()} vowels")
-    print(f"{engine}, {WORKERS} workers: {time.perf_counter() - began:.1f} s, with the time that it takes to start them", file=sys.stderr)
+    print(
+        f"{engine}, {WORKERS} workers: {time.perf_counter() - began:.1f} s, with the time that it takes to start them",
+        file=sys.stderr,
+    )

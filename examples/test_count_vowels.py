@@ -10,19 +10,23 @@ import pytest
 import plugwasm
 
 if TYPE_CHECKING:
-    from plugwasm._pytest import MakeHarness
+    from plugwasm._pytest_plugin import MakeHarness
     from plugwasm.testing import Harness
 
 pytestmark = pytest.mark.plugwasm("count_vowels.wasm", config={"vowels": "aeiou"})
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 0), ("Hello, World!", 3), ("rhythm", 0), ("ae" * 5000, 10_000)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 0), ("Hello, World!", 3), ("rhythm", 0), ("ae" * 5000, 10_000)]
+)
 def test_it_counts_vowels(wasm_plugin: plugwasm.Plugin, text: str, count: int) -> None:
     assert json.loads(wasm_plugin.call("count_vowels", text))["count"] == count
 
 
 @pytest.mark.plugwasm(vars={"total": (40).to_bytes(8, "little")})
-def test_it_goes_on_from_the_total_it_has(wasm_plugin: plugwasm.Plugin, wasm_harness: Harness) -> None:
+def test_it_goes_on_from_the_total_it_has(
+    wasm_plugin: plugwasm.Plugin, wasm_harness: Harness
+) -> None:
     assert json.loads(wasm_plugin.call("count_vowels", "aa"))["total"] == 42
     assert wasm_harness.vars == {"total": (42).to_bytes(8, "little")}
 
@@ -33,7 +37,9 @@ def test_it_refuses_too_many_vowels(wasm_plugin: plugwasm.Plugin) -> None:
         wasm_plugin.call("count_vowels", "x")
 
 
-def test_its_work_grows_with_its_input_and_no_faster(wasm_plugin: plugwasm.Plugin, wasm_harness: Harness) -> None:
+def test_its_work_grows_with_its_input_and_no_faster(
+    wasm_plugin: plugwasm.Plugin, wasm_harness: Harness
+) -> None:
     wasm_plugin.call("count_vowels", "x")
     with wasm_harness.at_most(fuel=600_000, memory_bytes=2**20) as usage:
         wasm_plugin.call("count_vowels", "x" * 10_000)

@@ -89,7 +89,9 @@ def main() -> None:
             print(f"  {error.message}")
 
     print("\nThe methods of an object are host functions.")
-    with plugwasm.Plugin(HERE / "host_functions.wasm", functions=plugwasm.host_namespace(Desk("Good morning"))) as plugin:
+    with plugwasm.Plugin(
+        HERE / "host_functions.wasm", functions=plugwasm.host_namespace(Desk("Good morning"))
+    ) as plugin:
         greetings = plugin.bind(Greetings)
         print(f"  {greetings.greet('plugin')}")
         print(f"  19 + 23 = {greetings.sum('19 23')}")

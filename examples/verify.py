@@ -13,20 +13,28 @@ import importlib
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import build
 import cases
 from cases import Case
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HOSTS = {"plugwasm": "plugwasm", "extism": "extism.extism"}
 
 # (host, plugin, title of the case): the fault of that host which the case would show
-KNOWN_FAULTS = {("extism", "host_functions", "floats"): "extism 1.1.1 cannot return a float from a host function"}
+KNOWN_FAULTS = {
+    (
+        "extism",
+        "host_functions",
+        "floats",
+    ): "extism 1.1.1 cannot return a float from a host function"
+}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,14 +109,20 @@ def failures(host: Any, wasm: bytes, case: Case, address: str) -> list[str]:
                     output = plugin.call(call.function, here(call.input))
                 except host.Error as error:
                     if call.error is None:
-                        wrong.append(f"{what}: expected {_short(here(call.output))}, got the error {error}")
+                        wrong.append(
+                            f"{what}: expected {_short(here(call.output))}, got the error {error}"
+                        )
                     elif here(call.error.encode()).decode() not in str(error):
-                        wrong.append(f"{what}: expected an error with {call.error!r}, got the error {error}")
+                        wrong.append(
+                            f"{what}: expected an error with {call.error!r}, got the error {error}"
+                        )
                     continue
                 if call.error is not None:
                     wrong.append(f"{what}: expected an error, got {_short(output)}")
                 elif output != here(call.output):
-                    wrong.append(f"{what}: expected {_short(here(call.output))}, got {_short(output)}")
+                    wrong.append(
+                        f"{what}: expected {_short(here(call.output))}, got {_short(output)}"
+                    )
     return wrong
 
 
@@ -117,10 +131,26 @@ def _short(value: bytes) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Check that the example plugins, fresh and committed, behave as cases.py says.")
-    parser.add_argument("--host", choices=HOSTS, default="plugwasm", help="what runs the plugins (default: plugwasm)")
-    parser.add_argument("--committed", action="store_true", help="check the committed .wasm files only, build nothing")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which plugins (default: all of {', '.join(build.PLUGINS)})")
+    parser = argparse.ArgumentParser(
+        description="Check that the example plugins, fresh and committed, behave as cases.py says."
+    )
+    parser.add_argument(
+        "--host",
+        choices=HOSTS,
+        default="plugwasm",
+        help="what runs the plugins (default: plugwasm)",
+    )
+    parser.add_argument(
+        "--committed",
+        action="store_true",
+        help="check the committed .wasm files only, build nothing",
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which plugins (default: all of {', '.join(build.PLUGINS)})",
+    )
     arguments = parser.parse_args()
     names = arguments.names or list(build.PLUGINS)
     unknown = sorted(set(names) - set(build.PLUGINS))
@@ -141,7 +171,11 @@ def main() -> int:
                     continue
                 for version, directory in versions.items():
                     path = directory / f"{name}.wasm"
-                    wrong = failures(host, path.read_bytes(), case, address) if path.exists() else [f"there is no {path.name}"]
+                    wrong = (
+                        failures(host, path.read_bytes(), case, address)
+                        if path.exists()
+                        else [f"there is no {path.name}"]
+                    )
                     checked += 1
                     bad += bool(wrong)
                     for line in wrong:
@@ -152,7 +186,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    print(f"{checked} checks passed on {arguments.host}: {', '.join(names)}; {' and '.join(versions)}")
+    print(
+        f"{checked} checks passed on {arguments.host}: {', '.join(names)}; {' and '.join(versions)}"
+    )
     return 0
 
 

@@ -44,13 +44,25 @@ if TYPE_CHECKING:
         def describe(self, data: bytes) -> str: ...
 
 
-NAMES = ("manifests", "modules", "guests", "urls", "exchanges", "linked", "kernel", "recordings", "batches", "workers", "typed")
+NAMES = (
+    "manifests",
+    "modules",
+    "guests",
+    "urls",
+    "exchanges",
+    "linked",
+    "kernel",
+    "recordings",
+    "batches",
+    "workers",
+    "typed",
+)
 ROOT = Path(__file__).resolve().parent.parent
 FINDINGS = Path(__file__).resolve().parent / "findings"
 
 # What tests know of guests and of the kernel's books is used here too.
-if str(ROOT / "tests") not in sys.path:
-    sys.path.append(str(ROOT / "tests"))
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
 
 
 def harness(name: str) -> Harness:

@@ -22,13 +22,22 @@ def main() -> int:
     outcomes = []
     for name in names:
         guided = not options.unguided and inputs.can_guide() and bool(harness(name).COVERED)
-        outcome = watch(name, seed=seed, seconds=options.seconds, executions=options.executions, guided=guided, folder=options.findings)
+        outcome = watch(
+            name,
+            seed=seed,
+            seconds=options.seconds,
+            executions=options.executions,
+            guided=guided,
+            folder=options.findings,
+        )
         outcomes.append(outcome)
         print(line(outcome), flush=True)
         for path in outcome.findings:
             print(f"    python -m fuzz {name} {path}", flush=True)
     found = sum(len(outcome.findings) for outcome in outcomes)
-    print(f"{sum(outcome.executions for outcome in outcomes):,} executions, {found or 'no'} finding{'' if found == 1 else 's'}")
+    print(
+        f"{sum(outcome.executions for outcome in outcomes):,} executions, {found or 'no'} finding{'' if found == 1 else 's'}"
+    )
     return 1 if found else 0
 
 
@@ -49,13 +58,19 @@ def again(name: str, data: bytes) -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description="inputs that nobody would send, until something gives")
-    parser.add_argument("harness", nargs="?", choices=NAMES, help="one harness; all when it is left out")
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz", description="inputs that nobody would send, until something gives"
+    )
+    parser.add_argument(
+        "harness", nargs="?", choices=NAMES, help="one harness; all when it is left out"
+    )
     parser.add_argument("input", nargs="?", type=Path, help="a finding: run it again")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each harness (10)")
     parser.add_argument("--executions", type=int, help="stop after so many, too")
     parser.add_argument("--seed", type=int, help="what chance begins with; a new one when left out")
-    parser.add_argument("--unguided", action="store_true", help="by chance only, although atheris is installed")
+    parser.add_argument(
+        "--unguided", action="store_true", help="by chance only, although atheris is installed"
+    )
     parser.add_argument("--findings", type=Path, default=FINDINGS, help="where findings are kept")
     return parser.parse_args()
 

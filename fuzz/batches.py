@@ -11,20 +11,30 @@ from typing import Any
 
 import pyarrow as pa
 
-from plugwasm._arrow import batches_in, stream_of
+from plugwasm._distributed.arrow import batches_in, stream_of
 from plugwasm.errors import BatchError
 
 from .choices import Choices
 
-COVERED = ["plugwasm._arrow"]
+COVERED = ["plugwasm._distributed.arrow"]
 SIZES = (3, 8)
 _TOKENS = (
-    *(number.to_bytes(4, "little", signed=True) for number in (0, 1, -1, 8, 2**31 - 1, -(2**31), 2**16)),
-    *(number.to_bytes(8, "little", signed=True) for number in (0, 1, -1, 5, 2**40, 2**63 - 1, -(2**63))),
+    *(
+        number.to_bytes(4, "little", signed=True)
+        for number in (0, 1, -1, 8, 2**31 - 1, -(2**31), 2**16)
+    ),
+    *(
+        number.to_bytes(8, "little", signed=True)
+        for number in (0, 1, -1, 5, 2**40, 2**63 - 1, -(2**63))
+    ),
     b"\xff\xff\xff\xff",
     b"ARROW:extension:name",
 )
-SEEDS = [bytes([shape]) + bytes((seed * step) % 256 for step in range(30)) for shape in range(8) for seed in (1, 5)]
+SEEDS = [
+    bytes([shape]) + bytes((seed * step) % 256 for step in range(30))
+    for shape in range(8)
+    for seed in (1, 5)
+]
 ROWS = 5
 
 
@@ -36,7 +46,9 @@ def check(data: bytes) -> None:
         assert len(error.message) < 20_000, f"an error of {len(error.message)} characters"
         return
     assert all(batch.schema == schema for batch in batches)
-    assert sum(batch.num_rows for batch in batches) <= max(ROWS, 8 * len(stream)), "more rows than there is data for"
+    assert sum(batch.num_rows for batch in batches) <= max(ROWS, 8 * len(stream)), (
+        "more rows than there is data for"
+    )
     for batch in batches:
         batch.to_pylist()
         batch.slice(batch.num_rows // 2).to_pydict()
@@ -66,9 +78,13 @@ def _streams() -> list[tuple[bytes, Any]]:
         "records": pa.array([{"a": 1, "b": "x"}] * ROWS),
         "words": pa.array(texts).dictionary_encode(),
         "nothing": pa.nulls(ROWS),
-        "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, ROWS], pa.int32()), pa.array([1, 2])),
+        "runs": pa.RunEndEncodedArray.from_arrays(
+            pa.array([2, ROWS], pa.int32()), pa.array([1, 2])
+        ),
         "either": pa.UnionArray.from_dense(
-            pa.array([0, 1, 0, 1, 0], pa.int8()), pa.array([0, 0, 1, 1, 2], pa.int32()), [pa.array([1, 2, 3]), pa.array(["a", "b"])]
+            pa.array([0, 1, 0, 1, 0], pa.int8()),
+            pa.array([0, 0, 1, 1, 2], pa.int32()),
+            [pa.array([1, 2, 3]), pa.array(["a", "b"])],
         ),
     }
     batches = [pa.record_batch({name: column}) for name, column in columns.items()]

@@ -10,22 +10,25 @@ import gzip
 import json
 import socket
 import zlib
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from unittest import mock
 
-from plugwasm._env import http
-from plugwasm._sandbox import http_transport, wire
-from plugwasm._sandbox.egress import Egress
+from plugwasm._host import http_request
+from plugwasm._http import connection, socket_transport
+from plugwasm._http.policy import Egress
 from plugwasm.errors import EgressError
 
 from .choices import Choices
 from .urls import is_granted
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 COVERED = [
-    "plugwasm._env.http",
-    "plugwasm._sandbox.exchange",
-    "plugwasm._sandbox.egress",
-    "plugwasm._sandbox.wire",
+    "plugwasm._host.http_request",
+    "plugwasm._http.client",
+    "plugwasm._http.policy",
+    "plugwasm._http.connection",
     "urllib3",
     "http.client",
 ]
@@ -38,10 +41,14 @@ MOST_ANSWER = 50_000
 """What a pair of sockets holds before anybody reads."""
 
 _TLS = b"\x16\x03"  # a handshake begins
-_DOCUMENT = b'{"url": "http://good.test/a?b", "method": "POST", "headers": {"Accept": "*/*", "X-Key": "v"}}'
+_DOCUMENT = (
+    b'{"url": "http://good.test/a?b", "method": "POST", "headers": {"Accept": "*/*", "X-Key": "v"}}'
+)
 _JSON = tuple(
     b'{ } [ ] : , " \\u0000 \\r\\n \\ud800 null 1e999 "url" "method" "headers" "header" "Host" "http://good.test/" "GET" \xff \x00 [[[[[[ '
-    b'"Content-Length" "Transfer-Encoding" "Connection" "Authorization" "Expect" "TE" "Proxy-X" "\xc3\xa9" "a:b"'.split(b" ")
+    b'"Content-Length" "Transfer-Encoding" "Connection" "Authorization" "Expect" "TE" "Proxy-X" "\xc3\xa9" "a:b"'.split(
+        b" "
+    )
 )
 _HTTP = (
     *(
@@ -51,7 +58,17 @@ _HTTP = (
         b"HTTP/1.1 204 No\r\n\r\n",
         b"HTTP/0.9",
     ),
-    *(b"\r\n\r\n", b"\r\n", b"\n", b"\r", b"\0", b"\xff", b"HTTP/1.1 999 X\r\n", b"HTTP/1.1 101 Switch\r\n\r\n", b"HTTP/1.1 -1 \r\n"),
+    *(
+        b"\r\n\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"HTTP/1.1 999 X\r\n",
+        b"HTTP/1.1 101 Switch\r\n\r\n",
+        b"HTTP/1.1 -1 \r\n",
+    ),
     *(
         b"Content-Length: 5\r\n",
         b"Content-Length: -1\r\n",
@@ -73,8 +90,19 @@ _HTTP = (
         b"Content-Encoding: br\r\n",
         b"Content-Encoding: gzip, gzip\r\n",
     ),
-    *(b"Set-Cookie: a=b\r\n", b"X:" + b"y" * 300 + b"\r\n", b":\r\n", b"no colon\r\n", b"Content-Type: multipart/x; boundary=a\r\n"),
-    *(gzip.compress(bytes(9000)), gzip.compress(b"hello"), zlib.compress(b"hello"), zlib.compress(bytes(20_000))[2:-4]),
+    *(
+        b"Set-Cookie: a=b\r\n",
+        b"X:" + b"y" * 300 + b"\r\n",
+        b":\r\n",
+        b"no colon\r\n",
+        b"Content-Type: multipart/x; boundary=a\r\n",
+    ),
+    *(
+        gzip.compress(bytes(9000)),
+        gzip.compress(b"hello"),
+        zlib.compress(b"hello"),
+        zlib.compress(bytes(20_000))[2:-4],
+    ),
     *(
         b"Location: http://evil.test/\r\n",
         b"Location: https://a.good.test:8/\r\n",
@@ -91,7 +119,20 @@ _ANSWERS = (
     b"HTTP/1.0 404 Not Found\r\n\r\nnothing",
     b"HTTP/1.1 303 See\r\nLocation: ?q\r\n\r\n",
 )
-_METHODS = ("GET", "POST", "put", "DELETE", "HEAD", "PATCH", "OPTIONS", "TRACE", "CONNECT", "G\r\nX", "", "ſ")
+_METHODS = (
+    "GET",
+    "POST",
+    "put",
+    "DELETE",
+    "HEAD",
+    "PATCH",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "G\r\nX",
+    "",
+    "ſ",
+)
 _NAMES = (
     "Accept",
     "X-Key",
@@ -106,8 +147,34 @@ _NAMES = (
     "a:b",
     "",
 )
-_NAMES += ("X-\r\nY", "é", "user-agent", "User-Agent", "Content-Type", "Expect", "accept-encoding", "K", "TE", ":path")
-_VALUES = ("v", "", "a\r\nb", "a\nb", "\0", "é", "gzip", "100-continue", "x" * 2000, " v ", "\t", "\ud800", "\u2028", "chunked")
+_NAMES += (
+    "X-\r\nY",
+    "é",
+    "user-agent",
+    "User-Agent",
+    "Content-Type",
+    "Expect",
+    "accept-encoding",
+    "K",
+    "TE",
+    ":path",
+)
+_VALUES = (
+    "v",
+    "",
+    "a\r\nb",
+    "a\nb",
+    "\0",
+    "é",
+    "gzip",
+    "100-continue",
+    "x" * 2000,
+    " v ",
+    "\t",
+    "\ud800",
+    "\u2028",
+    "chunked",
+)
 _URLS = (
     "http://good.test/",
     "http://a.good.test:8080/x?y",
@@ -136,8 +203,11 @@ def check(data: bytes) -> None:
     document, body, answers = build(data)
     peers = Peers(answers)
     try:
-        with mock.patch.object(wire, "resolve", peers.resolve), mock.patch.object(http_transport, "connect", peers.connect):
-            response = http.perform(document, body, _POLICY, lambda: 5.0)
+        with (
+            mock.patch.object(connection, "resolve", peers.resolve),
+            mock.patch.object(socket_transport, "connect", peers.connect),
+        ):
+            response = http_request.perform(document, body, _POLICY, lambda: 5.0)
     except EgressError as error:
         assert len(str(error)) < 3000, "a long error"
         assert SECRET not in str(error), "a secret in an error"
@@ -145,7 +215,10 @@ def check(data: bytes) -> None:
         assert len(response.body) <= MOST_BODY
         assert 200 <= response.status <= 999
         assert "set-cookie" not in response.headers
-        assert all(name == name.lower() and not set(name + value) & set("\r\n") for name, value in response.headers.items())
+        assert all(
+            name == name.lower() and not set(name + value) & set("\r\n")
+            for name, value in response.headers.items()
+        )
         json.dumps(response.headers).encode()
     requests = peers.requests()
     assert len(requests) <= MOST_REDIRECTS + 1
@@ -170,14 +243,16 @@ class Peers:
         self.asked.append(host)
         return [PUBLIC]
 
-    def connect(self, clock: wire.Clock, addresses: Sequence[str], port: int) -> wire.Wire:
+    def connect(
+        self, clock: connection.Clock, addresses: Sequence[str], port: int
+    ) -> connection.Wire:
         assert list(addresses) == [PUBLIC], "connected to what was not resolved"
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.sendall(self._answers[len(self._ends) % len(self._answers)])
         theirs.shutdown(socket.SHUT_WR)
         self._ends.append((self.asked[-1], port, theirs))
-        return wire.Wire(ours, clock)
+        return connection.Wire(ours, clock)
 
     def requests(self) -> list[tuple[str, int, bytes]]:
         """What was sent, by host and port."""
@@ -217,14 +292,19 @@ def _is_one_request(request: bytes, authority: str, body: bytes | None) -> None:
     assert values[b"host"] == authority.encode()
     assert values[b"connection"] == b"close"
     assert b"transfer-encoding" not in values
-    assert not any(name.startswith(b"proxy-") or name in (b"expect", b"te", b"upgrade", b"trailer") for name in names)
+    assert not any(
+        name.startswith(b"proxy-") or name in (b"expect", b"te", b"upgrade", b"trailer")
+        for name in names
+    )
     assert int(values.get(b"content-length", b"0")) == len(rest)
     assert rest in (b"", body)
 
 
 def describe(data: bytes) -> str:
     document, body, answers = build(data)
-    return f"document {document!r}\nbody {body!r}\nanswers\n" + "\n".join(f"  {answer!r}" for answer in answers)
+    return f"document {document!r}\nbody {body!r}\nanswers\n" + "\n".join(
+        f"  {answer!r}" for answer in answers
+    )
 
 
 def build(data: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
@@ -235,7 +315,13 @@ def build(data: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
         size = choices.byte()
         document = choices.take(size) if size < 128 else _DOCUMENT
         return document, b"body", [choices.rest()[:MOST_ANSWER]]
-    document = _built(choices) if kind == _BUILT else choices.spliced(_DOCUMENT, _JSON) if choices.rarely(3) else _DOCUMENT
+    document = (
+        _built(choices)
+        if kind == _BUILT
+        else choices.spliced(_DOCUMENT, _JSON)
+        if choices.rarely(3)
+        else _DOCUMENT
+    )
     body = choices.pick((None, b"", b"body", b"x" * MOST_SENT, b"x" * (MOST_SENT + 1)))
     answers = [_answer(choices) for _ in range(1 + choices.below(4))]
     return document, body, answers
@@ -243,7 +329,10 @@ def build(data: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
 
 def _built(choices: Choices) -> bytes:
     odd = choices.rarely(3)
-    headers = {choices.pick(_NAMES if odd else _NAMES[:4]): choices.pick(_VALUES if odd else _VALUES[:2]) for _ in range(choices.below(4))}
+    headers = {
+        choices.pick(_NAMES if odd else _NAMES[:4]): choices.pick(_VALUES if odd else _VALUES[:2])
+        for _ in range(choices.below(4))
+    }
     document = {
         "url": choices.pick(_URLS if odd else _URLS[:3]),
         "method": choices.pick(_METHODS if odd else _METHODS[:7]),

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
-from guests import ENV, guest, soon
-from wasi_guest import snapshot
-
 import plugwasm
 from plugwasm import CurrentPlugin, Function, Json, Val, ValType
-from plugwasm._sandbox import wire
-from plugwasm._sandbox.wasi_abi import SIGNATURES
+from plugwasm._host.functions import USER_NAMESPACE, InferredFunction
+from plugwasm._http import connection
+from plugwasm._wasi.abi import SIGNATURES
 from plugwasm.errors import EngineError, HostFunctionError, TimeoutError
-from plugwasm.functions import USER_NAMESPACE, InferredFunction
+from tests.support.guests import ENV, guest
+from tests.support.waiting import soon
+from tests.support.wasi_guest import snapshot
 
 from .choices import Choices
 
@@ -109,10 +109,27 @@ sock_recv/fvcFoo sock_send/fvcFo sock_shutdown/fF
 """
 _WASI = {name: kinds for name, _, kinds in (word.partition("/") for word in _TABLE.split())}
 _PATH_CALLS = tuple(name for name in _WASI if name.startswith("path_"))
-assert {name: len(kinds) for name, kinds in _WASI.items()} == {name: len(types) for name, types in SIGNATURES.items()}
+assert {name: len(kinds) for name, kinds in _WASI.items()} == {
+    name: len(types) for name, types in SIGNATURES.items()
+}
 
 _PATHS = (
-    *(b"a", b"dir", b"dir/b", b"new", b"new/", b"dir/new", b"a/", b".", b"..", b"/", b"", b"dir/..", b"dir/../..", b"x" * 256),
+    *(
+        b"a",
+        b"dir",
+        b"dir/b",
+        b"new",
+        b"new/",
+        b"dir/new",
+        b"a/",
+        b".",
+        b"..",
+        b"/",
+        b"",
+        b"dir/..",
+        b"dir/../..",
+        b"x" * 256,
+    ),
     *(
         b"link",
         b"link/",
@@ -124,10 +141,29 @@ _PATHS = (
         b"../../outside/secret",
         b"../ro/a",
     ),
-    *(b"dir/../../outside/secret", b"/etc/passwd", b"nul\0", b"\xff", b"./a", b"dir//b", b"dangling", b"up/../outside/secret", b"up"),
+    *(
+        b"dir/../../outside/secret",
+        b"/etc/passwd",
+        b"nul\0",
+        b"\xff",
+        b"./a",
+        b"dir//b",
+        b"dangling",
+        b"up/../outside/secret",
+        b"up",
+    ),
 )
-_PATHS_AT, _VECTORS_AT, _SUBSCRIPTIONS_AT, _RESULTS_AT, _BUFFER_AT, _PAGE = 0x8000, 0xB000, 0xB800, 0xC000, 0xD000, 0x10000
-_PATH_PLACES = [(_PATHS_AT + sum(map(len, _PATHS[:index])), len(path)) for index, path in enumerate(_PATHS)]
+_PATHS_AT, _VECTORS_AT, _SUBSCRIPTIONS_AT, _RESULTS_AT, _BUFFER_AT, _PAGE = (
+    0x8000,
+    0xB000,
+    0xB800,
+    0xC000,
+    0xD000,
+    0x10000,
+)
+_PATH_PLACES = [
+    (_PATHS_AT + sum(map(len, _PATHS[:index])), len(path)) for index, path in enumerate(_PATHS)
+]
 _VECTORS = b"".join(
     offset.to_bytes(4, "little") + length.to_bytes(4, "little")
     for offset, length in (
@@ -147,30 +183,84 @@ _SUBSCRIPTIONS = b"".join(
     + when.to_bytes(8, "little")
     + bytes(8 + flags)
     + bytes(8 - flags)
-    for kind, what, when, flags in ((0, 1, 1000, 0), (0, 0, 0, 0), (1, 3, 0, 0), (2, 1, 0, 0), (0, 1, 2**40, 0), (0, 7, 0, 0), (3, 0, 0, 0))
+    for kind, what, when, flags in (
+        (0, 1, 1000, 0),
+        (0, 0, 0, 0),
+        (1, 3, 0, 0),
+        (2, 1, 0, 0),
+        (0, 1, 2**40, 0),
+        (0, 7, 0, 0),
+        (3, 0, 0, 0),
+    )
 )
-_I64 = (0, 1, 7, 31, 32, 33, 511, 512, 513, 4096, 65535, 65536, 131072, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 512, 2**40)
+_I64 = (
+    0,
+    1,
+    7,
+    31,
+    32,
+    33,
+    511,
+    512,
+    513,
+    4096,
+    65535,
+    65536,
+    131072,
+    2**20,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**32 + 512,
+    2**40,
+)
 _I64 += (2**63 - 1, 2**63, 2**64 - 8, 2**64 - 1)
 _I32 = (0, 1, 2, 3, 8, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 16, 2**32 - 1)
 _TEXTS = (
-    *("k", "key", "empty", "a value", "\0", "é𝒳", "line\nline", "x" * 300, "[1, {}]", "[" * 200, '"\\ud800"', "1" * 60, "{}", "null"),
+    *(
+        "k",
+        "key",
+        "empty",
+        "a value",
+        "\0",
+        "é𝒳",
+        "line\nline",
+        "x" * 300,
+        "[1, {}]",
+        "[" * 200,
+        '"\\ud800"',
+        "1" * 60,
+        "{}",
+        "null",
+    ),
     *(
         '{"url":"http://a.test/"}',
         '{"url":"http://a.test/x","method":"POST","headers":{"a":"b"}}',
         '{"url":"http://127.0.0.1/"}',
         '{"url":1}',
     ),
-    *('{"url":"http://a.test:99999/"}', '{"url":"https://b.test/","nope":1}', '{"url":"http://user@a.test/"}', '{"url":'),
+    *(
+        '{"url":"http://a.test:99999/"}',
+        '{"url":"https://b.test/","nope":1}',
+        '{"url":"http://user@a.test/"}',
+        '{"url":',
+    ),
 )
 _HANDLES = 6
-SEEDS = [bytes((seed * step) % 256 for step in range(400)) for seed in (1, 3, 7, 11, 13, 37, 59, 101)]
+SEEDS = [
+    bytes((seed * step) % 256 for step in range(400)) for seed in (1, 3, 7, 11, 13, 37, 59, 101)
+]
 
 
 def check(data: bytes) -> None:
     choices = Choices(data)
     fuel = FUEL if choices.below(2) else None
     text, starts_badly = _module(choices)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(wire, "resolve", _resolve):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(connection, "resolve", _resolve),
+    ):
         root = Path(folder)
         furnish(root)
         before = snapshot(root / "ro"), snapshot(root / "outside")
@@ -183,10 +273,21 @@ def check(data: bytes) -> None:
             "allowed_hosts": ["a.test", "b.test"],
             "config": {"key": "value", "empty": ""},
         }
-        plugin = plugwasm.Plugin(manifest, True, functions=FUNCTIONS, fuel_limit=fuel, http_response_headers=bool(choices.below(2)))
+        plugin = plugwasm.Plugin(
+            manifest,
+            True,
+            functions=FUNCTIONS,
+            fuel_limit=fuel,
+            http_response_headers=bool(choices.below(2)),
+        )
         other = plugwasm.Plugin(guest('(func (export "good") (call $echo))').encode())
         for _ in range(1 + choices.below(6)):
-            _call(plugin, choices.pick(("f0", "f1", "f2")), choices.pick((b"", INPUT, bytes(100_000))), choices.pick((plugin, other)))
+            _call(
+                plugin,
+                choices.pick(("f0", "f1", "f2")),
+                choices.pick((b"", INPUT, bytes(100_000))),
+                choices.pick((plugin, other)),
+            )
             if not starts_badly:
                 assert _good(plugin) == INPUT, "another answer than it should be"
             if choices.rarely(6):
@@ -194,8 +295,12 @@ def check(data: bytes) -> None:
         plugin.close()
         other.close()
         del plugin, other
-        assert soon(lambda: _descriptors() <= opened), f"left open: {sorted(_descriptors() - opened)}"
-        assert (snapshot(root / "ro"), snapshot(root / "outside")) == before, "files have changed that may not"
+        assert soon(lambda: _descriptors() <= opened), (
+            f"left open: {sorted(_descriptors() - opened)}"
+        )
+        assert (snapshot(root / "ro"), snapshot(root / "outside")) == before, (
+            "files have changed that may not"
+        )
 
 
 def _call(plugin: plugwasm.Plugin, name: str, given: bytes, context: plugwasm.Plugin) -> None:
@@ -282,7 +387,11 @@ def _module(choices: Choices) -> tuple[str, bool]:
         for function in FUNCTIONS
         if f"$host_{function.name} " in body or f"$host_{function.name})" in body
     ]
-    placed = ((_PATHS_AT, b"".join(_PATHS)), (_VECTORS_AT, _VECTORS), (_SUBSCRIPTIONS_AT, _SUBSCRIPTIONS))
+    placed = (
+        (_PATHS_AT, b"".join(_PATHS)),
+        (_VECTORS_AT, _VECTORS),
+        (_SUBSCRIPTIONS_AT, _SUBSCRIPTIONS),
+    )
     data = "".join(f'(data (i32.const {at}) "{_escaped(content)}")' for at, content in placed)
     return guest(body, *wasi, *host, memory=f'(memory (export "memory") 1 80) {data}'), starts_badly
 
@@ -307,9 +416,16 @@ def _statement(choices: Choices) -> str:
     match choices.below(16):
         case 0 | 1 | 2 | 3 | 4 | 5:
             name = choices.pick(tuple(ENV))
-            params = ["i32" if word == "i32" else "i64" for word in ENV[name].partition("(param ")[2].partition(")")[0].split()]
+            params = [
+                "i32" if word == "i32" else "i64"
+                for word in ENV[name].partition("(param ")[2].partition(")")[0].split()
+            ]
             result = ENV[name].partition("(result ")[2].partition(")")[0]
-            return _kept(choices, f"(call ${name} {' '.join(_value(choices, kind) for kind in params)})", [result] if result else [])
+            return _kept(
+                choices,
+                f"(call ${name} {' '.join(_value(choices, kind) for kind in params)})",
+                [result] if result else [],
+            )
         case 6 | 7 | 8 | 9 | 10:
             name = choices.pick(_PATH_CALLS if choices.below(2) else tuple(SIGNATURES))
             if name == "proc_exit" and choices.below(4):
@@ -319,13 +435,22 @@ def _statement(choices: Choices) -> str:
         case 11 | 12:
             function = choices.pick(FUNCTIONS)
             values = " ".join(_value(choices, _KINDS[t]) for t in function.args)
-            return _kept(choices, f"(call $host_{function.name} {values})", [_KINDS[t] for t in function.returns])
+            return _kept(
+                choices,
+                f"(call $host_{function.name} {values})",
+                [_KINDS[t] for t in function.returns],
+            )
         case 13:
-            made = choices.pick(("(call $alloc (i64.const 64))", "(call $alloc (i64.const 5000))", "<<key>>"))
+            made = choices.pick(
+                ("(call $alloc (i64.const 64))", "(call $alloc (i64.const 5000))", "<<key>>")
+            )
             return f"(global.set $h{choices.below(_HANDLES)} {made})"
         case 14:
             start = choices.pick((0, 480, 496, 512, 65536, 2**32 - 16))
-            return "\n  ".join(f"(call $store_u64 (i64.const {start + 8 * step}) {_value(choices, 'i64')})" for step in range(4))
+            return "\n  ".join(
+                f"(call $store_u64 (i64.const {start + 8 * step}) {_value(choices, 'i64')})"
+                for step in range(4)
+            )
         case _:
             return _control(choices)
 
@@ -366,7 +491,13 @@ def _value(choices: Choices, kind: str) -> str:
             return f"<<{choices.pick(_TEXTS)}>>"
         case 7:
             return choices.pick(
-                ("(call $input_offset)", "(call $input_length)", "(call $output_offset)", "(call $error_get)", "(call $memory_bytes)")
+                (
+                    "(call $input_offset)",
+                    "(call $input_length)",
+                    "(call $output_offset)",
+                    "(call $error_get)",
+                    "(call $memory_bytes)",
+                )
             )
         case 8:
             return f"(i64.const {choices.integer(8)})"
@@ -381,7 +512,9 @@ def _wasi_values(choices: Choices, name: str) -> str:
         if choices.rarely(32):
             value = choices.pick(_I32 if type_ == "i32" else _I64)
         elif kind == "f":
-            value = choices.pick((3, 3, 4, 4, 5, 6) if name in _PATH_CALLS else (3, 4, 5, 6, 7, 8, 0, 1, 2, 70))
+            value = choices.pick(
+                (3, 3, 4, 4, 5, 6) if name in _PATH_CALLS else (3, 4, 5, 6, 7, 8, 0, 1, 2, 70)
+            )
         elif kind == "p":
             value, length = choices.pick(_PATH_PLACES)
         elif kind == "n":
@@ -391,14 +524,23 @@ def _wasi_values(choices: Choices, name: str) -> str:
         elif kind == "R":
             value = choices.pick((2**30 - 1, 2**30 - 1, 2, 64, 66, 0, 2**64 - 1))
         elif kind in "TO":
-            value = choices.pick((0, 0, 1, 5, 100, 4096, 2**20, 2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1))
+            value = choices.pick(
+                (0, 0, 1, 5, 100, 4096, 2**20, 2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
+            )
         elif kind == "z":
             value = choices.pick((0, 1, 7, 24, 100, 4096))
         elif kind in "cK":
             value = choices.pick((1, 1, 0, 2, 3, 7, 1025))
         else:
-            places = {"o": (_RESULTS_AT, _RESULTS_AT + 1, _PAGE - 4), "b": (_BUFFER_AT, _PAGE - 7), "x": _I32}
-            starts = {"v": [_VECTORS_AT + 8 * n for n in range(7)], "s": [_SUBSCRIPTIONS_AT + 48 * n for n in range(7)]}
+            places = {
+                "o": (_RESULTS_AT, _RESULTS_AT + 1, _PAGE - 4),
+                "b": (_BUFFER_AT, _PAGE - 7),
+                "x": _I32,
+            }
+            starts = {
+                "v": [_VECTORS_AT + 8 * n for n in range(7)],
+                "s": [_SUBSCRIPTIONS_AT + 48 * n for n in range(7)],
+            }
             value = choices.pick(places.get(kind) or starts[kind])
         values.append(f"({type_}.const {value})")
     return " ".join(values)

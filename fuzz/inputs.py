@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 MOST_BYTES = 4096
 
@@ -45,7 +48,14 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
     with tempfile.TemporaryDirectory() as corpus:
         for index, data in enumerate(seeds):
             Path(corpus, str(index)).write_bytes(data)
-        arguments = [sys.argv[0], corpus, f"-seed={seed % 2**31 or 1}", f"-max_len={MOST_BYTES}", "-rss_limit_mb=0", "-verbosity=0"]
+        arguments = [
+            sys.argv[0],
+            corpus,
+            f"-seed={seed % 2**31 or 1}",
+            f"-max_len={MOST_BYTES}",
+            "-rss_limit_mb=0",
+            "-verbosity=0",
+        ]
         atheris.Setup(arguments, run)
         atheris.Fuzz()
 
@@ -53,9 +63,11 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
 def instrument(packages: Sequence[str]) -> None:
     """Has modules of these packages measured that are imported from now on.
 
-    Not the engine's: `_shield` moves exception tables of its functions, which must be those that the compiler made.
+    Not the engine's: `_engine.signal_safety` moves exception tables of its functions, which must be those that the compiler made.
     """
     import atheris
 
-    hook = atheris.instrument_imports(include=list(packages), exclude=["plugwasm._engine"], enable_loader_override=False)
+    hook = atheris.instrument_imports(
+        include=list(packages), exclude=["plugwasm._engine"], enable_loader_override=False
+    )
     hook.__enter__()

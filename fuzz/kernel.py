@@ -1,12 +1,13 @@
 """The kernel on the pooled engine does what it does on the plain one, and keeps its books, whatever is called with whatever.
 
 Slots of the pool are used again and again, by kernels that left them in every state: what one left behind must not be seen by the next.
-That the kernel does the right thing on the plain engine is what `tests/test_kernel.py` shows, whose rig this uses.
+That the kernel does the right thing on the plain engine is what `tests/host/test_kernel.py` shows, with the same rig.
 """
 
 from __future__ import annotations
 
-from test_kernel import EDGES, GRANULE, INPUT, Rig
+from plugwasm._host.kernel import INPUT
+from tests.support.kernel_rig import EDGES, GRANULE, Rig
 
 from .choices import Choices
 
@@ -14,9 +15,28 @@ COVERED: list[str] = []
 SIZES = (5, 9)
 PAGES = 12
 _SIZES = (1, 8, 31, 32, 33, 100, 500, 4096, 70_000, 2**20)
-_PLAIN = ("length", "free", "load_u8", "load_u64", "error_set", "input_load_u8", "input_load_u64", "alloc")
+_PLAIN = (
+    "length",
+    "free",
+    "load_u8",
+    "load_u64",
+    "error_set",
+    "input_load_u8",
+    "input_load_u64",
+    "alloc",
+)
 _PAIRS = ("output_set", "input_set", "store_u8", "store_u64")
-_NONE = ("memory_bytes", "input_offset", "input_length", "output_offset", "output_length", "error_get", "top", "last", "bins")
+_NONE = (
+    "memory_bytes",
+    "input_offset",
+    "input_length",
+    "output_offset",
+    "output_length",
+    "error_get",
+    "top",
+    "last",
+    "bins",
+)
 SEEDS = [bytes((seed * step) % 256 for step in range(150)) for seed in (1, 3, 7, 11, 37)]
 
 
@@ -32,7 +52,9 @@ def check(data: bytes) -> None:
             outcomes = [rig.kernel.put(b"h" * arguments[0]) for rig in (plain, pooled)]  # type: ignore[misc]
         else:
             outcomes = [getattr(rig, name)(*arguments) for rig in (plain, pooled)]
-        assert outcomes[0] == outcomes[1], f"{name}{arguments}: {outcomes[0]} on the plain engine, {outcomes[1]} on the pooled one"
+        assert outcomes[0] == outcomes[1], (
+            f"{name}{arguments}: {outcomes[0]} on the plain engine, {outcomes[1]} on the pooled one"
+        )
         if name in ("alloc", "put") and outcomes[0]:
             live[outcomes[0]] = arguments[0]  # type: ignore[index]
         elif name == "free":
@@ -41,7 +63,9 @@ def check(data: bytes) -> None:
             live = {}
     size = plain.memory_bytes()
     assert plain.failure() == pooled.failure()
-    assert bytes(plain.kernel.range(0, size)) == bytes(pooled.kernel.range(0, size)), "the memories differ"
+    assert bytes(plain.kernel.range(0, size)) == bytes(pooled.kernel.range(0, size)), (
+        "the memories differ"
+    )
     pooled.check_books(live)
 
 
@@ -68,7 +92,11 @@ def build(data: bytes) -> list[tuple[str, tuple[int, ...]]]:
             case 6:
                 calls.append(("put", (1 + choices.below(5000),)))
             case _:
-                calls.append(("call", (choices.pick((0, 1, 100, 5000, 300_000)),)) if choices.below(3) else ("reset", ()))
+                calls.append(
+                    ("call", (choices.pick((0, 1, 100, 5000, 300_000)),))
+                    if choices.below(3)
+                    else ("reset", ())
+                )
     return calls
 
 

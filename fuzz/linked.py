@@ -27,12 +27,22 @@ WASI = {
     "sched_yield": ((), ("i32",)),
     "fd_write": (("i32", "i32", "i32", "i32"), ("i32",)),
 }
-ENV = {"alloc": (("i64",), ("i64",)), "length": (("i64",), ("i64",)), "memory_bytes": ((), ("i64",)), "output_set": (("i64", "i64"), ())}
+ENV = {
+    "alloc": (("i64",), ("i64",)),
+    "length": (("i64",), ("i64",)),
+    "memory_bytes": ((), ("i64",)),
+    "output_set": (("i64", "i64"), ()),
+}
 
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 # Mostly what can be passed between stores, so that most sets link.
 SIGNATURES: tuple[Signature, ...] = (
-    *(((), ()), ((), ("i32",)), (("i32",), ("i32",)), (("i32", "i64", "f32", "f64"), ("f64", "i32"))),
+    *(
+        ((), ()),
+        ((), ("i32",)),
+        (("i32",), ("i32",)),
+        (("i32", "i64", "f32", "f64"), ("f64", "i32")),
+    ),
     *(((), ()), ((), ("i32",)), (("funcref",), ()), ((), ("funcref",))),
     *((("externref",), ("externref",)), (("v128",), ()), ((), ("v128",)), (("exnref",), ())),
 )
@@ -44,10 +54,17 @@ _CONSTANTS = {
     "v128": "(v128.const i64x2 1 2)",
 }
 _KINDS = ("reactor", "command", "command", "plain", "both")
-_ITEMS = {"memory": "(memory 1)", "table": "(table 4 funcref)", "global": "(global (mut i32))", "kept": "(global (mut funcref))"}
+_ITEMS = {
+    "memory": "(memory 1)",
+    "table": "(table 4 funcref)",
+    "global": "(global (mut i32))",
+    "kept": "(global (mut funcref))",
+}
 FUNCTIONS = 3
 
-SEEDS = [bytes([modules, *range(seed, seed + 60)]) for modules in range(4) for seed in range(0, 160, 40)]
+SEEDS = [
+    bytes([modules, *range(seed, seed + 60)]) for modules in range(4) for seed in range(0, 160, 40)
+]
 
 
 class Module(NamedTuple):
@@ -64,7 +81,9 @@ def check(data: bytes) -> None:
     wasm = [{"name": name, "data": text.encode()} for name, text in texts.items()]
     manifest = {"wasm": wasm, "timeout_ms": TIMEOUT_MS, "memory": {"max_pages": MAX_PAGES}}
     try:
-        compiled = plugwasm.CompiledPlugin(manifest, wasi=wasi, functions=(), fuel_limit=FUEL if fuel else None)
+        compiled = plugwasm.CompiledPlugin(
+            manifest, wasi=wasi, functions=(), fuel_limit=FUEL if fuel else None
+        )
     except EngineError:
         raise
     except plugwasm.Error as error:
@@ -81,7 +100,9 @@ def check(data: bytes) -> None:
 
 def describe(data: bytes) -> str:
     texts, wasi, fuel = build(data)
-    return f"wasi={wasi}, {'fuel' if fuel else 'no fuel limit'}\n" + "\n".join(f";; {name}\n{text}" for name, text in texts.items())
+    return f"wasi={wasi}, {'fuel' if fuel else 'no fuel limit'}\n" + "\n".join(
+        f";; {name}\n{text}" for name, text in texts.items()
+    )
 
 
 def build(data: bytes) -> tuple[dict[str, str], bool, bool]:
@@ -89,7 +110,9 @@ def build(data: bytes) -> tuple[dict[str, str], bool, bool]:
     choices = Choices(data)
     count = 2 + choices.below(4)
     wasi, fuel = not choices.rarely(16), choices.rarely(2)
-    modules = [_module(choices, "main" if index == count - 1 else f"m{index}") for index in range(count)]
+    modules = [
+        _module(choices, "main" if index == count - 1 else f"m{index}") for index in range(count)
+    ]
     return {module.name: _text(choices, module, modules) for module in modules}, wasi, fuel
 
 
@@ -105,13 +128,17 @@ def _text(choices: Choices, module: Module, modules: list[Module]) -> str:
         other = choices.pick(modules)
         number = choices.below(FUNCTIONS)
         takes_item = bool(other.items) and choices.rarely(4)
-        if not choices.rarely(12) and not _would_link(module, other, modules, None if takes_item else other.functions[number]):
+        if not choices.rarely(12) and not _would_link(
+            module, other, modules, None if takes_item else other.functions[number]
+        ):
             continue
         if takes_item:
             item = choices.pick(other.items)
             imports.append(f'(import "{other.name}" "{item}" {_ITEMS[item]})')
         else:
-            imports.append(_function_import(f"$i{index}", other.name, f"f{number}", other.functions[number]))
+            imports.append(
+                _function_import(f"$i{index}", other.name, f"f{number}", other.functions[number])
+            )
             callable_.append((f"$i{index}", other.functions[number]))
     for space, served in (("wasi_snapshot_preview1", WASI), ("extism:host/env", ENV)):
         for name in served:
@@ -131,9 +158,14 @@ def _text(choices: Choices, module: Module, modules: list[Module]) -> str:
     if module.kind in ("command", "both"):
         body.append('(func (export "_start"))')
     if module.kind in ("reactor", "both"):
-        body.append(f'(func (export "_initialize") {_code(choices, callable_, ((), ())) if choices.rarely(3) else ""})')
+        body.append(
+            f'(func (export "_initialize") {_code(choices, callable_, ((), ())) if choices.rarely(3) else ""})'
+        )
     if module.name == "main":
-        body += [f'(func (export "{name}") {_code(choices, callable_ + own, ((), ()))})' for name in ("run", "again")]
+        body += [
+            f'(func (export "{name}") {_code(choices, callable_ + own, ((), ()))})'
+            for name in ("run", "again")
+        ]
         body.append('(func (export "good"))')
         if any(name == "$sched_yield" for name, _ in callable_):
             body.append('(export "yield" (func $sched_yield))')
@@ -142,7 +174,9 @@ def _text(choices: Choices, module: Module, modules: list[Module]) -> str:
     return "(module\n  " + "\n  ".join([*imports, *body]) + ")"
 
 
-def _would_link(module: Module, other: Module, modules: list[Module], signature: Signature | None) -> bool:
+def _would_link(
+    module: Module, other: Module, modules: list[Module], signature: Signature | None
+) -> bool:
     """Whether that import is no error by itself, but for circles of functions; None stands for what is no function."""
     is_circle = modules.index(other) >= modules.index(module)
     if signature is None:
@@ -157,15 +191,23 @@ def _exported(module: Module, item: str) -> str:
 
 def _declared(signature: Signature) -> str:
     params, results = signature
-    return (f"(param {' '.join(params)})" if params else "") + (f" (result {' '.join(results)})" if results else "")
+    return (f"(param {' '.join(params)})" if params else "") + (
+        f" (result {' '.join(results)})" if results else ""
+    )
 
 
 def _function_import(local: str, module: str, name: str, signature: Signature) -> str:
     return f'(import "{module}" "{name}" (func {local} {_declared(signature)}))'
 
 
-def _function(choices: Choices, name: str, signature: Signature, callable_: list[tuple[str, Signature]]) -> str:
-    kept = f"(table.set $own (i32.const {choices.below(4)}) (local.get 0))" if signature[0][:1] == ("funcref",) else ""
+def _function(
+    choices: Choices, name: str, signature: Signature, callable_: list[tuple[str, Signature]]
+) -> str:
+    kept = (
+        f"(table.set $own (i32.const {choices.below(4)}) (local.get 0))"
+        if signature[0][:1] == ("funcref",)
+        else ""
+    )
     return f'(func {name} (export "{name[1:]}") {_declared(signature)} {kept} {_code(choices, callable_, signature)})'
 
 

@@ -17,12 +17,27 @@ from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, parse
 
 from .choices import Choices
 
-COVERED = ["plugwasm.manifest", "plugwasm._manifest_text", "plugwasm._complaints", "plugwasm._source", "plugwasm._fetch", "tomllib"]
+COVERED = [
+    "plugwasm._manifest.model",
+    "plugwasm._manifest.parsing",
+    "plugwasm._manifest.messages",
+    "plugwasm._manifest.resolve",
+    "plugwasm._manifest.download",
+    "tomllib",
+]
 SIZES = (0, 10)
 SECRET = "s3cr3t-9f1c"
 MOST_SHOWN = 5000
 
-_FIELDS = tuple(dict.fromkeys([*Manifest.__struct_fields__, *WasmSource.__struct_fields__, *MemoryOptions.__struct_fields__]))
+_FIELDS = tuple(
+    dict.fromkeys(
+        [
+            *Manifest.__struct_fields__,
+            *WasmSource.__struct_fields__,
+            *MemoryOptions.__struct_fields__,
+        ]
+    )
+)
 _TEXTS = (
     "",
     "main",
@@ -50,7 +65,25 @@ _TEXTS = (
     "\u2028é𝒳\0",
     "x" * 3000,
 )
-_NUMBERS = (0, 1, -1, 65536, 65537, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**200, -(2**200), 10**4000, 0.5, math.inf, math.nan, -0.0)
+_NUMBERS = (
+    0,
+    1,
+    -1,
+    65536,
+    65537,
+    2**32,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    2**64,
+    2**200,
+    -(2**200),
+    10**4000,
+    0.5,
+    math.inf,
+    math.nan,
+    -0.0,
+)
 _JSON = b"""{"wasm":[{"data":"AGFzbQEAAAA=","name":"main","hash":"%s"},{"url":"https://h/m","headers":{"X-Key":"v"},"method":"GET"}],
 "memory":{"max_pages":4,"max_http_response_bytes":0,"max_var_bytes":1},"config":{"k":"v"},"allowed_hosts":["*.test"],
 "allowed_paths":{"ro:/tmp":"/"},"timeout_ms":1000}""" % (b"0" * 64)
@@ -67,7 +100,9 @@ a.b = 1979-05-27T07:32:00Z
 """
 _TOKENS = (
     *(field.encode() for field in _FIELDS),
-    *b'{ } [ ] [[ ]] : , . = " \' """ # \\ \\u0000 \\ud800 null true NaN 1e999 0x 1_0 1979-05-27 \n \r \0 \xef\xbb\xbf \xff'.split(b" "),
+    *b'{ } [ ] [[ ]] : , . = " \' """ # \\ \\u0000 \\ud800 null true NaN 1e999 0x 1_0 1979-05-27 \n \r \0 \xef\xbb\xbf \xff'.split(
+        b" "
+    ),
 )
 _TEXT, _BROKEN_TEXT, _OBJECT = range(3)
 _DEEP = 240
@@ -100,7 +135,9 @@ def check(data: bytes) -> None:
     try:
         text = manifest.to_json()
     except ManifestError:
-        assert any(0xD800 <= ord(character) < 0xE000 for character in "".join(_texts(manifest.to_dict()))), "refused without a reason"
+        assert any(
+            0xD800 <= ord(character) < 0xE000 for character in "".join(_texts(manifest.to_dict()))
+        ), "refused without a reason"
         return
     assert parse(text) == manifest
     assert parse(text.encode()) == manifest
@@ -109,14 +146,22 @@ def check(data: bytes) -> None:
 def _texts(value: object) -> list[str]:
     if isinstance(value, dict):
         return [text for pair in value.items() for part in pair for text in _texts(part)]
-    return [text for part in value for text in _texts(part)] if isinstance(value, list) else [value] if isinstance(value, str) else []
+    return (
+        [text for part in value for text in _texts(part)]
+        if isinstance(value, list)
+        else [value]
+        if isinstance(value, str)
+        else []
+    )
 
 
 def describe(data: bytes) -> str:
     value, _ = build(data)
     shown = repr(value)
     return (
-        f"plugwasm.manifest.parse({shown})" if len(shown) < 20_000 else f"parse of {shown[:200]} … {len(shown)} characters … {shown[-200:]}"
+        f"plugwasm.manifest.parse({shown})"
+        if len(shown) < 20_000
+        else f"parse of {shown[:200]} … {len(shown)} characters … {shown[-200:]}"
     )
 
 
@@ -131,12 +176,19 @@ def build(data: bytes) -> tuple[object, bool]:
     if kind % 3 == _BROKEN_TEXT:
         return choices.spliced(choices.pick((_JSON, _TOML)), _TOKENS), False
     content = choices.rest()
-    return (content, False) if len(content) % 2 else (content.decode("utf-8", "surrogateescape"), False)
+    return (
+        (content, False)
+        if len(content) % 2
+        else (content.decode("utf-8", "surrogateescape"), False)
+    )
 
 
 def _object(choices: Choices) -> tuple[object, bool]:
     form = choices.below(6)
-    plain: dict[Any, Any] = {"wasm": [_source(choices) for _ in range(choices.below(4))], "config": {"k": SECRET}}
+    plain: dict[Any, Any] = {
+        "wasm": [_source(choices) for _ in range(choices.below(4))],
+        "config": {"k": SECRET},
+    }
     for _ in range(choices.below(6)):
         plain[_key(choices)] = _value(choices, 3)
     if choices.rarely(3):
@@ -158,12 +210,18 @@ def _source(choices: Choices) -> object:
     if choices.rarely(3):
         source = {"url": "https://h/m", "headers": {"X-Key": SECRET, choices.pick(_TEXTS): SECRET}}
     for _ in range(choices.below(4)):
-        source[choices.pick(WasmSource.__struct_fields__) if choices.below(3) else _key(choices)] = _value(choices, 2)
+        source[
+            choices.pick(WasmSource.__struct_fields__) if choices.below(3) else _key(choices)
+        ] = _value(choices, 2)
     return source
 
 
 def _key(choices: Choices) -> object:
-    return choices.pick(_FIELDS) if choices.below(4) else choices.pick((*_TEXTS, 1, None, b"x", 0.5, (), True))
+    return (
+        choices.pick(_FIELDS)
+        if choices.below(4)
+        else choices.pick((*_TEXTS, 1, None, b"x", 0.5, (), True))
+    )
 
 
 def _value(choices: Choices, depth: int) -> object:
@@ -185,7 +243,9 @@ def _value(choices: Choices, depth: int) -> object:
         case 8:
             return choices.pick((object(), object, {1}, 1j, print, ...))
         case 9 | 10 if depth:
-            return choices.pick((list, tuple))(_value(choices, depth - 1) for _ in range(choices.below(4)))
+            return choices.pick((list, tuple))(
+                _value(choices, depth - 1) for _ in range(choices.below(4))
+            )
         case _ if depth:
             return {_key(choices): _value(choices, depth - 1) for _ in range(choices.below(4))}
         case _:

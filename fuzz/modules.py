@@ -60,7 +60,13 @@ _TOKENS = (
         b"\x80" * 6,
     ),
     *(bytes([section, 1, 0]) for section in range(14)),
-    *(b"\x05\x04\x01\x01\x01\x01", b"\x05\x03\x01\x04\xff", b"\x05\x06\x01\x00\x80\x80\x80\x04", b"\x08\x01\x00", b"\x00\x05\x04name\x00"),
+    *(
+        b"\x05\x04\x01\x01\x01\x01",
+        b"\x05\x03\x01\x04\xff",
+        b"\x05\x06\x01\x00\x80\x80\x80\x04",
+        b"\x08\x01\x00",
+        b"\x00\x05\x04name\x00",
+    ),
     *(
         b"\x04run\x00",
         b"memory",
@@ -77,7 +83,9 @@ _WORDS = tuple(
     b'( ) (module (func (param i64) (result i32) (memory 65536) (memory i64 1) (table 1000000000 funcref) unreachable (export "run") '
     b'(import "extism:host/env" "alloc" (func (param i64) (result i64))) (import "a" "b" (global i32)) (start 0) (loop (br 0)) '
     b'v128 externref 0xffffffff -1 nan:0x1 $f ;; (; " \\ \xff (global (mut i64) (call $f) (local.get 0) (i32.const 1) (drop (memory.grow '
-    b'(component) (rec) (type (struct)) (tag (param i32)) (data "x") (elem) (if (then)) br_table call_indirect shared'.split(b" ")
+    b'(component) (rec) (type (struct)) (tag (param i32)) (data "x") (elem) (if (then)) br_table call_indirect shared'.split(
+        b" "
+    )
 )
 _RANDOM, _BODY, _EDITED, _SECTIONS, _TEXT = range(5)
 SEEDS = [
@@ -97,9 +105,15 @@ def originals() -> tuple[bytes, ...]:
 
 def check(data: bytes) -> None:
     wasm, wasi, fuel = build(data)
-    manifest = {"wasm": [{"data": wasm}], "timeout_ms": TIMEOUT_MS, "memory": {"max_pages": MAX_PAGES}}
+    manifest = {
+        "wasm": [{"data": wasm}],
+        "timeout_ms": TIMEOUT_MS,
+        "memory": {"max_pages": MAX_PAGES},
+    }
     try:
-        compiled = plugwasm.CompiledPlugin(manifest, wasi=wasi, functions=(), fuel_limit=FUEL if fuel else None)
+        compiled = plugwasm.CompiledPlugin(
+            manifest, wasi=wasi, functions=(), fuel_limit=FUEL if fuel else None
+        )
     except EngineError:
         raise
     except plugwasm.Error as error:
@@ -118,7 +132,11 @@ def check(data: bytes) -> None:
 
 def describe(data: bytes) -> str:
     wasm, wasi, fuel = build(data)
-    shown = wasm.decode("utf-8", "backslashreplace") if data[:1] and data[0] % 5 == _TEXT else wasm.hex()
+    shown = (
+        wasm.decode("utf-8", "backslashreplace")
+        if data[:1] and data[0] % 5 == _TEXT
+        else wasm.hex()
+    )
     return f"wasi={wasi}, {'fuel' if fuel else 'no fuel limit'}, {len(wasm)} bytes:\n{shown}"
 
 
@@ -131,10 +149,22 @@ def build(data: bytes) -> tuple[bytes, bool, bool]:
     if kind == _BODY:
         return _HEAD + choices.rest(), False, False
     if kind == _TEXT:
-        return (choices.spliced(TEXTS[which % len(TEXTS)].encode(), _WORDS) if choices else TEXTS[which % len(TEXTS)].encode()), True, True
+        return (
+            (
+                choices.spliced(TEXTS[which % len(TEXTS)].encode(), _WORDS)
+                if choices
+                else TEXTS[which % len(TEXTS)].encode()
+            ),
+            True,
+            True,
+        )
     # The small ones are mutated more often: more of what is hit matters.
     small = which % 8 != 7
-    original = originals()[which % len(TEXTS)] if small else originals()[len(TEXTS) + which // 8 % len(_FILES)]
+    original = (
+        originals()[which % len(TEXTS)]
+        if small
+        else originals()[len(TEXTS) + which // 8 % len(_FILES)]
+    )
     wasi, fuel = not choices.rarely(4), choices.rarely(2)
     if kind == _SECTIONS:
         original = _shuffled(original, choices)

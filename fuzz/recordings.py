@@ -14,7 +14,7 @@ from typing import Any
 
 import plugwasm
 from plugwasm import recording
-from plugwasm._recording.format import loads
+from plugwasm._recording.recording import loads
 from plugwasm.errors import RecordingError, ReplayError, SourceError
 
 from . import ROOT
@@ -23,7 +23,27 @@ from .choices import Choices
 COVERED = ["plugwasm._recording"]
 SIZES = (3, 9)
 logging.getLogger("plugwasm.plugin").addHandler(logging.NullHandler())  # what the plugins say
-_NUMBERS = (0, 1, -1, 31, 32, 512, 544, 2**31 - 1, -(2**31), 2**32, 2**32 + 1, 2**62, 2**63 - 1, -(2**63), 2**63, 2**64, 0.5, 1e300, None)
+_NUMBERS = (
+    0,
+    1,
+    -1,
+    31,
+    32,
+    512,
+    544,
+    2**31 - 1,
+    -(2**31),
+    2**32,
+    2**32 + 1,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+    2**63,
+    2**64,
+    0.5,
+    1e300,
+    None,
+)
 _TEXTS = (
     "",
     "x",
@@ -40,9 +60,18 @@ _TEXTS = (
     "write",
     "/dev/zero",
 )
-_TOKENS = (*b'{ } [ ] : , " \\ \\u0000 \\ud800 null true NaN 1e999 -0 \xff'.split(b" "), b"[" * 500, b'{"text":"x"}', b'{"i64":1}')
+_TOKENS = (
+    *b'{ } [ ] : , " \\ \\u0000 \\ud800 null true NaN 1e999 -0 \xff'.split(b" "),
+    b"[" * 500,
+    b'{"text":"x"}',
+    b'{"i64":1}',
+)
 _OBJECT, _JSON = range(2)
-SEEDS = [bytes([kind]) + bytes((seed * step) % 256 for step in range(40)) for kind in (_OBJECT, _JSON) for seed in (1, 3, 7, 11)]
+SEEDS = [
+    bytes([kind]) + bytes((seed * step) % 256 for step in range(40))
+    for kind in (_OBJECT, _JSON)
+    for seed in (1, 3, 7, 11)
+]
 
 
 def check(data: bytes) -> None:
@@ -62,7 +91,9 @@ def _replayed(loaded: recording.Recording, plugin: bytes) -> object:
     except (RecordingError, ReplayError, SourceError) as error:
         assert len(str(error)) < 20_000, f"an error of {len(str(error))} characters"
         return type(error), str(error)
-    return [(call.output, call.vars, call.host_calls, call.fuel, type(call.error)) for call in ran.calls]
+    return [
+        (call.output, call.vars, call.host_calls, call.fuel, type(call.error)) for call in ran.calls
+    ]
 
 
 def describe(data: bytes) -> str:
@@ -125,15 +156,31 @@ def _places(node: Any) -> Any:
 def _bases() -> list[tuple[bytes, bytes]]:
     """Recordings as JSON, and their plugins."""
     return [
-        _recorded("host_functions", [("greet", "Ada"), ("sum", "40 2"), ("greet", "")], functions=_FUNCTIONS, config={"times": "3"}),
-        _recorded("count_vowels", [("count_vowels", "Hello"), ("nothing", ""), ("count_vowels", "you")], fuel_limit=10**7),
-        _recorded("wasi_files", [("say", "hello"), ("cat", "/data/extism.h"), ("list", "/data"), ("cat", "/no")], wasi=True),
+        _recorded(
+            "host_functions",
+            [("greet", "Ada"), ("sum", "40 2"), ("greet", "")],
+            functions=_FUNCTIONS,
+            config={"times": "3"},
+        ),
+        _recorded(
+            "count_vowels",
+            [("count_vowels", "Hello"), ("nothing", ""), ("count_vowels", "you")],
+            fuel_limit=10**7,
+        ),
+        _recorded(
+            "wasi_files",
+            [("say", "hello"), ("cat", "/data/extism.h"), ("list", "/data"), ("cat", "/no")],
+            wasi=True,
+        ),
     ]
 
 
 def _recorded(name: str, calls: list[tuple[str, str]], **options: Any) -> tuple[bytes, bytes]:
     plugin = (ROOT / "examples" / f"{name}.wasm").read_bytes()
-    manifest = {"wasm": [{"data": plugin}], "allowed_paths": {"ro:" + str(ROOT / "examples" / "pdk"): "/data"}}
+    manifest = {
+        "wasm": [{"data": plugin}],
+        "allowed_paths": {"ro:" + str(ROOT / "examples" / "pdk"): "/data"},
+    }
     recorder = recording.Recorder()
     with plugwasm.Plugin(manifest, observe=recorder, **({"functions": ()} | options)) as made:
         for function, given in calls:
@@ -156,4 +203,6 @@ def _scale(x: float) -> float:
     return 2 * x
 
 
-_FUNCTIONS = [plugwasm.host_fn(function.__name__[1:])(function) for function in (_greet, _add, _scale)]
+_FUNCTIONS = [
+    plugwasm.host_fn(function.__name__[1:])(function) for function in (_greet, _add, _scale)
+]

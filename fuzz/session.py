@@ -11,13 +11,14 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic, process_time
 from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from . import Harness
 
 SLOW = 20.0
@@ -53,11 +54,19 @@ class Session:
         self.slowest = 0.0
         self.findings: dict[str, Finding] = {}
 
-    def run(self, inputs: Iterable[bytes], *, executions: int | None = None, seconds: float | None = None) -> None:
+    def run(
+        self,
+        inputs: Iterable[bytes],
+        *,
+        executions: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
         """Runs cases until one of the limits is reached."""
         end = None if seconds is None else monotonic() + seconds
         for data in inputs:
-            if (executions is not None and self.executions >= executions) or (end is not None and monotonic() >= end):
+            if (executions is not None and self.executions >= executions) or (
+                end is not None and monotonic() >= end
+            ):
                 return
             self.case(data)
 
@@ -88,7 +97,9 @@ class Session:
         took = process_time() - started
         self.slowest = max(self.slowest, took)
         if dropped:
-            return DroppedError(f"dropped: {dropped[0]!r}").with_traceback(dropped[0].__traceback__ if dropped[0] else None)
+            return DroppedError(f"dropped: {dropped[0]!r}").with_traceback(
+                dropped[0].__traceback__ if dropped[0] else None
+            )
         return TooSlowError(f"took {took:.1f} s of CPU") if took > SLOW else None
 
     def _shrunk(self, finding: Finding, place: str) -> Finding:
@@ -118,7 +129,9 @@ def save(finding: Finding, harness: Harness, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{hashlib.sha256(finding.data).hexdigest()[:12]}"
     path.write_bytes(finding.data)
-    path.with_suffix(".txt").write_text(f"{described(harness, finding.data)}\n\n{finding.report}", errors="backslashreplace")
+    path.with_suffix(".txt").write_text(
+        f"{described(harness, finding.data)}\n\n{finding.report}", errors="backslashreplace"
+    )
     return path
 
 
@@ -137,5 +150,14 @@ def resident() -> int:
 
 def _place(error: BaseException) -> str:
     """What tells one finding from another: the kind of error, and the last lines of ours that it passed."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "plugwasm" in frame.filename or "fuzz" in frame.filename]
-    return " < ".join([type(error).__name__, *(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[:-4:-1])])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "plugwasm" in frame.filename or "fuzz" in frame.filename
+    ]
+    return " < ".join(
+        [
+            type(error).__name__,
+            *(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[:-4:-1]),
+        ]
+    )

@@ -11,23 +11,58 @@ from typing import Any
 import msgspec
 
 import plugwasm
-from plugwasm.codecs import JSON, MSGPACK, output_reader
+from plugwasm._host.codecs import output_reader
+from plugwasm.codecs import JSON, MSGPACK
 from plugwasm.errors import OutputError
 
 from .choices import Choices
 
-COVERED = ["plugwasm._counting", "plugwasm._hashing"]
+COVERED = ["plugwasm._payload_bounds.value_count", "plugwasm._host.hashing"]
 SIZES = (3, 9)
 VALUES, KEYS = 2000, 40
 PRIME = 2**61 - 1
 
 TYPES: tuple[Any, ...] = (
-    *(object, list[int], list[list[object]], dict[str, object], dict[int, int], set[int], frozenset[tuple[int, ...]]),
-    *(dict[str, set[int]], list[dict[int, str]], int | None, str, float, bytes, tuple[int, str], list[int] | dict[str, int]),
+    *(
+        object,
+        list[int],
+        list[list[object]],
+        dict[str, object],
+        dict[int, int],
+        set[int],
+        frozenset[tuple[int, ...]],
+    ),
+    *(
+        dict[str, set[int]],
+        list[dict[int, str]],
+        int | None,
+        str,
+        float,
+        bytes,
+        tuple[int, str],
+        list[int] | dict[str, int],
+    ),
 )
 VALUES_TO_SEND: tuple[object, ...] = (
-    *([], {}, [[]] * 50, [{}] * 50, list(range(60)), [PRIME * i for i in range(4)] * 12, {"a": [1, 2.5, None, True, "é\\u005b"]}),
-    *({str(i): i for i in range(50)}, [[i, str(i)] for i in range(20)], "[" * 30, 'text " , : [ { \\', -(2**63), 2**64 - 1, 1.5e300, None),
+    *(
+        [],
+        {},
+        [[]] * 50,
+        [{}] * 50,
+        list(range(60)),
+        [PRIME * i for i in range(4)] * 12,
+        {"a": [1, 2.5, None, True, "é\\u005b"]},
+    ),
+    *(
+        {str(i): i for i in range(50)},
+        [[i, str(i)] for i in range(20)],
+        "[" * 30,
+        'text " , : [ { \\',
+        -(2**63),
+        2**64 - 1,
+        1.5e300,
+        None,
+    ),
 )
 _JSON_TOKENS = (
     *(b"[],", b"[[[[", b"]]", b"{}", b'"":', b'"a":1,', b",", b"0,"),
@@ -37,7 +72,11 @@ _PACKED_TOKENS = (
     *(b"\x90", b"\x80", b"\x91", b"\x92\x90", b"\xdd\xff\xff\xff\xff"),
     *(b"\xdf\x00\x01\x00\x00", b"\xdc\x08\x00", b"\xc0", b"\xcf" + b"\x1f" * 8),
 )
-SEEDS = [bytes([kind, value, *range(value, value + 24)]) for kind in range(2) for value in range(len(VALUES_TO_SEND))]
+SEEDS = [
+    bytes([kind, value, *range(value, value + 24)])
+    for kind in range(2)
+    for value in range(len(VALUES_TO_SEND))
+]
 
 
 _LIMITS = plugwasm.Limits(decoded_values=VALUES, decoded_keys=KEYS)
@@ -46,7 +85,9 @@ _LIMITS = plugwasm.Limits(decoded_values=VALUES, decoded_keys=KEYS)
 def check(data: bytes) -> None:
     output, type, is_json = build(data)
     try:
-        value = output_reader(type, JSON if is_json else MSGPACK, "plugin", "function")(output, _LIMITS)  # type: ignore[call-arg]
+        value = output_reader(type, JSON if is_json else MSGPACK, "plugin", "function")(
+            output, _LIMITS
+        )  # type: ignore[call-arg]
     except OutputError as error:
         assert len(str(error)) < 20_000
         is_read, value = False, None
@@ -77,7 +118,11 @@ def build(data: bytes) -> tuple[bytes, Any, bool]:
     output = choices.spliced(encoded, _JSON_TOKENS if is_json else _PACKED_TOKENS)
     if choices.rarely(4):
         part = choices.pick(_JSON_TOKENS if is_json else _PACKED_TOKENS) * choices.integer(2)
-        output = b"[" + part + b"[]]" if is_json else b"\xdd" + choices.integer(2).to_bytes(4, "big") + part
+        output = (
+            b"[" + part + b"[]]"
+            if is_json
+            else b"\xdd" + choices.integer(2).to_bytes(4, "big") + part
+        )
     return output, type, is_json
 
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from plugwasm._sandbox.egress import Egress
-from plugwasm._sandbox.exchange import _redirected
-from plugwasm._sandbox.target import Target
+from plugwasm._http.client import _redirected
+from plugwasm._http.policy import Egress
 from plugwasm.errors import EgressDeniedError
 
 from .choices import Choices
+
+if TYPE_CHECKING:
+    from plugwasm._http.url import Target
 
 try:
     from ada_url import URL as WHATWG
 except ImportError:
     WHATWG = None
 
-COVERED = ["plugwasm._sandbox", "urllib3.util.url", "urllib.parse"]
+COVERED = ["plugwasm._http", "urllib3.util.url", "urllib.parse"]
 SIZES = (0, 8)
 GRANTS = (
     ("good.test", "*.good.test"),
@@ -35,7 +37,19 @@ GRANTS = (
 )
 _PORTS = {"http": 80, "https": 443}
 
-_SCHEMES = ("http", "https", "HTTP", "hTTps", "ftp", "file", "javascript", "httpſ", "http\t", " http", "")
+_SCHEMES = (
+    "http",
+    "https",
+    "HTTP",
+    "hTTps",
+    "ftp",
+    "file",
+    "javascript",
+    "httpſ",
+    "http\t",
+    " http",
+    "",
+)
 _SEPARATORS = ("://", ":/", ":", "//", ":\\\\", ":///", "://\\", ":\t//", ":////")
 _USERS = (
     "",
@@ -89,8 +103,27 @@ _HOSTS = (
         "８.8.8.8",
         "①.0.0.1",
     ),
-    *("[::1]", "[0:0::1]", "[::1%25lo]", "[::1%lo]", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[2001:4860::8888]", "[2001:4860:0:0::8888]"),
-    *("[::1", "::1", "[]", "[v1.x]", "[::ffff:8.8.8.8]", "[64:ff9b::7f00:1]", "[fe80::1]", "[::1].good.test", "[good.test]"),
+    *(
+        "[::1]",
+        "[0:0::1]",
+        "[::1%25lo]",
+        "[::1%lo]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[2001:4860::8888]",
+        "[2001:4860:0:0::8888]",
+    ),
+    *(
+        "[::1",
+        "::1",
+        "[]",
+        "[v1.x]",
+        "[::ffff:8.8.8.8]",
+        "[64:ff9b::7f00:1]",
+        "[fe80::1]",
+        "[::1].good.test",
+        "[good.test]",
+    ),
     *(
         "xn--bcher-kva.test",
         "bücher.test",
@@ -190,8 +223,15 @@ _JOINS += (
 )
 _WHOLE, _PARTS, _REDIRECT = range(3)
 SEEDS = [
-    *(bytes([_WHOLE, index % 5]) + f"http://{host}:80/a?b#c".encode(errors="surrogatepass") for index, host in enumerate(_HOSTS)),
-    *(bytes([_PARTS, grants, 0, 0, 0, host, host % 9]) for grants in range(5) for host in range(0, len(_HOSTS), 7)),
+    *(
+        bytes([_WHOLE, index % 5]) + f"http://{host}:80/a?b#c".encode(errors="surrogatepass")
+        for index, host in enumerate(_HOSTS)
+    ),
+    *(
+        bytes([_PARTS, grants, 0, 0, 0, host, host % 9])
+        for grants in range(5)
+        for host in range(0, len(_HOSTS), 7)
+    ),
     *(bytes([_REDIRECT, grants, join]) for grants in range(5) for join in range(0, len(_JOINS), 3)),
 ]
 
@@ -203,7 +243,9 @@ def check(data: bytes) -> None:
     grants, source, url = build(data)
     rules = _POLICIES[grants]
     try:
-        target = rules.judge(url) if source is None else _redirected(rules, rules.judge(source), url)
+        target = (
+            rules.judge(url) if source is None else _redirected(rules, rules.judge(source), url)
+        )
     except EgressDeniedError as error:
         assert len(str(error)) < 1000 or len(url) > 500
         return
@@ -216,7 +258,12 @@ def check(data: bytes) -> None:
     assert is_granted(target.host, grants), f"{target.host!r} is not among {grants}"
     # What is sent reads the same once more.
     sent = urlsplit(target.url)
-    assert (sent.scheme, sent.hostname, sent.username, sent.password) == (target.scheme, target.host, None, None)
+    assert (sent.scheme, sent.hostname, sent.username, sent.password) == (
+        target.scheme,
+        target.host,
+        None,
+        None,
+    )
     assert (sent.port or _PORTS[sent.scheme]) == target.port
     assert target.path.startswith("/")
     assert target.path.isascii()
@@ -251,7 +298,10 @@ def _agrees_with_browsers(other: Any, target: Target) -> None:
 def is_granted(host: str, grants: tuple[str, ...]) -> bool:
     """The second opinion: a name by its entry or a pattern; an address that is not public only by an entry that says exactly that."""
     named = any(host == (str(ip_address(entry)) if ":" in entry else entry) for entry in grants)
-    fits = any(re.fullmatch(re.escape(entry).replace(r"\*", ".*").replace(r"\?", "."), host) for entry in grants)
+    fits = any(
+        re.fullmatch(re.escape(entry).replace(r"\*", ".*").replace(r"\?", "."), host)
+        for entry in grants
+    )
     try:
         address = ip_address(host)
     except ValueError:
@@ -273,7 +323,11 @@ def build(data: bytes) -> tuple[tuple[str, ...], str | None, str]:
         return grants, None, choices.rest().decode("utf-8", "surrogateescape")
     if kind == _PARTS:
         return grants, None, _url(choices)
-    home = next(entry for entry in grants if "*" not in entry and "?" not in entry) if grants != ("*",) else "good.test"
+    home = (
+        next(entry for entry in grants if "*" not in entry and "?" not in entry)
+        if grants != ("*",)
+        else "good.test"
+    )
     home = f"[{home}]" if ":" in home else home
     source = f"{choices.pick(('http', 'https'))}://{home}{choices.pick(('', ':8080'))}/a/b?c"
     join = (
@@ -289,12 +343,23 @@ def build(data: bytes) -> tuple[tuple[str, ...], str | None, str]:
 def _url(choices: Choices) -> str:
     scheme = "http" if choices.below(4) else choices.pick(_SCHEMES)
     separator = "://" if choices.below(4) else choices.pick(_SEPARATORS)
-    parts = (scheme, separator, choices.pick(_USERS), choices.pick(_HOSTS), choices.pick(_PORT), choices.pick(_TAILS))
+    parts = (
+        scheme,
+        separator,
+        choices.pick(_USERS),
+        choices.pick(_HOSTS),
+        choices.pick(_PORT),
+        choices.pick(_TAILS),
+    )
     return _changed(choices, "".join(parts))
 
 
 def _changed(choices: Choices, text: str) -> str:
     for _ in range(choices.below(3)):
         at = choices.integer(2) % (len(text) + 1)
-        text = text[:at] + choices.pick("@:/\\?#%[].\t\n\r \0\x7f\u00ad。．／：＠é0xX-_*&=+,;") + text[at + choices.below(2) :]
+        text = (
+            text[:at]
+            + choices.pick("@:/\\?#%[].\t\n\r \0\x7f\u00ad。．／：＠é0xX-_*&=+,;")
+            + text[at + choices.below(2) :]
+        )
     return text

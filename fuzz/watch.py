@@ -49,7 +49,15 @@ class LeakError(AssertionError):
     """The process holds more and more memory."""
 
 
-def watch(name: str, *, seed: int, seconds: float | None, executions: int | None, guided: bool, folder: Path) -> Outcome:
+def watch(
+    name: str,
+    *,
+    seed: int,
+    seconds: float | None,
+    executions: int | None,
+    guided: bool,
+    folder: Path,
+) -> Outcome:
     """Runs a harness in children until a limit is reached. Findings are saved in `folder`."""
     total = Outcome(name, guided=guided)
     started = monotonic()
@@ -57,11 +65,22 @@ def watch(name: str, *, seed: int, seconds: float | None, executions: int | None
     while True:
         left = None if seconds is None else seconds - (monotonic() - started)
         more = None if executions is None else executions - total.executions
-        if (left is not None and left <= 0) or (more is not None and more <= 0) or crashes >= CRASHES:
+        if (
+            (left is not None and left <= 0)
+            or (more is not None and more <= 0)
+            or crashes >= CRASHES
+        ):
             total.seconds = monotonic() - started
             return total
         with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
-            job = {"name": name, "seed": seed + crashes, "seconds": left, "executions": more, "guided": guided, "folder": str(folder)}
+            job = {
+                "name": name,
+                "seed": seed + crashes,
+                "seconds": left,
+                "executions": more,
+                "guided": guided,
+                "folder": str(folder),
+            }
             outcome, end = _child(job, Path(scratch))
             total.executions += outcome.executions
             total.slowest = max(total.slowest, outcome.slowest)
@@ -71,7 +90,11 @@ def watch(name: str, *, seed: int, seconds: float | None, executions: int | None
                 total.seconds = monotonic() - started
                 return total
             crashes += 1
-            current = Path(scratch, "current").read_bytes() if Path(scratch, "current").exists() else b"\0\0\0\0"
+            current = (
+                Path(scratch, "current").read_bytes()
+                if Path(scratch, "current").exists()
+                else b"\0\0\0\0"
+            )
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{name}-crash-{seed + crashes:x}"
             path.write_bytes(current[4 : 4 + int.from_bytes(current[:4], "little")])
@@ -82,7 +105,12 @@ def watch(name: str, *, seed: int, seconds: float | None, executions: int | None
 def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
     """What the child came to, and what went wrong with it, if anything."""
     with open(scratch / "output", "wb") as output:
-        environment = {**os.environ, "PLUGWASM_CACHE": "off", "PYTHONFAULTHANDLER": "1", "TMPDIR": str(scratch)}
+        environment = {
+            **os.environ,
+            "PLUGWASM_CACHE": "off",
+            "PYTHONFAULTHANDLER": "1",
+            "TMPDIR": str(scratch),
+        }
         child = subprocess.Popen(
             [sys.executable, "-m", "fuzz.watch", json.dumps(job), str(scratch)],
             cwd=ROOT,
@@ -115,7 +143,9 @@ def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
         outcome = Outcome(str(job["name"]))
     if code == 0 and not why:
         return outcome, None
-    return outcome, f"{why}the child ended with {code}\n" + (scratch / "output").read_text(errors="replace")[-20_000:]
+    return outcome, f"{why}the child ended with {code}\n" + (scratch / "output").read_text(
+        errors="replace"
+    )[-20_000:]
 
 
 class _Child:
@@ -137,7 +167,9 @@ class _Child:
         self.outcome = Outcome(str(job["name"]), guided=bool(job["guided"]))
 
     def case(self, data: bytes) -> None:
-        if self.session.executions == self.limit or (self.end is not None and monotonic() >= self.end):
+        if self.session.executions == self.limit or (
+            self.end is not None and monotonic() >= self.end
+        ):
             self.tell()
             os._exit(0)
         os.pwrite(self.current, len(data).to_bytes(4, "little") + data, 0)
@@ -159,7 +191,9 @@ class _Child:
         if self.warm is not None:
             self.outcome.growth = max(self.outcome.growth, resident() - self.warm)
             if self.outcome.growth > GROWTH:
-                raise LeakError(f"{self.outcome.growth >> 20} MiB more than after {WARM} executions")
+                raise LeakError(
+                    f"{self.outcome.growth >> 20} MiB more than after {WARM} executions"
+                )
         self.outcome.executions = self.session.executions
         self.outcome.slowest = self.session.slowest
         self.outcome.seconds = monotonic() - self.started
@@ -174,7 +208,11 @@ def _covered(name: str) -> list[str]:
 
     tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COVERED":
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "COVERED"
+        ):
             return list(ast.literal_eval(node.value))
     return []
 

@@ -14,43 +14,71 @@ from typing import Any
 from unittest import mock
 
 import plugwasm
-from plugwasm._env.functions import FUNCTIONS
-from plugwasm._worker import messages as m
-from plugwasm._worker import process
+from plugwasm._host.env import FUNCTIONS
+from plugwasm._isolation import process
+from plugwasm._isolation import protocol as m
 
 from .choices import Choices
 
 COVERED = [
-    "plugwasm._worker.channel",
-    "plugwasm._worker.messages",
-    "plugwasm._worker.process",
-    "plugwasm._worker.remote",
-    "plugwasm.isolated",
+    "plugwasm._isolation.framing",
+    "plugwasm._isolation.protocol",
+    "plugwasm._isolation.process",
+    "plugwasm._isolation.remote_guest",
+    "plugwasm._isolation.plugin",
 ]
 SIZES = (3, 9)
 MOST_SAID = 100_000
 """Bytes that a pair of sockets holds before anybody reads."""
 MOST_TEXT = 2 * MOST_SAID
-logging.getLogger("plugwasm.plugin").addHandler(logging.NullHandler())  # what the workers say that plugins log
+logging.getLogger("plugwasm.plugin").addHandler(
+    logging.NullHandler()
+)  # what the workers say that plugins log
 
 _EXPORTS = [m.ItemType("", "f", "function", [], []), m.ItemType("", "memory", "memory", None, None)]
 _START = [m.Confined(["seccomp"]), m.Loaded(_EXPORTS, [], 2)]
 _NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
 _OWN = len(FUNCTIONS)
 _DONE = m.Done(1, memoryview(b"done"), 5, True)
-_FIELDS: dict[str, Any] = {"message": "trapped", "backtrace": ["a @ 0x1", "b"], "trap": "unreachable", "code": 3, "guest_message": None}
+_FIELDS: dict[str, Any] = {
+    "message": "trapped",
+    "backtrace": ["a @ 0x1", "b"],
+    "trap": "unreachable",
+    "code": 3,
+    "guest_message": None,
+}
 _CONVERSATIONS: list[list[m.Message]] = [
     [*_START, m.Line(True, b"a line", 0), _DONE, m.Done(2, memoryview(b"again"), None, True)],
     [*_START, m.HostCall(_NUMBERS["var_set"], [32, 64], [b"name", b"value"]), _DONE],
     [*_START, m.HostCall(_NUMBERS["config_get"], [32], [b"key"]), m.NoRoom(7)],
     [*_START, m.HostCall(_NUMBERS["log_warn"], [32], [70_000]), m.Answer(0, b"x" * 70_000), _DONE],
-    [*_START, m.HostCall(_OWN, [32], [5]), m.Answer(0, b"block"), m.Answer(96, None), m.Answer(128, None), m.Answer(0, None), _DONE],
+    [
+        *_START,
+        m.HostCall(_OWN, [32], [5]),
+        m.Answer(0, b"block"),
+        m.Answer(96, None),
+        m.Answer(128, None),
+        m.Answer(0, None),
+        _DONE,
+    ],
     [*_START, m.HostCall(_OWN, [32], [None]), m.NotNow()],
-    [*_START, m.Failed(1, "TrapError", _FIELDS, None, False), m.Done(2, memoryview(b""), None, True)],
+    [
+        *_START,
+        m.Failed(1, "TrapError", _FIELDS, None, False),
+        m.Done(2, memoryview(b""), None, True),
+    ],
     [m.Confined([]), m.Failed(0, "ModuleError", {"message": "no module"}, None, False)],
 ]
 _TOKENS = (
-    *(b"\xdd\x05\xf5\xe1\x00", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc1", b"\xc0", b"\xc3"),
+    *(
+        b"\xdd\x05\xf5\xe1\x00",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xc1",
+        b"\xc0",
+        b"\xc3",
+    ),
     *(
         b"\x90",
         b"\x9f",
@@ -64,7 +92,11 @@ _TOKENS = (
     ),
     *(b"\xa9__class__", b"\xa4args", b"\xd4\x00\x00", b"\xc7\x00\x01"),
 )
-SEEDS = [bytes([kind]) + bytes((seed * step) % 256 for step in range(30)) for kind in range(len(_CONVERSATIONS)) for seed in (0, 3, 7)]
+SEEDS = [
+    bytes([kind]) + bytes((seed * step) % 256 for step in range(30))
+    for kind in range(len(_CONVERSATIONS))
+    for seed in (0, 3, 7)
+]
 
 
 @plugwasm.host_fn("own")
@@ -101,7 +133,9 @@ class _Ended:
 def check(data: bytes) -> None:
     before = set(os.listdir("/dev/fd"))
     _converse(build(data))
-    assert set(os.listdir("/dev/fd")) <= before, "a descriptor was left open"  # an older one may have been garbage, and closed meanwhile
+    assert set(os.listdir("/dev/fd")) <= before, (
+        "a descriptor was left open"
+    )  # an older one may have been garbage, and closed meanwhile
 
 
 def _converse(said: bytes) -> None:
@@ -117,7 +151,9 @@ def _converse(said: bytes) -> None:
     limits = plugwasm.Limits(memory_bytes=2**20, timeout=5)
     with mock.patch.object(process, "_start", start), mock.patch.object(process, "Child", _Ended):
         try:
-            with plugwasm.IsolatedPlugin(_MODULE, functions=[_own], config={"key": "value"}, limits=limits) as plugin:
+            with plugwasm.IsolatedPlugin(
+                _MODULE, functions=[_own], config={"key": "value"}, limits=limits
+            ) as plugin:
                 for _ in range(2):
                     _call(plugin)
         except plugwasm.Error as error:
@@ -163,7 +199,10 @@ def describe(data: bytes) -> str:
 def build(data: bytes) -> bytes:
     """All that the worker says."""
     choices = Choices(data)
-    messages = [m.encoder.encode(message) for message in _CONVERSATIONS[choices.byte() % len(_CONVERSATIONS)]]
+    messages = [
+        m.encoder.encode(message)
+        for message in _CONVERSATIONS[choices.byte() % len(_CONVERSATIONS)]
+    ]
     said = b""
     for message in messages:
         match choices.below(8):
@@ -176,7 +215,12 @@ def build(data: bytes) -> bytes:
             case 4:
                 message = choices.pick(messages)
             case 5:
-                said += struct.pack(">I", choices.pick((0, 1, 2**16, 2**20, 2**21, 2**32 - 1, len(message) + 1))) + message
+                said += (
+                    struct.pack(
+                        ">I", choices.pick((0, 1, 2**16, 2**20, 2**21, 2**32 - 1, len(message) + 1))
+                    )
+                    + message
+                )
                 continue
             case 6:
                 message = m.encoder.encode(choices.pick(choices.pick(_CONVERSATIONS)))

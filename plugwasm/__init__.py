@@ -5,71 +5,10 @@
     with plugwasm.Plugin("count_vowels.wasm") as plugin:
         plugin.call("count_vowels", "Hello, World!")
 
-The map. Arrows point down only: no module imports one that stands above it.
-
-    cli                     the command line
-    batches, ref            MapBatches, PluginRef: plugins over tables, on many machines; _tables, _arrow, _pins
-    aio                     making plugins, pools and sets without blocking an event loop
-    plugin_set, _plugins    PluginSet: the plugins of an application: where they are, what they get, how they are asked
-    _pytest, testing        fixtures for pytest; a harness for tests of plugins: fakes, and what happened
-    debugging, _debugging   backtraces with source lines, dumps, profiles
-    recording, _recording   calls with all that the host answered, as files to be replayed
-    isolated                IsolatedPlugin: a plugin in a process of its own
-    _worker                 that process: what runs in it, how it is confined, what it says
-    pool                    PluginPool, sync and async; _spread, _team, _slots
-    plugin, compiled        Plugin, CancelHandle, CompiledPlugin: what an application touches
-    _watch                  what sees everything that an observed plugin does
-    _turns, _greenlets      who waits for a plugin that is busy; no two greenlets of a thread in guests at once
-    interfaces              protocols bound to plugins, and objects whose methods are host functions
-    _awaiting, _bridge      calls in worker threads, and the way back to an event loop; _task
-    _threads                those threads
-    otel                    spans and metrics for OpenTelemetry
-    observing               observers: statistics, traces, logs of calls; _values
-    _signatures             what type checkers see of `call`
-    _standins               functions that stand for host functions of the application
-    functions, current      host functions, and what they see of the plugin that calls them
-    _annotations            what their annotations say; _wasm_values
-    logs                    the official SDK's logging functions
-    codecs, _conversion     values ↔ bytes: JSON, MessagePack, and the types of an application
-    _hashing                what of these types and bytes goes into sets and dicts
-    _whereabouts            which key a value stands at that could not be read
-    _report                 what the engine reports → errors
-    _link                   modules + kernel + WASI + host functions → a plan → instances
-    _code, cache            bytes → compiled modules, kept in the process and on disk
-    _compiler               compiling within limits of time and memory, in a process of its own
-    _interpreter            which program is the Python interpreter that processes of ours are started with
-    _children               processes that were started, and are to be ended
-    _env                    the host half of `extism:host/env`: config, vars, log, http; and what the host keeps for an instance
-    policy                  ManifestPolicy: what a stranger's manifest may ask for
-    _options                what is passed as options, checked; _registry
-    limits, wasi            what a plugin may make the host spend; the clocks and random bytes it sees
-    _source, manifest       what the application passes as a plugin → modules' bytes and grants
-    _reading, _fetch        the modules that a manifest names; those from URLs
-    _manifest_text          JSON and TOML → plain values, within bounds
-    _manifest_checks        the rules of its fields
-    _mistaken               what was passed as a plugin and is none
-    _complaints             what is wrong with a manifest, in words
-    _nesting, _counting     how deep JSON and MessagePack from outside are nested, and how many values they have
-    _sandbox                deadlines; egress: its policy, exchanges, connections; WASI and the files it grants
-    _kernel                 the kernel (WAT) and the host's view of it
-    _engine                 the only room that knows Wasmtime's C API
-    _forks                  what a fork waits for
-    _descriptors            numbers that may stand for something else by now
-    _under_way              the calls that wait while something waits
-    _native                 threads and locks of the system, where greenlets have replaced those of Python
-    errors                  one tree
-
-State of the process as a whole: the ticker (`_sandbox.deadline`), the engines and the modules seen (`_code`), who compiles and who waits
-for that (`_compiler`), whether the engine has its threads (`_engine._room`), the interpreters that answered (`_interpreter`), the settings
-of the cache and how full it is (`cache`), the host functions that `host_fn` registered (`_registry`), the readers of types (`_conversion`),
-the threads of awaited calls (`_threads`), the calls that wait for a plugin (`_turns`), the refs seen (`ref`), the lookups of names that are
-under way (`_sandbox.lookups`), and for a fork's child the live workers (`_worker.process`) and pools (`_slots`). All else belongs to an
-object.
+docs/architecture.md has the map of the modules.
 """
 
 from __future__ import annotations
-
-__version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,21 +17,61 @@ if TYPE_CHECKING:
     from . import codecs as codecs
     from . import debugging as debugging
     from . import errors as errors
+    from . import interfaces as interfaces
+    from . import manifest as manifest
     from . import observing as observing
     from . import otel as otel
+    from . import plugin_set as plugin_set
     from . import recording as recording
     from . import testing as testing
+    from ._distributed.map_batches import MapBatches as MapBatches
+    from ._distributed.ref import FromEnvironment as FromEnvironment
+    from ._distributed.ref import PluginRef as PluginRef
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
-    from ._sandbox.egress import Egress as Egress
-    from ._sandbox.http_transport import HttpTransport as HttpTransport
-    from ._sandbox.transport import EgressRequest as EgressRequest
-    from ._sandbox.transport import EgressResponse as EgressResponse
-    from ._sandbox.transport import Transport as Transport
-    from .batches import MapBatches as MapBatches
-    from .compiled import CompiledPlugin as CompiledPlugin
-    from .current import CurrentPlugin as CurrentPlugin
-    from .current import Memory as Memory
+    from ._host.current_plugin import CurrentPlugin as CurrentPlugin
+    from ._host.current_plugin import Memory as Memory
+    from ._host.functions import Codec as Codec
+    from ._host.functions import Function as Function
+    from ._host.functions import Json as Json
+    from ._host.functions import Pickle as Pickle
+    from ._host.functions import UnsafePickle as UnsafePickle
+    from ._host.functions import Val as Val
+    from ._host.functions import ValType as ValType
+    from ._host.functions import host_fn as host_fn
+    from ._host.log_handlers import CustomLogger as CustomLogger
+    from ._host.log_handlers import set_log_custom as set_log_custom
+    from ._host.log_handlers import set_log_file as set_log_file
+    from ._http.policy import Egress as Egress
+    from ._http.socket_transport import HttpTransport as HttpTransport
+    from ._http.transport import EgressRequest as EgressRequest
+    from ._http.transport import EgressResponse as EgressResponse
+    from ._http.transport import Transport as Transport
+    from ._isolation.plugin import IsolatedPlugin as IsolatedPlugin
+    from ._manifest.limits import Limits as Limits
+    from ._manifest.limits import ProcessLimits as ProcessLimits
+    from ._manifest.model import Manifest as Manifest
+    from ._manifest.model import MemoryOptions as MemoryOptions
+    from ._manifest.model import WasmSource as WasmSource
+    from ._manifest.policy import ManifestPolicy as ManifestPolicy
+    from ._plugin_set.plugin_set import PluginSet as PluginSet
+    from ._pool.pool import PluginPool as PluginPool
+    from ._pool.slots import Lease as Lease
+    from ._pool.slots import PoolStats as PoolStats
+    from ._runtime.argument_types import Observe as Observe
+    from ._runtime.argument_types import PluginInput as PluginInput
+    from ._runtime.compiled_plugin import CompiledPlugin as CompiledPlugin
+    from ._runtime.interfaces import export as export
+    from ._runtime.interfaces import host_namespace as host_namespace
+    from ._runtime.observers import Measured as Measured
+    from ._runtime.plugin import CancelHandle as CancelHandle
+    from ._runtime.plugin import Plugin as Plugin
+    from ._version import __version__ as __version__
+    from ._wasi.options import Clock as Clock
+    from ._wasi.options import CoarseClock as CoarseClock
+    from ._wasi.options import FrozenClock as FrozenClock
+    from ._wasi.options import SeededRandom as SeededRandom
+    from ._wasi.options import WasiOptions as WasiOptions
     from .errors import BadHandleError as BadHandleError
     from .errors import BatchError as BatchError
     from .errors import BusyError as BusyError
@@ -127,75 +106,60 @@ if TYPE_CHECKING:
     from .errors import TimeoutError as TimeoutError
     from .errors import TrapError as TrapError
     from .errors import WorkerError as WorkerError
-    from .functions import Codec as Codec
-    from .functions import Function as Function
-    from .functions import Json as Json
-    from .functions import Pickle as Pickle
-    from .functions import UnsafePickle as UnsafePickle
-    from .functions import Val as Val
-    from .functions import ValType as ValType
-    from .functions import host_fn as host_fn
-    from .interfaces import export as export
-    from .interfaces import host_namespace as host_namespace
-    from .isolated import IsolatedPlugin as IsolatedPlugin
-    from .limits import Limits as Limits
-    from .limits import ProcessLimits as ProcessLimits
-    from .logs import CustomLogger as CustomLogger
-    from .logs import set_log_custom as set_log_custom
-    from .logs import set_log_file as set_log_file
-    from .manifest import Manifest as Manifest
-    from .manifest import MemoryOptions as MemoryOptions
-    from .manifest import WasmSource as WasmSource
-    from .observing import Measured as Measured
-    from .plugin import CancelHandle as CancelHandle
-    from .plugin import Plugin as Plugin
-    from .plugin_set import PluginSet as PluginSet
-    from .policy import ManifestPolicy as ManifestPolicy
-    from .pool import PluginPool as PluginPool
-    from .ref import FromEnvironment as FromEnvironment
-    from .ref import PluginRef as PluginRef
-    from .wasi import Clock as Clock
-    from .wasi import CoarseClock as CoarseClock
-    from .wasi import FrozenClock as FrozenClock
-    from .wasi import SeededRandom as SeededRandom
-    from .wasi import WasiOptions as WasiOptions
 
 _HOMES = {
     "_engine": "FunctionType Item",
-    "_sandbox.egress": "Egress",
-    "_sandbox.http_transport": "HttpTransport",
-    "_sandbox.transport": "EgressRequest EgressResponse Transport",
-    "batches": "MapBatches",
-    "cache": "",
-    "current": "CurrentPlugin Memory",
+    "_version": "__version__",
+    "_http.policy": "Egress",
+    "_http.socket_transport": "HttpTransport",
+    "_http.transport": "EgressRequest EgressResponse Transport",
+    "_distributed.map_batches": "MapBatches",
+    "_host.current_plugin": "CurrentPlugin Memory",
     "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
     "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
     "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError "
     "RowError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
-    "functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
-    "interfaces": "export host_namespace",
-    "isolated": "IsolatedPlugin",
-    "limits": "Limits ProcessLimits",
-    "logs": "CustomLogger set_log_custom set_log_file",
-    "manifest": "Manifest MemoryOptions WasmSource",
-    "observing": "Measured",
-    "compiled": "CompiledPlugin",
-    "plugin": "CancelHandle Plugin",
-    "plugin_set": "PluginSet",
-    "policy": "ManifestPolicy",
-    "pool": "PluginPool",
-    "ref": "FromEnvironment PluginRef",
-    "wasi": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
+    "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
+    "_runtime.interfaces": "export host_namespace",
+    "_isolation.plugin": "IsolatedPlugin",
+    "_manifest.limits": "Limits ProcessLimits",
+    "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
+    "_manifest.model": "Manifest MemoryOptions WasmSource",
+    "_runtime.observers": "Measured",
+    "_runtime.compiled_plugin": "CompiledPlugin",
+    "_runtime.plugin": "CancelHandle Plugin",
+    "_plugin_set.plugin_set": "PluginSet",
+    "_manifest.policy": "ManifestPolicy",
+    "_pool.pool": "PluginPool",
+    "_pool.slots": "Lease PoolStats",
+    "_runtime.argument_types": "Observe PluginInput",
+    "_distributed.ref": "FromEnvironment PluginRef",
+    "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-_MODULES = ("aio", "cache", "codecs", "debugging", "errors", "observing", "otel", "recording", "testing")
+_MODULES = (
+    "aio",
+    "cache",
+    "codecs",
+    "debugging",
+    "errors",
+    "interfaces",
+    "manifest",
+    "observing",
+    "otel",
+    "plugin_set",
+    "recording",
+    "testing",
+)
 
-__all__ = sorted([*_HOME, *_MODULES, "__version__", "extism_version", "get_include"])
+__all__ = sorted([*_HOME, *_MODULES, "extism_version", "get_include"])
 
 
 def extism_version() -> str:
     """The version of plugwasm, under the name that the official SDK has for it."""
+    from ._version import __version__
+
     return __version__
 
 
@@ -205,7 +169,9 @@ def get_include() -> str:
 
     here = os.path.dirname(os.path.abspath(__file__))
     installed = os.path.join(here, "include")
-    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
+    return (
+        installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
+    )
 
 
 if not TYPE_CHECKING:  # else no name would be unknown to a type checker

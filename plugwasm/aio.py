@@ -12,9 +12,9 @@ Everything here works in tasks of asyncio and of trio.
 
 from __future__ import annotations
 
-from ._awaiting import cross, default_limiter
-from .compiled import CompiledPlugin
-from .plugin import Plugin
+from ._runtime.compiled_plugin import CompiledPlugin
+from ._runtime.plugin import Plugin
+from ._runtime.threads import cross, default_limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,17 +23,22 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from .compiled import PluginInput
-    from .isolated import IsolatedPlugin
-    from .plugin_set import PluginSet
-    from .pool import PluginPool
+    from ._isolation.plugin import IsolatedPlugin
+    from ._plugin_set.plugin_set import PluginSet
+    from ._pool.pool import PluginPool
+    from ._runtime.argument_types import PluginInput
 
     T = TypeVar("T")
 
 __all__ = ["compile", "default_limiter", "isolated", "load", "plugin_set", "pool", "run"]
 
 
-async def load(plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> Plugin:
+async def load(
+    plugin: PluginInput | CompiledPlugin,
+    *args: Any,
+    limiter: anyio.CapacityLimiter | None = None,
+    **options: Any,
+) -> Plugin:
     """A `Plugin`, made in a thread.
 
     Args:
@@ -46,7 +51,9 @@ async def load(plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.
     return await run(lambda: Plugin(plugin, *args, **options), limiter=limiter)
 
 
-async def compile(plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> CompiledPlugin:
+async def compile(
+    plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> CompiledPlugin:
     """A `CompiledPlugin`, made in a thread, as `load` does.
 
     Raises:
@@ -56,19 +63,24 @@ async def compile(plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimite
 
 
 async def pool(
-    plugin: PluginInput | CompiledPlugin | None = None, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+    plugin: PluginInput | CompiledPlugin | None = None,
+    *args: Any,
+    limiter: anyio.CapacityLimiter | None = None,
+    **options: Any,
 ) -> PluginPool:
     """A `PluginPool`, made in a thread. Its plugins are made in the threads of the calls that need them.
 
     Raises:
         Error: As `PluginPool`.
     """
-    from .pool import PluginPool
+    from ._pool.pool import PluginPool
 
     return await run(lambda: PluginPool(plugin, *args, **options), limiter=limiter)
 
 
-async def plugin_set(*args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any) -> PluginSet:
+async def plugin_set(
+    *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+) -> PluginSet:
     """A `PluginSet`, made in a thread, with all of its plugins.
 
     What changes a set compiles as well: `await plugwasm.aio.run(plugins.reload)`, or let `watch` do it in a thread of its own.
@@ -76,20 +88,23 @@ async def plugin_set(*args: Any, limiter: anyio.CapacityLimiter | None = None, *
     Raises:
         Error: As `PluginSet`.
     """
-    from .plugin_set import PluginSet
+    from ._plugin_set.plugin_set import PluginSet
 
     return await run(lambda: PluginSet(*args, **options), limiter=limiter)
 
 
 async def isolated(
-    plugin: PluginInput | CompiledPlugin, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
+    plugin: PluginInput | CompiledPlugin,
+    *args: Any,
+    limiter: anyio.CapacityLimiter | None = None,
+    **options: Any,
 ) -> IsolatedPlugin:
     """An `IsolatedPlugin`, made in a thread, with its process.
 
     Raises:
         Error: As `IsolatedPlugin`.
     """
-    from .isolated import IsolatedPlugin
+    from ._isolation.plugin import IsolatedPlugin
 
     return await run(lambda: IsolatedPlugin(plugin, *args, **options), limiter=limiter)
 
@@ -99,5 +114,7 @@ async def run(make: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = 
 
     A task that is cancelled does not wait: what the thread makes then is closed, if it has a `close`.
     """
-    result: T = await cross(lambda _: make(), default_limiter() if limiter is None else limiter, patient=False)
+    result: T = await cross(
+        lambda _: make(), default_limiter() if limiter is None else limiter, patient=False
+    )
     return result

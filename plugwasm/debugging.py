@@ -18,23 +18,32 @@ Nothing of it costs a call anything before it is used.
 
 from __future__ import annotations
 
+from ._debugging.backtrace import Backtrace, Frame, PluginCodeMap, resolve_frames
 from ._debugging.coredump import Dump, Dumper
-from ._debugging.frames import Backtrace, CodeMaps, Frame
-from ._debugging.frames import explain as _explain
 from ._debugging.profile import FunctionTime, Profile
-from ._source import resolve
-from .compiled import CompiledPlugin
+from ._manifest.resolve import resolve
+from ._runtime.compiled_plugin import CompiledPlugin
+from ._runtime.plugin import Plugin
 from .errors import CallError, Error
-from .plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from ._source import Recipe
-    from .compiled import PluginInput
+    from ._manifest.resolve import Recipe
+    from ._runtime.argument_types import PluginInput
 
-__all__ = ["Backtrace", "Dump", "Dumper", "Frame", "FunctionTime", "Profile", "dump_on_trap", "explain", "profile"]
+__all__ = [
+    "Backtrace",
+    "Dump",
+    "Dumper",
+    "Frame",
+    "FunctionTime",
+    "Profile",
+    "dump_on_trap",
+    "explain",
+    "profile",
+]
 
 
 def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Backtrace:
@@ -48,7 +57,7 @@ def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Back
         ManifestError, SourceError, ModuleError: Of `plugin`, when it is not read already.
     """
     recipe = _recipe(plugin)
-    return _explain(error.backtrace, CodeMaps(recipe.modules, recipe.main))
+    return resolve_frames(error.backtrace, PluginCodeMap(recipe.modules, recipe.main))
 
 
 def dump_on_trap(
@@ -74,7 +83,7 @@ def dump_on_trap(
     """
     _check_here(plugin)
     recipe = _recipe(plugin)
-    return Dumper(plugin, directory, CodeMaps(recipe.modules, recipe.main), on=on, most=most)
+    return Dumper(plugin, directory, PluginCodeMap(recipe.modules, recipe.main), on=on, most=most)
 
 
 def profile(plugin: Plugin, *, interval: float = 0.001) -> Profile:
@@ -94,5 +103,7 @@ def _recipe(plugin: Plugin | CompiledPlugin | PluginInput) -> Recipe:
 
 
 def _check_here(plugin: Plugin) -> None:
-    if not isinstance(plugin, Plugin) or not hasattr(plugin, "_post_mortem"):  # as an IsolatedPlugin has not
+    if not isinstance(plugin, Plugin) or not hasattr(
+        plugin, "_post_mortem"
+    ):  # as an IsolatedPlugin has not
         raise TypeError(f"expected a Plugin that runs in this process, got {type(plugin).__name__}")

@@ -1,45 +1,48 @@
-"""Every error that plugwasm raises, in one tree.
+"""All errors that plugwasm raises, in one tree.
 
     Error
-    ├── EngineError                 the Wasm runtime is missing, or of a version that was not tested
-    ├── OptionError                 an argument of the application's own cannot be that (also a built-in ``ValueError``)
-    ├── ManifestError               what was passed as a plugin does not say what to run (also a built-in ``ValueError``)
-    │   └── HashMismatchError       a module's bytes are not the ones that were pinned
-    ├── SourceError                 a module's bytes cannot be read or fetched
+    ├── EngineError                 the Wasm runtime is missing, or its version is not tested
+    ├── OptionError                 an invalid argument (also a built-in ``ValueError``)
+    ├── ManifestError               an invalid manifest (also a built-in ``ValueError``)
+    │   └── HashMismatchError       a module's bytes do not have the pinned sha256
+    ├── SourceError                 a module cannot be read or downloaded
     ├── ModuleError                 the bytes are not a Wasm module that can run here
-    ├── LinkError                   the modules do not fit together
-    │   ├── MissingImportError      a module wants something that nobody provides
-    │   └── InterfaceError          a plugin lacks exports that an interface asks for
+    ├── LinkError                   the modules and functions do not fit together
+    │   ├── MissingImportError      a module imports something that nothing provides
+    │   └── InterfaceError          a plugin lacks exports that an interface requires
     ├── ClosedError                 the plugin was closed
-    ├── BusyError                   a call that would wait for itself
-    │   └── PoolTimeoutError        no plugin of a pool became free in time (also a built-in ``TimeoutError``)
-    ├── EgressError                 a request left the bounds that the application set
-    │   └── EgressDeniedError       its target is not granted
-    ├── RecordingError              a recording cannot be read, or not replayed
-    ├── ReplayError                 a plugin did something else than when it was recorded (also a built-in ``AssertionError``)
+    ├── BusyError                   a call would wait for itself
+    │   └── PoolTimeoutError        no free plugin in a pool (also a built-in ``TimeoutError``)
+    ├── EgressError                 an HTTP request failed or exceeded its limits
+    │   └── EgressDeniedError       the target of a request is not granted
+    ├── RecordingError              a recording cannot be read or replayed
+    ├── ReplayError                 a replay differs (also a built-in ``AssertionError``)
     ├── BatchError                  a batch of rows cannot be processed
-    │   └── RowError                the call for one of them failed; the ``__cause__`` says why
+    │   └── RowError                the call for one row failed; see ``__cause__``
     └── CallError                   a call ended without a result
-        ├── FunctionNotFoundError   the plugin exports nothing of that name
-        ├── SignatureError          it does, but that is not callable by the plugin contract
-        ├── GuestError              the guest reported a failure (a message, or a return code)
-        ├── OutputError             the output is not of the type that was asked for
+        ├── FunctionNotFoundError   the plugin does not export that function
+        ├── SignatureError          the export's type is not allowed by the plugin contract
+        ├── GuestError              the guest reported a failure (a message or a return code)
+        ├── OutputError             the output does not have the requested type
         ├── ExitError               the guest called ``proc_exit`` with a code other than 0
-        ├── TrapError               the guest did what Wasm forbids
+        ├── TrapError               the guest trapped
         ├── BadHandleError          the guest passed memory that it does not own
-        ├── HostFunctionError       a function of the application raised; it is the ``__cause__``
+        ├── HostFunctionError       a host function raised; see ``__cause__``
         ├── TimeoutError            the deadline passed (also a built-in ``TimeoutError``)
-        ├── CancelledError          a ``CancelHandle`` ended it
-        ├── OutOfMemoryError        a memory limit ended it (also a built-in ``MemoryError``)
-        ├── StackError              the thread has too little stack left to begin it
-        ├── OutOfFuelError          the fuel limit ended it
-        └── WorkerError             the process that ran it ended, or had to be ended
+        ├── CancelledError          a ``CancelHandle`` ended the call
+        ├── OutOfMemoryError        a memory limit was reached (also a built-in ``MemoryError``)
+        ├── StackError              the thread's stack is too small
+        ├── OutOfFuelError          the fuel limit was reached
+        └── WorkerError             the process of an isolated plugin ended or was killed
 
-An error says what failed and what to do about it in its message, and carries the same facts as fields. All of them can be pickled and
-copied, with their fields, notes and causes; a cause that cannot be pickled is left behind.
+The message of an error says what failed and what to do about it, and its fields hold the same
+facts. All errors can be pickled and copied, with their fields, notes and causes. A cause that
+cannot be pickled is dropped.
 
-What is no matter of values is a built-in ``TypeError``: what is no host function, an interface that is no class, a type that no output
-can be read as.
+A built-in ``TypeError`` is raised for objects of the wrong kind: a function that is not a host
+function, an interface that is not a class, a type that no output can be read as.
+
+``docs/reference/errors.md`` is generated from this module by ``make docs``.
 """
 
 from __future__ import annotations
@@ -108,18 +111,19 @@ def _escaped(character: str) -> str:
 
 
 class Error(Exception):
-    """The root of the tree. ``except plugwasm.Error`` catches all that plugwasm raises.
+    """The root of the tree. ``except plugwasm.Error`` catches every error of plugwasm.
 
-    A message is often logged, and holds names that strangers chose. So it is one line (`one_line`), whatever it is made of. But what a
-    guest itself reported (``GuestError``) is as it said it, and a ``ReplayError`` or ``WorkerError`` repeats texts in indented lines.
+    Messages are often logged, and contain names chosen by strangers. So a message is one line, with
+    control characters escaped. Only `GuestError`, `ReplayError`, `BatchError` and `WorkerError` keep
+    line ends: they repeat text of a guest, a recording, a schema or a process.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.
-        plugin: The name of the plugin, or None when no plugin is concerned.
+        plugin: The name of the plugin, or None if no plugin is involved.
         function: The export that was called, or None.
-        code: What the guest returned or passed to ``proc_exit``, or None.
-        guest_message: What the guest itself said (``error_set``), or None.
-        backtrace: The Wasm frames, innermost first; empty when there are none.
+        code: The guest's return code, or the code that it passed to ``proc_exit``, or None.
+        guest_message: The guest's own message (``error_set``), or None.
+        backtrace: The Wasm frames, innermost first; empty if there are none.
     """
 
     _has_lines = False
@@ -155,7 +159,11 @@ class Error(Exception):
         # Python leaves causes behind. Ours are listed and not nested, so that each is looked at once, however many there are.
         ours: list[_Parts] = []
         cause = self.__cause__
-        while isinstance(cause, Error) and len(ours) < _MAX_CAUSES and _can_travel(parts := cause._parts()):
+        while (
+            isinstance(cause, Error)
+            and len(ours) < _MAX_CAUSES
+            and _can_travel(parts := cause._parts())
+        ):
             ours.append(parts)
             cause = cause.__cause__
         if isinstance(cause, Error) or not _can_travel(cause):
@@ -195,14 +203,23 @@ def _can_travel(value: object) -> bool:
 
 
 class EngineError(Error):
-    """The Wasm runtime cannot be used: not installed for this platform, or a version outside the tested range."""
+    """The Wasm runtime cannot be used: it is not installed for this platform, or its version is not
+    one of the tested versions.
+
+    What to do:
+        Install the version of the package `wasmtime` that the message names.
+    """
 
 
 class OptionError(Error, ValueError):
-    """An argument that the application gave is out of its range or of another type; the message names it and says what was expected.
+    """An argument of the application is out of range, has the wrong type, or would have no effect.
+    The message names it and says what was expected.
 
     Attributes:
-        field: Which, e.g. ``"timeout"``, or None where only the message says it.
+        field: The name of the argument, e.g. ``"timeout"``, or None if only the message names it.
+
+    What to do:
+        Correct the argument. If the option would have no effect, pass it where the message says.
     """
 
     def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
@@ -211,10 +228,14 @@ class OptionError(Error, ValueError):
 
 
 class ManifestError(Error, ValueError):
-    """The manifest is not valid; the message names the field, where it stands and what was expected there.
+    """A manifest is invalid, or asks for more than a policy allows. The message names the field,
+    its position and what was expected there.
 
     Attributes:
-        field: Where in the manifest, e.g. ``"wasm[0].hash"``, or None when the manifest as a whole is meant.
+        field: The path of the field, e.g. ``"wasm[0].hash"``, or None for the manifest as a whole.
+
+    What to do:
+        Correct the manifest. A field that a policy refuses has to be granted by the application.
     """
 
     def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
@@ -223,30 +244,59 @@ class ManifestError(Error, ValueError):
 
 
 class HashMismatchError(ManifestError):
-    """The sha256 of a module's bytes is not the one in the manifest."""
+    """The sha256 of a module's bytes is not the one that the manifest or the `PluginRef` pins.
+
+    What to do:
+        Find out why the module changed. If the change is intended, update the hash.
+    """
 
 
 class SourceError(Error):
-    """A module could not be read from its path or fetched from its URL."""
+    """A module cannot be read from its path or downloaded from its URL.
+
+    What to do:
+        Check the path, the permissions or the URL. The ``__cause__``, if any, is the system's
+        error.
+    """
 
 
 class ModuleError(Error):
-    """Not a Wasm module, not a valid one, or one that uses a feature that is not supported here."""
+    """The bytes are not a valid Wasm module, use a feature that is off, or exceed a limit for
+    modules.
+
+    What to do:
+        Rebuild the plugin. If a feature is off or a limit is exceeded, the message names the field
+        of `Limits`, where there is one.
+    """
 
 
 class LinkError(Error):
-    """The modules of a plugin, its imports and the functions that the application gave do not fit together."""
+    """The modules of a plugin, their imports and the functions of the application do not fit
+    together.
+
+    What to do:
+        Compare the plugin's imports (``plugwasm inspect``) with what the application provides.
+    """
 
 
 class MissingImportError(LinkError):
-    """A module imports something that neither the plugin contract, WASI, the application nor another module provides."""
+    """A module imports something that neither the plugin contract, WASI, the application nor
+    another module provides.
+
+    What to do:
+        Pass the host function in ``functions``, add the module to the manifest, or pass
+        ``wasi=True``.
+    """
 
 
 class InterfaceError(LinkError):
-    """A plugin does not export all that an interface asks for.
+    """A plugin does not export everything that an interface requires.
 
     Attributes:
-        missing: The names of the exports that are not there, or cannot be called.
+        missing: The names of the exports that are missing or cannot be called.
+
+    What to do:
+        Use a plugin that exports them, or correct the interface.
     """
 
     def __init__(self, message: str = "", *, missing: Sequence[str] = (), **fields: Any) -> None:
@@ -255,38 +305,70 @@ class InterfaceError(LinkError):
 
 
 class ClosedError(Error):
-    """The plugin was closed, so it cannot be used any more."""
+    """The plugin, pool or set was closed and cannot be used any more; or a `CurrentPlugin` was used
+    after its host function had returned.
+
+    What to do:
+        Create a new plugin, pool or set. Do not keep a `CurrentPlugin`.
+    """
 
 
 class BusyError(Error):
-    """The plugin is in the middle of a call that this one is part of, or another greenlet of the thread is in the middle of one. One plugin
-    runs one call at a time, and other threads wait for their turn; make a second plugin for a call within a call.
+    """The plugin runs a call that this call is part of, or another greenlet of the thread is inside
+    a guest. A plugin runs one call at a time; callers in other threads wait for their turn.
+
+    What to do:
+        Create a second plugin for a call within a call. Under gevent or eventlet, make the calls in
+        threads.
     """
 
 
 class PoolTimeoutError(BusyError, builtins.TimeoutError):
-    """All plugins of a pool were in use for as long as the caller would wait."""
+    """All plugins of a pool were in use for as long as the caller was willing to wait.
+
+    What to do:
+        Make the pool larger (``size``), or wait longer (``wait``).
+    """
 
 
 class EgressError(Error):
-    """An HTTP request of the guest failed or left the bounds that the application set."""
+    """An HTTP request of a guest failed, or exceeded a limit of the application.
+
+    What to do:
+        Check the request, the server and the limits of `Egress`. The ``__cause__``, if any, is the
+        transport's exception.
+    """
 
 
 class EgressDeniedError(EgressError):
-    """The target of an HTTP request is not granted."""
+    """The target of an HTTP request is not granted.
+
+    What to do:
+        If the plugin may reach it, grant the host in ``allowed_hosts``, of the manifest and of
+        `Egress`.
+    """
 
 
 class RecordingError(Error):
-    """A recording cannot be read, or cannot be replayed because something is missing in it (`plugwasm.recording`)."""
+    """A recording cannot be read, or cannot be replayed because it is incomplete.
+
+    What to do:
+        Record again. For a large file, raise ``max_bytes`` of ``plugwasm.recording.load``.
+    """
 
 
 class ReplayError(Error, AssertionError):
-    """A replayed plugin did something else than when it was recorded; the message says what, and in which call.
+    """A replayed plugin behaved differently than when it was recorded. The message says how, and in
+    which call.
 
     Attributes:
-        call: The number of the call, counted from 1; None when the plugin could not even be loaded.
-        host_call: The number of the host call in it, or None.
-        recorded, now: What was recorded, and what happened now, as text.
+        call: The number of the call, counted from 1, or None if the plugin could not be loaded.
+        host_call: The number of the host call within the call, or None.
+        recorded: What was recorded, as text.
+        now: What happened in the replay, as text.
+
+    What to do:
+        Correct the plugin, or record again if the change is intended.
     """
 
     _has_lines = True
@@ -309,16 +391,25 @@ class ReplayError(Error, AssertionError):
 
 
 class BatchError(Error):
-    """A batch of rows cannot be processed, or what a plugin made of it cannot be taken."""
+    """A batch of rows cannot be processed, or the plugin's result for it cannot be used.
+
+    What to do:
+        Check the columns of the batch, and the type in ``returns``.
+    """
 
     _has_lines = True
 
 
 class RowError(BatchError):
-    """The call for a row failed, or its output is not of the type that was asked for. Why is the ``__cause__``.
+    """The call for a row failed, or its output does not have the requested type. The reason is the
+    ``__cause__``.
 
     Attributes:
-        row: Which, counted from 0 in its batch.
+        row: The number of the row, counted from 0 in its batch.
+
+    What to do:
+        Handle the cause, or pass ``on_error="null"`` or ``error_column`` to continue with the other
+        rows.
     """
 
     _has_lines = False
@@ -329,46 +420,77 @@ class RowError(BatchError):
 
 
 class CallError(Error):
-    """A call ended without a result."""
+    """A call ended without a result.
+
+    What to do:
+        See the subclass. The plugin can be called again.
+    """
 
 
 class FunctionNotFoundError(CallError):
-    """The plugin does not export a function of that name."""
+    """The plugin does not export a function with that name.
+
+    What to do:
+        Check the name; ``plugin.exports`` lists the exports.
+    """
 
 
 class SignatureError(CallError):
-    """The export exists but has parameters or results that the plugin contract does not allow."""
+    """The export exists, but has parameters or results that the plugin contract does not allow.
+
+    What to do:
+        Call an export of the type ``() -> ()`` or ``() -> (i32)``; ``plugin.exports`` has the
+        types.
+    """
 
 
 class GuestError(CallError):
-    """The guest reported a failure: see ``guest_message`` and ``code``."""
+    """The guest reported a failure: it set an error message, or returned a code other than 0.
+
+    What to do:
+        Read ``guest_message`` and ``code``; their meaning is defined by the plugin.
+    """
 
     _has_lines = True
 
 
 class OutputError(CallError):
-    """The call ended well, but its output is not of the type that was asked for (`returns`).
+    """The call succeeded, but its output does not have the requested type (``returns``).
 
     Attributes:
-        path: Where in the output, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
-        output: The first 256 bytes of it.
+        path: The position in the output, e.g. ``"$.items[3].name"``; ``"$"`` is the whole output.
+        output: The first 256 bytes of the output.
+
+    What to do:
+        Correct the type or the plugin. An output that exceeds a limit needs a higher one, e.g.
+        ``Limits.decoded_values``.
     """
 
-    def __init__(self, message: str = "", *, path: str = "$", output: bytes = b"", **fields: Any) -> None:
+    def __init__(
+        self, message: str = "", *, path: str = "$", output: bytes = b"", **fields: Any
+    ) -> None:
         super().__init__(message, **fields)
         self.path = path
         self.output = output
 
 
 class ExitError(CallError):
-    """The guest ended itself with ``proc_exit``: see ``code``."""
+    """The guest ended itself with ``proc_exit`` and a code other than 0.
+
+    What to do:
+        Read ``code`` and the plugin's log; their meaning is defined by the plugin.
+    """
 
 
 class TrapError(CallError):
-    """The guest did something that Wasm forbids, e.g. an access out of bounds: see ``trap`` and ``backtrace``.
+    """The guest trapped: it did something that Wasm forbids, e.g. an out-of-bounds access.
 
     Attributes:
-        trap: The engine's word for it, e.g. ``"unreachable"`` or ``"stack overflow"``.
+        trap: The engine's name of the trap, e.g. ``"unreachable"`` or ``"stack overflow"``.
+
+    What to do:
+        Correct the plugin. ``backtrace`` has the frames; ``plugwasm.debugging.explain`` adds source
+        lines.
     """
 
     def __init__(self, message: str = "", *, trap: str = "", **fields: Any) -> None:
@@ -377,41 +499,76 @@ class TrapError(CallError):
 
 
 class BadHandleError(CallError):
-    """The guest passed a handle, or an offset and a length, that is no memory of its own."""
+    """The guest passed a handle, or an offset and a length, that is not memory of its own.
+
+    What to do:
+        Correct the plugin: it must pass only blocks that it allocated and has not freed.
+    """
 
 
 class HostFunctionError(CallError):
-    """A host function of the application raised. The exception it raised is the ``__cause__``."""
+    """A host function of the application raised an exception, which is the ``__cause__``.
+
+    What to do:
+        Handle the cause. If a parameter was invalid, the message names it.
+    """
 
 
 class TimeoutError(CallError, builtins.TimeoutError):
-    """The call did not end before its deadline."""
+    """The call did not end before its deadline.
+
+    What to do:
+        Raise the limit (``timeout_ms`` in the manifest, or `Limits.timeout`), or make the plugin
+        faster.
+    """
 
 
 class CancelledError(CallError):
-    """The call was ended through its ``CancelHandle``."""
+    """The call was ended through its `CancelHandle`, or the task that awaits it was cancelled.
+
+    What to do:
+        Nothing: the application asked for it.
+    """
 
 
 class OutOfMemoryError(CallError, MemoryError):
-    """The plugin needed more memory than its limit allows."""
+    """The plugin needed more memory than its limits allow, or than the system has.
+
+    What to do:
+        Raise the limit that the message names, or pass less data.
+    """
 
     if not TYPE_CHECKING:
-        __new__ = Exception.__new__  # that of `MemoryError` refuses to make what is not laid out by it
+        __new__ = (
+            Exception.__new__
+        )  # that of `MemoryError` refuses to make what is not laid out by it
 
 
 class StackError(CallError):
-    """The thread that calls has too little of its stack left to run a plugin."""
+    """The calling thread has too little stack left to run a plugin, or its stack cannot be
+    measured.
+
+    What to do:
+        Call from a thread with a larger stack (``threading.stack_size``), or lower
+        `Limits.stack_bytes`.
+    """
 
 
 class OutOfFuelError(CallError):
-    """The call used up its fuel."""
+    """The call used up its fuel.
+
+    What to do:
+        Raise ``fuel_limit``, or make the plugin do less in a call.
+    """
 
 
 class WorkerError(CallError):
-    """The process of an `IsolatedPlugin` could not be started, has ended, or was ended because it misbehaved: the message says how.
+    """The process of an `IsolatedPlugin` could not be started, ended, or was killed because it
+    misbehaved. The message says which, followed by the process's output in indented lines.
 
-    The plugin can be used again; its next call starts another process. What a process wrote before it ended follows in lines that are
-    indented.
+    What to do:
+        Call again: the next call starts another process. If that fails too, check
+        `ProcessLimits`.
     """
 
     _has_lines = True

@@ -12,21 +12,28 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import __version__
-from ._bridge import surroundings
-from ._env.functions import NAMESPACE
-from ._link import WASI
-from ._sandbox.target import Target
+from ._host.env import NAMESPACE
+from ._host.event_loop import surroundings
+from ._http.url import Target
+from ._runtime.linker import WASI
+from ._runtime.observers import Observer
+from ._version import __version__
 from .errors import EgressError, Error, HostFunctionError, OutputError
-from .observing import Observer
 
-_missing: ImportError | None = None
+_import_error: ImportError | None = None
 try:
     from opentelemetry.context import attach, detach
     from opentelemetry.metrics import get_meter
-    from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, get_tracer, set_span_in_context
+    from opentelemetry.trace import (
+        SpanKind,
+        Status,
+        StatusCode,
+        get_current_span,
+        get_tracer,
+        set_span_in_context,
+    )
 except ImportError as error:  # for those who want it, not for all who import this
-    _missing = error
+    _import_error = error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,24 +47,49 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter, MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
-    from .observing import Call, HostCall
+    from ._runtime.observers import Call, HostCall
 
     Attributes: TypeAlias = dict[str, str | int | float]
 
 __all__ = ["OpenTelemetry"]
 
-OTHER = "_OTHER"
+OTHER_VALUE = "_OTHER"
 """What OpenTelemetry has for a value that is none of those that are known."""
 MAX_NAMES = 1000
 """Pairs of a plugin and a function that metrics tell apart."""
 _MAX_TEXT = 2000
-_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
-_UNCHECKED = frozenset(("BusyError", "ClosedError", "FunctionNotFoundError", "StackError"))
+_METHODS = frozenset(
+    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+)
+_UNKNOWN_FUNCTION_ERRORS = frozenset(
+    ("BusyError", "ClosedError", "FunctionNotFoundError", "StackError")
+)
 """Names of errors of calls whose function the plugin may not have."""
-_QUOTING = (HostFunctionError, OutputError)
+_ERRORS_WITH_PAYLOAD = (HostFunctionError, OutputError)
 """Errors whose messages have parts of what was passed in or out."""
 
-_SECONDS = (1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SECONDS = (
+    1e-6,
+    5e-6,
+    1e-5,
+    5e-5,
+    1e-4,
+    5e-4,
+    0.001,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
 _BYTES = tuple(float(2**power) for power in range(4, 34, 2))
 _FUEL = tuple(10.0**power for power in range(3, 13))
 
@@ -78,70 +110,93 @@ class OpenTelemetry(Observer):
     wants_values = False
 
     def __init__(
-        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None, *, host_calls: bool = True
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        *,
+        host_calls: bool = True,
     ) -> None:
-        if _missing is not None:
-            raise ImportError("spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'") from _missing
+        if _import_error is not None:
+            raise ImportError(
+                "spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'"
+            ) from _import_error
         self._tracer = get_tracer("plugwasm", __version__, tracer_provider)
         self._instruments = _Instruments(get_meter("plugwasm", __version__, meter_provider))
         self._host_calls = host_calls
 
     def on_call(self, call: Call) -> AbstractContextManager[object]:
-        span = self._span(f"{call.plugin}/{call.function}", SpanKind.INTERNAL, _where(call))
-        return _Current(span, partial(self._called, call))
+        span = self._span(
+            f"{call.plugin}/{call.function}", SpanKind.INTERNAL, _call_attributes(call)
+        )
+        return _CurrentSpan(span, partial(self._end_call_span, call))
 
-    def _called(self, call: Call, span: Span, error: BaseException | None) -> None:
+    def _end_call_span(self, call: Call, span: Span, error: BaseException | None) -> None:
         if span.is_recording():
-            known = {name: value for name in _TOLD if (value := getattr(call, name)) is not None}
+            known = {
+                name: value for name in _SPAN_FIELDS if (value := getattr(call, name)) is not None
+            }
             span.set_attributes({f"plugwasm.{name}": value for name, value in known.items()})
             if call.error is not None:
-                if call.error in _UNCHECKED:
-                    span.update_name(_text(f"{call.plugin}/{OTHER}"))
-                _fail(span, call.error, error, getattr(error, "backtrace", ()))
+                if call.error in _UNKNOWN_FUNCTION_ERRORS:
+                    span.update_name(_bound_text(f"{call.plugin}/{OTHER_VALUE}"))
+                _set_error(span, call.error, error, getattr(error, "backtrace", ()))
         self._instruments.record(call)
 
     def on_host_call(self, call: HostCall) -> AbstractContextManager[object] | None:
         if not self._host_calls:
             return None
         if call.http is not None:
-            method = call.http.method if call.http.method in _METHODS else OTHER
-            about = _where(call.call) | _server(call.http.url) | {"http.request.method": method}
-            name = "HTTP" if method is OTHER else method
-            return _Current(self._span(name, SpanKind.CLIENT, about), partial(_answered, call))
+            method = call.http.method if call.http.method in _METHODS else OTHER_VALUE
+            about = (
+                _call_attributes(call.call)
+                | _server_attributes(call.http.url)
+                | {"http.request.method": method}
+            )
+            name = "HTTP" if method is OTHER_VALUE else method
+            return _CurrentSpan(
+                self._span(name, SpanKind.CLIENT, about), partial(_end_http_span, call)
+            )
         if call.namespace in (NAMESPACE, WASI):
             return None
-        about = _where(call.call) | {"plugwasm.host_function": _text(call.name), "plugwasm.namespace": _text(call.namespace)}
-        return _Current(self._span(call.name, SpanKind.INTERNAL, about), partial(_returned, call))
+        about = _call_attributes(call.call) | {
+            "plugwasm.host_function": _bound_text(call.name),
+            "plugwasm.namespace": _bound_text(call.namespace),
+        }
+        return _CurrentSpan(
+            self._span(call.name, SpanKind.INTERNAL, about), partial(_end_host_call_span, call)
+        )
 
     def _span(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
-        return self._tracer.start_span(_text(name), kind=kind, attributes=attributes)
+        return self._tracer.start_span(_bound_text(name), kind=kind, attributes=attributes)
 
 
-_TOLD = (
+_SPAN_FIELDS = (
     *("start_seconds", "guest_seconds", "host_seconds", "host_calls", "http_requests"),
     *("input_bytes", "output_bytes", "fuel", "memory_bytes"),
 )
 """Fields of a call that are attributes of its span."""
 
 
-def _answered(call: HostCall, span: Span, error: BaseException | None) -> None:
+def _end_http_span(call: HostCall, span: Span, error: BaseException | None) -> None:
     status = call.http.status if call.http is not None else None
     if status:
         span.set_attribute("http.response.status_code", status)
     if call.error is not None:
-        _fail(span, call.error, error)
+        _set_error(span, call.error, error)
     elif status and status >= 400:
-        _fail(span, str(status), None)
+        _set_error(span, str(status), None)
 
 
-def _returned(call: HostCall, span: Span, error: BaseException | None) -> None:
+def _end_host_call_span(call: HostCall, span: Span, error: BaseException | None) -> None:
     if call.error is not None and span.is_recording():
         from traceback import format_tb
 
-        _fail(span, call.error, error, format_tb(error.__traceback__) if error is not None else ())
+        _set_error(
+            span, call.error, error, format_tb(error.__traceback__) if error is not None else ()
+        )
 
 
-class _Current:
+class _CurrentSpan:
     """A span that is current for as long as something lasts, also for coroutines that a host function has run in a task.
 
     Args:
@@ -158,12 +213,19 @@ class _Current:
 
     def __enter__(self) -> None:
         own = self._span.get_span_context()
-        if own.is_valid and own.span_id != get_current_span().get_span_context().span_id:  # otherwise there is nothing new to be below of
+        if (
+            own.is_valid and own.span_id != get_current_span().get_span_context().span_id
+        ):  # otherwise there is nothing new to be below of
             context = set_span_in_context(self._span)
-            self._outer = surroundings.set(partial(_Attached, context))
+            self._outer = surroundings.set(partial(_AttachedContext, context))
             self._token = attach(context)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
             self._finish(self._span, error)
         finally:  # each for itself, for a signal handler may raise in any
@@ -178,7 +240,7 @@ class _Current:
                     self._span.end()
 
 
-class _Attached:
+class _AttachedContext:
     """Makes a context of OpenTelemetry the current one."""
 
     __slots__ = ("_context", "_token")
@@ -198,20 +260,42 @@ class _Instruments:
 
     def __init__(self, meter: Meter) -> None:
         def histogram(name: str, unit: str, description: str, boundaries: Sequence[float]) -> Any:
-            return meter.create_histogram(f"plugwasm.call.{name}", unit, description, explicit_bucket_boundaries_advisory=boundaries)
+            return meter.create_histogram(
+                f"plugwasm.call.{name}",
+                unit,
+                description,
+                explicit_bucket_boundaries_advisory=boundaries,
+            )
 
         self._names: dict[tuple[str, str], Attributes] = {}
         self._duration = histogram("duration", "s", "Duration of calls", _SECONDS)
-        self._start = histogram("start.duration", "s", "Time for making instances, in calls that made one", _SECONDS)
+        self._start = histogram(
+            "start.duration", "s", "Time for making instances, in calls that made one", _SECONDS
+        )
         self._guest = histogram("guest.duration", "s", "Time in the guest", _SECONDS)
-        self._host = histogram("host.duration", "s", "Time in host functions, in calls of guests that called some", _SECONDS)
+        self._host = histogram(
+            "host.duration",
+            "s",
+            "Time in host functions, in calls of guests that called some",
+            _SECONDS,
+        )
         self._input = histogram("input.size", "By", "Size of inputs", _BYTES)
-        self._output = histogram("output.size", "By", "Size of outputs of calls that succeeded", _BYTES)
-        self._memory = histogram("memory.peak", "By", "The most memory that the instance had", _BYTES)
-        self._fuel = histogram("fuel", "{fuel}", "Fuel that guests used, where there is a limit", _FUEL)
-        self._host_calls = meter.create_counter("plugwasm.host_calls", "{call}", "Calls of host functions by guests")
+        self._output = histogram(
+            "output.size", "By", "Size of outputs of calls that succeeded", _BYTES
+        )
+        self._memory = histogram(
+            "memory.peak", "By", "The most memory that the instance had", _BYTES
+        )
+        self._fuel = histogram(
+            "fuel", "{fuel}", "Fuel that guests used, where there is a limit", _FUEL
+        )
+        self._host_calls = meter.create_counter(
+            "plugwasm.host_calls", "{call}", "Calls of host functions by guests"
+        )
         self._requests = meter.create_counter(
-            "plugwasm.http_requests", "{request}", "HTTP requests by guests, also those that were refused"
+            "plugwasm.http_requests",
+            "{request}",
+            "HTTP requests by guests, also those that were refused",
         )
 
     def record(self, call: Call) -> None:
@@ -224,14 +308,14 @@ class _Instruments:
             self._output.record(call.output_bytes, where)
         if call.start_seconds:
             self._start.record(call.start_seconds, about)
-        if call.error not in _UNCHECKED:
+        if call.error not in _UNKNOWN_FUNCTION_ERRORS:
             self._guest.record(call.guest_seconds, about)
         if call.host_calls:
             self._host.record(call.host_seconds, about)
             self._host_calls.add(call.host_calls, where)
         if call.http_requests:
             self._requests.add(call.http_requests, where)
-        if call.memory_bytes is not None and call.error not in _UNCHECKED:
+        if call.memory_bytes is not None and call.error not in _UNKNOWN_FUNCTION_ERRORS:
             self._memory.record(call.memory_bytes, about)
         if call.fuel is not None:
             self._fuel.record(call.fuel, about)
@@ -242,18 +326,24 @@ class _Instruments:
         found = self._names.get(name)
         if found is not None:
             return found
-        if call.error in _UNCHECKED:
-            name = call.plugin, OTHER
+        if call.error in _UNKNOWN_FUNCTION_ERRORS:
+            name = call.plugin, OTHER_VALUE
         if name not in self._names and len(self._names) >= MAX_NAMES:
-            name = OTHER, OTHER
-        return self._names.setdefault(name, {"plugwasm.plugin": _text(name[0]), "plugwasm.function": _text(name[1])})
+            name = OTHER_VALUE, OTHER_VALUE
+        return self._names.setdefault(
+            name,
+            {"plugwasm.plugin": _bound_text(name[0]), "plugwasm.function": _bound_text(name[1])},
+        )
 
 
-def _where(call: Call) -> Attributes:
-    return {"plugwasm.plugin": _text(call.plugin), "plugwasm.function": _text(call.function)}
+def _call_attributes(call: Call) -> Attributes:
+    return {
+        "plugwasm.plugin": _bound_text(call.plugin),
+        "plugwasm.function": _bound_text(call.function),
+    }
 
 
-def _server(url: str) -> Attributes:
+def _server_attributes(url: str) -> Attributes:
     """Of a URL the scheme, the host and the port, read as the egress policy reads it; nothing if it refuses to."""
     try:
         target = Target.of(url)
@@ -262,25 +352,38 @@ def _server(url: str) -> Attributes:
     return {"url.scheme": target.scheme, "server.address": target.host, "server.port": target.port}
 
 
-def _fail(span: Span, name: str, error: BaseException | None, frames: Sequence[str] = ()) -> None:
+def _set_error(
+    span: Span, name: str, error: BaseException | None, frames: Sequence[str] = ()
+) -> None:
     """Says that it failed, and how; of the message only what is plugwasm's own, or the plugin's."""
-    message = _text(error.message) if isinstance(error, Error) and not isinstance(error, _QUOTING) else None
+    message = (
+        _bound_text(error.message)
+        if isinstance(error, Error) and not isinstance(error, _ERRORS_WITH_PAYLOAD)
+        else None
+    )
     span.set_attribute("error.type", name)
     span.set_status(Status(StatusCode.ERROR, message))
     if error is not None:
-        span.add_event("exception", dict(_exception(error, message, frames)))
+        span.add_event("exception", dict(_exception_attributes(error, message, frames)))
 
 
-def _exception(error: BaseException, message: str | None, frames: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _exception_attributes(
+    error: BaseException, message: str | None, frames: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     kind = type(error)
-    yield "exception.type", kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    yield (
+        "exception.type",
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}",
+    )
     if message is not None:
         yield "exception.message", message
     if frames:
         yield "exception.stacktrace", "\n".join(frame.rstrip("\n") for frame in frames)
 
 
-def _text(text: str) -> str:
+def _bound_text(text: str) -> str:
     """As an exporter can send it: of bounded length, and valid UTF-8."""
     cut = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode()

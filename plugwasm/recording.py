@@ -1,4 +1,4 @@
-"""Recordings of plugins: what was asked of a plugin with all that the host answered it, to be replayed offline, as a test.
+"""Recordings: the calls of a plugin with all that the host answered it, to be replayed offline, as a test.
 
     recorder = plugwasm.recording.Recorder()
     with plugwasm.Plugin("report.wasm", functions=[...], observe=recorder) as plugin:
@@ -11,26 +11,11 @@
 A recording holds what passed: config, inputs, outputs, answers. Keep it as secret as those.
 """
 
-from __future__ import annotations
-
-import os
-from collections import deque
-from contextlib import contextmanager
-
-from ._env.guest import Guest
-from ._recording.files import write_file
-from ._recording.format import Call, Data, Failure, HostCall, Recording, Value, load
-from ._recording.journal import Journal, Tape
-from ._recording.replaying import Replay, ReplayedCall
-from .errors import OptionError, RecordingError, ReplayError
-from .observing import Observer
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
-    from . import observing
+from ._recording.recorder import Recorder
+from ._recording.recording import Recording, load
+from ._recording.replay import Replay, ReplayedCall
+from ._recording.schema import Call, Data, Failure, HostCall, Value
+from .errors import RecordingError, ReplayError
 
 __all__ = [
     "Call",
@@ -46,97 +31,3 @@ __all__ = [
     "Value",
     "load",
 ]
-
-_KEPT = 8
-
-
-class Recorder(Observer):
-    """Records the instances of the plugins that it observes, each from its start. One may serve any number of plugins and threads.
-
-    A plugin has one recorder; of several the first counts. `IsolatedPlugin`s cannot be recorded.
-
-    Args:
-        directory: Where recordings are written, a file for each instance, which is written anew after each of its calls. The files and
-            the directory, if it has to be made, are for this user only.
-        when: Whether to write after that call (`observing.Call`); after each if not given.
-        max_bytes: What passes in the calls of an instance, about; when it is more, its recording ends there and is not complete.
-
-    Raises:
-        OptionError: `max_bytes` is not a number, or there is no directory for `when`.
-    """
-
-    def __init__(
-        self,
-        directory: str | os.PathLike[str] | None = None,
-        *,
-        when: Callable[[observing.Call], object] | None = None,
-        max_bytes: int = 64 * 2**20,
-    ) -> None:
-        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0:
-            raise OptionError(f"Recorder: max_bytes must be a number of bytes, got {max_bytes!r}", field="max_bytes")
-        if when is not None and directory is None:
-            raise OptionError("Recorder: `when` says when to write a file, so it needs a `directory`", field="when")
-        if not (directory is None or isinstance(directory, (str, os.PathLike))):
-            raise OptionError(f"Recorder: directory: expected a path, got {type(directory).__name__}", field="directory")
-        if not (when is None or callable(when)):
-            raise OptionError(f"Recorder: when: expected a function that takes a call, got {type(when).__name__}", field="when")
-        self.directory = None if directory is None else os.fspath(directory)
-        self._when = when
-        self._max_bytes = max_bytes
-        self._tapes: deque[Tape] = deque(maxlen=_KEPT)
-        self._ended: dict[int, Tape] = {}
-        if self.directory is not None:
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
-
-    @property
-    def recording(self) -> Recording:
-        """That of the instance that was started last, as far as it has come.
-
-        Raises:
-            RecordingError: There was none yet.
-        """
-        recordings = self.recordings
-        if not recordings:
-            raise RecordingError("nothing was recorded yet: no plugin that this recorder observes was called")
-        return recordings[-1]
-
-    @property
-    def recordings(self) -> tuple[Recording, ...]:
-        """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
-        tapes = self._kept()
-        return tuple(tape.recording() for tape in tapes if tape.calls or tape is tapes[-1])
-
-    def _kept(self) -> tuple[Tape, ...]:
-        # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
-        while True:
-            try:
-                return tuple(self._tapes)
-            except RuntimeError:  # one came in between
-                pass
-
-    def on_call(self, call: observing.Call) -> AbstractContextManager[object] | None:
-        return None if self.directory is None else self._written(call)
-
-    @contextmanager
-    def _written(self, call: observing.Call) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            tape = self._ended.pop(id(call), None)
-            if tape is not None and (self._when is None or self._when(call)):
-                write_file(os.path.join(self.directory or "", _file_name(tape)), tape.recording().to_json())
-
-    def _understudy(self, guest: Guest) -> Journal:
-        tape = Tape(guest, self._max_bytes)
-        self._tapes.append(tape)
-        return Journal(guest, tape, self._done)
-
-    def _done(self, call: observing.Call, tape: Tape) -> None:
-        if self.directory is not None:
-            self._ended[id(call)] = tape
-
-
-def _file_name(tape: Tape) -> str:
-    """Unlike those of other instances and, after a fork, of other processes."""
-    plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in tape.plugin)[:48]
-    return f"{plugin}-{tape.mark}-{os.getpid()}.json"

@@ -6,16 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from plugwasm import cache
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "examples"))
-sys.path.insert(0, str(ROOT / "tests"))
+from plugwasm._host.registry import registered
+from plugwasm._runtime import code_cache, modules
 
 # How long an example takes is a matter of how busy the machine is.
 settings.register_profile("plugwasm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,10 +29,46 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _cache_is_as_before() -> Iterator[None]:
     """What a test configures of the cache holds for that test."""
-    before = {name: value for name, value in vars(cache._Settings).items() if not name.startswith("__")}
+    before = {
+        name: value
+        for name, value in vars(code_cache._Settings).items()
+        if not name.startswith("__")
+    }
     yield
     for name, value in before.items():
-        setattr(cache._Settings, name, value)
+        setattr(code_cache._Settings, name, value)
+
+
+@pytest.fixture
+def own_registry() -> Iterator[None]:
+    """What a test registers is forgotten when it ends."""
+    before = list(registered)
+    registered.clear()
+    yield
+    registered[:] = before
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No code is found that was compiled before."""
+    monkeypatch.setenv("PLUGWASM_CACHE", "off")
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
+
+
+@pytest.fixture
+def compilers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The processes that were started to compile."""
+    found: list[subprocess.Popen[bytes]] = []
+    original = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        found.append(original(*args, **kwargs))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    yield found
+    assert all(process.returncode is not None for process in found)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,8 +76,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Run a test that is marked `own_process` in another pytest, and fail with its report."""
     if pyfuncitem.get_closest_marker("own_process") is None or OWN_PROCESS in os.environ:
         return None
+    options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", pyfuncitem.nodeid],
+        [sys.executable, "-m", "pytest", *options, pyfuncitem.nodeid],
         cwd=pyfuncitem.config.rootpath,
         env=os.environ | {OWN_PROCESS: "1"},
         capture_output=True,

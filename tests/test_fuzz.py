@@ -17,18 +17,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from guests import export, guest, manifest, soon
 
 import plugwasm
-from plugwasm.manifest import ManifestError, parse
-
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
-
-from fuzz import FINDINGS, NAMES, harness, inputs, watch  # noqa: E402
-from fuzz.choices import Choices  # noqa: E402
-from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save  # noqa: E402
+from fuzz import FINDINGS, NAMES, harness, inputs, watch
+from fuzz.choices import Choices
+from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save
+from plugwasm import ManifestError
+from plugwasm.manifest import parse
+from tests.support.guests import export, guest, manifest
+from tests.support.paths import ROOT
+from tests.support.waiting import soon
 
 # What one run may do. A guest costs a compilation, and both it and a module may take a process along.
 EXECUTIONS = {
@@ -53,12 +51,24 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
     subject = harness(name)
     seed = random.randrange(2**31) if seed is None else seed
     if name in IN_A_CHILD:
-        outcome = watch.watch(name, seed=seed, seconds=None, executions=EXECUTIONS[name], guided=False, folder=FINDINGS)
-        found = [Path(path).with_suffix(".txt").read_text() + f"\npython -m fuzz {name} {path}" for path in outcome.findings]
+        outcome = watch.watch(
+            name,
+            seed=seed,
+            seconds=None,
+            executions=EXECUTIONS[name],
+            guided=False,
+            folder=FINDINGS,
+        )
+        found = [
+            Path(path).with_suffix(".txt").read_text() + f"\npython -m fuzz {name} {path}"
+            for path in outcome.findings
+        ]
         executions = outcome.executions
     else:
         session = Session(subject)
-        session.run(inputs.by_chance(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name])
+        session.run(
+            inputs.by_chance(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
+        )
         found = [shown(subject, finding) for finding in session.findings.values()]
         executions = session.executions
     assert not found, f"seed {seed}\n" + "\n\n".join(found)
@@ -86,62 +96,87 @@ def raising(*args: Any, **kwargs: Any) -> Any:
     raise KeyError("planted")
 
 
-def test_a_manifest_field_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.manifest.checked_hash", raising)
+def test_a_manifest_field_that_raises_something_else_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._manifest.model.checked_hash", raising)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
     assert "hash" in described(harness("manifests"), found.data)
 
 
 def test_a_manifest_error_that_shows_a_secret_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.manifest.kind", lambda value: "a value")
-    monkeypatch.setattr("plugwasm.manifest.Manifest.__repr__", lambda self: f"Manifest(config={self.config})")
+    monkeypatch.setattr("plugwasm._manifest.model.kind", lambda value: "a value")
+    monkeypatch.setattr(
+        "plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})"
+    )
     assert "a secret in a repr" in str(first_finding("manifests", 500).error)
 
 
-def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._sandbox.target import Target
+def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from plugwasm._http.url import Target
 
     honest = Target.of
-    monkeypatch.setattr(Target, "of", staticmethod(lambda url: honest(url.replace("good.test@", "").replace("@", "."))))
+    monkeypatch.setattr(
+        Target,
+        "of",
+        staticmethod(lambda url: honest(url.replace("good.test@", "").replace("@", "."))),
+    )
     first_finding("urls", 5000)
 
 
 def test_a_wildcard_that_grants_private_addresses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._sandbox.egress.why_not_public", lambda address: None)
+    monkeypatch.setattr("plugwasm._http.policy.why_not_public", lambda address: None)
     assert "is not among" in str(first_finding("urls", 5000).error)
 
 
 def test_a_header_that_makes_another_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from http import client
 
-    monkeypatch.setattr("plugwasm._sandbox.headers.HeaderRules.check", lambda self, headers: dict(headers))
+    monkeypatch.setattr(
+        "plugwasm._http.headers.HeaderRules.check", lambda self, headers: dict(headers)
+    )
     monkeypatch.setattr(client, "_is_illegal_header_value", lambda value: None)
     monkeypatch.setattr(client, "_is_legal_header_name", lambda name: True)
     first_finding("exchanges", 3000)
 
 
-def test_credentials_that_follow_a_redirect_to_another_origin_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._sandbox.headers.HeaderRules.adds_to", lambda self, target: {"Authorization": "s3cr3t-9f1c"})
-    monkeypatch.setattr("plugwasm._sandbox.target.Target.origin", property(lambda self: "everywhere the same"))
+def test_credentials_that_follow_a_redirect_to_another_origin_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "plugwasm._http.headers.HeaderRules.adds_to",
+        lambda self, target: {"Authorization": "s3cr3t-9f1c"},
+    )
+    monkeypatch.setattr(
+        "plugwasm._http.url.Target.origin", property(lambda self: "everywhere the same")
+    )
     assert "a secret of one origin" in str(first_finding("exchanges", 3000).error)
 
 
-def test_a_function_of_the_host_that_raises_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._env.vars.Vars.get", raising)
+def test_a_function_of_the_host_that_raises_something_else_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._host.vars.Vars.get", raising)
     assert isinstance(first_finding("guests", 60).error, KeyError)
 
 
 def test_a_read_only_directory_that_is_not_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._sandbox.files import Preopen
+    from plugwasm._wasi.files import Preopen
 
     honest = Preopen.__init__
-    monkeypatch.setattr(Preopen, "__init__", lambda self, host, guest, read_only=False: honest(self, host, guest, False))
+    monkeypatch.setattr(
+        Preopen,
+        "__init__",
+        lambda self, host, guest, read_only=False: honest(self, host, guest, False),
+    )
     assert "files have changed" in str(first_finding("guests", 60).error)
 
 
 def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._sandbox.files import Preopen
+    from plugwasm._wasi.files import Preopen
 
     kept: list[Any] = []
     honest = Preopen.__init__
@@ -155,45 +190,59 @@ def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -
     assert "left open" in str(first_finding("guests", 5).error)
 
 
-def test_a_module_that_makes_loading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._link._check_start", raising)
+def test_a_module_that_makes_loading_fail_in_another_way_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._runtime.linker._check_start", raising)
     assert isinstance(first_finding("modules", 50).error, KeyError)
 
 
-def test_a_recording_that_makes_a_replay_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._recording.replaying._outcomes", raising)
+def test_a_recording_that_makes_a_replay_fail_in_another_way_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raising)
     assert isinstance(first_finding("recordings", 300).error, KeyError)
 
 
-def test_a_replay_that_depends_on_more_than_the_recording_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plugwasm._recording import replaying
+def test_a_replay_that_depends_on_more_than_the_recording_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from plugwasm._recording import replay
 
-    honest, count = replaying._call, itertools.count()
+    honest, count = replay._replay_call, itertools.count()
 
-    def another(*args: Any) -> replaying.ReplayedCall:
+    def another(*args: Any) -> replay.ReplayedCall:
         return dataclasses.replace(honest(*args), vars={"total": str(next(count)).encode()})
 
-    monkeypatch.setattr(replaying, "_call", another)
+    monkeypatch.setattr(replay, "_replay_call", another)
     assert "something else" in str(first_finding("recordings", 50).error)
 
 
-def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._arrow._Table.lengths", raising)
+def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._distributed.arrow._Table.lengths", raising)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 
-def test_a_field_of_an_error_that_is_taken_as_a_worker_sends_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm.isolated._fields", lambda kind, said: dict(said))
+def test_a_field_of_an_error_that_is_taken_as_a_worker_sends_it_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._isolation.plugin._fields", lambda kind, said: dict(said))
     assert isinstance(first_finding("workers", 200).error, AssertionError)
 
 
-def test_a_kind_of_message_that_is_served_in_another_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._worker.remote.RemoteGuest.no_room", raising)
+def test_a_kind_of_message_that_is_served_in_another_way_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raising)
     assert isinstance(first_finding("workers", 300).error, KeyError)
 
 
-def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_kernel import Rig
+def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tests.support.kernel_rig import Rig
 
     honest = Rig.__init__
 
@@ -210,15 +259,27 @@ def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "fields", [{"wasm": "\ud800"}, {"memory": "\ud800"}, {"timeout_ms": "\ud800"}, {"allowed_hosts": "\ud800"}, {"\ud800": 1}], ids=ascii
+    "fields",
+    [
+        {"wasm": "\ud800"},
+        {"memory": "\ud800"},
+        {"timeout_ms": "\ud800"},
+        {"allowed_hosts": "\ud800"},
+        {"\ud800": 1},
+    ],
+    ids=ascii,
 )
-def test_a_lone_surrogate_where_a_manifest_wants_something_else_is_a_manifest_error(fields: dict[str, Any]) -> None:
+def test_a_lone_surrogate_where_a_manifest_wants_something_else_is_a_manifest_error(
+    fields: dict[str, Any],
+) -> None:
     with pytest.raises(ManifestError):
         parse({"wasm": [{"path": "m"}], **fields})
 
 
 def test_the_memory_of_an_empty_block_can_be_written_to_like_any_other() -> None:
-    def write(plugin: plugwasm.CurrentPlugin, args: list[plugwasm.Val], results: list[plugwasm.Val]) -> None:
+    def write(
+        plugin: plugwasm.CurrentPlugin, args: list[plugwasm.Val], results: list[plugwasm.Val]
+    ) -> None:
         memory = plugin.memory(plugin.memory_at_offset(0))
         assert not memory.readonly
         memory[:] = b""
@@ -229,8 +290,12 @@ def test_the_memory_of_an_empty_block_can_be_written_to_like_any_other() -> None
         plugin.call("run")
 
 
-@pytest.mark.parametrize("addresses", [[], ["127.0.0.1"]], ids=["does not resolve", "refuses the connection"])
-def test_a_request_that_fails_keeps_nothing_alive(addresses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "addresses", [[], ["127.0.0.1"]], ids=["does not resolve", "refuses the connection"]
+)
+def test_a_request_that_fails_keeps_nothing_alive(
+    addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def resolve(host: str, port: int) -> list[str]:
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
@@ -239,9 +304,16 @@ def test_a_request_that_fails_keeps_nothing_alive(addresses: list[str], monkeypa
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         port = unused.getsockname()[1]
-        monkeypatch.setattr("plugwasm._sandbox.wire.resolve", resolve)
-        text = guest(export("run", f'(drop (call $http_request <<{{"url":"http://a.test:{port}/"}}>> (i64.const 0)))'))
-        plugin = plugwasm.Plugin(manifest(text, allowed_hosts=["a.test", "127.0.0.1"]), functions=())
+        monkeypatch.setattr("plugwasm._http.connection.resolve", resolve)
+        text = guest(
+            export(
+                "run",
+                f'(drop (call $http_request <<{{"url":"http://a.test:{port}/"}}>> (i64.const 0)))',
+            )
+        )
+        plugin = plugwasm.Plugin(
+            manifest(text, allowed_hosts=["a.test", "127.0.0.1"]), functions=()
+        )
         with pytest.raises(plugwasm.EgressError) as raised:
             plugin.call("run")
         kept = weakref.ref(plugin)
@@ -257,7 +329,15 @@ def test_a_request_that_fails_keeps_nothing_alive(addresses: list[str], monkeypa
 
 
 def subject(check: Callable[[bytes], None]) -> Any:
-    return SimpleNamespace(__name__="fuzz.planted", __doc__="Nothing.", SEEDS=[], SIZES=(0, 8), COVERED=[], check=check, describe=repr)
+    return SimpleNamespace(
+        __name__="fuzz.planted",
+        __doc__="Nothing.",
+        SEEDS=[],
+        SIZES=(0, 8),
+        COVERED=[],
+        check=check,
+        describe=repr,
+    )
 
 
 def test_a_finding_is_shrunk_to_what_it_takes() -> None:
@@ -297,7 +377,9 @@ def test_what_python_would_print_and_drop_is_a_finding() -> None:
 
 
 def test_a_warning_is_a_finding() -> None:
-    found = Session(subject(lambda data: warnings.warn("left open", ResourceWarning, stacklevel=1))).case(b"")
+    found = Session(
+        subject(lambda data: warnings.warn("left open", ResourceWarning, stacklevel=1))
+    ).case(b"")
     assert found is not None
     assert isinstance(found.error, ResourceWarning)
 
@@ -321,7 +403,9 @@ def describe(data):
 
 
 @pytest.mark.parametrize(
-    ("how", "why"), [("os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"), ("time.sleep(60)", "hung")], ids=["crash", "hang"]
+    ("how", "why"),
+    [("os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"), ("time.sleep(60)", "hung")],
+    ids=["crash", "hang"],
 )
 def test_an_input_that_takes_the_process_along_is_kept_and_the_run_goes_on(
     how: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -330,7 +414,14 @@ def test_an_input_that_takes_the_process_along_is_kept_and_the_run_goes_on(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(watch, "HANG", 1.0)
     monkeypatch.setattr(watch, "CRASHES", 1)
-    outcome = watch.watch("planted_harness", seed=1, seconds=None, executions=50, guided=False, folder=tmp_path / "found")
+    outcome = watch.watch(
+        "planted_harness",
+        seed=1,
+        seconds=None,
+        executions=50,
+        guided=False,
+        folder=tmp_path / "found",
+    )
     assert [Path(path).read_bytes() for path in outcome.findings] == [b"bad one"]
     assert why in Path(outcome.findings[0]).with_suffix(".txt").read_text()
 
@@ -355,16 +446,29 @@ def test_decisions_stay_within_their_alternatives_also_when_the_bytes_are_used_u
         choices.spliced(b"", [b"token"])
         choices.spliced(b"base", [b"token"])
         assert not choices or choices.rest()
-        assert (choices.below(9), choices.pick("abc"), choices.take(3), choices.rarely(2)) == (0, "a", b"", False)
+        assert (choices.below(9), choices.pick("abc"), choices.take(3), choices.rarely(2)) == (
+            0,
+            "a",
+            b"",
+            False,
+        )
 
 
 def test_the_command_line_runs_a_harness_and_one_input_again(tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
-        result = subprocess.run([sys.executable, "-m", "fuzz", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(
+            [sys.executable, "-m", "fuzz", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert (result.returncode, result.stderr) == (0, "")
         return result.stdout
 
-    out = run("urls", "--executions", "20", "--seed", "4", "--unguided", "--findings", str(tmp_path))
+    out = run(
+        "urls", "--executions", "20", "--seed", "4", "--unguided", "--findings", str(tmp_path)
+    )
     assert "seed 4" in out
     assert "20 executions, no findings" in out
     (tmp_path / "input").write_bytes(b"\0\0http://good.test/")

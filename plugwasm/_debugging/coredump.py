@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO, Self
 
-    from .._env.guest import Guest
-    from ..plugin import Plugin
-    from .frames import CodeMaps
+    from .._host.guest import Guest
+    from .._runtime.plugin import Plugin
+    from .backtrace import PluginCodeMap
 
 KERNEL = "extism:host/env"
 PAGE = 65536
@@ -40,14 +40,19 @@ class Dump:
     memories: tuple[str, ...]
 
 
+Dump.__module__ = "plugwasm.debugging"
+
+
 class Dumper:
     """Writes dumps of one plugin until it is closed. `dumps` has those that were written."""
+
+    __module__ = "plugwasm.debugging"
 
     def __init__(
         self,
         plugin: Plugin,
         directory: str | os.PathLike[str],
-        maps: CodeMaps,
+        maps: PluginCodeMap,
         *,
         on: type[CallError] | tuple[type[CallError], ...],
         most: int,
@@ -62,12 +67,14 @@ class Dumper:
         self._most = most
         self._plugin = weakref.ref(plugin)  # which refers to this object
         self._closed = False
-        plugin._post_mortem = self._write
+        plugin._post_mortem = self._dump
 
     def close(self) -> None:
         """Stops."""
         plugin = self._plugin()
-        if plugin is not None and plugin._post_mortem == self._write:  # else it was a pool's, and another caller has it now
+        if (
+            plugin is not None and plugin._post_mortem == self._dump
+        ):  # else it was a pool's, and another caller has it now
             plugin._post_mortem = None
         self._closed = True
 
@@ -77,26 +84,30 @@ class Dumper:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _write(self, reason: BaseException, guest: Guest) -> None:
+    def _dump(self, reason: BaseException, guest: Guest) -> None:
         """Called by the plugin. It must not replace the reason by one of its own."""
-        if not isinstance(reason, self._on) or not isinstance(reason, Error) or len(self.dumps) >= self._most:
+        if (
+            not isinstance(reason, self._on)
+            or not isinstance(reason, Error)
+            or len(self.dumps) >= self._most
+        ):
             return
         try:
-            dump = self._files(reason, guest)
+            dump = self._write_files(reason, guest)
         except OSError as error:
             reason.add_note(f"no core dump could be written: {error}")
             return
         self.dumps.append(dump)
         reason.add_note(f"core dump: {dump.core}")
 
-    def _files(self, reason: Error, guest: Guest) -> Dump:
+    def _write_files(self, reason: Error, guest: Guest) -> Dump:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        state = State(guest, self._maps)
+        state = GuestState(guest, self._maps)
         stem = _file_name(f"{self._name}-{reason.function}")
         for number in count():
             core = os.path.join(self._directory, f"{stem}-{os.getpid()}-{number}.coredump")
             try:
-                file = _create(core)
+                file = _create_private_file(core)
                 break
             except FileExistsError:
                 continue
@@ -106,7 +117,7 @@ class Dumper:
                 write_coredump(file, self._name, state, reason.backtrace, self._maps)
             for i, (module, memory) in enumerate(state.memories):
                 path = f"{core.removesuffix('.coredump')}-{i}-{_file_name(module)}.memory"
-                with _create(path) as file:
+                with _create_private_file(path) as file:
                     written.append(path)
                     file.write(memory)
         except BaseException:
@@ -116,7 +127,7 @@ class Dumper:
         return Dump(core, tuple(written[1:]))
 
 
-class State:
+class GuestState:
     """The instances of a guest, and the memories that they export.
 
     Attributes:
@@ -126,25 +137,25 @@ class State:
         instance_of: From a module's place in the manifest to its instance.
     """
 
-    def __init__(self, guest: Guest, maps: CodeMaps) -> None:
+    def __init__(self, guest: Guest, maps: PluginCodeMap) -> None:
         self.modules = [KERNEL]
         self.memories: list[tuple[str, memoryview]] = []
-        self.owned: list[list[int]] = [[]]
-        self.instance_of: dict[int, int] = {}
+        self.memory_numbers: list[list[int]] = [[]]
+        self.instance_numbers: dict[int, int] = {}
         known: dict[int, int] = {}
         kernel = getattr(guest, "kernel", None)
         if kernel is not None:
             kernel.refresh()
             self.memories.append((KERNEL, kernel.heap))
-            self.owned[0].append(0)
+            self.memory_numbers[0].append(0)
         # Instances are numbered with the main module last, as the plan orders them.
         main = maps.main
         order = sorted(range(len(maps.sources)), key=lambda i: i == main)
         for index, instance in sorted(guest.instances.items()):
             source = order[index]
             name = maps.sources[source].name
-            owned = []
-            for export in maps[source].memories:
+            memory_numbers = []
+            for export in maps[source].exported_memories:
                 memory = instance.find_memory(ExportName(export))
                 if memory is None:
                     continue
@@ -152,42 +163,80 @@ class State:
                 if number is None:
                     number = known[memory.address] = len(self.memories)
                     self.memories.append((name, memory.view()))
-                owned.append(number)
-            self.instance_of[source] = len(self.modules)
+                memory_numbers.append(number)
+            self.instance_numbers[source] = len(self.modules)
             self.modules.append(name)
-            self.owned.append(owned)
+            self.memory_numbers.append(memory_numbers)
 
 
-def write_coredump(file: BinaryIO, name: str, state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> None:
+def write_coredump(
+    file: BinaryIO, name: str, state: GuestState, backtrace: tuple[str, ...], maps: PluginCodeMap
+) -> None:
     """Writes a core dump; memories go to the file piece by piece."""
     file.write(b"\0asm\1\0\0\0")
-    file.write(_custom("core", b"\0" + _text(name)))
+    file.write(_custom_section("core", b"\0" + _encode_name(name)))
     # A memory of 4 GiB has a page more than a memory of 32 bits can state; there is none that is larger.
-    limits = [b"\0" + _u32(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
-    file.write(_section(_MEMORY, _vec(limits)))
-    segments = [(number, start, end) for number, (_, memory) in enumerate(state.memories) for start, end in _content(memory)]
-    heads = [_segment(number, start, end - start) for number, start, end in segments]
-    total = _u32(len(segments))
-    file.write(bytes([_DATA]) + _u32(len(total) + sum(map(len, heads)) + sum(end - start for _, start, end in segments)) + total)
+    limits = [b"\0" + _uleb128(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
+    file.write(_section(_MEMORY, _vector(limits)))
+    segments = [
+        (number, start, end)
+        for number, (_, memory) in enumerate(state.memories)
+        for start, end in _nonzero_ranges(memory)
+    ]
+    heads = [_segment_header(number, start, end - start) for number, start, end in segments]
+    total = _uleb128(len(segments))
+    file.write(
+        bytes([_DATA])
+        + _uleb128(
+            len(total) + sum(map(len, heads)) + sum(end - start for _, start, end in segments)
+        )
+        + total
+    )
     for head, (number, start, end) in zip(heads, segments, strict=True):
         file.write(head)
         file.write(state.memories[number][1][start:end])
-    file.write(_custom("coremodules", _vec([b"\0" + _text(module) for module in state.modules])))
-    instances = [b"\0" + _u32(i) + _vec([*map(_u32, owned)]) + _vec([]) for i, owned in enumerate(state.owned)]
-    file.write(_custom("coreinstances", _vec(instances)))
-    file.write(_custom("corestack", b"\0" + _text(_MAIN_THREAD) + _vec(list(_frames(state, backtrace, maps)))))
+    file.write(
+        _custom_section(
+            "coremodules", _vector([b"\0" + _encode_name(module) for module in state.modules])
+        )
+    )
+    instances = [
+        b"\0" + _uleb128(i) + _vector([*map(_uleb128, memory_numbers)]) + _vector([])
+        for i, memory_numbers in enumerate(state.memory_numbers)
+    ]
+    file.write(_custom_section("coreinstances", _vector(instances)))
+    file.write(
+        _custom_section(
+            "corestack",
+            b"\0"
+            + _encode_name(_MAIN_THREAD)
+            + _vector(list(_encode_frames(state, backtrace, maps))),
+        )
+    )
 
 
-def _frames(state: State, backtrace: tuple[str, ...], maps: CodeMaps) -> Iterator[bytes]:
+def _encode_frames(
+    state: GuestState, backtrace: tuple[str, ...], maps: PluginCodeMap
+) -> Iterator[bytes]:
     """Frames that were found in a module; one of a command has no instance any more."""
     for text in backtrace:
-        _, place = maps.find(text)
-        if place is not None and place.module in state.instance_of:
-            instance, start = state.instance_of[place.module], maps[place.module].start(place.function)
-            yield b"\0" + _u32(instance) + _u32(place.function) + _u32(place.offset - start) + _vec([]) + _vec([])
+        _, place = maps.locate(text)
+        if place is not None and place.module in state.instance_numbers:
+            instance, start = (
+                state.instance_numbers[place.module],
+                maps[place.module].body_start(place.function),
+            )
+            yield (
+                b"\0"
+                + _uleb128(instance)
+                + _uleb128(place.function)
+                + _uleb128(place.offset - start)
+                + _vector([])
+                + _vector([])
+            )
 
 
-def _content(memory: memoryview) -> Iterator[tuple[int, int]]:
+def _nonzero_ranges(memory: memoryview) -> Iterator[tuple[int, int]]:
     """The parts of a memory that are not zero."""
     for at in range(0, len(memory), CHUNK):
         chunk = memory[at : at + CHUNK].tobytes()
@@ -196,29 +245,29 @@ def _content(memory: memoryview) -> Iterator[tuple[int, int]]:
             yield at + len(chunk) - len(chunk.lstrip(b"\0")), at + end
 
 
-def _segment(memory: int, offset: int, length: int) -> bytes:
+def _segment_header(memory: int, offset: int, length: int) -> bytes:
     """The head of an active data segment."""
-    return b"\2" + _u32(memory) + b"\x41" + _s32(offset) + b"\x0b" + _u32(length)
+    return b"\2" + _uleb128(memory) + b"\x41" + _sleb128(offset) + b"\x0b" + _uleb128(length)
 
 
 def _section(number: int, content: bytes) -> bytes:
-    return bytes([number]) + _u32(len(content)) + content
+    return bytes([number]) + _uleb128(len(content)) + content
 
 
-def _custom(name: str, content: bytes) -> bytes:
-    return _section(_CUSTOM, _text(name) + content)
+def _custom_section(name: str, content: bytes) -> bytes:
+    return _section(_CUSTOM, _encode_name(name) + content)
 
 
-def _vec(items: list[bytes]) -> bytes:
-    return _u32(len(items)) + b"".join(items)
+def _vector(items: list[bytes]) -> bytes:
+    return _uleb128(len(items)) + b"".join(items)
 
 
-def _text(text: str) -> bytes:
+def _encode_name(text: str) -> bytes:
     encoded = text.encode("utf-8", "replace")
-    return _u32(len(encoded)) + encoded
+    return _uleb128(len(encoded)) + encoded
 
 
-def _u32(value: int) -> bytes:
+def _uleb128(value: int) -> bytes:
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -227,7 +276,7 @@ def _u32(value: int) -> bytes:
     return bytes(out)
 
 
-def _s32(value: int) -> bytes:
+def _sleb128(value: int) -> bytes:
     value -= value >> 31 << 32
     out = bytearray()
     while not -64 <= value < 64:
@@ -237,8 +286,11 @@ def _s32(value: int) -> bytes:
     return bytes(out)
 
 
-def _create(path: str) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600), "wb")
+def _create_private_file(path: str) -> BinaryIO:
+    return open(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600),
+        "wb",
+    )
 
 
 def _file_name(text: str) -> str:

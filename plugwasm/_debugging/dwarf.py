@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from .code import CodeMap
+    from .code_map import CodeMap
 
 MAX_ENTRIES = 200_000
 """Entries of one compilation unit that are read (about 20 µs each)."""
@@ -37,14 +37,20 @@ MAX_DEPTH = 256
 MAX_NAME = 400
 """Characters of a name, with those of the scopes around it."""
 
-_SCOPES = ("DW_TAG_namespace", "DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type", "DW_TAG_module")
+_SCOPES = (
+    "DW_TAG_namespace",
+    "DW_TAG_structure_type",
+    "DW_TAG_class_type",
+    "DW_TAG_union_type",
+    "DW_TAG_module",
+)
 
 
-class BudgetSpent(Exception):
+class BudgetExceeded(Exception):
     """Enough was read of this module."""
 
 
-class Budget:
+class ReadBudget:
     """What may be spent on a module, by whoever reads its sections."""
 
     def __init__(self) -> None:
@@ -65,14 +71,18 @@ class Budget:
         self._reads += 1
         self._bytes -= size
         self._line_reads -= is_line
-        if self._bytes < 0 or self._line_reads < 0 or (self._reads % 64 == 0 and thread_time() >= self._until):
-            raise BudgetSpent
+        if (
+            self._bytes < 0
+            or self._line_reads < 0
+            or (self._reads % 64 == 0 and thread_time() >= self._until)
+        ):
+            raise BudgetExceeded
 
 
-class _Section(BytesIO):
+class _CountedSection(BytesIO):
     """A section of which each read is counted."""
 
-    def __init__(self, content: bytes, budget: Budget, is_line: bool) -> None:
+    def __init__(self, content: bytes, budget: ReadBudget, is_line: bool) -> None:
         super().__init__(content)
         self._budget = budget
         self._is_line = is_line
@@ -83,7 +93,7 @@ class _Section(BytesIO):
         return data
 
 
-class Location:
+class SourceLocation:
     """A place in the source. `function` is known for what was inlined; where it was inlined into is the location that follows."""
 
     __slots__ = ("column", "file", "function", "inlined", "line")
@@ -103,19 +113,25 @@ class SourceLines:
         try:
             from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
         except ImportError as error:
-            raise ImportError("source lines need pyelftools: pip install 'plugwasm[debug]'") from error
-        self._budget = Budget()
+            raise ImportError(
+                "source lines need pyelftools: pip install 'plugwasm[debug]'"
+            ) from error
+        self._budget = ReadBudget()
         sections: dict[str, Any] = {}
         for parameter in inspect.signature(DWARFInfo.__init__).parameters:
             if parameter.endswith("_sec"):
                 name = f".{parameter.removesuffix('_sec')}"
-                content = code.custom(name)
-                stream = _Section(content, self._budget, name == ".debug_line")
-                sections[parameter] = DebugSectionDescriptor(stream, name, 0, len(content), 0) if 0 < len(content) <= MAX_SECTION else None
+                content = code.custom_section(name)
+                stream = _CountedSection(content, self._budget, name == ".debug_line")
+                sections[parameter] = (
+                    DebugSectionDescriptor(stream, name, 0, len(content), 0)
+                    if 0 < len(content) <= MAX_SECTION
+                    else None
+                )
         self._dwarf: Any = DWARFInfo(DwarfConfig(True, "wasm", 4), **sections)
         self._units: dict[int, _Unit] = {}
 
-    def locate(self, address: int) -> list[Location]:
+    def locate(self, address: int) -> list[SourceLocation]:
         """Where the instruction at that address comes from, innermost first. Empty when that is not known."""
         try:
             with self._budget:
@@ -123,10 +139,12 @@ class SourceLines:
         except Exception:  # whatever pyelftools makes of what a stranger wrote
             return []
 
-    def _locate(self, address: int) -> list[Location]:
+    def _locate(self, address: int) -> list[SourceLocation]:
         for unit in islice(self._dwarf.iter_CUs(), MAX_UNITS):
             top = unit.get_top_DIE()
-            if any(start <= address < end for start, end in _ranges(self._dwarf, unit, top)):
+            if any(
+                start <= address < end for start, end in _address_ranges(self._dwarf, unit, top)
+            ):
                 known = self._units.get(unit.cu_offset)
                 if known is None:
                     known = self._units[unit.cu_offset] = _Unit(self._dwarf, unit)
@@ -141,38 +159,50 @@ class _Unit:
         self._program: Any = dwarf.line_program_for_CU(unit)
         self._version5: bool = self._program is not None and self._program["version"] >= 5
         self._directory = _directory(unit.get_top_DIE())
-        self._rows = _rows(self._program) if self._program is not None and self._program["unit_length"] <= MAX_PROGRAM else []
-        self._inlined: list[_Inlined] = []
+        self._line_rows = (
+            _read_line_rows(self._program)
+            if self._program is not None and self._program["unit_length"] <= MAX_PROGRAM
+            else []
+        )
+        self._inlined: list[_InlinedCall] = []
         self._named: dict[int, str] = {}
-        for entry, depth, scope in _entries(unit):
+        for entry, depth, scope in _iterate_entries(unit):
             if entry.tag in ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"):
-                name = _attribute(entry, "DW_AT_name")
+                name = _attribute_value(entry, "DW_AT_name")
                 if name is not None:
-                    self._named[entry.offset] = _qualified(scope, name)
+                    self._named[entry.offset] = _qualify(scope, name)
                 elif "DW_AT_specification" in entry.attributes:
                     origin = entry.attributes["DW_AT_specification"]
-                    self._named[entry.offset] = self._named.get(_target(unit, origin), "")
-                if entry.tag == "DW_TAG_inlined_subroutine" and (ranges := _ranges(dwarf, unit, entry)):
-                    self._inlined.append(_Inlined(unit, entry, ranges, depth))
+                    self._named[entry.offset] = self._named.get(
+                        _resolve_reference(unit, origin), ""
+                    )
+                if entry.tag == "DW_TAG_inlined_subroutine" and (
+                    ranges := _address_ranges(dwarf, unit, entry)
+                ):
+                    self._inlined.append(_InlinedCall(unit, entry, ranges, depth))
 
-    def locate(self, address: int) -> list[Location]:
+    def locate(self, address: int) -> list[SourceLocation]:
         row = self._row(address)
         if row is None:
             return []
         file, line, column = row
-        found = [Location(self._file(file), line or None, column or None)]
-        around = [inlined for inlined in self._inlined if any(start <= address < end for start, end in inlined.ranges)]
+        found = [SourceLocation(self._file(file), line or None, column or None)]
+        around = [
+            inlined
+            for inlined in self._inlined
+            if any(start <= address < end for start, end in inlined.ranges)
+        ]
         for inlined in sorted(around, key=lambda inlined: -inlined.depth):
             found[-1].function = self._named.get(inlined.origin) or "?"
             found[-1].inlined = True
             file, line, column = inlined.call
-            found.append(Location(self._file(file), line or None, column or None))
+            found.append(SourceLocation(self._file(file), line or None, column or None))
         return found
 
     def _row(self, address: int) -> tuple[int, int, int] | None:
         best: tuple[int, int, int] | None = None
         nearest = -1
-        for start, end, file, line, column in self._rows:
+        for start, end, file, line, column in self._line_rows:
             if start <= address < end and start >= nearest:
                 nearest, best = start, (file, line, column)
         return best
@@ -186,25 +216,28 @@ class _Unit:
             return None
         entry = files[index]
         folder = entry.dir_index if self._version5 else entry.dir_index - 1
-        around = _decoded(folders[folder]) if 0 <= folder < len(folders) else ""
+        around = _decode(folders[folder]) if 0 <= folder < len(folders) else ""
         # Paths may be relative to the folder, and that to where the compiler ran.
-        return normpath(join(self._directory, around, _decoded(entry.name)))
+        return normpath(join(self._directory, around, _decode(entry.name)))
 
 
-class _Inlined:
+class _InlinedCall:
     """A function where it was inlined: no more of its entry is kept than that."""
 
     __slots__ = ("call", "depth", "origin", "ranges")
 
     def __init__(self, unit: Any, entry: Any, ranges: list[tuple[int, int]], depth: int) -> None:
         origin = entry.attributes.get("DW_AT_abstract_origin")
-        self.origin = -1 if origin is None else _target(unit, origin)
-        self.call = tuple(_attribute(entry, f"DW_AT_call_{what}") or 0 for what in ("file", "line", "column"))
+        self.origin = -1 if origin is None else _resolve_reference(unit, origin)
+        self.call = tuple(
+            _attribute_value(entry, f"DW_AT_call_{what}") or 0
+            for what in ("file", "line", "column")
+        )
         self.ranges = ranges
         self.depth = depth
 
 
-def _rows(program: Any) -> list[tuple[int, int, int, int, int]]:
+def _read_line_rows(program: Any) -> list[tuple[int, int, int, int, int]]:
     """Start and end address, file, line and column."""
     rows = []
     before = None
@@ -218,11 +251,14 @@ def _rows(program: Any) -> list[tuple[int, int, int, int, int]]:
     return rows
 
 
-def _entries(unit: Any) -> Iterator[tuple[Any, int, str]]:
+def _iterate_entries(unit: Any) -> Iterator[tuple[Any, int, str]]:
     """Every entry of a unit in the order of the bytes, with its depth and the name of the scopes around it."""
     from elftools.dwarf.die import DIE
 
-    at, end = unit.cu_die_offset, unit.cu_offset + unit["unit_length"] + unit.structs.initial_length_field_size()
+    at, end = (
+        unit.cu_die_offset,
+        unit.cu_offset + unit["unit_length"] + unit.structs.initial_length_field_size(),
+    )
     scopes = [""]
     for _ in range(MAX_ENTRIES):
         if at >= end or not 0 < len(scopes) <= MAX_DEPTH:
@@ -234,26 +270,30 @@ def _entries(unit: Any) -> Iterator[tuple[Any, int, str]]:
             continue
         yield entry, len(scopes), scopes[-1]
         if entry.has_children:
-            name = _attribute(entry, "DW_AT_name") if entry.tag in _SCOPES else None
-            scopes.append(scopes[-1] if name is None else _qualified(scopes[-1], name))
+            name = _attribute_value(entry, "DW_AT_name") if entry.tag in _SCOPES else None
+            scopes.append(scopes[-1] if name is None else _qualify(scopes[-1], name))
 
 
-def _qualified(scope: str, name: Any) -> str:
-    text = _decoded(name[:MAX_NAME])
+def _qualify(scope: str, name: Any) -> str:
+    text = _decode(name[:MAX_NAME])
     return f"{scope}::{text}"[:MAX_NAME] if scope else text
 
 
-def _ranges(dwarf: Any, unit: Any, entry: Any) -> list[tuple[int, int]]:
+def _address_ranges(dwarf: Any, unit: Any, entry: Any) -> list[tuple[int, int]]:
     low, high = entry.attributes.get("DW_AT_low_pc"), entry.attributes.get("DW_AT_high_pc")
     if low is not None and high is not None:
-        is_length = high.form.startswith(("DW_FORM_data", "DW_FORM_udata", "DW_FORM_sdata", "DW_FORM_implicit"))
+        is_length = high.form.startswith(
+            ("DW_FORM_data", "DW_FORM_udata", "DW_FORM_sdata", "DW_FORM_implicit")
+        )
         return [(low.value, low.value + high.value if is_length else high.value)]
     ranges = entry.attributes.get("DW_AT_ranges")
     if ranges is None:
         return []
-    base = _attribute(unit.get_top_DIE(), "DW_AT_low_pc") or 0
+    base = _attribute_value(unit.get_top_DIE(), "DW_AT_low_pc") or 0
     found = []
-    for item in islice(dwarf.range_lists().get_range_list_at_offset(ranges.value, unit), MAX_ENTRIES):
+    for item in islice(
+        dwarf.range_lists().get_range_list_at_offset(ranges.value, unit), MAX_ENTRIES
+    ):
         if hasattr(item, "base_address"):
             base = item.base_address
         else:
@@ -262,20 +302,20 @@ def _ranges(dwarf: Any, unit: Any, entry: Any) -> list[tuple[int, int]]:
     return found
 
 
-def _target(unit: Any, reference: Any) -> int:
+def _resolve_reference(unit: Any, reference: Any) -> int:
     value: int = reference.value
     return value if reference.form == "DW_FORM_ref_addr" else value + unit.cu_offset
 
 
 def _directory(top: Any) -> str:
-    value = _attribute(top, "DW_AT_comp_dir")
-    return _decoded(value) if value is not None else ""
+    value = _attribute_value(top, "DW_AT_comp_dir")
+    return _decode(value) if value is not None else ""
 
 
-def _attribute(entry: Any, name: str) -> Any:
+def _attribute_value(entry: Any, name: str) -> Any:
     attribute = entry.attributes.get(name)
     return None if attribute is None else attribute.value
 
 
-def _decoded(value: Any) -> str:
+def _decode(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

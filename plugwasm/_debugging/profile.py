@@ -8,16 +8,16 @@ import threading
 from dataclasses import dataclass
 from time import monotonic
 
-from .._sandbox.deadline import ticker
+from .._host.deadline import ticker
 from ..errors import OptionError
-from .sampling import Recorder
+from .sampler import Sampler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-    from .._env.guest import Guest
-    from ..plugin import Lent, Plugin
+    from .._host.guest import Guest
+    from .._runtime.plugin import Lent, Plugin
 
 FORMATS = (".html", ".svg", ".json", ".txt", ".folded")
 MIN_INTERVAL = 0.0001
@@ -32,16 +32,23 @@ class FunctionTime:
     total: float
 
 
+FunctionTime.__module__ = "plugwasm.debugging"
+
+
 class Profile:
     """Where the time of a plugin's calls goes. Use it with `with`; look at it afterwards."""
 
+    __module__ = "plugwasm.debugging"
+
     def __init__(self, plugin: Plugin, interval: float) -> None:
         if not MIN_INTERVAL <= interval <= 10:
-            raise OptionError(f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}")
+            raise OptionError(
+                f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}"
+            )
         self.name = plugin.name
         self.interval = interval
         self._plugin: Plugin | None = plugin
-        self._recorder: Recorder | None = None
+        self._sampler: Sampler | None = None
         self._stop = threading.Lock()  # no `Event`, whose own lock stays taken where a signal handler raises at the wrong moment
         self._stop.acquire()
         self._thread: threading.Thread | None = None
@@ -54,37 +61,44 @@ class Profile:
             raise ValueError("a profile can be taken once only")
         if plugin._guest is not None and plugin._guest.sampler is not None:
             raise OptionError(f"another profile of plugin `{self.name}` is being taken")
-        recorder = self._recorder = Recorder(plugin.compiled_plugin, self.interval)
-        self._thread = threading.Thread(target=self._run, args=(plugin, recorder, plugin._hold()), name="plugwasm-profile", daemon=True)
+        sampler = self._sampler = Sampler(plugin.compiled_plugin, self.interval)
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(plugin, sampler, plugin._hold()),
+            name="plugwasm-profile",
+            daemon=True,
+        )
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        plugin, recorder, thread = self._plugin, self._recorder, self._thread
-        if plugin is None or recorder is None or thread is None:
+        plugin, sampler, thread = self._plugin, self._sampler, self._thread
+        if plugin is None or sampler is None or thread is None:
             return
         if self._stop.locked():
             self._stop.release()
         thread.join()
-        self._plugin = self._recorder = None
+        self._plugin = self._sampler = None
         guest = plugin._guest
-        if guest is not None and guest.sampler is recorder:
+        if guest is not None and guest.sampler is sampler:
             guest.sampler = None
-        self._json, self._stacks = recorder.finish()
+        self._json, self._stacks = sampler.finish()
 
-    def _run(self, plugin: Plugin, recorder: Recorder, lent: Lent | None) -> None:
+    def _run(self, plugin: Plugin, sampler: Sampler, lent: Lent | None) -> None:
         before = monotonic()
         last: Guest | None = None
         while not self._stop.acquire(timeout=self.interval):
             now = monotonic()
             guest = plugin._guest
-            if guest is None or guest not in ticker.running or plugin._lent is not lent:  # the call of another caller of the pool
+            if (
+                guest is None or guest not in ticker.running or plugin._lent is not lent
+            ):  # the call of another caller of the pool
                 last = None
-                recorder.between_calls()
+                sampler.end_call()
             else:
                 if guest.sampler is None:
-                    guest.sampler = recorder
-                if recorder.tick(now - before if guest is last else self.interval):
+                    guest.sampler = sampler
+                if sampler.add_tick(now - before if guest is last else self.interval):
                     guest.store.engine.increment_epoch()
                 last = guest
             before = now
@@ -141,15 +155,15 @@ class Profile:
 
     def svg(self) -> str:
         """A flame graph."""
-        from .flame import svg
+        from .flame_graph import render_svg
 
-        return svg(self._stacks, self.name)
+        return render_svg(self._stacks, self.name)
 
     def html(self) -> str:
         """The same as a page of its own, in which one can look closer and search."""
-        from .flame import html
+        from .flame_graph import render_html
 
-        return html(self._stacks, self.name, self.functions)
+        return render_html(self._stacks, self.name, self.functions)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file, by its suffix: `.svg`, `.html`, `.json` (Firefox Profiler), `.txt` or `.folded` (collapsed).
@@ -157,8 +171,14 @@ class Profile:
         Raises:
             OptionError: Another suffix.
         """
-        suffix = suffix_of(path)
-        make = {".svg": self.svg, ".html": self.html, ".json": self.firefox, ".txt": self.collapsed, ".folded": self.collapsed}.get(suffix)
+        suffix = file_suffix(path)
+        make = {
+            ".svg": self.svg,
+            ".html": self.html,
+            ".json": self.firefox,
+            ".txt": self.collapsed,
+            ".folded": self.collapsed,
+        }.get(suffix)
         if make is None:
             raise OptionError(f"a profile can be saved as {', '.join(FORMATS)}, not as `{suffix}`")
         content = make()
@@ -169,6 +189,6 @@ class Profile:
         return f"<Profile of {self.name!r}: {self.samples} samples, {self.seconds:.3f} s>"
 
 
-def suffix_of(path: str | os.PathLike[str]) -> str:
+def file_suffix(path: str | os.PathLike[str]) -> str:
     """The suffix of a file's name, which tells its format."""
     return os.path.splitext(os.fspath(path))[1].lower()

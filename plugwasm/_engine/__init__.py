@@ -1,41 +1,39 @@
 """The only room that knows the C API of Wasmtime. Nothing outside of it imports ctypes.
 
-_capi       the library: found, checked, declared
-_module     engines and modules: compile, serialize, load, imports and exports
-_binary     what the C API does not tell of a module, read off its bytes
-_weight     how much it takes at most to compile one
-_store      stores, instances, calls, and host callbacks
-_profiler   stacks of running guests; imported by who takes them
-_stack      how much of its own stack a thread has left for guests
-_failure    what the engine reports, as exceptions of this package
-_room       what the process has left for the engine: address space, threads; which interpreter it is
-_owned      frees what the library gave out by C alone
-_shield     lets callbacks catch what a signal handler raises at their entry
+ffi            the library: found, checked, declared
+module         engines and modules: compile, serialize, load
+types          types of functions; what modules import and export
+wasm_binary    what the C API does not tell of a module, read off its bytes
+compile_cost   how much it takes at most to compile one
+store          stores, instances, calls, and host callbacks
+profiler       stacks of running guests; imported by who takes them
+stack          how much of its own stack a thread has left for guests
+traps          what the engine reports, as exceptions of this package
+resources      what the process has left for the engine: address space, threads; which interpreter it is
+fork           the engine at rest in all other threads before a fork
+signal_safety  lets callbacks catch what a signal handler raises at their entry
 """
 
 from ..errors import shown
-from ._binary import Facts, facts, wants_images, without_long_names
-from ._capi import EXTERN_SIZE, check_version, library_version
-from ._failure import OUT_OF_BOUNDS, OUT_OF_FUEL, STACK_OVERFLOW, UNREACHABLE, ArgumentError, EngineFailure, HostRaised, Trap, is_recursion
-from ._module import (
+from .compile_cost import LIGHT, is_light, weight
+from .ffi import EXTERN_SIZE, check_version, library_version
+from .module import (
     DEFAULT_STACK,
     MAX_EXPORTS,
     MAX_IMPORTS,
     MAX_VALUES,
     POOLED_TABLE_ELEMENTS,
     Engine,
-    FunctionType,
-    Item,
     Module,
     can_pool,
     is_pool_limit,
     wat_to_wasm,
 )
-from ._owned import Owner
-from ._room import address_space, can_compile_in_parallel, in_main_interpreter
-from ._shield import shielded
-from ._stack import ThreadStack
-from ._store import (
+from .resources import address_space, can_compile_in_parallel, in_main_interpreter
+from .signal_safety import shielded
+from .stack import ThreadStack
+from .store import (
+    CALLBACK_CODE,
     CallerMemory,
     Environment,
     ExportName,
@@ -49,9 +47,22 @@ from ._store import (
     ensure_frames,
     ensure_frames_to_start,
 )
-from ._weight import LIGHT, is_light, weight
+from .traps import (
+    OUT_OF_BOUNDS,
+    OUT_OF_FUEL,
+    STACK_OVERFLOW,
+    UNREACHABLE,
+    ArgumentError,
+    EngineFailure,
+    HostRaised,
+    Trap,
+    is_recursion,
+)
+from .types import FunctionType, Item
+from .wasm_binary import Facts, facts, wants_images, without_long_names
 
 __all__ = [
+    "CALLBACK_CODE",
     "DEFAULT_STACK",
     "EXTERN_SIZE",
     "LIGHT",
@@ -78,7 +89,6 @@ __all__ = [
     "Item",
     "Memory",
     "Module",
-    "Owner",
     "Pending",
     "Store",
     "ThreadStack",

@@ -1,12 +1,14 @@
-"""Recordings: what a plugin was asked, what it asked the host for and was answered, and the same once more from the answers.
+"""Recordings: calls of a plugin with all that the host answered, and their replay.
 
-format      a recording as a file
-files       writing them
-weighing    what one would take, before it is read
-words       a recording's parts as text, and what two of them differ in
-journal     takes down the life of an instance
+recorder    `Recorder`
+recording   `Recording`: a file, and the way to it and back
+schema      the parts of a recording
+files       writing files
+json_size   memory that a JSON text would take, before it is read
+formatting  parts of a recording as text, and the first difference of two
+capture     takes down the life of an instance
 effects     what host functions do to the plugin, by block instead of by offset
-wasi        the arguments and results of the functions of WASI, by role
-answers     stands for the host
-replaying   runs a recording's calls once more, and compares
+wasi_calls  arguments and results of WASI functions, by role
+playback    stands for the host in a replay
+replay      runs the calls of a recording once more, and compares
 """

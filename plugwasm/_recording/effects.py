@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from .._engine import EngineFailure
 from ..errors import OutOfMemoryError, RecordingError
-from .format import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
-from .words import first_difference
+from .formatting import common_prefix_length
+from .schema import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from .._engine import HostFunction
-    from .._env.guest import Guest
-    from .._env.vars import Vars
-    from .._kernel import Kernel
-    from .format import Effect, HostCall
+    from .._host.guest import Guest
+    from .._host.kernel import Kernel
+    from .._host.vars import Vars
+    from .schema import Effect, HostCall
 
-_MASK = 0xFFFFFFFFFFFFFFFF
-_GLANCE = 256
+_MASK_64 = 0xFFFFFFFFFFFFFFFF
+_DEADLINE_CHECK_INTERVAL = 256
 """How many effects there are between two looks at the deadline."""
 
 
-def arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
+def read_arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
     """What the plugin passes: of a block its content. An i64 may be a handle, and is if there is such a block."""
     args = []
     for i, type in enumerate(function.type.params):
@@ -37,7 +37,7 @@ def arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
     return args
 
 
-class Witness:
+class EffectTracker:
     """Stands between a host function and the kernel and the vars of the plugin, and takes down what it does to them.
 
     Args:
@@ -52,25 +52,27 @@ class Witness:
         self.effects: list[Effect] = []
         self._guest = guest
         self._kernel, self._vars = guest.kernel, guest.vars
-        self._params: dict[int, int] = {}
-        self._content: dict[int, bytes | None] = {}  # of blocks as they were at first; None: nobody knows
+        self._param_blocks: dict[int, int] = {}
+        self._content: dict[
+            int, bytes | None
+        ] = {}  # of blocks as they were at first; None: nobody knows
         for i, arg in enumerate(args):
             if (data := arg.octets) is not None:
-                self._params[values[2 * i] & _MASK] = i
-                self._content[values[2 * i] & _MASK] = data
-        self._made: dict[int, int] = {}
-        self._blocks = 0
-        self._seen: dict[int, Value] = {}  # what was handed out, and may have been written to
-        self._used: set[int] = set()
+                self._param_blocks[values[2 * i] & _MASK_64] = i
+                self._content[values[2 * i] & _MASK_64] = data
+        self._made_blocks: dict[int, int] = {}
+        self._block_count = 0
+        self._viewed: dict[int, Value] = {}  # what was handed out, and may have been written to
+        self._handles: set[int] = set()
 
-    def __enter__(self) -> Witness:
-        self._guest.kernel = _Kernel(self, self._kernel)  # type: ignore[assignment]
-        self._guest.vars = _Vars(self, self._vars)  # type: ignore[assignment]
+    def __enter__(self) -> Self:
+        self._guest.kernel = _TrackedKernel(self, self._kernel)  # type: ignore[assignment]
+        self._guest.vars = _TrackedVars(self, self._vars)  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._guest.kernel, self._guest.vars = self._kernel, self._vars
-        for offset, name in self._seen.items():
+        for offset, name in self._viewed.items():
             if (block := self._kernel.block(offset)) is not None:
                 self._compare(name, self._content.get(offset), block.tobytes())
 
@@ -78,66 +80,80 @@ class Witness:
         if before is None or len(before) != len(after):
             self.effects.append(Write(block, Data.of(after)))
         elif before != after:
-            first = first_difference(before, after)
-            last = len(after) - first_difference(before[::-1], after[::-1])
+            first = common_prefix_length(before, after)
+            last = len(after) - common_prefix_length(before[::-1], after[::-1])
             self.effects.append(Write(block, Data.of(after[first:last]), first))
 
-    def arguments(self, args: Sequence[Value], raws: Sequence[int], kinds: Sequence[Any]) -> list[Value]:
+    def resolve_arguments(
+        self, args: Sequence[Value], raws: Sequence[int], kinds: Sequence[Any]
+    ) -> list[Value]:
         """The arguments, now that it is known which were used as handles: of those that the function calls an int, no others are."""
         if int not in kinds:
             return list(args)
         kinds = (*kinds, *[None] * len(args))
-        is_int = [kind is int and raw & _MASK not in self._used for kind, raw in zip(kinds, raws, strict=False)]
-        return [Value.number(arg.type, raw) if plain else arg for arg, raw, plain in zip(args, raws, is_int, strict=True)]
+        is_int = [
+            kind is int and raw & _MASK_64 not in self._handles
+            for kind, raw in zip(kinds, raws, strict=False)
+        ]
+        return [
+            Value.number(arg.type, raw) if plain else arg
+            for arg, raw, plain in zip(args, raws, is_int, strict=True)
+        ]
 
-    def results(self, types: Sequence[str], kinds: Sequence[Any], values: Any) -> list[Value]:
+    def read_results(self, types: Sequence[str], kinds: Sequence[Any], values: Any) -> list[Value]:
         """What the function returned, once it has."""
         results = []
         for i, type in enumerate(types):
             raw = values[2 * i]
-            is_int = (kinds[i] if i < len(kinds) else None) is int and raw & _MASK not in self._made and raw & _MASK not in self._used
-            results.append(Value.number(type, raw) if type != "i64" or is_int else self.named(raw))
+            is_int = (
+                (kinds[i] if i < len(kinds) else None) is int
+                and raw & _MASK_64 not in self._made_blocks
+                and raw & _MASK_64 not in self._handles
+            )
+            results.append(
+                Value.number(type, raw) if type != "i64" or is_int else self.name_block(raw)
+            )
         return results
 
-    def named(self, offset: int) -> Value:
+    def name_block(self, offset: int) -> Value:
         """The block at the offset, by where it is from."""
-        offset &= _MASK
-        if offset in self._made:
-            return Value(block=self._made[offset])
-        if offset in self._params:
-            return Value(param=self._params[offset])
+        offset &= _MASK_64
+        if offset in self._made_blocks:
+            return Value(block=self._made_blocks[offset])
+        if offset in self._param_blocks:
+            return Value(param=self._param_blocks[offset])
         return Value.number("i64", offset)
 
-    def made(self, effect: Alloc | Put, offset: int, content: bytes | None) -> None:
+    def add_block(self, effect: Alloc | Put, offset: int, content: bytes | None) -> None:
         """A block was made there."""
         self.effects.append(effect)
-        self._made[offset] = self._blocks
+        self._made_blocks[offset] = self._block_count
         self._content[offset] = content
-        self._blocks += 1
+        self._block_count += 1
 
-    def used(self, offset: int) -> None:
+    def mark_handle(self, offset: int) -> None:
         """The function takes a number for a handle."""
-        self._used.add(offset)
+        self._handles.add(offset)
 
-    def freed(self, offset: int) -> None:
+    def remove_block(self, offset: int) -> None:
         """A block is freed."""
-        self.effects.append(Free(self.named(offset)))
-        self._seen.pop(offset, None)
+        self.effects.append(Free(self.name_block(offset)))
+        self._viewed.pop(offset, None)
         self._content.pop(offset, None)
 
-    def handed_out(self, offset: int, block: memoryview) -> None:
+    def add_view(self, offset: int, block: memoryview) -> None:
         """Who has that view of a block can write to it."""
-        if offset not in self._seen:
-            self._seen[offset] = self.named(offset)
+        if offset not in self._viewed:
+            self._viewed[offset] = self.name_block(offset)
             if offset not in self._content:
                 self._content[offset] = block.tobytes()
 
 
-class _Kernel:
+class _TrackedKernel:
     """The kernel, while a host function runs."""
 
-    def __init__(self, witness: Witness, kernel: Kernel) -> None:
-        self._witness = witness
+    def __init__(self, tracker: EffectTracker, kernel: Kernel) -> None:
+        self._tracker = tracker
         self._kernel = kernel
 
     def __getattr__(self, name: str) -> Any:
@@ -147,50 +163,50 @@ class _Kernel:
         try:
             offset = self._kernel.alloc(length)
         except EngineFailure:
-            self._witness.effects.append(Alloc(length))  # which will fail again
+            self._tracker.effects.append(Alloc(length))  # which will fail again
             raise
         if offset:
-            self._witness.made(Alloc(length), offset, None)
+            self._tracker.add_block(Alloc(length), offset, None)
         return offset
 
     def put(self, data: bytes) -> int:
         try:
             offset = self._kernel.put(data)
         except EngineFailure:
-            self._witness.effects.append(Alloc(len(data)))
+            self._tracker.effects.append(Alloc(len(data)))
             raise
         if offset:
-            self._witness.made(Put(Data.of(data)), offset, data)
+            self._tracker.add_block(Put(Data.of(data)), offset, data)
         return offset
 
     def length(self, offset: int) -> int:
-        self._witness.used(offset)
+        self._tracker.mark_handle(offset)
         return self._kernel.length(offset)
 
     def free(self, offset: int) -> None:
-        self._witness.used(offset)
+        self._tracker.mark_handle(offset)
         if self._kernel.block(offset) is not None:
-            self._witness.freed(offset)
+            self._tracker.remove_block(offset)
         self._kernel.free(offset)
 
     def block(self, offset: int) -> memoryview | None:
-        self._witness.used(offset)
+        self._tracker.mark_handle(offset)
         block = self._kernel.block(offset)
         if block is not None:
-            self._witness.handed_out(offset, block)
+            self._tracker.add_view(offset, block)
         return block
 
     def set_error(self, handle: int) -> None:
-        self._witness.used(handle & _MASK)
-        self._witness.effects.append(SetError(self._witness.named(handle)))
+        self._tracker.mark_handle(handle & _MASK_64)
+        self._tracker.effects.append(SetError(self._tracker.name_block(handle)))
         self._kernel.set_error(handle)
 
 
-class _Vars:
+class _TrackedVars:
     """The vars, while a host function runs."""
 
-    def __init__(self, witness: Witness, vars: Vars) -> None:
-        self._witness = witness
+    def __init__(self, tracker: EffectTracker, vars: Vars) -> None:
+        self._tracker = tracker
         self._vars = vars
 
     def __getattr__(self, name: str) -> Any:
@@ -199,15 +215,15 @@ class _Vars:
     def set(self, name: bytes, value: bytes) -> bool:
         done = self._vars.set(name, value)
         if done:
-            self._witness.effects.append(SetVar.of(name, Data.of(value)))
+            self._tracker.effects.append(SetVar.of(name, Data.of(value)))
         return done
 
     def delete(self, name: bytes) -> None:
-        self._witness.effects.append(SetVar.of(name, None))
+        self._tracker.effects.append(SetVar.of(name, None))
         self._vars.delete(name)
 
 
-def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) -> list[int]:
+def apply_effects(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) -> list[int]:
     """Does to the plugin what a recorded host function did. Gives the blocks that were made.
 
     Raises:
@@ -218,7 +234,7 @@ def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) ->
     kernel = guest.kernel
     blocks: list[int] = []
     for number, effect in enumerate(call.effects):
-        if number % _GLANCE == _GLANCE - 1:
+        if number % _DEADLINE_CHECK_INTERVAL == _DEADLINE_CHECK_INTERVAL - 1:
             guest.remaining()
         if isinstance(effect, (Alloc, Put)):
             data = effect.data.octets if isinstance(effect, Put) else None
@@ -233,13 +249,15 @@ def perform(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) ->
             if effect.data is None:
                 guest.vars.delete(effect.var)
             elif not guest.vars.set(effect.var, effect.data.octets):
-                raise OutOfMemoryError(f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes")
+                raise OutOfMemoryError(
+                    f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes"
+                )
         else:
-            _to_block(guest, effect, offset_of(effect.block, params, blocks))
+            _apply_to_block(guest, effect, resolve_block(effect.block, params, blocks))
     return blocks
 
 
-def _to_block(guest: Guest, effect: Free | Write | SetError, offset: int) -> None:
+def _apply_to_block(guest: Guest, effect: Free | Write | SetError, offset: int) -> None:
     kernel = guest.kernel
     if isinstance(effect, Free):
         kernel.free(offset)
@@ -250,12 +268,14 @@ def _to_block(guest: Guest, effect: Free | Write | SetError, offset: int) -> Non
         block[effect.at : effect.at + len(data)] = data
 
 
-def offset_of(block: Value, params: Sequence[int], blocks: Sequence[int]) -> int:
+def resolve_block(block: Value, params: Sequence[int], blocks: Sequence[int]) -> int:
     """Where a block is now; or the bits of what is none."""
     index = block.param if block.param is not None else block.block
     if index is None:
         return block.raw or 0
     known = params if block.param is not None else blocks
     if index >= len(known):
-        raise RecordingError(f"the recording is damaged: it speaks of the {'parameter' if known is params else 'block'} {index}")
-    return known[index] & _MASK
+        raise RecordingError(
+            f"the recording is damaged: it speaks of the {'parameter' if known is params else 'block'} {index}"
+        )
+    return known[index] & _MASK_64

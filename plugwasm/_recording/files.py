@@ -11,14 +11,16 @@ def write_file(path: str, content: bytes) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         raise FileExistsError(errno.EEXIST, "there is something else than a file", path)
     # Its name is known before it is there, so that it is removed wherever a signal handler raises.
-    name = os.path.join(os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}")
+    temporary = os.path.join(
+        os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}"
+    )
     try:
-        with open(name, "xb", opener=_private) as file:
+        with open(temporary, "xb", opener=_open_private) as file:
             file.write(content)
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException as error:
         try:
-            os.unlink(name)
+            os.unlink(temporary)
         except OSError:
             pass  # that was before, or when all was done
         if isinstance(error, OSError):
@@ -26,5 +28,5 @@ def write_file(path: str, content: bytes) -> None:
         raise
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
                 raise
-            print("plugwasm: the command line needs typer and rich: pip install 'plugwasm[cli]'", file=sys.stderr)
+            print(
+                "plugwasm: the command line needs typer and rich: pip install 'plugwasm[cli]'",
+                file=sys.stderr,
+            )
             return 2
         return execute(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:

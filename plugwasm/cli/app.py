@@ -1,28 +1,37 @@
-"""The commands and their options. What takes time to import is imported by the command that needs it."""
+"""The root of the command line: its commands, errors of parsing, `--version`."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-from shutil import get_terminal_size
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from plugwasm import __version__
+from .._version import __version__
+from .commands import cache, call, inspect, replay, schema
+from .parameters import MARKUP, SETTINGS
+from .terminal import INTERRUPTED, USAGE, broken_pipe, usage
 
-from .terminal import INTERRUPTED, USAGE, broken_pipe, complain, escaped, logging_to_stderr, reporting, usage, write_stdout
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-_ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_ClickException: Any = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
 """The root of the errors that parsing raises. It has no public name in all versions of typer."""
 
 
 class _Commands(TyperGroup):
     """The root command. Errors of parsing are written the way that all other errors are, not in a frame."""
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        *rest: Any,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         extra["prog_name"] = "plugwasm"
         try:
             code = super().main(args, standalone_mode=False, **extra)
@@ -31,8 +40,16 @@ class _Commands(TyperGroup):
         except _ClickException as error:
             message = error.format_message()
             context = getattr(error, "ctx", None)
-            command = context.command_path if context is not None else self._path_of(sys.argv[1:] if args is None else args)
-            hint = "; --input gives the input" if command.endswith(" call") and "extra argument" in message else ""
+            command = (
+                context.command_path
+                if context is not None
+                else self._path_of(sys.argv[1:] if args is None else args)
+            )
+            hint = (
+                "; --input gives the input"
+                if command.endswith(" call") and "extra argument" in message
+                else ""
+            )
             usage(message[:1].lower() + message[1:].rstrip(".") + hint, command)
             code = USAGE
         except typer.Abort:
@@ -59,22 +76,22 @@ class _Commands(TyperGroup):
         return " ".join(names)
 
 
-# Tables cut the names of options where there is no room for them; text without tables puts them into lines of their own.
-_COLUMNS = get_terminal_size().columns
-_MARKUP: Literal["rich"] | None = "rich" if _COLUMNS >= 80 else None
-_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "terminal_width": min(_COLUMNS, 80) - 1}
-
 app = typer.Typer(
     cls=_Commands,
     name="plugwasm",
     help="Run WebAssembly plugins: sandboxed, compatible with Extism.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=_MARKUP,
-    context_settings=_SETTINGS,
+    rich_markup_mode=MARKUP,
+    context_settings=SETTINGS,
 )
-cache_app = typer.Typer(help="The cache of compiled code.", rich_markup_mode=_MARKUP)
-app.add_typer(cache_app, name="cache")
+
+
+app.command(epilog=call.EPILOG)(call.call)
+app.command(epilog=replay.EPILOG)(replay.replay)
+app.command()(inspect.inspect)
+app.command()(schema.schema)
+app.add_typer(cache.app, name="cache")
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -86,16 +103,6 @@ def execute(arguments: Sequence[str]) -> int:
     return 0
 
 
-_IO, _MAY, _HTTP, _LIMITS, _OTHER = "Input and output", "What the plugin is and may do", "HTTP", "Limits", "Other"
-
-PluginArgument = Annotated[
-    str, typer.Argument(metavar="PLUGIN", help="A .wasm or .wat file, a URL, or a manifest in JSON or TOML.", show_default=False)
-]
-TracebackOption = Annotated[
-    bool, typer.Option("--traceback", metavar="", help="When it fails, show where in Python and Wasm.", rich_help_panel=_OTHER)
-]
-
-
 def _show_version(wanted: bool) -> None:
     if not wanted:
         return
@@ -105,7 +112,9 @@ def _show_version(wanted: bool) -> None:
         engine = version("wasmtime")
     except PackageNotFoundError:
         engine = "missing"
-    typer.echo(f"plugwasm {__version__} (wasmtime {engine}, Python {sys.version.partition(' ')[0]})")
+    typer.echo(
+        f"plugwasm {__version__} (wasmtime {engine}, Python {sys.version.partition(' ')[0]})"
+    )
     raise typer.Exit
 
 
@@ -113,275 +122,17 @@ def _show_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", metavar="", help="Show the versions and exit.", is_eager=True, callback=_show_version)
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            help="Show the versions and exit.",
+            is_eager=True,
+            callback=_show_version,
+        ),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         if help := context.get_help():  # with rich it is on the screen already
             typer.echo(help)
         raise typer.Exit(USAGE)
-
-
-@app.command(
-    epilog="Exit codes: 1 the plugin failed, 2 wrong usage or no such file, 3 a limit was reached.",
-)
-def call(
-    context: typer.Context,
-    plugin: PluginArgument,
-    function: Annotated[str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)],
-    input: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="TEXT", help="The input; - reads standard input.", rich_help_panel=_IO)
-    ] = None,
-    input_file: Annotated[
-        str | None, typer.Option("--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=_IO)
-    ] = None,
-    stdin: Annotated[
-        bool,
-        typer.Option("--stdin", metavar="", help="Read the input from standard input, as when it is piped in.", rich_help_panel=_IO),
-    ] = False,
-    output_file: Annotated[
-        str | None, typer.Option("--output-file", "-o", metavar="PATH", help="Write the output to a file.", rich_help_panel=_IO)
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", metavar="", help="Write the bytes as they are to a terminal too.", rich_help_panel=_IO)
-    ] = False,
-    loop: Annotated[
-        str,
-        typer.Option("--loop", metavar="N", help="Call it N times, one output a line.", show_default=False, rich_help_panel=_IO),
-    ] = "1",
-    config: Annotated[
-        list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE", help="What the plugin can read.", rich_help_panel=_MAY)
-    ] = None,
-    config_file: Annotated[
-        str | None,
-        typer.Option("--config-file", metavar="PATH", help="The same from a file: JSON or TOML, all text.", rich_help_panel=_MAY),
-    ] = None,
-    set_config: Annotated[
-        str | None, typer.Option("--set-config", metavar="JSON", help="The same as a JSON object.", rich_help_panel=_MAY)
-    ] = None,
-    wasi: Annotated[
-        bool, typer.Option("--wasi", metavar="", help="Grant WASI: clocks, random numbers, output.", rich_help_panel=_MAY)
-    ] = False,
-    allow_path: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-path",
-            metavar="HOST[:GUEST]",
-            help="Grant a directory (and WASI); ro: before it for read-only.",
-            rich_help_panel=_MAY,
-        ),
-    ] = None,
-    link: Annotated[
-        list[str] | None,
-        typer.Option("--link", metavar="NAME=PATH", help="A module that the plugin imports from.", rich_help_panel=_MAY),
-    ] = None,
-    manifest: Annotated[
-        bool, typer.Option("--manifest", "-m", metavar="", help="PLUGIN is a manifest, which is seen anyway.", rich_help_panel=_MAY)
-    ] = False,
-    set_hash: Annotated[
-        str | None, typer.Option("--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=_MAY)
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", metavar="GLOB", help="Grant HTTP to hosts, as in *.example.com.", rich_help_panel=_HTTP),
-    ] = None,
-    http_response_headers: Annotated[
-        bool,
-        typer.Option("--enable-http-response-headers", metavar="", help="Let it read headers of responses.", rich_help_panel=_HTTP),
-    ] = False,
-    http_response_max: Annotated[
-        str | None, typer.Option("--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=_HTTP)
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="MS", help="Milliseconds that a call may take: 500; or 500ms, 2s.", rich_help_panel=_LIMITS),
-    ] = None,
-    memory_max_pages: Annotated[
-        str | None,
-        typer.Option(
-            "--memory-max", "--memory-max-pages", metavar="N", help="Pages of 64 KiB to start with, and to add.", rich_help_panel=_LIMITS
-        ),
-    ] = None,
-    var_max: Annotated[
-        str | None, typer.Option("--var-max", metavar="N", help="Bytes of all vars; 0 turns them off.", rich_help_panel=_LIMITS)
-    ] = None,
-    fuel: Annotated[
-        str | None,
-        typer.Option("--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=_LIMITS),
-    ] = None,
-    gc: Annotated[bool, typer.Option("--gc", metavar="", help="Allow objects of the garbage collector.", rich_help_panel=_LIMITS)] = False,
-    atomics: Annotated[bool, typer.Option("--atomics", metavar="", help="Allow atomic instructions.", rich_help_panel=_LIMITS)] = False,
-    stats: Annotated[
-        bool, typer.Option("--stats", metavar="", help="Write to stderr what each call took.", rich_help_panel=_OTHER)
-    ] = False,
-    trace: Annotated[
-        bool,
-        typer.Option("--trace", metavar="", help="Write to stderr each host call, with its values.", rich_help_panel=_OTHER),
-    ] = False,
-    record: Annotated[
-        str | None,
-        typer.Option("--record", metavar="PATH", help="Write all that the host answered, for `plugwasm replay`.", rich_help_panel=_OTHER),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", metavar="PATH", help="Write where the time went: .html, .svg, .json, .txt.", rich_help_panel=_OTHER),
-    ] = None,
-    log_level: Annotated[
-        str, typer.Option("--log-level", metavar="LEVEL", help="trace, debug, info, warn, error or off.", rich_help_panel=_OTHER)
-    ] = "info",
-    traceback: TracebackOption = False,
-) -> None:
-    """Call a function of a plugin, and write its output.
-
-    Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
-    """
-    with reporting(context.command_path, traceback=traceback):
-        from . import run, streams
-
-        # All that was typed is looked at before anything is read or compiled.
-        rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
-        fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
-        read = streams.input_of(input, input_file, stdin)
-        profiling = run.profile_to(profile)
-        additions = run.Additions(
-            config=config or (),
-            config_file=config_file,
-            set_config=set_config,
-            hosts=allow_host or (),
-            paths=allow_path or (),
-            timeout=timeout,
-            max_pages=memory_max_pages,
-            http_response_max=http_response_max,
-            var_max=var_max,
-            links=link or (),
-            sha256=set_hash,
-            gc=gc,
-            atomics=atomics,
-        )
-        with logging_to_stderr(run.log_level(log_level)), streams.output_to(output_file, lines=rounds > 1, raw=raw) as write:
-            granted = wasi or bool(allow_path)
-            with run.observing(stats=stats, trace=trace, record=record) as observers:
-                options = {
-                    "wasi": granted,
-                    "fuel_limit": fuel_limit,
-                    "observe": observers,
-                    "http_response_headers": http_response_headers,
-                }
-                for output in run.calls(
-                    plugin, function, read, additions, options, rounds=rounds, profiling=profiling, explained=traceback
-                ):
-                    write(output)
-
-
-@app.command(
-    epilog="Exit codes: 1 the plugin does something else, 2 wrong usage or no such file.",
-)
-def replay(
-    context: typer.Context,
-    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="What --record has written.", show_default=False)],
-    plugin: Annotated[
-        str | None, typer.Argument(metavar="PLUGIN", help="Another build, instead of the files that were recorded.", show_default=False)
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--timeout",
-            metavar="MS",
-            help="Milliseconds that a call may take (500; or 500ms, 2s), and all together ten times that; 60s if not given.",
-        ),
-    ] = None,
-    traceback: TracebackOption = False,
-) -> None:
-    """Run the calls of a recording again, and check that the plugin does the same.
-
-    The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
-    """
-    with reporting(context.command_path, traceback=traceback):
-        from plugwasm.limits import Limits
-        from plugwasm.recording import load
-
-        from .run import milliseconds
-
-        limits = None if timeout is None else Limits(timeout=milliseconds(timeout) / 1000)
-        ran = load(recording).replay(plugin, limits=limits)
-        count = "1 call" if len(ran.calls) == 1 else f"{len(ran.calls)} calls"
-        typer.echo(f"{escaped(ran.recording.plugin)} does the same: {count}")
-
-
-@app.command()
-def inspect(
-    context: typer.Context,
-    plugin: PluginArgument,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON.")] = False,
-    traceback: TracebackOption = False,
-) -> None:
-    """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
-    with reporting(context.command_path, traceback=traceback), logging_to_stderr("warn"):
-        from plugwasm._source import resolve
-
-        from .inspection import facts, show
-
-        found = facts(resolve(plugin))
-        if as_json:
-            import json
-
-            write_stdout(json.dumps(found, indent=2).encode() + b"\n")
-        else:
-            show(found)
-
-
-@app.command()
-def schema(context: typer.Context) -> None:
-    """Show the JSON Schema of manifests, for editors and other tools."""
-    with reporting(context.command_path):
-        import json
-
-        from plugwasm.manifest import json_schema
-
-        write_stdout(json.dumps(json_schema(), indent=2).encode() + b"\n")
-
-
-@cache_app.callback(invoke_without_command=True)
-def _cache(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        with reporting(context.command_path):
-            path = _cache_directory()
-            sizes = _entry_sizes(path)
-            what = "1 entry" if len(sizes) == 1 else f"{len(sizes)} entries"
-            typer.echo(f"{escaped(path)}: {what}, {sum(sizes) / 2**20:.1f} MiB")
-
-
-@cache_app.command("dir")
-def cache_dir(context: typer.Context) -> None:
-    """Show where compiled code is kept."""
-    with reporting(context.command_path):
-        write_stdout(os.fsencode(_cache_directory()) + b"\n")
-
-
-@cache_app.command("clear")
-def cache_clear(context: typer.Context) -> None:
-    """Remove all compiled code that is kept."""
-    with reporting(context.command_path):
-        from plugwasm import cache
-
-        path = _cache_directory()
-        removed = cache.clear()
-        typer.echo(f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escaped(path)}")
-
-
-def _cache_directory() -> str:
-    from plugwasm import cache
-
-    path = cache.directory()
-    if path is None:
-        complain("the cache is off (PLUGWASM_CACHE)")
-        raise typer.Exit(USAGE)
-    return path
-
-
-def _entry_sizes(path: str) -> list[int]:
-    try:
-        with os.scandir(path) as found:
-            return [entry.stat(follow_symlinks=False).st_size for entry in found if entry.name.endswith(".code")]
-    except FileNotFoundError:
-        return []

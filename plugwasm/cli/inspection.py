@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import sys
 
-from plugwasm._code import Allowance, compiled, engine, engine_for
-from plugwasm._env import functions as env
-from plugwasm._kernel import SERVED, source
-from plugwasm._link import WASI, is_callable, is_from_before_1_0
-from plugwasm._sandbox.wasi_abi import SIGNATURES
-from plugwasm.limits import DEFAULT
-
+from .._host import env
+from .._host.kernel import SERVED, source
+from .._manifest.limits import DEFAULT
+from .._runtime.linker import WASI, is_callable, is_from_before_1_0
+from .._runtime.modules import Allowance, compiled, engine, engine_for
+from .._wasi.abi import SIGNATURES
 from .terminal import escaped, write_stdout
 
 TYPE_CHECKING = False
@@ -24,12 +23,18 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from plugwasm._engine import FunctionType, Item, Module
-    from plugwasm._source import Recipe
+    from .._engine import FunctionType, Item, Module
+    from .._manifest.resolve import Recipe
 
 _PAGE_KIB = 64
 _STYLES = {"application": "yellow", "nobody": "bold red"}
-_NAMES = {"wasi": "WASI", "application": "host function", "env": "env", "kernel": "kernel", "nobody": "nobody"}
+_NAMES = {
+    "wasi": "WASI",
+    "application": "host function",
+    "env": "env",
+    "kernel": "kernel",
+    "nobody": "nobody",
+}
 
 
 # ---- what is known ----------------------------------------------------------------------------------------------------------------------
@@ -38,9 +43,15 @@ _NAMES = {"wasi": "WASI", "application": "host function", "env": "env", "kernel"
 def facts(recipe: Recipe) -> dict[str, Any]:
     """What is known of each module, and what the plugin as a whole needs, in JSON types."""
     allowance = Allowance(DEFAULT)
-    on = engine_for((module.wasm for module in recipe.modules), DEFAULT.replace(gc=True, atomics=True))
-    modules = {module.name: compiled(module.wasm, on, module.name, allowance) for module in recipe.modules}
-    shown = [_module_facts(module, modules, module.name == recipe.main) for module in recipe.modules]
+    on = engine_for(
+        (module.wasm for module in recipe.modules), DEFAULT.replace(gc=True, atomics=True)
+    )
+    modules = {
+        module.name: compiled(module.wasm, on, module.name, allowance) for module in recipe.modules
+    }
+    shown = [
+        _module_facts(module, modules, module.name == recipe.main) for module in recipe.modules
+    ]
     imports = [item for module in shown for item in module["imports"]]
     return {
         "name": recipe.label,
@@ -54,7 +65,11 @@ def facts(recipe: Recipe) -> dict[str, Any]:
 
 
 def _unique(imports: list[dict[str, Any]], provider: str) -> list[str]:
-    return list(dict.fromkeys(f"{item['module']}.{item['name']}" for item in imports if item["provider"] == provider))
+    return list(
+        dict.fromkeys(
+            f"{item['module']}.{item['name']}" for item in imports if item["provider"] == provider
+        )
+    )
 
 
 def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dict[str, Any]:
@@ -68,14 +83,28 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
         "origin": source.origin,
         "size": len(source.wasm),
         "sha256": hashlib.sha256(source.wasm).hexdigest(),
-        "memories": {"own": count, "pages": pages, "imported": sum(item.kind == "memory" for item in module.imports)},
-        "exports": [_item(item) | {"callable": is_main and is_callable(item)} for item in module.exports.values()],
-        "imports": [{"module": item.module} | _item(item) | _provider(item, source.name, modules) for item in module.imports],
+        "memories": {
+            "own": count,
+            "pages": pages,
+            "imported": sum(item.kind == "memory" for item in module.imports),
+        },
+        "exports": [
+            _item(item) | {"callable": is_main and is_callable(item)}
+            for item in module.exports.values()
+        ],
+        "imports": [
+            {"module": item.module} | _item(item) | _provider(item, source.name, modules)
+            for item in module.imports
+        ],
     }
 
 
 def _item(item: Item) -> dict[str, Any]:
-    type = None if item.type is None else {"params": list(item.type.params), "results": list(item.type.results)}
+    type = (
+        None
+        if item.type is None
+        else {"params": list(item.type.params), "results": list(item.type.results)}
+    )
     return {"name": item.name, "kind": item.kind, "type": type}
 
 
@@ -84,12 +113,21 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
     other = modules.get(item.module)
     if other is not None and item.name in other.exports:
         export = other.exports[item.name]
-        return {"provider": "module", "provided_by": item.module, "fits": export.kind == item.kind and export.type == item.type}
+        return {
+            "provider": "module",
+            "provided_by": item.module,
+            "fits": export.kind == item.kind and export.type == item.type,
+        }
     offered: FunctionType | None = None
-    provider = "application" if item.kind == "function" and not is_from_before_1_0(item) else "nobody"
+    provider = (
+        "application" if item.kind == "function" and not is_from_before_1_0(item) else "nobody"
+    )
     if item.module == env.NAMESPACE and item.kind == "function":
         if item.name in SERVED:
-            provider, offered = "kernel", compiled(source(), engine(pooled=False), "kernel").exports[item.name].type
+            provider, offered = (
+                "kernel",
+                compiled(source(), engine(pooled=False), "kernel").exports[item.name].type,
+            )
         elif item.name in env.FUNCTIONS:
             provider, offered = "env", env.FUNCTIONS[item.name].type
         else:
@@ -100,7 +138,11 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
         else:
             fits = item.type is not None and item.type.params == SIGNATURES[item.name]
             return {"provider": "wasi", "provided_by": None, "fits": fits}
-    return {"provider": provider, "provided_by": None, "fits": offered is None or offered == item.type}
+    return {
+        "provider": provider,
+        "provided_by": None,
+        "fits": offered is None or offered == item.type,
+    }
 
 
 # ---- for a person -----------------------------------------------------------------------------------------------------------------------
@@ -110,7 +152,9 @@ def show(found: dict[str, Any]) -> None:
     """Writes `facts` to stdout, as tables."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+    console = Console(
+        highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000
+    )
     several = len(found["modules"]) > 1
     with console.capture() as capture:
         for module in found["modules"]:
@@ -130,8 +174,14 @@ def _show_module(console: Any, module: dict[str, Any], plugin: str, several: boo
     memories = module["memories"]
     pages = "1 page" if memories["pages"] == 1 else f"{memories['pages']:,} pages"
     memory = f"{memories['own']}, of {pages} ({memories['pages'] * _PAGE_KIB:,} KiB) at first"
-    lines = {"from": escaped(module["origin"]), "size": f"{module['size']:,} bytes", "sha256": module["sha256"]}
-    lines["memories"] = (memory if memories["own"] else "none of its own") + ("; imports one" if memories["imported"] else "")
+    lines = {
+        "from": escaped(module["origin"]),
+        "size": f"{module['size']:,} bytes",
+        "sha256": module["sha256"],
+    }
+    lines["memories"] = (memory if memories["own"] else "none of its own") + (
+        "; imports one" if memories["imported"] else ""
+    )
     table = _grid()
     for name, value in lines.items():
         table.add_row(Text(f"  {name}", "dim"), value)
@@ -192,10 +242,18 @@ def _show_needs(console: Any, needs: dict[str, Any]) -> None:
     if needs["wasi"]:
         lines.append(("It needs WASI", "--wasi", ""))
     if needs["host_functions"]:
-        lines.append(("It needs host functions of an application", ", ".join(map(escaped, needs["host_functions"])), "yellow"))
+        lines.append(
+            (
+                "It needs host functions of an application",
+                ", ".join(map(escaped, needs["host_functions"])),
+                "yellow",
+            )
+        )
     if needs["missing"]:
         lines.append(("Nobody has", ", ".join(map(escaped, needs["missing"])), "bold red"))
     if any(name.startswith("env.extism_") for name in needs["missing"]):
-        lines.append(("Its kit is from before Extism 1.0", "build it again with a current one", "bold red"))
+        lines.append(
+            ("Its kit is from before Extism 1.0", "build it again with a current one", "bold red")
+        )
     for what, which, style in lines:
         console.print(Text.assemble(f"{what}: ", (which, style)), soft_wrap=True)

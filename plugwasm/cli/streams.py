@@ -12,8 +12,7 @@ import sys
 from contextlib import contextmanager
 from io import BytesIO
 
-from plugwasm.errors import SourceError, one_line
-
+from ..errors import SourceError, one_line
 from .terminal import UsageProblem, cannot_write, write_stdout
 
 TYPE_CHECKING = False
@@ -26,14 +25,24 @@ STANDARD = "-"
 
 def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
     """What reads the input: text, the content of a file, or all of standard input, also when nothing is given and something is piped in."""
-    given = [name for name, is_given in (("--input", text is not None), ("--input-file", path is not None), ("--stdin", stdin)) if is_given]
+    given = [
+        name
+        for name, is_given in (
+            ("--input", text is not None),
+            ("--input-file", path is not None),
+            ("--stdin", stdin),
+        )
+        if is_given
+    ]
     if len(given) > 1:
         raise UsageProblem(" and ".join(given), "only one of them can be given")
     if stdin or STANDARD in (text, path):
         return _stdin
     if text is not None:
         try:
-            data = text.encode("utf-8", "surrogateescape")  # which is how Python keeps arguments that are not UTF-8
+            data = text.encode(
+                "utf-8", "surrogateescape"
+            )  # which is how Python keeps arguments that are not UTF-8
         except UnicodeEncodeError:
             raise UsageProblem("--input", "expected text, got lone surrogates") from None
         return lambda: data
@@ -49,7 +58,9 @@ def _is_piped() -> bool:
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError):
-        return isinstance(getattr(sys.stdin, "buffer", None), BytesIO)  # somebody has replaced it by what is there already
+        return isinstance(
+            getattr(sys.stdin, "buffer", None), BytesIO
+        )  # somebody has replaced it by what is there already
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
@@ -66,11 +77,15 @@ def _content(path: str) -> bytes:
     except ValueError:
         raise UsageProblem("--input-file", f"{path!r} cannot be the name of a file") from None
     except OSError as error:
-        raise SourceError(f"cannot read the input {path}: {error.strerror or type(error).__name__}") from error
+        raise SourceError(
+            f"cannot read the input {path}: {error.strerror or type(error).__name__}"
+        ) from error
 
 
 @contextmanager
-def output_to(path: str | None, *, lines: bool, raw: bool = False) -> Iterator[Callable[[bytes], None]]:
+def output_to(
+    path: str | None, *, lines: bool, raw: bool = False
+) -> Iterator[Callable[[bytes], None]]:
     """Where each output goes: to stdout, or to a file, which is made when the first output is there.
 
     Args:
@@ -111,7 +126,10 @@ def check_writable(option: str, path: str) -> None:
     if not path or "\0" in path:
         raise UsageProblem(option, f"expected the name of a file, got {path!r}")
     if os.path.isdir(path) or not os.path.isdir(folder):
-        raise UsageProblem(option, f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}")
+        raise UsageProblem(
+            option,
+            f"{path} is a directory" if os.path.isdir(path) else f"there is no directory {folder}",
+        )
 
 
 def _visible(data: bytes) -> bytes:

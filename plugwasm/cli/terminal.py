@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import typer
 
-from plugwasm import errors
-from plugwasm._env.log import LEVELS
+from .. import errors
+from .._host.plugin_log import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ FAILED, USAGE, LIMIT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 70, 130, 141
 _MAX_CHARACTERS = 4000
 _MAX_LINES = 20
 _MAX_FRAMES = 3
-_LIMITS = (errors.TimeoutError, errors.OutOfMemoryError, errors.OutOfFuelError, errors.CancelledError)
+_LIMITS = (
+    errors.TimeoutError,
+    errors.OutOfMemoryError,
+    errors.OutOfFuelError,
+    errors.CancelledError,
+)
 _LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 
 _PYTHON_ADVICE = (
@@ -84,7 +89,9 @@ def warn(message: str) -> None:
     """Writes to stderr what is no error, but may not be what was wanted."""
     from rich.text import Text
 
-    _stderr().print(Text.assemble(("warning:", "bold yellow"), " ", escaped(message)), soft_wrap=True)
+    _stderr().print(
+        Text.assemble(("warning:", "bold yellow"), " ", escaped(message)), soft_wrap=True
+    )
 
 
 def _stderr() -> Console:
@@ -136,10 +143,16 @@ def _report(error: Exception, *, detailed: bool) -> int:
         return LIMIT
     if isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
-        complain(f"{escaped(os.fsdecode(error.filename))}: {reason}" if isinstance(error.filename, (str, bytes)) else reason)
+        complain(
+            f"{escaped(os.fsdecode(error.filename))}: {reason}"
+            if isinstance(error.filename, (str, bytes))
+            else reason
+        )
         return USAGE
     hint = "" if detailed else "please report it, with what --traceback shows"
-    complain(f"a fault of plugwasm itself: {type(error).__name__}: {escaped_lines(str(error))}", hint)
+    complain(
+        f"a fault of plugwasm itself: {type(error).__name__}: {escaped_lines(str(error))}", hint
+    )
     return INTERNAL
 
 
@@ -148,17 +161,25 @@ def _code(error: errors.Error) -> int:
         return LIMIT
     if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError)):
         return USAGE
-    return FAILED if isinstance(error, (errors.CallError, errors.EgressError, errors.ReplayError)) else USAGE
+    return (
+        FAILED
+        if isinstance(error, (errors.CallError, errors.EgressError, errors.ReplayError))
+        else USAGE
+    )
 
 
 def _hint(error: errors.Error, detailed: bool) -> str:
     if isinstance(error, errors.EgressDeniedError):
         return "grant a host with --allow-host"
-    if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError, errors.MissingImportError)):
+    if isinstance(
+        error, (errors.FunctionNotFoundError, errors.SignatureError, errors.MissingImportError)
+    ):
         return "see what it exports and imports: plugwasm inspect"
     if isinstance(error, errors.TrapError) and error.backtrace and not detailed:
         frames = [f"in {escaped(frame)}" for frame in error.backtrace]
-        return ", ".join(frames[:_MAX_FRAMES]) + (f", … (all {len(frames)} frames: --traceback)" if len(frames) > _MAX_FRAMES else "")
+        return ", ".join(frames[:_MAX_FRAMES]) + (
+            f", … (all {len(frames)} frames: --traceback)" if len(frames) > _MAX_FRAMES else ""
+        )
     return ""
 
 
@@ -226,5 +247,9 @@ class _StderrLog(logging.Handler):
         level = _LEVEL_NAMES.get(record.levelno, record.levelname.lower())
         name = escaped(record.name.removeprefix("plugwasm.plugin."))
         style = {"warn": "yellow", "error": "red"}.get(level, "dim")
-        text = Text.assemble((f"{level:5} ", style), (f"{name}: ", "dim"), escaped_lines(record.getMessage(), max_lines=1000))
+        text = Text.assemble(
+            (f"{level:5} ", style),
+            (f"{name}: ", "dim"),
+            escaped_lines(record.getMessage(), max_lines=1000),
+        )
         self._console.print(text, soft_wrap=True)

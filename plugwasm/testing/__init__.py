@@ -8,23 +8,23 @@
     assert harness.logs.messages("warn") == []
 
 A plugin runs as in an application: the fakes stand where the application's own transport, clock and host functions would. It has the limits
-that it would have, and its fuel is measured. With pytest there are fixtures for all of this (`plugwasm._pytest`), which it finds by itself.
-Nothing here needs pytest, and nothing asks for a network.
+that it would have, and its fuel is measured. With pytest there are fixtures for all of this (`plugwasm._pytest_plugin`), which it finds by
+itself. Nothing here needs pytest, and nothing asks for a network.
 
-    _harness    Harness, and the plugin that it watches
-    _http       answers to HTTP requests
-    _host       host functions: fakes, and what was called
-    _clock      a clock that stands until a test moves it
-    _logs       what the plugin logged
-    _usage      what calls take
-    _records    what happened, one class for each kind
+    _harness         Harness, and the plugin that it watches
+    _http            answers to HTTP requests
+    _host_functions  host functions: fakes, and what was called
+    _clock           a clock that stands until a test moves it
+    _logs            what the plugin logged
+    _usage           what calls take
+    _records         what happened, one class for each kind
 """
 
 from __future__ import annotations
 
 from ._clock import FakeClock
 from ._harness import Harness
-from ._host import FakeHostFunction, UnexpectedHostCallError
+from ._host_functions import FakeHostFunction, UnexpectedHostCallError
 from ._http import FakeHttp, Route, UnexpectedRequestError
 from ._logs import Logs
 from ._records import Call, HostCall, LogLine, Request

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from .._wasi.options import Clock
 from ..errors import OptionError
-from ..wasi import Clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class FakeClock(Clock):
         sleeps: The seconds of each sleep of the plugin.
     """
 
+    __module__ = "plugwasm.testing"
+
     def __init__(self, *, tick: float = 0.0) -> None:
         self.tick = tick
         self.sleeps: list[float] = []
@@ -37,7 +39,9 @@ class FakeClock(Clock):
         """Sets the time of day: a `datetime` with a time zone, or seconds since 1970. 2000-01-01 00:00 UTC before the first time."""
         if isinstance(when, datetime):
             if when.tzinfo is None:
-                raise OptionError(f"FakeClock.set: {when!r} has no time zone, so it is another moment on each machine; add `tzinfo=UTC`")
+                raise OptionError(
+                    f"FakeClock.set: {when!r} has no time zone, so it is another moment on each machine; add `tzinfo=UTC`"
+                )
             when_ns = _nanoseconds(when - _EPOCH)
         else:
             when_ns = round(when * 1e9)
@@ -47,7 +51,9 @@ class FakeClock(Clock):
         """Moves both clocks on, by seconds or a `timedelta`; not back."""
         step = _nanoseconds(by) if isinstance(by, timedelta) else round(by * 1e9)
         if step < 0:
-            raise OptionError("FakeClock.advance: time does not run backwards; `set` puts the time of day anywhere")
+            raise OptionError(
+                "FakeClock.advance: time does not run backwards; `set` puts the time of day anywhere"
+            )
         self._realtime += step
         self._monotonic += step
 

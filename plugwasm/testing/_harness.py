@@ -5,19 +5,36 @@ from __future__ import annotations
 import os
 from time import perf_counter
 
-from .._complaints import meant
-from .._env.vars import by_text, first_vars
-from .._options import check_flag, check_fuel, check_kinds, checked_functions, listed, named, refuse_unknown
-from .._sandbox.target import HostRules
-from .._source import own_settings, resolve
-from .._standins import wanted
-from ..compiled import CompiledPlugin, checked_name
-from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, LinkError, OptionError, SignatureError, shown
-from ..limits import DEFAULT, effective
-from ..plugin import Plugin
-from ..wasi import SeededRandom, WasiOptions
+from .._host.options import (
+    check_flag,
+    check_fuel,
+    check_kinds,
+    checked_functions,
+    listed,
+    named,
+    refuse_unknown,
+)
+from .._host.vars import by_text, first_vars
+from .._http.url import HostRules
+from .._manifest.limits import DEFAULT, effective
+from .._manifest.messages import meant
+from .._manifest.resolve import own_settings, resolve
+from .._runtime.compiled_plugin import CompiledPlugin, checked_name
+from .._runtime.import_stubs import wanted
+from .._runtime.plugin import Plugin
+from .._wasi.options import SeededRandom, WasiOptions
+from ..errors import (
+    BusyError,
+    ClosedError,
+    Error,
+    FunctionNotFoundError,
+    LinkError,
+    OptionError,
+    SignatureError,
+    shown,
+)
 from ._clock import FakeClock
-from ._host import FakeHostFunction, Switchboard
+from ._host_functions import FakeHostFunction, Switchboard
 from ._http import FakeHttp
 from ._logs import Logs, Tap
 from ._records import Call
@@ -30,12 +47,12 @@ if TYPE_CHECKING:
     from typing import Any, Never, Self
 
     from .._engine import FunctionType
-    from .._env.vars import VarsByName
-    from .._sandbox.egress import Egress
-    from .._source import Recipe
-    from ..compiled import PluginInput
-    from ..functions import Function
-    from ..limits import Limits
+    from .._host.functions import Function
+    from .._host.vars import VarsByName
+    from .._http.policy import Egress
+    from .._manifest.limits import Limits
+    from .._manifest.resolve import Recipe
+    from .._runtime.argument_types import PluginInput
     from ._records import HostCall, LogLine
 
 _PLENTY = 2**62
@@ -78,6 +95,8 @@ class Harness:
         ManifestError, SourceError, ModuleError: As for `Plugin`.
     """
 
+    __module__ = "plugwasm.testing"
+
     def __init__(
         self,
         plugin: PluginInput,
@@ -104,15 +123,20 @@ class Harness:
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if not (config is None or hasattr(config, "items")):
-            raise OptionError(f"config: expected a mapping of text to text, got {named(config)}", field="config")
+            raise OptionError(
+                f"config: expected a mapping of text to text, got {named(config)}", field="config"
+            )
         if allowed_hosts is not None:
             allowed_hosts = listed("allowed_hosts", allowed_hosts, "host names")
         if not (allowed_paths is None or hasattr(allowed_paths, "items")):
             raise OptionError(
-                f"allowed_paths: expected a mapping of directories to paths, got {named(allowed_paths)}", field="allowed_paths"
+                f"allowed_paths: expected a mapping of directories to paths, got {named(allowed_paths)}",
+                field="allowed_paths",
             )
         if isinstance(plugin, CompiledPlugin):
-            raise TypeError("Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of")
+            raise TypeError(
+                "Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of"
+            )
         limits, egress = own_settings(plugin, limits, egress)
         recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
         self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
@@ -124,12 +148,20 @@ class Harness:
         self.calls: list[Call] = []
         self._happened: list[object] = []
         self._switchboard = Switchboard(self._keep, fake_missing)
-        self._tap = Tap(f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line)
-        self._wasi = WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
+        self._tap = Tap(
+            f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line
+        )
+        self._wasi = (
+            WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
+        )
         self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
         self._functions = checked_functions(functions)
         self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
-        self._settings: dict[str, Any] = {"http_response_headers": http_response_headers, "limits": limits, "egress": self._policy(egress)}
+        self._settings: dict[str, Any] = {
+            "http_response_headers": http_response_headers,
+            "limits": limits,
+            "egress": self._policy(egress),
+        }
         self._importable: dict[tuple[str, str], FunctionType] | None = None
         self._compiled: CompiledPlugin | None = None
         self._plugins: list[_Watched] = []
@@ -162,9 +194,12 @@ class Harness:
         expected = len(self._imports()[key].params)
         if params and len(params) != expected:
             raise LinkError(
-                f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not {len(params)}", plugin=self.name
+                f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not {len(params)}",
+                plugin=self.name,
             )
-        fake = self._switchboard.fakes[key] = FakeHostFunction(*key, params or None, returns, raises)
+        fake = self._switchboard.fakes[key] = FakeHostFunction(
+            *key, params or None, returns, raises
+        )
         return fake
 
     def plugin(self) -> Plugin:
@@ -189,7 +224,13 @@ class Harness:
         """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
         return self._plugins[-1].vars if self._plugins else by_text(self._vars)
 
-    def at_most(self, *, fuel: int | None = None, seconds: float | None = None, memory_bytes: int | None = None) -> Usage:
+    def at_most(
+        self,
+        *,
+        fuel: int | None = None,
+        seconds: float | None = None,
+        memory_bytes: int | None = None,
+    ) -> Usage:
         """For a `with` block: asserts what the calls in it take, and gives what they took.
 
         Fuel is the measure that is the same on all machines and at all times. The first call of an instance includes its start.
@@ -210,9 +251,15 @@ class Harness:
         """Asserts that the plugin made a request for each route of `http`, and called each function that `host` fakes."""
         __tracebackhide__ = True
         missed = [f"  {route}" for route in self.http.routes if not route.called]
-        missed += [f"  host function `{fake.name}`" for fake in self._switchboard.fakes.values() if not fake.called]
+        missed += [
+            f"  host function `{fake.name}`"
+            for fake in self._switchboard.fakes.values()
+            if not fake.called
+        ]
         if missed:
-            raise AssertionError(f"plugin `{self.name}` was expected to use, and did not:\n" + "\n".join(missed))
+            raise AssertionError(
+                f"plugin `{self.name}` was expected to use, and did not:\n" + "\n".join(missed)
+            )
 
     def transcript(self) -> str:
         """What happened, in order, by lines: calls, and what the plugin did in each."""
@@ -231,7 +278,12 @@ class Harness:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -247,7 +299,7 @@ class Harness:
         self._keep(line)
 
     def _policy(self, egress: Egress | None) -> Egress:
-        from .._sandbox.egress import Egress
+        from .._http.policy import Egress
 
         wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
         if egress is not None:
@@ -258,7 +310,10 @@ class Harness:
         if self._compiled is None:
             real = {function._imported_as: function for function in self._functions}
             types = {key: function._host.type for key, function in real.items()}
-            functions = [self._switchboard.connect(*key, type, real.get(key)) for key, type in {**self._imports(), **types}.items()]
+            functions = [
+                self._switchboard.connect(*key, type, real.get(key))
+                for key, type in {**self._imports(), **types}.items()
+            ]
             self._compiled = CompiledPlugin(
                 self._recipe,  # type: ignore[arg-type]
                 self._wasi,
@@ -283,12 +338,22 @@ class Harness:
             return fitting[0]
         if fitting:
             spaces = ", ".join(f"`{key[0]}`" for key in fitting)
-            raise LinkError(f"plugin `{self.name}` imports `{name}` from {spaces}: say which, with `namespace`", plugin=self.name)
+            raise LinkError(
+                f"plugin `{self.name}` imports `{name}` from {spaces}: say which, with `namespace`",
+                plugin=self.name,
+            )
         names = [key[1] for key in known]
         close = meant(name, names)
-        hint = f"did you mean `{close}`?" if close else f"it imports {', '.join(f'`{n}`' for n in sorted(names)) or 'none'}"
+        hint = (
+            f"did you mean `{close}`?"
+            if close
+            else f"it imports {', '.join(f'`{n}`' for n in sorted(names)) or 'none'}"
+        )
         where = f" from `{namespace}`" if namespace is not None else ""
-        raise LinkError(f"plugin `{self.name}` imports no host function `{name}`{where}: {hint}", plugin=self.name)
+        raise LinkError(
+            f"plugin `{self.name}` imports no host function `{name}`{where}: {hint}",
+            plugin=self.name,
+        )
 
 
 class _Watched(Plugin):
@@ -313,7 +378,9 @@ class _Watched(Plugin):
                 return output
             except Error as error:
                 call.error = error
-                error.__traceback__ = None  # its way through plugwasm is of no use to a test; its cause has its own
+                error.__traceback__ = (
+                    None  # its way through plugwasm is of no use to a test; its cause has its own
+                )
                 raise
             except BaseException as error:
                 call.error = error
@@ -338,12 +405,20 @@ class _Watched(Plugin):
         super().close()
 
 
-def _granted(recipe: Recipe, allowed_hosts: Sequence[str] | None, allowed_paths: Mapping[str | os.PathLike[str], str] | None) -> Recipe:
+def _granted(
+    recipe: Recipe,
+    allowed_hosts: Sequence[str] | None,
+    allowed_paths: Mapping[str | os.PathLike[str], str] | None,
+) -> Recipe:
     """The same modules, with what the test grants."""
     granted = recipe.copy()
-    granted.allowed_hosts = tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+    granted.allowed_hosts = (
+        tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+    )
     if allowed_hosts is not None:
         HostRules(allowed_hosts)  # says now what is wrong with one, and not in the first request
     if allowed_paths is not None:
-        granted.allowed_paths = {os.fspath(path): guest_path for path, guest_path in allowed_paths.items()}
+        granted.allowed_paths = {
+            os.fspath(path): guest_path for path, guest_path in allowed_paths.items()
+        }
     return granted

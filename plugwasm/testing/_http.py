@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._sandbox.target import Target
-from .._sandbox.transport import EgressResponse
-from .._values import brief
+from .._host.observed_values import brief
+from .._http.transport import EgressResponse
+from .._http.url import Target
 from ..errors import EgressError
 from ._records import Request
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Self
 
-    from .._sandbox.transport import EgressRequest
+    from .._http.transport import EgressRequest
 
     Answer = Callable[[Request], EgressResponse] | EgressResponse | BaseException
 
 
 class UnexpectedRequestError(EgressError, AssertionError):
     """The plugin made an HTTP request that the test has no answer for."""
+
+    __module__ = "plugwasm.testing"
 
     _has_lines = True
 
@@ -33,6 +35,8 @@ class Route:
         url: In canonical form, or a pattern.
         requests: Those that came here.
     """
+
+    __module__ = "plugwasm.testing"
 
     def __init__(self, method: str | None, url: str | re.Pattern[str]) -> None:
         self.method = method
@@ -117,6 +121,8 @@ class FakeHttp:
         requests: All requests that the policy let through, in order, refused ones included.
     """
 
+    __module__ = "plugwasm.testing"
+
     def __init__(self, keep: Callable[[Request], None]) -> None:
         self.routes: list[Route] = []
         self.requests: list[Request] = []
@@ -164,11 +170,16 @@ class FakeHttp:
         """See `plugwasm.Transport`."""
         from urllib3 import HTTPHeaderDict
 
-        seen = Request(request.method, request.url, HTTPHeaderDict(request.headers), request.body or b"")
+        seen = Request(
+            request.method, request.url, HTTPHeaderDict(request.headers), request.body or b""
+        )
         self.requests.append(seen)
         self._keep(seen)
         try:
-            route = next((route for route in reversed(self.routes) if route.fits(seen.method, seen.url)), None)
+            route = next(
+                (route for route in reversed(self.routes) if route.fits(seen.method, seen.url)),
+                None,
+            )
             if route is None:
                 raise UnexpectedRequestError(self._unexpected(seen))
             response = route.answer(seen)
@@ -179,11 +190,15 @@ class FakeHttp:
         return response
 
     def _unexpected(self, request: Request) -> str:
-        sent = f"{request.method} {request.url}" + (f" with {brief(request.body)}" if request.body else "")
+        sent = f"{request.method} {request.url}" + (
+            f" with {brief(request.body)}" if request.body else ""
+        )
         if not self.routes:
             add = f'harness.http.{request.method.lower()}("{request.url}").respond(…)'
             return f"the test expects no request, but there was {sent}\nto answer it: {add}"
-        known = "\n".join(f"  {route}, requested {_times(len(route.requests))}" for route in self.routes)
+        known = "\n".join(
+            f"  {route}, requested {_times(len(route.requests))}" for route in self.routes
+        )
         return f"the test does not expect {sent}\nit expects:\n{known}"
 
 

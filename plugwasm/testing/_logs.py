@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .._env.log import LEVELS, as_said, logger_of
+from .._host.plugin_log import LEVELS, as_said, logger_of
 from ..errors import OptionError
 from ._records import LogLine
 
@@ -17,6 +17,8 @@ _NAMES = {number: name for name, number in LEVELS.items()}
 
 class Logs:
     """The lines that a plugin logged, with its stdout (info) and stderr (warn), in order."""
+
+    __module__ = "plugwasm.testing"
 
     def __init__(self) -> None:
         self._lines: list[LogLine] = []
@@ -64,4 +66,8 @@ class _Keeper(logging.Handler):
         self._keep = keep
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._keep(LogLine(_NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())))
+        self._keep(
+            LogLine(
+                _NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())
+            )
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .._values import brief
+from .._host.observed_values import brief
 from ..errors import Error
 
 TYPE_CHECKING = False
@@ -56,6 +56,9 @@ class Call:
         return f"{call} {_ended(self.error, brief(self.output))} ({self.fuel} fuel)"
 
 
+Call.__module__ = "plugwasm.testing"
+
+
 @dataclass(eq=False, slots=True)
 class HostCall:
     """A call of a host function by the plugin.
@@ -76,6 +79,9 @@ class HostCall:
 
     def __str__(self) -> str:
         return f"host {self.name}({', '.join(map(brief, self.args))}) {_ended_inside(self.error, brief(self.result))}"
+
+
+HostCall.__module__ = "plugwasm.testing"
 
 
 @dataclass(eq=False, slots=True)
@@ -114,6 +120,9 @@ class Request:
         return f"{sent} {_ended_inside(self.error, str(self.status))}"
 
 
+Request.__module__ = "plugwasm.testing"
+
+
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """A line of the plugin's log: "trace", "debug", "info", "warn" or "error", and the message."""
@@ -123,3 +132,6 @@ class LogLine:
 
     def __str__(self) -> str:
         return f"{self.level}: {self.message}"
+
+
+LogLine.__module__ = "plugwasm.testing"

@@ -20,7 +20,11 @@ class Usage:
         memory_bytes: The most that an instance had after one of them; None where that is not known.
     """
 
-    def __init__(self, harness: Harness, fuel: int | None, seconds: float | None, memory_bytes: int | None) -> None:
+    __module__ = "plugwasm.testing"
+
+    def __init__(
+        self, harness: Harness, fuel: int | None, seconds: float | None, memory_bytes: int | None
+    ) -> None:
         self._harness = harness
         self._most = fuel, seconds, memory_bytes
         self._first = 0
@@ -33,22 +37,34 @@ class Usage:
         self._first = len(self._harness.calls)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         __tracebackhide__ = True
         self.calls = self._harness.calls[self._first :]
         self.fuel = sum(call.fuel for call in self.calls)
         self.seconds = sum(call.seconds for call in self.calls)
-        self.memory_bytes = max((call.memory_bytes for call in self.calls if call.memory_bytes is not None), default=None)
+        self.memory_bytes = max(
+            (call.memory_bytes for call in self.calls if call.memory_bytes is not None),
+            default=None,
+        )
         if kind is None:
             self._check(f"plugin `{self._harness.name}`")
 
     def _check(self, plugin: str) -> None:
         __tracebackhide__ = True
         if not self.calls:
-            raise AssertionError(f"no export of {plugin} was called in the block whose calls were to be measured")
+            raise AssertionError(
+                f"no export of {plugin} was called in the block whose calls were to be measured"
+            )
         fuel, seconds, memory_bytes = self._most
         if memory_bytes is not None and self.memory_bytes is None:
-            raise AssertionError(f"the memory of {plugin} cannot be measured: it has several, or does not export its own")
+            raise AssertionError(
+                f"the memory of {plugin} cannot be measured: it has several, or does not export its own"
+            )
         over = [
             f"{took:{shape}} {what}, but at most {most:{shape}} was expected"
             for what, took, most, shape in (

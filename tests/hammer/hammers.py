@@ -27,20 +27,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
-from worker import ERRANDS, MIXED, Worker  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 import plugwasm  # noqa: E402
-import plugwasm._sandbox.wasi  # noqa: E402  # for the same reason as `difflib`
-import plugwasm.wasi  # noqa: E402
-from plugwasm import Plugin  # noqa: E402
-from plugwasm._env.guest import Guest  # noqa: E402
-from plugwasm._sandbox.deadline import ticker  # noqa: E402
+import plugwasm._wasi.options  # noqa: E402
+import plugwasm._wasi.preview1  # noqa: E402  # for the same reason as `difflib`
+from plugwasm import Plugin, PluginPool  # noqa: E402
+from plugwasm._host.deadline import ticker  # noqa: E402
+from plugwasm._host.guest import Guest  # noqa: E402
 from plugwasm.plugin_set import PluginSet  # noqa: E402
-from plugwasm.pool import PluginPool  # noqa: E402
 from plugwasm.recording import Recorder  # noqa: E402
+from tests.hammer.tool import Alarm, Tool, Unexplained, compiled  # noqa: E402
+from tests.hammer.worker import ERRANDS, MIXED, Worker  # noqa: E402
 
 SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "2"))
 PATIENCE = 60
@@ -217,7 +215,9 @@ class Signals(Hammer):
             tool.plugin.call("echo")
         rung = self.rung
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.02 if name == "endless" else chance.uniform(0.00001, 0.002))
+            signal.setitimer(
+                signal.ITIMER_REAL, 0.02 if name == "endless" else chance.uniform(0.00001, 0.002)
+            )
             self.armed = True
             work()
             self.armed = False
@@ -249,10 +249,16 @@ class Shutdown(Hammer):
         while time.monotonic() < self.end or done["ends"] < 3:
             seed = str(self.seed * 1000 + done["ends"])
             process = subprocess.run(
-                [sys.executable, __file__, "daemons", seed], capture_output=True, text=True, timeout=PATIENCE, check=False
+                [sys.executable, __file__, "daemons", seed],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
             )
             if (process.returncode, process.stdout, process.stderr) != (0, "end\n", ""):
-                raise Unexplained(f"seed {seed}: exit {process.returncode}\n{process.stdout}{process.stderr}")
+                raise Unexplained(
+                    f"seed {seed}: exit {process.returncode}\n{process.stdout}{process.stderr}"
+                )
             done["ends"] += 1
         self.shared.clear()
         return done
@@ -368,7 +374,10 @@ class Guarded(Hammer):
         dones = [Counter[str]() for _ in range(self.threads)]
         names = ("echo", "lease", "look", "record", "hook", *self.also)
         threads = [
-            threading.Thread(target=self.work, args=(random.Random(f"{self.seed} {i}"), done, names)) for i, done in enumerate(dones)
+            threading.Thread(
+                target=self.work, args=(random.Random(f"{self.seed} {i}"), done, names)
+            )
+            for i, done in enumerate(dones)
         ]
         for thread in threads:
             thread.start()
@@ -435,7 +444,19 @@ class Handlers(Guarded):
 
 
 HAMMERS: dict[str, type[Hammer]] = {
-    kind.__name__.lower(): kind for kind in (Calls, Turns, Pool, Compiling, Forks, Signals, Collector, Handlers, Shutdown, Daemons)
+    kind.__name__.lower(): kind
+    for kind in (
+        Calls,
+        Turns,
+        Pool,
+        Compiling,
+        Forks,
+        Signals,
+        Collector,
+        Handlers,
+        Shutdown,
+        Daemons,
+    )
 }
 
 
@@ -450,7 +471,13 @@ def descriptors() -> Counter[str]:
             found[os.readlink(f"/proc/self/fd/{descriptor}")] += 1
         except FileNotFoundError:
             pass  # the one that the directory was read with
-    return Counter({name: count for name, count in found.items() if not name.removesuffix(" (deleted)").endswith(".code")})
+    return Counter(
+        {
+            name: count
+            for name, count in found.items()
+            if not name.removesuffix(" (deleted)").endswith(".code")
+        }
+    )
 
 
 def is_kept(thread: str) -> bool:
@@ -481,7 +508,9 @@ def nothing_is_left() -> Iterator[None]:
     yield
     left = {
         "descriptors": eventually(lambda: not descriptors() - before),
-        "threads": eventually(lambda: all(is_kept(thread.name) for thread in threading.enumerate())),
+        "threads": eventually(
+            lambda: all(is_kept(thread.name) for thread in threading.enumerate())
+        ),
         "calls": eventually(lambda: not ticker.running),
         "instances": eventually(lambda: guests_alive() == 0),
     }
@@ -508,7 +537,16 @@ def main(name: str, seed: int) -> None:
         if failures:
             raise failures[0]
         del hammer
-    print(json.dumps({"hammer": name, "seed": seed, "MB": resident() >> 20, "done": dict(sorted(done.items()))}))
+    print(
+        json.dumps(
+            {
+                "hammer": name,
+                "seed": seed,
+                "MB": resident() >> 20,
+                "done": dict(sorted(done.items())),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

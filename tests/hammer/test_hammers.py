@@ -16,13 +16,37 @@ SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "1"))
 
 
 @pytest.mark.timeout(SECONDS + 200)
-@pytest.mark.parametrize("name", ["calls", "turns", "pool", "compiling", "forks", "signals", "collector", "handlers", "shutdown"])
-def test_whatever_threads_do_to_plugins_at_once_every_outcome_is_explained_and_nothing_is_left(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "calls",
+        "turns",
+        "pool",
+        "compiling",
+        "forks",
+        "signals",
+        "collector",
+        "handlers",
+        "shutdown",
+    ],
+)
+def test_whatever_threads_do_to_plugins_at_once_every_outcome_is_explained_and_nothing_is_left(
+    name: str,
+) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"to do the same again, as far as threads allow: python {HAMMERS} {name} {seed}")
     environment = os.environ | {"PLUGWASM_HAMMER_SECONDS": str(SECONDS)}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", str(HAMMERS), name, str(seed)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:This process:DeprecationWarning",
+            str(HAMMERS),
+            name,
+            str(seed),
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

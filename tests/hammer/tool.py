@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from guests import LOOP, export, guest
-
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType, host_fn
+from tests.support.guests import LOOP, export, guest
 
 MODULE = guest(
     export("echo", "(call $echo)")
@@ -27,10 +26,16 @@ MODULE = guest(
         (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))""",
     )
     + export("ask", "(call $give (call $ask (call $input_offset)))")
-    + export("ask_twice", "(drop (call $ask (call $input_offset))) (call $give (call $ask (call $input_offset)))")
+    + export(
+        "ask_twice",
+        "(drop (call $ask (call $input_offset))) (call $give (call $ask (call $input_offset)))",
+    )
     + export("shout", "(call $give (call $shout (call $input_offset)))")
     + "(global $n (mut i64) (i64.const 0))"
-    + export("count", "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))")
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
     + export("remember", "(call $var_set <<k>> (call $copy)) (call $give (call $var_get <<k>>))")
     + export("config", "(call $give (call $config_get <<k>>))")
     + export("grow", "(drop (memory.grow (i32.const 1))) (call $echo)")
@@ -72,7 +77,9 @@ class Errand:
 
 
 def ask(current: plugwasm.CurrentPlugin, params: list[Any], results: list[Any]) -> None:
-    current.return_bytes(results[0], current.host_context().do(current, current.input_bytes(params[0])))
+    current.return_bytes(
+        results[0], current.host_context().do(current, current.input_bytes(params[0]))
+    )
 
 
 @host_fn()
@@ -85,14 +92,26 @@ FUNCTIONS = [Function(None, "ask", [ValType.I64], [ValType.I64], ask), shout]
 
 def compiled(timeout_ms: int | None = None, **options: Any) -> CompiledPlugin:
     modules = [{"name": "lib", "data": COMMAND.encode()}, {"name": "main", "data": MODULE.encode()}]
-    manifest = {"wasm": modules, "memory": {"max_pages": 60}, "config": {"k": "v"}, "timeout_ms": timeout_ms}
+    manifest = {
+        "wasm": modules,
+        "memory": {"max_pages": 60},
+        "config": {"k": "v"},
+        "timeout_ms": timeout_ms,
+    }
     return CompiledPlugin(manifest, wasi=True, functions=FUNCTIONS, **options)
 
 
 class Tool:
     """A plugin, and what was done to it, so that its outcomes can be explained."""
 
-    def __init__(self, compiled: CompiledPlugin, timeout_ms: int | None = None, *, shared: bool = False, fuel: bool = False) -> None:
+    def __init__(
+        self,
+        compiled: CompiledPlugin,
+        timeout_ms: int | None = None,
+        *,
+        shared: bool = False,
+        fuel: bool = False,
+    ) -> None:
         self.plugin = Plugin(compiled)
         self.handle = self.plugin.cancel_handle()
         self.timeout = None if timeout_ms is None else timeout_ms / 1000
@@ -117,7 +136,9 @@ class Tool:
         self.closed = True
         self.plugin.close()
 
-    def use(self, function: str, data: bytes, wanted: Any, errand: Errand | None, **options: Any) -> tuple[Any, plugwasm.Error | None]:
+    def use(
+        self, function: str, data: bytes, wanted: Any, errand: Errand | None, **options: Any
+    ) -> tuple[Any, plugwasm.Error | None]:
         """A call: its output, or the error that it ended with. `wanted` is the right output, or says whether an error is the right one."""
         unsettled = self.cancels_begun != self.cancels_ended
         cancels = self.cancels_begun
@@ -127,14 +148,25 @@ class Tool:
         except plugwasm.Error as error:
             took = time.monotonic() - began
             cancelled = self.closed or unsettled or self.cancels_begun != cancels
-            if not self._explains(error, cancelled, took) and not (callable(wanted) and wanted(error)):
-                raise Unexplained(f"{function} of {len(data)} bytes: {error!r}, caused by {error.__cause__!r}") from error
-            kept = (plugwasm.BusyError, plugwasm.ClosedError, plugwasm.GuestError, plugwasm.FunctionNotFoundError)
+            if not self._explains(error, cancelled, took) and not (
+                callable(wanted) and wanted(error)
+            ):
+                raise Unexplained(
+                    f"{function} of {len(data)} bytes: {error!r}, caused by {error.__cause__!r}"
+                ) from error
+            kept = (
+                plugwasm.BusyError,
+                plugwasm.ClosedError,
+                plugwasm.GuestError,
+                plugwasm.FunctionNotFoundError,
+            )
             if self.count is not None and not isinstance(error, kept):
                 self.count = 0
             return None, error
         if callable(wanted) or output != wanted:
-            raise Unexplained(f"{function} of {len(data)} bytes gave {bytes(output[:40])!r}…, not {wanted!r:.60}")
+            raise Unexplained(
+                f"{function} of {len(data)} bytes gave {bytes(output[:40])!r}…, not {wanted!r:.60}"
+            )
         return output, None
 
     def _explains(self, error: plugwasm.Error, cancelled: bool, took: float) -> bool:

@@ -14,15 +14,14 @@ import weakref
 from collections import Counter
 from typing import Any
 
-from guests import export, guest, number
-from tool import Alarm, Errand, Tool, Unexplained
-
 import plugwasm
 from plugwasm import CompiledPlugin, Plugin
+from tests.hammer.tool import Alarm, Errand, Tool, Unexplained
+from tests.support.guests import export, guest, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hammers import Hammer
+    from tests.hammer.hammers import Hammer
 
 MIXED = (
     "echo sum command shout count view complain code trap recurse exit spin nothing config raises interrupts asks compile reset"
@@ -77,7 +76,15 @@ class Worker:
 
     # ---- calls ------------------------------------------------------------------------------------------------------------------------
 
-    def use(self, tool: Tool, function: str, data: bytes, wanted: Any, errand: Errand | None = None, **options: Any) -> Any:
+    def use(
+        self,
+        tool: Tool,
+        function: str,
+        data: bytes,
+        wanted: Any,
+        errand: Errand | None = None,
+        **options: Any,
+    ) -> Any:
         output, error = tool.use(function, data, wanted, errand, **options)
         if error is not None:
             self.done[type(error).__name__] += 1
@@ -87,7 +94,12 @@ class Worker:
 
     def echo(self) -> None:
         data = self.data()
-        self.use(self.tool(), self.random.choice(self.hammer.echoes) if len(data) < 4000 else "echo", data, data)
+        self.use(
+            self.tool(),
+            self.random.choice(self.hammer.echoes) if len(data) < 4000 else "echo",
+            data,
+            data,
+        )
 
     def sum(self) -> None:
         data = self.data()[:3000]
@@ -131,23 +143,48 @@ class Worker:
 
     def complain(self) -> None:
         data = self.data()
-        self.use(self.tool(), "complain", data, lambda e: type(e) is plugwasm.GuestError and e.guest_message == data.decode())
+        self.use(
+            self.tool(),
+            "complain",
+            data,
+            lambda e: type(e) is plugwasm.GuestError and e.guest_message == data.decode(),
+        )
 
     def code(self) -> None:
         code = self.random.randrange(1, 128)
-        self.use(self.tool(), "code", bytes([code]), lambda e: type(e) is plugwasm.GuestError and e.code == code)
+        self.use(
+            self.tool(),
+            "code",
+            bytes([code]),
+            lambda e: type(e) is plugwasm.GuestError and e.code == code,
+        )
 
     def trap(self) -> None:
-        self.use(self.tool(), "trap", b"", lambda e: type(e) is plugwasm.TrapError and e.trap == "unreachable" and e.backtrace)
+        self.use(
+            self.tool(),
+            "trap",
+            b"",
+            lambda e: type(e) is plugwasm.TrapError and e.trap == "unreachable" and e.backtrace,
+        )
 
     def recurse(self) -> None:
-        self.use(self.tool(), "recurse", b"", lambda e: type(e) is plugwasm.TrapError and e.trap == "stack overflow")
+        self.use(
+            self.tool(),
+            "recurse",
+            b"",
+            lambda e: type(e) is plugwasm.TrapError and e.trap == "stack overflow",
+        )
 
     def exit(self) -> None:
         code = self.random.randrange(0, 128)
         tool = self.tool()
         if code:
-            self.use(tool, "exit", bytes([code]), lambda e: type(e) is plugwasm.ExitError and e.code == code)
+            self.use(
+                tool,
+                "exit",
+                bytes([code]),
+                lambda e: type(e) is plugwasm.ExitError and e.code == code,
+            )
         elif self.use(tool, "exit", b"\0", b"") is not None and tool.count is not None:
             tool.count = 0
 
@@ -158,7 +195,12 @@ class Worker:
         if tool.timeout is None and not tool.fuel:
             timer = threading.Timer(self.random.uniform(0, 0.02), self._insist, [tool])
             timer.start()
-        self.use(tool, self.random.choice(("spin", "sleep") if not tool.fuel else ("spin",)), b"", lambda e: False)
+        self.use(
+            tool,
+            self.random.choice(("spin", "sleep") if not tool.fuel else ("spin",)),
+            b"",
+            lambda e: False,
+        )
         if timer is not None:
             timer.finished.set()
             timer.join()
@@ -186,13 +228,30 @@ class Worker:
 
     def raises(self) -> None:
         """Each caller gets what its own host function raised: that very object."""
-        kind = self.random.choice((ValueError, KeyError, SystemExit, GeneratorExit, Alarm, plugwasm.TrapError, MemoryError, RecursionError))
+        kind = self.random.choice(
+            (
+                ValueError,
+                KeyError,
+                SystemExit,
+                GeneratorExit,
+                Alarm,
+                plugwasm.TrapError,
+                MemoryError,
+                RecursionError,
+            )
+        )
         raised = kind(f"{threading.get_ident()}")
 
         def do(current: plugwasm.CurrentPlugin, data: bytes) -> bytes:
             raise raised
 
-        self.use(self.tool(), "ask", self.data(), lambda e: type(e) is plugwasm.HostFunctionError and e.__cause__ is raised, Errand(do))
+        self.use(
+            self.tool(),
+            "ask",
+            self.data(),
+            lambda e: type(e) is plugwasm.HostFunctionError and e.__cause__ is raised,
+            Errand(do),
+        )
         raised.__traceback__ = None
 
     def interrupts(self) -> None:
@@ -324,7 +383,11 @@ class Worker:
                 raise Unexplained("the wrong module")
 
     def broken(self) -> None:
-        for source in (b"\0asm\1\0\0\0\1", "(module (func (unreachable))", '(module (import "no" "body" (func)))'):
+        for source in (
+            b"\0asm\1\0\0\0\1",
+            "(module (func (unreachable))",
+            '(module (import "no" "body" (func)))',
+        ):
             try:
                 Plugin(source)
             except (plugwasm.ModuleError, plugwasm.LinkError, plugwasm.SourceError):
@@ -333,7 +396,9 @@ class Worker:
 
     def burst(self) -> None:
         """Many at once, so that the pool is used up; then all are gone."""
-        tools = [Tool(self.hammer.plain) for _ in range(self.random.randrange(1, self.hammer.burst))]
+        tools = [
+            Tool(self.hammer.plain) for _ in range(self.random.randrange(1, self.hammer.burst))
+        ]
         for tool in tools:
             tool.plugin.call("count")
         for tool in tools:
@@ -394,7 +459,9 @@ class Worker:
                 os._exit(status)
         _, status = os.waitpid(pid, 0)
         if status:
-            raise Unexplained(f"a forked child ended with the status {status}; of a hang its stack is above")
+            raise Unexplained(
+                f"a forked child ended with the status {status}; of a hang its stack is above"
+            )
 
     def _in_child(self, tool: Tool) -> int:
         self.use(tool, "echo", b"in the child", b"in the child")

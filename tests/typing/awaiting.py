@@ -23,11 +23,16 @@ async def plugins_are_made_in_threads() -> None:
     assert_type(compiled, plugwasm.CompiledPlugin)
     async with await plugwasm.aio.load(compiled, limiter=anyio.CapacityLimiter(1)) as plugin:
         assert_type(plugin, plugwasm.Plugin)
-    assert_type(await plugwasm.aio.run(lambda: plugwasm.IsolatedPlugin("plugin.wasm")), plugwasm.IsolatedPlugin)
+    assert_type(
+        await plugwasm.aio.run(lambda: plugwasm.IsolatedPlugin("plugin.wasm")),
+        plugwasm.IsolatedPlugin,
+    )
     assert_type(plugwasm.aio.default_limiter(), anyio.CapacityLimiter)
 
 
-async def awaited_calls_have_the_types_of_calls(plugin: plugwasm.Plugin, limiter: anyio.CapacityLimiter) -> None:
+async def awaited_calls_have_the_types_of_calls(
+    plugin: plugwasm.Plugin, limiter: anyio.CapacityLimiter
+) -> None:
     assert_type(await plugin.call_async("f"), bytes)
     assert_type(await plugin.call_async("f", "text", limiter=limiter), bytes)
     assert_type(await plugin.call_async("f", returns=str), str)

@@ -54,7 +54,9 @@ def a_bound_plugin_is_of_the_interface(plugin: plugwasm.Plugin) -> None:
     wants_search(search)
 
 
-def so_is_whatever_else_can_be_called(isolated: plugwasm.IsolatedPlugin, pool: plugwasm.PluginPool) -> None:
+def so_is_whatever_else_can_be_called(
+    isolated: plugwasm.IsolatedPlugin, pool: plugwasm.PluginPool
+) -> None:
     assert_type(isolated.bind(Search), Search)
     assert_type(pool.bind(Search), Search)
     assert_type(bind(isolated, Search), Search)

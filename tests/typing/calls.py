@@ -38,7 +38,9 @@ def returns_names_the_type(plugin: plugwasm.Plugin) -> None:
     assert_type(plugin.call("f", "text", returns=Row), Row)
     assert_type(plugin.call("f", "text", returns=UserId), UserId)
     assert_type(plugin.call("f", "text", returns=list[User]), list[User])
-    assert_type(plugin.call("f", "text", returns=dict[str, list[User | None]]), dict[str, list[User | None]])
+    assert_type(
+        plugin.call("f", "text", returns=dict[str, list[User | None]]), dict[str, list[User | None]]
+    )
     assert_type(plugin.call("f", "text", returns=tuple[int, str]), tuple[int, str])
     assert_type(plugin.call("f", "text", returns=type(None)), None)
     assert_type(plugin.call("f", "text", returns=User, codec=codecs.MSGPACK), User)
@@ -98,10 +100,20 @@ def another_process_has_the_same_types() -> None:
 
 
 def everything_that_can_be_a_plugin() -> None:
-    compiled = plugwasm.CompiledPlugin(b"\0asm", wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock()), functions=[])
+    compiled = plugwasm.CompiledPlugin(
+        b"\0asm", wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock()), functions=[]
+    )
     manifest = plugwasm.Manifest(wasm=[plugwasm.WasmSource(path="plugin.wasm")])
-    for source in (compiled, manifest, "plugin.wasm", Path("plugin.wasm"), {"wasm": [{"path": "plugin.wasm"}]}):
-        with plugwasm.Plugin(source, config={"key": "value", "other": None}, limits=plugwasm.Limits(timeout=None)) as plugin:
+    for source in (
+        compiled,
+        manifest,
+        "plugin.wasm",
+        Path("plugin.wasm"),
+        {"wasm": [{"path": "plugin.wasm"}]},
+    ):
+        with plugwasm.Plugin(
+            source, config={"key": "value", "other": None}, limits=plugwasm.Limits(timeout=None)
+        ) as plugin:
             assert_type(plugin, plugwasm.Plugin)
             assert_type(plugin.exports, tuple[plugwasm.Item, ...])
             assert_type(plugin.config, dict[str, str])

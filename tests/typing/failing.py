@@ -26,12 +26,17 @@ def errors_carry_what_happened(plugin: plugwasm.Plugin) -> None:
     except (plugwasm.TimeoutError, plugwasm.CancelledError) as error:
         assert_type(error, plugwasm.TimeoutError | plugwasm.CancelledError)
     except plugwasm.Error as error:
-        assert_type((error.message, error.plugin, error.function), tuple[str, str | None, str | None])
+        assert_type(
+            (error.message, error.plugin, error.function), tuple[str, str | None, str | None]
+        )
 
 
 def some_are_builtin_ones_too() -> None:
     times: list[TimeoutError] = [plugwasm.TimeoutError("late"), plugwasm.PoolTimeoutError("busy")]
-    values: list[ValueError] = [plugwasm.ManifestError("wrong", field="wasm"), plugwasm.OptionError("wrong", field="timeout")]
+    values: list[ValueError] = [
+        plugwasm.ManifestError("wrong", field="wasm"),
+        plugwasm.OptionError("wrong", field="timeout"),
+    ]
     memory: MemoryError = plugwasm.OutOfMemoryError("full")
     print(times, values, memory)
 
@@ -46,7 +51,10 @@ def settings() -> None:
     assert_type(plugwasm.Limits().timeout, float | None)
     plugwasm.WasiOptions(clock=Slow(), random=plugwasm.SeededRandom("seed"))
     plugwasm.WasiOptions(random=lambda size: bytes(size))
-    plugwasm.Egress(allowed_hosts=["api.example.com"], added_headers={"https://api.example.com": {"Authorization": "…"}})
+    plugwasm.Egress(
+        allowed_hosts=["api.example.com"],
+        added_headers={"https://api.example.com": {"Authorization": "…"}},
+    )
 
 
 def greeting(who: str) -> str:

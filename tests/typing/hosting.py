@@ -20,7 +20,9 @@ def greet(who: str) -> str:
 
 
 @plugwasm.host_fn(name="look_up", namespace="my:users")
-async def find(plugin: CurrentPlugin, user: User, options: Annotated[dict[str, Any], plugwasm.Json]) -> Annotated[User, codecs.MSGPACK]:
+async def find(
+    plugin: CurrentPlugin, user: User, options: Annotated[dict[str, Any], plugwasm.Json]
+) -> Annotated[User, codecs.MSGPACK]:
     assert_type(plugin.host_context(), Any)
     return User(user.name + str(options))
 

@@ -45,7 +45,9 @@ def a_map_takes_any_inputs(pool: plugwasm.PluginPool) -> None:
     assert_type(pool.map("f", ["text"]), Generator[bytes, None, None])
     assert_type(pool.map("f", ["text"], returns=User), Generator[User, None, None])
     assert_type(pool.map("f", ["text"], parse=len), Generator[int, None, None])
-    users: list[User] = list(pool.map("f", (f"{n}" for n in itertools.count()), workers=2, ahead=4, returns=User))
+    users: list[User] = list(
+        pool.map("f", (f"{n}" for n in itertools.count()), workers=2, ahead=4, returns=User)
+    )
     lengths: list[int] = list(pool.map("f", ["text"], parse=len, on_progress=show))
     for output in pool.map("f", [b"", {"name": "Ada"}], return_exceptions=True, wait=None):
         print(output, users, lengths)

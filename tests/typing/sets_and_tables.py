@@ -21,11 +21,15 @@ class User:
 
 
 def a_set_is_asked(compiled: plugwasm.CompiledPlugin) -> None:
-    with PluginSet.from_directory(Path("plugins"), limits=plugwasm.Limits(timeout=1), functions=[]) as plugins:
+    with PluginSet.from_directory(
+        Path("plugins"), limits=plugwasm.Limits(timeout=1), functions=[]
+    ) as plugins:
         assert_type(plugins, PluginSet)
         assert_type(plugins.hooks, dict[str, tuple[str, ...]])
         assert_type(plugins.first("find", "Ada", returns=User), User | None)
-        assert_type(plugins.first("find", "Ada", returns=list[User], host_context=1), list[User] | None)
+        assert_type(
+            plugins.first("find", "Ada", returns=list[User], host_context=1), list[User] | None
+        )
         assert_type(plugins.first("find", stop_on_error=True), bytes | None)
         assert_type(plugins.chain("translate", "text", returns=str), str)
         assert_type(plugins.chain("translate", "text"), bytes | str)
@@ -41,7 +45,9 @@ def a_set_is_asked(compiled: plugwasm.CompiledPlugin) -> None:
         assert_type(plugins.reload(), Changes)
         assert_type(plugins.describe()[0], Description)
         plugins.configure("one", {"key": None})
-    PluginSet({"one": compiled, "two": "plugin.wasm"}, hooks=["find"], config={"one": {"key": "value"}})
+    PluginSet(
+        {"one": compiled, "two": "plugin.wasm"}, hooks=["find"], config={"one": {"key": "value"}}
+    )
     PluginSet(["plugin.wasm"], isolated=True)
     PluginSet(["plugin.wasm"], isolated=plugwasm.ProcessLimits(cpu_seconds=1))
 
@@ -49,7 +55,9 @@ def a_set_is_asked(compiled: plugwasm.CompiledPlugin) -> None:
 async def a_set_is_asked_by_a_task(limiter: anyio.CapacityLimiter) -> None:
     async with PluginSet(["plugin.wasm"]) as plugins:
         assert_type(plugins, PluginSet)
-        assert_type(await plugins.first_async("find", "Ada", returns=User, limiter=limiter), User | None)
+        assert_type(
+            await plugins.first_async("find", "Ada", returns=User, limiter=limiter), User | None
+        )
         assert_type(await plugins.all_async("find", returns=list[int]), list[Result[list[int]]])
         assert_type(await plugins.chain_async("translate", b"text"), bytes)
         assert_type(await plugins.call_async("one", "f", parse=len), int)
@@ -57,7 +65,11 @@ async def a_set_is_asked_by_a_task(limiter: anyio.CapacityLimiter) -> None:
 
 
 def a_ref_travels() -> None:
-    ref = PluginRef("plugin.wasm", config={"vowels": "aeiou", "token": FromEnvironment("TOKEN")}, functions=["package.module:name"])
+    ref = PluginRef(
+        "plugin.wasm",
+        config={"vowels": "aeiou", "token": FromEnvironment("TOKEN")},
+        functions=["package.module:name"],
+    )
     assert_type(ref.compiled(), plugwasm.CompiledPlugin)
     with ref.plugin() as plugin:
         assert_type(plugin, plugwasm.Plugin)
@@ -65,7 +77,15 @@ def a_ref_travels() -> None:
 
 
 def batches_are_mapped(ref: PluginRef, batch: dict[str, list[int]]) -> None:
-    count = MapBatches(ref, "count", column=["text", "letters"], into="count", returns=int, on_error="null", instance_per="thread")
+    count = MapBatches(
+        ref,
+        "count",
+        column=["text", "letters"],
+        into="count",
+        returns=int,
+        on_error="null",
+        instance_per="thread",
+    )
     assert_type(count(batch), dict[str, list[int]])
     for mapped in count.map_arrow([batch]):
         print(mapped)

@@ -7,9 +7,16 @@ from cases import EVERY_BYTE, LOOPBACK, Call, Case, vowels
 PLUGIN = "as"
 
 
-def case(title: str, calls: tuple[Call, ...], config: dict[str, str] | None = None, allowed_hosts: tuple[str, ...] = ()) -> Case:
+def case(
+    title: str,
+    calls: tuple[Call, ...],
+    config: dict[str, str] | None = None,
+    allowed_hosts: tuple[str, ...] = (),
+) -> Case:
     """A case with the host functions, without which the plugin does not load."""
-    return Case(title, PLUGIN, calls, config=config or {}, allowed_hosts=allowed_hosts, host_functions=True)
+    return Case(
+        title, PLUGIN, calls, config=config or {}, allowed_hosts=allowed_hosts, host_functions=True
+    )
 
 
 CASES: tuple[Case, ...] = (
@@ -23,11 +30,21 @@ CASES: tuple[Case, ...] = (
             Call("count_vowels", b"aei", vowels(3, 3)),
         ),
     ),
-    case("config", (Call("count_vowels", "xä".encode(), vowels(1, 1, "äö")),), config={"vowels": "äö"}),
-    case("copies", tuple(Call("echo", EVERY_BYTE[:n], EVERY_BYTE[:n]) for n in (0, 1, 7, 8, 9, 4097, 100_003))),
+    case(
+        "config",
+        (Call("count_vowels", "xä".encode(), vowels(1, 1, "äö")),),
+        config={"vowels": "äö"},
+    ),
+    case(
+        "copies",
+        tuple(Call("echo", EVERY_BYTE[:n], EVERY_BYTE[:n]) for n in (0, 1, 7, 8, 9, 4097, 100_003)),
+    ),
     case(
         "a host function",
-        (Call("greet", b"World", b"Hello, World!"), Call("greet", "äöü".encode(), "Hello, äöü!".encode())),
+        (
+            Call("greet", b"World", b"Hello, World!"),
+            Call("greet", "äöü".encode(), "Hello, äöü!".encode()),
+        ),
     ),
     case(
         "HTTP",

@@ -1,0 +1,176 @@
+"""A flame graph of stacks, as SVG, or as a page of its own in which one can look closer and search. Both load nothing from elsewhere."""
+
+from __future__ import annotations
+
+from colorsys import hls_to_rgb
+from html import escape
+from zlib import crc32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .profile import FunctionTime
+
+WIDTH, ROW, TOP, MARGIN = 1200, 18, 44, 10
+_CHARACTER_WIDTH = 6.7
+_MIN_WIDTH = 0.3
+"""Pixels below which a frame is left out."""
+MAX_DEPTH = 300
+MAX_TABLE_ROWS = 50
+ROOT_NAME = "all"
+KERNEL = "extism:host/env!"
+
+
+class _Node:
+    __slots__ = ("children", "name", "seconds")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seconds = 0.0
+        self.children: dict[str, _Node] = {}
+
+
+def _build_tree(stacks: Mapping[tuple[str, ...], float]) -> _Node:
+    root = _Node(ROOT_NAME)
+    for stack, seconds in stacks.items():
+        node = root
+        node.seconds += seconds
+        for name in stack[:MAX_DEPTH]:
+            child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = _Node(name)
+            node = child
+            node.seconds += seconds
+    return root
+
+
+def _iterate_boxes(root: _Node) -> Iterator[tuple[_Node, int, float]]:
+    """Each node that is wide enough, its depth, and the seconds left of it."""
+    todo = [(root, 0, 0.0)]
+    least = root.seconds * _MIN_WIDTH / (WIDTH - 2 * MARGIN)
+    while todo:
+        node, depth, left = todo.pop()
+        if node.seconds < least:
+            continue
+        yield node, depth, left
+        for name in sorted(node.children):
+            child = node.children[name]
+            todo.append((child, depth + 1, left))
+            left += child.seconds
+
+
+def _pick_color(name: str) -> str:
+    """Functions of the guest are warm, the kernel's blue, the host is grey."""
+    if name.startswith("["):
+        return "#c7c7c7"
+    number = crc32(name.encode())
+    if name.startswith(KERNEL):
+        red, green, blue = hls_to_rgb((195 + number % 25) / 360, 0.74, 0.55)
+    else:
+        red, green, blue = hls_to_rgb((8 + number % 47) / 360, 0.66, 0.85)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+
+
+def _format_seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def render_svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
+    """A flame graph: what is called stands on what calls it."""
+    root = _build_tree(stacks)
+    boxes = list(_iterate_boxes(root)) if root.seconds else []
+    rows = 1 + max((depth for _, depth, _ in boxes), default=0)
+    height = TOP + rows * ROW + MARGIN
+    scale = (WIDTH - 2 * MARGIN) / root.seconds if root.seconds else 0.0
+    font = "ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace"
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    subtitle = _format_seconds(root.seconds) if boxes else "no samples: the calls were too short"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" font-size="11">',
+        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+        f'<text x="{MARGIN}" y="20" font-size="15">{_escape_xml(title)}</text>',
+        f'<text x="{MARGIN}" y="36" fill="#666">{subtitle}</text>',
+    ]
+    for node, depth, left in boxes:
+        width, y = node.seconds * scale, TOP + (rows - 1 - depth) * ROW
+        x = MARGIN + left * scale
+        fits = int((width - 6) / _CHARACTER_WIDTH)
+        name = node.name.removeprefix(KERNEL)  # which its colour tells
+        label = "" if fits < 3 else name if len(name) <= fits else f"{name[: fits - 1]}…"
+        about = f"{node.name}: {_format_seconds(node.seconds)}, {100 * node.seconds / root.seconds:.1f} %"
+        parts.append(
+            f'<g data-n="{_escape_xml(node.name)}" data-d="{depth}" data-l="{left / root.seconds:.6f}"'
+            f' data-w="{node.seconds / root.seconds:.6f}">'
+            f"<title>{_escape_xml(about)}</title>"
+            f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{ROW - 1}" rx="1" fill="{_pick_color(node.name)}"/>'
+            f'<text x="{x + 3:.2f}" y="{y + 12.5}" pointer-events="none">{_escape_xml(label)}</text></g>'
+        )
+    parts.append("</svg>")
+    return "\n".join(parts)
+
+
+def render_html(
+    stacks: Mapping[tuple[str, ...], float], title: str, functions: Sequence[FunctionTime]
+) -> str:
+    """The flame graph with a table of functions. A click on a frame widens it, a click on the lowest shows all again."""
+    rows = "\n".join(
+        f"<tr><td>{_format_seconds(time.own)}</td><td>{_format_seconds(time.total)}</td><td>{_escape_xml(time.function)}</td></tr>"
+        for time in functions[:MAX_TABLE_ROWS]
+    )
+    return _PAGE.format(
+        title=_escape_xml(title), graph=render_svg(stacks, title), rows=rows, script=_SCRIPT
+    )
+
+
+def _escape_xml(text: str) -> str:
+    """Text that a guest may have chosen, without what XML has no way to say."""
+    return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<style>
+body {{ font: 14px system-ui, sans-serif; margin: 1em auto; max-width: 1220px }}
+svg {{ width: 100%; height: auto }} g {{ cursor: pointer }} g:hover rect {{ stroke: #000 }} g.found rect {{ fill: #b36bff }}
+table {{ border-collapse: collapse; font-family: ui-monospace, monospace; font-size: 12px }}
+td, th {{ padding: 2px 12px; text-align: right }} td:last-child, th:last-child {{ text-align: left }}
+</style></head><body>
+<p><input id="search" type="search" placeholder="find functions" aria-label="find functions"></p>
+{graph}
+<table><thead><tr><th>own</th><th>total</th><th>function</th></tr></thead><tbody>
+{rows}
+</tbody></table>
+<script>{script}</script>
+</body></html>
+"""
+
+_SCRIPT = (
+    f"const width = {WIDTH}, margin = {MARGIN}, character = {_CHARACTER_WIDTH};"
+    """
+const frames = [...document.querySelectorAll("svg g")].map(g => ({
+  g, rect: g.querySelector("rect"), text: g.querySelector("text"),
+  name: g.dataset.n,
+  label: g.dataset.n.replace(/^extism:host\\/env!/, ""), depth: +g.dataset.d, left: +g.dataset.l, share: +g.dataset.w }));
+function zoom(to) {
+  for (const f of frames) {
+    const around = f.depth < to.depth && f.left <= to.left + 1e-9 && f.left + f.share >= to.left + to.share - 1e-9;
+    const inside = f.depth >= to.depth && f.left >= to.left - 1e-9 && f.left + f.share <= to.left + to.share + 1e-9;
+    f.g.style.display = around || inside ? "" : "none";
+    const x = around ? 0 : (f.left - to.left) / to.share, w = around ? 1 : f.share / to.share;
+    const px = margin + x * (width - 2 * margin), pw = w * (width - 2 * margin);
+    f.rect.setAttribute("x", px); f.rect.setAttribute("width", pw);
+    f.rect.style.opacity = around ? 0.5 : 1;
+    f.text.setAttribute("x", px + 3);
+    const fits = Math.floor((pw - 6) / character);
+    f.text.textContent = fits < 3 ? "" : f.label.length <= fits ? f.label : f.label.slice(0, fits - 1) + "…";
+  }
+}
+for (const f of frames) f.g.addEventListener("click", () => zoom(f));
+document.getElementById("search").addEventListener("input", event => {
+  const wanted = event.target.value.toLowerCase();
+  for (const f of frames) f.g.classList.toggle("found", wanted !== "" && f.name.toLowerCase().includes(wanted));
+});
+"""
+)

@@ -1,0 +1,355 @@
+"""Stacks of a guest at work, taken in its epoch callback, where the engine can see them.
+
+While a profile is taken, a thread increments the epoch of the plugin's engine, only while the plugin runs a call. Other plugins of that
+engine look at their deadlines more often meanwhile, which costs them a callback for each tick.
+
+A sample stands for the time since the one before. No sample can be taken while the guest waits for a host function. Then the thread looks
+at Python's own stack, and the time goes to the host function, below the export that was called: which function of the guest called it is
+not known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections import deque
+from time import monotonic
+
+from .._engine import CALLBACK_CODE, shown
+from .._engine.profiler import GuestProfiler
+from .._engine.traps import without_hash
+from .._host import kernel
+from .._platform.native_threads import sleep
+from .._runtime.linker import linking_code
+from .backtrace import to_binary
+from .code_map import CodeMap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+    from typing import Any, TypeVar
+
+    from .._engine import Engine
+    from .._host.guest import Guest
+    from .._runtime.compiled_plugin import CompiledPlugin
+    from .._runtime.linker import Plan
+
+    K = TypeVar("K")
+
+KERNEL = "extism:host/env"
+HOST_FRAME = "[host]"
+"""Stands for the application, between the engine's calls; with the name of a host function behind it, for that."""
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_LINKING_CODE = linking_code()
+MAX_DEPTH = 512
+"""Frames of a stack that are told; of a deeper one those at both ends."""
+MAX_FRAMES = 2_000_000
+"""Frames of all stacks together. Further stacks are one."""
+OTHER_STACKS = ("[other stacks]",)
+MAX_BYTES = 32 * 2**20
+"""Bytes of memory that the samples may take, as far as the system tells (Linux). When half of what is left is used up, only every other
+sample is taken from then on, which stands for the time of both."""
+MAX_SAMPLES = 20_000
+"""The same where the system does not tell, as a number."""
+_MOST_HALVINGS = 10
+_NAMELESS_PREFIX = "<wasm function "
+_FINISH_TIMEOUT = 10.0
+
+
+class _EngineSamples:
+    """The samples of one engine."""
+
+    def __init__(self, profiler: GuestProfiler) -> None:
+        self.profiler = profiler
+        self.started = monotonic()
+        self.times: list[_SampleTime] = []
+
+
+class _SampleTime:
+    """What a sample stands for: the time in its stack, and by their names that in host functions around it in the same call."""
+
+    __slots__ = ("guest_seconds", "host_seconds")
+
+    def __init__(self, guest_seconds: float, host_seconds: dict[str, float]) -> None:
+        self.guest_seconds = guest_seconds
+        self.host_seconds = host_seconds
+
+
+class Sampler:
+    """Takes the samples. Guests refer to it, so it refers to no plugin."""
+
+    def __init__(self, compiled: CompiledPlugin, interval: float) -> None:
+        self._compiled = compiled
+        self._interval = interval
+        self._tracks: dict[Engine, _EngineSamples] = {}
+        # The lock between a sample and the end of the profile, as in `Plugin.call`: gone while a sample is taken, and at the end.
+        self._idle = True
+        self._pid = os.getpid()
+        self._caller_thread = threading.get_ident()
+        self._outer_host_functions = 0
+        """How many host functions are under way around the call that is profiled."""
+        self._ticks: deque[tuple[str | None, float]] = deque()
+        """Time that no sample stands for yet: seconds, and the host function if one was under way."""
+        self._unsampled: dict[str, float] = {}
+        self._last_sample: _SampleTime | None = None
+        """Of the call under way."""
+        self._used_share = 0.0
+        """The share of what samples may take that they have taken."""
+        self._skipped = 0
+        self._add_engine(compiled._plan)
+
+    def _add_engine(self, plan: Plan) -> _EngineSamples:
+        modules = [(KERNEL, plan.kernel), *((unit.name, unit.module) for unit in plan.units)]
+        track = self._tracks[plan.engine] = _EngineSamples(
+            GuestProfiler(plan.engine, self._compiled.name, self._interval, modules)
+        )
+        return track
+
+    def add_tick(self, seconds: float) -> bool:
+        """Some more time of a call has passed. Whether the guest should take notice."""
+        running = _running_host_functions(sys._current_frames().get(self._caller_thread))
+        waits = len(running) > self._outer_host_functions
+        self._ticks.append((running[self._outer_host_functions] if waits else None, seconds))
+        return not waits
+
+    def end_call(self) -> None:
+        """The plugin runs no call now: whatever was not noticed belongs to one that has ended."""
+        last, self._last_sample = self._last_sample, None
+        guest_seconds, host_seconds = self._take_ticks()
+        if guest_seconds:
+            _add_seconds(self._unsampled, {HOST_FRAME: guest_seconds})
+        _add_seconds(self._unsampled if last is None else last.host_seconds, host_seconds)
+
+    def _take_ticks(self) -> tuple[float, dict[str, float]]:
+        """The guest's own time since the last sample, and that of host functions."""
+        guest_seconds = 0.0
+        host_seconds: dict[str, float] = {}
+        while self._ticks:
+            try:
+                name, seconds = self._ticks.popleft()
+            except IndexError:  # taken by another thread
+                break
+            if name is None:
+                guest_seconds += seconds
+            else:
+                _add_seconds(host_seconds, {f"{HOST_FRAME} {name}": seconds})
+        return guest_seconds, host_seconds
+
+    def __call__(self, guest: Guest) -> None:
+        """In the guest's epoch callback."""
+        if not self._ticks or not self._is_due():
+            return  # a tick that was meant for another guest, or one that the next sample stands for as well
+        try:
+            del self._idle
+        except AttributeError:
+            return
+        try:
+            self._sample(guest)
+        finally:
+            self._idle = True
+
+    def _is_due(self) -> bool:
+        """Whether it is the turn of a sample: of the first half all, of the next quarter of the memory every other, and so on."""
+        halvings, left = 0, 1 - self._used_share
+        while left <= 0.5:
+            halvings, left = halvings + 1, left * 2
+            if halvings > _MOST_HALVINGS:
+                return False
+        self._skipped += 1
+        if self._skipped < 1 << halvings:
+            return False
+        self._skipped = 0
+        return True
+
+    def _sample(self, guest: Guest) -> None:
+        guest_seconds, host_seconds = self._take_ticks()
+        running = _running_host_functions(sys._getframe())
+        self._caller_thread, self._outer_host_functions = threading.get_ident(), len(running)
+        store = guest.running_store
+        track = self._tracks.get(store.engine)
+        if track is None:
+            pooled = self._compiled._pooled_plan
+            if pooled is None or pooled.engine is not store.engine:
+                return
+            track = self._add_engine(pooled)
+        before = _resident_bytes()
+        track.profiler.sample(store, guest_seconds)
+        self._used_share += (
+            max(0, _resident_bytes() - before) / MAX_BYTES if before else 1 / MAX_SAMPLES
+        )
+        self._last_sample = _SampleTime(guest_seconds, host_seconds)
+        track.times.append(self._last_sample)
+
+    def finish(self) -> tuple[dict[str, Any], dict[tuple[str, ...], float]]:
+        """The profile in the Firefox Profiler's format, and the seconds of each stack."""
+        # A call in another thread may be in the middle of a sample; not so after a fork, for then that thread is not here.
+        end = monotonic() + _FINISH_TIMEOUT
+        while os.getpid() == self._pid and not hasattr(self, "_idle") and monotonic() < end:
+            sleep(0.001)
+        try:
+            del self._idle
+        except AttributeError:
+            if os.getpid() == self._pid:
+                raise RuntimeError("the profile is lost: a sample of it does not end") from None
+        self.end_call()
+        titles = _read_code_maps(self._compiled)
+        main = self._compiled._plan.main.name
+        whole: dict[str, Any] = {}
+        stacks: dict[tuple[str, ...], float] = {}
+        first = min(track.started for track in self._tracks.values())
+        for number, track in enumerate(self._tracks.values()):
+            profile = json.loads(track.profiler.finish())
+            (thread,) = profile["threads"]
+            _name_functions(profile, thread, titles)
+            _sum_stacks(stacks, thread, profile, main, track.times)
+            if whole:
+                _shift_thread(thread, (track.started - first) * 1000, number)
+                whole["threads"].append(thread)
+            else:
+                whole = profile
+        outside: dict[tuple[str, ...], float] = {
+            (name,): seconds for name, seconds in self._unsampled.items() if seconds
+        }
+        _add_seconds(stacks, outside)
+        return whole, stacks
+
+
+def _resident_bytes() -> int:
+    """Bytes of memory that this process has; 0 where that is not known. A sample is taken with Python's lock, so little else grows then."""
+    try:
+        with open("/proc/self/statm", "rb", 0) as file:
+            return int(file.read(100).split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def _read_code_maps(compiled: CompiledPlugin) -> dict[str, CodeMap]:
+    sources = {source.name: source.wasm for source in compiled._recipe.modules}
+    return {
+        name: CodeMap(to_binary(wasm))
+        for name, wasm in {**sources, KERNEL: kernel.source()}.items()
+    }
+
+
+def _library_name(profile: dict[str, Any], thread: dict[str, Any], function: int) -> str:
+    resource = thread["funcTable"]["resource"][function]
+    return "" if resource < 0 else profile["libs"][thread["resourceTable"]["lib"][resource]]["name"]
+
+
+def _name_functions(
+    profile: dict[str, Any], thread: dict[str, Any], titles: dict[str, CodeMap]
+) -> None:
+    """Calls functions that have no name by their exports, and none by a name that is no line of text."""
+    names, texts = thread["funcTable"]["name"], thread["stringArray"]
+    for function, name in enumerate(names):
+        text = texts[name]
+        code = titles.get(_library_name(profile, thread, function))
+        if code is not None and text.startswith(_NAMELESS_PREFIX):
+            text = code.display_name(
+                code.imported_functions + int(text[len(_NAMELESS_PREFIX) :].rstrip(">"))
+            )
+        text = shown(without_hash(text))
+        if text != texts[name]:
+            names[function] = len(texts)
+            texts.append(text)
+
+
+def _sum_stacks(
+    stacks: dict[tuple[str, ...], float],
+    thread: dict[str, Any],
+    profile: dict[str, Any],
+    main: str,
+    times: list[_SampleTime],
+) -> None:
+    texts, functions = thread["stringArray"], thread["funcTable"]["name"]
+    titles = []
+    for function, name in enumerate(functions):
+        library = _library_name(profile, thread, function)
+        titles.append(texts[name] if library == main else f"{shown(library)}!{texts[name]}")
+    table, frames = thread["stackTable"], thread["frameTable"]["func"]
+    known: dict[int, tuple[str, ...]] = {}
+    kept = sum(map(len, stacks))
+    for stack, share in zip(thread["samples"]["stack"], times, strict=False):
+        names: tuple[str, ...] = ()
+        if stack is not None:
+            if stack not in known:
+                found = _read_stack(
+                    table["prefix"], table["frame"], stack, lambda frame: titles[frames[frame]]
+                )
+                if found not in stacks:
+                    kept += len(found)
+                known[stack] = found if kept <= MAX_FRAMES else OTHER_STACKS
+            names = known[stack]
+        # Nothing but the entry: the guest noticed as soon as it was called, so the time was spent before that.
+        names = names or (HOST_FRAME,)
+        _add_seconds(
+            stacks, {(*names[:1], name): seconds for name, seconds in share.host_seconds.items()}
+        )
+        _add_seconds(stacks, {names: share.guest_seconds})
+
+
+def _read_stack(
+    prefixes: list[int | None], frames: list[int], stack: int | None, title: Callable[[int], str]
+) -> tuple[str, ...]:
+    """A stack from its entries, each of which knows the one around it: outermost first, and not all of one that is deep."""
+    inner: list[str] = []
+    outer: deque[str] = deque(maxlen=MAX_DEPTH // 2)
+    depth = 0
+    while stack is not None:
+        name, stack = title(frames[stack]), prefixes[stack]
+        # The outermost frame is the kernel's, which calls the export.
+        if stack is None and name.startswith(f"{KERNEL}!"):
+            break
+        depth += 1
+        (inner if len(inner) < MAX_DEPTH // 2 else outer).append(name)
+    left_out = depth - len(inner) - len(outer)
+    middle = [f"[{left_out} frames left out]"] if left_out else []
+    return (*reversed(outer), *middle, *reversed(inner))
+
+
+def _add_seconds(sums: dict[K, float], more: Mapping[K, float]) -> None:
+    for key, seconds in more.items():
+        sums[key] = sums.get(key, 0.0) + seconds
+
+
+def _running_host_functions(frame: FrameType | None) -> list[str]:
+    """The host functions under way on a thread, outermost first, but for those of ours that only lead to a guest again."""
+    codes = []
+    while frame is not None:
+        codes.append(frame.f_code)
+        frame = frame.f_back
+    codes.reverse()
+    found = []
+    for i, code in enumerate(codes[:-1]):
+        is_callback = (
+            code.co_name == CALLBACK_CODE.co_name and code.co_filename == CALLBACK_CODE.co_filename
+        )
+        if is_callback and codes[i + 1] not in _LINKING_CODE:
+            inner = codes[i + 1 :]
+            found.append(
+                next(
+                    (c.co_name for c in inner if not c.co_filename.startswith(_PACKAGE)),
+                    inner[0].co_name,
+                )
+            )
+    return found
+
+
+def _shift_thread(thread: dict[str, Any], milliseconds: float, number: int) -> None:
+    """Puts the thread of a profile that began later among those of the first one."""
+    thread["tid"] = str(number)
+    thread["isMainThread"] = False
+    for field in ("registerTime", "unregisterTime", "processStartupTime", "processShutdownTime"):
+        if isinstance(thread.get(field), (int, float)):
+            thread[field] += milliseconds
+    samples = thread["samples"]
+    if samples.get("timeDeltas"):
+        samples["timeDeltas"][0] += milliseconds
+    elif "time" in samples:
+        samples["time"] = [time + milliseconds for time in samples["time"]]

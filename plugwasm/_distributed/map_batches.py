@@ -1,0 +1,441 @@
+"""Plugins over tables: a callable that takes a batch of rows and gives a batch, wherever batches of rows are mapped.
+
+    count = plugwasm.MapBatches(ref, "count_vowels", column="text", into="vowels", returns=int)
+
+    dataset.map_batches(count, batch_format="pyarrow")        # Ray Data
+    frame.map_partitions(count, meta=count(frame._meta))      # Dask
+    frame.mapInArrow(count.map_arrow, "text string, …")       # Spark
+    threads.map(count, table.to_batches())                    # this process
+
+Where it runs, it compiles the plugin once in a process (`PluginRef`), and makes an instance for each batch, or as it is told.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from .._host.codecs import encoded, output_reader
+from ..errors import (
+    BadHandleError,
+    BatchError,
+    CallError,
+    ExitError,
+    GuestError,
+    HostFunctionError,
+    OptionError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    OutputError,
+    RowError,
+    TimeoutError,
+    TrapError,
+)
+from .arrow import batches_in, pyarrow, stream_of
+from .ref import PluginRef
+from .tables import (
+    as_record_batch,
+    column_of,
+    objects_in,
+    of_kind,
+    output_type,
+    texts_in,
+    with_columns,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, Literal, TypeVar
+
+    from .._manifest.limits import Limits
+    from .._runtime.plugin import Plugin
+
+    Batch = TypeVar("Batch")
+
+__all__ = ["MapBatches"]
+
+_OF_A_ROW = (
+    BadHandleError,
+    ExitError,
+    GuestError,
+    HostFunctionError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    OutputError,
+    TimeoutError,
+    TrapError,
+)
+"""What a call may end with because of its input. Other errors, such as that there is no such export, concern every row."""
+
+OUTPUT_BYTES = 2**29
+"""What `MapBatches.output_bytes` is if not given."""
+
+_AT_ONCE = 2**20
+"""Bytes of outputs whose values are Python objects at the same time."""
+
+_CHOICES = {"on_error": ("raise", "null"), "instance_per": ("batch", "row", "thread")}
+
+
+class MapBatches:
+    """Calls an export of a plugin for each row of a batch, or once for the batch. Can be pickled; threads can share it.
+
+    A batch is a pyarrow `RecordBatch` or `Table`, a pandas `DataFrame`, or a dict of NumPy arrays; the result is of the same kind. NumPy
+    has no nulls: there, numbers with nulls among them become floats.
+
+    Row by row (`column` is given): a column's text goes in as UTF-8, its bytes as they are, and everything else as JSON. For a list of
+    columns, a JSON object of them goes in. A null in a single column gives null, without a call. The result is a column more.
+
+    As a whole (`column` is not given): the batch goes in as a stream in Arrow's IPC format, and one comes back, uncompressed and without
+    extension types. The result is what it holds.
+
+    Args:
+        ref: The plugin.
+        function: The name of the export.
+        column: The column that goes in, or a list of columns.
+        into: The column for the outputs; one of that name is replaced.
+        returns: What an output is. Row by row: `str` (UTF-8 text), `bytes`, `int`, `float`, `bool`, or a pyarrow type; what is neither
+            text nor bytes is read as JSON. `str` if not given. As a whole: the pyarrow schema of the result.
+        on_error: When the call for a row fails: "raise" a `RowError`, or make the output "null".
+        error_column: A column for the messages of errors, null for rows without. If given, errors make the output null.
+        instance_per: How long an instance of the plugin lasts: for a "batch", a "row", or with the "thread" that calls. What a plugin
+            keeps in its memory and vars can be seen by the rows that share its instance.
+        output_bytes: What the outputs for a batch may have together; more is a `BatchError`. The plugin's limits hold for each call.
+
+    Raises:
+        OptionError: A setting is not valid.
+        ImportError: pyarrow is not installed.
+    """
+
+    __module__ = "plugwasm"
+
+    def __init__(
+        self,
+        ref: PluginRef,
+        function: str,
+        *,
+        column: str | Sequence[str] | None = None,
+        into: str = "result",
+        returns: Any = None,
+        on_error: Literal["raise", "null"] = "raise",
+        error_column: str | None = None,
+        instance_per: Literal["batch", "row", "thread"] = "batch",
+        output_bytes: int = OUTPUT_BYTES,
+    ) -> None:
+        if not isinstance(ref, PluginRef):
+            raise OptionError(
+                f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)"
+            )
+        if not isinstance(function, str):
+            raise OptionError(
+                f"MapBatches: function: expected the name of an export, got {type(function).__name__}",
+                field="function",
+            )
+        if isinstance(output_bytes, bool) or not isinstance(output_bytes, int) or output_bytes < 0:
+            raise OptionError(
+                f"MapBatches: output_bytes: expected a number of bytes, got {output_bytes!r:.40}",
+                field="output_bytes",
+            )
+        if not (column is None or hasattr(column, "__iter__")) or isinstance(column, bytes):
+            raise OptionError(
+                f"MapBatches: column: expected a name or a list of names, got {type(column).__name__}",
+                field="column",
+            )
+        given = {"on_error": on_error, "instance_per": instance_per}
+        for name, choices in _CHOICES.items():
+            if given[name] not in choices:
+                raise OptionError(
+                    f"MapBatches: {name}: expected one of {choices}, got {given[name]!r}",
+                    field=name,
+                )
+        columns = (
+            None if column is None else (column,) if isinstance(column, str) else tuple(column)
+        )
+        names = [into, *(columns or ()), *(() if error_column is None else (error_column,))]
+        if (
+            columns == ()
+            or not all(isinstance(name, str) for name in names)
+            or error_column == into
+            or len(set(columns or ())) < len(columns or ())
+        ):
+            raise OptionError(
+                "MapBatches: column: expected a name or a list of different names, and other names for `into` and `error_column`, "
+                f"got {column!r}, {into!r} and {error_column!r}",
+                field="column",
+            )
+        self._settings = {
+            "ref": ref,
+            "function": function,
+            "column": column if isinstance(column, str) else columns,
+            "into": into,
+            "returns": returns,
+            "on_error": on_error,
+            "error_column": error_column,
+            "instance_per": instance_per,
+            "output_bytes": output_bytes,
+        }
+        self.ref = ref
+        self.function = function
+        self._column = self._settings["column"]
+        self._into = into
+        self._raises = on_error == "raise" and error_column is None
+        self._error_column = error_column
+        self._instance_per = instance_per
+        self._output_bytes = output_bytes
+        self._local = threading.local()
+        if column is None:
+            self._schema = _schema(returns)
+            if error_column is not None or on_error != "raise":
+                raise OptionError(
+                    "MapBatches: on_error and error_column are for calls row by row, so give a `column`"
+                )
+        else:
+            self._type, decoded = output_type(returns)
+            self._decode = (
+                None if decoded is None else output_reader(decoded, None, ref.name, function)
+            )
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The result for a batch.
+
+        Raises:
+            RowError: The call for a row failed, or its output is not of the type; the `__cause__` says why.
+            BatchError: The batch lacks a column, or what the plugin gave cannot be taken.
+            Error: As `PluginRef.compiled` and `Plugin.call`.
+        """
+        if self._column is None:
+            pa = pyarrow()
+            is_native = isinstance(batch, (pa.RecordBatch, pa.Table))
+            result = of_kind(
+                batch, self._whole(as_record_batch(batch), is_native=is_native), self._schema
+            )
+        else:
+            result = with_columns(batch, self._rows(batch))
+        return result  # type: ignore[no-any-return]
+
+    def map_arrow(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The results for pyarrow record batches, one after the other: what Spark's `mapInArrow` takes."""
+        for batch in batches:
+            if self._column is None:
+                yield from self._whole(batch, is_native=True)
+            else:
+                yield self(batch)
+
+    # ---- as a whole -----------------------------------------------------------------------------------------------------------------
+
+    def _whole(self, batch: Any, *, is_native: bool) -> list[Any]:
+        """The record batches for one. What is not to stay pyarrow's becomes Python objects, so these are counted."""
+        if not batch.num_rows:
+            return []
+        with self._lent() as plugin:
+            output = plugin.call(self.function, stream_of(batch))
+            limit = plugin.compiled_plugin.limits.decoded_values
+        if len(output) > self._output_bytes:
+            raise self._too_much()
+        results = batches_in(
+            output, self._schema, batch.num_rows, f"`{self.function}` of plugin `{self.ref.name}`"
+        )
+        if not is_native and limit is not None:
+            made = sum(objects_in(column) for result in results for column in result.columns)
+            if made - batch.num_rows * len(self._schema) > limit:
+                raise self._too_many(limit)
+        return results
+
+    # ---- row by row -----------------------------------------------------------------------------------------------------------------
+
+    def _rows(self, batch: Any) -> dict[str, Any]:
+        """The columns to add."""
+        pa = pyarrow()
+        inputs = self._inputs(batch)
+        failures: dict[int, str] = {}
+        column, limit = (
+            self._outputs(inputs, failures) if inputs else (self._array([], failures, 0, 0), None)
+        )
+        if (
+            limit is not None
+            and not isinstance(batch, (pa.RecordBatch, pa.Table))
+            and objects_in(column) - len(inputs) > limit
+        ):
+            raise self._too_many(limit)
+        columns = {self._into: column}
+        if self._error_column is not None:
+            columns[self._error_column] = pa.array(
+                [failures.get(row) for row in range(len(inputs))], pa.string()
+            )
+        return columns
+
+    def _inputs(self, batch: Any) -> list[Any]:
+        """What goes into the calls: text and bytes; None for no call."""
+        if isinstance(self._column, str):
+            return texts_in(column_of(batch, self._column))
+        names = self._column
+        rows = zip(*(column_of(batch, name).to_pylist() for name in names), strict=True)
+        return [encoded(dict(zip(names, row, strict=True))) for row in rows]
+
+    def _outputs(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
+        """The outputs as a column, and how many values one may have.
+
+        What is made of outputs goes into Arrow again and again, so that there are never more Python objects than one output may have, or a
+        mebibyte of them.
+        """
+        function, each = self.function, self._instance_per == "row"
+        read = _Read(self._decode, self._output_bytes, self._too_much)
+        parse: Any = bytes if self._decode is None else read
+        outputs: list[Any] = []
+        columns: list[Any] = []
+        append, first, flush_at = outputs.append, 0, read.room - _AT_ONCE
+        with self._lent() as plugin:
+            call = plugin.call
+            for row, value in enumerate(inputs):
+                if value is None:
+                    append(None)
+                    continue
+                try:
+                    output = call(function, value, parse)
+                    if parse is bytes:
+                        read.room -= len(output)
+                        if read.room < 0:
+                            raise self._too_much()
+                    append(output)
+                except _OF_A_ROW as error:
+                    if (
+                        error.function != function
+                    ):  # but what went wrong is the start of an instance
+                        raise
+                    self._failed(row, len(inputs), error, failures)
+                    append(None)
+                if read.room < flush_at and parse is read:
+                    columns.append(self._array(outputs, failures, first, len(inputs)))
+                    outputs.clear()
+                    first, flush_at = row + 1, read.room - _AT_ONCE
+                if each:
+                    plugin.reset()
+            limit = plugin.compiled_plugin.limits.decoded_values
+        columns.append(self._array(outputs, failures, first, len(inputs)))
+        return (pyarrow().concat_arrays(columns) if len(columns) > 1 else columns[0]), limit
+
+    def _array(self, outputs: list[Any], failures: dict[int, str], first: int, rows: int) -> Any:
+        """Outputs, from a row on, as a column. Arrow takes them all at once; only where it does not, each is looked at."""
+        pa = pyarrow()
+        refused = (pa.ArrowException, ValueError, TypeError, OverflowError)
+        try:
+            return pa.array(outputs, self._type)
+        except refused:
+            for at, value in enumerate(outputs):
+                try:
+                    pa.array([value], self._type)
+                except refused as error:
+                    self._failed(first + at, rows, self._misfit(value, error), failures)
+                    outputs[at] = None
+            return pa.array(outputs, self._type)
+
+    def _too_much(self) -> BatchError:
+        return BatchError(
+            f"`{self.function}` of plugin `{self.ref.name}` gave more than {self._output_bytes} bytes for one batch "
+            "(`MapBatches.output_bytes`): make batches of fewer rows",
+            plugin=self.ref.name,
+            function=self.function,
+        )
+
+    def _too_many(self, limit: int) -> BatchError:
+        return BatchError(
+            f"`{self.function}` of plugin `{self.ref.name}` gave more than {limit} values that become Python objects "
+            "(`Limits.decoded_values`): take pyarrow's batches, or make batches of fewer rows",
+            plugin=self.ref.name,
+            function=self.function,
+        )
+
+    def _misfit(self, value: object, reason: Exception) -> OutputError:
+        return OutputError(
+            f"`{self.function}` of plugin `{self.ref.name}`: the output is no Arrow {self._type}: {str(reason)[:200]}",
+            plugin=self.ref.name,
+            function=self.function,
+            output=value[:256] if isinstance(value, bytes) else b"",
+        )
+
+    def _failed(self, row: int, rows: int, error: CallError, failures: dict[int, str]) -> None:
+        if self._raises:
+            raise RowError(
+                f"row {row} of {rows}: {error.message}",
+                row=row,
+                plugin=error.plugin,
+                function=error.function,
+                code=error.code,
+                guest_message=error.guest_message,
+            ) from error
+        failures[row] = f"{type(error).__name__}: {error.message}"
+
+    # ---- itself ---------------------------------------------------------------------------------------------------------------------
+
+    def _lent(self) -> Plugin | _Kept:
+        """A plugin for a `with` statement: closed after it, unless this thread keeps it."""
+        if self._instance_per != "thread":
+            return self.ref.plugin()
+        kept = getattr(self._local, "plugin", None)
+        if kept is None:
+            kept = self._local.plugin = self.ref.plugin()
+        return _Kept(kept)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._settings,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MapBatches) and self._settings == other._settings
+
+    def __hash__(self) -> int:
+        return hash((self.ref, self.function, self._column, self._into))
+
+    def __repr__(self) -> str:
+        what = (
+            "batch by batch"
+            if self._column is None
+            else f"column={self._column!r}, into={self._into!r}"
+        )
+        return f"<MapBatches `{self.function}` of {self.ref.name!r}, {what}>"
+
+
+class _Read:
+    """Reads the outputs for one batch, which may have so many bytes together. As `codecs.OutputReader`, within the limits of the plugin."""
+
+    __slots__ = ("_decode", "_too_much", "room")
+
+    is_of_call = True
+
+    def __init__(self, decode: Any, room: int, too_much: Callable[[], BatchError]) -> None:
+        self._decode, self.room, self._too_much = decode, room, too_much
+
+    def __call__(self, output: bytes, limits: Limits) -> Any:
+        self.room -= len(output)
+        if self.room < 0:
+            raise self._too_much()
+        return self._decode(output, limits)
+
+
+class _Kept:
+    """A plugin that stays open."""
+
+    __slots__ = ("_plugin",)
+
+    def __init__(self, plugin: Plugin) -> None:
+        self._plugin = plugin
+
+    def __enter__(self) -> Plugin:
+        return self._plugin
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _rebuild(settings: dict[str, Any]) -> MapBatches:
+    return MapBatches(**settings)
+
+
+# ---- types -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _schema(returns: Any) -> Any:
+    if not isinstance(returns, pyarrow().Schema):
+        raise OptionError(
+            f"MapBatches: without a `column`, batches go in as a whole; then returns is the pyarrow schema of the result, not {returns!r}",
+            field="returns",
+        )
+    return returns

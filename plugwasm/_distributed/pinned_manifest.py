@@ -1,0 +1,197 @@
+"""From what an application passes as a plugin to a manifest that can be sent: pinned, with absolute paths, and without its secrets.
+
+As `_manifest.resolve.resolve`, but what comes out still says where the modules are, and only those that must be read are.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .._manifest.files import anchored, joined, verified
+from .._manifest.messages import check_text
+from .._manifest.resolve import MAIN, Recipe, told_apart
+from ..errors import OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .._manifest.model import Manifest, WasmSource
+    from .._manifest.module_files import ModuleReader
+
+__all__ = ["FromEnvironment"]
+
+
+class FromEnvironment:
+    """A secret of a `PluginRef`: the variable of the environment that holds it, where the plugin runs. Stands for a value of `config`, or
+    of the `headers` of a module's URL.
+
+    Args:
+        name: The variable.
+
+    Raises:
+        OptionError: That cannot be the name of a variable.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = ("name",)
+
+    name: str
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise OptionError(f"FromEnvironment: expected the name of a variable, got {name!r}")
+        object.__setattr__(self, "name", name)
+
+    def value(self, field: str) -> str:
+        """What the variable holds now. `field` says what it is for, in the error.
+
+        Raises:
+            OptionError: It is not set.
+        """
+        try:
+            value = os.environ[self.name]
+        except KeyError:
+            raise OptionError(
+                f"{field}: the variable {self.name} is not set in this process's environment",
+                field=field,
+            ) from None
+        check_text(value, f"{field}: the variable {self.name}", field=field)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("FromEnvironment cannot be changed; make another")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FromEnvironment) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((FromEnvironment, self.name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FromEnvironment, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"FromEnvironment({self.name!r})"
+
+
+def parted(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironment]]:
+    """A mapping without its secrets, for a manifest has only text; and the secrets, by where they stood."""
+    from collections.abc import Mapping
+
+    secrets: dict[tuple[str, int, str], FromEnvironment] = {}
+    if not isinstance(plugin, Mapping):
+        return plugin, secrets
+
+    def without(value: object, field: str, index: int) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        found = {key: item for key, item in value.items() if isinstance(item, FromEnvironment)}
+        secrets.update({(field, index, key): item for key, item in found.items()})
+        return {key: item for key, item in value.items() if key not in found}
+
+    plain = dict(plugin)
+    if "config" in plain:
+        plain["config"] = without(plain["config"], "config", 0)
+    if isinstance(plain.get("wasm"), (list, tuple)):
+        plain["wasm"] = [
+            {**source, "headers": without(source["headers"], "headers", index)}
+            if isinstance(source, Mapping) and "headers" in source
+            else source
+            for index, source in enumerate(plain["wasm"])
+        ]
+    return plain, secrets
+
+
+def manifest_of(plugin: Any) -> Manifest:
+    """The manifest that `plugin` is, or one around the module that it is. As `_manifest.resolve.resolve`, but modules are not read yet."""
+    from .._manifest.model import Manifest, WasmSource
+
+    if isinstance(plugin, Recipe):
+        return _manifest_of_recipe(plugin)
+    kind, value = told_apart(plugin)
+    if kind == "url":
+        return Manifest(wasm=[WasmSource(url=value)])
+    if kind == "path":
+        return Manifest(wasm=[WasmSource(path=value)])
+    if kind == "bytes":
+        return Manifest(wasm=[WasmSource(data=value)])
+    manifest: Manifest = value
+    return manifest
+
+
+def _manifest_of_recipe(recipe: Recipe) -> Manifest:
+    from .._manifest.model import Manifest, MemoryOptions, WasmSource
+
+    return Manifest(
+        wasm=[WasmSource(data=module.wasm, name=module.name) for module in recipe.modules],
+        config=recipe.config,
+        allowed_hosts=list(recipe.allowed_hosts),
+        allowed_paths=recipe.allowed_paths,
+        timeout_ms=recipe.timeout_ms,
+        memory=MemoryOptions(
+            max_pages=recipe.max_pages,
+            max_http_response_bytes=recipe.max_http_response_bytes,
+            max_var_bytes=recipe.max_var_bytes,
+        ),
+    )
+
+
+def pinned(
+    source: WasmSource,
+    index: int,
+    headers: tuple[tuple[int, str, FromEnvironment], ...],
+    embed: bool,
+    reader: ModuleReader,
+) -> WasmSource:
+    """The module with its sha256, and with its bytes if they are to travel."""
+    import hashlib
+
+    import msgspec
+
+    from .._manifest.module_files import check_hash
+
+    path = None if source.path is None else _absolute_file(source.path)
+    if source.hash is not None and source.data is None and not embed:
+        return msgspec.structs.replace(source, path=path)
+    secrets = {
+        name: secret.value(f"wasm[{index}].headers.{name}")
+        for at, name, secret in headers
+        if at == index
+    }
+    content = reader.content(
+        msgspec.structs.replace(source, path=path, headers={**source.headers, **secrets})
+    )
+    check_hash(source, f"wasm[{index}]", path or "the module", content)
+    if source.data is None:
+        verified(
+            content, f"the module of `wasm[{index}]`" if path is None else path, shows_bytes=False
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    if embed:
+        return msgspec.structs.replace(
+            source, path=None, url=None, headers={}, method=None, data=content, hash=digest
+        )
+    return msgspec.structs.replace(source, path=path, hash=digest)
+
+
+def _absolute_file(path: str) -> str:
+    """The same for the same file, where it can be told without looking at links."""
+    full = joined(None, path)
+    return full if ".." in full.split(os.sep) else os.path.normpath(full)
+
+
+def absolute(paths: dict[str, str] | None) -> dict[str, str] | None:
+    """The current directory where it runs is another."""
+    return anchored(paths) if paths else paths
+
+
+def label(sources: list[WasmSource]) -> str:
+    """As `Recipe.label`, also where the main module is embedded."""
+    from .._manifest.download import shown_url
+
+    main = next((source for source in sources if source.name == MAIN), sources[-1])
+    place = main.path or shown_url(main.url or "")
+    stem = os.path.splitext(os.path.basename(place.partition("?")[0]))[0]
+    return stem if stem and " " not in stem else "plugin"

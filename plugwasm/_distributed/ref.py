@@ -1,0 +1,416 @@
+"""A plugin as a small value that travels: to other processes, other machines, into a queue.
+
+1. A ref says which bytes run: each module is pinned by its sha256 when the ref is made, or travels along.
+2. A ref says what they may do: the grants of the manifest, limits, the policy for egress.
+3. What belongs to the place where it runs is named, not carried: secrets by the variable of the environment, host functions by their
+   module and name. Both are looked up there, once in each process.
+
+Two refs are equal when they would run the same. A process compiles equal refs once; the machine's cache of compiled code serves the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .._host.options import check_flag, check_fuel, check_kinds, listed, named, refuse_unknown
+from .._manifest.limits import DEFAULT, ProcessLimits
+from .._manifest.messages import check_text
+from .._manifest.resolve import own_settings
+from .._runtime.compiled_plugin import CompiledPlugin, checked_name
+from .._runtime.plugin import Plugin
+from ..errors import ManifestError, OptionError, shown
+from .pinned_manifest import FromEnvironment, absolute, label, manifest_of, parted, pinned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Never, NoReturn
+
+    from .._host.functions import Function
+    from .._http.policy import Egress
+    from .._manifest.limits import Limits
+    from .._runtime.argument_types import Observe, PluginInput
+    from .._wasi.options import WasiOptions
+
+__all__ = ["FromEnvironment", "PluginRef"]
+
+KEPT = 32
+"""How many compiled plugins a process keeps for the refs that it has seen."""
+
+
+class PluginRef:
+    """A plugin and its settings, to be sent to where it runs. Immutable; can be pickled, compared, and be a key.
+
+    Making one reads the modules, but compiles nothing. Paths are made absolute: they must lead to the same files where it runs, or the
+    modules must be embedded. A module whose `hash` the manifest has is not read here.
+
+    Args:
+        plugin: As for `CompiledPlugin`. In a mapping, values of `config` and of `headers` may be `FromEnvironment`.
+        wasi, egress, observe: As for `CompiledPlugin`; or where to find it, as `"package.module:name"`. An object given here travels along,
+            with all that is in it: name it instead if it holds credentials, or what cannot be pickled.
+        functions: The host functions that it may import, none if not given: functions of a module that the other side can import (what
+            `host_fn` made, or functions that it could be used on), or their names as `"package.module:name"`.
+        config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key. Text travels along as it is;
+            `FromEnvironment` is looked up where the plugin runs.
+        name, fuel_limit, http_response_headers, limits: As for `CompiledPlugin`.
+        embed: Whether modules given by path or URL travel along. Those given as bytes always do.
+
+    Raises:
+        ManifestError: The manifest is not valid.
+        OptionError: A setting is not valid, or something given cannot be sent.
+        HashMismatchError: A module that is to be embedded is not the one that the manifest pins.
+        SourceError: A module cannot be read or fetched.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = (
+        "_config",
+        "_egress",
+        "_headers",
+        "_manifest",
+        "_observe",
+        "_wasi",
+        "digests",
+        "fuel_limit",
+        "functions",
+        "http_response_headers",
+        "limits",
+        "name",
+    )
+
+    digests: tuple[str, ...]
+    """The sha256 of each module, in the order of the manifest."""
+    fuel_limit: int | None
+    functions: tuple[str, ...]
+    http_response_headers: bool
+    limits: Limits | None
+    name: str
+    _config: tuple[tuple[str, str | FromEnvironment], ...]
+    _egress: str | bytes | None
+    _headers: tuple[tuple[int, str, FromEnvironment], ...]
+    _manifest: bytes
+    _observe: bool | str | bytes
+    _wasi: bool | str | bytes
+
+    def __init__(
+        self,
+        plugin: PluginInput,
+        *,
+        wasi: bool | WasiOptions | str = False,
+        functions: Iterable[Function | Callable[..., Any] | str] = (),
+        config: Mapping[str, str | FromEnvironment | None] | None = None,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | str | None = None,
+        observe: Observe | str = None,
+        embed: bool = False,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            refuse_unknown(PluginRef, unknown)
+        import msgspec
+
+        from .._manifest.module_files import ModuleReader
+
+        check_kinds(False, limits, None)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
+        check_flag("embed", embed)
+        if isinstance(functions, str) or callable(functions):
+            functions = [functions]
+        functions = listed("functions", functions, "host functions or their names", object)
+        if not (config is None or hasattr(config, "items")):
+            raise OptionError(f"config: expected a mapping, got {named(config)}", field="config")
+        if isinstance(plugin, CompiledPlugin):
+            raise OptionError(
+                "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
+            )
+        plain, secrets = parted(plugin)
+        limits, egress = own_settings(plain, limits, egress)
+        manifest = manifest_of(plain)
+        headers = tuple(
+            (place[1], place[2], secret)
+            for place, secret in secrets.items()
+            if place[0] == "headers"
+        )
+        merged: dict[str, Any] = {
+            **manifest.config,
+            **{place[2]: secret for place, secret in secrets.items() if place[0] == "config"},
+        }
+        merged |= config or {}
+        for key, value in merged.items():
+            if not isinstance(key, str) or not (
+                value is None or isinstance(value, (str, FromEnvironment))
+            ):
+                raise OptionError(
+                    f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}"
+                )
+            check_text(key, "config: a key", field="config")
+            if isinstance(value, str):
+                check_text(value, f"config: the value of `{shown(key)}`", field="config")
+        policy = egress
+        if isinstance(egress, str) and any(
+            source.url is not None and (embed or source.hash is None) for source in manifest.wasm
+        ):
+            policy = _imported(_checked_name(egress, "egress"), "egress")
+        check_kinds(False, None, None if isinstance(policy, str) else policy)
+        reader = ModuleReader(
+            (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
+        )
+        sources = [
+            pinned(source, index, headers, embed, reader)
+            for index, source in enumerate(manifest.wasm)
+        ]
+        with_pins = msgspec.structs.replace(
+            manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths)
+        )
+        try:
+            encoded = msgspec.msgpack.encode(with_pins, order="deterministic")
+        except UnicodeEncodeError:
+            raise ManifestError(
+                "the manifest has a path that cannot be written as UTF-8 (lone surrogates)"
+            ) from None
+        values = {
+            "_config": tuple(
+                sorted((key, value) for key, value in merged.items() if value is not None)
+            ),
+            "_egress": None if egress is None else _sendable(egress, "egress"),
+            "_headers": () if embed else headers,
+            "_manifest": encoded,
+            "_observe": bool(observe)
+            if observe is None or isinstance(observe, bool)
+            else _sendable(observe, "observe"),
+            "_wasi": wasi if isinstance(wasi, bool) else _sendable(wasi, "wasi"),
+            "digests": tuple(source.hash for source in sources),
+            "fuel_limit": fuel_limit,
+            "functions": tuple(_named(function) for function in functions),
+            "http_response_headers": http_response_headers,
+            "limits": limits,
+            "name": checked_name(name) or shown(label(manifest.wasm)),
+        }
+        for slot, value in values.items():
+            object.__setattr__(self, slot, value)
+
+    def compiled(self) -> CompiledPlugin:
+        """The compiled plugin of this process. It is made at the first call, and shared by all equal refs and all threads.
+
+        Raises:
+            HashMismatchError: A module here is not the one that was pinned.
+            OptionError: A secret is not in the environment, or a host function cannot be imported.
+            Error: As `CompiledPlugin`.
+        """
+        slot = _slots.get(self) or _slots.setdefault(self, _Slot())
+        compiled = slot.compiled
+        if compiled is None:
+            with slot.lock:
+                compiled = slot.compiled
+                if compiled is None:
+                    compiled = slot.compiled = self._compile()
+            _forget()
+        return compiled
+
+    def plugin(self, *, isolated: bool | ProcessLimits = False) -> Plugin:
+        """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
+        if not isinstance(isolated, (bool, ProcessLimits)):
+            raise OptionError(
+                f"isolated: expected True, False or ProcessLimits, got {named(isolated)}",
+                field="isolated",
+            )
+        if isolated is False:
+            return Plugin(self.compiled())
+        from .._isolation.plugin import Elsewhere, IsolatedPlugin
+
+        return IsolatedPlugin(
+            self._compile(Elsewhere), process=None if isolated is True else isolated
+        )
+
+    def _compile(self, kind: type[CompiledPlugin] = CompiledPlugin) -> CompiledPlugin:
+        import msgspec
+
+        from .._manifest.model import Manifest
+
+        manifest = msgspec.msgpack.decode(self._manifest, type=Manifest)
+        sources = list(manifest.wasm)
+        for index, header, secret in self._headers:
+            value = secret.value(f"wasm[{index}].headers.{header}")
+            sources[index] = msgspec.structs.replace(
+                sources[index], headers={**sources[index].headers, header: value}
+            )
+        config = {
+            key: value if isinstance(value, str) else value.value(f"config.{key}")
+            for key, value in self._config
+        }
+        wasi: Any = self._wasi if isinstance(self._wasi, bool) else _found(self._wasi, "wasi")
+        return kind(
+            msgspec.structs.replace(manifest, wasm=sources, config=config),
+            wasi,
+            [_function(name) for name in self.functions],
+            name=self.name,
+            fuel_limit=self.fuel_limit,
+            http_response_headers=self.http_response_headers,
+            limits=self.limits,
+            egress=None if self._egress is None else _found(self._egress, "egress"),
+            observe=self._observe
+            if isinstance(self._observe, bool)
+            else _found(self._observe, "observe"),
+        )
+
+    def _state(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a PluginRef cannot be changed; make another")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PluginRef) and self._state() == other._state()
+
+    def __hash__(self) -> int:
+        return hash((self.digests, self.name, self._config, self.functions, self.limits))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._state(),)
+
+    def __repr__(self) -> str:
+        digests = ", ".join(digest[:12] for digest in self.digests)
+        config = f", config keys={[key for key, _ in self._config]}" if self._config else ""
+        return f"<PluginRef {self.name!r} sha256={digests}{config}>"
+
+
+def _rebuild(state: tuple[Any, ...]) -> PluginRef:
+    ref = PluginRef.__new__(PluginRef)
+    for name, value in zip(PluginRef.__slots__, state, strict=True):
+        object.__setattr__(ref, name, value)
+    return ref
+
+
+# ---- what a process keeps ----------------------------------------------------------------------------------------------------------------
+
+
+class _Slot:
+    """The compiled plugin of a ref, and the lock of the thread that makes it."""
+
+    __slots__ = ("compiled", "lock")
+
+    def __init__(self) -> None:
+        self.compiled: CompiledPlugin | None = None
+        self.lock = threading.RLock()
+
+
+_slots: dict[PluginRef, _Slot] = {}
+
+
+def _forget() -> None:
+    """Lets go of the oldest. Whoever uses one keeps it."""
+    while len(_slots) > KEPT:
+        try:
+            del _slots[next(iter(_slots))]
+        except (KeyError, RuntimeError):  # another thread was faster
+            pass
+
+
+def _after_fork_in_child() -> None:
+    # Some other thread, which the child does not have, may have held one.
+    for slot in _slots.values():
+        slot.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# ---- what is named, or sent as it is -----------------------------------------------------------------------------------------------------
+
+
+def _sendable(value: object, field: str) -> str | bytes:
+    """The name of an object, or its pickle. What has no equality of its own is the same when its pickle is."""
+    if isinstance(value, str):
+        return _checked_name(value, field)
+    import pickle
+
+    check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
+    if field == "observe":
+        from .._runtime.observers import observers
+
+        observers(value)  # type: ignore[arg-type]
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        raise OptionError(
+            f"{field}: it cannot be pickled ({error}); put it into a module, and name it: {field}='package.module:name'",
+            field=field,
+        ) from None
+
+
+def _found(sent: str | bytes, field: str) -> Any:
+    if isinstance(sent, str):
+        return _imported(sent, field)
+    import pickle
+
+    return pickle.loads(sent)
+
+
+def _checked_name(text: str, field: str) -> str:
+    module, colon, name = text.partition(":")
+    if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
+        raise OptionError(
+            f"{field}: expected a name such as 'package.module:name', got {text!r}", field=field
+        )
+    return text
+
+
+def _imported(text: str, field: str) -> Any:
+    from importlib import import_module
+
+    module, _, name = text.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(
+            f"{field}: cannot import `{text}` in this process: {error}", field=field
+        ) from error
+    return found
+
+
+def _named(function: Any) -> str:
+    """Where the other side finds a host function."""
+    if isinstance(function, str):
+        return _checked_name(function, "functions")
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not (callable(function) and module and name):
+        raise OptionError(
+            f"functions: expected host functions or their names, got {type(function).__name__}",
+            field="functions",
+        )
+    hint = "move it to the top of a module that the other side can import, or name it: 'package.module:name'"
+    if module == "__main__":
+        raise OptionError(
+            f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}"
+        )
+    try:
+        found = _imported(_checked_name(f"{module}:{name}", "functions"), "functions")
+    except OptionError:
+        found = None
+    if found is not function:
+        raise OptionError(
+            f"functions: `{module}:{name}` is not what was given; {hint}", field="functions"
+        )
+    return f"{module}:{name}"
+
+
+def _function(name: str) -> Function:
+    from .._host.functions import Function, InferredFunction
+
+    found = _imported(name, "functions")
+    if isinstance(found, Function):
+        return found
+    if not callable(found):
+        raise OptionError(
+            f"functions: `{name}` is no function, but {type(found).__name__}", field="functions"
+        )
+    return InferredFunction(None, name.rpartition(":")[2].rpartition(".")[2], found, ())

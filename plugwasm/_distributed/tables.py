@@ -1,0 +1,197 @@
+"""The kinds of batches that are mapped: pyarrow's record batches and tables, pandas' frames, and dicts of NumPy arrays."""
+
+from __future__ import annotations
+
+from .._host.codecs import encoded
+from ..errors import BatchError, OptionError
+from .arrow import pyarrow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def is_raw(kind: Any) -> bool:
+    """Whether an Arrow type is one of text or bytes, which travel as they are."""
+    types = pyarrow().types
+    return any(getattr(types, f"is_{name}")(kind) for name in _RAW)
+
+
+_RAW = (
+    "string",
+    "large_string",
+    "string_view",
+    "binary",
+    "large_binary",
+    "binary_view",
+    "fixed_size_binary",
+)
+
+
+def output_type(returns: Any) -> tuple[Any, Any]:
+    """The Arrow type of a column of outputs, and the Python type that an output is read as; None for text and bytes as they are."""
+    import datetime
+    from decimal import Decimal
+
+    pa = pyarrow()
+    types = pa.types
+    plain: dict[Any, Any] = {
+        str: pa.string(),
+        bytes: pa.binary(),
+        int: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+    }
+    found = (
+        pa.string() if returns is None else returns if isinstance(returns, pa.DataType) else None
+    )
+    if found is None and isinstance(returns, type):
+        found = plain.get(returns)
+    if found is None:
+        raise OptionError(
+            f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}",
+            field="returns",
+        )
+    if is_raw(found):
+        return found, None
+    for is_kind, kind in (
+        (types.is_boolean, bool),
+        (types.is_integer, int),
+        (types.is_floating, float),
+        (types.is_timestamp, datetime.datetime),
+        (types.is_date, datetime.date),
+        (types.is_decimal, Decimal),
+    ):
+        if is_kind(found):
+            return found, kind | None
+    return found, object
+
+
+def objects_in(column: Any) -> int:
+    """How many Python objects pandas or NumPy make of an Arrow array: none of numbers without nulls, one for each other value within it."""
+    types = pyarrow().types
+    kind = column.type
+    if types.is_primitive(kind):
+        return len(column) if types.is_boolean(kind) and column.null_count else 0
+    count = len(column)
+    if types.is_dictionary(kind):
+        return count + objects_in(column.dictionary)
+    if types.is_struct(kind):
+        return count + sum(count + objects_in(part) for part in column.flatten())
+    if types.is_map(kind):
+        return count + 2 * len(column.items) + objects_in(column.keys) + objects_in(column.items)
+    if any(
+        getattr(types, f"is_{name}", lambda _: False)(kind)
+        for name in ("list", "large_list", "fixed_size_list")
+    ):
+        return count + objects_in(column.flatten())
+    return count
+
+
+def column_of(batch: Any, name: str) -> Any:
+    """A column as an Arrow array, of one chunk or several."""
+    pa = pyarrow()
+    if isinstance(batch, (pa.RecordBatch, pa.Table)):
+        names = batch.schema.names
+        if names.count(name) == 1:
+            return batch.column(name)
+    else:
+        _check_kind(batch)
+        names = list(batch)
+        if name in names:
+            try:
+                return pa.array(batch[name], from_pandas=True)
+            except (pa.ArrowException, ValueError, TypeError) as error:
+                raise BatchError(f"the column `{name}` cannot be read as Arrow: {error}") from error
+    trouble = "there are several columns" if name in names else "there is no column"
+    raise BatchError(
+        f"{trouble} `{name}` in the batch; it has {', '.join(f'`{known}`' for known in names) or 'none'}"
+    )
+
+
+def _check_kind(batch: Any) -> None:
+    """Raises when what is none of pyarrow's is neither of the other two."""
+    kind = type(batch)
+    is_frame = kind.__module__.partition(".")[0] == "pandas" and hasattr(batch, "assign")
+    if not (is_frame or isinstance(batch, dict)):
+        raise BatchError(
+            "expected a pyarrow RecordBatch or Table, a pandas DataFrame or a dict of NumPy arrays, "
+            f"got {kind.__module__}.{kind.__qualname__}"
+        )
+
+
+def texts_in(column: Any) -> list[Any]:
+    """The values of a column as a call takes them: text as its bytes, which saves decoding and encoding it."""
+    pa = pyarrow()
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if pa.types.is_string(kind):
+        column = column.cast(pa.binary())
+    elif pa.types.is_large_string(kind):
+        column = column.cast(pa.large_binary())
+    values: list[Any] = column.to_pylist()
+    if is_raw(kind):
+        return values
+    return [None if value is None else encoded(value) for value in values]
+
+
+def with_columns(batch: Any, columns: dict[str, Any]) -> Any:
+    """The batch with these Arrow arrays as columns: new ones at the end, others in their place."""
+    pa = pyarrow()
+    if isinstance(batch, (pa.RecordBatch, pa.Table)):
+        for name, column in columns.items():
+            at = batch.schema.get_field_index(name)
+            batch = (
+                batch.append_column(name, column) if at < 0 else batch.set_column(at, name, column)
+            )
+        return batch
+    if isinstance(batch, dict):
+        return {
+            **batch,
+            **{name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()},
+        }
+    series = {name: column.to_pandas() for name, column in columns.items()}
+    for one in series.values():
+        one.index = batch.index
+    return batch.assign(**series)
+
+
+def as_record_batch(batch: Any) -> Any:
+    """The batch as one record batch."""
+    pa = pyarrow()
+    if isinstance(batch, pa.RecordBatch):
+        return batch
+    if isinstance(batch, pa.Table):
+        return _joined(batch)
+    _check_kind(batch)
+    try:
+        if isinstance(batch, dict):
+            return pa.RecordBatch.from_arrays(
+                [pa.array(column) for column in batch.values()], names=list(batch)
+            )
+        return pa.RecordBatch.from_pandas(batch, preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise BatchError(f"the batch cannot be read as Arrow: {error}") from error
+
+
+def _joined(table: Any) -> Any:
+    pa = pyarrow()
+    batches = table.combine_chunks().to_batches()
+    if len(batches) > 1:
+        raise BatchError("the batch is too large for one record batch; make batches of fewer rows")
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def of_kind(batch: Any, results: list[Any], schema: Any) -> Any:
+    """The results as a batch of the same kind."""
+    pa = pyarrow()
+    table = pa.Table.from_batches(results, schema)
+    if isinstance(batch, pa.Table):
+        return table
+    if isinstance(batch, pa.RecordBatch):
+        return _joined(table)
+    if isinstance(batch, dict):
+        return {name: table.column(name).to_numpy() for name in schema.names}
+    return table.to_pandas()

@@ -1,0 +1,263 @@
+"""How much it takes at most to compile a module, told from its bytes, before it is even known to be valid.
+
+What makes a compiler slow is a product: values times the places that pass them on. A block of 32 parameters is two bytes, a jump to it is
+two more. So nothing is weighed that could multiply out of sight: a module is heavy if a block of it has parameters or several results
+(a type by index), if an instruction, a value type or a form of a section is not among those below, or if anything is not as the format
+has it. Of what is left, each function weighs its instructions, calls as if all were of the widest type, and its locals once for each place
+where control splits or meets.
+"""
+
+from __future__ import annotations
+
+from .wasm_binary import (
+    CODE,
+    CUSTOM,
+    DATA,
+    ELEMENT,
+    EXPORT,
+    FUNCTION,
+    GLOBAL,
+    IMPORT,
+    TABLE,
+    TAG,
+    TYPE,
+    leb128,
+    sections,
+)
+
+LIGHT_BYTES = 4096
+"""Of all but custom sections."""
+LIGHT = 5000
+"""What the modules of a plugin may weigh together to be compiled where the application runs. One is some 25 µs."""
+HEAVY = LIGHT + 1
+
+_FUNCTION_TYPE = 0x60
+_VALUE_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x70))
+_FUNCREF = 0x70
+_NO_RESULT = 0x40
+_END = 0x0B
+_LIGHT_VALUES = 32
+_LIGHT_LOCALS = 4096
+_LIGHT_TABLES = 10_000
+"""Elements of all tables: the engine lays out what the first segments put there, four bytes for each element."""
+
+# What follows the byte of an instruction: so many numbers, so many bytes, or what has a shape of its own.
+_BLOCK, _LABELS, _CALL, _SELECT, _BULK, _HEAVY = -1, -2, -3, -4, -5, -6
+_BYTES = 4
+_FOLLOWS = [_HEAVY] * 256
+for _codes, _what in (
+    ((0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)), 0),
+    ((0x0C, 0x0D, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2), 1),
+    (range(0x28, 0x3F), 2),
+    ((0x43,), 4),
+    ((0x44,), 8),
+    ((0x02, 0x03, 0x04), _BLOCK),
+    ((0x0E,), _LABELS),
+    ((0x10, 0x11), _CALL),
+    ((0x1C,), _SELECT),
+    ((0xFC,), _BULK),
+):
+    for _code in _codes:
+        _FOLLOWS[_code] = _what
+_INDIRECT = 0x11
+_BULK_NUMBERS = (0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1)
+
+_WEIGHTS = [1] * 256
+for _codes, _more in (
+    ((0x25, 0x26, *range(0xA8, 0xB2)), 2),  # of tables; floats made whole numbers, with checks
+    ((0x10,), 4),
+    ((0x11,), 6),
+    ((0x40, 0xFC), 13),  # calls of the engine
+):
+    for _code in _codes:
+        _WEIGHTS[_code] = _more
+_PLACES = [int(_code in (0x02, 0x03, 0x04, 0x05, 0x0C, 0x0D)) for _code in range(256)]
+_ENTRY_WEIGHT = 3
+_ENTRIES = frozenset((IMPORT, FUNCTION, GLOBAL, EXPORT, ELEMENT, DATA, TAG))
+
+
+class _Heavy(Exception):
+    """It is not certain that the module is light."""
+
+
+def weight(wasm: bytes) -> int:
+    """What the module weighs at most; `HEAVY` if that is more than `LIGHT`, or not certain."""
+    if len(wasm) > 16 * LIGHT_BYTES:
+        return HEAVY  # counts are claims: following them must not take long either
+    try:
+        found = list(sections(wasm))
+    except IndexError:
+        found = []
+    if not found or found[-1][2] != len(wasm):
+        return 0  # broken off, which the engine finds out before it compiles anything
+    if sum(end - at for section, at, end in found if section != CUSTOM) > LIGHT_BYTES:
+        return HEAVY
+    total = widest = 0
+    try:
+        for section, at, end in found:
+            if section == TYPE:
+                widest = _widest_type(wasm, at)
+                total += leb128(wasm, at)[0]
+            elif section == TABLE:
+                _check_tables(wasm, at)
+            elif section == CODE:
+                total += _functions(wasm, at, end, widest)
+            elif section in _ENTRIES:
+                if section == IMPORT:
+                    _check_imports(wasm, at)
+                elif section == GLOBAL:
+                    _check_globals(wasm, at)
+                total += leb128(wasm, at)[0] * (_ENTRY_WEIGHT + (widest >> 2))
+            if total > LIGHT:
+                return HEAVY
+    except (IndexError, _Heavy):
+        return HEAVY
+    return total
+
+
+def is_light(wasm: bytes) -> bool:
+    """Whether it is certain that compiling the module takes little time and memory."""
+    return weight(wasm) <= LIGHT
+
+
+def _widest_type(wasm: bytes, at: int) -> int:
+    """The most parameters and results that a type has."""
+    count, at = leb128(wasm, at)
+    widest = 0
+    for _ in range(count):
+        if wasm[at] != _FUNCTION_TYPE:
+            raise _Heavy
+        at += 1
+        both = 0
+        for _ in ("parameters", "results"):
+            values, at = leb128(wasm, at)
+            if values > _LIGHT_VALUES or not _VALUE_TYPES.issuperset(wasm[at : at + values]):
+                raise _Heavy
+            at += values
+            both += values
+        widest = max(widest, both)
+    return widest
+
+
+def _check_imports(wasm: bytes, at: int) -> None:
+    """Tables, and globals of other types, are heavy: each use of a reference to the host takes as much as a hundred instructions."""
+    count, at = leb128(wasm, at)
+    for _ in range(count):
+        for _ in ("module", "name"):
+            length, at = leb128(wasm, at)
+            at += length
+        kind = wasm[at]
+        at += 1
+        if kind == 0:
+            _, at = leb128(wasm, at)
+        elif kind == 2:
+            bounds = 2 if wasm[at] & 1 else 1
+            if wasm[at] > 5:
+                raise _Heavy
+            at += 1
+            for _ in range(bounds):
+                _, at = leb128(wasm, at)
+        elif kind == 3 and wasm[at] in _VALUE_TYPES:
+            at += 2
+        else:
+            raise _Heavy
+
+
+def _check_globals(wasm: bytes, at: int) -> None:
+    count, at = leb128(wasm, at)
+    for _ in range(count):
+        if wasm[at] not in _VALUE_TYPES:
+            raise _Heavy
+        at += 2
+        while (code := wasm[at]) != _END:
+            numbers = _FOLLOWS[code]
+            if numbers < 0:
+                raise _Heavy
+            at += 1
+            if numbers >= _BYTES:
+                at += numbers
+                continue
+            for _ in range(numbers):
+                _, at = leb128(wasm, at)
+        at += 1
+
+
+def _check_tables(wasm: bytes, at: int) -> None:
+    count, at = leb128(wasm, at)
+    elements = 0
+    for _ in range(count):
+        if wasm[at] != _FUNCREF or wasm[at + 1] > 1:
+            raise _Heavy
+        first, next_at = leb128(wasm, at + 2)
+        elements += first
+        at = leb128(wasm, next_at)[1] if wasm[at + 1] else next_at
+    if elements > _LIGHT_TABLES:
+        raise _Heavy
+
+
+def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
+    functions, at = leb128(wasm, at)
+    total = 0
+    for _ in range(functions):
+        size, at = leb128(wasm, at)
+        end = at + size
+        groups, at = leb128(wasm, at)
+        locals = 0
+        for _ in range(groups):
+            count, at = leb128(wasm, at)
+            locals += count
+            if locals > _LIGHT_LOCALS or wasm[at] not in _VALUE_TYPES:
+                raise _Heavy
+            at += 1
+        total += _body(wasm, at, end, locals + widest, widest)
+        if total > LIGHT:
+            raise _Heavy
+        at = end
+    if at != end_of_section:
+        raise _Heavy
+    return total
+
+
+def _body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
+    """What a function weighs. `locals` is the number of its locals and parameters."""
+    plain = places = calls = 0
+    follows, weights, is_place = _FOLLOWS, _WEIGHTS, _PLACES
+    while at < end:
+        code = wasm[at]
+        at += 1
+        plain += weights[code]
+        places += is_place[code]
+        numbers = follows[code]
+        if numbers >= _BYTES:
+            at += numbers
+            continue
+        if numbers < 0:
+            if numbers == _BLOCK:
+                if wasm[at] != _NO_RESULT and wasm[at] not in _VALUE_TYPES:
+                    raise _Heavy
+                numbers = 1
+            elif numbers == _CALL:
+                calls += 1
+                numbers = 2 if code == _INDIRECT else 1
+            elif numbers == _LABELS:
+                numbers, at = leb128(wasm, at)
+                numbers += 1
+                places += numbers
+            elif numbers == _SELECT:
+                numbers, at = leb128(wasm, at)
+            elif numbers == _BULK:
+                kind, at = leb128(wasm, at)
+                if kind >= len(_BULK_NUMBERS):
+                    raise _Heavy
+                numbers = _BULK_NUMBERS[kind]
+            else:
+                raise _Heavy
+        elif numbers == 2 and wasm[at] > 63:
+            raise _Heavy  # another memory than the first, whose number follows
+        for _ in range(numbers):
+            while wasm[at] > 127:
+                at += 1
+            at += 1
+    if at != end:
+        raise _Heavy
+    return plain + places * (2 + locals) + calls * (widest >> 2)

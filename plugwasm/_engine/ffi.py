@@ -1,0 +1,283 @@
+"""Wasmtime's C API, as far as plugwasm uses it: the library inside the `wasmtime` wheel, its functions and its structures.
+
+The wheel's own Python wrappers are not imported: they build type objects on each call, which costs many times what the call itself
+does, and importing them takes longer than loading the library.
+
+Hot functions have no `argtypes`: they are called with ctypes instances that were made once, which is faster than converting.
+The rest declare theirs, so that a wrong argument is an exception instead of a crash.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    py_object,
+)
+
+from ..errors import EngineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TESTED_VERSIONS = ((50, 0, 1), (51, 0, 0))
+"""The first version that is known to work, and the first that is not; the C API changes between major versions."""
+
+EXTERN_SIZE = 32
+"""Bytes of a `wasmtime_extern_t`: a kind at offset 0, and at offset 8 the item."""
+VALUE_SIZE = 16
+"""Bytes of a `wasmtime_val_raw_t`."""
+INSTANCE_SIZE = 16
+
+EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = 0, 1, 2, 3
+
+
+class ByteVec(Structure):
+    """`wasm_byte_vec_t`: bytes that the library allocated."""
+
+    _fields_ = (("size", c_size_t), ("data", c_void_p))
+
+
+class PointerVec(Structure):
+    """`wasm_importtype_vec_t` and its siblings: pointers that the library allocated."""
+
+    _fields_ = (("size", c_size_t), ("data", POINTER(c_void_p)))
+
+
+class Limits(Structure):
+    """`wasm_limits_t`."""
+
+    _fields_ = (("min", c_uint32), ("max", c_uint32))
+
+
+HOST_CALLBACK = ctypes.CFUNCTYPE(c_void_p, py_object, c_void_p, POINTER(c_int64), c_size_t)
+"""`wasmtime_func_unchecked_callback_t`: environment, caller, values (two slots of 8 bytes each), their number → trap or NULL."""
+EPOCH_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, py_object, POINTER(c_uint64), c_void_p)
+"""The epoch deadline callback: context, environment, ticks to add, kind of update → error or NULL."""
+
+_PTR, _SIZE, _FLAG = c_void_p, c_size_t, c_bool
+_DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
+    "wasm_config_new": (_PTR, []),
+    "wasm_engine_new_with_config": (_PTR, [_PTR]),
+    "wasmtime_config_epoch_interruption_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_consume_fuel_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_memory_may_move_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_memory_reservation_set": (None, [_PTR, c_uint64]),
+    "wasmtime_config_memory_init_cow_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_parallel_compilation_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_max_wasm_stack_set": (None, [_PTR, _SIZE]),
+    "wasmtime_config_async_stack_size_set": (None, [_PTR, c_uint64]),
+    "wasmtime_config_signals_based_traps_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_wasm_threads_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_shared_memory_set": (None, [_PTR, _FLAG]),
+    "wasmtime_config_wasm_gc_set": (None, [_PTR, _FLAG]),
+    "wasmtime_pooling_allocation_config_new": (_PTR, []),
+    "wasmtime_pooling_allocation_config_delete": (None, [_PTR]),
+    "wasmtime_pooling_allocation_config_total_stacks_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_total_memories_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_total_tables_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_table_elements_set": (None, [_PTR, _SIZE]),
+    "wasmtime_pooling_allocation_config_total_core_instances_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_max_memory_size_set": (None, [_PTR, _SIZE]),
+    "wasmtime_pooling_allocation_config_max_memories_per_module_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_max_tables_per_module_set": (None, [_PTR, c_uint32]),
+    "wasmtime_pooling_allocation_config_linear_memory_keep_resident_set": (None, [_PTR, _SIZE]),
+    "wasmtime_pooling_allocation_strategy_set": (None, [_PTR, _PTR]),
+    "wasmtime_engine_increment_epoch": (None, [_PTR]),
+    "wasm_byte_vec_delete": (None, [POINTER(ByteVec)]),
+    "wasmtime_wat2wasm": (_PTR, [c_char_p, _SIZE, POINTER(ByteVec)]),
+    "wasmtime_module_new": (_PTR, [_PTR, c_char_p, _SIZE, POINTER(_PTR)]),
+    "wasmtime_module_delete": (None, [_PTR]),
+    "wasmtime_module_serialize": (_PTR, [_PTR, POINTER(ByteVec)]),
+    "wasmtime_module_deserialize": (_PTR, [_PTR, c_char_p, _SIZE, POINTER(_PTR)]),
+    "wasmtime_module_deserialize_file": (_PTR, [_PTR, c_char_p, POINTER(_PTR)]),
+    "wasmtime_module_image_range": (None, [_PTR, POINTER(_PTR), POINTER(_PTR)]),
+    "wasmtime_module_imports": (None, [_PTR, POINTER(PointerVec)]),
+    "wasmtime_module_exports": (None, [_PTR, POINTER(PointerVec)]),
+    "wasm_importtype_vec_delete": (None, [POINTER(PointerVec)]),
+    "wasm_exporttype_vec_delete": (None, [POINTER(PointerVec)]),
+    "wasm_importtype_module": (POINTER(ByteVec), [_PTR]),
+    "wasm_importtype_name": (POINTER(ByteVec), [_PTR]),
+    "wasm_importtype_type": (_PTR, [_PTR]),
+    "wasm_exporttype_name": (POINTER(ByteVec), [_PTR]),
+    "wasm_exporttype_type": (_PTR, [_PTR]),
+    "wasm_externtype_kind": (c_uint8, [_PTR]),
+    "wasm_externtype_as_functype_const": (_PTR, [_PTR]),
+    "wasm_externtype_as_memorytype_const": (_PTR, [_PTR]),
+    "wasm_memorytype_limits": (POINTER(Limits), [_PTR]),
+    "wasm_functype_params": (POINTER(PointerVec), [_PTR]),
+    "wasm_functype_results": (POINTER(PointerVec), [_PTR]),
+    "wasm_functype_new": (_PTR, [POINTER(PointerVec), POINTER(PointerVec)]),
+    "wasm_functype_delete": (None, [_PTR]),
+    "wasmtime_wasm_valtype_equal": (_FLAG, [_PTR, _PTR]),
+    "wasmtime_wasm_valtype_v128": (_PTR, []),
+    "wasm_valtype_new": (_PTR, [c_uint8]),
+    "wasm_valtype_vec_new": (None, [POINTER(PointerVec), _SIZE, _PTR]),
+    "wasmtime_store_new": (_PTR, [_PTR, _PTR, _PTR]),
+    "wasmtime_store_context": (_PTR, [_PTR]),
+    "wasmtime_store_delete": (None, [_PTR]),
+    "wasmtime_store_limiter": (None, [_PTR, c_int64, c_int64, c_int64, c_int64, c_int64]),
+    "wasmtime_store_epoch_deadline_callback": (None, [_PTR, EPOCH_CALLBACK, py_object, _PTR]),
+    "wasmtime_context_set_epoch_deadline": (None, [_PTR, c_uint64]),
+    "wasmtime_context_set_fuel": (_PTR, [_PTR, c_uint64]),
+    "wasmtime_context_get_fuel": (_PTR, [_PTR, POINTER(c_uint64)]),
+    "wasmtime_func_new_unchecked": (None, [_PTR, _PTR, HOST_CALLBACK, py_object, _PTR, _PTR]),
+    "wasmtime_caller_context": (_PTR, [_PTR]),
+    "wasmtime_instance_new": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
+    "wasmtime_instance_new_without_start": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
+    "wasmtime_memory_data": (_PTR, [_PTR, _PTR]),
+    "wasmtime_memory_data_size": (_SIZE, [_PTR, _PTR]),
+    "wasmtime_error_new": (_PTR, [c_char_p]),
+    "wasmtime_error_delete": (None, [_PTR]),
+    "wasmtime_error_message": (None, [_PTR, POINTER(ByteVec)]),
+    "wasmtime_error_exit_status": (_FLAG, [_PTR, POINTER(c_int)]),
+    "wasmtime_error_wasm_trace": (None, [_PTR, POINTER(PointerVec)]),
+    "wasmtime_trap_new": (_PTR, [c_char_p, _SIZE]),
+    "wasmtime_trap_code": (_FLAG, [_PTR, POINTER(c_uint8)]),
+    "wasm_trap_delete": (None, [_PTR]),
+    "wasm_trap_message": (None, [_PTR, POINTER(ByteVec)]),
+    "wasm_trap_trace": (None, [_PTR, POINTER(PointerVec)]),
+    "wasm_frame_vec_delete": (None, [POINTER(PointerVec)]),
+    "wasm_frame_func_index": (c_uint32, [_PTR]),
+    "wasm_frame_module_offset": (_SIZE, [_PTR]),
+    "wasmtime_frame_func_name": (POINTER(ByteVec), [_PTR]),
+    "wasmtime_frame_module_name": (POINTER(ByteVec), [_PTR]),
+    "wasmtime_guestprofiler_new": (_PTR, [_PTR, POINTER(ByteVec), c_uint64, _PTR, _SIZE]),
+    "wasmtime_guestprofiler_sample": (None, [_PTR, _PTR, c_uint64]),
+    "wasmtime_guestprofiler_finish": (_PTR, [_PTR, POINTER(ByteVec)]),
+    "wasmtime_guestprofiler_delete": (None, [_PTR]),
+}
+
+
+def _package_folder() -> str:
+    # What `importlib.util.find_spec` does, without importing that.
+    for finder in sys.meta_path:
+        spec = finder.find_spec("wasmtime", None)
+        if spec is not None and spec.origin is not None:
+            return os.path.dirname(spec.origin)
+    raise EngineError(
+        "the package `wasmtime` is not installed; plugwasm needs it: pip install wasmtime"
+    )
+
+
+def installed_version(package_folder: str) -> tuple[int, ...]:
+    """The version of the wheel, read off its metadata folder: `importlib.metadata` would take longer than all the rest of the import."""
+    parent = os.path.dirname(package_folder)
+    found = [
+        entry[len("wasmtime-") : -len(".dist-info")]
+        for entry in os.listdir(parent)
+        if entry.startswith("wasmtime-") and entry.endswith(".dist-info")
+    ]
+    if len(found) != 1:
+        from importlib.metadata import version
+
+        found = [version("wasmtime")]
+    return tuple(int(part) for part in found[0].split(".")[:3] if part.isdigit())
+
+
+def check_version(version: tuple[int, ...]) -> None:
+    """Raises `EngineError` when the version is outside of the tested range."""
+    first, end = TESTED_VERSIONS
+    if not first <= version < end:
+        shown = ".".join(map(str, version))
+        raise EngineError(
+            f"wasmtime {shown} is installed, but this version of plugwasm works with wasmtime "
+            f">={'.'.join(map(str, first))},<{end[0]}: pip install 'wasmtime>={'.'.join(map(str, first))},<{end[0]}'"
+        )
+
+
+def _library_path(package_folder: str) -> str:
+    if hasattr(os, "uname"):
+        machine = os.uname().machine
+    else:
+        from platform import machine as find_machine
+
+        machine = find_machine()
+    machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(machine, machine)
+    name = {"win32": "_wasmtime.dll", "darwin": "_libwasmtime.dylib"}.get(
+        sys.platform, "_libwasmtime.so"
+    )
+    path = os.path.join(package_folder, f"{sys.platform}-{machine}", name)
+    if not os.path.exists(path):
+        raise EngineError(
+            f"the wasmtime wheel has no library for {sys.platform} on {machine} (looked for {path})"
+        )
+    return path
+
+
+_FOLDER = _package_folder()
+
+
+def library_version() -> str:
+    """The version of the engine that is loaded."""
+    return ".".join(map(str, installed_version(_FOLDER)))
+
+
+_UNLOCKED = (
+    "wasmtime_guestprofiler_finish",
+    "wasmtime_instance_new",
+    "wasmtime_module_new",
+    "wasmtime_wat2wasm",
+)
+"""What runs guests, or may take long. All else is called with the interpreter's lock, which a thread needs to fork: much of it takes locks
+of the engine for a moment, and a child that was forked in the middle would wait for those for ever (see `_engine.fork`)."""
+_ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
+
+
+def _load() -> Any:
+    check_version(installed_version(_FOLDER))
+    path = _library_path(_FOLDER)
+    library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
+    for name, (result, parameters) in _DECLARATIONS.items():
+        function = (library if name in _UNLOCKED else locked)[_ALIASES.get(name, name)]
+        setattr(library, name, function)
+        function.restype = result
+        function.argtypes = parameters
+    return library
+
+
+lib: Any = _load()
+
+
+def _hot(name: str, result: Any, *, keeps_lock: bool = False) -> Any:
+    function = (ctypes.PyDLL(_library_path(_FOLDER)) if keeps_lock else lib)[name]
+    function.restype = result
+    return function
+
+
+call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p)
+"""Context, function, values, their number, where a trap goes → error or None."""
+get_export: Any = _hot("wasmtime_instance_export_get", c_bool)
+"""Context, instance, name, its length, where the item goes → whether there is one."""
+func_to_raw: Any = _hot("wasmtime_func_to_raw", c_void_p)
+"""Context, function → a funcref."""
+get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool, keeps_lock=True)
+"""Caller, name, its length, where the item goes → whether there is one."""
+
+
+def take_bytes(vec: ByteVec) -> bytes:
+    """Copies what the library returned and frees it."""
+    data = ctypes.string_at(vec.data, vec.size) if vec.size else b""
+    lib.wasm_byte_vec_delete(ctypes.byref(vec))
+    return data
+
+
+def borrowed_text(vec: Any, most: int = 2**32) -> str | None:
+    """Copies text that the library keeps, or its first `most` bytes."""
+    if not vec:
+        return None
+    contents = vec.contents
+    return ctypes.string_at(contents.data, min(contents.size, most)).decode("utf-8", "replace")

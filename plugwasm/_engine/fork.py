@@ -1,0 +1,88 @@
+"""Before a fork: the engine at rest in all other threads.
+
+The engine has locks of its own: for the code that it knows, and for the types of functions. A child that is forked while another thread
+holds one of them waits for it for ever, when it loads a module or traps next. Python's lock is held during a fork, and most functions of
+the engine are called with it (`_engine.ffi`), so that no thread can be in one of these. What is left is called without it, since it runs
+guests: calls, and instances whose start function runs. There the engine's locks are taken for microseconds, when a guest traps.
+
+Invariant: when a fork begins, each thread that runs a guest is blocked, as far as the system tells (Linux): it waits for Python's lock, or
+for something outside. It is tried for `PATIENCE` seconds, without giving up Python's lock, for a guest that runs on comes to its epoch
+callback, which needs it. Calls pay nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import weakref
+from time import monotonic
+
+from .._platform.native_threads import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .module import Engine
+
+PATIENCE = 0.05
+_PAUSE = 100
+"""Microseconds."""
+_BLOCKED = b"STtZXI"
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _native_ids() -> list[int]:
+    """The system's numbers of other threads that are in the engine, or about to be: the innermost Python function is one of ours."""
+    me = get_ident()
+    within = {
+        ident
+        for ident, frame in sys._current_frames().items()
+        if ident != me and frame.f_code.co_filename.startswith(_PACKAGE)
+    }
+    if not within:
+        return []
+    import threading
+
+    return [
+        thread.native_id
+        for thread in threading.enumerate()
+        if thread.ident in within and thread.native_id is not None
+    ]
+
+
+def _is_running(libc: Any, thread: int) -> bool:
+    """Whether the thread is on a processor, or could be. Without giving up Python's lock, as files of Python would."""
+    descriptor = libc.open(b"/proc/self/task/%d/stat" % thread, os.O_RDONLY | os.O_CLOEXEC)
+    if descriptor < 0:
+        return False
+    buffer = ctypes.create_string_buffer(128)
+    libc.read(descriptor, buffer, 127)
+    libc.close(descriptor)
+    return buffer.value.rpartition(b") ")[2][:1] not in _BLOCKED
+
+
+def before_fork() -> None:
+    """Waits until the threads that run guests are blocked."""
+    threads = _native_ids()
+    if not threads:
+        return
+    for engine in list(engines):
+        engine.increment_epoch()
+    libc = ctypes.PyDLL(None)
+    if sys.platform != "linux":
+        libc.usleep(10 * _PAUSE)  # which mostly does
+        return
+    end = monotonic() + PATIENCE
+    while threads and monotonic() < end:
+        libc.usleep(_PAUSE)
+        threads = [thread for thread in threads if _is_running(libc, thread)]
+
+
+def register() -> None:
+    """Has forks of this process wait so. What is registered afterwards comes before it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before_fork)

@@ -1,0 +1,179 @@
+"""What the C API reports when something fails, as Python exceptions of this package.
+
+They are for the layers above, which know what was being done and turn each into one of `plugwasm.errors`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from ..errors import shown
+from .ffi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TRAPS = (
+    "stack overflow",
+    "out of bounds memory access",
+    "misaligned memory access",
+    "out of bounds table access",
+    "call of an empty table entry",
+    "indirect call with a wrong type",
+    "integer overflow",
+    "integer division by zero",
+    "invalid conversion to integer",
+    "unreachable",
+    "interrupt",
+    "out of fuel",
+    "atomic wait on a memory that is not shared",
+    "null reference",
+    "out of bounds array access",
+    "object too large",
+    "cast to a wrong type",
+)
+"""Names of the engine's trap codes, in their order."""
+
+KERNEL_NAME = "extism:host/env"
+"""The name of our own module; its frames are left out of backtraces."""
+
+ArgumentError = ctypes.ArgumentError
+"""What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
+
+
+def is_recursion(error: BaseException) -> bool:
+    """Whether it says that Python's stack is at its end."""
+    return isinstance(error, RecursionError) or (
+        isinstance(error, ArgumentError) and "RecursionError" in str(error)
+    )
+
+
+_UNKNOWN = ctypes.c_size_t(-1).value
+
+MAX_NAME = 200
+"""Characters of a function's or a module's name that are shown in a frame."""
+
+MAX_SHOWN_BYTES = 1000
+"""Bytes of a name that are looked at; longer ones are cut off."""
+
+MAX_REFERENCES = 12
+"""To what stands before, in a mangled name. Names with more are shown as they are."""
+
+UNTOLD = "the engine could not tell why"
+
+OUT_OF_FUEL = TRAPS[11]
+STACK_OVERFLOW = TRAPS[0]
+UNREACHABLE = TRAPS[9]
+OUT_OF_BOUNDS = TRAPS[1]
+
+
+class EngineFailure(Exception):
+    """The engine refused or the guest failed: a message, and the Wasm frames, innermost first."""
+
+    def __init__(self, message: str, frames: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.frames = frames
+
+
+class Trap(EngineFailure):
+    """The guest trapped; the message is a member of `TRAPS`."""
+
+
+class HostRaised(EngineFailure):
+    """A host callback raised `exception`."""
+
+    def __init__(self, exception: BaseException, frames: tuple[str, ...]) -> None:
+        super().__init__("a host callback raised", frames)
+        self.exception = exception
+
+
+def take_error(pointer: int) -> EngineFailure:
+    """The failure that a `wasmtime_error_t` describes; frees it."""
+    message, frames = _told(lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer)
+    lib.wasmtime_error_delete(pointer)
+    return EngineFailure(message, frames)
+
+
+def take_trap(pointer: int) -> EngineFailure:
+    """The failure that a `wasm_trap_t` describes; frees it."""
+    message, frames = _told(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
+    code = ctypes.c_uint8()
+    known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
+    lib.wasm_trap_delete(pointer)
+    if known:
+        return Trap(TRAPS[code.value] if code.value < len(TRAPS) else f"trap {code.value}", frames)
+    return EngineFailure(message, frames)
+
+
+def _text(get: Any, pointer: int) -> str:
+    vec = ByteVec()
+    get(pointer, ctypes.byref(vec))
+    return take_bytes(vec).decode("utf-8", "replace").rstrip("\0")
+
+
+def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
+    """The message and the frames.
+
+    The engine writes a backtrace into its message, and demangles the names in it: some hundred bytes of a C++ name can stand for more
+    text than there is memory. So it is asked for its message only where no name in the backtrace can do that.
+    """
+    vec = PointerVec()
+    trace(pointer, ctypes.byref(vec))
+    names = [
+        borrowed_text(lib.wasmtime_frame_func_name(vec.data[i]), MAX_SHOWN_BYTES)
+        for i in range(vec.size)
+    ]
+    modules = [
+        borrowed_text(lib.wasmtime_frame_module_name(vec.data[i]), MAX_SHOWN_BYTES)
+        for i in range(vec.size)
+    ]
+    harmless = all(_is_harmless(name) for name in names + modules if name)
+    message = _text(text, pointer) if harmless else UNTOLD
+    frames = []
+    for i, (name, module) in enumerate(zip(names, modules, strict=True)):
+        if module == KERNEL_NAME:
+            continue
+        frame = vec.data[i]
+        if not name:
+            name = f"function {lib.wasm_frame_func_index(frame)}"
+        elif name.startswith(("_Z", "_R")):
+            name = _demangled(message, i) or name
+        offset = lib.wasm_frame_module_offset(frame)
+        where = (
+            shown(name, MAX_NAME)
+            if offset == _UNKNOWN
+            else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+        )
+        frames.append(f"{shown(module, MAX_NAME)}!{where}" if module else where)
+    lib.wasm_frame_vec_delete(ctypes.byref(vec))
+    if message.startswith(
+        "error while executing at wasm backtrace:"
+    ):  # with names as the guest wrote them, of any length
+        message = message.rpartition("Caused by:\n")[2].strip()
+    return message, tuple(frames)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether what the engine makes of it is of bounded length: with r references back, at most 3^(r/3) times as long."""
+    if len(name) >= MAX_SHOWN_BYTES or not name.startswith("_"):
+        return len(name) < MAX_SHOWN_BYTES
+    import re
+
+    return len(re.findall("[ST][0-9A-Z]*_", name)) <= MAX_REFERENCES
+
+
+def _demangled(message: str, index: int) -> str | None:
+    """The name in line `index` of the backtrace that the engine prints, which it demangles."""
+    for line in message.splitlines():
+        number, _, rest = line.strip().partition(": ")
+        if number == str(index) and rest.lstrip().startswith("0x"):
+            return without_hash(rest.partition(" - ")[2].partition("!")[2])
+    return None
+
+
+def without_hash(name: str) -> str:
+    """A demangled name without the hash that Rust appends."""
+    head, _, last = name.rpartition("::")
+    return head if len(last) == 17 and last[0] == "h" else name

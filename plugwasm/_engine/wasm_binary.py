@@ -1,0 +1,188 @@
+"""What the engine does not tell of a module: read off the binary format (WebAssembly 3.0, chapter 5), as far as it is needed."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+(
+    CUSTOM,
+    TYPE,
+    IMPORT,
+    FUNCTION,
+    TABLE,
+    MEMORY,
+    GLOBAL,
+    EXPORT,
+    START,
+    ELEMENT,
+    CODE,
+    DATA,
+    _,
+    TAG,
+) = range(14)
+"""The numbers of sections."""
+
+MAX_NAME = 4096
+"""Bytes of a name in the section of names."""
+
+_STATE = {IMPORT: 448, TABLE: 64, GLOBAL: 16, ELEMENT: 112, DATA: 16, TAG: 16}
+"""What the engine and the host keep in an instance for each entry of these sections, in bytes: measured, and rounded up."""
+_REFERENCE = 32
+"""For each function that can be referred to."""
+_ELEMENT_OF_SEGMENT = 16
+_STRUCT, _ARRAY = 0x5F, 0x5E
+_NUMBERS_GO_ON = bytes(range(128, 256))
+
+Facts = tuple[int, int, int, int, int, int, int]
+
+
+def facts(wasm: bytes) -> Facts:
+    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, bits for whether it
+    starts with a function (1) and whether it may have objects that are collected (2), how many bytes an instance takes outside of memories
+    and tables at most, how many tables it defines, and how many types, imports and exports it has."""
+    count = total = largest = start = state = tables = functions = references = entries = 0
+    for section, at, end in sections(wasm):
+        if section in (CUSTOM, CODE):
+            continue
+        number, at = leb128(wasm, at)
+        if section in (TYPE, IMPORT, EXPORT):
+            entries += number
+        if section == TYPE and (_STRUCT in wasm[at:end] or _ARRAY in wasm[at:end]):
+            start |= 2  # such a byte may also be a number, which does no harm
+        state += _STATE.get(section, 0) * number
+        if section == MEMORY:
+            for _ in range(number):
+                flags = wasm[at]
+                first, at = leb128(wasm, at + 1)
+                total, largest = total + first, max(largest, first)
+                if flags & 1:
+                    _, at = leb128(wasm, at)
+                if flags & 8:
+                    _, at = leb128(wasm, at)
+            count += number
+        elif section == START:
+            start |= 1
+        elif section == TABLE:
+            tables = number
+        elif section in (IMPORT, FUNCTION):
+            functions += number
+        elif section == EXPORT:
+            references += number
+        elif section == ELEMENT:
+            # Each element ends with a byte below 128, as all numbers do: counting those is fast, and counts some too many.
+            elements = len(wasm[at:end].translate(None, _NUMBERS_GO_ON))
+            references += elements
+            state += _ELEMENT_OF_SEGMENT * elements
+    return (
+        count,
+        total,
+        largest,
+        start,
+        state + _REFERENCE * min(references, functions),
+        tables,
+        entries,
+    )
+
+
+MANY_SEGMENTS = 100
+MUCH_DATA = 2**17
+"""From so many segments, or bytes of them, a module is better off with images of its memories: measured (docs/decisions.md, 38)."""
+
+
+def wants_images(module: bytes) -> bool:
+    """Whether a module, in either format, has so much initial data that images are worth it. It need not be valid; then any answer does."""
+    if not module.startswith(b"\0asm"):
+        return module.count(b"(data") > MANY_SEGMENTS or (
+            len(module) > 2 * MUCH_DATA and b"(data" in module
+        )
+    if len(module) <= MANY_SEGMENTS:
+        return False
+    try:
+        for section, at, end in sections(module):
+            if section == DATA and (end - at > MUCH_DATA or leb128(module, at)[0] > MANY_SEGMENTS):
+                return True
+    except IndexError:
+        pass
+    return False
+
+
+def shares_memory(wasm: bytes) -> bool:
+    """Whether a valid module defines a memory that is shared. (One that it imports, nobody can give it.)"""
+    for section, at, _ in sections(wasm):
+        if section == MEMORY:
+            number, at = leb128(wasm, at)
+            for _ in range(number):
+                flags = wasm[at]
+                if flags & 2:
+                    return True
+                _, at = leb128(wasm, at + 1)
+                if flags & 1:
+                    _, at = leb128(wasm, at)
+                if flags & 8:
+                    _, at = leb128(wasm, at)
+    return False
+
+
+def without_long_names(wasm: bytes) -> bytes:
+    """The module without its names for functions if one of them is very long: a backtrace has a copy of the name for each frame."""
+    kept, begin = [wasm[:8]], 8
+    try:
+        for section, at, end in sections(wasm):
+            if end > len(wasm):
+                return wasm  # broken off as well
+            if not (section == CUSTOM and _has_long_names(wasm, at, end)):
+                kept.append(wasm[begin:end])
+            begin = end
+    except IndexError:
+        return wasm  # broken off: the engine will find that out
+    return b"".join(kept)
+
+
+def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
+    """Whether a custom section is one of names, and has a long one for the module or a function, or cannot be read."""
+    length, at = leb128(wasm, at)
+    if wasm[at : at + length] != b"name":
+        return False
+    at += length
+    try:
+        while at < end:
+            kind = wasm[at]
+            size, at = leb128(wasm, at + 1)
+            after = at + size
+            count, at = leb128(wasm, at) if kind == 1 else (int(kind == 0), at)
+            for _ in range(count):
+                if kind == 1:
+                    _, at = leb128(wasm, at)
+                size, at = leb128(wasm, at)
+                if size > MAX_NAME:
+                    return True
+                at += size
+            at = after
+    except IndexError:
+        return True
+    return False
+
+
+def sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
+    """The number of each section, where its content starts, and where that ends."""
+    at = 8
+    while at < len(wasm):
+        section = wasm[at]
+        size, at = leb128(wasm, at + 1)
+        yield section, at, at + size
+        at += size
+
+
+def leb128(wasm: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = wasm[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise IndexError  # no number of the format is longer, and one of a megabyte would take minutes to make

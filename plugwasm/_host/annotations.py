@@ -1,0 +1,266 @@
+"""What the annotations of a host function say: how each parameter is made of what the guest passes, and each result is given to it."""
+
+from __future__ import annotations
+
+import struct
+import types
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from .codecs import JSON, argument_reader
+from .conversion import plain_json, unlimited
+from .guest import MASK, Guest
+from .wasm_values import WRITE, ValType, read_f64, write_f64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .codecs import TypedCodec
+    from .conversion import Reader
+
+    Decoder = Callable[[Guest, int], Any]
+    Encoder = Callable[[Guest, Any], int]
+
+__all__ = ["Codec", "Json", "Pickle", "UnsafePickle"]
+
+
+class Json:
+    """In an annotation: the value travels as JSON, e.g. `Annotated[dict, plugwasm.Json]`."""
+
+    __module__ = "plugwasm"
+
+
+class Pickle:
+    """In the annotation of a result: the value travels as a pickle. To read what a guest pickled, see `UnsafePickle`."""
+
+    __module__ = "plugwasm"
+
+
+class UnsafePickle:
+    """In the annotation of a parameter: what the guest sends is unpickled, which lets the guest run any code in this process.
+
+    Only for plugins that are trusted as much as the application itself. Nothing else makes plugwasm unpickle what a guest sent.
+    """
+
+    __module__ = "plugwasm"
+
+
+class Codec:
+    """In an annotation: the function turns the bytes that a guest sent into the parameter, or the result into bytes for the guest."""
+
+    __module__ = "plugwasm"
+
+    def __init__(self, codec: Callable[[Any], Any]) -> None:
+        self.codec = codec
+
+
+def _bytes(guest: Guest, raw: int) -> bytes:
+    handle = raw & MASK
+    block = guest.kernel.block(handle)
+    if block is None:
+        return guest.peek(handle, "a host function")
+    return block.tobytes()
+
+
+def _reading(read: Reader) -> Decoder:
+    """Reads what a guest passed within its own limits. To read counts towards the time of its call."""
+
+    def decode(guest: Guest, raw: int) -> Any:
+        data = _bytes(guest, raw)
+        if len(data) < _QUICK:
+            return read(data, guest.limits)
+        guest.remaining()
+        value = read(data, guest.limits)
+        guest.remaining()
+        return value
+
+    return decode
+
+
+_QUICK = 2**14
+"""Bytes that are read at once, whatever they are, so that no look at the clock is needed."""
+
+
+def _text(guest: Guest, raw: int) -> str:
+    block = guest.kernel.block(raw & MASK)
+    if block is None:
+        return guest.peek(raw, "a host function").decode()
+    return str(block, "utf-8")
+
+
+def _give_text(guest: Guest, value: str) -> int:
+    if not isinstance(value, str):
+        raise TypeError(f"it should return str, but returned {type(value).__name__}")
+    return guest.give(value.encode())
+
+
+def _give_bytes(guest: Guest, value: Any) -> int:
+    try:
+        view = memoryview(value)
+    except TypeError:
+        raise TypeError(f"it should return bytes, but returned {type(value).__name__}") from None
+    return guest.give(bytes(view))
+
+
+_write_i64 = WRITE[ValType.I64]
+
+
+def _give_int(guest: Guest, value: Any) -> int:
+    try:
+        return _write_i64(value)
+    except TypeError:
+        raise TypeError(f"it should return int, but returned {type(value).__name__}") from None
+
+
+def _give_float(guest: Guest, value: Any) -> int:
+    try:
+        return write_f64(value)
+    except struct.error:
+        raise TypeError(f"it should return float, but returned {type(value).__name__}") from None
+
+
+def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
+    """Gives a result by a codec, after a look at its class where the annotation is one that objects have."""
+    plain = _plain(annotation)
+    expected = (
+        plain
+        if isinstance(plain, type)
+        and get_origin(plain) is None
+        and not hasattr(plain, "__required_keys__")
+        else object
+    )
+
+    def give(guest: Guest, value: Any) -> int:
+        if not isinstance(value, expected):
+            raise TypeError(
+                f"it should return {expected.__name__}, but returned {type(value).__name__}"
+            )
+        return guest.give(codec.encode(value))
+
+    return give
+
+
+def _marker(annotation: Any) -> Any:
+    """The one of our markers in an `Annotated`, or None; a class stands for its instance."""
+    for item in getattr(annotation, "__metadata__", ()):
+        for marker in (Json, Pickle, UnsafePickle):
+            if item is marker or isinstance(item, marker):
+                return marker
+        if isinstance(item, Codec) or (hasattr(item, "encode") and hasattr(item, "decode")):
+            return item
+    return None
+
+
+def _codec(annotation: Any, marker: Any) -> TypedCodec | None:
+    """What values of a type travel by: the codec in the annotation, or JSON for a type that says what is in it."""
+    return marker if marker is not None else JSON if _is_record(annotation) else None
+
+
+def _is_record(annotation: Any) -> bool:
+    """Whether it is a dataclass, a Struct, a TypedDict, a NamedTuple, a model of pydantic, or a container or a union of what is typed."""
+    plain = _plain(annotation)
+    origin = get_origin(plain)
+    if origin in (Union, types.UnionType):
+        return all(member is type(None) or _is_record(member) for member in get_args(plain))
+    if not isinstance(origin or plain, type):
+        return False
+    if origin is not None and issubclass(origin, (Mapping, Sequence, AbstractSet)):
+        return True
+    return any(hasattr(origin or plain, mark) for mark in _RECORDS)
+
+
+_RECORDS = (
+    "__dataclass_fields__",
+    "__struct_fields__",
+    "__required_keys__",
+    "_fields",
+    "__pydantic_validator__",
+)
+"""Attributes that classes of records have, and others do not."""
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without our markers."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def shown_as(annotation: Any) -> Any:
+    """What those who watch take its values for: bytes, where only a codec of the application's can read them."""
+    marker = _marker(annotation)
+    if marker is None:
+        return _plain(annotation)
+    return annotation if marker is Json or marker is JSON else bytes
+
+
+def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
+    marker = _marker(annotation)
+    if marker is Json:
+        return ValType.I64, _reading(plain_json)
+    if marker is UnsafePickle:
+        import pickle
+
+        return ValType.I64, lambda guest, raw: pickle.loads(_bytes(guest, raw))
+    if marker is Pickle:
+        raise TypeError(
+            f"host function `{function}`: parameter `{parameter}` would be unpickled from what the guest sends, which lets the guest "
+            "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if the guest is trusted that much"
+        )
+    if isinstance(marker, Codec):
+        return ValType.I64, _reading(unlimited(marker.codec))
+    codec = _codec(annotation, marker)
+    if codec is not None:
+        return ValType.I64, _reading(argument_reader(parameter, annotation, codec))
+    plain = _plain(annotation)
+    if plain is str:
+        return ValType.I64, _text
+    if plain is bytes:
+        return ValType.I64, _bytes
+    if plain is bool:
+        return ValType.I32, lambda _, raw: bool(raw & 0xFFFFFFFF)
+    if plain is int:
+        return ValType.I64, lambda _, raw: raw
+    if plain is float:
+        return ValType.F64, lambda _, raw: read_f64(raw)
+    raise TypeError(
+        f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type {annotation!r}; {_HINT}"
+    )
+
+
+def encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
+    marker = _marker(annotation)
+    if marker is Json:
+        import json
+
+        return ValType.I64, lambda guest, value: guest.give(json.dumps(value).encode())
+    if marker in (Pickle, UnsafePickle):
+        import pickle
+
+        return ValType.I64, lambda guest, value: guest.give(pickle.dumps(value))
+    if isinstance(marker, Codec):
+        convert = marker.codec
+        return ValType.I64, lambda guest, value: _give_bytes(guest, convert(value))
+    codec = _codec(annotation, marker)
+    if codec is not None:
+        return ValType.I64, _giver(codec, annotation)
+    plain = _plain(annotation)
+    if plain is str:
+        return ValType.I64, _give_text
+    if plain is bytes:
+        return ValType.I64, _give_bytes
+    if plain is bool:
+        return ValType.I32, lambda _, value: int(bool(value))
+    if plain is int:
+        return ValType.I64, _give_int
+    if plain is float:
+        return ValType.F64, _give_float
+    raise TypeError(
+        f"host function `{function}`: cannot infer a Wasm type for its result of type {annotation!r}; {_HINT}"
+    )
+
+
+_HINT = (
+    "use str, bytes, int, float, bool, a dataclass or another record, list[…] or dict[…, …], a tuple of these (result only), "
+    "Annotated[…, Json], Annotated[…, codecs.JSON], Annotated[…, Codec(…)], or give a `signature`"
+)

@@ -1,0 +1,324 @@
+"""How Python's values travel: from Python to the bytes that a guest gets, and from the bytes that it gives to a type.
+
+Without a codec, str is UTF-8 text, bytes (or any buffer) are as they are, and everything else is JSON. `JSON`, `MSGPACK` and `RAW` say it
+for all types alike, and any object with the two methods of `TypedCodec` can take their place:
+
+    plugin.call("find", {"name": "Ada"}, returns=list[User])
+    plugin.call("find", query, returns=list[User], codec=plugwasm.codecs.MSGPACK)
+
+What msgspec converts can travel: builtin types, dataclasses, `msgspec.Struct`, `TypedDict`, `NamedTuple`, enums, dates and times, `UUID`,
+`Decimal`, unions, and containers of these; and models of pydantic, where the application has it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Protocol
+
+from .._manifest.limits import DEFAULT
+from ..errors import OptionError, OutputError, shown
+from .conversion import (
+    NONE,
+    DecodeError,
+    begins,
+    cached,
+    is_pydantic,
+    json_encoder,
+    json_reader,
+    msgpack_encoder,
+    msgpack_reader,
+    name_of,
+    nothing,
+    placed,
+    raw_reader,
+    told,
+    unlimited,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._manifest.limits import Limits
+    from .conversion import Reader
+
+__all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]
+
+KEPT_BYTES = 256
+"""Of an output, in an `OutputError`."""
+
+_limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT)
+"""Of the plugin whose bytes a codec of the application decodes."""
+
+
+class TypedCodec(Protocol):
+    """What turns values into bytes, and bytes into a value of a type.
+
+    `plugwasm.Codec` is something else: one function, for one parameter of a host function.
+
+    What `decode` builds of bytes that come from a plugin is for it to bound. The limits of that plugin hold in `JSON` and `MSGPACK`, if it
+    goes on to these; elsewhere they have the default ones.
+    """
+
+    def encode(self, value: Any, /) -> bytes:
+        """The bytes for a value."""
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        """The value of that type. Raises `DecodeError`, or any other exception, when the bytes are none."""
+
+
+TypedCodec.__module__ = "plugwasm.codecs"
+
+
+# ---- codecs --------------------------------------------------------------------------------------------------------------------------
+
+
+class _Json:
+    __module__ = "plugwasm.codecs"
+
+    def encode(self, value: Any, /) -> bytes:
+        if is_pydantic(type(value)):
+            return bytes(value.__pydantic_serializer__.to_json(value))
+        return json_encoder()(value)
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        return cached(json_reader, type)(data, _limits.get())
+
+    def __repr__(self) -> str:
+        return "plugwasm.codecs.JSON"
+
+    def __reduce__(self) -> str:
+        return "JSON"
+
+
+class _Msgpack:
+    __module__ = "plugwasm.codecs"
+
+    def encode(self, value: Any, /) -> bytes:
+        return msgpack_encoder()(value)
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        return cached(msgpack_reader, type)(data, _limits.get())
+
+    def __repr__(self) -> str:
+        return "plugwasm.codecs.MSGPACK"
+
+    def __reduce__(self) -> str:
+        return "MSGPACK"
+
+
+class _Raw:
+    __module__ = "plugwasm.codecs"
+
+    def encode(self, value: Any, /) -> bytes:
+        return value.encode() if isinstance(value, str) else bytes(memoryview(value))
+
+    def decode(self, data: bytes, type: Any, /) -> Any:
+        read = raw_reader(type)
+        if read is None:
+            raise TypeError(
+                f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(type)}"
+            )
+        return read(data)
+
+    def __repr__(self) -> str:
+        return "plugwasm.codecs.RAW"
+
+    def __reduce__(self) -> str:
+        return "RAW"
+
+
+JSON: TypedCodec = _Json()
+"""Everything as JSON, also str (in quotes) and bytes (as base64)."""
+MSGPACK: TypedCodec = _Msgpack()
+"""Everything as MessagePack."""
+RAW: TypedCodec = _Raw()
+"""Bytes as they are, and str as UTF-8; nothing else."""
+
+
+# ---- what a call sends and gets --------------------------------------------------------------------------------------------------------
+
+
+def encoded(value: Any) -> bytes:
+    """What a call sends for a value that is neither text nor a buffer.
+
+    Raises:
+        TypeError: There is no JSON for it.
+    """
+    try:
+        return JSON.encode(value)
+    except TypeError as error:
+        raise TypeError(
+            f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give a `codec`"
+        ) from error
+
+
+def no_input(error: UnicodeEncodeError, plugin: str | None, function_name: str) -> OptionError:
+    """The error for an input that is text and cannot be sent."""
+    where = f"the input of `{shown(function_name)}`" + (f" of plugin `{plugin}`" if plugin else "")
+    return OptionError(
+        f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}; pass bytes",
+        field="data",
+        plugin=plugin,
+        function=function_name,
+    )
+
+
+def typed_call(
+    function: str, data: Any, parse: Any, returns: Any, codec: TypedCodec | None, plugin: str | None
+) -> tuple[Any, Callable[[bytes], Any]]:
+    """`data` and `parse` for a call that was made with `returns` or `codec`."""
+    if returns is None:
+        raise OptionError(
+            f"call of `{shown(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
+            "leave it out for bytes",
+            field="returns",
+        )
+    if codec is not None and not callable(
+        getattr(codec, "decode", None) if not isinstance(codec, (str, bytes)) else None
+    ):
+        given = codec if isinstance(codec, str) else type(codec).__name__
+        raise OptionError(
+            f"call of `{shown(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with `encode` and `decode`, "
+            f"got {shown(str(given), 40)}",
+            field="codec",
+        )
+    if codec is not None and not (type(data) is bytes and not data):
+        try:
+            data = codec.encode(data)
+        except UnicodeEncodeError as error:
+            raise no_input(error, plugin, function) from None
+    if returns is ...:
+        return data, parse
+    if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
+        raise TypeError(
+            f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
+        )
+    if isinstance(returns, (str, bytes, int, float)) or (
+        callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")
+    ):
+        hint = "; did you mean `parse`?" if callable(returns) else ""
+        raise TypeError(
+            f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}"
+        )
+    if parse is not bytes:
+        raise TypeError(f"call of `{shown(function)}`: give either `parse` or `returns`, not both")
+    return data, output_reader(returns, codec, plugin, function)
+
+
+class OutputReader:
+    """Makes an output of an export a value of a type, or raises `OutputError`.
+
+    `Plugin.call` knows it by its attribute `is_of_call`, passes the limits of the plugin, and looks at the deadline.
+    """
+
+    __slots__ = ("_facts", "_read")
+
+    is_of_call = True
+
+    def __init__(
+        self, returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
+    ) -> None:
+        self._read = reader(returns, codec)
+        self._facts = returns, plugin, function
+
+    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+        try:
+            return self._read(output, limits)
+        except MemoryError:
+            raise
+        except Exception as error:
+            returns, plugin, function = self._facts
+            reason, path = told(error)
+            where = (
+                f"`{shown(function)}` of plugin `{plugin}`" if plugin else f"`{shown(function)}`"
+            )
+            raise OutputError(
+                f"{where}: the output is no {name_of(returns)}: {placed(reason, path)}; it {begins(output)}",
+                plugin=plugin,
+                function=function,
+                path=path,
+                output=output[:KEPT_BYTES],
+            ) from error
+
+
+class UnlessEmpty:
+    """The same, which makes None of an empty output."""
+
+    __slots__ = ("_read",)
+
+    is_of_call = True
+
+    def __init__(self, read: OutputReader) -> None:
+        self._read = read
+
+    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+        return self._read(output, limits) if output else None
+
+
+def output_reader(
+    returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
+) -> OutputReader:
+    """A function that makes an output of that export a value of the type, or raises `OutputError`.
+
+    Raises:
+        TypeError: No output could ever be one.
+    """
+    if codec is None or codec is JSON or codec is MSGPACK:
+        try:
+            return _kept(returns, codec, plugin, function)  # type: ignore[arg-type]
+        except TypeError:  # of an annotation with a list in it, say; or it is raised again
+            pass
+    return OutputReader(returns, codec, plugin, function)
+
+
+_kept = lru_cache(512)(OutputReader)
+
+
+def reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
+    """A function that makes bytes a value of the type, within the limits that it is given.
+
+    Raises:
+        TypeError: No bytes could ever be one.
+    """
+    if codec is None:
+        return cached(_reader, kind)
+    if isinstance(codec, _Json):
+        return cached(json_reader, kind)
+    if isinstance(codec, _Msgpack):
+        return cached(msgpack_reader, kind)
+    if isinstance(codec, _Raw) and raw_reader(kind) is None:
+        raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(kind)}")
+
+    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+        token = _limits.set(limits)
+        try:
+            return codec.decode(data, kind)
+        finally:
+            _limits.reset(token)
+
+    return read
+
+
+def _reader(kind: Any) -> Reader:
+    if kind is NONE:
+        return nothing
+    raw = raw_reader(kind)
+    return json_reader(kind) if raw is None else unlimited(raw)
+
+
+def argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader:
+    """A function that makes what a guest passed to a host function a value of the type, or raises `DecodeError`."""
+    read = reader(kind, codec)
+
+    def decode(data: bytes, limits: Limits = DEFAULT) -> Any:
+        try:
+            return read(data, limits)
+        except Exception as error:
+            reason, path = told(error)
+            raise DecodeError(
+                f"the guest passed for `{parameter}` what is no {name_of(kind)}: {placed(reason, path)}; it {begins(data)}"
+            ) from error
+
+    return decode

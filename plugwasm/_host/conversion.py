@@ -1,0 +1,444 @@
+"""Bytes from outside to values of a type, by msgspec; and by pydantic, whose models an application may have.
+
+Each reader is made once for a type and kept. What it raises says where in the data the type and the data part ways.
+
+Nothing is built of data that goes beyond the limits: its values, its depth and its keys are counted first (`_payload_bounds.value_count`,
+`_payload_bounds.nesting`, `_host.hashing`). For data that has fewer bytes than it may have values, that is a look at its length.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from typing import Any
+
+from .._manifest.limits import DEFAULT
+from .._manifest.messages import cut
+from .._payload_bounds.nesting import MAX_LEVELS, is_too_deep, is_too_deep_msgpack
+from .._payload_bounds.value_count import json_exceeds, json_upper_bound, msgpack_exceeds
+from .._platform.native_threads import RLock
+from .error_location import ANY_KEY, MOST_BYTES, with_keys
+from .hashing import Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    from .._manifest.limits import Limits
+
+    class Reader(Protocol):
+        """Makes bytes a value, or raises."""
+
+        def __call__(self, data: bytes, limits: Limits = ..., /) -> Any: ...
+
+    Plain = Callable[[bytes], Any]
+
+NONE = type(None)
+SHOWN_BYTES = 60
+_MANY = 1000
+"""Complaints of pydantic, of which no list is made."""
+"""Of what could not be read, in a message."""
+
+
+class DecodeError(ValueError):
+    """Bytes that are no value of the type that was asked for.
+
+    Attributes:
+        reason: What was expected and what was there.
+        path: Where, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
+    """
+
+    __module__ = "plugwasm.codecs"
+
+    def __init__(self, reason: str, path: str = "$") -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return self.reason if self.path == "$" else f"{self.reason} at `{self.path}`"
+
+
+# ---- text and bytes ----------------------------------------------------------------------------------------------------------------------
+
+
+def nothing(data: bytes, limits: Limits = DEFAULT) -> None:
+    if data and data != b"null":
+        raise DecodeError("expected nothing, or null")
+
+
+def raw_reader(kind: Any) -> Plain | None:
+    """The function for text and bytes, and for subclasses and annotated forms of these; None for other types."""
+    plain = bare(kind)
+    if not isinstance(plain, type) or not issubclass(plain, (str, bytes, bytearray, memoryview)):
+        return None
+    read: Plain = _text if issubclass(plain, str) else bytes
+    if plain not in (str, bytes):
+        read = _then(read, plain)
+    if plain is not kind and hasattr(kind, "__metadata__"):
+        import msgspec
+
+        def checked(data: bytes) -> Any:
+            try:
+                return msgspec.convert(plain_read(data), kind)
+            except msgspec.ValidationError as error:
+                raise _from_msgspec(error) from error
+
+        plain_read, read = read, checked
+    return read
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(
+            f"expected UTF-8 text, got {data[error.start : error.start + 4]!r} (byte {error.start})"
+        ) from error
+
+
+def unlimited(read: Plain) -> Reader:
+    """As a reader, for what builds one value only."""
+    return lambda data, limits=DEFAULT: read(data)
+
+
+def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
+    return lambda data: make(read(data))
+
+
+# ---- JSON and MessagePack, by msgspec --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(1)
+def json_encoder() -> Callable[[Any], bytes]:
+    import msgspec
+
+    return msgspec.json.Encoder(enc_hook=_plain_of_pydantic).encode
+
+
+@lru_cache(1)
+def msgpack_encoder() -> Callable[[Any], bytes]:
+    import msgspec
+
+    return msgspec.msgpack.Encoder(enc_hook=_plain_of_pydantic).encode
+
+
+def json_reader(kind: Any) -> Reader:
+    import msgspec
+
+    if is_pydantic(kind):
+        decode: Plain = kind.__pydantic_validator__.validate_json
+        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=True)
+    else:
+        hashed = hashed_by(_check(kind), is_json=True)
+        decode = msgspec.json.Decoder(_any(kind), dec_hook=_pydantic_of_json).decode
+
+    return _within("JSON", decode, hashed, is_too_deep, json_exceeds, json_hashes)
+
+
+def msgpack_reader(kind: Any) -> Reader:
+    import msgspec
+
+    if is_pydantic(kind):
+        decode: Plain = _then(
+            msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python
+        )
+        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=False).or_(
+            Hashed(untyped=True)
+        )
+    else:
+        hashed = hashed_by(_check(kind), is_json=False)
+        decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
+
+    return _within(
+        "MessagePack", decode, hashed, is_too_deep_msgpack, msgpack_exceeds, msgpack_hashes
+    )
+
+
+def _within(
+    format: str,
+    decode: Plain,
+    hashed: Hashed,
+    is_deep: Callable[[bytes], bool],
+    exceeds: Callable[[bytes, int], bool],
+    hashes: Callable[[bytes, Hashed, int], bool],
+) -> Reader:
+    """What reads with `decode`, but nothing that goes beyond the limits, and says what is wrong in our words."""
+    import msgspec
+
+    is_hashed, embedded = hashed.any, hashed.embedded
+    plain = msgspec.json if format == "JSON" else msgspec.msgpack
+
+    def complaint(data: bytes) -> tuple[str, str] | None:
+        try:
+            decode(data)
+        except msgspec.DecodeError as error:
+            found = _from_msgspec(error)
+            return found.reason, found.path
+        return None
+
+    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+        # First of all the values: to see how deep they are takes as long as there are many.
+        values, keys = limits.decoded_values, limits.decoded_keys
+        if (
+            values is not None
+            and len(data) > values
+            and (exceeds(data, values) or (embedded and json_upper_bound(data) > values))
+        ):
+            raise too_many(format, data, limits, is_deep)
+        if is_deep(data):
+            raise too_deep(format)
+        if is_hashed and keys is not None and hashes(data, hashed, keys):
+            raise DecodeError(
+                f"the {format} has more for sets and keys of dicts than the limit of {keys}, past which numbers of one hash would take "
+                "too long (`Limits.decoded_keys`)"
+            )
+        try:
+            return decode(data)
+        except msgspec.DecodeError as error:
+            told_of = _from_msgspec(error)
+            if ANY_KEY in told_of.path and len(data) <= MOST_BYTES[format]:
+                told_of.path = with_keys(
+                    data, (told_of.reason, told_of.path), complaint, plain.decode, plain.encode
+                )
+                told_of.args = told_of.reason, told_of.path
+            raise told_of from error
+        except ValueError as error:  # of pydantic, or text in it that is not UTF-8
+            raise DecodeError(*told(error)) from error
+
+    return read
+
+
+def too_many(
+    format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]
+) -> DecodeError:
+    if is_deep(data[:_START]):  # which says more
+        return too_deep(format)
+    return DecodeError(
+        f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)"
+    )
+
+
+def too_deep(format: str) -> DecodeError:
+    return DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
+
+
+_START = 2**14
+"""Bytes of data, which are looked at in no time."""
+
+
+def plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
+    """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
+    import json
+
+    if (
+        len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS
+    ):  # too little for any of this
+        return json.loads(data)
+    encoding = json.detect_encoding(data)
+    text = data.decode(encoding, "surrogatepass")
+    if not encoding.startswith("utf-8"):  # what is counted here are bytes of UTF-8
+        data = text.encode("utf-8", "surrogatepass")
+    values = limits.decoded_values
+    if values is not None and len(data) > values and json_exceeds(data, values):
+        raise too_many("JSON", data, limits, is_too_deep)
+    if is_too_deep(data):
+        raise too_deep("JSON")
+    if len(data) > _DIGITS and not 0 < sys.get_int_max_str_digits() <= _DIGITS:
+        return json.loads(text, parse_int=_whole)
+    return json.loads(text)
+
+
+_DIGITS = 4300
+"""Of a whole number. To read them takes a time that grows with the square; Python has the same limit, unless the application lifted it."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise DecodeError(f"the JSON has a number of more than {_DIGITS} digits")
+    return int(digits)
+
+
+def _any(kind: Any) -> Any:
+    return Any if kind is object else kind
+
+
+# msgspec looks into a type when it meets it first, and crashes when two threads do that at once.
+_building = RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _building
+    _building = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@lru_cache(512)
+def _built(build: Callable[[Any], Reader], kind: Any) -> Reader:
+    with _building:
+        return build(kind)
+
+
+def cached(build: Callable[[Any], Reader], kind: Any) -> Reader:
+    """What `build` makes of a type, made once. Threads can share it."""
+    try:
+        hash(kind)
+    except TypeError:  # an annotation with a list in it, say
+        return _built.__wrapped__(build, kind)
+    return _built(build, kind)
+
+
+def _check(kind: Any) -> Any:
+    """What msgspec says of a type. Raises when there is a class in it that nothing can be converted to."""
+    import msgspec
+
+    info = msgspec.inspect.type_info(_any(kind))
+    for found, is_dataclass in _own_classes(info, set()):
+        if found is object:  # which any value is
+            continue
+        inside = "" if found is kind else f" (in {name_of(kind)})"
+        if is_dataclass and is_pydantic(found):
+            raise TypeError(
+                f"{name_of(found)}{inside} is a dataclass of pydantic, which is checked only when it is asked for by itself, or within a "
+                "model: make it a model"
+            )
+        if not (is_dataclass or is_pydantic(found)):
+            raise TypeError(
+                f"nothing can be converted to {name_of(found)}{inside}: use builtin types, a dataclass, a Struct, a TypedDict or a "
+                "NamedTuple of these, or a pydantic model; or give a `codec` of your own"
+            )
+    return info
+
+
+def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
+    """The classes within a type that msgspec does not know, and those that it takes for dataclasses; and whether they are of these."""
+    import msgspec
+
+    if isinstance(info, msgspec.inspect.CustomType):
+        yield info.cls, False
+        return
+    owner = getattr(info, "cls", None)
+    if owner is not None:
+        if owner in seen:
+            return
+        seen.add(owner)
+        if isinstance(info, msgspec.inspect.DataclassType):
+            yield owner, True
+    for field in info.__struct_fields__:
+        value = getattr(info, field)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, (msgspec.inspect.Type, msgspec.inspect.Field)):
+                yield from _own_classes(part, seen)
+
+
+# ---- pydantic, which is not imported here: it has left its marks on the application's classes -------------------------------------------
+
+
+def is_pydantic(kind: Any) -> bool:
+    return hasattr(kind, "__pydantic_validator__") and isinstance(kind, type)
+
+
+def _plain_of_pydantic(value: Any) -> Any:
+    if is_pydantic(type(value)):
+        return value.__pydantic_serializer__.to_python(value, mode="json")
+    raise TypeError(f"values of type {type(value).__name__} have no form as JSON or MessagePack")
+
+
+def _pydantic_of_json(kind: Any, value: Any) -> Any:
+    if kind is object:
+        return value
+    # By way of JSON, because models take more from it: a strict one has dates as text only there.
+    return _validated(kind.__pydantic_validator__.validate_json, json_encoder()(value))
+
+
+def _pydantic_of_msgpack(kind: Any, value: Any) -> Any:
+    if kind is object:
+        return value
+    return _validated(kind.__pydantic_validator__.validate_python, value)
+
+
+def _validated(validate: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return validate(value)
+    except ValueError as error:
+        # Through msgspec, which puts the place of the model in front.
+        raise DecodeError(*told(error)) from None
+
+
+# ---- what was wrong, and where -----------------------------------------------------------------------------------------------------------
+
+
+def _from_msgspec(error: Exception) -> DecodeError:
+    """msgspec's words, e.g. "Expected `int`, got `str` - at `$.a[0]`", as an error of ours."""
+    reason, _, place = str(error).rpartition(" - at `")
+    if not reason:
+        reason, place = str(error), "$"
+    place = place.removesuffix("`")
+    if place.startswith("key` in `"):
+        reason, place = f"{reason} as a key", place.removeprefix("key` in `")
+    inner = error.__cause__
+    if isinstance(inner, DecodeError):
+        reason, place = inner.reason, place + inner.path.removeprefix("$")
+    return DecodeError(_as_clause(reason), place)
+
+
+def told(error: Exception) -> tuple[str, str]:
+    """The reason and the path of whatever a codec raised."""
+    if isinstance(error, DecodeError):
+        return cut(error.reason), cut(error.path)
+    complaints = getattr(error, "errors", None)
+    if callable(complaints) and _is_pydantic_error(error):
+        if (count := error.error_count()) > _MANY:  # type: ignore[attr-defined]
+            return f"{count} values of it are not valid", "$"
+        first = complaints(include_url=False, include_context=False, include_input=False)[0]
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+        return cut(_as_clause(first["msg"])), cut("$" + "".join(steps))
+    return cut(f"{type(error).__name__}: {error}"), "$"
+
+
+def _as_clause(reason: str) -> str:
+    """A sentence, as the rest of one."""
+    return reason if reason[:2].isupper() else reason[:1].lower() + reason[1:]
+
+
+def _is_pydantic_error(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in ("pydantic", "pydantic_core")
+
+
+def placed(reason: str, path: str) -> str:
+    return reason if path == "$" else f"{reason} at `{path}`"
+
+
+def begins(data: bytes) -> str:
+    """The first bytes, for a message."""
+    if not data:
+        return "is empty"
+    return f"is {data!r}" if len(data) <= SHOWN_BYTES else f"begins with {data[:SHOWN_BYTES]!r}"
+
+
+# ---- types -------------------------------------------------------------------------------------------------------------------------------
+
+
+def bare(annotation: Any) -> Any:
+    """The type without `Annotated`, `NewType` and `type X = …` around it."""
+    while True:
+        if hasattr(annotation, "__metadata__"):
+            annotation = annotation.__origin__
+        elif hasattr(annotation, "__supertype__"):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def name_of(kind: Any) -> str:
+    """A type as its author wrote it, more or less."""
+    kind = bare(kind)
+    name = getattr(kind, "__name__", None) if not hasattr(kind, "__args__") else None
+    return f"`{name or str(kind).replace('typing.', '')}`"

@@ -1,0 +1,419 @@
+"""Calls that a task awaits while they run in a thread, and the way back from there for host functions that are `async def`.
+
+Their coroutines run in the very task that awaits the call: its context, its deadlines and its cancellation hold in them as anywhere else.
+What enters the guest meanwhile is done by the thread, which has nothing else to do. A task that is cancelled cancels the guest, and goes
+on when the thread is out of it.
+
+    task     submits the call · waits · runs a coroutine · waits · …                · returns the result
+    thread             runs the guest · waits for the answer · runs the guest · …   · ends
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from _queue import Empty, SimpleQueue
+from collections import deque
+from contextvars import ContextVar
+
+from .._platform.native_threads import RLock, get_ident
+from ..errors import CancelledError, ClosedError, TimeoutError
+from .current_plugin import CurrentPlugin
+from .task import Task
+from .waiting_calls import asking, callers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextlib import AbstractContextManager
+    from typing import Any, Protocol
+
+    import anyio
+
+    from .current_plugin import Memory
+    from .guest import Guest
+    from .wasm_values import Val
+
+    class RunningPlugin(Protocol):
+        """A plugin that a call may be made of: what ends such a call, and what it runs in."""
+
+        @property
+        def _guest(self) -> Guest | None: ...
+
+        def _cancel(self, thread: int | None = ..., /) -> bool: ...
+
+
+GLANCE = 0.05
+"""Seconds between two looks of a thread at the deadline of its call while a coroutine runs."""
+_FIRST, _LAST = 0.001, 0.1
+"""Seconds until a guest that was cancelled is cancelled again: it may not have been there yet."""
+
+
+# ---- the side of the task --------------------------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """Where threads leave coroutines for a task, and wake it. Made in the task."""
+
+    def __init__(self) -> None:
+        import anyio
+        from anyio.lowlevel import current_token
+
+        native: Any = current_token().native_token
+        self._soon: Callable[..., object] = (
+            getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        )
+        self._rung = anyio.Event()
+        self.requests: deque[Request] = deque()
+        self.is_closed = False
+        self._served: Request | None = None
+
+    def soon(self, function: Callable[..., object], *args: Any) -> bool:
+        """Has the event loop call it; for any thread. False when that has ended."""
+        try:
+            self._soon(function, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    def wake(self) -> bool:
+        """Makes `wait` return; for any thread. False when the event loop has ended."""
+        return self.soon(self._ring)
+
+    def _ring(self) -> None:
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Until somebody rings. Look at what may have happened afterwards, and only then wait again."""
+        await self._rung.wait()
+        self._rung = type(self._rung)()
+
+    async def serve(self) -> None:
+        """Runs the coroutines that were left here."""
+        while self.requests:
+            self._served = self.requests.popleft()
+            try:
+                await self._served.serve()
+            finally:
+                self._served = None
+
+    def stop(self) -> None:
+        """Cancels the coroutine that runs; for the event loop."""
+        if self._served is not None:
+            self._served.stop()
+
+    def close(self) -> None:
+        """Refuses coroutines from now on; for any thread."""
+        self.is_closed = True
+        while True:
+            try:
+                request = self.requests.popleft()
+            except IndexError:
+                return
+            request.refuse()
+
+    async def settle(self, is_done: Callable[[], bool], cancel: Callable[[], object]) -> None:
+        """Waits until it is done, whatever happens to the task; cancels until then."""
+        import anyio
+
+        pause = _FIRST
+        cancelled = anyio.get_cancelled_exc_class()
+        with anyio.CancelScope(shield=True):
+            while not is_done():
+                self.close()
+                cancel()
+                try:
+                    with anyio.move_on_after(pause):
+                        await self.wait()
+                except cancelled:
+                    pass  # asyncio's own, which no scope holds off; the first one is about to be raised
+                pause = min(2 * pause, _LAST)
+
+
+class Request:
+    """A coroutine that a thread has left for the task."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], answers: SimpleQueue[Any]) -> None:
+        self._coroutine = coroutine
+        self._answers = answers
+        self._scope: anyio.CancelScope | None = None
+        self.is_open = True
+        self.callers = callers()
+        """Those who wait for it; it is made in their thread."""
+        # Reentrant, for a signal handler may come in between. What it guards is one step of either.
+        self._lock = RLock()
+
+    async def serve(self) -> None:
+        """Runs the coroutine. Raises nothing but the cancellation of the task; all else is for the thread.
+
+        A `CancelledError` is no proof of that: a coroutine also raises one when it awaits what somebody else has cancelled. So the task
+        is asked, once the scope has taken back what cancelled the coroutine alone.
+        """
+        import anyio
+
+        cancelled = anyio.get_cancelled_exc_class()
+        result: Any = None
+        error: BaseException | None = CancelledError("the task that awaits the call was cancelled")
+        task = Task()
+        outer, before = is_nested.set(True), asking.set(self)
+        try:
+            try:
+                with anyio.CancelScope() as self._scope:
+                    try:
+                        result, error = await self._coroutine, None
+                    except cancelled:
+                        raise
+                    except BaseException as exception:
+                        if not task.is_running():  # the event loop has let go of it: this GeneratorExit is not the coroutine's
+                            raise
+                        error = exception
+            except (
+                cancelled
+            ) as exception:  # what the scope itself was cancelled with has ended in it
+                if task.is_being_cancelled():
+                    raise
+                error = exception
+        finally:
+            self._answer(result, error)
+            del error
+            try:
+                is_nested.reset(outer)
+                asking.reset(before)
+            except ValueError:
+                pass  # the event loop has let go of the task, and this is the garbage collector
+
+    def refuse(self) -> None:
+        """Instead of `serve`."""
+        self._coroutine.close()
+        self._answer(None, CancelledError("the task that awaits the call was cancelled"))
+
+    def _answer(self, result: Any, error: BaseException | None) -> None:
+        with self._lock:
+            self.is_open = False
+        self._answers.put((None, result, error))
+
+    def stop(self) -> None:
+        """Cancels it."""
+        if self._scope is not None and self.is_open:
+            self._scope.cancel()
+
+    def inside(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Has the thread of the call do something; for all others."""
+        box: SimpleQueue[Any] = SimpleQueue()
+        with self._lock:
+            if not self.is_open:
+                raise ClosedError(
+                    "this CurrentPlugin was used after the host function that it was given to has returned"
+                )
+            self._answers.put((box, function, args))
+        result, error = box.get()
+        if error is not None:
+            raise error
+        return result
+
+
+class _Remote(CurrentPlugin):
+    """A `CurrentPlugin` for a coroutine. What enters the guest is done by the thread of the call."""
+
+    __slots__ = ("_plugin", "request")
+
+    request: Request
+
+    def __init__(self, plugin: CurrentPlugin) -> None:
+        self._plugin = plugin
+        self._views = plugin._views
+
+    def _now(self) -> Any:
+        return self._plugin._now()
+
+    def alloc(self, size: int) -> Memory:
+        return self.request.inside(self._plugin.alloc, size)  # type: ignore[no-any-return]
+
+    def free(self, mem: Memory) -> None:
+        self.request.inside(self._plugin.free, mem)
+
+    def return_bytes(self, output: Val, b: bytes) -> None:
+        self.request.inside(self._plugin.return_bytes, output, b)
+
+    def set_error(self, message: str) -> None:
+        self.request.inside(self._plugin.set_error, message)
+
+
+# ---- the side of the thread ------------------------------------------------------------------------------------------------------------
+
+
+class Crossing:
+    """What runs in a thread for a task.
+
+    Attributes:
+        plugin: The one that it calls; set by `work` before it does.
+    """
+
+    def __init__(self, desk: Desk, work: Callable[[Crossing], Any]) -> None:
+        self.plugin: RunningPlugin | None = None
+        self.is_off = False
+        self.is_over = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        # The thread must not keep the task, which is behind the desk: what the event loop has let go of shall be freed.
+        self._desk = weakref.ref(desk)
+        self._work = work
+        self._thread = 0
+
+    def run(self) -> None:
+        """What the thread does."""
+        try:
+            if self.is_off:
+                return
+            self._thread = get_ident()
+            _crossing.set(self)
+            if "sniffio" in sys.modules:
+                sys.modules["sniffio"].current_async_library_cvar.set(None)
+            self.result = self._work(self)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._thread = 0
+            self.is_over = True
+            desk = self._desk()
+            if desk is not None:
+                desk.wake()
+
+    def cancel(self) -> bool:
+        """Cancels the call that its thread makes. Another thread may call the same plugin just before `leave`; that call goes on.
+
+        No lock: which call is cancelled does not depend on what happens meanwhile (see `Plugin._cancel`).
+        """
+        plugin = self.plugin
+        return plugin is not None and plugin._cancel(self._thread)
+
+    def leave(self) -> None:
+        """The plugin is not called any more, and others may have it."""
+        self.plugin = None
+
+    def outcome(self) -> Any:
+        """The result; raises what the work raised."""
+        result, error = self.result, self.error
+        self.result = self.error = None
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error
+
+    def discard(self) -> None:
+        """Closes what was made for nobody."""
+        made, self.result = self.result, None
+        if hasattr(made, "close"):
+            made.close()
+
+    def is_here(self) -> bool:
+        """Whether this is its thread."""
+        return self._thread == get_ident()
+
+    def ask(self, f: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]) -> Any:
+        """The result of a coroutine, which the task runs. When the call's time is up, it is cancelled."""
+        answers: SimpleQueue[Any] = SimpleQueue()
+        self._request(f, args, answers)
+        ended: BaseException | None = None
+        error: Any = None
+        try:
+            while True:
+                try:
+                    box, result, error = answers.get(timeout=GLANCE)
+                except Empty:
+                    ended = ended or self._ended()
+                    self._check_loop(ended)
+                    continue
+                if box is None:
+                    break
+                box.put(_outcome(result, error))
+            if ended is not None or error is not None:
+                raise ended or error
+            return result
+        finally:
+            ended = error = None
+
+    def _request(
+        self,
+        f: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        answers: SimpleQueue[Any],
+    ) -> None:
+        desk = self._desk()
+        if desk is None or desk.is_closed:
+            raise CancelledError("the task that awaits the call was cancelled")
+        remote = None
+        if args and type(args[0]) is CurrentPlugin:
+            remote = _Remote(args[0])
+            args = (remote, *args[1:])
+        within = surroundings.get()
+        request = Request(f(*args) if within is None else _run_in(within, f, args), answers)
+        if remote is not None:
+            remote.request = request
+        desk.requests.append(request)
+        if desk.is_closed:
+            desk.close()
+        desk.wake()
+
+    def _ended(self) -> BaseException | None:
+        """What has ended the call while a coroutine runs, or None."""
+        guest = self.plugin._guest if self.plugin is not None else None
+        try:
+            if guest is not None:
+                guest.remaining()
+        except (CancelledError, TimeoutError) as reason:
+            return reason
+        return None
+
+    def _check_loop(self, ended: BaseException | None) -> None:
+        """Tells the coroutine to stop if the call has ended. Raises if there is no event loop any more that could run it."""
+        desk = self._desk()
+        if desk is None or not desk.soon(desk.stop if ended else _nothing):
+            raise CancelledError("the event loop that awaits the call has ended")
+
+
+async def _run_in(
+    within: Callable[[], AbstractContextManager[object]],
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> Any:
+    with within():
+        return await f(*args)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _outcome(
+    function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Any, BaseException | None]:
+    try:
+        return function(*args), None
+    except BaseException as error:
+        return None, error
+
+
+_crossing: ContextVar[Crossing | None] = ContextVar("plugwasm_crossing", default=None)
+surroundings: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar(
+    "plugwasm_surroundings", default=None
+)
+"""Makes what coroutines of host functions run in, in the task. An observer sets it in the thread."""
+is_nested: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
+"""Whether a call waits for what runs here: if that had to wait for a thread as well, the calls might wait for each other."""
+
+
+def on_event_loop(name: str, f: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """An `async def` as a function that a guest's thread can call: the task that awaits the guest's call runs it."""
+
+    def ask(*args: Any) -> Any:
+        crossing = _crossing.get()
+        if crossing is None or not crossing.is_here():
+            raise TypeError(
+                f"`{name}` is `async def`, and there is no event loop to run it on: call the plugin with `call_async`"
+            )
+        return crossing.ask(f, args)
+
+    return ask

@@ -1,0 +1,403 @@
+"""Host functions: functions of the application that plugins can import.
+
+Either their Wasm signature is given, and they get and set values (`Val`); or it is inferred from their annotations, and they get and
+return Python objects.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from time import monotonic
+from typing import Any, get_args, get_origin, get_type_hints
+
+from .._engine import EngineFailure, FunctionType, HostFunction
+from .._manifest.messages import check_text
+from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, shown
+from .annotations import Codec, Json, Pickle, UnsafePickle, decoder, encoder, shown_as
+from .current_plugin import CurrentPlugin
+from .options import check_flag, named
+from .registry import registered
+from .wasm_values import KIND, READ, WRITE, Val, ValType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import overload
+
+    from .guest import Guest
+
+__all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
+
+USER_NAMESPACE = "extism:host/user"
+MAX_WORDS = 4000
+"""Characters that an error repeats of what a host function's exception says. The exception itself is its cause."""
+
+
+class Function:
+    """A host function: its namespace and name, the types of its parameters and results, and a callable.
+
+    The callable gets the plugin that calls (`CurrentPlugin`), the parameters and the results as lists of `Val`, and the user data.
+
+    Args:
+        namespace: The module name that plugins import it from, which may be empty; None for `extism:host/user`.
+        name: The name that plugins import it by.
+        args: The types of the parameters.
+        returns: The types of the results.
+        f: The callable.
+        user_data: Passed to the callable after the rest.
+    """
+
+    __module__ = "plugwasm"
+
+    def __init__(
+        self,
+        namespace: str | None,
+        name: str,
+        args: Sequence[ValType],
+        returns: Sequence[ValType],
+        f: Callable[..., Any],
+        *user_data: Any,
+    ) -> None:
+        if not isinstance(name, str):
+            raise OptionError(
+                f"host function: its name is the text that plugins import it by, not {named(name)}",
+                field="name",
+            )
+        if not (namespace is None or isinstance(namespace, str)):
+            raise OptionError(
+                f"host function `{shown(name)}`: its namespace is the text that plugins import it from, not {named(namespace)}",
+                field="namespace",
+            )
+        if not callable(f):
+            raise OptionError(
+                f"host function `{shown(name)}`: expected a function to call, got {named(f)}",
+                field="f",
+            )
+        for part in (namespace or "", name):
+            check_text(part, f"host function `{shown(part)}`: its name")
+        self.namespace = namespace
+        self.name = name
+        self.args = self._types("args", args)
+        self.returns = self._types("returns", returns)
+        self.f = f
+        self.user_data = user_data
+        functools.update_wrapper(self, f, updated=())
+        self._host = HostFunction(self._type(), self._body(), self._imported_as, self._kinds())  # type: ignore[arg-type]
+
+    @property
+    def _imported_as(self) -> tuple[str, str]:
+        """The module name and the name. The empty text is a module name like any other."""
+        return USER_NAMESPACE if self.namespace is None else self.namespace, self.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the Python function itself."""
+        return self.f(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<host function {'.'.join(self._imported_as)}>"
+
+    def _types(self, what: str, types: Any) -> list[ValType]:
+        if isinstance(types, str) or not hasattr(types, "__iter__"):
+            raise OptionError(
+                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {named(types)}",
+                field=what,
+            )
+        return list(types)
+
+    def _type(self) -> FunctionType:
+        for type in (*self.args, *self.returns):
+            if type not in KIND:
+                shown = getattr(type, "name", repr(type))
+                raise TypeError(
+                    f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64"
+                )
+        return FunctionType(tuple(KIND[t] for t in self.args), tuple(KIND[t] for t in self.returns))
+
+    def _kinds(self) -> tuple[Any, ...]:
+        """The Python types of the parameters and the results, as far as they are known."""
+        return ()
+
+    def _body(self) -> Callable[[Guest, int, Any], None]:
+        f, args, returns, user_data = (
+            _callable(self.name, self.f),
+            self.args,
+            self.returns,
+            self.user_data,
+        )
+        readers = [(t, READ[t]) for t in args]
+        writers = [WRITE[t] for t in returns]
+
+        def run(guest: Guest, values: Any) -> None:
+            plugin = CurrentPlugin(guest)
+            try:
+                results = [Val(t, 0) for t in returns]
+                f(
+                    plugin,
+                    [Val(t, read(values[2 * i])) for i, (t, read) in enumerate(readers)],
+                    results,
+                    *user_data,
+                )
+                if len(results) != len(writers):
+                    raise TypeError(
+                        f"it should set {len(writers)} results, but left {len(results)} in the list of them"
+                    )
+                for i, (write, result) in enumerate(zip(writers, results, strict=True)):
+                    try:
+                        values[2 * i] = write(result.value)
+                    except (TypeError, struct.error):
+                        raise TypeError(
+                            f"its result {i} should be a number for {result.t.name}, but is {type(result.value).__name__}"
+                        ) from None
+            finally:
+                plugin._expire()
+
+        return _guarded(self.name, run)
+
+
+class InferredFunction(Function):
+    """A host function whose signature follows from its annotations."""
+
+    def __init__(
+        self, namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...]
+    ) -> None:
+        import inspect
+
+        try:
+            hints = get_type_hints(f, include_extras=True)
+        except NameError as error:
+            raise TypeError(
+                f"host function `{name}`: an annotation cannot be resolved, for its module has no global of that name: {error}"
+            ) from error
+        parameters = inspect.signature(f).parameters.values()
+        names = [
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        if user_data and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
+            names = names[: len(names) - len(user_data)]
+        self._wants_plugin = bool(names) and hints.get(names[0]) is CurrentPlugin
+        if self._wants_plugin:
+            names = names[1:]
+        for parameter in names:
+            if parameter not in hints:
+                raise TypeError(
+                    f"host function `{name}`: parameter `{parameter}` has no annotation; annotate all of them, or give a `signature`"
+                )
+        self._decoders = [decoder(name, parameter, hints[parameter]) for parameter in names]
+        returned = hints.get("return")
+        self._is_tuple = get_origin(returned) is tuple
+        members = (
+            get_args(returned)
+            if self._is_tuple
+            else ()
+            if returned in (None, type(None))
+            else (returned,)
+        )
+        self._encoders = [encoder(name, member) for member in members]
+        self._shown_as = tuple(
+            map(shown_as, (*(hints[parameter] for parameter in names), *members))
+        )
+        super().__init__(
+            namespace,
+            name,
+            [t for t, _ in self._decoders],
+            [t for t, _ in self._encoders],
+            f,
+            *user_data,
+        )
+
+    def _kinds(self) -> tuple[Any, ...]:
+        return self._shown_as
+
+    def _body(self) -> Callable[[Guest, int, Any], None]:
+        name, user_data, wants_plugin, is_tuple = (
+            self.name,
+            self.user_data,
+            self._wants_plugin,
+            self._is_tuple,
+        )
+        f = _callable(name, self.f)
+        decoders = [decode for _, decode in self._decoders]
+        encoders = [encode for _, encode in self._encoders]
+
+        if len(decoders) == len(encoders) == 1 and not (is_tuple or wants_plugin or user_data):
+            decode, encode = decoders[0], encoders[0]
+
+            def run_simple(guest: Guest, caller: int, values: Any) -> None:
+                # As `_guarded`, with one function call less for the commonest kind.
+                try:
+                    values[0] = encode(guest, f(decode(guest, values[0])))
+                except (KeyboardInterrupt, EngineFailure):
+                    raise
+                except BaseException as exception:
+                    raise failed(name, exception, guest) from exception
+                if guest.cancelled or monotonic() >= guest.deadline:
+                    guest.remaining()
+
+            return run_simple
+
+        def run(guest: Guest, values: Any) -> None:
+            plugin = CurrentPlugin(guest) if wants_plugin else None
+            try:
+                arguments = [decode(guest, values[2 * i]) for i, decode in enumerate(decoders)]
+                result = f(plugin, *arguments, *user_data) if plugin else f(*arguments, *user_data)
+                if encoders:
+                    if is_tuple and not (
+                        isinstance(result, (tuple, list)) and len(result) == len(encoders)
+                    ):
+                        what = (
+                            f"{len(result)} values"
+                            if isinstance(result, (tuple, list))
+                            else type(result).__name__
+                        )
+                        raise TypeError(
+                            f"it should return a tuple of {len(encoders)} values, but returned {what}"
+                        )
+                    for i, (encode, member) in enumerate(
+                        zip(encoders, result if is_tuple else (result,), strict=True)
+                    ):
+                        values[2 * i] = encode(guest, member)
+            finally:
+                if plugin:
+                    plugin._expire()
+
+        return _guarded(name, run)
+
+
+def _callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+    """What a guest's thread can call: the function, or what has an event loop run it when it is `async def`."""
+    target: Any = f
+    while isinstance(target, functools.partial):
+        target = target.func
+    call = getattr(target, "__call__", None)  # noqa: B004
+    code = getattr(target, "__code__", None) or getattr(call, "__code__", None)
+    if code is None or not code.co_flags & _CO_COROUTINE:
+        return f
+    from .event_loop import on_event_loop
+
+    return on_event_loop(name, f)
+
+
+_CO_COROUTINE = 0x80
+"""As in `inspect`."""
+
+
+def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
+    """The body of a host function: what it raises becomes the cause of a `HostFunctionError`, and the deadline is looked at afterwards."""
+
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        try:
+            run(guest, values)
+        except (KeyboardInterrupt, EngineFailure):
+            raise
+        except BaseException as exception:
+            raise failed(name, exception, guest) from exception
+        if guest.cancelled or monotonic() >= guest.deadline:
+            guest.remaining()
+
+    return body
+
+
+def failed(name: str, exception: BaseException, guest: Guest) -> Error:
+    if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
+        guest.remaining()  # raises it again if it came from there
+    try:
+        words = shown(str(exception), MAX_WORDS)
+    except Exception:
+        words = "(it cannot be shown)"
+    return HostFunctionError(
+        f"the host function `{name}` raised {type(exception).__name__}: {words}"
+    )
+
+
+def inferred(
+    namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()
+) -> Function:
+    """A host function whose signature follows from its annotations. It is not registered."""
+    return InferredFunction(namespace, name, f, user_data)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def host_fn(name: Callable[..., Any]) -> Function: ...
+    @overload
+    def host_fn(
+        name: str | None = ...,
+        namespace: str | None = ...,
+        signature: tuple[Sequence[ValType], Sequence[ValType]] | None = ...,
+        user_data: Any = ...,
+        *,
+        register: bool = ...,
+    ) -> Callable[[Callable[..., Any]], Function]: ...
+
+
+def host_fn(
+    name: str | Callable[..., Any] | None = None,
+    namespace: str | None = None,
+    signature: tuple[Sequence[ValType], Sequence[ValType]] | None = None,
+    user_data: Any = None,
+    *,
+    register: bool = True,
+) -> Any:
+    """Makes a host function of a Python function, and registers it: all plugins of the process that are made without `functions` can
+    import it, as with the official SDK. What a plugin imports that way is logged as a warning, once.
+
+    To be used as `@host_fn`, or with arguments.
+
+    Args:
+        name: The name that plugins import it by; the function's own if not given. Or the function itself.
+        namespace: The module name that plugins import it from, which may be empty; None for `extism:host/user`.
+        signature: The types of the parameters and of the results. The function then gets the plugin, and parameters and results as `Val`.
+            If not given, they are inferred from the annotations: str, bytes, int, float, bool; dataclasses, Structs, TypedDicts,
+            NamedTuples, models of pydantic, and containers that say what is in them, as JSON; and Annotated with `Json`, `Pickle` (results
+            only), `UnsafePickle`, `Codec` or one of `plugwasm.codecs`; a tuple as result for several. The first parameter may be a
+            `CurrentPlugin`.
+        user_data: A value, or a list of values, passed to the function after the rest.
+        register: False for a function that only those plugins can import that are given it, by `functions`.
+
+    Raises:
+        OptionError: An argument is not of its type.
+        TypeError: The function's annotations do not tell a signature.
+    """
+    if callable(name):
+        return host_fn(register=register)(name)
+    if not (name is None or isinstance(name, str)):
+        raise OptionError(
+            f"host_fn: name: expected text, or the function itself, got {named(name)}", field="name"
+        )
+    if signature is not None and not (isinstance(signature, (tuple, list)) and len(signature) == 2):
+        raise OptionError(
+            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {shown(repr(signature), 60)}",
+            field="signature",
+        )
+    check_flag("register", register)
+    own: str | None = name
+    data = (
+        ()
+        if user_data is None
+        else tuple(user_data)
+        if isinstance(user_data, (list, tuple))
+        else (user_data,)
+    )
+
+    def decorate(f: Callable[..., Any]) -> Function:
+        if not callable(f):
+            raise OptionError(
+                f"host_fn: expected a function to decorate, got {named(f)}", field="f"
+            )
+        own_name = str(getattr(f, "__name__", type(f).__name__)) if own is None else own
+        if isinstance(f, Function):
+            f = f.f
+        if signature is None:
+            function = inferred(namespace, own_name, f, data)
+        else:
+            function = Function(namespace, own_name, signature[0], signature[1], f, *data)
+        if register:
+            registered.append(function)
+        return function
+
+    return decorate
+
+
+host_fn.__module__ = "plugwasm"

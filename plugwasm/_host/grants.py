@@ -1,0 +1,78 @@
+"""What was granted to a plugin, and where what it says goes: made once for each compiled plugin, and shared by all of its instances."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._http.policy import Egress
+    from .._manifest.limits import Limits
+    from .._manifest.resolve import Recipe
+    from .._wasi.files import Preopen
+    from .._wasi.options import WasiOptions
+    from .plugin_log import PluginLog
+
+__all__ = ["Grants"]
+
+
+class Grants:
+    """Immutable but for what is made when it is needed first, and for the log's counts."""
+
+    __slots__ = (
+        "_egress",
+        "_policy",
+        "fuel_limit",
+        "has_wasi",
+        "http_response_headers",
+        "limits",
+        "log",
+        "preopens",
+        "recipe",
+        "wasi",
+    )
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        limits: Limits,
+        *,
+        log: PluginLog,
+        egress: Egress | None = None,
+        wasi: WasiOptions | None = None,
+        preopens: Sequence[Preopen] = (),
+        http_response_headers: bool = False,
+        has_wasi: bool = False,
+        fuel_limit: int | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.limits = limits
+        self.log = log
+        self.wasi = wasi
+        self.preopens = preopens
+        self.http_response_headers = http_response_headers
+        self.has_wasi = has_wasi
+        self.fuel_limit = fuel_limit
+        self._egress = egress
+        self._policy: Egress | None = None
+
+    @property
+    def policy(self) -> Egress:
+        """What the plugin may send where: what the manifest grants, within what the application does."""
+        if self._policy is None:
+            from .._http.policy import Egress
+            from .._http.request_owner import Owner
+
+            recipe = self.recipe
+            own = self._egress or Egress()
+            family = hash(
+                (
+                    tuple(module.wasm for module in recipe.modules),
+                    frozenset(recipe.config.items()),
+                    recipe.allowed_hosts,
+                )
+            )
+            self._policy = own.for_manifest(
+                recipe.allowed_hosts, recipe.max_http_response_bytes
+            ).for_owner(Owner(family))
+        return self._policy

@@ -1,0 +1,74 @@
+"""Greenlets (gevent, eventlet, SQLAlchemy, Playwright): none may enter a guest while another one of its thread is inside of one.
+
+The engine keeps the calls of a thread in a chain through its native stack, and ends the process when they do not end in the reverse order
+of their beginning. Greenlets share that stack: one that a host function has switched away from is copied out of it, the engine's part of
+it included, and nothing says in which order they go on.
+
+So while the package `greenlet` is loaded, each call notes down on its guest where it was made (`Guest.where`), and none is made while
+another greenlet of its thread is in the middle of one. Without the package nothing is noted down.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .._platform.native_threads import get_ident
+from ..errors import BusyError, shown
+from .deadline import ticker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Named(Protocol):
+        """A plugin, for messages."""
+
+        @property
+        def name(self) -> str: ...
+
+
+def here() -> tuple[int, int] | None:
+    """The thread and the greenlet that this runs in; None where there are no greenlets."""
+    greenlet: Any = sys.modules.get("greenlet")
+    if greenlet is None or not hasattr(greenlet, "getcurrent"):  # it is being imported
+        return None
+    return get_ident(), id(greenlet.getcurrent())
+
+
+def check(plugin: Named, function: str | None, *others: object) -> None:
+    """Raises if another greenlet of this thread is in the middle of a call.
+
+    Args:
+        plugin, function: What is to be called.
+        others: Guests of calls that are under way, besides those whose guests run.
+
+    Raises:
+        BusyError: It is.
+    """
+    me = here()
+    for guest in () if me is None else (*ticker.running.copy(), *others):
+        where = getattr(guest, "where", None)
+        is_apart = (
+            where[0] == me[0] and where[1] != me[1]
+            if where and me
+            else guest in ticker.running and not _is_on_a_stack(guest)
+        )
+        if is_apart:
+            raise BusyError(
+                f"`{shown(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "
+                "and calls of a thread must end in the reverse order of their beginning: make calls in threads of their own, as "
+                "`gevent.get_hub().threadpool.apply` and `eventlet.tpool.execute` do",
+                plugin=plugin.name,
+                function=function,
+            ) from None
+
+
+def _is_on_a_stack(guest: object) -> bool:
+    """Whether a thread is in the call, as far as its present greenlet goes. For calls that were there before the first greenlet."""
+    for frame in sys._current_frames().values():
+        at: Any = frame
+        while at is not None:
+            if at.f_code.co_name in ("call", "_start") and at.f_locals.get("guest") is guest:
+                return True
+            at = at.f_back
+    return False

@@ -1,0 +1,410 @@
+"""What the host keeps for one instance of a plugin: its store and kernel, what it was granted, and the state of the call under way.
+
+Host callbacks get it as their environment. It knows nothing of the plugin object that owns it, so that dropping the plugin frees
+everything at once, without waiting for the garbage collector.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import contextmanager
+from time import monotonic
+
+from .._engine import CallerMemory, Environment, Memory, Store, context_of
+from .._manifest.limits import FIRST_PAGES
+from .._platform.native_threads import sleep
+from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
+from .deadline import NEVER, ticker
+from .memory_budget import MemoryBudget, most_elements, most_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Protocol
+
+    from .._engine import HostFunction, Instance
+    from .._manifest.limits import Limits
+    from .._wasi.preview1 import Wasi
+    from .._wasi.stdio import LineSplitter
+    from .grants import Grants
+    from .kernel import Kernel
+    from .memory_budget import MemoryPlan
+    from .plugin_log import PluginLog
+    from .vars import Vars
+
+    class Interceptor(Protocol):
+        """What gets the calls of host functions of a guest in the place of their bodies."""
+
+        def host_call(
+            self, guest: Any, function: HostFunction, caller: int, values: Any, /
+        ) -> None: ...
+
+
+MASK = 0xFFFFFFFFFFFFFFFF
+PAGE = 65536
+_SLICE = 0.05
+MAX_TEXT = 2**22
+"""Bytes of the key of a setting, or of what is logged, that the host looks at."""
+
+
+class Guest(Environment):
+    """One instance of a plugin. `deadline` is on the monotonic clock in seconds, `NEVER` when the call under way has none."""
+
+    __slots__ = (
+        "__weakref__",
+        "_running",
+        "budget",
+        "caller_memory",
+        "cancelled",
+        "config",
+        "deadline",
+        "ended",
+        "entries",
+        "fuelled",
+        "grants",
+        "held",
+        "host_context",
+        "instances",
+        "interceptor",
+        "items",
+        "kernel",
+        "limits",
+        "log",
+        "memories",
+        "response_headers",
+        "response_status",
+        "sampler",
+        "store",
+        "streams",
+        "vars",
+        "wasi",
+        "where",
+    )
+
+    store: Store
+    kernel: Kernel
+    budget: MemoryBudget
+
+    def __init__(self, grants: Grants, config: dict[str, str], vars: Vars) -> None:
+        super().__init__()
+        self.grants = grants
+        self.limits: Limits = grants.limits
+        self.log: PluginLog = grants.log
+        self.config = config
+        self.deadline = NEVER
+        self.cancelled: float | bool = False
+        """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
+        self.fuelled = False
+        self.host_context: Any = None
+        self.where: tuple[int, int] | None = None
+        """The thread and the greenlet of its last call, where there are greenlets."""
+        self.vars = vars
+        self.instances: dict[int, Instance] = {}
+        self.items: dict[str | HostFunction, bytes] = {}
+        """What the kernel exports, and host functions, as items of its store."""
+        self.caller_memory: CallerMemory | None = None
+        self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
+        """Of instances in its store, by what the engine calls them."""
+        self.held = 0
+        """Bytes of its instances outside of their memories."""
+        self.response_status = 0
+        self.response_headers: dict[str, str] | None = None
+        self.wasi: Wasi | None = None
+        self._running: list[Store] = []
+        """The stores that were entered from one another and not left yet, the innermost last; its own is entered first, and not listed."""
+        self.streams: tuple[LineSplitter, ...] = ()
+        self.sampler: Callable[[Guest], None] | None = None
+        """Of the profile that is being taken: called with each tick."""
+        self.interceptor: Interceptor | None = None
+        """Gets the calls of host functions, if it was there before they were linked."""
+        self.entries: Mapping[str, tuple[Any, ...]] = {}
+        """Of the plugin: what it has called, by name."""
+        self.ended: str | None = None
+        """The export that has just run, while what it left behind is seen to."""
+
+    # ---- the call under way -------------------------------------------------------------------------------------------------------
+
+    def on_epoch(self) -> bool:
+        if self.sampler is not None:
+            self.sampler(self)
+        if self.cancelled or monotonic() >= self.deadline:
+            self.remaining()
+        return ticker.is_absent
+
+    def remaining(self) -> float | None:
+        """Seconds left for the call under way, None for no end. Raises when it was cancelled or its deadline has passed."""
+        if self.cancelled is self.deadline:
+            raise CancelledError("the call was cancelled")
+        if self.deadline == NEVER:
+            return None
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("the call did not end before its deadline (timeout)")
+        return left
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but not longer than the call under way may."""
+        end = monotonic() + seconds
+        while (rest := end - monotonic()) > 0:
+            left = self.remaining()
+            sleep(min(rest, _SLICE) if left is None else min(rest, left, _SLICE))
+        self.remaining()
+
+    @property
+    def function(self) -> str | None:
+        """The export that runs; None while the plugin is being started.
+
+        It is the one of the plugin's entries whose first value is its own reference, as it is while it runs. So a call need not say it.
+        """
+        return next(
+            (name for name, (_, values, target, _) in self.entries.items() if values[0] == target),
+            self.ended,
+        )
+
+    # ---- host functions -------------------------------------------------------------------------------------------------------------
+
+    def imported(self, function: HostFunction, store: Store) -> bytes:
+        """The function as an item that instances of the store can import."""
+        watched = self.interceptor is not None and function.name is not None
+        return store.function(function.watched() if watched else function, self)
+
+    def host_call(self, function: HostFunction, caller: int, values: Any) -> None:
+        if self.interceptor is None:
+            function.body(self, caller, values)
+        else:
+            self.interceptor.host_call(self, function, caller, values)
+
+    def content(self, handle: int, most: int | None = None) -> bytes | None:
+        """A copy of the block, or of its first `most` bytes, for those who watch; None when there is none."""
+        block = self.kernel.block(handle & MASK)
+        return None if block is None else block[:most].tobytes()
+
+    def memory_bytes(self) -> int | None:
+        """What all memories that plugins can reach have together, which is the most that they had; None where the host cannot see them."""
+        pages = self.budget.pages(self.kernel.pages())
+        return None if pages is None else pages * PAGE
+
+    # ---- memory -------------------------------------------------------------------------------------------------------------------
+
+    def peek(self, handle: int, what: str, most: int | None = None) -> bytes:
+        """The first `most` bytes of a block; empty for the null handle. `what` names the function that got the handle, for the error."""
+        handle &= MASK
+        if handle == 0:
+            return b""
+        block = self.kernel.block(handle)
+        if block is None:
+            raise BadHandleError(
+                f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated"
+            )
+        return block[:most].tobytes()
+
+    def free(self, first: int, second: int = 0) -> None:
+        """Frees blocks that the host was given, for it owns them: after its answer was made. Both may be the same, or the null handle."""
+        if first:
+            self.kernel.free(first & MASK)
+        if second and second != first:
+            self.kernel.free(second & MASK)
+
+    def text(self, handle: int, what: str) -> str:
+        """The block as text to be read, of bounded length; what is not UTF-8 is replaced. Not for names, of which two would become one.
+        Decoding takes up to four times the memory, and time.
+        """
+        return self.peek(handle, what, MAX_TEXT).decode("utf-8", "replace")
+
+    def name(self, handle: int, what: str) -> bytes:
+        """The block as the name of a var. One that is too long for any var is cut, and stays too long."""
+        return self.peek(handle, what, self.limits.var_bytes + 1)
+
+    def size(self, handle: int) -> int:
+        """The length of the block; 0 when there is none. For a look before it is copied."""
+        return self.kernel.length(handle & MASK)
+
+    def give(self, data: bytes) -> int:
+        """A new block for the guest with that content; the null handle when it is empty."""
+        handle = self.kernel.put(data)
+        if not handle and data:
+            raise OutOfMemoryError(
+                f"the plugin has no room for {len(data)} bytes from the host: {self.shortage(len(data))}"
+            )
+        return handle
+
+    def memory_of(self, caller: int) -> GuestMemory:
+        """The memory of the instance that calls, whoever imported the function that it calls.
+
+        Only the engine knows which instance that is, and in which store: functions can be re-exported, put into tables and called by name.
+        """
+        finder = self.caller_memory
+        if finder is None:
+            finder = self.caller_memory = CallerMemory()
+        found = finder.find(caller)
+        if found is None:
+            return GuestMemory(None)
+        memory = self.memories.get(found)
+        if memory is None:
+            context = context_of(caller)
+            store = next(
+                store for store in (self.store, *self._running) if store.context == context
+            )
+            memory = GuestMemory(finder.found(store))
+            if store is self.store:  # the others are soon gone
+                self.memories[found] = memory
+        return memory
+
+    @property
+    def running_store(self) -> Store:
+        """The store whose instance runs: that of the innermost command, or its own where that has called back into it."""
+        return self._running[-1] if self._running else self.store
+
+    @contextmanager
+    def entered(self, store: Store) -> Iterator[None]:
+        """While its guest runs, the fuel is in that store: what is left moves there, and back."""
+        before, has_fuel = self.running_store, store.engine.fuel
+        if has_fuel:
+            store.set_fuel(before.fuel())
+        self._running.append(store)
+        try:
+            yield
+        finally:
+            self._running.pop()
+            if has_fuel:
+                before.set_fuel(store.fuel())
+
+    @contextmanager
+    def command_store(self, memories: tuple[int, int, int], tables: int) -> Iterator[Store]:
+        """A store for one call of a command with these memories (see `MemoryPlan`) and so many tables, with the fuel of the guest's own.
+
+        The engine counts in each store anew. So the first may have as much as the plugin, and each within it half of that around it: all
+        together less than twice as much.
+        """
+        engine = self.store.engine
+        if (
+            not engine.stack.has_room()
+        ):  # for in another store the engine gives the guest a whole stack again
+            raise RecursionError("modules call each other too deep")
+        store = Store(engine, self)
+        limits, maximum, growth = self.limits, self.budget.plan.maximum, self.limits.max_pages
+        depth = sum(running is not self.store for running in self._running)
+        caps = [] if maximum is None else [(maximum >> depth) // max(memories[0], 1)]
+        caps += [] if growth is None else [memories[2] + growth]
+        store.limit(
+            memory_bytes=-1 if not caps else min(caps) * PAGE,
+            table_elements=most_elements(limits, tables) >> depth,
+            instances=limits.instances,
+            tables=limits.tables,
+            memories=limits.memories,
+        )
+        with self.entered(store):
+            yield store
+
+    def may_grow(self, pages: int) -> bool:
+        """Whether the kernel may grow to that many pages; 0 says that it is done."""
+        kernel = getattr(self, "kernel", None)
+        return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
+
+    def limit_memory(self, plan: MemoryPlan) -> None:
+        """Sets the limits of the store."""
+        self.budget = MemoryBudget(plan, self.store, self.instances)
+
+    def hold(self, state_bytes: int) -> None:
+        """Counts what one more instance in the guest's own store takes outside of memories. Raises `OutOfMemoryError`."""
+        self.held += state_bytes
+        if self.held > (most := most_state(self.limits)):
+            raise OutOfMemoryError(
+                f"the plugin's instances hold more than {most} bytes outside of their memories (`Limits.instance_bytes`)"
+            )
+
+    def shortage(self, denied: int) -> str | None:
+        """What memory there was too little of, so that a guest that gave up probably did so for that; see `MemoryBudget.shortage`."""
+        return self.budget.shortage(self.kernel.pages(), denied)
+
+    # ---- WASI -----------------------------------------------------------------------------------------------------------------------
+
+    def wasi_state(self) -> Wasi:
+        """The WASI of this instance, made when it is used first."""
+        if self.wasi is None:
+            from .._wasi.options import SeededRandom, WasiOptions
+            from .._wasi.preview1 import Wasi
+            from .._wasi.stdio import LineSplitter
+
+            # The guest owns its WASI, so that must not own the guest.
+            guest = weakref.ref(self)
+            log = self.log
+
+            def write(level: str, line: bytes, lost: int) -> None:
+                self_ = guest()
+                log.write_line(level, line, lost, self_.function if self_ is not None else None)
+
+            splitters = {
+                1: LineSplitter(lambda line, lost: write("info", line, lost)),
+                2: LineSplitter(lambda line, lost: write("warn", line, lost)),
+            }
+
+            def sleep(seconds: float) -> None:
+                self_ = guest()
+                if self_ is not None:
+                    self_.sleep(seconds)
+
+            options = self.grants.wasi or WasiOptions()
+            clock, random = options.clock.for_instance(), options.random
+            self.wasi = Wasi(
+                preopens=self.grants.preopens,
+                on_output=lambda fd, chunk: splitters[fd].feed(chunk),
+                sleep=sleep,
+                pause=lambda seconds: clock.sleep(seconds, sleep),
+                now=clock.realtime,
+                monotonic=clock.monotonic,
+                resolution=clock.resolution,
+                random=random.for_instance() if isinstance(random, SeededRandom) else random,
+                max_descriptors=self.limits.descriptors,
+            )
+            self.streams = tuple(splitters.values())
+        return self.wasi
+
+    def flush(self, function: str) -> None:
+        """Logs what the guest wrote since the last end of a line, in a call of that export."""
+        self.ended = function
+        for splitter in self.streams:
+            splitter.flush()
+        self.ended = None
+
+
+class Exited(Exception):
+    """The guest ended itself, with an exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+class GuestMemory:
+    """A guest's own memory, for WASI. All offsets and lengths are checked against its present size."""
+
+    __slots__ = ("_memory", "_view")
+
+    def __init__(self, memory: Memory | None) -> None:
+        self._memory = memory
+        self._view = memory.view() if memory else memoryview(b"")
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """A part of it, writable."""
+        end = offset + length
+        if end > len(self._view):
+            if self._memory is not None:
+                self._view = self._memory.view()
+            if end > len(self._view):
+                from .._wasi.preview1 import MemoryFault
+
+                raise MemoryFault(offset, length)
+        return self._view[offset:end]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A copy of a part of it."""
+        return bytes(self.view(offset, length))
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Copies the data into it."""
+        self.view(offset, len(data))[:] = data
+
+    def u32(self, offset: int) -> int:
+        """The unsigned 32-bit integer there, little endian."""
+        return int.from_bytes(self.view(offset, 4), "little")

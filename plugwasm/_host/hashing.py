@@ -1,0 +1,293 @@
+"""What of a type puts values from outside into sets and dicts, and how much of JSON or MessagePack that is.
+
+Python's hashes of numbers, and of what is made of numbers, follow from the values alone: all multiples of 2**61-1 have one, and whoever
+computes a little finds others that get into each other's way. To build a set of n such values takes n²/2 comparisons, which nothing can
+interrupt. Hashes of text and bytes are keyed, with a key that is made for each process, unless PYTHONHASHSEED sets it.
+
+So of all other keys only a certain number is read. For a set that is all that is in it, for to compare its elements may mean to compare all
+of that; for a dict its keys. The squares are added up: two sets with 7,071 values take as long as one with 10,000.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .._payload_bounds.nesting import MAX_LEVELS
+from .._payload_bounds.value_count import (
+    SIZES,
+    json_exceeds,
+    json_upper_bound,
+    msgpack_exceeds,
+    msgpack_header,
+    outside_of_strings,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLOW = 8
+"""How often a value counts that Python code compares: an UUID, or an object of a class of the application."""
+
+_KEYED = frozenset(("StrType", "BytesType", "ByteArrayType", "MemoryViewType"))
+_FEW = frozenset(("NoneType", "BoolType", "EnumType", "LiteralType"))
+"""Types that have only a few values."""
+_QUICK = frozenset(
+    ("IntType", "FloatType", "DecimalType", "DateTimeType", "TimeType", "DateType", "TimeDeltaType")
+)
+_WITHIN = frozenset(("UnionType", "VarTupleType", "TupleType", "FrozenSetType", "ListType"))
+"""Types that are compared as what is in them is."""
+
+
+_NOWHERE: frozenset[int] = frozenset()
+_ANYWHERE = frozenset(range(1, MAX_LEVELS + 1))
+
+
+class Hashed(NamedTuple):
+    """What a type puts into sets and dicts.
+
+    Attributes:
+        sets: How deep there may be sets of more than text: 1 for the whole.
+        dicts: How deep there may be dicts whose keys are read as more than text.
+        untyped: Whether there are dicts whose keys are what the data says.
+        weight: How often each value counts.
+        embedded: Whether texts may be JSON that is read as well.
+    """
+
+    sets: frozenset[int] = _NOWHERE
+    dicts: frozenset[int] = _NOWHERE
+    untyped: bool = False
+    weight: int = 1
+    embedded: bool = False
+
+    def or_(self, other: Hashed) -> Hashed:
+        """What both together do."""
+        return Hashed(
+            self.sets | other.sets,
+            self.dicts | other.dicts,
+            self.untyped or other.untyped,
+            max(self.weight, other.weight),
+            self.embedded or other.embedded,
+        )
+
+    def anywhere(self) -> Hashed:
+        """The same, if it is not known how deep that is."""
+        return self._replace(sets=self.sets and _ANYWHERE, dicts=self.dicts and _ANYWHERE)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to count."""
+        return bool(self.sets or self.dicts or self.untyped)
+
+
+# ---- types -------------------------------------------------------------------------------------------------------------------------------
+
+
+def hashed_by(info: Any, is_json: bool) -> Hashed:
+    """The same for a type, as `msgspec.inspect.type_info` gives it."""
+    walk = _Walk(is_json)
+    found = walk.of(info, 1, ())
+    return found.anywhere() if walk.is_recursive else found
+
+
+class _Walk:
+    """Through a type. What is a container of the data is one level deeper."""
+
+    def __init__(self, is_json: bool) -> None:
+        self.is_json = is_json
+        self.is_recursive = False
+        self._seen: set[tuple[int, int]] = set()
+
+    def of(self, info: Any, depth: int, within: tuple[int, ...]) -> Hashed:
+        # By identity: msgspec gives one object for each type within a type, and forms of a generic class are different types.
+        this = id(info)
+        self.is_recursive |= this in within
+        if this in within or (this, depth) in self._seen:
+            return Hashed()
+        self._seen.add((this, depth))
+        kind = type(info).__name__
+        if kind == "CustomType" and hasattr(info.cls, "__pydantic_core_schema__"):
+            return hashed_by_model(info.cls.__pydantic_core_schema__, self.is_json)
+        found = Hashed(untyped=kind == "AnyType" and not self.is_json)
+        if kind in ("SetType", "FrozenSetType") and (weight := _weight(info.item_type)):
+            found = found.or_(Hashed(sets=frozenset((depth,)), weight=weight))
+        elif kind == "DictType" and type(info.key_type).__name__ == "AnyType":
+            found = found.or_(Hashed(untyped=not self.is_json))
+        elif kind == "DictType" and (weight := _weight(info.key_type)):
+            found = found.or_(Hashed(dicts=frozenset((depth,)), weight=weight))
+        for part in _parts(info):
+            found = found.or_(self.of(part, depth + (kind != "UnionType"), (*within, this)))
+        return found
+
+
+def _parts(info: Any) -> list[Any]:
+    """What stands within a type."""
+    found = []
+    for name in info.__struct_fields__:
+        value = getattr(info, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if type(part).__name__ == "Field":
+                part = part.type
+            if type(part).__module__ == "msgspec.inspect" and type(part).__name__.endswith("Type"):
+                found.append(part)
+    return found
+
+
+def _weight(info: Any) -> int:
+    """How often values of that type count as keys, 0 for those that cannot do harm."""
+    kind = type(info).__name__
+    if kind in _KEYED or kind in _FEW:
+        return 0
+    if kind in _QUICK or kind == "AnyType":
+        return 1
+    if kind in _WITHIN:
+        return max(map(_weight, _parts(info)), default=0)
+    return SLOW
+
+
+def hashed_by_model(schema: Any, is_json: bool) -> Hashed:
+    """The same for a core schema of pydantic, wherever in it that is."""
+    if not isinstance(schema, dict):  # pydantic has not made it yet
+        return Hashed(_ANYWHERE, _ANYWHERE, True, SLOW, True)
+    kind = schema.get("type")
+    found = Hashed(untyped=kind == "any" and not is_json, embedded=kind == "json")
+    if kind in ("set", "frozenset") and (weight := _weight_in_model(schema.get("items_schema"))):
+        found = found.or_(Hashed(sets=_ANYWHERE, weight=weight))
+    elif kind == "dict":
+        keys = schema.get("keys_schema", {"type": "any"})
+        if keys["type"] == "any":
+            found = found.or_(Hashed(untyped=not is_json))
+        elif weight := _weight_in_model(keys):
+            found = found.or_(Hashed(dicts=_ANYWHERE, weight=weight))
+    left = [part for name, part in schema.items() if name not in ("metadata", "serialization")]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            found = found.or_(hashed_by_model(part, is_json))
+        elif isinstance(part, (list, tuple)):
+            left += part
+    return found
+
+
+def _weight_in_model(schema: Any) -> int:
+    """As `_weight`."""
+    kind = schema["type"] if isinstance(schema, dict) else "any"
+    if kind in ("str", "bytes", "none", "bool", "literal", "enum"):
+        return 0
+    return 1 if kind in ("any", "int", "float", "date", "time", "datetime", "timedelta") else SLOW
+
+
+# ---- data --------------------------------------------------------------------------------------------------------------------------------
+
+
+def json_hashes(text: bytes, hashed: Hashed, most: int) -> bool:
+    """Whether more of a JSON text goes into sets and dicts than that."""
+    few = most // hashed.weight
+    if hashed.embedded and json_upper_bound(text) > few:
+        return True
+    if len(text) <= few or not json_exceeds(text, few):
+        return False
+    import re
+
+    sets, dicts = hashed.sets, hashed.dicts
+    # Marks are what parts values; `begin` are those before the innermost container, `commas` those that part its elements.
+    total, room, marks, begin, commas, is_object = 0, few * few, 0, 0, 0, False
+    around: list[tuple[int, int, bool]] = []
+    tokens = (
+        token[0] for part in _marks_of(text) for token in re.finditer(rb"[\[{]|[\]}]|[,:]+", part)
+    )
+    for token in tokens:
+        first = token[0]
+        if first in b"[{":
+            marks += 1
+            around.append((begin, commas, is_object))
+            begin, commas, is_object = marks, 0, first == 0x7B
+        elif first in b"]}":
+            if not around:
+                break
+            if is_object:
+                if len(around) in dicts:
+                    total += (commas + 1) ** 2
+            elif len(around) in sets:
+                total += (marks - begin + 1) ** 2
+            if total > room:
+                return True
+            begin, commas, is_object = around.pop()
+        else:
+            marks += len(token)
+            commas += token.count(b",") if is_object else 0
+    for depth in range(len(around), 0, -1):  # of a text that is cut off
+        total += (
+            (commas + 1) ** 2 * (depth in dicts)
+            if is_object
+            else (marks - begin + 1) ** 2 * (depth in sets)
+        )
+        begin, commas, is_object = around.pop()
+    return total > room
+
+
+def _marks_of(text: bytes) -> Iterator[bytes]:
+    return (part.translate(None, _NO_MARKS) for part in outside_of_strings(text))
+
+
+_NO_MARKS = bytes(set(range(256)) - set(b"[]{},:"))
+_TEXT = frozenset((0xC0, 0xC2, 0xC3, *range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB))
+"""How text, bytes and what has few values begins in MessagePack."""
+
+
+class _Open:
+    """A container that is being read: what is in it, and how much of that are keys."""
+
+    __slots__ = ("begin", "is_key", "is_map", "keys", "left")
+
+    def __init__(self, left: int, is_map: bool, begin: int, is_key: bool) -> None:
+        self.left, self.is_map, self.begin, self.is_key, self.keys = left, is_map, begin, is_key, 0
+
+
+def msgpack_hashes(data: bytes, hashed: Hashed, most: int) -> bool:
+    """The same of a MessagePack value."""
+    few = most // hashed.weight
+    if hashed.embedded and json_upper_bound(data) > few:
+        return True
+    if len(data) <= few or not msgpack_exceeds(data, few):
+        return False
+    if not (hashed.sets or hashed.dicts) and len(data.translate(None, _MAPS)) == len(data):
+        return False
+    total, room, values, at, end = 0, few * few, 0, 0, len(data)
+    top = _Open(1, False, 0, False)
+    around: list[_Open] = []
+
+    def leave() -> None:
+        nonlocal top, total
+        size = top.keys if top.is_map else values - top.begin if len(around) in hashed.sets else 0
+        total += size * size
+        outer = around.pop()
+        if top.is_key:
+            outer.keys += values - top.begin
+        top = outer
+
+    while at < end and total <= room:
+        while not top.left and around:
+            leave()
+        if not top.left:
+            break
+        values += 1
+        first = data[at]
+        is_key = top.is_map and top.left % 2 == 0
+        if is_key and ((hashed.untyped and first not in _TEXT) or len(around) in hashed.dicts):
+            top.keys += 1
+        top.left -= 1
+        if size := SIZES[first]:
+            at += size
+            continue
+        at, inner = msgpack_header(data, at)
+        if inner > 0:
+            around.append(top)
+            top = _Open(inner, first in _MAPS, values, is_key)
+    while around:
+        leave()
+    return total > room
+
+
+_MAPS = bytes((*range(0x80, 0x90), 0xDE, 0xDF))
+"""How maps begin."""

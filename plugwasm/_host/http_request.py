@@ -1,0 +1,108 @@
+"""The guest's HTTP request document, and the response to it.
+
+The document comes from a guest, so it is read strictly: its size, its fields and their types. Where it may go, and what may
+be in it, is for the egress policy to say.
+"""
+
+from __future__ import annotations
+
+from .._http.client import send
+from .._payload_bounds.nesting import MAX_LEVELS, is_too_deep
+from .._payload_bounds.value_count import json_exceeds
+from ..errors import EgressError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._http.client import Response
+    from .._http.connection import Remaining
+    from .._http.policy import Egress
+
+__all__ = ["perform"]
+
+MAX_DOCUMENT = 1 << 20
+MAX_VALUES = 1 << 16
+_FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Extism hosts take either
+
+
+def perform(
+    request_json: bytes, body: bytes | None, egress: Egress, remaining: Remaining
+) -> Response:
+    """Do what a request document (`{"url": …, "method": "GET", "headers": {…}}`) asks for.
+
+    `method` is GET and `headers` empty when they are missing or null.
+
+    Args:
+        request_json: UTF-8 JSON, at most 1 MiB.
+        body: The body to send; None and empty are the same.
+        remaining: Gives the seconds left to the call (None: no deadline), raises when it is to end.
+
+    Raises:
+        EgressError: The document is not valid (the message names the field), or the request failed.
+        EgressDeniedError: Its target is not granted.
+    """
+    url, method, headers = _read(request_json)
+    return send(egress, method, url, headers, body, remaining)
+
+
+def check_sizes(document: int, body: int, egress: Egress | None) -> None:
+    """Raises `EgressError` when a request is too large to be looked at."""
+    if document > MAX_DOCUMENT:
+        raise EgressError(
+            f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed"
+        )
+    if egress is not None:
+        egress.judge_body(body)
+
+
+def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
+    check_sizes(len(request_json), 0, None)
+    if is_too_deep(request_json):
+        raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
+    if json_exceeds(request_json, MAX_VALUES):
+        raise EgressError(f"the HTTP request document has more than {MAX_VALUES} values")
+    import msgspec
+
+    try:
+        document = msgspec.json.decode(request_json)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise EgressError(f"the HTTP request document is not JSON: {exc}") from None
+    if not isinstance(document, dict):
+        raise _wrong("the document", "an object", document)
+    for name in document:
+        if name not in _FIELDS:
+            raise EgressError(
+                f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, method, headers"
+            )
+    if "header" in document and "headers" in document:
+        raise EgressError("the HTTP request document has both headers and header")
+
+    url = document.get("url")
+    if not isinstance(url, str):
+        raise _wrong("url", "a string", url)
+    method = document.get("method")
+    if method is None:
+        method = "GET"
+    elif not isinstance(method, str):
+        raise _wrong("method", "a string", method)
+    headers = document.get("headers", document.get("header"))
+    if headers is None:
+        headers = {}
+    elif not isinstance(headers, dict):
+        raise _wrong("headers", "an object of strings", headers)
+    for name, value in headers.items():
+        if not isinstance(value, str):
+            raise _wrong(f"headers.{name[:64]!r}", "a string", value)
+    return url, method, headers
+
+
+def _wrong(field: str, expected: str, got: object) -> EgressError:
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "nothing",
+    }
+    return EgressError(
+        f"the HTTP request document: {field}: expected {expected}, got {kinds.get(type(got), 'a number')}"
+    )

@@ -1,0 +1,211 @@
+"""The host's view of the kernel: the Wasm module that serves the functions plugins call most (see kernel.wat).
+
+A call of a plugin is one crossing: the host writes the input where the kernel will find it and calls the kernel, which makes everything as
+new, calls the plugin's export, and returns status, offset and length of the output. Only what a host function needs in between
+(the length of a block, a new block) is looked up or called one by one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..._engine import ExportName
+from ..._manifest.limits import FIRST_PAGES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..._engine import Function, Instance, Pending
+
+SERVED = frozenset(
+    (
+        *(
+            "alloc",
+            "free",
+            "length",
+            "length_unsafe",
+            "load_u8",
+            "load_u64",
+            "store_u8",
+            "store_u64",
+        ),
+        *("input_load_u8", "input_load_u64", "input_set", "input_length", "input_offset"),
+        *(
+            "output_set",
+            "output_length",
+            "output_offset",
+            "error_set",
+            "error_get",
+            "reset",
+            "memory_bytes",
+        ),
+    )
+)
+"""The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
+
+INPUT = 512
+"""Where the input starts: the first block."""
+
+FAULT_ERROR, FAULT_OUTPUT, FAULT_ERROR_HANDLE, FAULT_INPUT = 1, 2, 4, 8
+
+MAX_ERROR = 2**20
+"""Bytes of what a guest reports as its error that are kept."""
+
+_PAGE = 65536
+_RECORD_SHIFT = 3
+"""From an offset to the index of its record in the book, seen as numbers of 32 bits: 32 bytes a granule, 4 numbers a record."""
+_LIVE = 0x80000000
+
+
+_source: bytes | None = None
+
+
+def source() -> bytes:
+    """The kernel in the Wasm text format."""
+    global _source
+    if _source is None:
+        path = os.path.join(os.path.dirname(__file__), "kernel.wat")
+        try:
+            with open(path, "rb") as file:
+                _source = file.read()
+        except (FileNotFoundError, NotADirectoryError):  # in an archive
+            _source = __loader__.get_data(path)  # type: ignore[name-defined]
+    return _source
+
+
+_MEMORY, _BOOK = ExportName("memory"), ExportName("book")
+_ALLOC, _TAKE, _RESERVE = ExportName("alloc"), ExportName("take"), ExportName("reserve")
+_ERROR_SET, _FAILURE = ExportName("error_set"), ExportName("failure")
+_CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = (
+    ExportName("call_returning_code"),
+    ExportName("call_returning_nothing"),
+)
+
+
+class Kernel:
+    """One instance of the kernel.
+
+    `heap` is a view of the memory that plugins reach; `refresh` widens it after that has grown. `capacity` is the size of the largest
+    input that fits without growing.
+    """
+
+    __slots__ = (
+        "_alloc",
+        "_book",
+        "_functions",
+        "_heap_memory",
+        "_pending",
+        "capacity",
+        "heap",
+        "instance",
+    )
+
+    def __init__(self, instance: Instance, pending: Pending) -> None:
+        self.instance = instance
+        self._pending = pending
+        self._heap_memory = instance.memory(_MEMORY)
+        self._book: memoryview | None = None
+        self._alloc: Function | None = None
+        self._functions: dict[ExportName, Function] = {}
+        self.heap = self._heap_memory.view(FIRST_PAGES * _PAGE)
+        self.capacity = len(self.heap) - INPUT
+
+    def refresh(self) -> None:
+        """Looks at the size of the memories again; needed after anything that may have made them grow."""
+        self.heap = self._heap_memory.view()
+        self.capacity = len(self.heap) - INPUT
+        self._book = None
+
+    def entry(self, returns_code: bool) -> Function:
+        """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
+        return self.instance.function(
+            _CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3
+        )
+
+    def pages(self) -> int:
+        """How many pages of 64 KiB plugins can reach now."""
+        return self._heap_memory.size() // _PAGE
+
+    def reserve(self, length: int) -> bool:
+        """Makes room for an input of that many bytes. False when the limits do not allow it."""
+        granted = self._call(_RESERVE, length)
+        self.refresh()
+        return bool(granted)
+
+    def alloc(self, length: int) -> int:
+        """A new block; 0 when `length` is 0 or the limits do not allow it."""
+        function = self._alloc
+        if function is None:
+            function = self._alloc = self.instance.function(_ALLOC, 1)
+        values = function.values
+        values[0] = length
+        function.call(self._pending)
+        offset: int = values[0]
+        if offset + length > len(self.heap):
+            self.refresh()
+        return offset
+
+    def free(self, offset: int) -> None:
+        """Frees the block that starts there; nothing happens when none does, nor when the guest frees it again (`take` in kernel.wat)."""
+        self._call(_TAKE, offset)
+
+    def length(self, offset: int) -> int:
+        """The length of the live block that starts at the offset; 0 when none does."""
+        block = self.block(offset)
+        return 0 if block is None else len(block)
+
+    def block(self, offset: int) -> memoryview | None:
+        """The bytes of the live block that starts at the offset, or None when none does."""
+        if offset & 31:
+            return None
+        book, record = self._book, offset >> _RECORD_SHIFT
+        if book is None or record >= len(book):
+            self.refresh()
+            book = self._book = self.instance.memory(_BOOK).view().cast("I")
+            if record >= len(book):
+                return None
+        if not book[record] & _LIVE:
+            return None
+        heap, end = self.heap, offset + book[record + 2]
+        if end > len(heap):
+            self.refresh()
+            heap = self.heap
+        return heap[offset:end]
+
+    def put(self, data: bytes) -> int:
+        """A new block with that content; 0 when it is empty or the limits do not allow it."""
+        offset = self.alloc(len(data))
+        if offset:
+            self.heap[offset : offset + len(data)] = data
+        return offset
+
+    def range(self, offset: int, length: int) -> memoryview:
+        """Bytes of the heap that the kernel itself vouches for."""
+        end = offset + length
+        if end > len(self.heap):
+            self.refresh()
+        return self.heap[offset:end]
+
+    def set_error(self, handle: int) -> None:
+        """Sets the error, as the guest would."""
+        self._call(_ERROR_SET, handle)
+
+    def failure(self) -> tuple[int, int, bytes, int, int, int]:
+        """After a call that failed: the fault bits, the error's handle and text, the output's offset and length, and how many bytes were
+        last asked for in vain.
+        """
+        function = self.instance.function(_FAILURE, 6)
+        function.call(self._pending)
+        fault, error, error_length, output, output_length, denied = function.values[::2].tolist()
+        text = (
+            bytes(self.range(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
+        )
+        return fault, error, text, output, output_length, denied
+
+    def _call(self, name: ExportName, value: int) -> int:
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = self.instance.function(name, 1)
+        function.values[0] = value
+        function.call(self._pending)
+        result: int = function.values[0]
+        return result

@@ -1,0 +1,108 @@
+"""The logging functions of the official Python SDK, on top of the standard library's logging.
+
+What plugins log goes to loggers below `plugwasm.plugin`, and an application that uses `logging` need not call anything here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+
+from ..errors import OptionError
+from .plugin_log import LEVELS, TRACE, as_said
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    Level = Literal["trace", "debug", "info", "warn", "error"]
+
+__all__ = ["CustomLogger", "set_log_custom", "set_log_file"]
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_KEPT = 10_000
+
+
+def _attach(handler: logging.Handler, level: Level | None) -> None:
+    if level is not None and level not in LEVELS:
+        raise OptionError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
+    logging.addLevelName(TRACE, "TRACE")
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    logger = logging.getLogger("plugwasm")
+    value = LEVELS[level or "info"]
+    handler.setLevel(value)
+    logger.addHandler(handler)
+    if logger.level == logging.NOTSET or logger.level > value:
+        logger.setLevel(value)
+
+
+def set_log_file(file: str, level: Level | None = None) -> None:
+    """Writes what plugins and plugwasm log to a file, for the whole process.
+
+    Args:
+        file: The path; records are appended. "stdout" and "stderr" stand for those.
+        level: The lowest level that is written; "info" if not given.
+    """
+    import sys
+
+    if not isinstance(file, (str, os.PathLike)):
+        raise OptionError(
+            f'set_log_file: expected a path, "stdout" or "stderr", got {type(file).__name__}',
+            field="file",
+        )
+    if file in ("stdout", "stderr"):
+        _attach(logging.StreamHandler(getattr(sys, file)), level)
+    else:
+        _attach(logging.FileHandler(file, encoding="utf-8", delay=True), level)
+
+
+set_log_file.__module__ = "plugwasm"
+
+
+class CustomLogger(logging.Handler):
+    """Keeps records until `drain` is called; the last 10,000 of them. Messages of plugins have their lines as the plugin said them."""
+
+    __module__ = "plugwasm"
+
+    def __init__(self, f: Callable[[str], object]) -> None:
+        super().__init__()
+        self.callback = f
+        self._records: deque[str] = deque(maxlen=_KEPT)
+
+    def set_callback(self, f: Callable[[str], object]) -> None:
+        """Changes the function that `drain` calls."""
+        self.callback = f
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "plugin") and "\n" in (message := record.getMessage()):
+            record = logging.makeLogRecord(
+                {**record.__dict__, "msg": as_said(message), "args": None}
+            )
+        self._records.append(self.format(record) + "\n")
+
+    def drain(self) -> None:
+        """Calls the function with each record that was kept, as text with a line end, and forgets them."""
+        while self._records:
+            self.callback(self._records.popleft())
+
+
+def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> CustomLogger:
+    """Keeps what plugins and plugwasm log, for the whole process, until the returned logger is drained.
+
+    Args:
+        f: Called by `drain` with each record, as text. What a plugin said may have several lines.
+        level: The lowest level that is kept; "info" if not given.
+    """
+    if not callable(f):
+        raise OptionError(
+            f"set_log_custom: expected a function that takes a line, got {type(f).__name__}",
+            field="f",
+        )
+    logger = CustomLogger(f)
+    _attach(logger, level)
+    return logger
+
+
+set_log_custom.__module__ = "plugwasm"

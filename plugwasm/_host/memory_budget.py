@@ -1,0 +1,251 @@
+"""Keeps all memories of a plugin together within its limit.
+
+The engine knows one limit, for each memory by itself, not one for their sum. So:
+
+1. The kernel asks before it grows, and says when it is done.
+2. A plugin with one memory that the host can see the size of: kernel and memory may take what the other has not, exactly. The engine's
+   limit is what the kernel has left over.
+3. Any other: the kernel and each memory have a share that is fixed from the start, and the shares add up to the limit.
+4. `Limits.max_pages`, a manifest's `memory.max_pages`, bounds what is grown after the start besides, as other hosts do: in case 2 for
+   kernel and memory together, exactly; in case 3 for each by itself, for nobody sees what the others have grown.
+5. What is not in memories is bounded beside them: tables together, and all else together, take no more than memories may.
+"""
+
+from __future__ import annotations
+
+from .._manifest.limits import FIRST_PAGES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._engine import ExportName, Instance, Store
+    from .._manifest.limits import Limits
+
+PAGE = 65536
+MOST_PAGES = 65536
+"""Of a memory."""
+WISH = 1 << 31
+KERNEL_MEMORIES, KERNEL_TABLES = 2, 1
+ELEMENT_BYTES = 8
+"""Of a table."""
+
+
+def most_elements(limits: Limits, tables: int) -> int:
+    """How many elements each of so many tables may have."""
+    if limits.memory_bytes is None:
+        return limits.table_elements
+    return min(limits.table_elements, limits.memory_bytes // ELEMENT_BYTES // max(tables, 1))
+
+
+def most_state(limits: Limits) -> int:
+    """How many bytes a plugin's instances may hold outside of memories and tables."""
+    return (
+        limits.instance_bytes
+        if limits.memory_bytes is None
+        else min(limits.instance_bytes, limits.memory_bytes)
+    )
+
+
+def _lower(one: int | None, other: int) -> int:
+    return other if one is None else min(one, other)
+
+
+class MemoryPlan:
+    """The limits of every instance of a plugin, computed once.
+
+    Args:
+        limits: Of its memory, in whole pages, and of what else the engine counts.
+        memories: The plugin's own memories: how many, and the pages at first of all and of the largest. The heap of the collector, if there
+            may be one, is one more, with no pages at first.
+        watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
+        tables: How many tables the plugin has.
+
+    Attributes:
+        maximum: Pages of all memories together, or None.
+        share: Pages that the kernel may have, or None.
+        cap: Pages that each memory may have, or None; of the watched memory, at first.
+    """
+
+    __slots__ = (
+        "cap",
+        "elements",
+        "first",
+        "growth",
+        "has_memories",
+        "limits",
+        "maximum",
+        "share",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        memories: tuple[int, int, int],
+        watched: tuple[int, ExportName] | None = None,
+        tables: int = 0,
+    ) -> None:
+        self.limits = limits
+        self.elements = most_elements(limits, tables)
+        count, total, largest = memories
+        self.has_memories = count > 0
+        self.first = total
+        self.watched = watched if count == 1 else None
+        self.growth = growth = limits.max_pages
+        self.maximum = maximum = (
+            None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        )
+        self.share, self.cap = self._shares(maximum, count, total, largest)
+        if growth is not None:
+            share, cap = FIRST_PAGES + growth, min(MOST_PAGES, largest + growth)
+            if self.watched is None and (maximum is None or share + count * cap <= maximum):
+                self.share, self.cap = share, cap  # each has room for all that it may grow
+            else:
+                self.share, self.cap = _lower(self.share, share), _lower(self.cap, cap)
+
+    def _shares(
+        self, maximum: int | None, count: int, total: int, largest: int
+    ) -> tuple[int | None, int | None]:
+        """The pages that the kernel may have, and each memory, of so many for all together; of the watched memory, at first."""
+        if maximum is None or count == 0:
+            return maximum, maximum
+        if self.watched is not None:
+            return maximum, maximum - FIRST_PAGES
+        share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
+        cap = (maximum - share) // count
+        return (share, cap) if cap >= largest else (FIRST_PAGES, (maximum - FIRST_PAGES) // count)
+
+
+class MemoryBudget:
+    """The limits of one instance of a plugin, which it sets in the engine.
+
+    Args:
+        plan: What they are.
+        store: Where the plugin's instances live.
+        instances: The plugin's instances by unit, as far as they are made.
+
+    Attributes:
+        cap: Pages that each memory may have, or None.
+    """
+
+    __slots__ = ("_instances", "_set", "_store", "cap", "plan")
+
+    def __init__(self, plan: MemoryPlan, store: Store, instances: dict[int, Instance]) -> None:
+        self.plan = plan
+        self._store = store
+        self._instances = instances
+        self._set: int | None = -1
+        self.cap = cap = plan.cap
+        self.limit(
+            None if cap is None else max(cap, FIRST_PAGES)
+        )  # until the kernel is made, and says so
+
+    def limit(self, pages: int | None) -> None:
+        """Sets the engine's limit for each memory."""
+        if pages != self._set:
+            limits = self.plan.limits
+            self._store.limit(
+                memory_bytes=-1 if pages is None else pages * PAGE,
+                table_elements=self.plan.elements,
+                instances=limits.instances + 1,
+                tables=limits.tables + KERNEL_TABLES,
+                memories=limits.memories + KERNEL_MEMORIES,
+            )
+            self._set = pages
+
+    def may_grow(self, pages: int, present: int) -> bool:
+        """Whether the kernel, which has `present` pages, may grow to `pages`; 0 says that it is done.
+
+        `WISH` in `pages` says that it would do with less: that is granted where only `Limits.memory_bytes` bounds it.
+        """
+        if pages & WISH:
+            if self.plan.growth is not None:
+                return False  # the memory may need them
+            pages ^= WISH
+        if self.cap is None or self.plan.share is None:
+            return True
+        if self.plan.watched is not None:
+            if pages == 0:
+                self.cap = self._left(present)
+                self.limit(self.cap)
+                return True
+            others = self._present()
+            if (self.cap if others is None else others) <= self._left(pages):
+                self.limit(max(pages, self.cap))
+                return True
+        elif pages == 0:
+            self.limit(self.cap)
+            return True
+        elif pages <= self.plan.share:
+            self.limit(max(pages, self.cap))
+            return True
+        return False
+
+    def _left(self, kernel: int) -> int:
+        """The pages that the watched memory may have beside a kernel with so many; less than it has when they are too many."""
+        left = MOST_PAGES if self.plan.maximum is None else self.plan.maximum - kernel
+        return (
+            left
+            if self.plan.growth is None
+            else min(left, self.plan.first + self.plan.growth - (kernel - FIRST_PAGES))
+        )
+
+    def pages(self, kernel: int) -> int | None:
+        """The pages of all memories, of which the kernel has so many; None when they cannot be seen."""
+        own = self._present() if self.plan.has_memories else 0
+        return None if own is None else kernel + own
+
+    def shortage(self, kernel: int, denied: int) -> str | None:
+        """Which memory has how much of which limit, when one was refused more, as far as the host can see. None otherwise.
+
+        Args:
+            kernel: Pages of the kernel.
+            denied: Bytes that it did not give in the call that ended; 0 when it gave all.
+        """
+        own, cap = self._present(), self.cap
+        left = None if own is None or cap is None else max(0, cap - own)
+        # Allocators ask for several pages at once, so one that has grown is refused before it has all.
+        is_full = (
+            left is not None
+            and cap is not None
+            and (left == 0 or (left <= cap // 16 and own != self.plan.first))
+        )
+        if not (denied or is_full):
+            return None
+        heap = f"allocates with the host has {kernel} pages" + (
+            f" and was refused {denied} bytes more" if denied else ""
+        )
+        memory = f"the plugin's memory has {own} pages" + (
+            f" and can grow by {left} more" if is_full else ""
+        )
+        limits = (
+            []
+            if self.plan.growth is None
+            else [f"{self.plan.growth} pages of 64 KiB more than at first (`memory.max_pages`)"]
+        )
+        if self.plan.maximum is not None:
+            part = (
+                f", of which {self.plan.share} are for what it allocates with the host"
+                if own is None and self.plan.has_memories
+                else ""
+            )
+            limits.append(
+                f"{self.plan.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)"
+            )
+        total = (
+            f"its limit is {' and '.join(limits)}"
+            if limits
+            else "65536 pages are the most that there are"
+        )
+        return (
+            f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
+        )
+
+    def _present(self) -> int | None:
+        """The pages of the only memory, if it is there yet."""
+        if (
+            self.plan.watched is None
+            or (instance := self._instances.get(self.plan.watched[0])) is None
+        ):
+            return None
+        memory = instance.find_memory(self.plan.watched[1])
+        return None if memory is None else memory.size() // PAGE

@@ -1,0 +1,65 @@
+"""The values of calls, for those who watch: blocks of the plugin's memory as what is in them, and what a line of text has room for."""
+
+from __future__ import annotations
+
+from ..errors import one_line
+from .wasm_values import READ, TYPES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .guest import Guest
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+_SIGN = 0x8000000000000000
+_SHOWN = 120
+_MOST = 16 * 2**20
+"""Bytes of a block that are copied. The host may look at less of it, and text takes up to four times as much."""
+
+
+def seen(guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
+    """Raw values (number i is `values[2 * i]`) of these Wasm types as Python's; where kinds are missing, None is meant."""
+    padded = (*kinds, *[None] * len(types))
+    return tuple(as_kind(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types))
+
+
+def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
+    """A raw value of a Wasm type as the Python type `kind`; what cannot be that stays bytes or a number.
+
+    If `kind` is None, an i64 is the content of the block that it is the handle of, if it is one, and else a number.
+    """
+    number = READ[TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
+    if type != "i64":
+        return bool(number) if kind is bool and type == "i32" else number
+    if kind is int or (data := guest.content(raw, _MOST)) is None:
+        plain = getattr(kind, "__origin__", kind)
+        return plain() if not raw and plain in (str, bytes, dict, list) else number
+    if kind in (None, bytes) or len(data) == _MOST:
+        return data
+    try:
+        if kind is str:
+            return data.decode()
+        from .conversion import cached, json_reader
+
+        return cached(json_reader, kind)(data, guest.limits)
+    except Exception:
+        return data
+
+
+def brief(value: object) -> str:
+    """A value in a line of text; a long one is cut in its middle."""
+    try:
+        is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN
+        text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:]) if is_long else repr(value)  # type: ignore[index]
+    except Exception as error:
+        text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
+
+
+def printable(line: str) -> str:
+    """The line with what a terminal might obey escaped: names may come from a plugin."""
+    return one_line(line)

@@ -1,0 +1,219 @@
+"""What applications pass as options, checked. Each complaint names the argument and says what to write instead."""
+
+from __future__ import annotations
+
+from .._manifest.limits import Limits, ProcessLimits
+from ..errors import OptionError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+    from .functions import Function
+
+__all__ = [
+    "NOT_GIVEN",
+    "REGISTERED",
+    "check_flag",
+    "check_fuel",
+    "check_kinds",
+    "checked_functions",
+    "listed",
+    "named",
+    "refuse_given",
+    "refuse_object",
+    "refuse_unknown",
+]
+
+
+class _Stands:
+    """Stands for an argument that was not given."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __repr__(self) -> str:
+        return f"<{self._words}>"
+
+    def __reduce__(self) -> str:
+        return "REGISTERED" if self is REGISTERED else "NOT_GIVEN"
+
+
+NOT_GIVEN: Any = _Stands("not given")
+REGISTERED: Any = _Stands("all that host_fn registered")
+"""Stands for the host functions that `host_fn` registered, where none were given."""
+
+_INSTEAD = {
+    "timeout_ms": "limits=Limits(timeout=…), in seconds, or `timeout_ms` in the manifest",
+    "max_pages": "limits=Limits(max_pages=…), or `memory.max_pages` in the manifest",
+    "memory": "limits=Limits(memory_bytes=…), or `memory.max_pages` in the manifest",
+    "max_var_bytes": "limits=Limits(var_bytes=…), or `memory.max_var_bytes` in the manifest",
+    "max_http_response_bytes": "egress=Egress(max_response_bytes=…), or `memory.max_http_response_bytes` in the manifest",
+    "fuel": "fuel_limit=…",
+    "host_functions": "functions=[…]",
+    "imports": "functions=[…]",
+    "allowed_hosts": "`allowed_hosts` in the manifest, or egress=Egress(allowed_hosts=[…])",
+    "allowed_paths": "`allowed_paths` in the manifest: {directory: path in the guest}",
+    "hash": "`wasm[].hash` in the manifest",
+}
+"""For names that are no arguments, where what they stand for is said."""
+
+
+_OF_OURS = {
+    "CompiledPlugin": "it is compiled already: make a Plugin, an IsolatedPlugin or a PluginPool of it",
+    "Plugin": "give its `compiled_plugin`, or what that was made of",
+    "IsolatedPlugin": "give what it was made of",
+    "PluginPool": "call the pool itself, or give what it was made of",
+    "PluginSet": "ask the set itself",
+    "PluginRef": "write ref.plugin(), or ref.compiled()",
+}
+
+
+def refuse_object(plugin: object) -> None:
+    """Raises `OptionError` for an object of this package that is no source of a plugin, but was made of one."""
+    for kind in type(plugin).__mro__:
+        if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OF_OURS:
+            raise OptionError(
+                f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; {_OF_OURS[kind.__name__]}",
+                field="plugin",
+            )
+
+
+def refuse_unknown(owner: type, unknown: Mapping[str, object]) -> NoReturn:
+    """Raises the error for keyword arguments that there are none of."""
+    from .._manifest.messages import meant
+
+    code = owner.__init__.__code__  # type: ignore[misc]
+    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    name = next(iter(unknown))
+    raise TypeError(
+        f"{owner.__name__}: there is no argument `{shown(name)}`; {_instead(name, known, meant)}"
+    )
+
+
+def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
+    if "limits" in known and name in Limits.__slots__:
+        return f"write limits=Limits({name}=…)" + (
+            ", in seconds, or `timeout_ms` in the manifest" if name == "timeout" else ""
+        )
+    for place, kind in (("process", ProcessLimits), ("isolated", ProcessLimits)):
+        if place in known and name in kind.__slots__:
+            return f"write {place}=ProcessLimits({name}=…)"
+    if name in _INSTEAD and ("limits" in known or "egress" in known):
+        return f"write {_INSTEAD[name]}"
+    if "timeout" in known and name == "timeout_ms":
+        return "write timeout=…, in seconds"
+    if "egress" in known:
+        from .._http.policy import Egress
+
+        if name in (Egress.__init__.__kwdefaults__ or ()):
+            return f"write egress=Egress({name}=…)"
+    close = meant(name, known)
+    return f"did you mean `{close}`?" if close else f"known are {', '.join(known)}"
+
+
+def refuse_given(where: str, **options: Any) -> None:
+    """Raises `OptionError` for the options that were given although nothing would use them.
+
+    Args:
+        where: What is to be given them instead, in words.
+        options: All of those that would not be used; `NOT_GIVEN` and `REGISTERED` stand for those that were not given.
+    """
+    given = [
+        name
+        for name, value in options.items()
+        if value is not NOT_GIVEN and value is not REGISTERED
+    ]
+    if given:
+        names = ", ".join(given)
+        raise OptionError(
+            f"{names}: {'it' if len(given) == 1 else 'they'} would not be used here; {where}",
+            field=given[0],
+        )
+
+
+def check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(f"{name}: expected True or False, got {named(value)}", field=name)
+
+
+def check_fuel(value: object) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
+    ):
+        raise OptionError(
+            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {shown(repr(value))}",
+            field="fuel_limit",
+        )
+
+
+def check_kinds(wasi: object, limits: object, egress: object) -> None:
+    if not isinstance(wasi, bool):
+        from .._wasi.options import WasiOptions
+
+        if not isinstance(wasi, WasiOptions):
+            raise OptionError(
+                f"wasi: expected True, False or WasiOptions, got {named(wasi)}", field="wasi"
+            )
+    if not (limits is None or isinstance(limits, Limits)):
+        raise OptionError(
+            f"limits: expected Limits, got {type(limits).__name__}; write limits=Limits(timeout=…)",
+            field="limits",
+        )
+    if egress is not None:
+        from .._http.policy import Egress
+
+        if not isinstance(egress, Egress):
+            raise OptionError(
+                f"egress: expected an Egress, got {type(egress).__name__}; write egress=Egress(allowed_hosts=[…])",
+                field="egress",
+            )
+
+
+def checked_functions(functions: Any) -> tuple[Function, ...]:
+    """The host functions of `functions`: a list of them, or one. Raises for what is none."""
+    if functions is None:
+        return ()
+    if callable(functions):
+        functions = (functions,)
+    if isinstance(functions, (str, bytes, dict)) or not hasattr(functions, "__iter__"):
+        hint = (
+            "; the name that a plugin imports each by is set by host_fn(name=…)"
+            if isinstance(functions, dict)
+            else ""
+        )
+        raise OptionError(
+            f"functions: expected a list of host functions, got {type(functions).__name__}{hint}",
+            field="functions",
+        )
+    found = tuple(functions)
+    for function in found:
+        if not hasattr(function, "_host"):
+            given = shown(getattr(function, "__name__", repr(function)))
+            raise TypeError(
+                f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them"
+            )
+    return found
+
+
+def listed(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
+    """The elements of a list. Raises `OptionError` for one string, what is no list, and elements of other types."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise OptionError(
+            f"{name}: expected a list, got {named(value)}: write a list of {of}", field=name
+        )
+    elements = list(value)
+    for element in elements:
+        if not isinstance(element, kinds):
+            raise OptionError(f"{name}: expected {of}, but one is {named(element)}", field=name)
+    return elements
+
+
+def named(value: object) -> str:
+    """What was given instead of what was expected: the value where that is short, else its type."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return shown(repr(value), 40)
+    return type(value).__name__

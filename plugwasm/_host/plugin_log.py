@@ -1,0 +1,212 @@
+"""What plugins log, as records of the standard library's logging: one logger for each plugin, below `plugwasm.plugin`.
+
+A plugin may log as much as its limits say; the rest is dropped, and counted. The record that comes after a flood says how much was lost.
+
+A message keeps its lines, and each but the first is indented: so it can be read, and none of its lines can pass for a record. For whom
+records are told apart by other means, `as_said` takes that back.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from ..errors import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+
+    from .._manifest.limits import Limits
+
+TRACE = 5
+"""The level of `log_trace`, below `logging.DEBUG`."""
+LEVELS = {"trace": TRACE, "debug": 10, "info": 20, "warn": 30, "error": 40}
+OFF = 2**31 - 1
+MAX_MESSAGE = 65536
+"""Characters of a message that are kept."""
+BURST_SECONDS = 10
+"""A plugin may log at once what its limits allow it in that time."""
+
+_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
+# Those that end a line or turn its direction, beyond ASCII.
+_CONTROL |= {
+    i: f"\\u{i:04x}"
+    for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+MAX_LINES = 200
+"""Lines of a traceback that are logged."""
+_INDENT = "\n    "
+
+
+def logger_of(name: str) -> logging.Logger:
+    """The logger `plugwasm.NAME`. As of any library, nothing of it reaches stderr unless the application has set up logging."""
+    import logging
+
+    top = logging.getLogger("plugwasm")
+    if not any(isinstance(handler, logging.NullHandler) for handler in top.handlers):
+        top.addHandler(logging.NullHandler())
+    return top.getChild(name)
+
+
+def as_said(message: str) -> str:
+    """The message of a plugin's record without the indentation of its lines."""
+    return message.replace(_INDENT, "\n")
+
+
+def _lowest(logger: logging.Logger) -> int | None:
+    """The lowest level that some handler of the logger takes; None when there is none."""
+    import logging
+
+    lowest, at = None, logger
+    while True:
+        for handler in at.handlers:
+            if not isinstance(handler, logging.NullHandler) and (
+                lowest is None or handler.level < lowest
+            ):
+                lowest = handler.level
+        if not at.propagate or at.parent is None:
+            return lowest
+        at = at.parent
+
+
+def log_raised(logger: logging.Logger, message: str) -> None:
+    """Logs the exception that is being handled, as `Logger.exception` does.
+
+    What exceptions say comes from anywhere, also with lines that look like records. So each line of the traceback is escaped and indented.
+    """
+    import sys
+    import traceback
+
+    kind, error, frames = sys.exc_info()
+    if error is None or not logger.isEnabledFor(LEVELS["error"]):
+        return
+    lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES // 2 : -MAX_LINES // 2] = [f"… ({len(lines) - MAX_LINES} more lines)"]
+    file, line, function, _ = logger.findCaller(stacklevel=2)
+    level, exc_info = LEVELS["error"], (kind, error, frames)
+    record = logger.makeRecord(logger.name, level, file, line, message, (), exc_info, function)  # type: ignore[arg-type]
+    record.exc_text = "\n".join(f"    {shown(line, 1000)}" for line in lines)
+    logger.handle(record)
+
+
+class Allowance:
+    """How much of something may pass: an average over `BURST_SECONDS` (a token bucket). None as the rate lets everything pass."""
+
+    __slots__ = ("_left", "_rate", "_seen")
+
+    def __init__(self, per_second: int | None) -> None:
+        self._rate = per_second
+        self._left = float(BURST_SECONDS * (per_second or 0))
+        self._seen = monotonic()
+
+    def has(self, amount: int) -> bool:
+        """Whether so much may pass now. It is not taken yet."""
+        if self._rate is None:
+            return True
+        now = monotonic()
+        self._left = min(self._left + (now - self._seen) * self._rate, BURST_SECONDS * self._rate)
+        self._seen = now
+        return self._left >= amount
+
+    def take(self, amount: int) -> None:
+        """Takes so much of what may pass."""
+        self._left -= amount
+
+
+class PluginLog:
+    """The log of the plugins of one compiled plugin. The logger is looked up when something is logged, since most plugins never do.
+
+    Attributes:
+        dropped: How many lines were dropped because they were too many.
+    """
+
+    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unsaid", "dropped", "name")
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self.name = name
+        self.dropped = 0
+        self._unsaid = 0
+        self._limits = limits
+        self._lines: Allowance | None = None
+        self._bytes: Allowance | None = None
+        self._logger: logging.Logger | None = None
+
+    @property
+    def logger(self) -> logging.Logger:
+        """`plugwasm.plugin.NAME`."""
+        if self._logger is None:
+            self._logger = logger_of(f"plugin.{self.name.replace('.', '_')}")
+        return self._logger
+
+    def write(self, level: str, message: str, function: str | None = None) -> None:
+        """Logs a message of the guest: text from outside, so control characters are escaped, lines indented, and its length is capped.
+
+        Each line counts towards the limit. The record has the fields `plugin`, and `function` for the export that runs.
+        """
+        if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
+            return
+        more = (
+            f"… ({len(message) - MAX_MESSAGE} more characters)"
+            if len(message) > MAX_MESSAGE
+            else ""
+        )
+        text = message[:MAX_MESSAGE]
+        if not text.isprintable():
+            text = text.replace("\r\n", "\n").rstrip("\n").translate(_CONTROL)
+            if self._lines is not None and (further := text.count("\n")):
+                self._lines.take(further)
+                text = text.replace("\n", _INDENT)
+        text += more
+        if self._bytes is not None:  # counted as they are written: escaped ones are four
+            self._bytes.take(len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+        self.logger.log(
+            LEVELS[level],
+            "%s",
+            text,
+            extra={"plugin": self.name, "function": function and shown(function)},
+        )
+
+    def _passes(self) -> bool:
+        if self._lines is None or self._bytes is None:
+            self._lines = Allowance(self._limits.log_lines_per_second)
+            self._bytes = Allowance(self._limits.log_bytes_per_second)
+        # After a flood it begins again only when there is room for a while, or each line would bring two that tell of the loss.
+        lines = max(1, self._limits.log_lines_per_second or 0) if self._unsaid else 1
+        if not (self._lines.has(lines) and self._bytes.has(1)):
+            self.dropped += 1
+            self._unsaid += 1
+            if self._unsaid == 1:
+                self._warn(
+                    "the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)"
+                )
+            return False
+        self._lines.take(1)
+        if self._unsaid:
+            self._warn("%d lines of the plugin were dropped", self._unsaid)
+            self._unsaid = 0
+        return True
+
+    def _warn(self, message: str, *args: int) -> None:
+        self.logger.warning(
+            message,
+            *args,
+            extra={"plugin": self.name, "function": None, "lines_dropped": self.dropped},
+        )
+
+    def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
+        """Logs a line that the guest wrote to its stdout or stderr; `lost` bytes of it were cut off."""
+        text = line.decode("utf-8", "replace")
+        self.write(level, f"{text}… ({lost} more bytes)" if lost else text, function)
+
+    def level(self) -> int:
+        """What `get_log_level` answers: the number of the lowest level that would be kept."""
+        logger = self.logger
+        lowest = _lowest(logger)
+        if lowest is not None:
+            for number, value in enumerate(LEVELS.values()):
+                if value >= lowest and logger.isEnabledFor(value):
+                    return number
+        return OFF

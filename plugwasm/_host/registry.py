@@ -1,0 +1,55 @@
+"""The host functions that `host_fn` registered, for plugins that are made without `functions`. Shared by all threads; only appended to.
+
+Whatever any module of the process registered, any such plugin can import. So what is imported that way is logged, once for each plugin.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+    from typing import Any
+
+    from .functions import Function
+
+__all__ = ["offer_registered", "registered", "warn_of_registered"]
+
+MOST_WARNINGS = 1000
+"""Pairs of a plugin and a function that are remembered. What comes later is not logged."""
+
+registered: list[Function] = []
+_warned: set[tuple[str, str | None, str]] = set()
+
+
+def offer_registered() -> tuple[Function, ...]:
+    """All of them, as they are now."""
+    return tuple(registered)
+
+
+def warn_of_registered(
+    plugin: str, functions: Iterable[Function], imported: Container[Any]
+) -> None:
+    """Logs which of the functions, that nobody passed to the plugin, it imports.
+
+    Args:
+        plugin: What it is called.
+        functions: What was registered when it was made.
+        imported: What it is linked with: the host functions themselves, or pairs of a namespace and a name.
+    """
+    new = []
+    for function in functions:
+        key = plugin, function.namespace, function.name
+        if function._host in imported and key not in _warned and len(_warned) < MOST_WARNINGS:
+            _warned.add(key)
+            new.append(function.name)
+    if new:
+        import logging
+
+        from ..errors import shown
+
+        logging.getLogger("plugwasm.functions").warning(
+            "plugin %s imports host functions that were not passed to it, but registered by host_fn somewhere in this process: %s; "
+            "pass functions=[…] to say which it may call, and make functions for some plugins only with host_fn(register=False)",
+            plugin,
+            ", ".join(shown(name) for name in dict.fromkeys(new)),
+        )

@@ -1,0 +1,135 @@
+"""The vars of a plugin: bytes by name, kept from call to call also when its instance is replaced, within limits on number and size.
+
+A name is bytes, as the guest has it: two names are one only if all of their bytes are. Most are UTF-8, so for the application a name is a
+str; bytes that are not UTF-8 stand in it as the lone surrogates U+DC80 to U+DCFF (Python's `surrogateescape`), from which they can be
+told again.
+"""
+
+from __future__ import annotations
+
+from ..errors import OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._manifest.limits import Limits
+
+    VarsByName = Mapping[str, bytes] | Mapping[bytes, bytes]
+
+
+def name_bytes(name: str | bytes) -> bytes:
+    """The name of a var, as the application has it, as bytes.
+
+    Raises:
+        OptionError: It is neither text nor bytes, or text that no bytes stand for.
+    """
+    if isinstance(name, bytes):
+        return name
+    if not isinstance(name, str):
+        raise OptionError(f"vars: the name of a var is text or bytes, not {type(name).__name__}")
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"vars: the name {name!a:.100} has a lone surrogate (at character {error.start}); pass bytes for a name that is not UTF-8"
+        ) from None
+
+
+def name_text(name: bytes) -> str:
+    """The name of a var for the application; `name_bytes` takes it back."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def by_text(vars: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """A copy for the application."""
+    return {name_text(name): value for name, value in vars.items()}
+
+
+NO_VARS: Mapping[bytes, bytes] = {}
+"""To be copied only."""
+
+
+class Vars:
+    """Names and values. What counts towards `max_bytes` is, for each entry, the bytes of its name and of its value, once."""
+
+    __slots__ = ("_entries", "_max_bytes", "_max_entries", "used")
+
+    def __init__(
+        self, max_bytes: int, max_entries: int, first: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        self._entries: dict[bytes, bytes] = {}
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self.used = 0
+        if first:
+            self.restore(first)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value, or None when there is none."""
+        return self._entries.get(name)
+
+    def set(self, name: bytes, value: bytes) -> bool:
+        """Sets a value. False, and nothing has changed, when that would exceed a limit."""
+        used = self.used - self._size(name) + len(name) + len(value)
+        if used > self._max_bytes or (
+            len(self._entries) >= self._max_entries and name not in self._entries
+        ):
+            return False
+        self._entries[name] = value
+        self.used = used
+        return True
+
+    def delete(self, name: bytes) -> None:
+        """Removes the entry, if there is one."""
+        self.used -= self._size(name)
+        self._entries.pop(name, None)
+
+    def snapshot(self) -> dict[bytes, bytes]:
+        """A copy of all entries."""
+        return dict(self._entries)
+
+    def restore(self, entries: Mapping[bytes, bytes]) -> None:
+        """Makes them what a snapshot says."""
+        if self._entries or entries:
+            self._entries = dict(entries)
+            self.used = sum(map(self._size, self._entries))
+
+    def _size(self, name: bytes) -> int:
+        value = self._entries.get(name)
+        return 0 if value is None else len(name) + len(value)
+
+
+def first_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes]:
+    """What the application gives a plugin as its vars to begin with, checked.
+
+    Raises:
+        OptionError: A name is neither text nor bytes, two are the same, a value is not bytes, or there is more than the limits allow.
+    """
+    if not given:
+        return NO_VARS
+    if not hasattr(given, "items"):
+        raise OptionError(
+            f"vars: expected a mapping of names to bytes, got {type(given).__name__}", field="vars"
+        )
+    vars = Vars(limits.var_bytes, limits.vars)
+    for name, value in given.items():
+        if not isinstance(name, (str, bytes)) or not isinstance(value, bytes):
+            raise OptionError(_misfit(name, value), field="vars")
+        key = name_bytes(name)
+        if vars.get(key) is not None:
+            raise OptionError(
+                f"vars: {name!a:.100} names a var that is there already, as text or as bytes"
+            )
+        if not vars.set(key, value):
+            raise OptionError(
+                f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names"
+            )
+    return vars.snapshot()
+
+
+def _misfit(name: object, value: object) -> str:
+    if not isinstance(name, (str, bytes)):
+        return f"vars: names must be text and values bytes, but `{name!a:.100}`, a name, is {type(name).__name__}"
+    hint = '; write b"…", or .encode() it' if isinstance(value, str) else ""
+    return f"vars: names must be text and values bytes, but `{name!a:.100}` is {type(value).__name__}{hint}"

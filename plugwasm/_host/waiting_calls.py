@@ -1,0 +1,97 @@
+"""The calls that wait while something here waits: those whose host functions are under way on this thread, or for this task.
+
+Invariant: waiting for a plugin counts towards the calls that wait for it. Whoever waits for something that another call may hold (a plugin
+of a pool, the outputs of a `map`, the process of an isolated plugin) asks `Waiting` between two looks, which raises when one of them was
+cancelled or is over its deadline.
+
+Nothing is noted down when a host function is called, since that would be paid by all of them. Who has to wait reads it off the stack.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+
+from .._engine import CALLBACK_CODE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any, Protocol
+
+    class Caller(Protocol):
+        """A guest whose host function is under way."""
+
+        def remaining(self) -> float | None: ...
+
+    class Asking(Protocol):
+        """Stands for calls that wait in another thread."""
+
+        @property
+        def is_open(self) -> bool: ...
+
+        @property
+        def callers(self) -> tuple[Caller, ...]: ...
+
+
+SLICE = 0.05
+"""Seconds: how late a deadline or a cancel is seen."""
+
+asking: ContextVar[Asking | None] = ContextVar("plugwasm_asking", default=None)
+"""Set where a coroutine of a host function, or an item of a `map`, runs for calls of another thread."""
+
+_guests: dict[tuple[str, str], str] = {}
+"""Of functions that run host functions, by name and file, the variable that is the guest."""
+
+
+def runs_host_functions(code: CodeType, guest: str) -> None:
+    """Registers the code of a function that runs host functions.
+
+    Args:
+        code: Its code.
+        guest: The variable in it that is the guest.
+    """
+    _guests[code.co_name, code.co_filename] = guest
+
+
+runs_host_functions(CALLBACK_CODE, "environment")
+
+
+def callers() -> tuple[Caller, ...]:
+    """The guests whose host functions are under way, innermost first."""
+    found: list[Any] = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        variable = _guests.get((code.co_name, code.co_filename))
+        if (
+            variable is not None
+            and hasattr(guest := frame.f_locals.get(variable), "remaining")
+            and guest not in found
+        ):
+            found.append(guest)
+        frame = frame.f_back  # type: ignore[assignment]
+    other = asking.get()
+    if other is not None and other.is_open:
+        found += [guest for guest in other.callers if guest not in found]
+    return tuple(found)
+
+
+class Waiting:
+    """A wait that is about to begin."""
+
+    __slots__ = ("callers",)
+
+    def __init__(self) -> None:
+        self.callers = callers()
+
+    def pause(self, seconds: float) -> float:
+        """How long to wait until the next look."""
+        if not self.callers:
+            return seconds
+        rest = min(seconds, SLICE)
+        for caller in self.callers:
+            left = caller.remaining()
+            if left is not None:
+                rest = min(rest, left)
+        return rest

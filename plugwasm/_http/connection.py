@@ -1,0 +1,282 @@
+"""Names and connections on which no operation outlives the deadline of the call.
+
+Every wait (for the resolver, the connection, TLS, room to send, bytes to read) is cut into slices, so that a deadline or a cancel is seen
+while nothing happens. What may be connected to is for others to say.
+"""
+
+from __future__ import annotations
+
+import io
+
+from ..errors import EgressError, Error
+from .url import is_address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    from _typeshed import WriteableBuffer
+
+    from .lookups import Lookup
+    from .request_owner import Owner
+    from .tls import TlsSocket
+
+    _T = TypeVar("_T")
+    Remaining = Callable[[], float | None]
+
+__all__ = ["Clock", "Wire", "connect", "resolve", "resolved"]
+
+_MAX_ADDRESSES = 8
+_MAX_LOOKUPS = 128  # at once, of all plugins; how they are shared among them: `lookups`
+_LOOKUP = "plugwasm-resolve"
+_CHUNK = 64 << 10
+_SLICE = 0.05  # seconds: how late a deadline or a cancel may be seen
+_CONNECT = 10.0  # seconds for each address, for resolving, and for the TLS handshake, even when there is no deadline
+_IDLE = 30.0  # seconds without a byte in either direction, when there is no deadline
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name, as the system gives them. Looked up here at each call, so that a test can replace it."""
+    import socket
+
+    return list(
+        dict.fromkeys(
+            str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+    )
+
+
+def resolved(clock: Clock, host: str, port: int, owner: Owner | None = None) -> list[str]:
+    """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind.
+
+    Args:
+        owner: Whose lookup it is; no owner may have more than its share (`lookups`). None: the application's own.
+
+    Raises:
+        OSError: It has none, or they were not told in time.
+        Error: Whatever the clock raises.
+    """
+    import threading
+
+    from .lookups import Lookup
+
+    if is_address(host):
+        return [host]
+    answers: list[list[str]] = []
+    failures: list[Exception] = []
+    done = threading.Event()
+    lookup = Lookup(owner)
+
+    def ask() -> None:
+        try:
+            answers.append(resolve(host, port))
+        except Exception as exc:
+            failures.append(exc)
+        finally:
+            lookup.over()
+            done.set()
+
+    limit = _CONNECT if clock.left() is None else None
+    thread = threading.Thread(target=ask, name=_LOOKUP, daemon=True)
+    try:
+        clock.wait(lambda pause: _may_look_up(lookup, pause), limit)
+        thread.start()
+    except BaseException:
+        if thread.ident is None:  # else it says so itself
+            lookup.over()
+        raise
+    clock.wait(done.wait, limit)
+    if failures:
+        raise failures.pop()  # not kept here: its traceback has this frame
+    return answers[0]
+
+
+def _may_look_up(lookup: Lookup, pause: float) -> bool:
+    """Whether there is room for one more lookup; waits a little if not."""
+    from time import sleep
+
+    from .lookups import may_start
+
+    if may_start(lookup, _MAX_LOOKUPS):
+        return True
+    sleep(pause)
+    return False
+
+
+def connect(clock: Clock, addresses: Sequence[str], port: int) -> Wire:
+    """A connection to the first of the addresses that takes one.
+
+    Raises:
+        OSError: None of them does.
+        Error: Whatever the clock raises.
+    """
+    import socket
+
+    addresses = addresses[:_MAX_ADDRESSES]
+    failure: OSError = socket.gaierror()
+    for index, address in enumerate(addresses):
+        left = clock.left()
+        limit = _CONNECT if left is None else min(_CONNECT, left / (len(addresses) - index))
+        try:
+            return _connected(clock, address, port, limit)
+        except Error:
+            raise
+        except OSError as exc:
+            failure = exc
+    try:
+        raise failure
+    finally:
+        del failure  # its traceback has this frame
+
+
+def _connected(clock: Clock, address: str, port: int, limit: float) -> Wire:
+    import errno
+    import os
+    import socket
+    from functools import partial
+
+    from urllib3.util.wait import wait_for_write
+
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failed = sock.connect_ex((address, port))
+        if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            clock.wait(partial(wait_for_write, sock), limit)
+            failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
+    except BaseException:
+        sock.close()
+        raise
+    return Wire(sock, clock)
+
+
+class Clock:
+    """Cuts every wait into slices, so that a deadline or a cancel is seen while nothing happens."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, remaining: Remaining) -> None:
+        self.left = remaining
+        """Gives the seconds left to the call, None for no end; raises when it is to end."""
+
+    def wait(self, ready: Callable[[float], bool], limit: float | None) -> None:
+        """Until `ready` is true. Raises the built-in TimeoutError after `limit` seconds."""
+        from time import monotonic
+
+        end = None if limit is None else monotonic() + limit
+        while True:
+            left = self.left()
+            pause = _SLICE if left is None else max(0.0, min(_SLICE, left))
+            if ready(pause):
+                return
+            if end is not None and monotonic() >= end:
+                raise TimeoutError
+
+
+def _wait_for_either(sock: socket.socket, timeout: float) -> bool:
+    from urllib3.util.wait import wait_for_socket
+
+    return wait_for_socket(sock, read=True, write=True, timeout=timeout)
+
+
+class Wire(io.RawIOBase):
+    """A connected socket, as much of it as `http.client` wants, on which no operation outlives the deadline.
+
+    Attributes:
+        received: Bytes read so far.
+        at_end: Whether the server has closed its side, and all that it sent was read.
+        allowance: How many may be read; None while nothing was asked.
+    """
+
+    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+        self.socket: socket.socket | TlsSocket = sock
+        self.clock = clock
+        self.received = 0
+        self.at_end = False
+        self.allowance: int | None = None
+
+    def until_done(
+        self, operation: Callable[[], _T], ready: Callable[..., bool], limit: float | None = None
+    ) -> _T:
+        from functools import partial
+        from ssl import SSLWantReadError, SSLWantWriteError
+
+        from urllib3.util.wait import wait_for_read, wait_for_write
+
+        from .tls import MadeProgress, WantReadOrWrite
+
+        if self.clock.left() is None and limit is None:
+            limit = _IDLE
+        while True:
+            try:
+                return operation()
+            except MadeProgress:  # of which there is not much between two waits
+                continue
+            except BlockingIOError:
+                until = ready
+            except SSLWantReadError:
+                until = wait_for_read
+            except SSLWantWriteError:
+                until = wait_for_write
+            except WantReadOrWrite:
+                until = _wait_for_either
+            self.clock.wait(partial(until, self.socket), limit)
+
+    def start_tls(self, context: ssl.SSLContext, name: str) -> None:
+        """The handshake, in which the server proves to be `name`."""
+        from urllib3.util.wait import wait_for_read
+
+        from .tls import TlsSocket
+
+        tls = TlsSocket(self.socket, context, name)  # type: ignore[arg-type]
+        self.socket = tls
+        self.until_done(tls.do_handshake, wait_for_read, _CONNECT)
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        from urllib3.util.wait import wait_for_read
+
+        count = self.until_done(lambda: self.socket.recv_into(buffer), wait_for_read)
+        self.received += count
+        self.at_end = not count
+        if self.allowance is not None and self.received > self.allowance:
+            raise EgressError("the server sent more than any answer within the limits needs")
+        return count
+
+    def sendall(self, data: bytes) -> None:
+        from functools import partial
+
+        from urllib3.util.wait import wait_for_write
+
+        view = memoryview(data)
+        while view:
+            view = view[self.until_done(partial(self.socket.send, view[:_CHUNK]), wait_for_write) :]
+
+    def readable(self) -> bool:
+        return True
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return _Reader(self, _CHUNK)
+
+    def settimeout(self, seconds: float | None) -> None:
+        pass  # time is kept by the clock
+
+    def close(self) -> None:
+        pass  # `http.client` closes a connection that will not be kept before it reads the body from it
+
+    def hang_up(self) -> None:
+        self.socket.close()
+
+
+class _Reader(io.BufferedReader):
+    def read(self, size: int | None = -1, /) -> bytes:
+        if (
+            size is None or size < 0
+        ):  # what a chunk of a negative size asks for: everything, without bound
+            raise ValueError("unbounded read")
+        return super().read(size)

@@ -1,0 +1,85 @@
+"""How many names may be looked up at once, and how many of these lookups one plugin may have.
+
+`getaddrinfo` cannot be interrupted: a lookup takes a thread, which may outlive the request that asked by half a minute, or for ever. So
+
+1. a lookup counts until its thread ends, whether or not somebody still waits for it;
+2. one owner (a plugin) has few of them, and beyond these waits within its own deadline; and its family has half of all at most, so that it
+   gets no more by being made again;
+3. once half of all are taken, whoever has one gets no more: the other half is for those who have none.
+
+So names that never resolve use up the share of the plugin that asks for them, and others go on. The counts belong to a process: the threads
+of its parent do not live in a forked child.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .request_owner import Owner
+
+__all__ = ["Lookup", "may_start"]
+
+OWN = 16
+"""Lookups of one owner."""
+
+
+class Lookup:
+    """One that waits, is under way or is over. Of no owner: the application's own, to which only the limit on all applies."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Owner | None) -> None:
+        self.owner = owner
+
+    def over(self) -> None:
+        """Its thread ends, or will not start. May be said more than once."""
+        under_way = _state.under_way
+        with _state.lock:
+            if own := under_way.get(self.owner):
+                own.discard(self)
+                if not own:
+                    del under_way[self.owner]
+
+
+def may_start(lookup: Lookup, most: int) -> bool:
+    """Whether there is room for it among `most`. If so, it counts from now on until it is `over`."""
+    with _state.lock:
+        under_way = _state.under_way
+        count = sum(map(len, under_way.values()))
+        if count >= most or not _has_share(lookup.owner, count, most // 2):
+            return False
+        under_way.setdefault(lookup.owner, set()).add(lookup)
+        return True
+
+
+def _has_share(owner: Owner | None, count: int, half: int) -> bool:
+    if owner is None:
+        return True
+    own = len(_state.under_way.get(owner, ()))
+    family = sum(
+        len(taken)
+        for other, taken in _state.under_way.items()
+        if other is not None and other.family == owner.family
+    )
+    return own < OWN and (not family or family < half) and (not own or count < half)
+
+
+class _State:
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # re-entrant: a signal handler may run a plugin
+        self.under_way: dict[Owner | None, set[Lookup]] = {}
+
+
+_state = _State()
+
+
+def _after_fork_in_child() -> None:
+    global _state
+    _state = _State()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

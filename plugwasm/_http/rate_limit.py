@@ -1,0 +1,208 @@
+"""How many requests may be under way, and how many may start in a second, over all plugins that share an `Egress`.
+
+1. A request that has to wait does so within its own deadline.
+2. Of those who wait, the family of plugins with the fewest requests under way is next; of several, the one whose turn was longest ago; in
+   it likewise the plugin; and of that one's requests the one that came first. So however many one has in the queue, another's is next.
+3. Once two have asked, none may have all places: one is left for whoever else comes. (A single place cannot be shared so.)
+
+The state belongs to a process: a forked child starts with none under way, whatever the threads of its parent were doing.
+"""
+
+from __future__ import annotations
+
+from ..errors import EgressError, Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Hashable
+    from threading import Condition
+    from typing import Any
+
+    from .connection import Clock
+    from .request_owner import Owner
+
+__all__ = ["Gate"]
+
+_PATIENCE = 30.0  # seconds in the queue, when there is no deadline
+_REMEMBERED = 1000  # owners whose last turn is known
+
+
+class Gate:
+    """None of a limit: no limit."""
+
+    __slots__ = ("_lines", "max_concurrent", "max_per_second")
+
+    def __init__(self, max_concurrent: int | None, max_per_second: int | None) -> None:
+        self.max_concurrent = max_concurrent
+        self.max_per_second = max_per_second
+        self._lines: dict[int, _Line] = {}
+
+    def enter(self, ticket: object, clock: Clock, owner: Owner | None = None) -> None:
+        """Waits until the request of this owner, for which the ticket stands, may start. Whatever happens, `leave` comes next.
+
+        Raises:
+            EgressError: It did not come to its turn, and had no deadline that would have ended it before.
+            Error: Whatever the clock raises.
+        """
+        if self.max_concurrent is None and self.max_per_second is None:
+            return
+        line = self._line()
+        line.join(ticket, owner)
+        try:
+            clock.wait(
+                lambda pause: self._admitted(line, ticket, pause),
+                _PATIENCE if clock.left() is None else None,
+            )
+        except Error:
+            raise
+        except TimeoutError:
+            raise EgressError(
+                f"the request waited {_PATIENCE:.0f} s for its turn: the application allows {self.max_concurrent or 'any number'} "
+                f"at once and {self.max_per_second or 'any number'} a second"
+            ) from None
+
+    def leave(self, ticket: object) -> None:
+        """The request that the ticket stands for is over, or will not start."""
+        if not self._lines:
+            return
+        self._line().leave(ticket)
+
+    def _line(self) -> _Line:
+        from os import getpid
+
+        mine = getpid()
+        line = self._lines.get(mine)
+        if line is None:
+            line = self._lines.setdefault(
+                mine, _Line()
+            )  # atomic: of two threads, both get the one that came first
+            for other in [pid for pid in list(self._lines) if pid != mine]:
+                self._lines.pop(other, None)
+        return line
+
+    def _admitted(self, line: _Line, ticket: object, pause: float) -> bool:
+        from time import monotonic
+
+        with line.lock:
+            for attempt in (1, 2):
+                now = monotonic()
+                while line.started and line.started[0] <= now - 1:
+                    line.started.popleft()
+                is_next = line.next(self.max_concurrent) is ticket
+                has_room = self.max_concurrent is None or len(line.under_way) < self.max_concurrent
+                is_time = self.max_per_second is None or len(line.started) < self.max_per_second
+                if is_next and has_room and is_time:
+                    line.start(ticket)
+                    if self.max_per_second is not None:
+                        line.started.append(now)
+                    line.changed.notify_all()
+                    return True
+                if attempt == 1:
+                    if is_next and has_room:
+                        pause = min(pause, line.started[0] + 1 - now)
+                    line.changed.wait(max(0.0, pause))
+        return False
+
+
+class _Line:
+    """Who waits, who is under way, and who started within the last second, in one process."""
+
+    __slots__ = (
+        "_queues",
+        "_turns",
+        "_turns_of_families",
+        "changed",
+        "lock",
+        "started",
+        "under_way",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        from collections import deque
+        from threading import Condition, RLock
+
+        # Re-entrant: a signal handler may run a plugin. It is taken by itself, for to enter a condition is Python code, in which a signal
+        # handler may raise when the lock is taken.
+        self.lock = RLock()
+        self.changed: Condition = Condition(self.lock)
+        self.waiting: dict[object, Owner | None] = {}
+        """Tickets and their owners; the same by owner, in the order of their coming, in `_queues`."""
+        self.under_way: dict[object, Owner | None] = {}
+        self.started: deque[float] = deque()
+        self._queues: dict[Owner | None, dict[object, None]] = {}
+        self._turns: dict[Hashable, int] = {}
+        """Owners by their last turn, the latest at the end."""
+        self._turns_of_families: dict[Hashable, int] = {}
+
+    def join(self, ticket: object, owner: Owner | None) -> None:
+        with self.lock:
+            self.waiting[ticket] = owner  # first, so that `leave` finds it after an interrupt here
+            self._queues.setdefault(owner, {})[ticket] = None
+
+    def leave(self, ticket: object) -> None:
+        with self.lock:
+            self.under_way.pop(ticket, None)
+            self._unqueue(ticket)
+            self.changed.notify_all()
+
+    def start(self, ticket: object) -> None:
+        """The ticket's turn has come."""
+        owner = self.waiting[ticket]
+        self.under_way[ticket] = owner
+        self._unqueue(ticket)
+        _take_turn(self._turns, owner)
+        _take_turn(self._turns_of_families, _family(owner))
+
+    def next(self, places: int | None) -> object | None:
+        """The ticket whose turn it is, if there is room; None if nobody may have what room there is."""
+        from collections import Counter
+
+        owners: Counter[Any] = Counter(self.under_way.values())
+        families: Counter[Any] = Counter(map(_family, self.under_way.values()))
+        waiting = self._queues.keys()
+        most = most_of_family = len(self.under_way) + 1 if places is None else places
+        if places is not None and places > 1:
+            most -= len(self._turns.keys() | waiting) > 1
+            most_of_family -= len(self._turns_of_families.keys() | set(map(_family, waiting))) > 1
+        candidates = [
+            owner
+            for owner in waiting
+            if owners[owner] < most and families[_family(owner)] < most_of_family
+        ]
+        if not candidates:
+            return None
+
+        def rank(owner: Owner | None) -> tuple[int, int, int, int]:
+            family = _family(owner)
+            return (
+                families[family],
+                self._turns_of_families.get(family, 0),
+                owners[owner],
+                self._turns.get(owner, 0),
+            )
+
+        return next(iter(self._queues[min(candidates, key=rank)]))
+
+    def _unqueue(self, ticket: object) -> None:
+        if ticket not in self.waiting:
+            return
+        owner = self.waiting[ticket]
+        queue = self._queues.get(owner, {})
+        queue.pop(ticket, None)
+        if not queue:
+            self._queues.pop(owner, None)
+        del self.waiting[ticket]
+
+
+def _family(owner: Owner | None) -> Hashable:
+    return None if owner is None else owner.family
+
+
+def _take_turn(turns: dict[Hashable, int], whose: Hashable) -> None:
+    number = next(reversed(turns.values()), 0) + 1
+    turns.pop(whose, None)
+    turns[whose] = number
+    if len(turns) > _REMEMBERED:
+        del turns[next(iter(turns))]

@@ -1,0 +1,180 @@
+"""What carries one request that was judged, and brings the answer: the interface that an application can implement."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Protocol, TypeAlias
+
+    from .url import Target
+
+    class Readable(Protocol):
+        """A file open for reading bytes, as far as it is needed here."""
+
+        def read(self, size: int, /) -> bytes: ...
+
+    Body: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
+else:
+    Protocol = (
+        object  # typing takes its time to import, and a protocol needs nothing of it when it runs
+    )
+
+__all__ = ["EgressRequest", "EgressResponse", "Transport", "chunks"]
+
+_CHUNK = 64 << 10
+
+
+class Transport(Protocol):
+    """Carries requests. One object serves all plugins that share an `Egress`, from any of their threads."""
+
+    def send(self, request: EgressRequest, /) -> EgressResponse:
+        """Send this one request, and give its answer as it came.
+
+        Whoever implements it:
+        connects to one of `request.addresses`, with `request.host` for TLS and the `Host` header (a transport that resolves the name
+        again may reach an address that nobody judged);
+        follows no redirect (each is judged first, and comes as a request of its own);
+        lets no wait be longer than `request.remaining()` (Python code is not interrupted).
+
+        Whatever it raises ends the call with an `EgressError` of which it is the cause.
+        """
+
+
+Transport.__module__ = "plugwasm"
+
+
+class EgressRequest:
+    """One request that was judged and may be sent: of a redirect, each hop is one.
+
+    Attributes:
+        method: In upper case.
+        url: In canonical form, without userinfo and fragment.
+        scheme: "http" or "https".
+        host: Lower-case ASCII name, or an address (IPv6 without brackets).
+        port: 1 to 65535.
+        path: Path and query.
+        authority: The value for `Host`.
+        headers: What the guest set and what the application adds, without those of the framing (`Host`, `Content-Length`, …).
+        body: None for none.
+        addresses: Those that the host has, all of them vetted; empty with `Egress(resolve=False)`.
+        max_response_bytes: The largest body, decoded, that the guest is given.
+        shown: The URL for logs, without its query.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = (
+        "_remaining",
+        "_resolve",
+        "addresses",
+        "authority",
+        "body",
+        "headers",
+        "host",
+        "max_response_bytes",
+        "method",
+        "path",
+        "port",
+        "scheme",
+        "shown",
+        "url",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        max_response_bytes: int,
+        resolve: Callable[[], tuple[str, ...]],
+        remaining: Callable[[], float | None],
+    ) -> None:
+        self.method = method
+        self.headers = dict(headers)
+        self.body = body
+        self.max_response_bytes = max_response_bytes
+        self.addresses: tuple[str, ...] = ()
+        self.url, self.scheme, self.host, self.port, self.path = (
+            target.url,
+            target.scheme,
+            target.host,
+            target.port,
+            target.path,
+        )
+        self.authority, self.shown = target.authority, target.shown
+        self._resolve = resolve
+        self._remaining = remaining
+
+    def remaining(self) -> float | None:
+        """The seconds that are left to the call, None for no end. Raises when its deadline has passed or it was cancelled."""
+        return self._remaining()
+
+    def resolve(self) -> tuple[str, ...]:
+        """The vetted addresses of the host; resolved now, if they were not before.
+
+        Raises:
+            EgressDeniedError: One of them may not be connected to.
+            OSError: The name does not resolve.
+        """
+        if not self.addresses:
+            self.addresses = self._resolve()
+        return self.addresses
+
+    def __repr__(self) -> str:
+        return f"<EgressRequest {self.method} {self.shown}>"
+
+
+class EgressResponse:
+    """An answer as it came: neither redirected nor decoded.
+
+    Args:
+        status: 200 to 999.
+        headers: By name, or pairs of name and value. They describe `body`: with `Content-Encoding` gzip or deflate it is decoded for the
+            guest, so a client that decodes bodies itself must drop that header and `Content-Length`.
+        body: Bytes; or what gives them when it is read (`read(size)`) or iterated, as much of it as the limits allow. If it has a `close`,
+            that is called in any case.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: Body = b"",
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def read(self) -> bytes:
+        """The whole body, as it came; for one who records. It is used up then, so give another `EgressResponse` on."""
+        try:
+            return b"".join(chunks(self.body))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """No more of the body is wanted."""
+        close = getattr(self.body, "close", None)
+        if close is not None:
+            close()
+
+    def __repr__(self) -> str:
+        return f"<EgressResponse {self.status}>"
+
+
+def chunks(body: Body) -> Iterable[bytes]:
+    """The parts of a body in the order they come."""
+    read = getattr(body, "read", None)
+    if read is not None:
+        return iter(lambda: read(_CHUNK), b"")
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        whole = memoryview(body).cast("B")
+        return (bytes(whole[start : start + _CHUNK]) for start in range(0, len(whole), _CHUNK))
+    return iter(body)  # type: ignore[arg-type]

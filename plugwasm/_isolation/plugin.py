@@ -1,0 +1,606 @@
+"""Plugins in a process of their own: for code that is trusted so little that even a bug in the engine must not matter.
+
+Everything that touches the guest's bytes (compiler, engine, kernel, WASI) runs in a worker, a process without privileges. What the
+application grants stays with it: host functions, config, vars, HTTP and the log. The worker lives as long as its plugin, and is replaced
+when it has ended or does not do as it should. See `_isolation`.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from .. import errors
+from .._engine import FunctionType, Item, shown
+from .._host import greenlets
+from .._host.deadline import NEVER
+from .._host.options import NOT_GIVEN, REGISTERED, refuse_unknown
+from .._host.registry import warn_of_registered
+from .._host.vars import Vars, first_vars
+from .._manifest.files import anchored, shown_path
+from .._manifest.limits import ProcessLimits
+from .._runtime.call_errors import no_room, parsed, raised
+from .._runtime.call_queue import Turn, hand_over, holds, is_calling, waiting_for
+from .._runtime.compiled_plugin import CompiledPlugin, as_compiled
+from .._runtime.plugin import Plugin, changed_config, octets, watch
+from .._runtime.signatures import signature_of_call
+from .._wasi.options import Clock, WasiOptions
+from ..errors import (
+    CancelledError,
+    Error,
+    ModuleError,
+    OptionError,
+    OutOfMemoryError,
+    TimeoutError,
+    WorkerError,
+    one_line,
+)
+from . import protocol as m
+from .process import Lost, Worker
+from .remote_guest import MAX_MEMORY, RemoteGuest, served
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Never, NoReturn
+
+    from .._host.codecs import TypedCodec
+    from .._host.functions import Function
+    from .._host.vars import VarsByName
+    from .._http.policy import Egress
+    from .._manifest.limits import Limits
+    from .._runtime.argument_types import Observe, PluginInput
+
+
+__all__ = ["IsolatedPlugin"]
+
+_APPLICATIONS_OWN = frozenset(
+    (
+        "BusyError",
+        "ClosedError",
+        "EgressDeniedError",
+        "EgressError",
+        "HostFunctionError",
+        "InterfaceError",
+        "OutputError",
+        "WorkerError",
+    )
+)
+"""Errors that are raised on this side only."""
+_ERRORS: dict[str, type[Error]] = {
+    name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN
+}
+
+
+class IsolatedPlugin(Plugin):
+    """A `Plugin` that runs in a process of its own. It takes and does the same; each call costs two switches between processes.
+
+    One worker process is started for each plugin, when it is made, and serves all of its calls. It is confined as far as the system allows
+    (`confinement`): limits on memory, and on Linux no files but the directories that the plugin was granted, no network, no other
+    processes. It is killed when it goes beyond its limits or says what makes no sense; the call ends with an error, and the next one
+    starts another worker.
+
+    Args:
+        plugin: As for `Plugin`. Of a `CompiledPlugin` it is the modules and the settings that are used, not the compiled code.
+        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars, observe: As for `Plugin`. What is seen is
+            what the application serves: of WASI nothing, and how much memory there was neither.
+        process: What the process may take.
+
+    Raises:
+        Error: As `Plugin`.
+        WorkerError: The process could not be started.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = (
+        "_calls",
+        "_confinement",
+        "_process",
+        "_running",
+        "_served",
+        "_stale",
+        "_types",
+        "_worker",
+    )
+
+    _guest: RemoteGuest | None
+
+    def __init__(
+        self,
+        plugin: PluginInput | CompiledPlugin,
+        wasi: bool | WasiOptions = NOT_GIVEN,
+        config: Mapping[str, str | None] | None = None,
+        functions: Iterable[Function] | None = REGISTERED,
+        *,
+        name: str | None = None,
+        fuel_limit: int | None = NOT_GIVEN,
+        http_response_headers: bool = NOT_GIVEN,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+        process: ProcessLimits | None = None,
+        vars: VarsByName | None = None,
+        observe: Observe = None,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            refuse_unknown(IsolatedPlugin, unknown)
+        if process is None:
+            process = ProcessLimits()
+        elif not isinstance(process, ProcessLimits):
+            raise OptionError(f"process: expected ProcessLimits, got {type(process).__name__}")
+        plugin = as_compiled(
+            Elsewhere,
+            plugin,
+            wasi,
+            functions,
+            name,
+            fuel_limit,
+            http_response_headers,
+            limits,
+            egress,
+        )
+        granted = plugin._recipe.config
+        self._config = granted if config is None else changed_config(granted, config)
+        self._closed = False
+        self._lent = None
+        self._guest = None
+        self._fuel_used = None
+        self._id = None
+        self._first_vars = first_vars(vars, plugin.limits)
+        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
+        self._view = None
+        self._calls = 0
+        self._process = process
+        self._stale = False
+        self._running = 0
+        self._types, self._served = served(plugin.functions)
+        self.compiled_plugin = Elsewhere.like(plugin)
+        self._watch = watch(self, observe)
+        if self._watch is not None and self._watch.needs_guest:
+            raise TypeError(
+                "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead"
+            )
+        timeout = plugin.limits.timeout
+        self._timeout = NEVER if timeout is None else timeout
+        self._entries = {}
+        self._worker: Worker | None = None
+        self._start_worker()
+        self.compiled_plugin._check_memory()
+        self.compiled_plugin._warn()
+        self._make_free()
+
+    # ---- calling --------------------------------------------------------------------------------------------------------------------
+
+    @signature_of_call
+    @holds
+    def call(
+        self,
+        function_name: str,
+        data: object = b"",
+        parse: Callable[[Any], Any] | None = bytes,
+        host_context: Any = None,
+        returns: Any = ...,
+        codec: TypedCodec | None = None,
+    ) -> Any:
+        """Calls an export of the plugin, as `Plugin.call`. With None as `parse` the view is of a copy.
+
+        Raises:
+            WorkerError: The worker ended in the middle of the call, or misbehaved.
+        """
+        if returns is not ... or codec is not None:
+            from .._host.codecs import typed_call
+
+            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+        try:
+            # As in `Plugin.call`, and not a function of both: an interrupt after its return would leave the plugin to nobody.
+            del self._idle
+        except AttributeError:
+            turn = Turn(self, self, function_name)
+            try:
+                turn.take()
+            except BaseException:
+                try:
+                    del turn.waits
+                except AttributeError:
+                    self._idle = True  # it was this call's already
+                hand_over(self)
+                raise
+        try:
+            if self._closed:
+                raise self._closed_error(function_name)
+            self._check_callable(function_name)
+            try:
+                view = memoryview(
+                    data.encode()
+                    if isinstance(data, str)
+                    else data
+                    if type(data) is bytes
+                    else octets(data)
+                )
+            except UnicodeEncodeError as error:
+                from .._host.codecs import no_input
+
+                raise no_input(error, self.name, function_name) from None
+            self._release_view()
+            if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
+                raise no_room(self.name, function_name, view.nbytes, self.compiled_plugin.limits)
+            outcome, deadline = self._run(function_name, view, host_context)
+            if parse is None:
+                self._view = memoryview(bytes(outcome))
+                return self._view
+            output = bytes(outcome)
+            return (
+                output
+                if parse is bytes
+                else parsed(parse, output, deadline, self.compiled_plugin, function_name)
+            )
+        finally:
+            self._running = 0
+            if self._guest is not None:
+                self._guest.host_context = None
+                if self._watch is not None:
+                    self._watch.settle(self._guest)
+            self._idle = True
+            if self._is_wanted:
+                self._attend()
+
+    def _run(
+        self, function_name: str, data: memoryview, host_context: Any
+    ) -> tuple[memoryview, float]:
+        """Has the worker run the export; gives the output and the deadline.
+
+        Whatever else is raised meanwhile, by a signal handler say, costs the worker its life.
+        """
+        worker, guest = self._begin(function_name, host_context)
+        number, fresh = self._calls, self._stale
+        self._stale = False
+        message: m.Done | m.Failed | None = None
+        try:
+            if self._closed:
+                raise self._closed_error(function_name)
+            worker.send(m.Call(number, function_name, data, fresh))
+            message = self._converse(worker, guest)
+            reason = self._reason(message, guest, worker, function_name)
+        except Lost as lost:
+            message = None
+            reason = guest.kept or self._explain(lost, guest, function_name)
+        finally:
+            worker.until = NEVER
+            guest.kept = None
+            if message is None:
+                self._discard()
+        if message is not None:
+            self._fuel_used = message.fuel_used
+            if self._watch is not None:
+                self._watch.call.fuel = message.fuel_used
+            if not message.live:
+                self._guest = None
+        try:
+            if reason is not None:
+                raise reason from reason.__cause__
+        finally:
+            del reason
+        assert type(message) is m.Done
+        return message.output, guest.deadline
+
+    def _begin(self, function_name: str, host_context: Any) -> tuple[Worker, RemoteGuest]:
+        """A worker and a guest for a call, with its limits set."""
+        process = self._process
+        worker, guest = self._worker, self._guest
+        if worker is None or not worker.usable:
+            self._discard()
+            worker, guest = self._start_worker(), None
+        if guest is None:
+            guest = self._guest = RemoteGuest(
+                self.compiled_plugin._grants, self._config, self._vars, worker
+            )
+            if self._watch is not None:
+                self._watch.attach(guest)
+        guest.cancelled = guest.made = False
+        waited = self._until is not None
+        guest.deadline = self._new_deadline()
+        guest.where = greenlets.here()
+        guest.host_context = host_context
+        guest.ended = function_name
+        if self._watch is not None:
+            self._watch.until = guest.deadline
+        # Of the time that the call has waited the worker knows nothing, so it will not end by itself.
+        worker.until = guest.deadline + (0 if waited else process.grace)
+        if process.cpu_seconds is not None:
+            used = worker.cpu_time()
+            worker.cpu_until = None if used is None else used + process.cpu_seconds
+        self._calls += 1
+        self._running = worker.call = self._calls
+        return worker, guest
+
+    def _converse(self, worker: Worker, guest: RemoteGuest) -> m.Done | m.Failed:
+        """Serves what the guest asks for until the call has ended."""
+        while True:
+            message = worker.receive(worker.bounds.call)
+            if isinstance(message, (m.Done, m.Failed)):
+                if message.number != self._calls:
+                    raise worker.nonsense("the end of another call")
+                return message
+            if isinstance(message, m.HostCall):
+                guest.serve(message, self._served)
+            elif isinstance(message, m.Line):
+                level = "warn" if message.is_error else "info"
+                guest.log.write_line(level, message.line, message.lost, guest.function)
+            elif isinstance(message, m.NoRoom) and guest.made:
+                guest.no_room(message.size)
+            else:
+                raise worker.nonsense(f"`{type(message).__name__}` in the middle of a call")
+
+    def _reason(
+        self, message: m.Done | m.Failed, guest: RemoteGuest, worker: Worker, function_name: str
+    ) -> BaseException | None:
+        """The exception that the call ends with, or None. What a host function raised comes before all else, whatever the worker says."""
+        if guest.kept is not None:
+            facts: dict[str, Any] = {
+                "plugin": self.name,
+                "function": function_name,
+                "backtrace": (),
+            }
+            if type(message) is m.Failed and message.error is None:
+                facts |= _fields(Error, message.fields)
+            return raised(
+                guest.kept,
+                guest,
+                {name: facts[name] for name in ("plugin", "function", "backtrace")},
+            )
+        if type(message) is m.Done:
+            return None
+        return _rebuilt(message, worker)  # type: ignore[arg-type]
+
+    def _explain(self, lost: Lost, guest: RemoteGuest, function_name: str) -> BaseException | None:
+        """The error for a call whose worker was lost."""
+        where = f"`{shown(function_name)}` of plugin `{self.name}`"
+        facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
+        if lost.kind == "overdue":
+            if guest.cancelled is guest.deadline:
+                return CancelledError(
+                    f"{where}: the call was cancelled, and its process killed", **facts
+                )
+            return raised(TimeoutError(), guest, facts)
+        if lost.kind == "used up":
+            return TimeoutError(
+                f"{where} used more than {self._process.cpu_seconds} s of processor time (timeout; `ProcessLimits.cpu_seconds`)",
+                **facts,
+            )
+        if lost.kind == "out of memory":
+            return OutOfMemoryError(f"{where}: its process {lost.message}", **facts)
+        return WorkerError(f"{where}: its process {lost.message}", **facts)
+
+    # ---- the worker -----------------------------------------------------------------------------------------------------------------
+
+    def _start_worker(self) -> Worker:
+        compiled, process = self.compiled_plugin, self._process
+        limits = compiled.limits
+        try:
+            worker = Worker(process.python, self._bounds())
+        except OSError as error:
+            raise WorkerError(
+                f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name
+            ) from error
+        worker.until = monotonic() + process.start_seconds
+        confined: object = None
+        loaded: object = None
+        try:
+            paths = anchored(compiled._recipe.allowed_paths) if compiled.wasi else {}
+            kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
+            fuel = compiled.fuel_limit is not None
+            worker.send(
+                m.Confine(
+                    process.memory_bytes,
+                    limits.descriptors,
+                    process.user,
+                    kept,
+                    limits.memories,
+                    limits.stack_bytes,
+                    fuel,
+                )
+            )
+            worker.send(self._to_load(paths))
+            confined = worker.receive(worker.bounds.start)
+            seconds = limits.compile_seconds
+            worker.until = NEVER if seconds is None else monotonic() + seconds
+            loaded = worker.receive(worker.bounds.load)
+            if type(loaded) is m.Failed:
+                raise _rebuilt(loaded, worker)
+            if type(confined) is not m.Confined or type(loaded) is not m.Loaded:
+                raise worker.nonsense(
+                    f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
+                )
+        except UnicodeEncodeError as error:
+            what = f"{shown(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
+            raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
+        except Lost as lost:
+            if lost.kind == "overdue":
+                if confined is not None:
+                    allowed = f"the {limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
+                    raise ModuleError(
+                        f"plugin `{self.name}` takes longer to compile than {allowed}",
+                        plugin=self.name,
+                    ) from None
+                hint = f"did not start within {process.start_seconds} s (`ProcessLimits.start_seconds`), and was killed"
+                raise WorkerError(
+                    f"plugin `{self.name}`: its process {hint}", plugin=self.name
+                ) from None
+            raise WorkerError(
+                f"plugin `{self.name}`: its process {lost.message}", plugin=self.name
+            ) from None
+        finally:
+            if type(loaded) is not m.Loaded:
+                worker.end()
+        worker.until = NEVER
+        self._confinement = tuple(confined.measures)
+        compiled._plan = _PlanElsewhere(loaded)  # type: ignore[assignment]
+        self._stale = False
+        self._worker = worker
+        return worker
+
+    def _bounds(self) -> m.Bounds:
+        compiled = self.compiled_plugin
+        return m.Bounds(
+            compiled.limits.memory_bytes or MAX_MEMORY,
+            sum(len(module.wasm) for module in compiled._recipe.modules),
+            max(len(function.handles) for function in self._served),
+        )
+
+    def _to_load(self, paths: dict[str, str]) -> m.Load:
+        compiled = self.compiled_plugin
+        recipe, limits, options = (
+            compiled._recipe,
+            compiled.limits,
+            compiled._grants.wasi or WasiOptions(),
+        )
+        return m.Load(
+            modules=[
+                (module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules
+            ],
+            main=recipe.main,
+            name=compiled.name,
+            allowed_paths=paths,
+            timeout_ms=recipe.timeout_ms,
+            limits={name: getattr(limits, name) for name in limits.__slots__},
+            wasi=bool(compiled.wasi),
+            clock_resolution=options.clock.resolution,
+            own_clock=type(options.clock) is Clock,
+            own_random=options.random is os.urandom,
+            fuel_limit=compiled.fuel_limit,
+            functions=self._types,
+        )
+
+    def _discard(self) -> None:
+        """Ends the worker, and forgets what belonged to its instance."""
+        worker, self._worker = self._worker, None
+        self._guest = None
+        if worker is not None:
+            worker.end()
+
+    def _drop(self) -> None:
+        self._guest = None
+        self._stale = True
+        if self._closed:
+            self._discard()
+
+    def _cancel(self, thread: int | None = None) -> bool:
+        waiting = waiting_for(self, thread)
+        for turn in waiting:
+            turn.cancel()
+        worker, guest, number = self._worker, self._guest, self._running
+        if worker is None or guest is None or not number:
+            return bool(waiting)
+        call = guest.deadline
+        if self._running != number or not (thread is None or is_calling(thread, self)):
+            return bool(waiting)
+        guest.cancelled = call
+        worker.hurry = number, min(worker.until, monotonic() + self._process.grace)
+        worker.cancel(number)
+        return True
+
+    @property
+    def confinement(self) -> tuple[str, ...]:
+        """What the worker gave up before it saw any of the plugin, as one short text each."""
+        return self._confinement
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "an IsolatedPlugin cannot be copied or pickled: make another one, here or in the other process"
+        )
+
+    def __repr__(self) -> str:
+        return f"<IsolatedPlugin {self.name!r}{', closed' if self._closed else ''}>"
+
+
+class Elsewhere(CompiledPlugin):
+    """The modules and the settings of a plugin. What is compiled is not here, but in a worker."""
+
+    __slots__ = ()
+
+    @classmethod
+    def like(cls, plugin: CompiledPlugin) -> Elsewhere:
+        """The same modules and settings as another one's."""
+        made = cls.__new__(cls)
+        for name in CompiledPlugin.__slots__:
+            if name not in _BUILT and hasattr(plugin, name):
+                setattr(made, name, getattr(plugin, name))
+        return made
+
+    def _build(self) -> None:
+        pass
+
+    def _warn(self) -> None:
+        if self._is_ambient and self._offered and hasattr(self, "_plan"):
+            imported = {self._offered.get((item.module, item.name)) for item in self.imports}
+            warn_of_registered(self.name, self.functions, imported)
+
+
+_BUILT = ("_plan", "_pooled_plan")
+
+
+class _PlanElsewhere:
+    """What a worker says of a plugin that it has linked: as much of a `Plan` as can be asked for here."""
+
+    __slots__ = ("first_pages", "main", "main_pages", "module")
+
+    def __init__(self, loaded: m.Loaded) -> None:
+        self.first_pages, self.main_pages = loaded.first_pages, loaded.main_pages
+        self.main = self
+        self.module = _Module(
+            {item.name: _item(item) for item in loaded.exports},
+            tuple(map(_item, loaded.imports)),
+        )
+
+    @property
+    def engine(self) -> NoReturn:
+        raise OptionError(
+            "this plugin is compiled in the process of an IsolatedPlugin, and runs only there: make a CompiledPlugin for others"
+        )
+
+
+class _Module:
+    __slots__ = ("exports", "imports")
+
+    def __init__(self, exports: dict[str, Item], imports: tuple[Item, ...]) -> None:
+        self.exports = exports
+        self.imports = imports
+
+
+def _item(item: m.ItemType) -> Item:
+    type = (
+        None
+        if item.params is None or item.results is None
+        else FunctionType(tuple(item.params), tuple(item.results))
+    )
+    return Item(item.module, item.name, item.kind, type)
+
+
+def _rebuilt(failed: m.Failed, worker: Worker) -> Error:
+    """The error that a worker reports: a class of ours, and of its fields those that it has, if they are of their types."""
+    kind = _ERRORS.get(failed.error or "")
+    if kind is None:
+        raise worker.nonsense(f"an error of the class {failed.error!r:.100}")
+    message = failed.fields.get("message")
+    error = kind(message if isinstance(message, str) else "")
+    error.__dict__.update(_fields(kind, failed.fields))
+    notes = failed.fields.get("__notes__")
+    for note in notes if isinstance(notes, list) else ():
+        error.add_note(one_line(note))
+    return error
+
+
+def _fields(kind: type[Error], said: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in vars(kind()):
+        if name == "message":
+            continue
+        value = said.get(name)
+        if name == "backtrace":
+            fields[name] = tuple(value) if isinstance(value, list) else ()
+        elif name == "code":
+            fields[name] = value if type(value) is int else None
+        else:
+            fields[name] = value if isinstance(value, str) else None
+    return fields

@@ -1,0 +1,330 @@
+"""What host functions of the application see of a guest that runs in a worker.
+
+They run unchanged: they get a guest whose kernel asks the worker. So that the common ones cost one exchange, the blocks that their
+parameters refer to come with the call, and blocks that only become a result, as well as what was freed or written, go with the return.
+
+What the worker says is a claim: a block may not be what the guest has, but that is for the guest to suffer. But blocks are as long as was
+said before, and those that a host function sees have together no more bytes than the guest's memory.
+"""
+
+from __future__ import annotations
+
+from .._engine import EngineFailure
+from .._host import env
+from .._host.functions import InferredFunction, failed
+from .._host.guest import MASK, Guest
+from .._host.waiting_calls import runs_host_functions
+from .._wasi.options import SeededRandom, WasiOptions
+from ..errors import OutOfMemoryError
+from . import protocol as m
+from .process import Lost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from .._engine import HostFunction
+    from .._host.functions import Function
+    from .._host.grants import Grants
+    from .._host.vars import Vars
+    from .process import Worker
+
+    Body = Callable[[Any, int, Any], None]
+
+
+MAX_MEMORY = 2**32
+"""Bytes of the heap of a guest without limits."""
+
+
+class NewBlock(int):
+    """A handle that is not known yet, of a block with that content; the null handle as a number."""
+
+    data: bytes
+
+
+class RemoteKernel:
+    """The kernel of a guest that runs in a worker, while that waits for a host function to return."""
+
+    __slots__ = ("_blocks", "_freed", "_held", "_views", "worker")
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._held = 0
+        self._blocks: dict[int, bytes | int | None] = {}
+        self._views: dict[int, tuple[bytearray, bytes]] = {}
+        self._freed: list[int] = []
+
+    def begin(self, blocks: dict[int, bytes | int | None]) -> None:
+        """Another host function was called; this is what came with the call."""
+        self._blocks = blocks
+        self._held = 0
+        self._views = {}
+        self._freed = []
+
+    def end(self) -> tuple[list[int], list[tuple[int, bytes]]]:
+        """What the host function freed, and what it wrote."""
+        written = [
+            (handle, bytes(now)) for handle, (now, before) in self._views.items() if now != before
+        ]
+        return self._freed, written
+
+    def block(self, offset: int) -> memoryview | None:
+        """The bytes of the live block that starts at the offset, or None when none does. What is written there reaches the guest."""
+        view = self._views.get(offset)
+        if view is None:
+            content = self._content(offset)
+            if content is None:
+                return None
+            view = self._views[offset] = bytearray(content), content
+        return memoryview(view[0])
+
+    def length(self, offset: int) -> int:
+        """The length of the live block that starts at the offset; 0 when none does."""
+        known = self._blocks.get(offset)
+        if isinstance(known, int):
+            return known
+        content = self._content(offset)
+        return 0 if content is None else len(content)
+
+    def alloc(self, length: int) -> int:
+        """A new block; 0 when `length` is 0 or the limits do not allow it."""
+        return self._made(m.Alloc(length, self._said()), length)
+
+    def put(self, data: bytes) -> int:
+        """A new block with that content; 0 when it is empty or the limits do not allow it."""
+        return self._made(m.Put(data, self._said()), data)
+
+    def free(self, offset: int) -> None:
+        """Frees the block that starts there; nothing happens when none does."""
+        known = self._blocks.get(offset)
+        if isinstance(known, bytes):
+            self._held -= min(len(known), self._held)
+        self._blocks[offset] = None
+        self._views.pop(offset, None)
+        self._freed.append(offset)
+
+    def set_error(self, handle: int) -> None:
+        """Sets the error, as the guest would."""
+        self._ask(m.SetError(handle, self._said()))
+
+    def _content(self, offset: int) -> bytes | None:
+        known = self._blocks.get(offset, -1)
+        if isinstance(known, int):
+            data = self._ask(m.Peek(offset, self._said())).data
+            if known >= 0 and (data is None or len(data) != known):
+                raise self.worker.nonsense(f"another length of a block than {known}")
+            if data is not None:
+                self._held += len(data)
+                if self._held > self.worker.bounds.memory_bytes:
+                    raise self.worker.nonsense(
+                        f"blocks of more than the {self.worker.bounds.memory_bytes} bytes that the guest may have"
+                    )
+            known = self._blocks[offset] = data
+        return known
+
+    def _made(self, question: m.Alloc | m.Put, known: bytes | int) -> int:
+        handle = self._ask(question).value
+        if handle:
+            self._blocks[handle] = known
+            self._views.pop(handle, None)
+        return handle
+
+    def _said(self) -> list[int]:
+        freed, self._freed = self._freed, []
+        return freed
+
+    def _ask(self, question: object) -> m.Answer:
+        self.worker.send(question)
+        answer = self.worker.receive(self.worker.bounds.answer)
+        if type(answer) is m.NotNow:
+            raise EngineFailure("the guest was ended while a host function ran")
+        if type(answer) is not m.Answer:
+            raise self.worker.nonsense(f"`{type(answer).__name__}` as an answer")
+        return answer
+
+
+class RemoteGuest(Guest):
+    """A guest that runs in a worker, with what the application keeps for it.
+
+    Attributes:
+        kept: What a host function raised in the call under way.
+        made: Whether the worker was last asked to make blocks, for results of a host function.
+    """
+
+    __slots__ = ("_last", "clock", "kept", "made", "random")
+
+    kernel: RemoteKernel  # type: ignore[assignment]
+
+    def __init__(self, grants: Grants, config: dict[str, str], vars: Vars, worker: Worker) -> None:
+        super().__init__(grants, config, vars)
+        self.kernel = RemoteKernel(worker)
+        self.kept: BaseException | None = None
+        self._last: Served | None = None
+        self.made = False
+        options = grants.wasi or WasiOptions()
+        self.clock = options.clock.for_instance()
+        self.random = (
+            options.random.for_instance()
+            if isinstance(options.random, SeededRandom)
+            else options.random
+        )
+
+    @property
+    def function(self) -> str | None:
+        return self.ended
+
+    def content(self, handle: int, most: int | None = None) -> bytes | None:
+        return handle.data[:most] if isinstance(handle, NewBlock) else super().content(handle, most)
+
+    def give(self, data: bytes) -> int:
+        if not data:
+            return 0
+        if len(data) > (self.limits.memory_bytes or MAX_MEMORY):
+            raise _no_room(len(data))  # and need not travel
+        if self._last is None or not self._last.gives_later:
+            handle = self.kernel.put(data)
+            if not handle:
+                raise _no_room(len(data))
+            return handle
+        block = NewBlock()
+        block.data = data
+        return block
+
+    def serve(self, call: m.HostCall, functions: Sequence[Served]) -> None:
+        """Runs a host function that the guest has called, and answers. What it raises is kept, and the guest unwound."""
+        worker = self.kernel.worker
+        if call.function >= len(functions) or call.function < 0:
+            raise worker.nonsense(f"a call of host function {call.function}")
+        function = functions[call.function]
+        if len(call.values) != len(function.params) or len(call.blocks) != len(function.handles):
+            raise worker.nonsense("a call of a host function with too many or too few parameters")
+        values = [0] * (2 * max(len(call.values), function.results, 1))
+        values[: 2 * len(call.values) : 2] = call.values
+        self.kernel.begin(
+            dict(zip([call.values[i] & MASK for i in function.handles], call.blocks, strict=True))
+        )
+        self._last, self.made = function, False
+        try:
+            if self.interceptor is not None and function.host is not None:
+                self.interceptor.host_call(self, function.host, 0, values)
+            else:
+                function.body(self, 0, values)
+            results = values[: 2 * function.results : 2]
+            numbers = [int(value) & MASK for value in results]
+        except Lost:
+            raise
+        except EngineFailure:
+            worker.send(m.Raise())  # the worker knows why
+            return
+        except BaseException as exception:
+            self.kept = exception
+            worker.send(m.Raise())
+            return
+        made = [(i, value.data) for i, value in enumerate(results) if type(value) is NewBlock]
+        freed, written = self.kernel.end()
+        self.made = bool(made)
+        worker.send(m.Return(numbers, made, freed, written))
+
+    def no_room(self, size: int) -> None:
+        """A result of the host function that ran last has no room."""
+        function, self.made = self._last, False
+        self.kept = _no_room(size)
+        if function is not None and function.name is not None:
+            reason = failed(function.name, self.kept, self)
+            reason.__cause__ = self.kept
+            self.kept = reason
+        self.kernel.worker.send(m.Raise())
+
+
+runs_host_functions(RemoteGuest.serve.__code__, "self")
+
+
+class Served:
+    """A function of the application that a worker can call by its number: its body, and how what it takes and gives travels.
+
+    Args:
+        name: What errors call it, if it is the application's own.
+        gives_later: Whether it only makes blocks to return them, and nobody sees their handles before.
+        host: What is called if the plugin is observed; None for what is no function that guests know.
+    """
+
+    __slots__ = ("body", "gives_later", "handles", "host", "name", "params", "results")
+
+    def __init__(
+        self,
+        name: str | None,
+        params: tuple[str, ...],
+        results: int,
+        body: Body,
+        gives_later: bool,
+        host: HostFunction | None = None,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.params = params
+        self.handles = [i for i, kind in enumerate(params) if kind == "i64"]
+        self.results = results
+        self.body = body
+        self.gives_later = gives_later
+
+
+def _no_room(size: int) -> OutOfMemoryError:
+    return OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")
+
+
+def served(functions: Sequence[Function]) -> tuple[list[m.HostFunctionType], list[Served]]:
+    """What a worker may call by number: the host half of `extism:host/env`, the application's functions, its clock and random bytes."""
+    types = [
+        m.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results))
+        for name, f in env.FUNCTIONS.items()
+    ]
+    table = [
+        Served(None, f.type.params, len(f.type.results), f.body, True, f)
+        for f in env.FUNCTIONS.values()
+    ]
+    for function in functions:
+        host = function._host
+        types.append(
+            m.HostFunctionType(
+                *function._imported_as, list(host.type.params), list(host.type.results)
+            )
+        )
+        later = isinstance(function, InferredFunction) and not function._wants_plugin
+        table.append(
+            Served(function.name, host.type.params, len(host.type.results), host.body, later, host)
+        )
+    return types, [*table, *_OF_WASI]
+
+
+def _realtime(guest: RemoteGuest, caller: int, values: Any) -> None:
+    values[0] = guest.clock.realtime()
+
+
+def _monotonic(guest: RemoteGuest, caller: int, values: Any) -> None:
+    values[0] = guest.clock.monotonic()
+
+
+def _sleep(guest: RemoteGuest, caller: int, values: Any) -> None:
+    guest.clock.sleep(values[0] / 1e9, guest.sleep)
+
+
+def _random(guest: RemoteGuest, caller: int, values: Any) -> None:
+    size = values[0]
+    if not 0 <= size <= MAX_RANDOM:
+        raise ValueError(f"{size} random bytes")
+    data = bytes(memoryview(guest.random(size)))
+    if len(data) != size:
+        raise ValueError(
+            f"the source of random bytes gave {len(data)} of them where {size} were asked for"
+        )
+    values[0] = guest.give(data)
+
+
+MAX_RANDOM = 2**20
+_OF_WASI = [
+    Served(None, (), 1, _realtime, True),
+    Served(None, (), 1, _monotonic, True),
+    Served(None, ("i32",), 0, _sleep, True),
+    Served(None, ("i32",), 1, _random, True),
+]

@@ -1,0 +1,391 @@
+"""The program of a worker: confines itself, then compiles, links and runs one plugin, one call after the other.
+
+It is the part of plugwasm that touches what the guest's author wrote. It runs a `Plugin` as an application would, with host functions that
+ask the application. It ends when the connection does, and when it fails in a way that `Plugin` does not report as an error.
+"""
+
+from __future__ import annotations
+
+import encodings.unicode_escape
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from queue import SimpleQueue
+
+import msgspec
+
+from .. import errors
+from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
+from .._host.deadline import NEVER, ticker
+from .._host.kernel import source as kernel_source
+from .._manifest import limits
+from .._manifest.resolve import ModuleSource, Recipe
+from .._runtime import code_cache
+from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.modules import compiled as compiled_module
+from .._runtime.modules import engine
+from .._runtime.plugin import Plugin
+from .._wasi import files, preview1
+from .._wasi.options import Clock, WasiOptions
+from . import protocol as m
+from .confinement import confine
+from .framing import SHORT, Channel, ChannelClosed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+    from .._host.guest import Guest
+
+PRELOADED = (encodings.unicode_escape, mmap, resource, files, preview1)
+"""What is imported only when it is needed. Later there are no files to be read."""
+MASK = 0xFFFFFFFFFFFFFFFF
+EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71
+STACK = 8 * 2**20
+"""Bytes of the stack that the worker itself needs, besides the guest."""
+CANCEL = 8
+"""Bytes of a message on the second socket: the number of the call to be cancelled."""
+
+
+class KeptError(errors.Error):
+    """Stands for an exception that the application has kept. An `Error`, so that what the engine knows of the call is added to it."""
+
+
+class Application:
+    """The application's end of the connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._channel = Channel(sock, m.encoder, 2**32 - 1)
+        self._decoder: msgspec.msgpack.Decoder[m.ToWorker] = msgspec.msgpack.Decoder(m.ToWorker)
+        self.send = self._channel.send
+
+    def receive(self) -> m.ToWorker:
+        return self._decoder.decode(self._channel.receive())
+
+    def ask(
+        self,
+        function: int,
+        values: list[int],
+        blocks: list[bytes | int | None],
+        guest: Guest | None,
+    ) -> m.Return:
+        """Lets the application run a host function, and serves what that asks for meanwhile.
+
+        Raises:
+            KeptError: It raised.
+        """
+        self.send(m.HostCall(function, values, blocks))
+        failure: EngineFailure | None = None
+        while True:
+            message = self.receive()
+            kind = type(message)
+            if kind is m.Return:
+                if failure is not None:
+                    raise failure
+                return message  # type: ignore[return-value]
+            if kind is m.Raise:
+                raise failure or KeptError()
+            assert guest is not None
+            try:
+                answer: object = _operation(guest, message)
+            except EngineFailure as caught:
+                failure, answer = caught, m.NotNow()
+            self.send(answer)
+
+
+def _operation(guest: Guest, message: Any) -> m.Answer:
+    """What a host function does with the guest's memory."""
+    kernel = guest.kernel
+    for handle in message.freed:
+        kernel.free(handle)
+    kind = type(message)
+    if kind is m.Peek:
+        block = kernel.block(message.handle)
+        return m.Answer(0, None if block is None else bytes(block))
+    if kind is m.Put:
+        return m.Answer(kernel.put(message.data), None)
+    if kind is m.Alloc:
+        return m.Answer(kernel.alloc(message.size), None)
+    assert kind is m.SetError
+    kernel.set_error(message.handle)
+    return m.Answer(0, None)
+
+
+class _Stub:
+    """Stands for a host function of the application."""
+
+    def __init__(self, application: Application, number: int, type: m.HostFunctionType) -> None:
+        self.name = type.name
+        self._imported_as = type.namespace, type.name
+        params = len(type.params)
+        handles = [i for i, kind in enumerate(type.params) if kind == "i64"]
+        ask, inline = application.ask, m.INLINE
+
+        def body(guest: Guest, caller: int, values: Any) -> None:
+            blocks: list[bytes | int | None] = []
+            for i in handles:
+                block = guest.kernel.block(values[2 * i] & MASK)
+                blocks.append(
+                    None if block is None else bytes(block) if len(block) <= inline else len(block)
+                )
+            answer = ask(number, [values[2 * i] for i in range(params)], blocks, guest)
+            kernel = guest.kernel
+            for handle, data in answer.written:
+                found = kernel.block(handle)
+                if found is not None and len(found) == len(data):
+                    found[:] = data
+            for i, value in enumerate(answer.values):
+                values[2 * i] = value
+            for i, data in answer.made:
+                handle = values[2 * i] = kernel.put(data)
+                if not handle:
+                    application.send(m.NoRoom(len(data)))
+                    application.receive()
+                    raise KeptError
+            for handle in answer.freed:  # last, for kits free handles again
+                kernel.free(handle)
+            if guest.deadline != NEVER or guest.cancelled:
+                guest.remaining()
+
+        self._host = HostFunction(FunctionType(tuple(type.params), tuple(type.results)), body)  # type: ignore[arg-type]
+
+
+class _Log:
+    """Where the guest's stdout and stderr go. What it logs by functions of `extism:host/env` comes to the application as calls of those."""
+
+    dropped = 0
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
+        self._application.send(m.Line(level == "warn", line, lost))
+
+
+class _RemoteClock(Clock):
+    def __init__(self, application: Application, first: int, resolution: int) -> None:
+        self._ask, self._first, self.resolution = application.ask, first, resolution
+
+    def realtime(self) -> int:
+        return self._ask(self._first, [], [], None).values[0]
+
+    def monotonic(self) -> int:
+        return self._ask(self._first + 1, [], [], None).values[0]
+
+    def sleep(self, seconds: float, wait: Callable[[float], None]) -> None:
+        wait(0.0)
+        self._ask(self._first + 2, [min(int(seconds * 1e9), 2**63 - 1)], [], None)
+        wait(0.0)
+
+
+class _Calls:
+    """The call under way, for the thread that reads the second socket. Numbers of calls only grow."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._number = 0
+        self._running = False
+        self.plugin: Plugin | None = None
+
+    def enter(self, number: int) -> None:
+        """This call begins."""
+        with self._lock:
+            self._number, self._running = number, True
+
+    def leave(self) -> None:
+        """It has ended."""
+        with self._lock:
+            self._running = False
+
+    def watch(self) -> NoReturn:
+        """Cancels what it is told to cancel, and ends the process when the application is gone."""
+        while True:
+            message = self._sock.recv(CANCEL)
+            if len(message) < CANCEL:
+                os._exit(0)
+            number = int.from_bytes(message, "big")
+            while not self._cancelled(number):
+                time.sleep(0.002)  # the call has been announced, but is not running yet
+
+    def _cancelled(self, number: int) -> bool:
+        """Whether there is nothing left to do for it."""
+        with self._lock:
+            if number > self._number:
+                return False
+            return (
+                number < self._number
+                or not self._running
+                or (self.plugin is not None and self.plugin._cancel())
+            )
+
+
+def _load(application: Application, load: m.Load) -> CompiledPlugin:
+    functions = [_Stub(application, number, type) for number, type in enumerate(load.functions)]
+    granted: bool | WasiOptions = load.wasi
+    if load.wasi:
+        first = len(functions)
+        clock = (
+            Clock() if load.own_clock else _RemoteClock(application, first, load.clock_resolution)
+        )
+        source = (
+            os.urandom
+            if load.own_random
+            else lambda size: b"".join(
+                data for _, data in application.ask(first + 3, [size], [], None).made
+            )
+        )
+        granted = WasiOptions(clock=clock, random=source)
+    compiled = CompiledPlugin(
+        Recipe(  # type: ignore[arg-type]
+            [ModuleSource(*module) for module in load.modules],
+            main=load.main,
+            allowed_paths=load.allowed_paths,
+            timeout_ms=load.timeout_ms,
+        ),
+        granted,
+        functions,  # type: ignore[arg-type]
+        name=load.name,
+        fuel_limit=load.fuel_limit,
+        limits=limits._with(limits.DEFAULT, load.limits | {"compile_seconds": None}),
+    )
+    compiled._claim_pool()  # and leave it: there is never more than one instance
+    compiled._grants.log = _Log(application)  # type: ignore[assignment]
+    return compiled
+
+
+def _items(items: Sequence[Any]) -> list[m.ItemType]:
+    return [
+        m.ItemType(
+            i.module,
+            i.name,
+            i.kind,
+            *((None, None) if i.type is None else (list(i.type.params), list(i.type.results))),
+        )
+        for i in items
+    ]
+
+
+def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> m.Failed:
+    fields = {name: _short(value) for name, value in vars(error).items()}
+    name = None if isinstance(error, KeptError) else type(error).__name__
+    return m.Failed(
+        number,
+        name,
+        fields,
+        plugin.fuel_used if plugin else None,
+        plugin is not None and plugin._guest is not None,
+    )
+
+
+def _short(value: Any) -> Any:
+    """A field of an error as it travels. Who traps may have a long message, and many frames."""
+    return (
+        [*value[: m.MAX_FRAMES]]
+        if isinstance(value, tuple)
+        else value[: m.MAX_TEXT]
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
+    while True:
+        call = application.receive()
+        assert type(call) is m.Call
+        data: bytes | memoryview = b""
+        if call.fresh:
+            plugin.reset()
+        calls.enter(call.number)
+        try:
+            # What an instance does at its start may need messages, and those the buffer that a short one is in.
+            data = call.data if len(call.data) > SHORT else bytes(call.data)
+            output = plugin.call(call.function, data, parse=None)
+            reply: object = m.Done(call.number, output, plugin.fuel_used, plugin._guest is not None)
+        except errors.Error as error:
+            reply = _failed(call.number, error, plugin)
+        finally:
+            calls.leave()
+        application.send(reply)
+        del call, data, reply
+
+
+def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confined]) -> None:
+    status = EXIT_FAILED
+    try:
+        application.send(confined.get())
+        load = application.receive()
+        assert type(load) is m.Load
+        try:
+            compiled = _load(application, load)
+        except errors.Error as error:
+            application.send(_failed(0, error, None))
+            status = 0
+        else:
+            calls.plugin = Plugin(compiled)
+            plan = compiled._plan
+            exports, imports = (
+                _items(list(plan.main.module.exports.values())),
+                _items(plan.main.module.imports),
+            )
+            application.send(m.Loaded(exports, imports, plan.first_pages, plan.main_pages))
+            _serve(application, calls, calls.plugin)
+    except ChannelClosed:
+        status = 0
+    except MemoryError:
+        status = EXIT_OUT_OF_MEMORY
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    os._exit(status)
+
+
+def _start_threads(first: m.Confine, work: threading.Thread) -> None:
+    """Starts all threads that there will ever be: the one that runs the plugin, the one that ticks, and those of the compiler.
+
+    The plugin's has a stack as large as it needs to be. The compiler starts its own with the first module that is said to be heavy, if
+    it can.
+    """
+    threading.stack_size(first.stack_bytes + STACK)
+    work.start()
+    threading.stack_size(0)
+    ticker.stays = True
+    ticker.wake()
+    compiler = engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes)
+    compiled_module(kernel_source(), compiler, "kernel")
+    compiler.compile(wat_to_wasm(b"(module (func))"), heavy=True)
+
+
+def main(channel: int, control: int) -> NoReturn:
+    """Runs the worker on two sockets, given as descriptors. The plugin runs in a thread of its own; this one watches the second socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for descriptor in (channel, control):
+        os.set_blocking(
+            descriptor, True
+        )  # which they are not where the application's sockets are gevent's or eventlet's
+    application = Application(socket.socket(fileno=channel))
+    calls = _Calls(socket.socket(fileno=control))
+    code_cache.configure(enabled=False)
+    kernel_source()
+    try:
+        first = application.receive()
+    except ChannelClosed:
+        os._exit(0)
+    assert type(first) is m.Confine
+    confined: SimpleQueue[m.Confined] = SimpleQueue()
+    work = threading.Thread(target=_work, args=(application, calls, confined), daemon=True)
+    measures = confine(
+        first.memory_bytes,
+        first.descriptors,
+        first.user,
+        first.paths,
+        memories=first.memories,
+        start=lambda: _start_threads(first, work),
+    )
+    confined.put(m.Confined(measures))
+    calls.watch()

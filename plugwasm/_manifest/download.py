@@ -1,0 +1,130 @@
+"""A module from a URL: fetched whole, within a limit on its size and on the time that all of it takes.
+
+A download is a request of the host that a manifest asks for. So it is judged, and sent, as a request of a guest is (`_http.client`):
+
+1. With the application's `Egress`, it goes where that grants, by its rules about addresses, ports and schemes, over its transport.
+2. Without one, the manifest counts as the application's own: any public host may be asked. An address that is not public is reached where
+   the URL has it literally, or as "localhost", or (but no link-local one) by a name of one label, such as that of a container. Neither does
+   another name lead to one, nor a redirect.
+3. Headers are those that a guest could set. They stay with the first origin.
+
+No message repeats the parts of a URL that may be secret, nor a header, nor what was answered.
+"""
+
+from __future__ import annotations
+
+from ..errors import SourceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final, NoReturn
+
+    from .._http.policy import Egress
+    from ..errors import EgressError
+
+FETCH_SECONDS: Final = 30.0
+
+
+def shown_url(url: str) -> str:
+    """``url`` without what may be secret in it: user, password, query and fragment."""
+    scheme, separator, rest = url.partition("://")
+    address = rest.partition("#")[0]
+    address, query, _ = address.partition("?")
+    host, slash, path = address.partition("/")
+    host = host.rpartition("@")[2]
+    name, colon, port = host.rpartition(":")
+    if colon and not host.endswith("]") and not port.isdigit():
+        host = f"{name}:…"
+    shown = f"{scheme}{separator}{host}{slash}{path}{query and '?…'}"
+    printable = shown if shown.isprintable() else ascii(shown)
+    return printable if len(printable) <= 300 else f"{printable[:300]}… ({len(shown)} characters)"
+
+
+def fetch(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    *,
+    limit: int,
+    seconds: float = FETCH_SECONDS,
+    egress: Egress | None = None,
+) -> bytes:
+    """The body at ``url``, at most ``limit`` bytes of it, within ``seconds`` for all of it, else ``SourceError``.
+
+    At most five redirects are followed, never from https to http; ``headers`` go to the first origin only.
+    """
+    from time import monotonic
+
+    from .._http.client import send
+    from .._http.policy import Egress
+    from .._http.url import Target
+    from ..errors import EgressError
+
+    end = monotonic() + seconds
+
+    def remaining() -> float:
+        left = end - monotonic()
+        if left <= 0:
+            raise SourceError(
+                f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds (timeout)"
+            )
+        return left
+
+    try:
+        address, credentials = _without_userinfo(url)
+        policy = (egress or Egress()).for_module(Target.of(address).host, limit)
+        answer = send(
+            policy,
+            method,
+            address,
+            credentials | dict(headers or {}),
+            None,
+            remaining,
+            private_headers=True,
+        )
+    except EgressError as error:
+        _refuse(url, error, limit, egress)
+    if answer.status != 200:
+        raise SourceError(
+            f"cannot fetch {shown_url(url)}: the server answered with status {answer.status}"
+        )
+    return answer.body
+
+
+def _without_userinfo(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without user and password, and these as a header. What is judged and sent is the rest."""
+    scheme, separator, rest = url.partition("://")
+    authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
+    userinfo, at, host = authority.rpartition("@")
+    if not at:
+        return url, {}
+    from base64 import b64encode
+    from urllib.parse import unquote_to_bytes
+
+    user, _, password = userinfo.partition(":")
+    encoded = b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password)).decode()
+    return f"{scheme}{separator}{host}{rest[len(authority) :]}", {
+        "Authorization": f"Basic {encoded}"
+    }
+
+
+def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> NoReturn:
+    """Raises the ``SourceError`` that says in the words of downloads why there is none."""
+    import ssl
+
+    from ..errors import EgressDeniedError
+
+    reason = error.message.partition(" failed: ")[2] or error.message
+    cause = error.__cause__
+    if reason.endswith(f"larger than the {limit} bytes allowed"):
+        reason = f"it is larger than the limit of {limit} bytes"
+    elif isinstance(cause, ssl.SSLError) and cause.reason:
+        reason += f" ({cause.reason})"
+    elif isinstance(error, EgressDeniedError):
+        reason += (
+            "; what a manifest makes the host fetch is judged by the application's `egress`"
+            if egress is not None
+            else "; to fetch modules from inside, pass an `egress` that grants it"
+        )
+    raise SourceError(f"cannot fetch {shown_url(url)}: {reason}") from cause

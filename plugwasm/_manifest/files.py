@@ -1,0 +1,175 @@
+"""Files that the application names, and what is in them by their first bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import ManifestError, ModuleError, SourceError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+_MAX_PATH_CHARACTERS: Final = 4096
+_MODULE_SUFFIXES: Final = (".wasm", ".wat")
+
+
+def sniff(content: bytes) -> str:
+    """What ``content`` is by its first bytes: wasm, component, wat, text (a manifest, perhaps), binary or empty."""
+    if content.startswith(b"\0asm"):
+        return "component" if content[6:8] == b"\x01\x00" else "wasm"
+    start = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start:
+        start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:64]
+    if not start:
+        return "empty"
+    if start.startswith((b"(", b";;")):
+        return "wat"
+    return "binary" if any(byte < 9 or 13 < byte < 32 for byte in start[:64]) else "text"
+
+
+def verified(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
+    """The bytes of a core module, or its text without a mark before it; else the error that says what they are instead.
+
+    With ``shows_bytes`` that has the first of them, so not where somebody else chose what is read.
+    """
+    kind = sniff(content)
+    if kind == "wasm":
+        return content
+    if kind == "wat":
+        return content.removeprefix(b"\xef\xbb\xbf")
+    if kind == "empty":
+        raise SourceError(f"{shown_path(origin)} is empty; expected a Wasm module")
+    if kind == "component":
+        raise ModuleError(
+            f"{shown_path(origin)} is a Wasm component, and components are not supported; build it as a core module"
+        )
+    begins = (
+        f": it begins with the bytes {content[:4].hex(' ')}, not"
+        if shows_bytes
+        else ": it does not begin"
+    )
+    raise ModuleError(f"{shown_path(origin)} is not a Wasm module{begins} with 00 61 73 6d")
+
+
+def anchored(paths: Mapping[str, str], base: str | None = None) -> dict[str, str]:
+    """Directories of ``allowed_paths``, relative to ``base`` or else to the current directory, as absolute ones.
+
+    Raises:
+        ManifestError: Two of them are one; the second would replace the first.
+    """
+    absolute: dict[str, str] = {}
+    for path, guest_path in paths.items():
+        prefix, place = ("ro:", path[3:]) if path.startswith("ro:") else ("", path)
+        full = prefix + (joined(base, place) if place else place)
+        if full in absolute:
+            raise ManifestError(
+                f"manifest field `allowed_paths`: it has {shown_path(full)} twice, in two spellings",
+                field="allowed_paths",
+            )
+        absolute[full] = guest_path
+    return absolute
+
+
+def joined(base: str | None, path: str) -> str:
+    """``path`` where it is relative to ``base``, else to the current directory. ``..`` is left to the system, for there may be links."""
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), base or "", path)
+    except OSError:  # the current directory is gone
+        return path
+
+
+def is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
+def is_file(text: str) -> bool:
+    if len(text) > _MAX_PATH_CHARACTERS:
+        return False
+    return os.path.exists(text)
+
+
+def looks_like_text(text: str) -> bool:
+    """Whether ``text``, which names no file, is more likely a manifest or a module in text form than a path gone wrong."""
+    if "\n" in text:
+        return True
+    start = text[:_MAX_PATH_CHARACTERS].lstrip("\ufeff \t\r")
+    if start.startswith("wasm"):
+        return start[4:].lstrip().startswith("=")
+    return start.startswith(("{", "(", ";;")) and not text.lower().endswith(_MODULE_SUFFIXES)
+
+
+def encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ManifestError(
+            "the text given holds characters (lone surrogates) that cannot be encoded as UTF-8"
+        ) from None
+
+
+def read_file(path: str, limit: int) -> bytes:
+    """The content of the regular file ``path``, at most ``limit`` bytes of it, else ``SourceError``.
+
+    Neither to open nor to read it can take for ever: what is no regular file is not opened (a device may do something then), nor waited for
+    should it be exchanged for one; and no more is read than the size that it had, for there are files that never end and say that they are
+    empty (``/proc/kmsg``), and files that grow.
+    """
+    try:
+        _check_regular(path, os.stat(path))
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_regular(path, status)
+            content = file.read(status.st_size) if status.st_size <= limit else b""
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceError(
+            f"no such file: {shown_path(path)} (current directory: {_current_directory()})"
+        ) from error
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {shown_path(path)}: {error.strerror or type(error).__name__}"
+        ) from error
+    except ValueError as error:
+        raise SourceError(
+            f"cannot read {shown_path(path)}: that cannot be the name of a file"
+        ) from error
+    if status.st_size > limit:
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes"
+        )
+    if not content:
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is empty; expected a Wasm module or a manifest"
+        )
+    return content
+
+
+def _check_regular(path: str, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(
+            f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes"
+        )
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def shown_path(path: str) -> str:
+    """A path for a message."""
+    return f"{shown(path, 300)}{f' ({len(path)} characters)' if len(path) > 300 else ''}"
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "gone"

@@ -1,0 +1,393 @@
+"""What a plugin may make the host spend, in one object; its defaults hold for plugins that mean harm.
+
+A manifest can set some of these as well (`timeout_ms`, `memory.max_pages`, `memory.max_var_bytes`). Where the application passes no
+`Limits`, the manifest's value counts, and the default where it is silent. Where it passes them, they are ceilings: the lower value counts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Never, NoReturn
+
+    from .resolve import Recipe
+
+__all__ = ["Limits", "ProcessLimits"]
+
+PAGE = 65536
+FIRST_PAGES = 2
+"""Pages of 64 KiB that plugins can reach when the kernel is new: what it takes of each limit on memory."""
+DEFAULT_STACK = 512 * 1024
+"""Bytes; what `Limits.stack_bytes` is if not given."""
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "timeout": (0.001, 2**33),
+    "memory_bytes": (0, 2**32),
+    "max_pages": (0, 65536),
+    "memories": (0, 1000),
+    "tables": (0, 1000),
+    "table_elements": (0, 2**32 - 1),
+    "instance_bytes": (0, 2**32 - 1),
+    "instances": (1, 10_000),
+    "stack_bytes": (2**14, 2**28),
+    "var_bytes": (0, 2**64 - 1),
+    "vars": (0, 2**32),
+    "log_lines_per_second": (0, 2**32),
+    "log_bytes_per_second": (0, 2**64),
+    "descriptors": (0, 10_000),
+    "decoded_values": (1, 2**40),
+    "decoded_keys": (1, 2**40),
+    "module_bytes": (8, 2**31),
+    "compile_seconds": (0.001, 2**33),
+    "compile_bytes": (2**26, 2**50),
+    "code_bytes": (0, 2**50),
+    "gc": (False, True),
+    "atomics": (False, True),
+}
+_FLAGS = ("gc", "atomics")
+_SECONDS = ("timeout", "compile_seconds")
+_MAY_BE_NONE = (
+    "timeout",
+    "memory_bytes",
+    "max_pages",
+    "log_lines_per_second",
+    "log_bytes_per_second",
+    "decoded_values",
+    "decoded_keys",
+    "compile_seconds",
+    "compile_bytes",
+)
+
+
+class Limits:
+    """What a plugin may make the host spend. Immutable; two with the same values are equal.
+
+    Args:
+        timeout: Seconds that a call may take, the start of an instance, WASI sleeps and HTTP requests included.
+        memory_bytes: All memories of an instance together, in whole pages of 64 KiB, with what is passed in and out. 4 GiB is the most.
+        max_pages: What `memory.max_pages` of a manifest says: how many pages of 64 KiB the main module may start with, and how many may be
+            added after the start, to its memory, and to what is passed in and out, together. Of several memories, or one that is not
+            exported, each may grow by so many. It comes on top of `memory_bytes`, and is for plugins that keep their own measure.
+        memories: How many memories the modules may have, without the kernel's.
+        tables: How many tables.
+        table_elements: Of each table; an element takes the host 8 bytes. All tables together take no more than `memory_bytes` besides.
+        instance_bytes: What the plugin's instances hold outside of memories and tables, for all modules together: globals (16 bytes
+            each), functions that can be referred to (32), imported ones, segments. Never more than `memory_bytes`.
+        instances: How many instances of modules a plugin may hold: one for each module, and some for what modules import from commands.
+        stack_bytes: The guest's stack. A thread that runs plugins needs this much of its own, and 256 KiB besides. Each value but the
+            default makes an engine of its own in the process, without a pool of instances.
+        var_bytes: All vars of an instance, names and values.
+        vars: How many vars.
+        log_lines_per_second: How much a plugin may log, its stdout and stderr included, on an average over ten seconds; more is dropped,
+            and counted. All plugins of one `CompiledPlugin` count together.
+        log_bytes_per_second: The same, in bytes.
+        descriptors: How many files and directories an instance may have open.
+        decoded_values: How many values an output may have that is read as a type, or what is passed to a host function as JSON or
+            MessagePack: numbers, texts, containers, keys. A value takes 16 to 230 bytes in Python, an object of a class with
+            defaults some 500.
+        decoded_keys: How many of these may go into sets, or be keys of dicts, without being text or bytes; of a set, all that is in it
+            counts. A plugin can choose them so that each is compared with all others: 10,000 numbers take a second. Values that
+            Python code compares (UUIDs, objects of the application's classes) count eight times. Of several sets and dicts the squares are
+            added up.
+        module_bytes: The size of a module, in the binary or the text format.
+        compile_seconds: How long it may take to compile a plugin, all its modules together. All but the lightest are compiled in a process
+            of their own, which can be ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this
+            process. Plugins that a `PluginSet` loads at once share this time.
+        compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
+        code_bytes: How much compiled code the modules of a plugin may be together, with 1,500 bytes for each type, import and export.
+        gc: Whether modules may have objects of the garbage collector (structs, arrays, i31), as plugins of Kotlin, Dart and OCaml need. The
+            heap of these counts towards `memory_bytes`: it, each memory, and what is passed in and out have shares of it, fixed from the
+            start. A collection of the heap cannot be interrupted: it takes up to half a second for a GiB. Its instances come from no pool.
+        atomics: Whether modules may have the atomic instructions of the proposal for threads. Memories still cannot be shared, and there
+            are no threads.
+
+    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), `max_pages`, the two for
+    logs, the two for what is decoded, and the two for compiling.
+
+    Raises:
+        OptionError: A value is not a number in its range.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = tuple(_RANGES)
+
+    timeout: float | None
+    memory_bytes: int | None
+    max_pages: int | None
+    memories: int
+    tables: int
+    table_elements: int
+    instance_bytes: int
+    instances: int
+    stack_bytes: int
+    var_bytes: int
+    vars: int
+    log_lines_per_second: int | None
+    log_bytes_per_second: int | None
+    descriptors: int
+    decoded_values: int | None
+    decoded_keys: int | None
+    module_bytes: int
+    compile_seconds: float | None
+    compile_bytes: int | None
+    code_bytes: int
+    gc: bool
+    atomics: bool
+
+    def __init__(
+        self,
+        *unnamed: Never,
+        timeout: float | None = 60.0,
+        memory_bytes: int | None = 2**30,
+        max_pages: int | None = None,
+        memories: int = 8,
+        tables: int = 16,
+        table_elements: int = 1_000_000,
+        instance_bytes: int = 8 * 2**20,
+        instances: int = 1000,
+        stack_bytes: int = DEFAULT_STACK,
+        var_bytes: int = 2**20,
+        vars: int = 10_000,
+        log_lines_per_second: int | None = 1000,
+        log_bytes_per_second: int | None = 2**20,
+        descriptors: int = 64,
+        decoded_values: int | None = 1_000_000,
+        decoded_keys: int | None = 10_000,
+        module_bytes: int = 64 * 2**20,
+        compile_seconds: float | None = 60.0,
+        compile_bytes: int | None = 2**31,
+        code_bytes: int = 256 * 2**20,
+        gc: bool = False,
+        atomics: bool = False,
+        **unknown: Never,
+    ) -> None:
+        given = locals()
+        if unnamed or unknown:
+            _refuse("Limits", unnamed, unknown, tuple(_RANGES))
+        for name, (least, most) in _RANGES.items():
+            value = given[name]
+            if name in _FLAGS:
+                if not isinstance(value, bool):
+                    raise OptionError(
+                        f"Limits.{name}: expected True or False, got {value!r}", field=name
+                    )
+                object.__setattr__(self, name, value)
+                continue
+            _check(
+                f"Limits.{name}",
+                value,
+                (int, float) if name in _SECONDS else int,
+                least,
+                most,
+                none=name in _MAY_BE_NONE,
+            )
+            if name == "memory_bytes" and value is not None and 0 < value < PAGE:
+                raise OptionError(
+                    f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has {PAGE}: no plugin could start; "
+                    f"{value} pages would be memory_bytes={value} * {PAGE}",
+                    field="memory_bytes",
+                )
+            object.__setattr__(self, name, value)
+
+    def replace(self, **changes: Any) -> Limits:
+        """The same with other values for some."""
+        return Limits(**{name: getattr(self, name) for name in _RANGES} | changes)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"Limits cannot be changed; make others with `limits.replace({name}=…)`"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Limits) and all(
+            getattr(self, name) == getattr(other, name) for name in _RANGES
+        )
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in _RANGES))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (Limits, {name: getattr(self, name) for name in _RANGES})
+
+    def __repr__(self) -> str:
+        defaults = Limits.__init__.__kwdefaults__ or {}
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name in _RANGES
+            if getattr(self, name) != defaults[name]
+        ]
+        return f"Limits({', '.join(changed)})"
+
+
+def _rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
+    return kind(**values)
+
+
+def _check(
+    what: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False
+) -> None:
+    if value is None and none:
+        return
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+        number = "a whole number" if kind is int else "a number"
+        raise OptionError(
+            f"{what}: expected {number} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
+            field=what.partition(".")[2],
+        )
+
+
+def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> NoReturn:
+    """Raises the error for arguments that there are none of."""
+    if unnamed:
+        raise TypeError(
+            f"{owner}: its arguments are given by name, e.g. {owner}({known[0]}={unnamed[0]!r})"
+        )
+    name = next(iter(unknown))
+    if name == "timeout_ms":
+        raise TypeError(f"{owner}: there is no argument `timeout_ms`; write timeout=…, in seconds")
+    if name in ("fuel", "fuel_limit"):
+        raise TypeError(
+            f"{owner}: there is no argument `{name}`; give `fuel_limit` to the plugin itself"
+        )
+    if name == "memory":
+        raise TypeError(
+            f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE} for each page"
+        )
+    from .messages import meant
+
+    close = meant(name, known)
+    raise TypeError(
+        f"{owner}: there is no argument `{name}`; "
+        + (f"did you mean `{close}`?" if close else f"known are {', '.join(known)}")
+    )
+
+
+DEFAULT = Limits()
+
+
+def effective(limits: Limits | None, recipe: Recipe) -> Limits:
+    """What counts for a plugin: what the application set, and what its manifest says."""
+    said: dict[str, Any] = {}
+    if recipe.timeout_ms is not None:
+        said["timeout"] = recipe.timeout_ms / 1000
+    if recipe.max_pages is not None:
+        said["max_pages"] = recipe.max_pages
+    if recipe.max_var_bytes is not None:
+        said["var_bytes"] = recipe.max_var_bytes
+    if recipe.compile_seconds is not None:
+        said["compile_seconds"] = recipe.compile_seconds
+    if not said:
+        return limits or DEFAULT
+    if limits is None:
+        if recipe.max_pages is not None:
+            said["memory_bytes"] = max(
+                DEFAULT.memory_bytes or 0, min(2**32, (2 * recipe.max_pages + FIRST_PAGES) * PAGE)
+            )
+        return _with(DEFAULT, said)
+    return _with(
+        limits,
+        {
+            name: value if (own := getattr(limits, name)) is None else min(value, own)
+            for name, value in said.items()
+        },
+    )
+
+
+def _with(limits: Limits, values: dict[str, Any]) -> Limits:
+    """Without the checks: a manifest's values have been checked, and their ranges are wider."""
+    changed = Limits.__new__(Limits)
+    for name in _RANGES:
+        object.__setattr__(changed, name, values.get(name, getattr(limits, name)))
+    return changed
+
+
+class ProcessLimits:
+    """What the process of an `IsolatedPlugin` may take. Immutable; two with the same values are equal.
+
+    Args:
+        memory_bytes: Its data: the guest's memories, the compiler, the interpreter (some 30 MB), and what passes in and out. Linux only;
+            with seccomp (see `IsolatedPlugin.confinement`) it has no memory that does not count, and starts no threads or processes.
+        cpu_seconds: Processor time, of all its threads, that a call may take; looked at ten times a second. Linux only.
+        start_seconds: How long it may take to start. How long it may compile is `Limits.compile_seconds`; how much memory it may take
+            to compile is `memory_bytes`.
+        grace: Seconds that it is given to end a call by itself, past a deadline or after it was cancelled, before it is killed.
+        user: The user and group id that it runs under; only a privileged application can change it. Directories that are granted to the
+            guest must be open to that user.
+        python: The Python interpreter that runs it; if not given, the one that the environment variable `PLUGWASM_PYTHON` names, or that is
+            found. It must be of this program's version.
+
+    None stands for no limit, where that is allowed: `memory_bytes`, `cpu_seconds`.
+
+    Raises:
+        OptionError: A value is not in its range.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = ("cpu_seconds", "grace", "memory_bytes", "python", "start_seconds", "user")
+
+    memory_bytes: int | None
+    cpu_seconds: float | None
+    start_seconds: float
+    grace: float
+    user: tuple[int, int] | None
+    python: str | None
+
+    def __init__(
+        self,
+        *unnamed: Never,
+        memory_bytes: int | None = 2 * 2**30,
+        cpu_seconds: float | None = None,
+        start_seconds: float = 30.0,
+        grace: float = 1.0,
+        user: tuple[int, int] | None = None,
+        python: str | os.PathLike[str] | None = None,
+        **unknown: Never,
+    ) -> None:
+        if unnamed or unknown:
+            _refuse("ProcessLimits", unnamed, unknown, self.__slots__)
+        _check("ProcessLimits.memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
+        _check("ProcessLimits.cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
+        _check("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
+        _check("ProcessLimits.grace", grace, (int, float), 0, 2**31)
+        if user is not None and not (
+            isinstance(user, tuple)
+            and len(user) == 2
+            and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
+        ):
+            raise OptionError(
+                f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}",
+                field="user",
+            )
+        if python is not None:
+            if not isinstance(python, (str, os.PathLike)):
+                raise OptionError(
+                    f"ProcessLimits.python: expected the path of an interpreter, got {python!r}",
+                    field="python",
+                )
+            python = os.fsdecode(python)
+        values = locals()
+        for name in self.__slots__:
+            object.__setattr__(self, name, values[name])
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("ProcessLimits cannot be changed; make others")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (ProcessLimits, {name: getattr(self, name) for name in self.__slots__})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProcessLimits) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.__slots__))
+
+    def __repr__(self) -> str:
+        return f"ProcessLimits({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"

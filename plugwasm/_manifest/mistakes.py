@@ -1,0 +1,79 @@
+"""What was passed as a plugin and is none: what may have been meant, and what to write for it.
+
+Imported when there is something to say.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .download import shown_url
+from .files import is_url, shown_path
+from .messages import kind, meant, shown
+
+__all__ = [
+    "EMPTY_BYTES",
+    "TEXT_IN_BYTES",
+    "TEXT_IN_FILE",
+    "as_source",
+    "file_meant",
+    "got",
+    "instead",
+]
+
+_SUFFIXES = (".wasm", ".wat", ".json", ".toml")
+EMPTY_BYTES = "the bytes given are empty; expected those of a Wasm module, such as `Path('plugin.wasm').read_bytes()`"
+TEXT_IN_BYTES = (
+    "the bytes given are not a Wasm module, but text, and bytes are never taken for a manifest, since that grants what it asks for. "
+    "If they are a manifest of yours, write `plugwasm.Manifest.parse(data)`, or pass a dict: `json.loads(data)`; "
+    "if it is a stranger's, `plugwasm.ManifestPolicy(…).admit(data)`"
+)
+TEXT_IN_FILE = (
+    "If it is a manifest, name it .json or .toml, or write `plugwasm.Manifest.load(path)`: "
+    "no other file is taken for one, since a manifest grants what it asks for"
+)
+
+
+def file_meant(path: str) -> str:
+    """The end of a message about a file that is not there: a module in the same directory whose name is like it, if there is one."""
+    if not path:
+        return ": the path is empty; pass such as 'plugin.wasm'"
+    if not path.endswith(_SUFFIXES) and (
+        " = " in path or (" " in path.strip() and os.sep not in path)
+    ):
+        return "; as the text of a manifest it would begin with `{`, or have `[[wasm]]` and a line with `path = …`"
+    folder, name = os.path.split(path)
+    try:
+        close = meant(
+            name,
+            [entry for entry in os.listdir(folder or ".") if entry.lower().endswith(_SUFFIXES)],
+        )
+    except (OSError, ValueError):
+        close = None
+    return "" if close is None else f"; did you mean {shown_path(os.path.join(folder, close))}?"
+
+
+def as_source(value: object) -> str:
+    """What to write in a manifest for a module that was given as it is."""
+    if isinstance(value, bytes):
+        return '{"data": …}'
+    text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
+    field = "url" if is_url(text) else "path"
+    text = shown_url(text) if field == "url" else text
+    return f'{{"{field}": {shown(text) if len(text) <= 100 else "…"}}}'
+
+
+def got(value: object) -> str:
+    """The type of what was passed, in the words of JSON where it is of JSON."""
+    if isinstance(value, os.PathLike):
+        return "a path"
+    return "a class" if isinstance(value, type) else "None" if value is None else kind(value)
+
+
+def instead(value: object) -> str:
+    """The end of a message about what can be no plugin: what to pass."""
+    if hasattr(value, "read") and not isinstance(value, type):
+        return "; pass what its `read()` gives, or the path"
+    if isinstance(value, (list, tuple)):
+        return '; a manifest with several modules is {"wasm": [{"path": "a.wasm"}, {"path": "b.wasm"}]}'
+    return '; pass such as \'plugin.wasm\', or {"wasm": [{"path": "plugin.wasm"}]}'

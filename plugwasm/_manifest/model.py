@@ -1,0 +1,509 @@
+"""The manifest: what to run and what it may do, as typed objects, and the one way from any other form to them.
+
+``parse`` takes a mapping, JSON or TOML; ``load`` takes a file of either. Both give a ``Manifest``, or raise a ``ManifestError``
+that names the field, where it stands, what was expected and what was there. Unknown fields are refused at every level. The fields
+and their meaning are those of the Extism manifest. Values of ``config`` and of headers are secrets: no error and no ``repr`` has
+them. A ``Manifest`` built in code has its ranges and rules checked at once, and its types when it is used.
+
+All relative paths in a manifest, of modules and of ``allowed_paths``, have one base: the directory of the file that it came from. What
+came from no file has the current directory, or the ``base`` that was given.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from .._public import publish
+from ..errors import ManifestError
+from .download import shown_url
+from .files import anchored, is_url, read_file, shown_path
+from .messages import fault, kind, shown, translated
+from .parsing import MAX_TEXT_BYTES, decoded
+from .validation import (
+    MAX_CONFIG,
+    MAX_HEADERS,
+    MAX_HOSTS,
+    MAX_LENGTHS,
+    MAX_MODULES,
+    MAX_PATHS,
+    check_count,
+    check_headers,
+    check_host,
+    check_length,
+    check_paths,
+    check_range,
+    check_total,
+    checked_hash,
+    encodable,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from .policy import ManifestPolicy
+    from .resolve import Admitted
+
+    Format = Literal["json", "toml"] | None
+
+__all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
+
+_HASH_PATTERN: Final = "^[0-9a-fA-F]{64}$"
+_U64: Final = 2**64 - 1
+
+
+_METHODS: Final = frozenset({"GET", "POST"})
+_METHOD_PATTERN: Final = "^([Gg][Ee][Tt]|[Pp][Oo][Ss][Tt])$"
+
+
+def _number(description: str, maximum: int) -> Meta:
+    return Meta(description=description, extra_json_schema={"minimum": 0, "maximum": maximum})
+
+
+class WasmSource(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One module: exactly one of ``path``, ``data`` and ``url`` says where its bytes are."""
+
+    path: Annotated[
+        str | None, Meta(description="A file that holds the module, binary or text.")
+    ] = None
+    data: Annotated[
+        bytes | None,
+        Meta(description="The module itself, binary or text; base64 in JSON and TOML."),
+    ] = None
+    url: Annotated[
+        str | None, Meta(description="An http or https URL that the module is fetched from.")
+    ] = None
+    headers: Annotated[
+        dict[str, str],
+        Meta(
+            description="Headers of the request for `url`.",
+            extra_json_schema={"maxProperties": MAX_HEADERS},
+        ),
+    ] = msgspec.field(default_factory=dict)
+    method: Annotated[
+        str | None,
+        Meta(
+            description="The method of the request for `url`, GET or POST; GET when absent.",
+            extra_json_schema={"pattern": _METHOD_PATTERN},
+        ),
+    ] = None
+    name: Annotated[
+        str | None,
+        Meta(
+            description="What other modules import this one by; `main` is the one that is called."
+        ),
+    ] = None
+    hash: Annotated[
+        str | None,
+        Meta(
+            description="The sha256 of the module's bytes, in hexadecimal.",
+            extra_json_schema={"pattern": _HASH_PATTERN},
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        given = [field for field in ("path", "data", "url") if getattr(self, field) is not None]
+        if len(given) != 1:
+            raise fault(
+                "",
+                f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}",
+            )
+        for field in ("headers", "method"):
+            if getattr(self, field) and self.url is None:
+                raise fault(field, f"expected only together with `url`, got it with `{given[0]}`")
+        if isinstance(self.url, str) and not (
+            is_url(self.url) and self.url.partition("://")[2].strip("/")
+        ):
+            raise fault(
+                "url",
+                f"expected an http:// or https:// URL, got one that begins with {shown(self.url[:8])}",
+            )
+        # Nothing is changed on a server by loading a plugin. POST is left because there are servers that want it.
+        if isinstance(self.method, str) and self.method.upper() not in _METHODS:
+            raise fault("method", f"expected GET or POST, got {shown(self.method)}")
+        for field in ("name", "path", "url"):
+            check_length(field, getattr(self, field), MAX_LENGTHS[field])
+        if isinstance(self.headers, Mapping):
+            check_headers(self.headers)
+        for field, what in (("name", "a name"), ("path", "the path of a file")):
+            if getattr(self, field) == "":
+                raise fault(field, f"expected {what}, got an empty string")
+        if isinstance(self.path, str) and "\0" in self.path:
+            raise fault(
+                "path", "expected the path of a file, got one with a zero byte, which none has"
+            )
+        if isinstance(self.hash, str):
+            msgspec.structs.force_setattr(self, "hash", checked_hash(self.hash))
+
+    def __repr__(self) -> str:
+        values = {
+            "path": self.path,
+            "data": f"<{len(self.data)} bytes>"
+            if isinstance(self.data, bytes)
+            else self.data and "<not bytes>",
+            "url": shown_url(self.url) if isinstance(self.url, str) else self.url,
+            "headers": sorted(self.headers) if self.headers else None,
+            "method": self.method,
+            "name": self.name,
+            "hash": self.hash,
+        }
+        return f"WasmSource({', '.join(f'{key}={value!r}' for key, value in values.items() if value is not None)})"
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
+
+
+class MemoryOptions(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Limits on what a plugin can make the host hold.
+
+    `max_pages` counts as on other hosts: the pages of 64 KiB that the main module starts with are no more, and no more are added after the
+    start, to its memory and to what is passed in and out together. What is there at first does not count towards what is added. So a plugin
+    that starts with 17 pages runs with 17, and has at most 36: its own, two for what is passed in and out, and 17 more. All of its memory
+    together is bounded by the application (`Limits.memory_bytes`).
+    """
+
+    max_pages: Annotated[
+        int | None,
+        _number(
+            "Pages of 64 KiB that the main module may start with, and that all memory may grow by after the start; null is no limit.",
+            65536,
+        ),
+    ] = None
+    max_http_response_bytes: Annotated[
+        int | None, _number("The body of one HTTP response; null is 50 MiB.", _U64)
+    ] = None
+    max_var_bytes: Annotated[
+        int | None, _number("All vars, keys and values; null is 1 MiB; 0 turns vars off.", _U64)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_range("max_pages", self.max_pages, 65536)
+        check_range("max_http_response_bytes", self.max_http_response_bytes, _U64)
+        check_range("max_var_bytes", self.max_var_bytes, _U64)
+
+
+class Manifest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What to run and what it may do. Nothing that is not granted here can be reached by the plugin."""
+
+    wasm: Annotated[
+        list[WasmSource],
+        Meta(
+            description="The modules; `main`, or else the last, is the one that is called.",
+            extra_json_schema={"minItems": 1, "maxItems": MAX_MODULES},
+        ),
+    ]
+    memory: Annotated[MemoryOptions, Meta(description="Limits on memory.")] = msgspec.field(
+        default_factory=MemoryOptions
+    )
+    config: Annotated[
+        dict[str, str],
+        Meta(
+            description="Settings that the plugin can read.",
+            extra_json_schema={"maxProperties": MAX_CONFIG},
+        ),
+    ] = msgspec.field(default_factory=dict)
+    allowed_hosts: Annotated[
+        list[str] | None,
+        Meta(
+            description="Globs over the host names that the plugin may send HTTP requests to; null or [] is none.",
+            extra_json_schema={"maxItems": MAX_HOSTS},
+        ),
+    ] = None
+    allowed_paths: Annotated[
+        dict[str, str] | None,
+        Meta(
+            description="Directories of the host, and the path of each in the plugin; `ro:` in front makes it read-only.",
+            extra_json_schema={"maxProperties": MAX_PATHS},
+        ),
+    ] = None
+    timeout_ms: Annotated[
+        int | None, _number("The most milliseconds that a call may take; null is no limit.", _U64)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_range("timeout_ms", self.timeout_ms, _U64)
+        check_count("config", self.config, MAX_CONFIG, "entries")
+        if isinstance(self.config, Mapping):
+            check_total("config", self.config, MAX_TEXT_BYTES)
+        check_count("allowed_hosts", self.allowed_hosts, MAX_HOSTS, "entries")
+        for index, host in enumerate(
+            self.allowed_hosts if isinstance(self.allowed_hosts, (list, tuple)) else ()
+        ):
+            check_length(f"allowed_hosts[{index}]", host, MAX_LENGTHS["allowed_hosts"])
+            if isinstance(host, str):
+                check_host(f"allowed_hosts[{index}]", host)
+        check_count("allowed_paths", self.allowed_paths, MAX_PATHS, "directories")
+        if isinstance(self.allowed_paths, Mapping):
+            check_paths(self.allowed_paths)
+        check_count("wasm", self.wasm, MAX_MODULES, "modules")
+        if not isinstance(self.wasm, (list, tuple)):
+            return
+        if not self.wasm:
+            raise fault("wasm", "expected at least one module, got an empty list")
+        seen: dict[str, int] = {}
+        for index, source in enumerate(self.wasm):
+            name = getattr(source, "name", None)
+            if isinstance(name, str) and seen.setdefault(name, index) != index:
+                raise fault(
+                    f"wasm[{index}].name",
+                    f"expected a name of its own, got {shown(name)}, the name of wasm[{seen[name]}]",
+                )
+
+    @classmethod
+    def parse(
+        cls, data: object, *, format: Format = None, base: str | os.PathLike[str] | None = None
+    ) -> Self:
+        """The manifest that ``data`` holds. It may ask for anything; for a stranger's there is ``ManifestPolicy.admit``.
+
+        Args:
+            data: JSON or TOML, as text or bytes; a mapping, or a ``Manifest``. In a mapping, ``data`` may be bytes or base64 text, and
+                paths may be ``os.PathLike``.
+            format: "json" or "toml"; if not given, text that begins with ``{`` is JSON.
+            base: The directory that its paths are relative to; the current one if not given.
+
+        Raises:
+            ManifestError: It is not valid; the message says which field.
+        """
+        manifest: Any = parse(data, format=format, base=base)
+        return manifest  # type: ignore[no-any-return]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The manifest in a JSON or TOML file, whatever its name. Its paths are relative to the directory of the file.
+
+        Raises:
+            SourceError: The file cannot be read.
+            ManifestError: It is not valid; the message says which file and field.
+        """
+        manifest: Any = load(path)
+        return manifest  # type: ignore[no-any-return]
+
+    def within(self, policy: ManifestPolicy) -> Admitted:
+        """``policy.admit(self)``."""
+        return policy.admit(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as JSON types, with ``data`` in base64 and without what is at its default; ``parse`` takes it back."""
+        plain: dict[str, Any] = msgspec.to_builtins(parse(self))
+        if not plain["memory"]:
+            del plain["memory"]
+        return plain
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON text."""
+        try:
+            return msgspec.json.encode(self.to_dict()).decode()
+        except UnicodeEncodeError:
+            raise ManifestError(
+                "the manifest has a path that cannot be written as UTF-8 (lone surrogates)"
+            ) from None
+
+    def __repr__(self) -> str:
+        config = (
+            sorted(self.config, key=str) if isinstance(self.config, Mapping) else "<not a mapping>"
+        )
+        return (
+            f"Manifest(wasm={self.wasm!r}, memory={self.memory!r}, config keys={config!r}, allowed_hosts={self.allowed_hosts!r}, "
+            f"allowed_paths={self.allowed_paths!r}, timeout_ms={self.timeout_ms!r})"
+        )
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
+
+
+def parse(
+    value: object, *, format: Format = None, base: str | os.PathLike[str] | None = None
+) -> Manifest:
+    """The same as ``Manifest.parse``."""
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        manifest = _convert(decoded(value, format))
+    elif isinstance(value, (Mapping, Manifest)):
+        manifest = _convert(value)
+    else:
+        from .mistakes import got, instead
+
+        raise ManifestError(
+            f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {got(value)}{instead(value)}"
+        )
+    return manifest if base is None else based(manifest, os.fsdecode(base))
+
+
+parse.__module__ = "plugwasm.manifest"
+
+
+def load(path: str | os.PathLike[str]) -> Manifest:
+    """The same as ``Manifest.load``."""
+    name = os.fsdecode(path)
+    content = read_file(name, MAX_TEXT_BYTES)
+    try:
+        return parse(content, base=os.path.dirname(name) or None)
+    except ManifestError as error:
+        raise ManifestError(f"{shown_path(name)}: {error.message}", field=error.field) from None
+
+
+load.__module__ = "plugwasm.manifest"
+
+
+def based(manifest: Manifest, base: str) -> Manifest:
+    """The same with its relative paths, of modules and of directories, relative to ``base``."""
+    sources = [
+        source
+        if source.path is None
+        else msgspec.structs.replace(source, path=os.path.join(base, source.path))
+        for source in manifest.wasm
+    ]
+    paths = manifest.allowed_paths
+    return msgspec.structs.replace(
+        manifest, wasm=sources, allowed_paths=anchored(paths, base) if paths else paths
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of the manifest, for editors and for checks outside Python."""
+    schema = msgspec.json.schema(Manifest)
+    definitions = schema["$defs"]
+    for owner, field in (("Manifest", "memory"), ("Manifest", "config"), ("WasmSource", "headers")):
+        inner = definitions[owner]["properties"][field]
+        kept = {key: inner.pop(key) for key in ("description", "default") if key in inner}
+        definitions[owner]["properties"][field] = {"anyOf": [inner, {"type": "null"}], **kept}
+    definitions["WasmSource"]["oneOf"] = [
+        {"required": [field], "properties": {field: {"type": "string"}}}
+        for field in ("path", "data", "url")
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:plugwasm:manifest:1",
+        "title": "plugwasm manifest",
+        **schema,
+    }
+
+
+json_schema.__module__ = "plugwasm.manifest"
+
+
+def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
+    plain = _plain_manifest(value)
+    try:
+        return msgspec.convert(plain, Manifest, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise translated(error, _known_fields) from None
+    except RecursionError:
+        raise ManifestError("the manifest is nested too deeply") from None
+    except UnicodeEncodeError:  # where msgspec wants something else, it reads a string as UTF-8
+        raise ManifestError(
+            "the manifest has text that cannot be encoded as UTF-8 (lone surrogates)"
+        ) from None
+
+
+def _known_fields(where: str) -> tuple[str, ...]:
+    """The names that may stand at a place in a manifest."""
+    struct = (
+        WasmSource
+        if where.startswith("wasm[")
+        else MemoryOptions
+        if where == "memory"
+        else Manifest
+    )
+    return struct.__struct_fields__
+
+
+def _fields(value: object) -> dict[Any, Any] | None:
+    if isinstance(value, (Manifest, WasmSource, MemoryOptions)):
+        return msgspec.structs.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _plain_manifest(value: object) -> object:
+    """``value`` in the built-in types that msgspec converts from; what is of a wrong type is left for msgspec to refuse."""
+    plain = _fields(value)
+    if plain is None:
+        return value
+    _drop_null(plain, "memory", "config")
+    if isinstance(plain.get("wasm"), (str, bytes, os.PathLike, Mapping, WasmSource)):
+        from .mistakes import as_source, got
+
+        one = plain["wasm"]
+        item = "{…}" if isinstance(one, (Mapping, WasmSource)) else as_source(one)
+        raise fault("wasm", f"expected a list, got {got(one)}; write [{item}]")
+    if isinstance(plain.get("wasm"), (list, tuple)):
+        plain["wasm"] = [
+            _plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])
+        ]
+    if "memory" in plain and (memory := _fields(plain["memory"])) is not None:
+        plain["memory"] = memory
+    for field in ("config", "allowed_paths"):
+        if isinstance(plain.get(field), Mapping):
+            plain[field] = _strings(plain[field], field, paths=field == "allowed_paths")
+    return plain
+
+
+def _plain_source(value: object, where: str) -> object:
+    plain = _fields(value)
+    if isinstance(value, (str, bytes, os.PathLike)):
+        from .mistakes import as_source, got
+
+        raise fault(where, f"expected an object, got {got(value)}; write {as_source(value)}")
+    if plain is None:
+        return value
+    _drop_null(plain, "headers")
+    if isinstance(plain.get("path"), os.PathLike):
+        plain["path"] = os.fsdecode(plain["path"])
+    data = plain.get("data")
+    if isinstance(data, str):
+        try:
+            plain["data"] = binascii.a2b_base64("".join(data.split()), strict_mode=True)
+        except ValueError:
+            raise fault(
+                f"{where}.data", f"expected base64 text, got {len(data)} characters that are not"
+            ) from None
+    elif isinstance(data, (bytearray, memoryview)):
+        plain["data"] = bytes(data)
+    if isinstance(plain.get("headers"), Mapping):
+        plain["headers"] = _strings(plain["headers"], f"{where}.headers")
+    return plain
+
+
+def _drop_null(plain: dict[Any, Any], *fields: str) -> None:
+    for field in fields:
+        if plain.get(field, "") is None:
+            del plain[field]
+
+
+def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> dict[str, str]:
+    plain: dict[str, str] = {}
+    for key, item in value.items():
+        if paths:
+            key, item = (
+                os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item)
+            )
+        if not isinstance(key, str):
+            hint = f'; write "{key}"' if isinstance(key, (int, float)) and abs(key) < 2**64 else ""
+            raise fault(where, f"expected keys that are strings, got {kind(key)} as a key{hint}")
+        if not isinstance(item, str):
+            raise fault(f"{where}[{shown(key)}]", f"expected a string, got {kind(item)}")
+        if not paths and not (encodable(key) and encodable(item)):
+            raise fault(
+                f"{where}[{shown(key)}]",
+                "expected text that can be encoded as UTF-8, got lone surrogates",
+            )
+        plain[key] = item
+    return plain
+
+
+# msgspec looks into a type when it meets it first, and crashes when two threads do that at once. An import is done by one thread.
+parse({"wasm": [{"path": "x"}]})
+
+
+publish("plugwasm", Manifest, MemoryOptions, WasmSource)

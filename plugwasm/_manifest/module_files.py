@@ -1,0 +1,128 @@
+"""The modules that a manifest names, read or fetched: within bounds that hold for all of them together, and telling no more than is needed.
+
+A manifest may be a stranger's, and then what goes wrong here is read by that stranger. So
+
+1. no error has anything of what was read: neither its first bytes nor its sha256, which tell what a file holds that the host can read;
+2. where the application passes an `Egress`, which it does for manifests that are not its own, all that can be wrong with a path is one
+   error, whether there is such a file or not. Text is taken for a module only where the file's name says that it is one, since an error
+   in it is shown with its line; and a hash is compared with that of a module only. The cause of the error, for a log, says more;
+3. all modules together have at most `TOGETHER` bytes (or what one may have), and all downloads `FETCH_ALL_SECONDS`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from ..errors import HashMismatchError, ModuleError, SourceError, shown
+from .files import read_file, shown_path, sniff, verified
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from .._http.policy import Egress
+    from .model import WasmSource
+
+__all__ = ["FETCH_ALL_SECONDS", "TOGETHER", "ModuleReader", "check_hash"]
+
+TOGETHER: Final = 256 * 2**20
+FETCH_ALL_SECONDS: Final = 120.0
+_TEXT_SUFFIXES: Final = (".wat", ".wast")
+
+
+class ModuleReader:
+    """Reads the modules of one manifest.
+
+    Args:
+        module_bytes: The most that one may have.
+        egress: The application's, which judges downloads; see above for what it says about the manifest.
+    """
+
+    def __init__(self, module_bytes: int, egress: Egress | None) -> None:
+        self._module_bytes = module_bytes
+        self._left = max(module_bytes, TOGETHER)
+        self._egress = egress
+        self._fetching = 0.0
+
+    def read(self, source: WasmSource, index: int) -> tuple[bytes, str]:
+        """The bytes of a module and where they came from. Raises `SourceError`, `HashMismatchError` or `ModuleError`."""
+        field = f"wasm[{index}]"
+        is_strangers = self._egress is not None and source.path is not None
+        origin = f"manifest field `{field}`"
+        try:
+            content, origin = self._content(source, origin)
+            if is_strangers:
+                _check_is_module(content, origin)
+        except (SourceError, ModuleError) as error:
+            if is_strangers:
+                raise SourceError(
+                    f"manifest field `{field}.path`: {shown_path(source.path or '')} cannot be read as a module: there is no such file, or "
+                    "it may not be read, or it is too large, or none"
+                ) from error
+            raise SourceError(f"manifest field `{field}`: {error.message}") from error.__cause__
+        check_hash(source, field, origin, content)
+        return verified(content, origin, shows_bytes=source.data is not None), origin
+
+    def content(self, source: WasmSource) -> bytes:
+        """The bytes of a module, which may be anything. Raises `SourceError`."""
+        return self._content(source, "")[0]
+
+    def _content(self, source: WasmSource, origin: str) -> tuple[bytes, str]:
+        limit = min(self._module_bytes, self._left)
+        if source.path is not None:
+            origin = source.path
+            content = read_file(source.path, limit)
+        elif source.url is not None:
+            from .download import shown_url
+
+            origin = shown_url(source.url)
+            content = self._fetched(source, limit)
+        else:
+            content = source.data or b""
+        self._left -= len(content)
+        if self._left < 0:
+            raise SourceError(
+                f"the modules up to this one have more bytes than the {max(self._module_bytes, TOGETHER)} that all may have"
+            )
+        return content, origin
+
+    def _fetched(self, source: WasmSource, limit: int) -> bytes:
+        from .download import FETCH_SECONDS, fetch
+
+        began = monotonic()
+        try:
+            return fetch(
+                source.url or "",
+                source.headers,
+                (source.method or "GET").upper(),
+                limit=limit,
+                seconds=max(0.0, min(FETCH_SECONDS, FETCH_ALL_SECONDS - self._fetching)),
+                egress=self._egress,
+            )
+        finally:
+            self._fetching += monotonic() - began
+
+
+def check_hash(source: WasmSource, field: str, origin: str, content: bytes) -> None:
+    """Raises `HashMismatchError` when these are not the bytes that the manifest pins. Their hash is in it only if the manifest has them."""
+    if source.hash is None:
+        return
+    import hashlib
+
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != source.hash:
+        found = "another" if source.data is None else digest
+        named = f" (module `{shown(source.name)}`)" if source.name is not None else ""
+        raise HashMismatchError(
+            f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {shown_path(origin)}{named} is {found}; "
+            "it is not the module that was pinned. If it should be, pin it anew: `plugwasm inspect` and `sha256sum` tell what a file's is",
+            field=f"{field}.hash",
+        )
+
+
+def _check_is_module(content: bytes, path: str) -> None:
+    kind = sniff(content)
+    if kind == "wat" and not path.lower().endswith(_TEXT_SUFFIXES):
+        raise ModuleError(f"{shown_path(path)} is text, and its name does not end with .wat")
+    if kind != "wat":
+        verified(content, path, shows_bytes=False)

@@ -1,0 +1,324 @@
+"""From what an application passes as a plugin to the bytes of its modules and the settings they run under.
+
+A plugin can be a path, the bytes of a module, a URL, or a manifest. ``resolve`` tells them apart, reads or fetches every module, checks
+the pinned hashes and gives one ``Recipe``: all that the rest of the package needs. Nothing is compiled here, so a wrong hash is found
+before any of the bytes are looked at.
+
+A manifest grants, so what is one is said by whoever passes it, and never by the content: an object, text (``str``), or a file that is named
+``.json`` or ``.toml``. Bytes and all other files are modules, whatever is in them.
+
+The two commonest cases, the path and the bytes of a module, must start fast: they import nothing that the interpreter
+has not imported already. Manifests (``plugwasm.manifest``) and downloads (``plugwasm._manifest.download``) are imported when they are met.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ModuleError, OptionError, SourceError
+from .files import (
+    anchored,
+    encoded,
+    is_file,
+    is_url,
+    looks_like_text,
+    read_file,
+    shown_path,
+    sniff,
+    verified,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final, TypeVar
+
+    from .._http.policy import Egress
+    from .limits import Limits
+    from .model import Manifest, WasmSource
+
+    T = TypeVar("T")
+
+MAX_MODULE_BYTES: Final = 256 * 2**20
+MAIN: Final = "main"
+
+_MANIFEST_SUFFIXES: Final = (".json", ".toml")
+
+
+class ModuleSource:
+    """One module that was read but not compiled.
+
+    Attributes:
+        name: What other modules import it by; unique within a recipe.
+        wasm: The bytes of a core module, or its text format as UTF-8.
+        origin: Where the bytes came from, for messages.
+    """
+
+    __slots__ = ("name", "origin", "wasm")
+
+    def __init__(self, name: str, wasm: bytes, origin: str) -> None:
+        self.name = name
+        self.wasm = wasm
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"ModuleSource(name={self.name!r}, origin={self.origin!r}, wasm=<{len(self.wasm)} bytes>)"
+
+
+class Recipe:
+    """The modules of a plugin and what they may do.
+
+    Attributes:
+        modules: In the order of the manifest; at least one.
+        main: The name of the module whose exports are called.
+        config: What ``config_get`` serves.
+        allowed_hosts: Globs over host names; empty denies all.
+        allowed_paths: Host directory (absolute; with ``ro:`` in front when read-only) to guest path.
+        timeout_ms: The deadline of a call.
+        max_pages: Pages of 64 KiB that the main module may start with, and that may be added later.
+        max_http_response_bytes: The cap on one response body.
+        max_var_bytes: The cap on all vars of an instance; 0 turns vars off.
+        compile_seconds: The part that the plugin has of the time that several share; no manifest can say this.
+
+    The last five are None where the manifest is silent.
+    """
+
+    __slots__ = (
+        "allowed_hosts",
+        "allowed_paths",
+        "compile_seconds",
+        "config",
+        "main",
+        "max_http_response_bytes",
+        "max_pages",
+        "max_var_bytes",
+        "modules",
+        "timeout_ms",
+    )
+
+    def __init__(
+        self,
+        modules: list[ModuleSource],
+        *,
+        main: str = MAIN,
+        config: Mapping[str, str] | None = None,
+        allowed_hosts: tuple[str, ...] = (),
+        allowed_paths: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        max_pages: int | None = None,
+        max_http_response_bytes: int | None = None,
+        max_var_bytes: int | None = None,
+        compile_seconds: float | None = None,
+    ) -> None:
+        self.modules = modules
+        self.main = main
+        self.config = dict(config or {})
+        self.allowed_hosts = allowed_hosts
+        self.allowed_paths = anchored(allowed_paths) if allowed_paths else {}
+        self.timeout_ms = timeout_ms
+        self.max_pages = max_pages
+        self.max_http_response_bytes = max_http_response_bytes
+        self.max_var_bytes = max_var_bytes
+        self.compile_seconds = compile_seconds
+
+    @property
+    def label(self) -> str:
+        """What to call the plugin where the application gave no name: the main module's file name without its suffix."""
+        origin = (
+            self.modules[-1].origin
+            if len(self.modules) == 1
+            else next(m.origin for m in self.modules if m.name == self.main)
+        )
+        stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
+        return stem if stem and " " not in stem else "plugin"
+
+    def copy(self) -> Recipe:
+        """One of its own, with the same modules and grants."""
+        copied = Recipe(self.modules)
+        for name in Recipe.__slots__:
+            setattr(copied, name, getattr(self, name))
+        return copied
+
+    def __repr__(self) -> str:
+        return f"Recipe(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
+
+
+class Admitted(Recipe):
+    """A plugin that a `ManifestPolicy` has admitted. Pass it as `plugin` to whatever runs one."""
+
+    __slots__ = ("egress", "limits")
+
+    def __init__(self, granted: Recipe, limits: Limits, egress: Egress | None) -> None:
+        for name in Recipe.__slots__:
+            setattr(self, name, getattr(granted, name))
+        self.limits = limits
+        self.egress = egress
+
+
+def own_settings(
+    plugin: object, limits: Limits | None, egress: T
+) -> tuple[Limits | None, T | Egress | None]:
+    """The limits and the egress that hold for a plugin: its own where a `ManifestPolicy` has admitted it. Raises `OptionError`."""
+    if not isinstance(plugin, Admitted):
+        return limits, egress
+    for name, given in (("limits", limits), ("egress", egress)):
+        if given is not None:
+            raise OptionError(
+                f"{name}: what a ManifestPolicy has admitted has its own already; leave `{name}` out here, and pass it to the policy",
+                field=name,
+            )
+    return plugin.limits, plugin.egress
+
+
+def resolve(
+    plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None
+) -> Recipe:
+    """Reads everything that ``plugin`` stands for.
+
+    ``plugin`` is a path, an ``http(s)://`` URL of a module, the bytes of a module, the text of a manifest or of a module, a mapping, or a
+    ``Manifest``. A string that names an existing file is a path, whatever else it might mean. A ``Recipe`` is the answer already. No file
+    or download may be larger than ``module_bytes``, and what is fetched must be granted by ``egress`` if there is one.
+
+    Raises:
+        ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
+        HashMismatchError: A module is not the one that was pinned.
+        SourceError: A file or URL cannot be read.
+        ModuleError: The bytes are neither a core module nor its text.
+    """
+    if isinstance(plugin, Recipe):
+        return plugin
+    kind, value = told_apart(plugin)
+    if kind == "url":
+        from .download import fetch, shown_url
+
+        return of_one_module(fetch(value, limit=module_bytes, egress=egress), shown_url(value))
+    if kind == "path":
+        return of_one_module(_module_in(value, module_bytes), value)
+    if kind == "bytes":
+        return of_one_module(
+            value, "the text given" if isinstance(plugin, str) else "the bytes given"
+        )
+    return from_manifest(value, module_bytes, egress)
+
+
+def told_apart(plugin: object) -> tuple[str, Any]:
+    """What ``plugin`` is: ("url", str), ("path", str) of a module, ("bytes", bytes) of a module, or ("manifest", Manifest).
+
+    Raises:
+        ManifestError, SourceError, ModuleError: As for ``resolve``. Of the modules only those given as bytes have been looked at.
+    """
+    if isinstance(plugin, str):
+        if is_url(plugin):
+            return "url", plugin
+        if not is_file(plugin) and looks_like_text(plugin):
+            content = encoded(plugin)
+            if sniff(content) == "wat":
+                return "bytes", content
+            from .model import parse
+
+            return "manifest", parse(plugin)
+        return _told_by_name(plugin)
+    if isinstance(plugin, (bytes, bytearray, memoryview)):
+        content = bytes(plugin)
+        _check_no_manifest(content)
+        return "bytes", content
+    if isinstance(plugin, os.PathLike):
+        return _told_by_name(os.fsdecode(plugin))
+
+    from .model import parse
+
+    return "manifest", parse(plugin)
+
+
+def _told_by_name(path: str) -> tuple[str, Any]:
+    if not _is_manifest_name(path):
+        return "path", path
+    from .model import load
+
+    return "manifest", load(path)
+
+
+def _is_manifest_name(path: str) -> bool:
+    """Whether a file of that name is a manifest."""
+    return path.lower().endswith(_MANIFEST_SUFFIXES)
+
+
+def _module_in(path: str, limit: int) -> bytes:
+    """The content of a file that the application named as a module."""
+    try:
+        content = read_file(path, limit)
+    except SourceError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            from .mistakes import file_meant
+
+            raise SourceError(f"{error.message}{file_meant(path)}") from error.__cause__
+        raise
+    if sniff(content) == "text":
+        from .mistakes import TEXT_IN_FILE
+
+        raise ModuleError(f"{shown_path(path)} is not a Wasm module, but text. {TEXT_IN_FILE}")
+    return content
+
+
+def _check_no_manifest(content: bytes) -> None:
+    kind = sniff(content)
+    if kind in ("empty", "text"):
+        from .mistakes import EMPTY_BYTES, TEXT_IN_BYTES
+
+        raise SourceError(EMPTY_BYTES) if kind == "empty" else ModuleError(TEXT_IN_BYTES)
+
+
+def of_one_module(content: bytes, origin: str) -> Recipe:
+    """The recipe of a module without a manifest. Raises as ``verified``."""
+    return Recipe([ModuleSource(MAIN, verified(content, origin), origin)])
+
+
+def from_manifest(manifest: Manifest, module_bytes: int, egress: Egress | None = None) -> Recipe:
+    from .module_files import ModuleReader
+
+    reader = ModuleReader(module_bytes, egress)
+    contents = [reader.read(source, index) for index, source in enumerate(manifest.wasm)]
+    names = module_names(manifest.wasm)
+    memory = manifest.memory
+    return Recipe(
+        [
+            ModuleSource(name, content, origin)
+            for name, (content, origin) in zip(names, contents, strict=True)
+        ],
+        config=manifest.config,
+        allowed_hosts=tuple(manifest.allowed_hosts or ()),
+        allowed_paths=manifest.allowed_paths,
+        timeout_ms=manifest.timeout_ms,
+        max_pages=memory.max_pages,
+        max_http_response_bytes=memory.max_http_response_bytes,
+        max_var_bytes=memory.max_var_bytes,
+    )
+
+
+def module_names(sources: list[WasmSource]) -> list[str]:
+    """Names every module: the main one ``main``; another by its own name, else by its file, else by its place in the list.
+
+    A name made from a file never takes the place of the kernel, of WASI or of a name that somebody chose.
+    """
+    from .download import shown_url
+
+    main = next((i for i, source in enumerate(sources) if source.name == MAIN), len(sources) - 1)
+    names: list[str] = []
+    taken = {source.name for source in sources} | {MAIN, "env"}
+    for index, source in enumerate(sources):
+        name = source.name
+        if index == main:
+            name = MAIN
+        elif name is None:
+            place = source.path or shown_url(source.url or "").removesuffix("?…")
+            stem = os.path.splitext(os.path.basename(place))[0]
+            name = (
+                stem
+                if stem and stem not in taken and not stem.startswith(("extism:", "wasi"))
+                else str(index)
+            )
+            while name in taken:
+                name += "_"
+        taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,143 @@
+"""The rules of a manifest's fields that their types do not say: ranges, numbers, lengths, what a host, a header and a hash look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from .._http.url import HostRules
+from ..errors import OptionError
+from .download import shown_url
+from .messages import fault, shown
+
+MAX_MODULES: Final = 256
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 64 * 2**10
+MAX_CONFIG: Final = 10_000
+MAX_HOSTS: Final = 1000
+MAX_PATHS: Final = 100
+"""Entries. A directory takes a descriptor of the process; the rest takes time and memory."""
+MAX_LENGTHS: Final = {
+    "name": 4096,
+    "path": 4096,
+    "url": 64 * 2**10,
+    "allowed_hosts": 254,
+    "allowed_paths": 4100,
+}
+"""Characters. A host name has 253, with a dot at its end one more."""
+
+_TOKEN: Final = frozenset(
+    "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+_HEADER_VALUE: Final = frozenset(
+    "\t" + "".join(chr(code) for code in (*range(0x20, 0x7F), *range(0x80, 0x100)))
+)
+
+
+def encodable(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def check_range(field: str, value: object, maximum: int) -> None:
+    if isinstance(value, int) and not 0 <= value <= maximum:
+        got = str(value) if abs(value) < 2**128 else "one of more digits"
+        raise fault(field, f"expected an integer from 0 to {maximum}, got {got}")
+
+
+def check_count(field: str, value: object, most: int, what: str) -> None:
+    if isinstance(value, (list, tuple, Mapping)) and len(value) > most:
+        raise fault(field, f"expected at most {most} {what}, got {len(value)}")
+
+
+def check_host(field: str, entry: str) -> None:
+    try:
+        HostRules([entry], "")
+    except OptionError as error:
+        reason = error.message.removeprefix(": ").replace(
+            repr(entry), shown(shown_url(entry))
+        )  # which may have a password
+        write = _host_of(entry)
+        raise fault(
+            field,
+            f"expected the name of a host or a pattern; {reason}{f'; write {shown(write)}' if write else ''}",
+        ) from None
+
+
+def _host_of(entry: str) -> str | None:
+    """The host in what is a URL, or a host with a port or a path, if that could stand alone."""
+    host = entry.partition("://")[2] or entry
+    host = host.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    name, colon, port = host.rpartition(":")
+    if colon and (port.isdigit() or port in ("", "*")):
+        host = name
+    try:
+        HostRules([host], "")
+    except OptionError:
+        return None
+    return host
+
+
+def check_paths(paths: Mapping[str, str]) -> None:
+    named: dict[str, str] = {}
+    for path, guest_path in paths.items():
+        for text in (path, guest_path):
+            check_length("allowed_paths", text, MAX_LENGTHS["allowed_paths"])
+            if isinstance(text, str) and "\0" in text:
+                raise fault(
+                    f"allowed_paths[{shown(path)}]",
+                    "expected paths, got one with a zero byte, which none has",
+                )
+        if isinstance(path, str) and not path.removeprefix("ro:"):
+            raise fault(
+                f"allowed_paths[{shown(path)}]",
+                "expected a directory of the host, got an empty path; the current one is `.`",
+            )
+        if (
+            isinstance(path, str)
+            and isinstance(guest_path, str)
+            and (first := named.setdefault(guest_path, path)) != path
+        ):
+            raise fault(
+                f"allowed_paths[{shown(path)}]",
+                f"expected a path of its own, got {shown(guest_path)}, that of {shown(first)}",
+            )
+
+
+def check_length(field: str, value: object, most: int) -> None:
+    if isinstance(value, str) and len(value) > most:
+        raise fault(field, f"expected at most {most} characters, got {len(value)}")
+
+
+def check_total(field: str, values: Mapping[str, str], most: int) -> None:
+    size = sum(len(text) for pair in values.items() for text in pair if isinstance(text, str))
+    if size > most:
+        raise fault(
+            field, f"expected at most {most} characters, names and values together, got {size}"
+        )
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    check_count("headers", headers, MAX_HEADERS, "headers")
+    check_total("headers", headers, MAX_HEADER_BYTES)
+    for name, value in headers.items():
+        if isinstance(name, str) and not (name and _TOKEN.issuperset(name)):
+            raise fault(
+                f"headers[{shown(name)}]",
+                "expected the name of an HTTP header, got other characters in it",
+            )
+        if isinstance(value, str) and not _HEADER_VALUE.issuperset(value):
+            raise fault(
+                f"headers[{shown(name)}]",
+                "expected Latin-1 text without control characters, got others (not shown)",
+            )
+
+
+def checked_hash(text: str) -> str:
+    if len(text) != 64:
+        raise fault("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
+    if not frozenset("0123456789abcdefABCDEF").issuperset(text):
+        raise fault("hash", "expected 64 hexadecimal digits, got other characters among them")
+    return text.lower()

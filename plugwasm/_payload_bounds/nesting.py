@@ -1,0 +1,62 @@
+"""How deep JSON or MessagePack from outside is nested. Parsers follow it on the native stack, which a few hundred kilobytes can use up."""
+
+from __future__ import annotations
+
+from .value_count import SIZES, msgpack_header
+
+MAX_LEVELS = 256
+"""What is read; a level takes a parser some 300 bytes of stack."""
+
+
+def is_too_deep(text: bytes) -> bool:
+    """Whether the arrays and objects of a JSON text are more than `MAX_LEVELS` within each other."""
+    if text.count(b"[") + text.count(b"{") <= MAX_LEVELS:
+        return False
+    import re
+
+    depth = 0
+    # A string, which may hold brackets, or a bracket. A string that does not end takes the rest, and is for the parser to refuse.
+    for token in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', text, re.DOTALL):
+        start = text[token.start()]
+        if start in b"[{":
+            depth += 1
+            if depth > MAX_LEVELS:
+                return True
+        elif start in b"]}":
+            depth -= 1
+    return False
+
+
+_CONTAINERS = bytes(range(0x80, 0xA0)) + b"\xdc\xdd\xde\xdf"
+
+
+def is_too_deep_msgpack(data: bytes) -> bool:
+    """Whether the arrays and maps of a MessagePack value are more than `MAX_LEVELS` within each other."""
+    if len(data) - len(data.translate(None, _CONTAINERS)) <= MAX_LEVELS:
+        return False
+    around: list[int] = []  # values to come in each container that is open, from the outside
+    left, at, end = 1, 0, len(data)
+    while at < end:
+        while not left:
+            if not around:
+                return False  # what follows is for the parser to refuse
+            left = around.pop()
+        left -= 1
+        first = data[at]
+        if 0x80 <= first < 0xA0:
+            at += 1
+            values = (first & 15) * (1 if first & 16 else 2)
+            if not values and len(around) < MAX_LEVELS:
+                continue
+        elif size := SIZES[first]:
+            at += size
+            continue
+        else:
+            at, values = msgpack_header(data, at)
+        if values < 0:
+            continue
+        around.append(left)
+        left = values
+        if len(around) > MAX_LEVELS:
+            return True
+    return False

@@ -1,0 +1,111 @@
+"""How many values JSON or MessagePack from outside has, counted before anything is built of it.
+
+A value is what becomes an object: a number, a text, an array, each key of an object, and so on. It takes a byte at least (MessagePack), or
+two with what parts it from the next (JSON), but 16 to 230 bytes in Python. What is counted is what a parser can have read when it meets the
+first fault, so a text that is not valid to its end is bounded as well. Counting ends where the bound is passed.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK = 2**16
+_SPACE = b" \t\r\n"
+_MARKS = (b",", b":", b"[", b"{")
+"""Before each value but the first stands a mark, or it is the first in its container, which has one."""
+
+
+def json_exceeds(text: bytes, most: int) -> bool:
+    """Whether a JSON text has more values than that."""
+    if len(text) <= most or json_upper_bound(text) <= most:
+        return False
+    count, before = 1, b""
+    for part in outside_of_strings(text):
+        pairs = before + part
+        count += sum(map(part.count, _MARKS)) - pairs.count(b"[]") - pairs.count(b"{}")
+        before = part[-1:] or before
+        if count - (before in (b"[", b"{")) > most:  # for that one may be empty
+            return True
+    return count > most
+
+
+def json_upper_bound(text: bytes) -> int:
+    """Values that a JSON text can have, if all of its marks are such; also those of JSON in its strings."""
+    return 1 + sum(map(text.count, _MARKS)) + text.count(b"\\u")
+
+
+def outside_of_strings(text: bytes) -> Iterator[bytes]:
+    """A JSON text in parts, without spaces and with a quote in the place of each string."""
+    at, inside = 0, 0
+    while at < len(text):
+        chunk = text[at : at + _CHUNK]
+        at += len(chunk)
+        if b"\\" in chunk:
+            if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:  # in the middle of an escape
+                chunk += text[at : at + 1]
+                at += 1
+            chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = chunk.split(b'"')
+        outside = b'"'.join(parts[inside::2]).translate(None, _SPACE)
+        yield b'"' + outside if inside else outside
+        inside = (inside + len(parts) - 1) % 2
+
+
+# ---- MessagePack -------------------------------------------------------------------------------------------------------------------------
+
+# Bytes of a scalar, by its first byte; 0 for what has a length.
+SIZES = [1] * 256
+SIZES[0x80:0xA0] = [0] * 32
+SIZES[0xA0:0xC0] = range(1, 33)
+SIZES[0xC4:0xCA] = [0] * 6
+SIZES[0xCA:0xD4] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9]
+SIZES[0xD4:0xD9] = [3, 4, 6, 10, 18]
+SIZES[0xD9:0xE0] = [0] * 7
+# First byte: bytes of the length, bytes besides, how many values each of it stands for.
+LENGTHS = {
+    **dict(zip(range(0xC4, 0xC7), ((1, 0, 0), (2, 0, 0), (4, 0, 0)), strict=True)),
+    **dict(zip(range(0xC7, 0xCA), ((1, 1, 0), (2, 1, 0), (4, 1, 0)), strict=True)),
+    **dict(
+        zip(
+            range(0xD9, 0xE0),
+            ((1, 0, 0), (2, 0, 0), (4, 0, 0), (2, 0, 1), (4, 0, 1), (2, 0, 2), (4, 0, 2)),
+            strict=True,
+        )
+    ),
+}
+
+
+def msgpack_header(data: bytes, at: int) -> tuple[int, int]:
+    """Of what begins there and has a length: where its content begins, or what follows it; and how many values are in it, -1 for none."""
+    first = data[at]
+    if first < 0xA0:
+        return at + 1, (first & 15) * (1 if first & 16 else 2)
+    width, more, each = LENGTHS[first]
+    length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
+    at += 1 + width + more
+    return (at, length * each) if each else (at + length, -1)
+
+
+def msgpack_exceeds(data: bytes, most: int) -> bool:
+    """Whether a MessagePack value has more values in it than that, itself included."""
+    if len(data) <= most:
+        return False
+    count, left, at, end = 0, 1, 0, len(data)
+    while at < end and left:
+        count += 1
+        if count > most:
+            return True
+        left -= 1
+        first = data[at]
+        if 0x80 <= first < 0xA0:
+            at += 1
+            left += (first & 15) * (1 if first & 16 else 2)
+        elif size := SIZES[first]:
+            at += size
+        else:
+            at, values = msgpack_header(data, at)
+            if values > 0:
+                left += values
+    return False

@@ -1,0 +1,207 @@
+"""Processes that this one has started, and ends: no other process, whoever waits for children.
+
+An application may wait for all children (`os.waitpid(-1, …)`), or have the system do so (SIGCHLD ignored). Then a child's number may belong
+to another process by the time that it is to be killed, and `Popen.wait` gives 0 for an exit code that somebody else has got.
+
+Invariants:
+
+1. A signal goes to a descriptor of the process where the system has such (Linux), and a process group gets one only while its leader is a
+   child that nobody has waited for: so long its number is taken.
+2. The application may close all descriptors and open its own by the same numbers. So a descriptor is used only while it is known to be the
+   process's. If it is not, another is opened, if that is certainly the process that was started: a child, which began at the same time.
+3. An exit code that was not seen is None, and never 0.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from time import monotonic
+
+from .descriptors import Descriptor
+from .native_threads import sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PAUSE = 0.002
+_CAN_LOOK = hasattr(os, "waitid")
+"""Without taking the exit code. Where not, `Popen` knows no better."""
+
+
+class Child:
+    """A process that was just started.
+
+    Args:
+        process: The process.
+        leads: Whether it is the leader of a process group, which is to end with it.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], *, leads: bool = False) -> None:
+        self.process = process
+        self._leads = leads
+        self._code: int | None = None
+        self._is_over = False
+        self._began = _began(process.pid)
+        self._descriptor = _opened(process.pid)
+        if (
+            self._descriptor is not None and not self.is_ours()
+        ):  # it has ended already, and the number may be another's
+            self.forget()
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
+
+    def _held(self) -> int:
+        """The descriptor, -1 if there is none. That the process cannot be told from others any more counts as its end."""
+        if self._descriptor is None:
+            return -1
+        number = self._descriptor.number
+        if number >= 0:
+            return number
+        self._descriptor = _opened(self.process.pid)
+        if _began(self.process.pid) != self._began:
+            self.forget()
+        return -1 if self._descriptor is None else self._descriptor.number
+
+    def _look(self, options: int) -> Any:
+        number = self._held()
+        if self._is_over:
+            raise ChildProcessError
+        kind, number = (os.P_PID, self.process.pid) if number < 0 else (os.P_PIDFD, number)
+        return os.waitid(kind, number, os.WEXITED | options)
+
+    def is_ours(self) -> bool:
+        """Whether it is there still, be it that it has ended and nobody has waited for it."""
+        if self._is_over:
+            return False
+        if not _CAN_LOOK:
+            return self.process.poll() is None
+        try:
+            self._look(os.WNOHANG | os.WNOWAIT)
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Ends it, if it has not ended, and waits for that. Twice is allowed."""
+        if self.is_ours():
+            if self._leads:
+                try:
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                except OSError:
+                    pass
+            number = self._held()
+            try:
+                if number >= 0:
+                    signal.pidfd_send_signal(number, signal.SIGKILL)
+                elif _CAN_LOOK and not self._is_over:
+                    os.kill(
+                        self.process.pid, signal.SIGKILL
+                    )  # `Popen.kill` would take the exit code if it has ended already
+                elif not self._is_over:
+                    self.process.kill()
+            except OSError:
+                pass
+            self.wait()
+        self.forget()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Its exit code as `Popen` has it, once it has ended; None if somebody else got that.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended in that time.
+        """
+        if not _CAN_LOOK:
+            return self.process.wait(seconds)
+        end = None if seconds is None else monotonic() + seconds
+        pause = _PAUSE / 4
+        while not self._is_over:
+            try:
+                if (result := self._look(0 if end is None else os.WNOHANG)) is not None:
+                    self._code = (
+                        result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+                    )
+                    self._over(self._code)
+                    break
+            except OSError:
+                self._over(0)
+                break
+            if end is not None and monotonic() >= end:
+                assert seconds is not None
+                raise subprocess.TimeoutExpired(self.process.args, seconds)
+            sleep(pause)
+            pause = min(2 * pause, 10 * _PAUSE)
+        return self._code
+
+    def _over(self, code: int) -> None:
+        if not self._is_over:
+            self._is_over = True
+            if self.process.returncode is None:
+                self.process.returncode = code  # so that `Popen` does not wait for it as well
+
+    def forget(self) -> None:
+        """Gives back its descriptor, and does not wait for it any more. A forked child, which it is no child of, does nothing else."""
+        self._over(0)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            descriptor.close()
+
+
+class _OfProcess(Descriptor):
+    """The descriptor of a process. Before Linux 6.9 all of these have one inode, which other kinds have as well; then the system is asked
+    for the process's number too."""
+
+    __slots__ = ("_is_unique", "_pid")
+
+    def __init__(self, number: int, pid: int) -> None:
+        super().__init__(number)
+        self._pid = pid
+        own = os.pidfd_open(os.getpid())
+        self._is_unique = not super()._is_same(own)
+        os.close(own)
+
+    def _is_same(self, number: int) -> bool:
+        return super()._is_same(number) and (self._is_unique or _pid_of(number) == self._pid)
+
+
+def _opened(pid: int) -> Descriptor | None:
+    """A descriptor of the process that has the number now, or None where the system has none that can be told from others."""
+    if sys.platform != "linux":
+        return None
+    number = -1
+    try:
+        number = os.pidfd_open(pid)
+        descriptor = _OfProcess(number, pid)
+    except (AttributeError, OSError):  # of an old system, or there are no more descriptors
+        if number >= 0:
+            os.close(number)
+        return None
+    if descriptor.number < 0:  # there is no /proc
+        os.close(number)
+        return None
+    return descriptor
+
+
+def _pid_of(descriptor: int) -> int | None:
+    """The number of the process that a descriptor is of."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    return next((int(line[4:]) for line in lines if line.startswith(b"Pid:")), None)
+
+
+def _began(pid: int) -> bytes | None:
+    """When the process that has the number began, as the system counts; None where it does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

@@ -1,0 +1,115 @@
+"""The threads that work for a `map` or for a task: made as they are needed, and kept for a while.
+
+Invariants:
+
+1. None of them keeps the process alive. They are daemons, which the interpreter does not wait for: what they work on is for a reader or a
+   task, and while one of those is there to take it, its own thread keeps the process. `ThreadPoolExecutor` joins its threads at exit, for
+   as long as their guests may run.
+2. Handing over a job takes no lock that a signal handler or a finalizer could find taken: a thread is idle when it stands in a deque, and
+   whoever takes it out of there owns it.
+"""
+
+from __future__ import annotations
+
+import os
+from _queue import Empty, SimpleQueue
+from collections import deque
+from concurrent.futures import Future
+
+from .native_threads import RLock, Thread, stack_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
+
+STACK = 8 * 2**20
+"""Bytes of stack of a thread, where the application gives its threads less."""
+KEPT = 60.0
+"""Seconds that a thread waits for another job."""
+
+
+class _Worker:
+    """A thread, and where it gets its jobs."""
+
+    __slots__ = ("jobs",)
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[Job] = SimpleQueue()
+
+    def run(self) -> None:
+        idle = _idle
+        while True:
+            try:
+                future, function, args = self.jobs.get(timeout=KEPT)
+            except Empty:
+                try:
+                    idle.remove(self)
+                except ValueError:
+                    continue  # somebody has taken it out just now, and is about to hand it a job
+                return
+            _do(future, function, args)
+            del future, function, args
+            idle.append(self)
+
+
+def _do(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function(*args)
+    except BaseException as error:
+        future.set_exception(error)
+        del future  # which would be in a circle with the traceback
+    else:
+        future.set_result(result)
+
+
+def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Has a thread run the function, with room on its stack for a guest.
+
+    Raises:
+        RuntimeError: There can be no more threads.
+    """
+    future: Future[Any] = Future()
+    job = (future, function, args)
+    try:
+        worker = _idle.pop()  # the one that worked last
+    except IndexError:
+        worker = _Worker()
+        worker.jobs.put(job)
+        _start(worker)
+    else:
+        worker.jobs.put(job)
+    return future
+
+
+def _start(worker: _Worker) -> None:
+    thread = Thread(worker.run, "plugwasm")
+    with _sizing:
+        configured = stack_size()
+        if not 0 < configured < STACK:
+            thread.start()
+            return
+        stack_size(STACK)
+        try:
+            thread.start()
+        finally:
+            stack_size(configured)
+
+
+_idle: deque[_Worker] = deque()
+_sizing = RLock()
+"""How large stacks are is a setting of the process."""
+
+
+def _after_fork_in_child() -> None:
+    # It has none of the threads, and one of them may have held the lock.
+    global _idle, _sizing
+    _idle, _sizing = deque(), RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,109 @@
+"""Threads and locks of the system, also where gevent or eventlet has put greenlets in the place of Python's.
+
+These patch the modules `_thread`, `threading`, `time` and `queue` in place. A thread that must run while a guest does would become a
+greenlet then, which runs when the guest has ended. So where something is patched, it is taken from a second copy of the module, which the
+interpreter makes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import BuiltinFunctionType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from _thread import LockType
+    from collections.abc import Callable
+    from threading import local as local
+    from typing import Any
+
+
+def original(name: str) -> Any:
+    """Another copy of a module of C, as the interpreter makes it."""
+    from importlib.util import find_spec, module_from_spec
+
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    copy = module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    return copy
+
+
+_thread: Any = sys.modules["_thread"]
+if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+    _thread = original("_thread")
+_time: Any = time if isinstance(time.sleep, BuiltinFunctionType) else original("time")
+
+allocate_lock: Callable[[], LockType] = _thread.allocate_lock
+get_ident: Callable[[], int] = _thread.get_ident
+start_new_thread: Callable[[Callable[[], object], tuple[()]], object] = _thread.start_new_thread
+stack_size: Callable[..., int] = _thread.stack_size
+RLock: type[threading.RLock] = _thread.RLock
+sleep: Callable[[float], None] = _time.sleep
+if not TYPE_CHECKING:
+    local = _thread._local
+
+
+def is_patched() -> bool:
+    """Whether `threading.Thread` is a greenlet by now."""
+    import threading
+
+    start: Any = getattr(threading, "_start_joinable_thread", None) or threading._start_new_thread  # type: ignore[attr-defined]
+    return not isinstance(start, BuiltinFunctionType)
+
+
+class Thread:
+    """A thread that does not keep the process if it is a daemon. As `threading.Thread`, which it is where that is one.
+
+    Raises:
+        RuntimeError: There can be no daemons in this interpreter.
+    """
+
+    def __init__(self, target: Callable[[], object], name: str, *, daemon: bool = True) -> None:
+        import threading
+
+        self.daemon = daemon
+        self._target = target
+        self._thread: threading.Thread | None = (
+            None if is_patched() else threading.Thread(target=target, name=name, daemon=daemon)
+        )
+        self._ident: int | None = None
+        self._running = allocate_lock()
+
+    @property
+    def ident(self) -> int | None:
+        """There once it has run."""
+        return self._ident if self._thread is None else self._thread.ident
+
+    def start(self) -> None:
+        """Begins to run it.
+
+        Raises:
+            RuntimeError: There can be no more threads.
+        """
+        if self._thread is None:
+            self._running.acquire()
+            start_new_thread(self._run, ())
+        else:
+            self._thread.start()
+
+    def _run(self) -> None:
+        self._ident = get_ident()
+        try:
+            self._target()
+        finally:
+            self._running.release()
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._running.locked() if self._thread is None else self._thread.is_alive()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits for its end."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        elif self._running.acquire(timeout=-1 if timeout is None else timeout):
+            self._running.release()

@@ -1,0 +1,231 @@
+"""Which program is the Python interpreter that processes of ours are started with, and where it finds this package.
+
+`sys.executable` need not be one: in a frozen application it is the application, which would start itself again and again; under uWSGI, or
+where a program embeds Python, it is that program, or nothing. So what is started was asked before whether it is one, once in a process,
+and what does not look like one is not even asked.
+
+`PLUGWASM_PYTHON` in the environment names the interpreter; the application may set it as well, in `os.environ`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import Error, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+VARIABLE = "PLUGWASM_PYTHON"
+ANSWER_SECONDS = 10.0
+"""After which a program that does not answer is no interpreter."""
+
+_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+"""Without it some interpreters do not start."""
+_QUESTION = "import sys; print({} * {}, sys.implementation.cache_tag)"
+
+
+class Interpreter:
+    """An interpreter, and the options and the environment that it is started with.
+
+    It reads nothing of the application's: no site, no user's packages, no variables, no current directory.
+    """
+
+    __slots__ = ("environment", "options", "path")
+
+    def __init__(self, path: str, home: str | None = None) -> None:
+        """`home` is what it needs as PYTHONHOME in order to find its library."""
+        self.path = path
+        self.options = ["-I", "-S"] if home is None else ["-P", "-s", "-S"]
+        self.environment = {
+            name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ
+        }
+        if home is not None:
+            self.environment["PYTHONHOME"] = home
+
+
+class NoInterpreterError(Error):
+    """There is no interpreter, as far as can be found out. The message says why, and what to do."""
+
+
+_found: dict[tuple[str, ...], Interpreter] = {}
+"""Those that answered, by what they were found by. The state of this module."""
+
+
+def interpreter() -> Interpreter:
+    """The interpreter to start.
+
+    Raises:
+        NoInterpreterError: There is none.
+    """
+    named = os.environ.get(VARIABLE)
+    key = ("named", named) if named else (str(sys.executable), str(getattr(sys, "frozen", "")))
+    known = _found.get(key)
+    if known is None:
+        known = _found[key] = _named(named) if named else _search()
+    return known
+
+
+def folders(packages: Iterable[str]) -> list[str]:
+    """Where the packages are, to be put into the path of a process that is started without the application's paths."""
+    from importlib.util import find_spec
+
+    found: dict[str, None] = {}
+    for name in packages:
+        origin = getattr(sys.modules.get(name), "__file__", None)
+        if origin is None:
+            try:
+                spec = find_spec(name)
+            except (ImportError, ValueError):  # it is loaded, but nobody knows where from
+                spec = None
+            origin = spec.origin if spec is not None else None
+        if origin is not None:
+            try:
+                found[os.path.dirname(os.path.dirname(os.path.abspath(origin)))] = None
+            except OSError:  # relative to a directory that is gone
+                continue
+    return list(found)
+
+
+def _named(path: str) -> Interpreter:
+    found = _asked(path)
+    if isinstance(found, str):
+        raise NoInterpreterError(
+            f"`{shown(path)}`, which the environment variable {VARIABLE} names, {found}"
+        )
+    return found
+
+
+def _search() -> Interpreter:
+    if _runs_this_process(sys.executable):
+        return Interpreter(sys.executable)
+    reasons: dict[str, str] = {}
+    for path in _candidates():
+        found = _asked(path)
+        if not isinstance(found, str):
+            return found
+        reasons[path] = found
+    if getattr(sys, "frozen", False):
+        raise NoInterpreterError("this program is a frozen application and no Python interpreter")
+    if not sys.executable:
+        raise NoInterpreterError(
+            "Python does not say where its interpreter is (`sys.executable` is empty)"
+        )
+    raise NoInterpreterError(
+        f"`{shown(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
+    )
+
+
+def _candidates() -> Iterator[str]:
+    """Programs that are worth asking. What a frozen application calls itself is not among them, whatever its name is."""
+    major, minor = sys.version_info[:2]
+    is_frozen = bool(getattr(sys, "frozen", False))
+    spawn = sys.modules.get("multiprocessing.spawn")
+    seen: set[str] = set()
+    paths: list[object] = []
+    if not is_frozen:
+        paths += [
+            sys.executable,
+            getattr(spawn, "_python_exe", None),
+            getattr(sys, "_base_executable", None),
+        ]
+    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
+        if sys.platform == "win32":
+            paths += [
+                os.path.join(prefix, "python.exe"),
+                os.path.join(prefix, "Scripts", "python.exe"),
+            ]
+        else:
+            paths += [
+                os.path.join(prefix, "bin", name)
+                for name in (f"python{major}.{minor}", f"python{major}", "python")
+            ]
+    for path in paths:
+        try:
+            path = os.fsdecode(path)  # type: ignore[arg-type]
+        except TypeError:
+            continue
+        if path in seen or not _looks_like_one(path) or (is_frozen and _is_this_program(path)):
+            continue
+        seen.add(path)
+        yield path
+
+
+def _looks_like_one(path: str) -> bool:
+    """Whether its name is one of Python interpreters. Anything else may do anything when it is started."""
+    import re
+
+    return os.path.isabs(path) and bool(
+        re.fullmatch(
+            r"(?i)(python|pypy|graalpy)w?[\d.]*t?d?(-\w+)?(\.exe)?", os.path.basename(path)
+        )
+    )
+
+
+def _is_this_program(path: str) -> bool:
+    try:
+        return os.path.samefile(
+            path, "/proc/self/exe" if sys.platform == "linux" else sys.executable
+        )
+    except OSError:
+        return False
+
+
+def _runs_this_process(path: str | None) -> bool:
+    """Whether it is certain that it is an interpreter, because it is the one that runs this. Saves asking."""
+    if (
+        not path
+        or sys.platform != "linux"
+        or getattr(sys, "frozen", False)
+        or not sys.orig_argv
+        or not _looks_like_one(path)
+    ):
+        return False
+    return not os.environ.get("PYTHONHOME") and os.access(path, os.X_OK) and _is_this_program(path)
+
+
+def _asked(path: str) -> Interpreter | str:
+    """The interpreter that it is, or what is wrong with it, as the rest of a sentence."""
+    found = Interpreter(path)
+    wrong = _wrong_with(found)
+    if wrong is not None and (home := os.environ.get("PYTHONHOME")):
+        found = Interpreter(path, home)
+        wrong = wrong if _wrong_with(found) else None
+    return found if wrong is None else wrong
+
+
+def _wrong_with(asked: Interpreter) -> str | None:
+    import subprocess
+
+    from .child_processes import Child
+
+    one, other = (int.from_bytes(os.urandom(4), "big") for _ in range(2))
+    command = [asked.path, *asked.options, "-c", _QUESTION.format(one, other)]
+    silent = subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=silent,
+            stdout=subprocess.PIPE,
+            stderr=silent,
+            env=asked.environment,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return f"cannot be started: {getattr(error, 'strerror', None) or error}"
+    child = Child(process, leads=True)
+    with process:
+        try:
+            answer = process.communicate(timeout=ANSWER_SECONDS)[0][:1000].split()
+        except subprocess.TimeoutExpired:
+            return "is no Python interpreter: it does not answer"
+        finally:
+            child.kill()  # also what a script has started, or its end of the pipe stays open
+    if len(answer) != 2 or answer[0] != str(one * other).encode():
+        return "is no Python interpreter: it does not do what it is told by `-c`"
+    ours = str(sys.implementation.cache_tag)
+    if answer[1] != ours.encode():
+        return f"is another Python ({shown(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
+    return None

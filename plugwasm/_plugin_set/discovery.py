@@ -1,0 +1,409 @@
+"""Where the plugins of an application are: files and folders of a directory, what the application names itself, entry points of packages.
+
+Each place gives sources. A `Source` has a name that the author of the plugin has no say in, can be read again, and can tell cheaply
+whether that would give something new. Nothing is compiled here.
+
+What lies in a directory is a stranger's: no link is followed, no folder refers to anything outside of itself, nothing is fetched,
+and no more is read than a plugin may have; see `directory`. What the application names itself is read as `CompiledPlugin` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from .._manifest.download import shown_url
+from .._manifest.files import anchored, is_file, is_url, looks_like_text, shown_path
+from .._manifest.messages import fault
+from .._manifest.model import Manifest, parse
+from .._manifest.resolve import Recipe, from_manifest, module_names, of_one_module, resolve
+from .._runtime.compiled_plugin import CompiledPlugin
+from ..errors import Error, ManifestError, OptionError, SourceError, shown
+from .directory import FileStamp, Folder
+from .metadata import PluginFile, check_name, parse_plugin_file
+
+if TYPE_CHECKING:
+    from .._http.policy import Egress
+
+__all__ = [
+    "EntryPointSource",
+    "FileSource",
+    "FolderSource",
+    "GivenSource",
+    "Source",
+    "entry_points",
+    "given",
+    "in_directory",
+]
+
+MAX_TEXT: Final = 2**20
+"""Bytes of a description or a manifest in a folder."""
+MAX_MODULES: Final = 64
+MODULE: Final = "plugin.wasm"
+"""The module of a folder that has no manifest."""
+_ABOUT: Final = ("plugin.toml", "plugin.json")
+_MANIFESTS: Final = ("manifest.toml", "manifest.json")
+
+T = TypeVar("T")
+Stamp = tuple[FileStamp, ...]
+
+
+class Source:
+    """A place that a plugin can be read from, as often as it changes.
+
+    Attributes:
+        name: What the application calls the plugin.
+        where: The place, for people.
+    """
+
+    def __init__(self, name: str, where: str) -> None:
+        self.name = name
+        self.where = where
+        self._files: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it from other sources."""
+        return type(self), self.name, self.where
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds what it reads open. `stamp`, `about` and `load` are for inside of that, so that all of them read the same."""
+        yield
+
+    def stamp(self) -> Stamp:
+        """Something that changes when what the plugin was last read from does."""
+        return tuple(_stamp(path) for path in self._files)
+
+    def about(self) -> PluginFile:
+        """What the author says of the plugin. Raises `Error`."""
+        return PluginFile()
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        """The plugin itself, not compiled unless it already is. Raises `Error`."""
+        raise NotImplementedError
+
+
+class Refused(Source):
+    """Something in a directory that looks like a plugin and is none, and why."""
+
+    def __init__(self, name: str, where: str, reason: str) -> None:
+        super().__init__(name, where)
+        self._reason = reason
+
+    def about(self) -> PluginFile:
+        raise SourceError(f"{shown_path(self.where)} {self._reason}")
+
+
+class StrangersSource(Source):
+    """Files in a directory that strangers may write to. `_manifest.files` are relative to it.
+
+    Args:
+        name, where: As for `Source`.
+        directory: A directory that the application named.
+        folder: A folder in it that the files are in, if they are.
+    """
+
+    def __init__(self, name: str, where: str, directory: str, folder: str | None) -> None:
+        super().__init__(name, where)
+        self._place = directory, folder
+        self._folder = Folder(*self._place)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        with Folder(*self._place) as self._folder:
+            yield
+
+    def stamp(self) -> Stamp:
+        return tuple(map(self._folder.stamp, self._files))
+
+
+class FileSource(StrangersSource):
+    """A `.wasm` file in a directory."""
+
+    def __init__(self, name: str, directory: str, file: str) -> None:
+        super().__init__(name, os.path.join(directory, file), directory, None)
+        self._files = (file,)
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe:
+        return of_one_module(
+            self._folder.read(self._files[0], module_bytes), shown_path(self.where)
+        )
+
+
+class FolderSource(StrangersSource):
+    """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON: one that the application named, or `folder` in that."""
+
+    def __init__(self, name: str, directory: str, folder: str | None = None) -> None:
+        super().__init__(
+            name,
+            directory if folder is None else os.path.join(directory, folder),
+            directory,
+            folder,
+        )
+        self._files = self._texts = (*_ABOUT, *_MANIFESTS)
+
+    def about(self) -> PluginFile:
+        file = self._only(_ABOUT)
+        if file is None:
+            return PluginFile()
+        return self._parsed(file, parse_plugin_file)
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe:
+        file = self._only(_MANIFESTS)
+        if file is None and about.manifest is None:
+            self._files = (*self._texts, MODULE)
+            return of_one_module(
+                self._folder.read(MODULE, module_bytes),
+                shown_path(os.path.join(self.where, MODULE)),
+            )
+        if file is None:
+            file = self._only(_ABOUT) or _ABOUT[0]
+            manifest = self._located(
+                file, lambda: parse({"wasm": [{"path": MODULE}]} | (about.manifest or {}))
+            )
+        elif about.manifest is not None:
+            raise ManifestError(
+                f"{shown_path(self.where)} has two manifests: `[manifest]` and {file}"
+            )
+        else:
+            manifest = self._parsed(file, parse)
+        return self._located(file, lambda: self._recipe(manifest, module_bytes))
+
+    def _recipe(self, manifest: Manifest, module_bytes: int) -> Recipe:
+        """The recipe of a manifest whose modules all lie in this folder, and together are no larger than one may be."""
+        if len(manifest.wasm) > MAX_MODULES:
+            raise fault("wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}")
+        paths = [source.path for source in manifest.wasm if source.path is not None]
+        self._files = (*self._texts, *paths)
+        modules, left = [], module_bytes
+        for index, (source, name) in enumerate(
+            zip(manifest.wasm, module_names(manifest.wasm), strict=True)
+        ):
+            if source.url is not None:
+                raise fault(
+                    f"wasm[{index}].url",
+                    "a plugin in a folder has its modules there, and fetches none",
+                )
+            content = source.data if source.path is None else self._folder.read(source.path, left)
+            left -= len(content or b"")
+            modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
+        directories = anchored(manifest.allowed_paths or {}, self.where)
+        return from_manifest(
+            msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes
+        )
+
+    def _only(self, files: tuple[str, ...]) -> str | None:
+        self._folder.check()
+        there = [file for file in files if self._folder.has(file)]
+        if len(there) > 1:
+            raise ManifestError(
+                f"{shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count"
+            )
+        return there[0] if there else None
+
+    def _parsed(self, file: str, parser: Callable[[bytes], T]) -> T:
+        content = self._folder.read(file, MAX_TEXT)
+        return self._located(file, lambda: parser(content))
+
+    def _located(self, file: str, action: Callable[[], T]) -> T:
+        """What `action` gives; where it finds a fault in what `file` says, the error says that it is there."""
+        try:
+            return action()
+        except Error as error:
+            error.message = f"{shown_path(os.path.join(self.where, file))}: {error.message}"
+            error.args = (error.message,)
+            raise
+
+
+class GivenSource(Source):
+    """What the application passed itself: anything that `CompiledPlugin` takes, or one. `egress` judges what it makes the host fetch."""
+
+    def __init__(
+        self, name: str, value: object, where: str | None = None, *, egress: Egress | None = None
+    ) -> None:
+        super().__init__(name, where or _where(value))
+        self._egress = egress
+        self._value = value
+        self._files = (path,) if (path := _path(value)) is not None else ()
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        return self._resolved(self._value, module_bytes)
+
+    def _resolved(self, value: Any, module_bytes: int) -> Recipe | CompiledPlugin:
+        if isinstance(value, CompiledPlugin):
+            return value
+        recipe = resolve(value, module_bytes=module_bytes, egress=self._egress)
+        path = _path(value)
+        self._files = tuple(
+            {
+                path: None
+                for path in (path, *(module.origin for module in recipe.modules))
+                if path and is_file(path)
+            }
+        )
+        return recipe
+
+
+class EntryPointSource(GivenSource):
+    """What a Python package gives for one of its entry points: an object, or a function without parameters that returns it."""
+
+    def __init__(self, entry_point: Any, group: str, *, egress: Egress | None = None) -> None:
+        super().__init__(
+            entry_point.name,
+            None,
+            f"entry point {entry_point.name!r} of {group}: {entry_point.value}",
+            egress=egress,
+        )
+        self._entry_point = entry_point
+
+    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        try:
+            value = self._entry_point.load()
+            if callable(value):
+                value = value()
+        except Exception as error:
+            if isinstance(error, Error):
+                raise
+            raise SourceError(
+                f"{shown_path(self.where)}: it raised {type(error).__name__}: {shown(str(error))}"
+            ) from error
+        return self._resolved(value, module_bytes)
+
+
+# ---- the places ---------------------------------------------------------------------------------------------------------------------
+
+
+def in_directory(directory: str) -> Iterator[Source]:
+    """The plugins of a directory, by name: each `.wasm` file, and each folder that says what it is. Hidden ones are left out.
+
+    Raises:
+        SourceError: The directory cannot be read.
+    """
+    with Folder(directory) as folder:
+        found = [
+            (file, is_link, is_directory)
+            for file, is_link, is_directory in folder.entries()
+            if not file.startswith((".", "__"))
+            and (
+                _is_module(file, is_directory)
+                or (
+                    (is_directory or is_link)
+                    and any(folder.seems_to_have(file, text) for text in (*_ABOUT, *_MANIFESTS))
+                )
+            )
+        ]
+    for file, is_link, is_directory in found:
+        where = os.path.join(directory, file)
+        is_module = _is_module(file, is_directory)
+        name = file[:-5] if is_module else file
+        if wrong := check_name(name):
+            yield Refused(shown(name, 80), where, f"cannot be the name of a plugin: it {wrong}")
+        elif is_link:
+            yield Refused(
+                name, where, "is a symbolic link, which is not followed; move the plugin here"
+            )
+        elif is_directory:
+            yield FolderSource(name, directory, file)
+        else:
+            yield FileSource(name, directory, file)
+
+
+def _is_module(file: str, is_directory: bool) -> bool:
+    return file.lower().endswith(".wasm") and not is_directory
+
+
+def given(
+    plugins: Iterable[object] | Mapping[str, object], egress: Egress | None = None
+) -> Iterator[Source]:
+    """What the application passed, by its names or in its order. Raises `OptionError` for a name that cannot be one."""
+    if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
+        raise OptionError(
+            "plugins: expected a list, or plugins by their names, got one manifest; put it in a list"
+        )
+    pairs = (
+        plugins.items() if isinstance(plugins, Mapping) else ((None, value) for value in plugins)
+    )
+    for index, (name, value) in enumerate(pairs, 1):
+        if name is None:
+            name = _given_name(value) or f"plugin-{index}"
+        if not isinstance(name, str) or (reason := check_name(name)):
+            raise OptionError(
+                f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}"
+            )
+        path = _path(value)
+        yield (
+            FolderSource(name, path)
+            if path is not None and os.path.isdir(path)
+            else GivenSource(name, value, egress=egress)
+        )
+
+
+def entry_points(group: str, egress: Egress | None = None) -> Iterator[Source]:
+    """The entry points of a group, by name. Their packages are not imported yet."""
+    from importlib import metadata
+
+    for entry_point in sorted(
+        metadata.entry_points(group=group), key=lambda entry_point: entry_point.name
+    ):
+        if wrong := check_name(entry_point.name):
+            yield Refused(
+                shown(entry_point.name),
+                f"entry point of {group}",
+                f"cannot be the name of a plugin: it {wrong}",
+            )
+        else:
+            yield EntryPointSource(entry_point, group, egress=egress)
+
+
+def _path(value: object) -> str | None:
+    """The path that a value is, if it is one."""
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if (
+        isinstance(value, str)
+        and not is_url(value)
+        and (is_file(value) or not looks_like_text(value))
+    ):
+        return value
+    return None
+
+
+def _given_name(value: object) -> str | None:
+    if isinstance(value, CompiledPlugin):
+        return value.name
+    path = (
+        shown_url(value).removesuffix("?…")
+        if isinstance(value, str) and is_url(value)
+        else _path(value)
+    )
+    if path is None:
+        return None
+    head, file = os.path.split(path.rstrip("/" + os.sep))
+    if file in (*_ABOUT, *_MANIFESTS, MODULE):
+        file = os.path.basename(head) or file
+    return file.rpartition(".")[0] if file.endswith((".wasm", ".wat", ".toml", ".json")) else file
+
+
+def _where(value: object) -> str:
+    if isinstance(value, CompiledPlugin):
+        return repr(value)
+    if isinstance(value, str) and is_url(value):
+        return shown_url(value)
+    path = _path(value)
+    return shown_path(path) if path is not None else "given by the application"
+
+
+# ---- files of the application --------------------------------------------------------------------------------------------------------
+
+
+def _stamp(path: str) -> FileStamp:
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

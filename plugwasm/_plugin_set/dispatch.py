@@ -1,0 +1,184 @@
+"""How a set asks its plugins, one after the other: whose fault what is raised is, and which output is an answer. For tasks, in a thread."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ..errors import CancelledError, Error, OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._host.event_loop import Crossing
+    from .state import Entry
+
+    Call = Callable[[Entry, str, Any, dict[str, Any]], Any]
+
+__all__ = ["Result", "Unparsed", "all_of", "awaited", "chain", "first", "guarded", "one"]
+
+T = TypeVar("T")
+
+
+class Result(NamedTuple, Generic[T]):
+    """What one plugin made of a hook: an output, or an error."""
+
+    plugin: str
+    output: T | None = None
+    error: Exception | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call ended well."""
+        return self.error is None
+
+    def get(self) -> T:
+        """The output. Raises the error if there is one."""
+        if self.error is not None:
+            raise self.error
+        return self.output  # type: ignore[return-value]
+
+
+Result.__module__ = "plugwasm.plugin_set"
+
+
+class Unparsed(Exception):
+    """The application's `parse` raised."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# ---- one after the other ------------------------------------------------------------------------------------------------------------
+#
+# `call` calls one plugin: `Entry.call`, or in a thread what `awaited` makes of it.
+
+
+def first(
+    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+) -> Any:
+    for entry in serving:
+        try:
+            output = call(entry, hook, *_unless_empty(entry.name, hook, data, options))
+        except (Error, Unparsed) as error:
+            entry.note(hook, error, stop)
+            continue
+        if output is not None:
+            return output
+    return None
+
+
+def all_of(
+    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+) -> list[Result[Any]]:
+    results: list[Result[Any]] = []
+    for entry in serving:
+        try:
+            results.append(Result(entry.name, call(entry, hook, data, options)))
+        except (Error, Unparsed) as error:
+            results.append(Result(entry.name, error=entry.note(hook, error, stop)))
+    return results
+
+
+def chain(
+    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+) -> Any:
+    for entry in serving:
+        try:
+            data = call(entry, hook, data, options)
+        except (Error, Unparsed) as error:
+            entry.note(hook, error, stop)
+    return data
+
+
+def one(call: Call, entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+    try:
+        return call(entry, function_name, data, options)
+    except (Error, Unparsed) as error:
+        raise entry.note(function_name, error, True) from None
+
+
+# ---- in a thread --------------------------------------------------------------------------------------------------------------------
+
+
+class _Abandoned(Exception):
+    """The task was cancelled, so this error is no plugin's, and no other plugin is asked."""
+
+
+async def awaited(limiter: Any, ask: Callable[..., Any], *args: Any) -> Any:
+    """What `ask`, one of the above, gives. All plugins are called in one thread. A task that is cancelled cancels the one that runs."""
+    from .._runtime.threads import cross, default_limiter
+
+    def work(crossing: Crossing) -> Any:
+        def call(entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+            if crossing.is_off:
+                raise _Abandoned
+            try:
+                return entry.call(function_name, data, options, crossing)
+            except (Error, Unparsed) as error:
+                if _is_cancellation(error) and not _is_awaited(crossing):
+                    raise _Abandoned from error
+                raise
+
+        return ask(call, *args)
+
+    return await cross(work, default_limiter() if limiter is None else limiter)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    return isinstance(error, CancelledError) or isinstance(error.__cause__, CancelledError)
+
+
+def _is_awaited(crossing: Crossing) -> bool:
+    """Whether the task still waits. The thread hears of a coroutine that was cancelled before the task itself has ended."""
+    try:
+        crossing.ask(_nothing, ())
+    except CancelledError:
+        return False
+    return True
+
+
+async def _nothing() -> None:
+    pass
+
+
+# ---- what is made of outputs --------------------------------------------------------------------------------------------------------
+
+
+def guarded(options: dict[str, Any]) -> dict[str, Any]:
+    """Options for calls whose `parse` raises nothing but `Unparsed`."""
+    parse = options.get("parse", bytes)
+    if parse is None:
+        raise OptionError(
+            "parse: a plugin set gives no views, for the instance serves other calls next; leave it out to get bytes"
+        )
+    if parse is bytes:
+        return options
+
+    def parsed(output: bytes) -> Any:
+        try:
+            return parse(output)
+        except Exception as error:
+            raise Unparsed(error) from error
+
+    return options | {"parse": parsed}
+
+
+def _unless_empty(
+    plugin: str, hook: str, data: Any, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Data and options for a call that gives None for an output that is empty."""
+    others = dict(options)
+    returns, codec, parse = (
+        others.pop("returns", None),
+        others.pop("codec", None),
+        others.pop("parse", bytes),
+    )
+    if returns is not None or codec is not None:
+        from .._host.codecs import OutputReader, UnlessEmpty, typed_call
+
+        data, parse = typed_call(hook, data, parse, returns, codec, plugin)
+        if isinstance(parse, OutputReader):
+            return data, others | {"parse": UnlessEmpty(parse)}
+    return data, others | {"parse": lambda output: parse(output) if output else None}

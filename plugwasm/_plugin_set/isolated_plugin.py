@@ -1,0 +1,121 @@
+"""A plugin of a set that runs in processes of its own, each an `IsolatedPlugin`. Nothing of it is compiled in the application's."""
+
+from __future__ import annotations
+
+from .._isolation.plugin import Elsewhere, IsolatedPlugin
+from .._pool.slots import AS_THE_POOL, Lease, Slots
+from ..errors import PoolTimeoutError
+from .loaded_plugin import Loaded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._host.event_loop import Crossing
+    from .._runtime.compiled_plugin import CompiledPlugin
+    from .._runtime.plugin import Plugin
+    from .loaded_plugin import Terms
+
+__all__ = ["Apart"]
+
+
+class _Processes(Slots):
+    """Slots whose plugins are processes, with errors in these words."""
+
+    def timeout_error(self, seconds: float) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"the processes of plugin `{self.name}` ({self.size}) were all in use for {seconds:g} s (timeout): allow more (`instances`)",
+            plugin=self.name,
+        )
+
+    def itself_error(self) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who waits for another, and so would wait for "
+            "itself: allow more (`instances`)",
+            plugin=self.name,
+        )
+
+
+class Apart(Loaded):
+    """A plugin with as many processes as may be, each made when it is needed. Further calls wait for one, as long as a call may take."""
+
+    __slots__ = ("_ended", "_slots")
+
+    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+        # None of these functions has `self`: a set that nobody closed lets go of its processes without the garbage collector.
+        config, process, fresh = self._config, terms.process, terms.fresh
+        ended = self._ended = _Ended()
+
+        def make() -> Plugin:
+            return IsolatedPlugin(compiled, config=config, process=process)
+
+        def refresh(plugin: Plugin) -> bool:
+            if fresh:
+                plugin.reset()
+            return not ended.is_so
+
+        self._slots = _Processes(
+            compiled.name, terms.instances, compiled.limits.timeout, make, refresh
+        )
+        if isinstance(compiled, Elsewhere) and hasattr(
+            compiled, "_plan"
+        ):  # it was loaded before, and is configured anew
+            return compiled
+        with Lease(self._slots, None) as plugin:  # only its process can say what it exports
+            return plugin.compiled_plugin
+
+    def call(
+        self,
+        function_name: str,
+        data: Any,
+        options: dict[str, Any],
+        crossing: Crossing | None = None,
+    ) -> Any:
+        lease = Lease(self._slots, AS_THE_POOL)
+        try:
+            self._take(lease, function_name, crossing)
+            plugin = lease.plugin()
+            if crossing is not None:
+                crossing.plugin = plugin
+            return plugin.call(function_name, data, **options)
+        finally:
+            if crossing is not None:
+                crossing.leave()
+            try:
+                lease.give_back()
+            finally:
+                lease.turn.is_over = True
+            if self._ended.is_so:  # perhaps just when it was given back
+                self.retire()
+
+    def _take(self, lease: Lease, function_name: str, crossing: Crossing | None) -> None:
+        try:
+            if crossing is None:
+                lease.take()
+            elif not lease.try_to_take():
+                crossing.ask(
+                    lease.take_async, ()
+                )  # the task waits, since it is what can be cancelled
+        except PoolTimeoutError as error:
+            error.function = function_name
+            raise
+
+    def retire(self) -> None:
+        """Ends the processes that are idle, and each of the others when its call has ended."""
+        self._ended.is_so = True
+        leases = [Lease(self._slots, None)]
+        try:
+            while leases[-1].try_to_take():
+                leases.append(Lease(self._slots, None))
+        finally:
+            for lease in leases:
+                lease.give_back()
+
+
+class _Ended:
+    """Whether the plugin was let go of. No `threading.Event`, whose lock a signal handler could find taken."""
+
+    __slots__ = ("is_so",)
+
+    def __init__(self) -> None:
+        self.is_so = False

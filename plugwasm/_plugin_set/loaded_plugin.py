@@ -1,0 +1,128 @@
+"""A plugin of a set that can be called, and the instances that are kept for its next calls."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from .._manifest.resolve import Recipe
+from .._runtime.linker import is_callable
+from .._runtime.plugin import Plugin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .._host.event_loop import Crossing
+    from .._manifest.limits import ProcessLimits
+    from .._runtime.compiled_plugin import CompiledPlugin
+
+__all__ = ["Loaded", "Terms", "same"]
+
+
+class Terms(NamedTuple):
+    """How a set runs its plugins.
+
+    Attributes:
+        hooks: The names that are hooks; None for all that are exported.
+        instances: How many instances of a plugin are kept; of a plugin in processes of its own, how many there are at most.
+        fresh: Whether each call gets a new instance.
+        process: What each process may take; None for plugins in the process of the application.
+    """
+
+    hooks: frozenset[str] | None
+    instances: int
+    fresh: bool
+    process: ProcessLimits | None
+
+
+class Loaded:
+    """A plugin that can be called, with instances that wait for calls.
+
+    No lock: appending and popping are atomic, and of `retire` and `_give`, whichever comes last empties `_idle`.
+    """
+
+    __slots__ = ("_config", "_idle", "_kept", "_retired", "asked", "compiled", "defaults", "hooks")
+
+    def __init__(
+        self,
+        compiled: CompiledPlugin,
+        asked: Recipe | CompiledPlugin,
+        config: Mapping[str, str | None],
+        defaults: dict[str, str],
+        terms: Terms,
+    ) -> None:
+        self.asked = asked
+        self.defaults = defaults
+        self._config = {**defaults, **compiled._recipe.config, **config}
+        self.compiled = self._prepared(compiled, terms)
+        names = (item.name for item in self.compiled.exports if is_callable(item))
+        self.hooks = tuple(
+            sorted(
+                name
+                for name in names
+                if (_is_hook(name) if terms.hooks is None else name in terms.hooks)
+            )
+        )
+
+    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+        """Makes room for instances. Gives the plugin with what it exports."""
+        self._idle: deque[Plugin] = deque()
+        self._kept = 0 if terms.fresh else terms.instances
+        self._retired = False
+        return compiled
+
+    def call(
+        self,
+        function_name: str,
+        data: Any,
+        options: dict[str, Any],
+        crossing: Crossing | None = None,
+    ) -> Any:
+        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
+        try:
+            plugin = (
+                self._idle.pop()
+            )  # the one that was used last: its memory is still in the processor's caches
+        except IndexError:
+            plugin = Plugin(self.compiled, config=self._config)
+        try:
+            if crossing is not None:
+                crossing.plugin = plugin
+            return plugin.call(function_name, data, **options)
+        finally:
+            if crossing is not None:
+                crossing.leave()
+            self._give(plugin)
+
+    def _give(self, plugin: Plugin) -> None:
+        if len(self._idle) < self._kept:
+            self._idle.append(plugin)
+        else:
+            plugin.close()
+        if self._retired:
+            self.retire()
+
+    def retire(self) -> None:
+        """Lets go of the instances, now and as their calls end."""
+        self._retired = True
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+
+def _is_hook(name: str) -> bool:
+    return not name.startswith("_") and name.isprintable()
+
+
+def same(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
+    """Whether two recipes say the same."""
+    if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
+        return old is new
+    fields = [field for field in Recipe.__slots__ if field != "modules"]
+    return all(getattr(old, field) == getattr(new, field) for field in fields) and [
+        (m.name, m.wasm) for m in old.modules
+    ] == [(m.name, m.wasm) for m in new.modules]

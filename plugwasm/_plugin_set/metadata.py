@@ -1,0 +1,157 @@
+"""`plugin.toml` and `plugin.json`: what the author of a plugin says about it, for people and for the application.
+
+    [plugin]                    title, version, description, author, homepage, order, enabled: all of them may be missing
+    [plugin.settings.NAME]      description, default, secret: what the plugin reads with `config_get`
+    [manifest]                  the manifest, as it is; if missing, it is in a file beside, or else the module is `plugin.wasm`
+    [extra]                     anything, for the application
+
+The manifest has a table of its own because it is the same for each Extism host, and has no room for other fields. Everything here is
+a stranger's claim: texts are bounded and printable, and a homepage is a web page. Nothing here grants anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from .._manifest.messages import fault, shown, translated
+from .._manifest.model import Manifest
+from .._manifest.parsing import decoded
+from .._public import publish
+from ..errors import ManifestError
+
+__all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
+
+MAX_SETTINGS: Final = 100
+MAX_NAME: Final = 100
+_LENGTHS: Final = {
+    "title": 100,
+    "version": 100,
+    "description": 2000,
+    "author": 200,
+    "homepage": 500,
+}
+_NOT_IN_ADDRESSES: Final = frozenset(" \n\"'<>`")
+_ORDERS: Final = 10**6
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A setting that a plugin has.
+
+    Attributes:
+        description: What it is for.
+        default: What the plugin reads where nothing was set.
+        secret: Whether what is set should not be shown.
+    """
+
+    description: str = ""
+    default: str | None = None
+    secret: bool = False
+
+    def __post_init__(self) -> None:
+        _check_text("description", self.description, 2000)
+        if self.default is not None:
+            _check_text("default", self.default, 10_000)
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[plugin]`."""
+
+    title: str = ""
+    version: str = ""
+    description: str = ""
+    author: str = ""
+    homepage: str = ""
+    order: int = 0
+    enabled: bool = True
+    settings: dict[str, Setting] = {}
+
+    def __post_init__(self) -> None:
+        for field, length in _LENGTHS.items():
+            _check_text(field, getattr(self, field), length)
+        if self.homepage and not (
+            self.homepage.startswith(("https://", "http://"))
+            and _NOT_IN_ADDRESSES.isdisjoint(self.homepage)
+        ):
+            raise fault(
+                "homepage",
+                "expected an address that begins with https:// or http://, and has no spaces or quotes",
+            )
+        if not -_ORDERS <= self.order <= _ORDERS:
+            raise fault("order", f"expected a number from -{_ORDERS} to {_ORDERS}")
+        if len(self.settings) > MAX_SETTINGS:
+            raise fault("settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}")
+        for name in self.settings:
+            if reason := check_name(name):
+                raise fault(
+                    "settings", f"expected names that can be shown, but {shown(name)} {reason}"
+                )
+
+
+class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file; the manifest is looked at elsewhere."""
+
+    plugin: About = msgspec.field(default_factory=About)
+    manifest: dict[str, Any] | None = None
+    extra: dict[str, Any] = {}
+
+
+def check_name(name: str) -> str | None:
+    """Why something cannot be called that, or None if it can."""
+    if not name:
+        return "is empty"
+    if len(name) > MAX_NAME:
+        return f"is longer than {MAX_NAME} characters"
+    if not name.isprintable() or name != name.strip():
+        return "has characters that cannot be seen"
+    return None
+
+
+def parse_plugin_file(content: bytes) -> PluginFile:
+    """What the text of such a file says.
+
+    Raises:
+        ManifestError: It is not valid; the message says which field.
+    """
+    document = decoded(content, what="the text")
+    if isinstance(document, dict):
+        for field in document:
+            if field in Manifest.__struct_fields__ or field in About.__struct_fields__:
+                table = "manifest" if field in Manifest.__struct_fields__ else "plugin"
+                raise fault(field, f"it belongs to the table [{table}]", "")
+    try:
+        return msgspec.convert(document, PluginFile)
+    except msgspec.ValidationError as error:
+        raise translated(error, _known_fields, "") from None
+    except RecursionError:
+        raise ManifestError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ManifestError(
+            "it has text that cannot be encoded as UTF-8 (lone surrogates)"
+        ) from None
+
+
+def _known_fields(where: str) -> tuple[str, ...]:
+    struct = (
+        Setting
+        if where.startswith("plugin.settings")
+        else About
+        if where.startswith("plugin")
+        else PluginFile
+    )
+    return struct.__struct_fields__
+
+
+def _check_text(field: str, text: str, length: int) -> None:
+    if len(text) > length:
+        raise fault(field, f"expected at most {length} characters, got {len(text)}")
+    if not text.replace("\n", "").isprintable():
+        raise fault(field, "expected text that can be seen, got other characters in it")
+
+
+# As for manifests: types are looked into once, at import, by one thread.
+parse_plugin_file(b'{"plugin": {"settings": {"x": {}}}, "manifest": {}}')
+
+
+publish("plugwasm.plugin_set", Setting)

@@ -1,0 +1,914 @@
+"""The plugins of an application: found, loaded, asked by hooks, replaced when their files change, described for a settings page.
+
+A hook is the name of an export. A plugin serves each hook that it exports as a function, and the set asks those that serve it in
+order. A plugin that fails is passed over and noted; the others are asked all the same.
+
+What a set knows is one immutable `State`. A change makes another and puts it in the place of the first, so a call that is under
+way ends with the plugins that it began with. Modules are compiled before that, and what cannot be loaded replaces nothing.
+
+A manifest in a set only asks. What it gets is bounded by what the application passes: limits, hosts and directories.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, Never, Self, TypeVar
+
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    listed,
+    named,
+    refuse_given,
+    refuse_unknown,
+)
+from .._host.plugin_log import log_raised
+from .._manifest.files import shown_path
+from .._manifest.limits import ProcessLimits, effective
+from .._manifest.messages import cut, meant
+from .._manifest.resolve import Recipe
+from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.plugin import Closing, changed_config
+from ..errors import (
+    BusyError,
+    ClosedError,
+    Error,
+    FunctionNotFoundError,
+    ModuleError,
+    OptionError,
+    SourceError,
+)
+from . import discovery, dispatch, signatures
+from .compile_budget import Shares
+from .description import Description, Grants, describe
+from .dispatch import Result, guarded
+from .loaded_plugin import Loaded, Terms, same
+from .metadata import PluginFile, Setting
+from .policy import Ceiling
+from .state import Entry, State, log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+
+    import anyio
+
+    from .._host.functions import Function
+    from .._http.policy import Egress
+    from .._manifest.limits import Limits
+    from .._runtime.argument_types import Observe
+    from .._wasi.options import WasiOptions
+    from .discovery import Source
+
+__all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
+
+T = TypeVar("T")
+
+ENTRY_POINTS: Final = "plugwasm.plugins"
+"""The group of entry points that packages with plugins use."""
+_MOST_UNSERVED: Final = 100
+"""Names of hooks that nobody serves, of each of which it is logged once."""
+_SETTLED_NS: Final = 2 * 10**9
+"""A file that changed later than this before it was read may change again without its times telling."""
+
+
+class Changes(NamedTuple):
+    """The names of plugins that `reload` found new, changed or gone, and of those that could not be loaded. False when there are none."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
+Changes.__module__ = "plugwasm.plugin_set"
+
+
+class PluginSet(Closing):
+    """The plugins of an application. Any number of threads can use it.
+
+    Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
+    were found: `plugins`, entry points by name, directories by name. Where two have one name, the first has it.
+
+    Each call takes an instance of its own; some are kept for the next calls. So a plugin's memory and vars may or may not be there
+    in its next call: what must not depend on that needs `fresh=True`.
+
+    Args:
+        plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A `CompiledPlugin` is used as it is: none
+            of the arguments below apply to it but those about names, `config` and instances. The others are an error where they would
+            apply to no plugin.
+        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or `manifest.toml` (or `.json`). The
+            plugin is called what the file (without `.wasm`) or folder is called.
+        entry_points: The group of entry points of installed packages to look at: "plugwasm.plugins", say. None for none.
+        hooks: The names that are hooks. If not given, all functions that a plugin exports, but not those that begin with `_`.
+        order: Names of plugins that are asked first, in this order.
+        disabled: Names of plugins that are not loaded until they are enabled.
+        config: What plugins read with `config_get`, by the plugin's name, on top of their manifests.
+        wasi, functions, fuel_limit, http_response_headers, observe: As for `CompiledPlugin`, for each plugin.
+        limits: What each plugin may make the host spend; a manifest can only ask for less. If not given, the defaults of `Limits`.
+        egress: What HTTP requests may be. A host must be granted by its `allowed_hosts` and the plugin's manifest; without them, none is.
+        allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front makes one read-only for all.
+        instances: How many idle instances are kept of each plugin; with `isolated`, how many processes each has at most. Further calls
+            wait for one, as long as a call may take, and then fail with a `PoolTimeoutError`.
+        fresh: Whether each call gets a new instance; with `isolated`, a new one in the same process.
+        isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a `CompiledPlugin` too. The first is
+            started when the plugin is loaded. `ProcessLimits` say what each may take.
+
+    Raises:
+        SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
+        OptionError: An argument is not valid.
+    """
+
+    __module__ = "plugwasm"
+
+    def __init__(
+        self,
+        plugins: Iterable[Any] | Mapping[str, Any] = (),
+        *,
+        directories: Iterable[str | os.PathLike[str]] = (),
+        entry_points: str | None = None,
+        hooks: Iterable[str] | None = None,
+        order: Iterable[str] = (),
+        disabled: Iterable[str] = (),
+        config: Mapping[str, Mapping[str, str | None]] | None = None,
+        wasi: bool | WasiOptions = False,
+        functions: Iterable[Function] | None = REGISTERED,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+        allowed_paths: Iterable[str] = (),
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        observe: Observe = None,
+        instances: int = 4,
+        fresh: bool = False,
+        isolated: bool | ProcessLimits = False,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            refuse_unknown(type(self), unknown)
+        if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
+            hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
+            raise OptionError(
+                f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins"
+            )
+        plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
+        if isinstance(directories, (str, bytes, os.PathLike)):
+            directories = [directories]
+        directories = listed("directories", directories, "paths", (str, bytes, os.PathLike))
+        if not (entry_points is None or isinstance(entry_points, str)):
+            raise OptionError(
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}",
+                field="entry_points",
+            )
+        hooks = None if hooks is None else listed("hooks", hooks, "names of exports")
+        order, disabled = (
+            listed("order", order, "names of plugins"),
+            listed("disabled", disabled, "names of plugins"),
+        )
+        if not (config is None or isinstance(config, Mapping)):
+            raise OptionError(
+                f"config: expected mappings by the plugins' names, got {named(config)}",
+                field="config",
+            )
+        listed("config", config or {}, "names of plugins")
+        check_flag("fresh", fresh)
+        if not isinstance(isolated, (bool, ProcessLimits)):
+            raise OptionError(
+                f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}"
+            )
+        process = None if isolated is False else ProcessLimits() if isolated is True else isolated
+        fewest = 0 if process is None else 1
+        if isinstance(instances, bool) or not isinstance(instances, int) or instances < fewest:
+            raise OptionError(
+                f"instances: expected a number of at least {fewest}, got {instances!r}"
+            )
+        self._terms = Terms(None if hooks is None else frozenset(hooks), instances, fresh, process)
+        self._kind = Loaded
+        if process is not None:
+            from .isolated_plugin import Apart
+
+            self._kind = Apart
+        self._ceiling = Ceiling(
+            wasi,
+            functions,
+            limits,
+            egress,
+            allowed_paths,
+            fuel_limit,
+            http_response_headers,
+            observe,
+            process is not None,
+        )
+        given = plugins.values() if isinstance(plugins, Mapping) else plugins
+        if (
+            plugins
+            and not directories
+            and entry_points is None
+            and all(isinstance(plugin, CompiledPlugin) for plugin in given)
+        ):
+            refuse_given(
+                "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
+                wasi=NOT_GIVEN if wasi is False else wasi,
+                functions=functions,
+                limits=NOT_GIVEN if limits is None else limits,
+                egress=NOT_GIVEN if egress is None else egress,
+                allowed_paths=allowed_paths or NOT_GIVEN,
+                fuel_limit=NOT_GIVEN if fuel_limit is None else fuel_limit,
+                http_response_headers=http_response_headers or NOT_GIVEN,
+                observe=NOT_GIVEN if observe is None else observe,
+            )
+        self._unserved: set[str] = set()
+        self._order = {name: place for place, name in reversed(list(enumerate(order)))}
+        self._enabled = dict.fromkeys(disabled, False)
+        self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
+        self._directories = [os.fsdecode(directory) for directory in directories]
+        self._fixed = [
+            *discovery.given(plugins, egress),
+            *(discovery.entry_points(entry_points, egress) if entry_points is not None else ()),
+        ]
+        self._change = _Change()
+        self._stops: list[Callable[[], None]] = []
+        self._closed = False
+        self._state = State({}, (), self._order)
+        self.reload()
+
+    @classmethod
+    def from_directory(cls, *directories: str | os.PathLike[str], **options: Any) -> Self:
+        """The plugins of these directories."""
+        return cls(directories=directories, **options)
+
+    @classmethod
+    def from_entry_points(cls, group: str = ENTRY_POINTS, **options: Any) -> Self:
+        """The plugins that installed packages give as entry points: a path, a manifest, a module, or a function that returns one."""
+        return cls(entry_points=group, **options)
+
+    # ---- asking -----------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def hooks(self) -> dict[str, tuple[str, ...]]:
+        """The names of the plugins that serve each hook, in the order in which they are asked."""
+        return {
+            hook: tuple(entry.name for entry in entries)
+            for hook, entries in self._current().hooks.items()
+        }
+
+    @signatures.of_first
+    def first(
+        self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
+    ) -> Any:
+        """The first answer: plugins are asked until one gives an output that is not empty.
+
+        Args:
+            hook: The export to call. One that no plugin serves is logged once, unless `hooks` declares it.
+            data: The input.
+            stop_on_error: Whether a plugin's error is raised. If not, it is noted, and the next plugin is asked.
+            **options: As for `Plugin.call`, but `parse` cannot be None. What it raises is the plugin's error. An empty output is not
+                looked at: it is no answer, whatever `parse` or `returns` would make of it; nor is a None that they make.
+
+        Returns:
+            The output; None when no plugin gave any.
+
+        Raises:
+            FunctionNotFoundError: There is no such hook among those that were declared.
+        """
+        return dispatch.first(
+            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        )
+
+    @signatures.of_all
+    def all(
+        self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
+    ) -> Any:
+        """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
+        return dispatch.all_of(
+            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        )
+
+    @signatures.of_chain
+    def chain(
+        self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
+    ) -> Any:
+        """What is left after each plugin made its output of the one before it, also of an empty one. A plugin that fails is left out.
+
+        Returns:
+            The last output, or `data` itself when no plugin made any.
+        """
+        return dispatch.chain(
+            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        )
+
+    @signatures.of_call
+    def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
+        """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
+        return dispatch.one(
+            Entry.call, self._callable(name, function_name), function_name, data, guarded(options)
+        )
+
+    @signatures.of_first_async
+    async def first_async(
+        self,
+        hook: str,
+        data: Any = b"",
+        *,
+        stop_on_error: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `first`, for a task of asyncio or trio. The plugins run in a thread, one after the other, and host functions that are
+        `async def` in the task.
+
+        A task that is cancelled cancels the plugin that runs, and no other is asked; it goes on when that has ended.
+
+        Args:
+            hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
+            limiter: As for `Plugin.call_async`.
+        """
+        return await dispatch.awaited(
+            limiter,
+            dispatch.first,
+            self._serving(hook),
+            hook,
+            data,
+            stop_on_error,
+            guarded(options),
+        )
+
+    @signatures.of_all_async
+    async def all_async(
+        self,
+        hook: str,
+        data: Any = b"",
+        *,
+        stop_on_error: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `all`, for a task; see `first_async`."""
+        return await dispatch.awaited(
+            limiter,
+            dispatch.all_of,
+            self._serving(hook),
+            hook,
+            data,
+            stop_on_error,
+            guarded(options),
+        )
+
+    @signatures.of_chain_async
+    async def chain_async(
+        self,
+        hook: str,
+        data: Any = b"",
+        *,
+        stop_on_error: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `chain`, for a task; see `first_async`."""
+        return await dispatch.awaited(
+            limiter,
+            dispatch.chain,
+            self._serving(hook),
+            hook,
+            data,
+            stop_on_error,
+            guarded(options),
+        )
+
+    @signatures.of_call_async
+    async def call_async(
+        self,
+        name: str,
+        function_name: str,
+        data: Any = b"",
+        *,
+        limiter: anyio.CapacityLimiter | None = None,
+        **options: Any,
+    ) -> Any:
+        """As `call`, for a task; see `first_async`."""
+        return await dispatch.awaited(
+            limiter,
+            dispatch.one,
+            self._callable(name, function_name),
+            function_name,
+            data,
+            guarded(options),
+        )
+
+    def _serving(self, hook: str) -> tuple[Entry, ...]:
+        state = self._current()
+        declared = self._terms.hooks
+        if not isinstance(hook, str):
+            raise OptionError(
+                f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
+            )
+        if declared is not None and hook not in declared:
+            raise FunctionNotFoundError(
+                f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook
+            )
+        serving = state.hooks.get(hook, ())
+        if (
+            not serving
+            and declared is None
+            and state.hooks
+            and hook not in self._unserved
+            and len(self._unserved) < _MOST_UNSERVED
+        ):
+            self._unserved.add(hook)
+            log.warning(
+                "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
+                cut(hook),
+                _closest(hook, state.hooks),
+            )
+        return serving
+
+    def _callable(self, name: str, function_name: str) -> Entry:
+        entry = self._entry(name)
+        if entry.loaded is None:
+            why = (
+                f"it could not be loaded: {entry.error.message}"
+                if entry.error is not None
+                else "it is disabled"
+            )
+            raise FunctionNotFoundError(
+                f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name
+            )
+        return entry
+
+    def _entry(self, name: str) -> Entry:
+        state = self._current()
+        if not isinstance(name, str):
+            raise OptionError(
+                f"name: expected the name of a plugin, as text, got {named(name)}", field="name"
+            )
+        entry = state.entries.get(name)
+        if entry is None:
+            raise OptionError(
+                f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}"
+            )
+        return entry
+
+    def _current(self) -> State:
+        state = self._state
+        if self._closed:
+            raise ClosedError("the plugin set was closed")
+        return state
+
+    # ---- changing ---------------------------------------------------------------------------------------------------------------------
+
+    def reload(self) -> Changes:
+        """Looks once for plugins that are new, changed or gone. Calls under way end with the plugins that they began with.
+
+        A plugin whose new files cannot be loaded goes on as it was; `describe` has the error. All that are compiled share the time that
+        `Limits.compile_seconds` gives one, so one that is slow fails, and the others are loaded all the same.
+
+        In a signal handler (or a finalizer) that comes in the middle of a change that its own thread makes, nothing is looked at yet, and
+        the result is empty: who makes that change looks when it is made.
+
+        Raises:
+            SourceError: A directory cannot be read; nothing was changed.
+        """
+        return self._changing(self._look, later=self._look) or Changes()
+
+    def _look(self) -> Changes:
+        before = self._current()
+        taken: dict[str, Entry] = {}
+        others: list[Entry] = []
+        found = [
+            *self._fixed,
+            *(
+                source
+                for directory in self._directories
+                for source in discovery.in_directory(directory)
+            ),
+        ]
+        shares = Shares(self._ceiling.limits.compile_seconds, len(found))
+        slow: dict[str, float] = {}
+        for source in found:
+            name = source.name
+            if name in taken:
+                others.append(
+                    Entry(
+                        source,
+                        error=SourceError(
+                            f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}"
+                        ),
+                    )
+                )
+                continue
+            old = before.entries.get(name)
+            shares.begin()
+            taken[name] = self._renewed(
+                source, old if old is not None and old.source.key == source.key else None, shares
+            )
+            if (
+                shares.end()
+                and shares.share is not None
+                and isinstance(taken[name].error, ModuleError)
+            ):
+                slow[name] = shares.share
+        self._try_again(taken, before, shares.again(list(slow.values())), slow)
+        for name in slow:
+            error = taken[name].error
+            if error is not None and len(found) > 1 and "compile_seconds" in error.message:
+                error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
+                error.args = (error.message,)
+        for name, entry in taken.items():
+            self._complain(entry, before.entries.get(name))
+        self._replace(taken, tuple(others))
+        return _compared(before.entries, taken)
+
+    def _complain(self, entry: Entry, before: Entry | None) -> None:
+        """Has it logged why a plugin could not be loaded, unless that was so before."""
+        error = entry.error
+        if (
+            error is not None
+            and entry is not before
+            and (before is None or before.error is None or before.error.message != error.message)
+        ):
+            self._change.complaints.append(
+                ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
+            )
+
+    def enable(self, name: str) -> None:
+        """Loads a plugin that is disabled, or could not be loaded.
+
+        Raises:
+            Error: Why it cannot be loaded. It is enabled all the same, and `reload` loads it when its files have changed.
+            BusyError: A signal handler asks for it in the middle of a change that its own thread makes; so also `disable`, `configure`.
+        """
+
+        def change() -> Entry:
+            old = self._entry(name)
+            self._enabled[name] = True
+            shares = Shares(self._ceiling.limits.compile_seconds, 1)
+            shares.begin()
+            entry = self._renewed(old.source, old, shares, anew=True)
+            self._complain(entry, old)
+            self._replace_one(entry)
+            return entry
+
+        entry = self._changing(change)
+        if entry is not None and entry.error is not None:
+            raise entry.error.with_traceback(None)
+
+    def disable(self, name: str) -> None:
+        """Asks a plugin no more, and lets go of it. Calls under way end on their own."""
+
+        def change() -> None:
+            old = self._entry(name)
+            self._enabled[name] = False
+            self._replace_one(Entry(old.source, old.about, enabled=False))
+
+        self._changing(change)
+
+    def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
+
+        def change() -> None:
+            old = self._entry(name)
+            self._config[name] = self._config.get(name, {}) | _checked_config(changes)
+            loaded = old.loaded and self._kind(
+                old.loaded.compiled,
+                old.loaded.asked,
+                self._config[name],
+                old.loaded.defaults,
+                self._terms,
+            )
+            self._replace_one(
+                Entry(
+                    old.source,
+                    old.about,
+                    stamp=old.stamp,
+                    enabled=old.enabled,
+                    loaded=loaded,
+                    error=old.error,
+                )
+            )
+
+        self._changing(change)
+
+    def watch(
+        self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None
+    ) -> Callable[[], None]:
+        """Reloads every `interval` seconds in a thread of its own, and calls `on_change` there when something changed.
+
+        Returns:
+            A function that ends it. `close` does so too. A forked child watches nothing until it asks for it.
+
+        Raises:
+            OptionError: An argument is not valid.
+        """
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
+            raise OptionError(
+                f"interval: expected a number of seconds above 0, got {named(interval)}",
+                field="interval",
+            )
+        if not (on_change is None or callable(on_change)):
+            raise OptionError(
+                f"on_change: expected a function that takes the changes, got {named(on_change)}",
+                field="on_change",
+            )
+        self._current()
+        stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
+        stop.acquire()
+
+        def end() -> None:
+            try:
+                stop.release()
+            except RuntimeError:
+                pass  # it has ended already
+
+        threading.Thread(
+            target=_watch,
+            args=(weakref.ref(self), stop, interval, on_change),
+            name="plugwasm-plugin-set",
+            daemon=True,
+        ).start()
+        self._stops.append(end)
+        return end
+
+    def close(self) -> None:
+        """Lets go of all plugins. Calls under way end on their own. Closing twice is allowed."""
+        for stop in self._stops:
+            stop()
+        self._closed = True
+        self._changing(self._let_go, later=self._let_go)
+
+    def _let_go(self) -> None:
+        self._replace({}, ())
+
+    def _changing(self, do: Callable[[], T], *, later: Callable[[], T] | None = None) -> T | None:
+        """Makes a change, one at a time.
+
+        The lock is reentrant, for a signal handler may come while its thread holds it. What it would find then is half changed, though
+        (`is_under_way`): so it gets None, and `later` is done when the change is made. A change has to be undivided, since it replaces
+        the state that it began with. No context manager of Python surrounds it: a signal handler that raises could part that from its
+        block.
+
+        Raises:
+            BusyError: There is nothing that could be done later.
+        """
+        change = self._change
+        if change.pid != os.getpid():
+            change = self._change = (
+                _Change()
+            )  # of a forked child: who held the lock may not be there
+        try:
+            with change.lock:
+                if change.is_under_way:
+                    if later is None:
+                        raise BusyError(
+                            "the plugin set cannot be changed while this thread is in the middle of another change of it"
+                        )
+                    change.later.append(later)
+                    return None
+                try:
+                    change.is_under_way = True
+                    try:
+                        done = do()
+                    finally:
+                        done_later = self._do_later(change)
+                finally:
+                    change.is_under_way = False
+        finally:
+            change.tell()
+        if change.later:  # of a signal handler that came just before nothing was under way any more
+            self._changing(_nothing)
+        result: Any = done
+        if isinstance(result, Changes):
+            for changes in done_later:
+                result = Changes(
+                    *(
+                        tuple(dict.fromkeys(one + other))
+                        for one, other in zip(result, changes, strict=True)
+                    )
+                )
+        return result  # type: ignore[no-any-return]
+
+    def _do_later(self, change: _Change) -> list[Changes]:
+        """Does what signal handlers asked for meanwhile, and gives what that changed."""
+        found: list[Changes] = []
+        while change.later:
+            later = change.later.popleft()
+            if self._closed and later != self._let_go:
+                continue
+            try:
+                changes = later()
+            except Error as error:  # of a reload; nobody who asked for it is there any more
+                change.complaints.append(("plugins cannot be reloaded: %s", cut(error.message)))
+            else:
+                if isinstance(changes, Changes):
+                    found.append(changes)
+        return found
+
+    def _replace(self, entries: dict[str, Entry], others: tuple[Entry, ...]) -> None:
+        before = self._state
+        self._state = State(entries, others, self._order)
+        kept = {id(entry.loaded) for entry in entries.values()}
+        for entry in before.entries.values():
+            if entry.loaded is not None and id(entry.loaded) not in kept:
+                entry.loaded.retire()
+
+    def _replace_one(self, entry: Entry) -> None:
+        self._replace(self._state.found | {entry.name: entry}, self._state.others)
+
+    def _try_again(
+        self, taken: dict[str, Entry], before: State, shares: Shares | None, slow: Iterable[str]
+    ) -> None:
+        """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
+        for name in slow if shares is not None else ():
+            assert shares is not None
+            old = before.entries.get(name)
+            source = taken[name].source
+            shares.begin()
+            taken[name] = self._renewed(
+                source, old if old is not None and old.source.key == source.key else None, shares
+            )
+            shares.end()
+
+    def _renewed(
+        self, source: Source, old: Entry | None, shares: Shares, *, anew: bool = False
+    ) -> Entry:
+        """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
+        if old is not None:
+            source = old.source
+        with source.opened():
+            return self._read(source, old, shares, anew)
+
+    def _read(self, source: Source, old: Entry | None, shares: Shares, anew: bool) -> Entry:
+        now, stamp = time.time_ns(), source.stamp()
+        if old is not None and not anew and stamp == old.stamp:
+            return old
+        wanted = self._enabled.get(source.name)
+        entry = Entry(source, stamp=stamp, enabled=True if wanted is None else wanted)
+        if old is not None:
+            entry.about, entry.loaded = old.about, old.loaded
+            entry.enabled = old.enabled if wanted is None else wanted
+        try:
+            about = source.about()
+            if entry.loaded is None:
+                entry.about = about
+            entry.enabled = about.plugin.enabled if wanted is None else wanted
+            entry.loaded = (
+                self._load(source, about, entry.loaded, shares) if entry.enabled else None
+            )
+            entry.about = about
+        except Exception as error:
+            said = f"{type(error).__name__}: {cut(str(error))}"
+            reason = (
+                error
+                if isinstance(error, Error)
+                else SourceError(f"{shown_path(source.where)}: {said}")
+            )
+            entry.error = reason.with_traceback(None)
+        if old is not None and entry.loaded is old.loaded:
+            entry.last_failure = old.last_failure
+        if any(file and max(file[3:]) + _SETTLED_NS > now for file in stamp):
+            entry.stamp = None
+        return entry
+
+    def _load(
+        self, source: Source, about: PluginFile, old: Loaded | None, shares: Shares
+    ) -> Loaded:
+        asked = source.load(about, self._ceiling.limits.module_bytes)
+        defaults = {
+            name: setting.default
+            for name, setting in about.plugin.settings.items()
+            if setting.default is not None
+        }
+        if old is not None and old.defaults == defaults and same(old.asked, asked):
+            return old
+        compiled = (
+            asked
+            if isinstance(asked, CompiledPlugin)
+            else self._ceiling.compiled(source.name, asked, shares.share)
+        )
+        loaded = self._kind(
+            compiled, asked, self._config.get(source.name, {}), defaults, self._terms
+        )
+        if isinstance(asked, Recipe):
+            loaded.compiled.limits = effective(
+                self._ceiling.limits, asked
+            )  # no longer a share of the time
+        return loaded
+
+    # ---- describing -------------------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> list[Description]:
+        """All plugins, in order: those that are asked, those that are disabled, and those that could not be loaded.
+
+        At the end stand those whose names were taken. `msgspec.to_builtins` makes plain data of a description.
+        """
+        state = self._current()
+        return [
+            describe(entry, self._config.get(entry.name, ()))
+            for entry in (*state.entries.values(), *state.others)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
+
+
+class _Change:
+    """What changes of a set need, in one process.
+
+    Attributes:
+        is_under_way: Whether the state is about to be replaced, by the thread that has the lock.
+        later: What that thread does when it has replaced it.
+        complaints: What is logged when the lock is free again: handlers of logs have locks themselves.
+    """
+
+    __slots__ = ("complaints", "is_under_way", "later", "lock", "pid")
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.RLock()
+        self.is_under_way = False
+        self.later: deque[Callable[[], object]] = deque()
+        self.complaints: deque[tuple[str, ...]] = deque()
+
+    def tell(self) -> None:
+        """Logs what was complained of."""
+        while self.complaints:
+            try:
+                complaint = self.complaints.popleft()
+            except IndexError:  # another thread was faster
+                return
+            log.warning(*complaint)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
+    changed_config({}, changes)
+    return dict(changes)
+
+
+def _closest(name: str, names: Iterable[str]) -> str:
+    close = meant(name, list(names))
+    return f": did you mean `{cut(close)}`?" if close else ""
+
+
+def _compared(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Changes:
+    both = [(name, before[name], after[name]) for name in after if name in before]
+    return Changes(
+        added=tuple(name for name in after if name not in before),
+        changed=tuple(
+            name
+            for name, old, new in both
+            if new.loaded is not old.loaded or new.about != old.about or new.enabled != old.enabled
+        ),
+        removed=tuple(name for name in before if name not in after),
+        failed=tuple(
+            name
+            for name, entry in after.items()
+            if entry.error is not None and _message(before.get(name)) != entry.error.message
+        ),
+    )
+
+
+def _message(entry: Entry | None) -> str | None:
+    return None if entry is None or entry.error is None else entry.error.message
+
+
+def _watch(
+    reference: weakref.ref[PluginSet],
+    stop: LockType,
+    interval: float,
+    on_change: Callable[[Changes], object] | None,
+) -> None:
+    complaint = None
+    while not stop.acquire(timeout=min(interval, threading.TIMEOUT_MAX)):
+        plugins = reference()
+        if plugins is None:
+            return
+        try:
+            changes = plugins.reload()
+            complaint = None
+        except ClosedError:
+            return
+        except Error as error:
+            if error.message != complaint:
+                complaint = error.message
+                log.warning("plugins cannot be reloaded: %s", cut(complaint))
+            continue
+        finally:
+            del plugins
+        if changes and on_change is not None:
+            try:
+                on_change(changes)
+            except Exception:
+                log_raised(log, "`on_change` raised")

@@ -1,0 +1,96 @@
+"""What the application grants to all plugins of a set, and the way from what one asks for to what it gets."""
+
+from __future__ import annotations
+
+from .._host.options import (
+    REGISTERED,
+    check_flag,
+    check_fuel,
+    check_kinds,
+    checked_functions,
+    listed,
+)
+from .._manifest.limits import Limits
+from .._manifest.policy import MAX_MODULES, ManifestPolicy
+from .._manifest.resolve import Admitted, Recipe
+from .._runtime.compiled_plugin import CompiledPlugin
+from ..errors import OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from .._host.functions import Function
+    from .._http.policy import Egress
+    from .._runtime.argument_types import Observe
+    from .._wasi.options import WasiOptions
+
+__all__ = ["Ceiling"]
+
+
+class Ceiling:
+    """What no manifest of the set can exceed."""
+
+    def __init__(
+        self,
+        wasi: bool | WasiOptions,
+        functions: Iterable[Function] | None,
+        limits: Limits | None,
+        egress: Egress | None,
+        allowed_paths: Iterable[str],
+        fuel_limit: int | None,
+        http_response_headers: bool,
+        observe: Observe,
+        elsewhere: bool,
+    ) -> None:
+        check_kinds(wasi, limits, egress)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
+        if observe is not None:
+            from .._runtime.observers import need_guest, observers
+
+            given = (
+                observers(observe) or ()
+            )  # refuses what is none, here and not once for each plugin that is loaded
+            if elsewhere and need_guest(given):
+                raise OptionError(
+                    "observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process"
+                )
+        self.limits = limits or Limits()
+        self._kind: type[CompiledPlugin] = CompiledPlugin
+        if elsewhere:
+            from .._isolation.plugin import Elsewhere
+
+            self._kind = Elsewhere
+        self._options: dict[str, Any] = {
+            "wasi": wasi,
+            "functions": functions if functions is REGISTERED else checked_functions(functions),
+            "limits": self.limits,
+            "egress": egress,
+            "fuel_limit": fuel_limit,
+            "http_response_headers": http_response_headers,
+            "observe": observe,
+        }
+        allowed_paths = listed("allowed_paths", allowed_paths, "paths")
+        self._policy = ManifestPolicy(
+            modules=MAX_MODULES,
+            egress=egress,
+            allowed_paths=allowed_paths,
+            config=None,
+            limits=self.limits,
+        )
+
+    def compiled(self, name: str, asked: Recipe, seconds: float | None = None) -> CompiledPlugin:
+        """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.
+
+        What a policy of its own has admitted gets what that grants.
+        """
+        if isinstance(asked, Admitted):
+            admitted = asked.copy()
+            admitted.compile_seconds = seconds
+            options = self._options | {"limits": None, "egress": None}
+            return self._kind(Admitted(admitted, asked.limits, asked.egress), name=name, **options)
+        granted = self._policy.granted(asked, directories=bool(self._options["wasi"]))
+        granted.compile_seconds = seconds
+        return self._kind(granted, name=name, **self._options)  # type: ignore[arg-type]

@@ -1,0 +1,102 @@
+"""What a set knows at one time. A change makes another state; nothing in one changes but what failed last."""
+
+from __future__ import annotations
+
+from .._host.plugin_log import logger_of
+from .._manifest.messages import cut
+from ..errors import OptionError
+from .dispatch import Unparsed
+from .metadata import PluginFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .._host.event_loop import Crossing
+    from ..errors import Error
+    from .discovery import Source, Stamp
+    from .loaded_plugin import Loaded
+
+__all__ = ["Entry", "State", "log"]
+
+log = logger_of("plugins")
+
+
+class Entry:
+    """A plugin of a set at one time. Once it is in a state, only `last_failure` changes."""
+
+    __slots__ = ("about", "enabled", "error", "last_failure", "loaded", "source", "stamp")
+
+    def __init__(
+        self,
+        source: Source,
+        about: PluginFile | None = None,
+        *,
+        stamp: Stamp | None = None,
+        enabled: bool = True,
+        loaded: Loaded | None = None,
+        error: Error | None = None,
+    ) -> None:
+        self.source = source
+        self.about = about or PluginFile()
+        self.stamp = stamp
+        self.enabled = enabled
+        self.loaded = loaded
+        self.error = error
+        self.last_failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def call(
+        self,
+        function_name: str,
+        data: Any,
+        options: dict[str, Any],
+        crossing: Crossing | None = None,
+    ) -> Any:
+        assert self.loaded is not None
+        return self.loaded.call(function_name, data, options, crossing)
+
+    def note(self, hook: str, error: Exception, stop: bool) -> Exception:
+        """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
+        reason = error
+        if isinstance(
+            error, OptionError
+        ):  # no plugin's fault: the application has given what cannot be sent
+            raise error
+        if isinstance(error, Unparsed):
+            reason = error.reason
+            what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"
+        else:
+            what = str(getattr(error, "message", error))
+        self.last_failure = cut(what)
+        if stop:
+            raise reason from reason.__cause__
+        log.warning("plugin %s failed: %s", cut(self.name), self.last_failure)
+        return reason
+
+
+class State:
+    """The plugins of a set at one time: `found` in the order in which they were found, `entries` in that in which they are asked."""
+
+    __slots__ = ("entries", "found", "hooks", "others")
+
+    def __init__(
+        self, entries: dict[str, Entry], others: tuple[Entry, ...], order: Mapping[str, int]
+    ) -> None:
+        last = len(order)
+        ordered = sorted(
+            entries.values(),
+            key=lambda entry: (order.get(entry.name, last), entry.about.plugin.order),
+        )
+        self.found = entries
+        self.entries = {entry.name: entry for entry in ordered}
+        self.others = others
+        hooks: dict[str, list[Entry]] = {}
+        for entry in ordered:
+            for hook in entry.loaded.hooks if entry.loaded is not None else ():
+                hooks.setdefault(hook, []).append(entry)
+        self.hooks = {hook: tuple(serving) for hook, serving in hooks.items()}

@@ -1,0 +1,279 @@
+"""Who makes the calls of a `map`: the reader, whose thread takes the outputs, or threads of ours.
+
+To hand a call over to a thread, and its output back, takes tens of microseconds, and the time of Python's lock. So short calls are the
+reader's own. One thread stands by then, besides those that call: it makes calls when none has begun of late, be it that one takes long
+after all or that the reader is away. Where calls take long, threads make all of them.
+
+So do they for a reader in a host function. Invariant: it only waits, so that the deadlines and cancellations of the calls that wait for
+it end its waiting, and with that the calls of the `map`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from contextvars import copy_context
+from time import monotonic, perf_counter
+
+from .._host.deadline import NEVER
+from .._host.waiting_calls import SLICE, Waiting, asking, callers
+from .._platform.daemon_threads import STACK, submit
+from .._platform.native_threads import (
+    RLock,
+    allocate_lock,
+    get_ident,
+    sleep,
+    stack_size,
+    start_new_thread,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable
+    from typing import Any
+
+    from .._runtime.plugin import Plugin
+    from .map import Plan
+
+_SHORT = 40e-6
+"""Seconds of a call that is not worth handing over."""
+_LATE = 0.001
+"""Seconds that an output which is ready may be held back."""
+_NAP = 0.0005
+_PAUSE = 0.005
+
+
+class Item:
+    """An input, and in its time what became of it."""
+
+    __slots__ = ("_context", "_data", "_error", "_output", "_pending")
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._context = copy_context()
+        self._error: BaseException | None = None
+        self._output: Any = None
+        self._pending = allocate_lock()
+        self._pending.acquire()
+
+    def run(self, call: Callable[[Any], Any]) -> float:
+        """Makes the call. The seconds that it took."""
+        start = perf_counter()
+        try:
+            self._output = self._context.run(call, self._data)
+        except BaseException as error:
+            self._error = error
+        self._data = None
+        self._pending.release()
+        return perf_counter() - start
+
+    def run_for(self, team: Team) -> None:
+        """Says for whom it will run."""
+        self._context.run(asking.set, team)
+
+    def is_done(self) -> bool:
+        """Whether that was done."""
+        return not self._pending.locked()
+
+    def wait(self, seconds: float = -1) -> None:
+        """Waits for that."""
+        if self._pending.acquire(timeout=seconds):
+            self._pending.release()
+
+    def outcome(self, plan: Plan) -> Any:
+        """The output, or what stands for it; raises what is to be raised."""
+        error, self._error = self._error, None
+        try:
+            if error is None:
+                return self._output
+            if isinstance(error, Exception):
+                return plan.judge(error)
+            raise error
+        finally:
+            del error
+
+
+class Team:
+    """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._home = os.getpid()
+        self.callers = callers()
+        """Those who wait for the reader; whoever makes a call waits for them."""
+        # Where threads are made with little stack, the reader's may be one of those.
+        self._has_stack = not 0 < stack_size() < STACK
+        self._new: deque[Item] = deque()
+        self._awaited: Item | None = None
+        self._pace = 0.0  # seconds that calls take of late
+        self._steps = 0  # outputs that the reader came for
+        self._moves = 0  # these, and calls that threads began
+        self._is_reader_calling = False
+        self._threads = self._calling = 0
+        self._running: dict[int, Plugin | None] = {}
+        self._is_stopped = False
+        # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
+        self._lock = RLock()
+
+    def is_here(self) -> bool:
+        """Whether the threads are there; a forked child has none of them."""
+        return self._home == os.getpid()
+
+    # ---- the reader -----------------------------------------------------------------------------------------------------------------
+
+    def add(self, item: Item) -> None:
+        """Takes it on, after those before it."""
+        if self.callers:
+            item.run_for(self)
+        with self._lock:
+            self._new.append(item)
+        self._recruit()
+
+    def finish_first(self, window: deque[Item]) -> None:
+        """Returns when the first of those that are not read yet is done."""
+        first = window[0]
+        with self._lock:
+            self._steps += 1
+            self._moves += 1
+            if first.is_done():
+                return
+            self._awaited = first
+            self._is_reader_calling = self._may_call()
+            if self._is_reader_calling:
+                self._new.popleft()
+        if self._is_reader_calling:
+            self._learn(first.run(self._plan.call))
+            self._is_reader_calling = False
+            self._recruit()
+            return
+        # To be woken for each output takes as long as a short call does. So that is for a few at a time, if they do not take too long.
+        window[min(self._steps, len(window), self._plan.ahead // 2 + 1) - 1].wait(_LATE)
+        waiting = Waiting()
+        if not waiting.callers:
+            first.wait()
+        while not first.is_done():
+            first.wait(waiting.pause(SLICE))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its calls are still for the reader."""
+        return not self._is_stopped
+
+    def _may_call(self) -> bool:
+        """Whether the reader makes the call that it waits for."""
+        if self.callers and self._threads:
+            return False
+        # Nobody calls yet if that is the next one: calls begin in order, and all before it were read.
+        if not self._new or self._new[0] is not self._awaited:
+            return False
+        return not self._threads or (self._pace < _SHORT and self._has_stack)
+
+    def stop(self, patience: float = NEVER) -> None:
+        """Cancels what runs, and waits for it, but for what this thread itself is in. After so many seconds another thread does that.
+
+        While the interpreter ends, the other threads do not come any more.
+        """
+        if not self.is_here():
+            return
+        self._is_stopped = True
+        until = monotonic() + patience
+        while not sys.is_finalizing():
+            self._cancel()
+            if self._running.keys() <= {get_ident()}:
+                return
+            if monotonic() >= until:
+                start_new_thread(self.stop, ())
+                return
+            sleep(_PAUSE)
+
+    def _cancel(self) -> None:
+        for thread, plugin in self._running.copy().items():
+            if plugin is not None:
+                plugin._cancel(
+                    thread
+                )  # for the thread may leave the plugin to somebody else in between
+
+    # ---- the threads ----------------------------------------------------------------------------------------------------------------
+
+    def _learn(self, seconds: float) -> None:
+        self._pace += (min(seconds, 20 * _SHORT) - self._pace) / 8
+
+    def _most(self) -> int:
+        """How many threads there should be at most."""
+        most = self._plan.workers - self._is_reader_calling
+        return most if self._pace >= _SHORT else min(most, self._calling + 1)
+
+    def _recruit(self) -> None:
+        """Has a thread join, if there is something to do for it."""
+        if self._threads >= self._most():
+            return
+        with self._lock:
+            if self._is_stopped or not self._new or self._threads >= self._most():
+                return
+            self._threads += 1
+        place = allocate_lock()
+        try:
+            submit(self._work, place)
+        except (
+            RuntimeError,
+            MemoryError,
+        ):  # there are no more threads; without any the reader makes the calls
+            if place.acquire(blocking=False):
+                with self._lock:
+                    self._threads -= 1
+
+    def _work(self, place: LockType) -> None:
+        """Makes calls while there are some for this thread, if it came in time to take the place."""
+        if not place.acquire(blocking=False):
+            return
+        seen = -1
+        while True:
+            item = None
+            with self._lock:
+                if self._is_stopped or not self._new or self._threads > self._most():
+                    self._threads -= 1
+                    return
+                if (
+                    self._moves == seen
+                    or self._pace >= _SHORT
+                    or self._new[0] is self._awaited
+                    or self.callers
+                ):
+                    item = self._new.popleft()
+                    self._moves += 1
+                    self._calling += 1
+                seen = self._moves
+            if item is None:
+                sleep(_NAP)
+                with self._lock:
+                    if self._moves == seen and (self._is_reader_calling or self._calling):
+                        self._pace = max(self._pace, _SHORT)  # for that call takes longer
+                continue
+            self._recruit()
+            seconds = item.run(self._call)
+            with self._lock:
+                self._calling -= 1
+                self._learn(seconds)
+
+    def _call(self, data: Any) -> Any:
+        plan, here = self._plan, get_ident()
+        if self._is_stopped:
+            return None
+        try:
+            # No lock while it has a plugin: the reader may be interrupted while it has the lock, by a signal handler that wants a plugin.
+            with plan.pool.plugin(wait=plan.wait) as plugin:
+                self._running[here] = plugin
+                try:
+                    return (
+                        None
+                        if self._is_stopped
+                        else plugin.call(plan.function_name, data, **plan.options)
+                    )
+                finally:
+                    self._running[here] = (
+                        None  # it is for the next in the pool, whom nobody must cancel
+                    )
+        finally:
+            self._running.pop(here, None)

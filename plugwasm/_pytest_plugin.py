@@ -1,0 +1,199 @@
+"""Fixtures for tests of plugins, with pytest. It finds this module by itself where plugwasm is installed.
+
+    wasm_plugin         the plugin, to be called
+    wasm_harness        its `plugwasm.testing.Harness`: the fakes around it, and what happened
+    make_wasm_harness   makes others, of any plugin; they are closed after the test
+
+Which plugin is said by `@pytest.mark.plugwasm("build/my.wasm", wasi=True)`, by `--plugwasm-plugin`, or by `plugwasm_plugin` in the settings
+of pytest. Where several files are meant, by several names or a pattern (`build/*.wasm`), a test runs once for each.
+
+Nothing of plugwasm but this module is imported before a test asks for one of these.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from typing import Any, Protocol
+
+    from ._runtime.plugin import Plugin
+    from .testing import Harness
+
+    class MakeHarness(Protocol):
+        def __call__(self, plugin: Any, **settings: Any) -> Harness: ...
+
+
+_MADE = pytest.StashKey["list[Harness]"]()
+_HOW = '`@pytest.mark.plugwasm("my.wasm")`, `--plugwasm-plugin my.wasm`, or `plugwasm_plugin = my.wasm` in the settings of pytest'
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("plugwasm").addoption(
+        "--plugwasm-plugin",
+        action="append",
+        metavar="FILE",
+        help="the plugin under test, instead of what tests and settings say; a pattern or several: tests run once for each file",
+    )
+    parser.addini(
+        "plugwasm_plugin",
+        "The plugin under test: files or patterns, relative to this file.",
+        type="args",
+        default=[],
+    )
+    parser.addini(
+        "plugwasm_wasi",
+        "Whether the plugin under test may import WASI.",
+        type="bool",
+        default=False,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "plugwasm(*files, **settings): the plugin under test, by files or patterns (relative to the test or to the root of the project; "
+        "a manifest or a module's bytes will do too), and what else plugwasm.testing.Harness is to be given.",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "wasm_harness" in metafunc.fixturenames:
+        builds = _builds(metafunc.config, metafunc.definition)
+        if len(builds) > 1:
+            metafunc.parametrize("wasm_harness", builds, indirect=True, ids=_ids(builds))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for harness in item.stash.get(_MADE, ()):
+            if transcript := harness.transcript():
+                report.sections.append((f"What plugin {harness.name} did", transcript))
+    return report
+
+
+@pytest.fixture
+def make_wasm_harness(request: pytest.FixtureRequest) -> Iterator[MakeHarness]:
+    """Makes a `plugwasm.testing.Harness`, with the same arguments; a file may be relative to the test or to the root of the project.
+
+    It is closed after the test, and a failing test shows what it saw.
+    """
+    from .testing import Harness
+
+    made: list[Harness] = []
+    request.node.stash[_MADE] = made
+
+    def make(plugin: Any, **settings: Any) -> Harness:
+        if isinstance(plugin, (str, os.PathLike)):
+            places = [
+                folder / plugin for folder in (request.node.path.parent, _root(request.config))
+            ]
+            plugin = next((place for place in places if place.is_file()), plugin)
+        made.append(Harness(plugin, **settings))
+        return made[-1]
+
+    yield make
+    for harness in made:
+        harness.close()
+
+
+@pytest.fixture
+def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness) -> Harness:
+    """The `plugwasm.testing.Harness` of the plugin under test."""
+    settings: dict[str, Any] = {"wasi": request.config.getini("plugwasm_wasi")}
+    for marker in reversed([*request.node.iter_markers("plugwasm")]):
+        settings |= marker.kwargs
+    if hasattr(request, "param"):
+        return make_wasm_harness(request.param, **settings)
+    names = _named(request.config, request.node)
+    found = _builds(request.config, request.node)
+    if len(found) == 1:
+        return make_wasm_harness(found[0], **settings)
+    if not names:
+        pytest.fail(f"which plugin is under test? Say so with {_HOW}", pytrace=False)
+    looked = " and ".join(
+        f"`{folder}`" for folder in dict.fromkeys(_folders(request.config, request.node))
+    )
+    pytest.fail(
+        f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; has it been built?",
+        pytrace=False,
+    )
+
+
+@pytest.fixture
+def wasm_plugin(wasm_harness: Harness) -> Iterator[Plugin]:
+    """The plugin under test. What is around it is `wasm_harness`."""
+    with wasm_harness.plugin() as plugin:
+        yield plugin
+
+
+def _named(config: pytest.Config, node: pytest.Item) -> tuple[Any, ...]:
+    """What is said to be the plugin under test: on the command line, else by the closest marker that says so, else in the settings."""
+    option = config.getoption("plugwasm_plugin")
+    marked = next((marker.args for marker in node.iter_markers("plugwasm") if marker.args), None)
+    return tuple(option or marked or config.getini("plugwasm_plugin"))
+
+
+def _folders(config: pytest.Config, node: pytest.Item) -> tuple[Path, ...]:
+    """Where to look for files."""
+    if config.getoption("plugwasm_plugin"):
+        return (config.invocation_params.dir,)
+    root = _root(config)
+    return (
+        (node.path.parent, root)
+        if any(marker.args for marker in node.iter_markers("plugwasm"))
+        else (root,)
+    )
+
+
+def _root(config: pytest.Config) -> Path:
+    return config.inipath.parent if config.inipath else config.rootpath
+
+
+def _builds(config: pytest.Config, node: pytest.Item) -> list[Any]:
+    """The plugins under test: files that are there, and what is no name of a file."""
+    builds: list[Any] = []
+    for name in _named(config, node):
+        if not isinstance(name, (str, os.PathLike)):
+            builds.append(name)
+            continue
+        for folder in _folders(config, node):
+            if found := _files(folder, os.fspath(name)):
+                builds += found
+                break
+    return builds
+
+
+def _files(folder: Path, name: str) -> list[str]:
+    path = str(folder / name)
+    return (
+        [path]
+        if os.path.isfile(path)
+        else sorted(glob.glob(os.path.join(glob.escape(str(folder)), name), recursive=True))
+    )
+
+
+def _ids(builds: list[Any]) -> list[str]:
+    """The shortest names that tell them apart: paths without the folders and the suffix that all have."""
+    files = [build for build in builds if isinstance(build, str)]
+    common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+    names = [
+        Path(os.path.relpath(build, common)).with_suffix("").as_posix()
+        if isinstance(build, str)
+        else f"plugin{i}"
+        for i, build in enumerate(builds)
+    ]
+    same = os.path.basename(names[0])
+    if all("/" in name and os.path.basename(name) == same for name in names):
+        return [os.path.dirname(name) for name in names]
+    return names

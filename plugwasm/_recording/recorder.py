@@ -1,0 +1,166 @@
+"""Recordings of plugins: what was asked of a plugin with all that the host answered it, to be replayed offline, as a test.
+
+    recorder = plugwasm.recording.Recorder()
+    with plugwasm.Plugin("report.wasm", functions=[...], observe=recorder) as plugin:
+        plugin.call("report", "2026")
+    recorder.recording.save("report.json")
+
+    def test_report():
+        plugwasm.recording.load("report.json").replay("report.wasm")
+
+A recording holds what passed: config, inputs, outputs, answers. Keep it as secret as those.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import contextmanager
+
+from .._runtime.observers import Observer
+from ..errors import OptionError, RecordingError, ReplayError
+from .capture import Capture, RecordingBuffer
+from .files import write_file
+from .recording import Recording, load
+from .replay import Replay, ReplayedCall
+from .schema import Call, Data, Failure, HostCall, Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from .._host.guest import Guest
+    from .._runtime import observers
+
+__all__ = [
+    "Call",
+    "Data",
+    "Failure",
+    "HostCall",
+    "Recorder",
+    "Recording",
+    "RecordingError",
+    "Replay",
+    "ReplayError",
+    "ReplayedCall",
+    "Value",
+    "load",
+]
+
+_MAX_RECORDINGS = 8
+
+
+class Recorder(Observer):
+    """Records the instances of the plugins that it observes, each from its start. One may serve any number of plugins and threads.
+
+    A plugin has one recorder; of several the first counts. `IsolatedPlugin`s cannot be recorded.
+
+    Args:
+        directory: Where recordings are written, a file for each instance, which is written anew after each of its calls. The files and
+            the directory, if it has to be made, are for this user only.
+        when: Whether to write after that call (`observing.Call`); after each if not given.
+        max_bytes: What passes in the calls of an instance, about; when it is more, its recording ends there and is not complete.
+
+    Raises:
+        OptionError: `max_bytes` is not a number, or there is no directory for `when`.
+    """
+
+    __module__ = "plugwasm.recording"
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        when: Callable[[observers.Call], object] | None = None,
+        max_bytes: int = 64 * 2**20,
+    ) -> None:
+        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0:
+            raise OptionError(
+                f"Recorder: max_bytes must be a number of bytes, got {max_bytes!r}",
+                field="max_bytes",
+            )
+        if when is not None and directory is None:
+            raise OptionError(
+                "Recorder: `when` says when to write a file, so it needs a `directory`",
+                field="when",
+            )
+        if not (directory is None or isinstance(directory, (str, os.PathLike))):
+            raise OptionError(
+                f"Recorder: directory: expected a path, got {type(directory).__name__}",
+                field="directory",
+            )
+        if not (when is None or callable(when)):
+            raise OptionError(
+                f"Recorder: when: expected a function that takes a call, got {type(when).__name__}",
+                field="when",
+            )
+        self.directory = None if directory is None else os.fspath(directory)
+        self._when = when
+        self._max_bytes = max_bytes
+        self._buffers: deque[RecordingBuffer] = deque(maxlen=_MAX_RECORDINGS)
+        self._ended_calls: dict[int, RecordingBuffer] = {}
+        if self.directory is not None:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+
+    @property
+    def recording(self) -> Recording:
+        """That of the instance that was started last, as far as it has come.
+
+        Raises:
+            RecordingError: There was none yet.
+        """
+        recordings = self.recordings
+        if not recordings:
+            raise RecordingError(
+                "nothing was recorded yet: no plugin that this recorder observes was called"
+            )
+        return recordings[-1]
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
+        buffers = self._snapshot_buffers()
+        return tuple(
+            Recording(**buffer.fields())
+            for buffer in buffers
+            if buffer.calls or buffer is buffers[-1]
+        )
+
+    def _snapshot_buffers(self) -> tuple[RecordingBuffer, ...]:
+        # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
+        while True:
+            try:
+                return tuple(self._buffers)
+            except RuntimeError:  # one came in between
+                pass
+
+    def on_call(self, call: observers.Call) -> AbstractContextManager[object] | None:
+        return None if self.directory is None else self._write_after(call)
+
+    @contextmanager
+    def _write_after(self, call: observers.Call) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            buffer = self._ended_calls.pop(id(call), None)
+            if buffer is not None and (self._when is None or self._when(call)):
+                write_file(
+                    os.path.join(self.directory or "", _file_name(buffer)),
+                    Recording(**buffer.fields()).to_json(),
+                )
+
+    def _understudy(self, guest: Guest) -> Capture:
+        buffer = RecordingBuffer(guest, self._max_bytes)
+        self._buffers.append(buffer)
+        return Capture(guest, buffer, self._on_call_end)
+
+    def _on_call_end(self, call: observers.Call, buffer: RecordingBuffer) -> None:
+        if self.directory is not None:
+            self._ended_calls[id(call)] = buffer
+
+
+def _file_name(buffer: RecordingBuffer) -> str:
+    """Unlike those of other instances and, after a fork, of other processes."""
+    plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in buffer.plugin)[:48]
+    return f"{plugin}-{buffer.id}-{os.getpid()}.json"

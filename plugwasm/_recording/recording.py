@@ -1,0 +1,178 @@
+"""A recording as a file: JSON that can be read in a diff, and is read strictly, for it may come from anywhere.
+
+Reading one takes a small multiple of its size, whatever is in it: what it would be as objects is estimated from its brackets, commas and
+strings before any is made (`json_size`), and texts that Python converts have bounds.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .._host.observed_values import printable
+from .._manifest.files import read_file, shown_path
+from .._payload_bounds.nesting import MAX_LEVELS
+from .._public import publish
+from ..errors import RecordingError, SourceError
+from .files import write_file
+from .json_size import JsonSize
+from .schema import FORMAT_VERSION, Call, Count, Data, Int32, RecordedModule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._manifest.limits import Limits
+    from .._runtime.argument_types import PluginInput
+    from .replay import Replay
+
+MAX_FILE_BYTES = 2**28
+"""Bytes of a recording that is read, if nothing else is said."""
+MAX_MEMORY_FACTOR = 6
+"""How many times its size a recording may be as objects. Those that are saved are 2 to 5 times theirs."""
+MAX_LIMITS_BYTES = 10_000
+"""Bytes of a recording's limits."""
+MIN_MEMORY_BOUND = 2**24
+"""What a recording may be as objects, in bytes, however small it is."""
+
+
+class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The life of one instance of a plugin, from its start: all that it was asked, and all that the host answered it.
+
+    Attributes:
+        version: Of the format.
+        plugin: The name of the plugin.
+        modules: Its modules, with the digests of their bytes; `main` is the name of the one that is called.
+        wasi, fuel_limit, http_response_headers, limits: What the plugin was made with.
+        config, vars, more_vars, log_level: As they were at its start.
+        calls: Its calls, in order.
+        incomplete: Why the recording ended before the instance did; empty if it did not.
+    """
+
+    plugwasm_recording: Annotated[int, Meta(ge=1)]
+    plugin: str
+    modules: list[RecordedModule]
+    main: str
+    wasi: bool = False
+    fuel_limit: Count | None = None
+    http_response_headers: bool = False
+    limits: dict[str, bool | int | float | None] = {}
+    config: dict[str, str] = {}
+    vars: dict[str, Data] = {}
+    more_vars: tuple[tuple[bytes, Data], ...] = ()
+    """Vars whose names are not UTF-8, which JSON has no text for: the names in Base64."""
+    log_level: Int32 = 0
+    overrides: list[tuple[str, str]] = []
+    """Functions of plugwasm's own that functions of the application stood for."""
+    calls: list[Call] = []
+    incomplete: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all calls of the instance are in it, so that it can be replayed."""
+        return not self.incomplete
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it to a file that only this user can read, at once: a file of that name is replaced. It holds all that passed.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_file(os.fspath(path), self.to_json())
+
+    def to_json(self) -> bytes:
+        """The content of the file."""
+        return (
+            msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+        )
+
+    def replay(
+        self,
+        plugin: PluginInput | None = None,
+        *,
+        strict: bool = False,
+        limits: Limits | None = None,
+    ) -> Replay:
+        """Makes the calls once more, of this plugin, and sees that all is as it was: host calls, outputs or errors, and vars.
+
+        Nothing of the outside is asked: host functions, HTTP, files, clocks and random bytes are answered from the recording.
+
+        Args:
+            plugin: A path, bytes, or a manifest, as for `Plugin`; of a manifest only the modules count. If not given, the files that the
+                recorded plugin was made of.
+            strict: Whether its modules must be those that were recorded, to the byte.
+            limits: What the replay may make this process spend; the defaults of `Limits` if not given. A recording may be a stranger's. Its
+                own limits may not be larger, but for the timeout: a call that was given more time has no more than `limits.timeout`
+                now. All calls together have ten times that.
+
+        Raises:
+            ReplayError: Something is different, or takes too long; it is an `AssertionError` too.
+            RecordingError: The recording is not complete, or has larger limits; or `strict`, and the modules are others; or a file that it
+                names is neither the one that was recorded nor a module in the binary format.
+            ManifestError, SourceError, ModuleError: `plugin` cannot be read.
+        """
+        from .replay import replay
+
+        __tracebackhide__ = True
+        return replay(self, plugin, strict=strict, limits=limits)
+
+    def __repr__(self) -> str:
+        return f"<Recording of {self.plugin!r}, {len(self.calls)} calls{'' if self.complete else ', incomplete'}>"
+
+
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> Recording:
+    """Reads a recording.
+
+    Args:
+        path: The file.
+        max_bytes: The most bytes that it may have. Reading takes up to about seven times as much memory as the file has bytes.
+
+    Raises:
+        RecordingError: There is no such file, or it is no recording, or it is too large.
+    """
+    path = os.fspath(path)
+    try:
+        content = read_file(path, max_bytes)
+    except SourceError as error:
+        raise RecordingError(f"recording: {error.message}") from error.__cause__
+    return loads(content, path)
+
+
+load.__module__ = "plugwasm.recording"
+
+
+def loads(content: bytes, origin: str = "the recording") -> Recording:
+    """The same from the content of a file; `origin` is for errors."""
+    size = JsonSize(content)
+    if size.depth > MAX_LEVELS:
+        raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
+    if size.memory_bytes > max(MAX_MEMORY_FACTOR * len(content), MIN_MEMORY_BOUND):
+        raise RecordingError(
+            f"{shown_path(origin)} has {len(content)} bytes, but would take {size.memory_bytes} "
+            "of memory: no plugin is recorded that densely"
+        )
+    try:
+        header = msgspec.json.decode(content, type=_Header)
+        if header.plugwasm_recording > FORMAT_VERSION:
+            known = f"this plugwasm knows {FORMAT_VERSION}: update it"
+            raise RecordingError(
+                f"{shown_path(origin)} has version {header.plugwasm_recording} of the format, and {known}"
+            )
+        if len(bytes(header.limits)) > MAX_LIMITS_BYTES:
+            raise RecordingError(
+                f"{shown_path(origin)} is no recording: there are not so many limits"
+            )
+        return msgspec.json.decode(content, type=Recording)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordingError(
+            f"{shown_path(origin)} is no recording: {printable(str(error))}"
+        ) from None
+
+
+class _Header(Struct):
+    plugwasm_recording: int
+    limits: msgspec.Raw = msgspec.Raw()
+
+
+publish("plugwasm.recording", Recording)

@@ -1,0 +1,447 @@
+"""Runs the calls of a recording once more, and compares.
+
+A recording is a stranger's, and so are the modules that it names. What a replay spends is what `limits` of whoever replays it allow:
+
+1. The limits of the recording only lower them. Each call ends at the deadline of `limits`, however long it had when it was recorded, and
+   all calls together have `OVERALL` times as long. Nothing sleeps: clocks are answered from the recording.
+2. What is kept of a call (output, vars) is what the recording has as well, or the replay ends there; and only the last call may end
+   its instance.
+3. Files that only the recording names are taken for modules if they are those that were recorded, or binaries. So no other file's
+   content gets into an error.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from time import monotonic
+
+from .. import errors
+from .._engine import HostFunction
+from .._host.observed_values import brief, printable
+from .._host.vars import by_text, name_text
+from .._manifest.files import read_file
+from .._manifest.limits import DEFAULT
+from .._manifest.resolve import ModuleSource, Recipe, resolve
+from .._runtime import import_stubs
+from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.observers import Observer
+from .._runtime.plugin import Plugin
+from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
+from . import formatting
+from .capture import RECORDED_LIMITS, make_failure
+from .playback import Mismatch, Playback
+from .schema import Call, Data, Failure, join_vars
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._host.functions import Function
+    from .._host.guest import Guest
+    from .._manifest.limits import Limits
+    from .._runtime.argument_types import PluginInput
+    from .._runtime.observers import Understudy
+    from .recording import Recording
+
+_MIN_TIMEOUT = 60.0
+"""Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""
+_DEFAULT_TIMEOUT = 3600.0
+"""Seconds that a call may take if nobody said how long."""
+TOTAL_TIME_FACTOR = 10
+"""How many times as long as a call all of them may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedCall:
+    """A call that was made once more.
+
+    Attributes:
+        function: The export.
+        input, output: The output is None where it failed, as it was recorded.
+        error: What it raised.
+        vars: The plugin's vars afterwards.
+        host_calls: How many host calls were answered from the recording.
+        fuel: What it used, where there is a limit.
+    """
+
+    function: str
+    input: bytes = field(repr=False)
+    output: bytes | None
+    error: Exception | None
+    vars: dict[str, bytes] = field(repr=False)
+    host_calls: int
+    fuel: int | None
+
+
+ReplayedCall.__module__ = "plugwasm.recording"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay has shown: all was as it was recorded.
+
+    Attributes:
+        recording: What was replayed.
+        calls: Its calls, as they went now.
+    """
+
+    recording: Recording
+    calls: tuple[ReplayedCall, ...]
+
+
+Replay.__module__ = "plugwasm.recording"
+
+
+class _PlaybackObserver(Observer):
+    """Has the answers serve the plugin."""
+
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
+
+    def _understudy(self, guest: Guest) -> Understudy:
+        return self._playback
+
+
+def replay(
+    recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None
+) -> Replay:
+    """See `Recording.replay`."""
+    __tracebackhide__ = True
+    if recording.incomplete:
+        raise RecordingError(
+            f"the recording of `{printable(recording.plugin)}` is not complete: {brief(recording.incomplete)}"
+        )
+    if not recording.calls:
+        raise RecordingError(
+            f"the recording of `{printable(recording.plugin)}` has no calls, so a replay would show nothing"
+        )
+    ceiling = limits or DEFAULT
+    recipe = _make_recipe(recording, plugin, ceiling)
+    if strict:
+        _check_digests(recording, recipe)
+    playback = Playback(recording.overrides, recording.log_level)
+    time_budget = _TimeBudget(ceiling)
+    with _make_plugin(recording, recipe, playback, ceiling) as loaded:
+        calls: list[ReplayedCall] = []
+        before: dict[bytes, bytes] | None = None
+        for number, call in enumerate(recording.calls, 1):
+            if number > 1 and loaded._guest is None:
+                raise RecordingError(
+                    f"the recording is damaged: its call {number} comes after one that ended the instance"
+                )
+            if call.config is not None:
+                kept = dict.fromkeys(loaded.config)
+                loaded.update_config({**kept, **call.config})
+            made = _replay_call(
+                loaded, playback, call, time_budget.timeout(recording, number, call)
+            )
+            if playback.vars is before:
+                made = replace(
+                    made, vars=calls[-1].vars
+                )  # one copy of them for all calls that left them as they were
+            time_budget.check(recording, number, call)
+            _compare(recording, number, call, made, playback, before)
+            before = playback.vars
+            calls.append(made)
+    return Replay(recording, tuple(calls))
+
+
+class _TimeBudget:
+    """How long the calls of a replay may take, each and together."""
+
+    def __init__(self, ceiling: Limits) -> None:
+        self._most = _DEFAULT_TIMEOUT if ceiling.timeout is None else ceiling.timeout
+        self._until = monotonic() + TOTAL_TIME_FACTOR * self._most
+
+    def timeout(self, recording: Recording, number: int, call: Call) -> float:
+        """Seconds for that call. A call that ended at its deadline then has no longer now."""
+        self.check(recording, number, call)
+        recorded = recording.limits.get("timeout", DEFAULT.timeout)
+        if recorded is None or call.error is None or call.error.type != "TimeoutError":
+            recorded = max(recorded or _DEFAULT_TIMEOUT, _MIN_TIMEOUT)
+        return min(recorded, self._most, max(0.001, self._until - monotonic()))
+
+    def check(self, recording: Recording, number: int, call: Call) -> None:
+        """Raises `ReplayError` when there is no time left."""
+        __tracebackhide__ = True
+        if monotonic() >= self._until:
+            most = (
+                f"{TOTAL_TIME_FACTOR * self._most:g} s, {TOTAL_TIME_FACTOR} times what "
+                "`Limits.timeout` gives a call: pass `limits` with more"
+            )
+            raise _make_error(
+                recording,
+                number,
+                call,
+                "calls that end",
+                f"all calls together take longer than {most}",
+            )
+
+
+# ---- the plugin --------------------------------------------------------------------------------------------------------------------------
+
+
+def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
+    """Its modules, and nothing granted but what is in the recording."""
+    most = ceiling.module_bytes
+    try:
+        recipe = resolve(
+            plugin if plugin is not None else _read_recorded_modules(recording, most),
+            module_bytes=most,
+        ).copy()
+    except RecursionError as error:
+        raise SourceError(f"the plugin cannot be read: {error}") from None
+    recipe.config = dict(recording.config)
+    recipe.allowed_hosts, recipe.allowed_paths = (), {}
+    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = (
+        None
+    )
+    return recipe
+
+
+def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
+    """Of the files that the recorded plugin was made of."""
+    modules = []
+    for module in recording.modules:
+        if not _is_file(module.origin):
+            raise RecordingError(
+                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is no file: "
+                "say which plugin is to be replayed"
+            )
+        content = read_file(module.origin, most)
+        most -= len(content)
+        if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
+            raise RecordingError(
+                f"the module {brief(module.name)} of the recorded plugin came from {brief(module.origin)}, which is neither that module "
+                "nor another one in the binary format: say which plugin is to be replayed"
+            )
+        modules.append(ModuleSource(module.name, content, module.origin))
+    if recording.main not in [module.name for module in modules] or len(
+        {module.name for module in modules}
+    ) < len(modules):
+        raise RecordingError(
+            "the recording is damaged: its modules have no names of their own, or none is the main one"
+        )
+    return Recipe(modules, main=recording.main)
+
+
+def _is_file(path: str) -> bool:
+    """Whether it has a size, as files of the system that never end have not."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def _check_digests(recording: Recording, recipe: Recipe) -> None:
+    now = {module.name: sha256(module.wasm).hexdigest() for module in recipe.modules}
+    for module in recording.modules:
+        if now.pop(module.name, None) != module.sha256:
+            raise RecordingError(
+                f"the module {brief(module.name)} is not the one that was recorded (sha256 {brief(module.sha256)})"
+            )
+    if now:
+        raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
+
+
+def _make_plugin(
+    recording: Recording, recipe: Recipe, playback: Playback, ceiling: Limits
+) -> Plugin:
+    __tracebackhide__ = True
+    limits = _merge_limits(recording, ceiling)
+    vars = join_vars(recording.vars, recording.more_vars)
+    try:
+        compiled = CompiledPlugin(
+            recipe,  # type: ignore[arg-type]
+            recording.wasi,
+            _make_stubs(recipe, limits, recording.overrides),
+            fuel_limit=recording.fuel_limit,
+            http_response_headers=recording.http_response_headers,
+            limits=limits,
+        )
+        return Plugin(compiled, vars=vars, observe=_PlaybackObserver(playback))
+    except OptionError as error:
+        raise RecordingError(f"the recording is damaged: {error.message}") from None
+    except Error as error:
+        said = printable(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
+        raise ReplayError(said, plugin=recording.plugin) from error
+
+
+def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
+    """Those of the recording, where they count in a replay, and for all else those of whoever replays it."""
+    limits: dict[str, Any] = {}
+    for name in recording.limits:
+        if name not in RECORDED_LIMITS:
+            raise RecordingError(
+                f"the recording is damaged: its limits: {brief(name)} is none of {', '.join(RECORDED_LIMITS)}"
+            )
+        value, most = recording.limits[name], getattr(ceiling, name)
+        if name != "timeout" and most is not None and (value is None or value > most):
+            raise RecordingError(
+                f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`"
+            )
+        limits[name] = value
+    for name in RECORDED_LIMITS:
+        value, most = (
+            getattr(DEFAULT, name),
+            getattr(ceiling, name),
+        )  # what is the default is not in a recording
+        limits.setdefault(
+            name, value if most is None else most if value is None else min(value, most)
+        )
+    try:
+        return ceiling.replace(**limits)
+    except OptionError as error:
+        raise RecordingError(f"the recording is damaged: its limits: {error}") from None
+
+
+def _make_stubs(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
+    """What links; each call is answered before it gets there."""
+    wanted = import_stubs.wanted(recipe, limits, overrides)
+    return [
+        import_stubs.stand_in(*name, HostFunction(type, _fail, name))
+        for name, type in wanted.items()
+    ]
+
+
+def _fail(guest: object, caller: int, values: object) -> None:
+    raise AssertionError("a host call of a replay is answered from the recording")
+
+
+# ---- calls -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _replay_call(plugin: Plugin, playback: Playback, call: Call, timeout: float) -> ReplayedCall:
+    playback.expect(call)
+    plugin._timeout = timeout
+    output: bytes | None = None
+    error: Exception | None = None
+    try:
+        output = plugin.call(call.function, call.input.octets)
+    except Exception as raised:
+        error = raised
+        raised.__traceback__ = None  # which would hold the instance
+    return ReplayedCall(
+        call.function,
+        call.input.octets,
+        output,
+        error,
+        by_text(playback.vars),
+        playback.given,
+        plugin.fuel_used,
+    )
+
+
+def _compare(
+    recording: Recording,
+    number: int,
+    call: Call,
+    made: ReplayedCall,
+    playback: Playback,
+    before: dict[bytes, bytes] | None,
+) -> None:
+    __tracebackhide__ = True
+    stopped = playback.stopped
+    if isinstance(stopped, RecordingError):
+        raise RecordingError(
+            f"{_format_location(recording, number, call)}: {printable(stopped.message)}"
+        ) from None
+    if isinstance(stopped, Mismatch):
+        raise _make_error(
+            recording, number, call, stopped.recorded, stopped.now, host_call=stopped.host_call
+        )
+    left = call.host_calls[playback.given :]
+    was, now = _compare_outcomes(call, made)
+    if was is not None:
+        if left:
+            now += f", without {formatting.format_host_call(left[0])}{f' and {len(left) - 1} more host calls' if len(left) > 1 else ''}"
+        raise _make_error(recording, number, call, was, now)
+    if left:
+        raise _make_error(
+            recording,
+            number,
+            call,
+            formatting.format_host_call(left[0]),
+            "no more host calls",
+            host_call=playback.given + 1,
+        )
+    expected = before if call.vars is None else join_vars(call.vars, call.more_vars)
+    if expected is None:
+        expected = join_vars(recording.vars, recording.more_vars)
+    for name in sorted({*expected, *playback.vars}):
+        if expected.get(name) != playback.vars.get(name):
+            var = f"the var {brief(name_text(name))}"
+            was, now = _format_var_pair(expected.get(name), playback.vars.get(name))
+            raise _make_error(recording, number, call, f"{var} is {was}", f"{var} is {now}")
+
+
+def _format_var_pair(was: bytes | None, now: bytes | None) -> tuple[str, str]:
+    if was is None or now is None:
+        return (
+            ("not set", formatting.format_value(Data.of(now or b"")))
+            if was is None
+            else (formatting.format_value(Data.of(was)), "not set")
+        )
+    return formatting.format_pair(Data.of(was), Data.of(now))
+
+
+def _compare_outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
+    """What the call ended with then and now, if that is not the same."""
+    if made.error is not None:
+        now = make_failure(made.error)
+        if call.error is not None and _make_comparable(call.error) == _make_comparable(now):
+            return None, ""
+        was = (
+            f"returned {formatting.format_value(call.output)}"
+            if call.output is not None
+            else f"raised {formatting.format_failure(call.error or now)}"
+        )
+        return was, f"raised {formatting.format_failure(now)}"
+    output = Data.of(made.output or b"")
+    if call.output is None:
+        assert call.error is not None
+        return (
+            f"raised {formatting.format_failure(call.error)}",
+            f"returned {formatting.format_value(output)}",
+        )
+    if call.output.octets == made.output:
+        return None, ""
+    recorded, replayed = formatting.format_pair(call.output, output)
+    return f"returned {recorded}", f"returned {replayed}"
+
+
+def _make_comparable(error: Failure) -> tuple[object, ...]:
+    """What must be the same: messages hold offsets and the names of exports, and the application's own classes are not known here."""
+    kind = error.type if error.type in errors.__all__ else "HostFunctionError"
+    return kind, error.code, error.guest_message, error.trap
+
+
+def _format_location(recording: Recording, number: int, call: Call) -> str:
+    of = f" of {len(recording.calls)}" if len(recording.calls) > 1 else ""
+    asked = formatting.format_value(call.input) if call.input.octets else ""
+    return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
+
+
+def _make_error(
+    recording: Recording,
+    number: int,
+    call: Call,
+    recorded: str,
+    now: str,
+    *,
+    host_call: int | None = None,
+) -> ReplayError:
+    at = f", host call {host_call}" if host_call is not None else ""
+    return ReplayError(
+        f"{_format_location(recording, number, call)}{at} is not as it was\n  recorded: {recorded}\n  now:      {now}",
+        call=number,
+        host_call=host_call,
+        recorded=recorded,
+        now=now,
+        plugin=recording.plugin,
+        function=call.function,
+    )

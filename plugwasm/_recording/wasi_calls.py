@@ -1,0 +1,217 @@
+"""The functions of WASI preview 1 as a recording sees them: which of their parameters say what is wanted, and which say where results go.
+
+A function that has done its work has written to all places that its parameters name for results, and nowhere else; one that failed has
+written nothing. So a call is its inputs, its error number, and a piece of data for each of those places.
+"""
+
+from __future__ import annotations
+
+from .._wasi import abi
+from .._wasi.descriptors import MAX_TRANSFER, buffers
+from ..errors import RecordingError
+from .schema import Data, Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .._wasi.abi import Memory
+
+# The roles of the parameters. Pointers to a path `p`, to buffers that are sent `w` or filled `r`, to one that is filled `b`, come before
+# a length. A pointer to where a result goes, `o`, has the result's size. `s` are the subscriptions of `poll_oneoff`, `e` its events. All
+# others are values, `v`; `-` says nothing, or nothing more.
+_ROLES = {
+    "clock_res_get": "v o8",
+    "clock_time_get": "v - o8",
+    "fd_advise": "v v v v",
+    "fd_allocate": "v v v",
+    "fd_close": "v",
+    "fd_datasync": "v",
+    "fd_fdstat_get": "v o24",
+    "fd_fdstat_set_flags": "v v",
+    "fd_fdstat_set_rights": "v v v",
+    "fd_filestat_get": "v o64",
+    "fd_filestat_set_size": "v v",
+    "fd_filestat_set_times": "v v v v",
+    "fd_pread": "v r - v o4",
+    "fd_prestat_dir_name": "v b v",
+    "fd_prestat_get": "v o8",
+    "fd_pwrite": "v w - v o4",
+    "fd_read": "v r - o4",
+    "fd_readdir": "v b v v o4",
+    "fd_renumber": "v v",
+    "fd_seek": "v v v o8",
+    "fd_sync": "v",
+    "fd_tell": "v o8",
+    "fd_write": "v w - o4",
+    "path_create_directory": "v p -",
+    "path_filestat_get": "v v p - o64",
+    "path_filestat_set_times": "v v p - v v v",
+    "path_link": "v v p - v p -",
+    "path_open": "v v p - v v v v o4",
+    "path_readlink": "v p - b v o4",
+    "path_remove_directory": "v p -",
+    "path_rename": "v p - v p -",
+    "path_symlink": "p - v p -",
+    "path_unlink_file": "v p -",
+    "poll_oneoff": "s e - o4",
+    "random_get": "b v",
+    "sock_accept": "v v o4",
+    "sock_recv": "v r - v o4 o2",
+    "sock_send": "v w - v o4",
+    "sock_shutdown": "v v",
+}
+ROLES = {name: roles.split() for name, roles in _ROLES.items()}
+_OWN_FUNCTIONS = frozenset(
+    (
+        "args_get",
+        "args_sizes_get",
+        "environ_get",
+        "environ_sizes_get",
+        "sched_yield",
+        "proc_exit",
+        "proc_raise",
+    )
+)
+_STREAMS = (0, 1, 2)
+_MAX_PATH = 2**16
+
+
+class StandardStreams:
+    """Whether a call is about the plugin's own standard streams, which are in a replay as they are otherwise; so it may write more or less.
+
+    That ends when a file takes the place of one of them.
+    """
+
+    def __init__(self) -> None:
+        self._are_plain = True
+
+    def bypass_recording(self, name: str, args: Sequence[int]) -> bool:
+        """Whether the call answers itself, without the outside."""
+        if name in _OWN_FUNCTIONS:
+            return True
+        if name == "fd_renumber":
+            if args[0] in _STREAMS or args[1] in _STREAMS:
+                self._are_plain = False
+            return False
+        return self._are_plain and name.startswith("fd_") and args[0] in _STREAMS
+
+
+def read_inputs(memory: Memory, name: str, args: Sequence[int]) -> list[Value]:
+    """What the plugin passes, without pointers. A pointer to what is not in its memory is a number."""
+    values = []
+    for i, role in enumerate(ROLES[name]):
+        if role == "v":
+            values.append(Value.number(abi.SIGNATURES[name][i], args[i]))
+        elif role in ("p", "w", "r", "s"):
+            try:
+                values.append(
+                    _read_content(memory, role, args[i], args[i + (1 if role != "s" else 2)])
+                )
+            except abi.MemoryFault:
+                values.append(Value.number("i32", args[i]))
+    return values
+
+
+def _read_content(memory: Memory, role: str, pointer: int, count: int) -> Value:
+    if role == "p":
+        return Value.content(memory.read(pointer, min(count, _MAX_PATH)))
+    if role == "s":
+        return Value(text=", ".join(_read_subscriptions(memory, pointer, count)))
+    found = buffers(memory, pointer, count, MAX_TRANSFER)
+    return Value(i32=sum(map(len, found))) if role == "r" else Value.content(b"".join(found))
+
+
+def _read_subscriptions(memory: Memory, pointer: int, count: int) -> Iterator[str]:
+    """What is waited for, without the plugin's own mark on it, which may be an address."""
+    for record in _read_records(memory, pointer, count):
+        _, kind = abi.SUBSCRIPTION_HEAD.unpack_from(record)
+        if kind == abi.EVENT_CLOCK:
+            clock, timeout, _, flags = abi.SUBSCRIPTION_CLOCK.unpack_from(record, 16)
+            yield f"clock {clock} {'at' if flags & abi.CLOCK_ABSTIME else 'for'} {timeout} ns"
+        else:
+            yield f"{ {abi.EVENT_FD_READ: 'read', abi.EVENT_FD_WRITE: 'write'}.get(kind, kind) } {abi.U32.unpack_from(record, 16)[0]}"
+
+
+def _read_records(memory: Memory, pointer: int, count: int) -> list[bytes]:
+    size = abi.SUBSCRIPTION_SIZE
+    data = memory.read(pointer, min(count, 1024) * size)
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def read_outputs(memory: Memory, name: str, args: Sequence[int]) -> list[Data]:
+    """What a call that has succeeded wrote: something for each place that its parameters name."""
+    roles = ROLES[name]
+    moved = memory.u32(args[roles.index("o4")]) if "o4" in roles else 0
+    found = []
+    for i, role in enumerate(roles):
+        if role[0] == "o":
+            found.append(memory.read(args[i], int(role[1:])))
+        elif role == "b":
+            found.append(memory.read(args[i], moved if "o4" in roles else args[i + 1]))
+        elif role == "r":
+            found.append(b"".join(buffers(memory, args[i], args[i + 1], moved)))
+        elif role == "e":
+            found.append(_read_events(memory, args, moved))
+    return [Data.of(data) for data in found]
+
+
+def _read_events(memory: Memory, args: Sequence[int], count: int) -> bytes:
+    """With the number of the subscription in the place of its mark."""
+    marks = [abi.U64.unpack_from(record)[0] for record in _read_records(memory, args[0], args[2])]
+    size = abi.EVENT.size
+    data = memory.read(args[1], count * size)
+    return b"".join(
+        abi.U64.pack(marks.index(abi.U64.unpack_from(data, at)[0])) + data[at + 8 : at + size]
+        for at in range(0, len(data), size)
+    )
+
+
+def write_outputs(memory: Memory, name: str, args: Sequence[int], out: Sequence[Data]) -> None:
+    """Writes the recorded results to where the parameters say now.
+
+    Raises:
+        MemoryFault: That is not in the plugin's memory.
+        RecordingError: The results are not those of this function.
+    """
+    roles = ROLES[name]
+    places = [i for i, role in enumerate(roles) if role[0] in "obre"]
+    if len(places) != len(out):
+        raise _make_error(name)
+    for i, data in zip(places, out, strict=True):
+        role, content = roles[i], data.octets
+        if role == "r":
+            _scatter(memory, name, args, i, content)
+            continue
+        if role == "e":
+            content = _restore_userdata(memory, name, args, content)
+        elif len(content) > args[i + 1] if role == "b" else len(content) != int(role[1:]):
+            raise _make_error(name)
+        memory.write(args[i], content)
+
+
+def _scatter(memory: Memory, name: str, args: Sequence[int], i: int, content: bytes) -> None:
+    for buffer in buffers(memory, args[i], args[i + 1], MAX_TRANSFER):
+        part, content = content[: len(buffer)], content[len(buffer) :]
+        buffer[: len(part)] = part
+    if content:
+        raise _make_error(name)
+
+
+def _restore_userdata(memory: Memory, name: str, args: Sequence[int], content: bytes) -> bytes:
+    records, size = _read_records(memory, args[0], args[2]), abi.EVENT.size
+    if len(content) % size or len(content) > len(records) * size:
+        raise _make_error(name)
+    events = []
+    for at in range(0, len(content), size):
+        number = abi.U64.unpack_from(content, at)[0]
+        if number >= len(records):
+            raise _make_error(name)
+        events.append(records[number][:8] + content[at + 8 : at + size])
+    return b"".join(events)
+
+
+def _make_error(name: str) -> RecordingError:
+    return RecordingError(
+        f"the recording is damaged: what it has for `{name}` cannot be its results"
+    )

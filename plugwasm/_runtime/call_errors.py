@@ -1,0 +1,341 @@
+"""How a call that failed is told to the application: the one place where what the engine reports becomes one of `plugwasm.errors`."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from .._engine import (
+    OUT_OF_BOUNDS,
+    OUT_OF_FUEL,
+    STACK_OVERFLOW,
+    UNREACHABLE,
+    EngineFailure,
+    HostRaised,
+    Trap,
+    address_space,
+    is_recursion,
+    shown,
+)
+from .._host.deadline import NEVER
+from .._host.guest import Exited
+from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT
+from ..errors import (
+    BadHandleError,
+    CallError,
+    Error,
+    ExitError,
+    GuestError,
+    LinkError,
+    OptionError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    StackError,
+    TimeoutError,
+    TrapError,
+)
+from .linker import PassedOn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .._engine import ThreadStack
+    from .._host.guest import Guest
+    from .._manifest.limits import Limits
+    from .._manifest.resolve import Recipe
+    from .compiled_plugin import CompiledPlugin
+
+
+_FUEL_OF_FAILURE = 10_000
+_PAGE = 65536
+_QUICK = 2**14
+"""Bytes that are read at once, whatever they are."""
+_COUNTED = {
+    "memory count too high": "memories",
+    "table count too high": "tables",
+    "instance count too high": "instances",
+    "table minimum size": "table_elements",
+}
+_FULL_HEAP = "GC heap out of memory"
+_GIVEN_UP = (UNREACHABLE, OUT_OF_BOUNDS)
+"""How guests end that got no memory: by an abort, or by using what they got for an address."""
+START = "start"
+"""Stands for the function in errors of what a guest runs before its first call."""
+
+
+def explain(
+    failure: EngineFailure, guest: Guest, plugin: str, function: str
+) -> BaseException | None:
+    """The exception that the caller gets for a call that was unwound; None when the guest ended itself with the exit code 0.
+
+    Of several reasons the first counts: what the host or the application raised, out of fuel, the message of `error_set`, the trap.
+    """
+    frames = failure.frames
+    while isinstance(failure, HostRaised) and isinstance(
+        failure.exception, (PassedOn, EngineFailure)
+    ):
+        failure = (
+            failure.exception.failure
+            if isinstance(failure.exception, PassedOn)
+            else failure.exception
+        )
+        # Inside one store the engine has put the frames of the outer call after them.
+        frames = (
+            failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
+        )
+    facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
+    if isinstance(failure, HostRaised) and is_recursion(failure.exception):
+        failure = Trap(
+            STACK_OVERFLOW
+        )  # Python's stack, by calls from module to module through the host
+    if isinstance(failure, HostRaised):
+        exception = failure.exception
+        del (
+            failure.exception
+        )  # the failure becomes the context of this exception, and must not refer to it as well
+        if type(exception) is BadHandleError and (shortage := _shortage(guest)):
+            exception = OutOfMemoryError(
+                f"it ran out of memory: {shortage}. Then {exception.message}"
+            )
+        return raised(exception, guest, facts)
+    where = f"`{shown(function)}` of plugin `{plugin}`"
+    if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
+        limit = guest.grants.fuel_limit
+        return OutOfFuelError(
+            f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit",
+            **facts,
+        )
+    if (error := reported(guest, facts, 0)) is not None:
+        return error
+    if isinstance(failure, Trap):
+        if failure.message in _GIVEN_UP and (shortage := _shortage(guest)):
+            return OutOfMemoryError(
+                f"{where} ran out of memory: {shortage} ({failure.message})", **facts
+            )
+        hint = "; it recursed too deeply" if failure.message == STACK_OVERFLOW else ""
+        return TrapError(f"{where} trapped: {failure.message}{hint}", trap=failure.message, **facts)
+    for what, field in _COUNTED.items():  # of a command's instance
+        if what in failure.message:
+            reason = failure.message.partition("\n")[0]
+            return OutOfMemoryError(
+                f"{where} has more than its limits allow (`Limits.{field}`): {reason}", **facts
+            )
+    if _FULL_HEAP in failure.message:
+        return OutOfMemoryError(
+            f"{where} ran out of memory for objects and exceptions: its limit is {_pages(guest.limits)}",
+            **facts,
+        )
+    return CallError(f"{where} failed: {failure.message}", **facts)
+
+
+def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
+    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
+    if isinstance(exception, Exited):
+        code = exception.exit_code
+        if (error := reported(guest, facts, 0)) is not None:
+            error.code = code
+            return error
+        if code == 0:
+            return None
+        return ExitError(
+            f"{where} ended itself with the exit code {code}{_maybe(_shortage(guest))}",
+            code=code,
+            **facts,
+        )
+    if isinstance(exception, Error):
+        if isinstance(exception, TimeoutError):
+            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
+        else:
+            exception.message = f"{where}: {exception.message}"
+        exception.args = (exception.message,)
+        exception.__dict__.update(facts)
+    return exception
+
+
+def _pages(limits: Limits) -> str:
+    whole = f"{(limits.memory_bytes or 0) // _PAGE} pages of 64 KiB (`Limits.memory_bytes`)"
+    if limits.max_pages is None:
+        return whole
+    grown = f"{limits.max_pages} pages of 64 KiB that its memory and what is passed in and out may grow by (`memory.max_pages`)"
+    return grown if limits.memory_bytes is None else f"{grown}, and {whole} for everything"
+
+
+def _deadline(limits: Limits, recipe: Recipe) -> str:
+    seconds = limits.timeout or 0
+    shown = f"{seconds * 1000:.0f} ms"
+    return (
+        f"{shown} (timeout)"
+        if recipe.timeout_ms is not None
+        else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
+    )
+
+
+def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
+    """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
+    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
+    fault, error, text, output, length, denied = outcome(guest)
+    if not (fault or code):
+        return None
+    shortage = guest.shortage(denied)
+    if fault & FAULT_ERROR:
+        message = text.decode("utf-8", "replace")
+        reason = GuestError(message, guest_message=message, code=code, **facts)
+        if shortage:
+            reason.add_note(f"it may have run out of memory: {shortage}")
+        return reason
+    if not fault:
+        return GuestError(
+            f"{where} returned the error code {code}{_maybe(shortage)}", code=code, **facts
+        )
+    if fault & FAULT_ERROR_HANDLE:
+        what = f"the error {error}"
+    else:
+        what = (
+            f"the output to offset {output}, length {length}"
+            if fault & FAULT_OUTPUT
+            else "its input"
+        )
+    if shortage:
+        return OutOfMemoryError(
+            f"{where} ran out of memory: {shortage}. Then it set {what}", code=code, **facts
+        )
+    return BadHandleError(
+        f"{where} set {what}, which is no memory that the plugin has allocated", code=code, **facts
+    )
+
+
+def _shortage(guest: Guest) -> str | None:
+    return guest.shortage(outcome(guest)[-1])
+
+
+def _maybe(shortage: str | None) -> str:
+    return f"; it may have run out of memory: {shortage}" if shortage else ""
+
+
+def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
+    """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
+    deadline = guest.deadline
+    guest.deadline, guest.cancelled = NEVER, False
+    left = guest.store.fuel() if guest.fuelled else 0
+    if guest.fuelled:
+        guest.store.set_fuel(left + _FUEL_OF_FAILURE)
+    try:
+        return guest.kernel.failure()
+    except HostRaised as failure:  # of a signal handler
+        raise failure.exception from None
+    finally:
+        guest.deadline = deadline  # which holds for what is made of the output
+        if guest.fuelled:
+            guest.store.set_fuel(left)
+
+
+def parsed(
+    parse: Callable[[bytes], Any],
+    output: bytes,
+    deadline: float,
+    compiled: CompiledPlugin,
+    function: str,
+) -> Any:
+    """What `parse` makes of an output.
+
+    An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
+    is no `OutputReader` is the application's own, and for it to bound.
+    """
+    if not getattr(parse, "is_of_call", False):
+        if not callable(parse):
+            hint = (
+                "write returns=… for a type"
+                if isinstance(parse, str)
+                else "a function of bytes, bytes itself, or None for a view"
+            )
+            raise OptionError(
+                f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse"
+            )
+        return parse(output)
+    if len(output) < _QUICK or monotonic() < deadline:
+        value = parse(output, compiled.limits)  # type: ignore[call-arg]
+        if monotonic() < deadline:
+            return value
+    where = f"`{function}` of plugin `{compiled.name}`"
+    allowed = _deadline(compiled.limits, compiled._recipe)
+    raise TimeoutError(
+        f"{where} did not end before its deadline of {allowed}: its output was not read by then",
+        plugin=compiled.name,
+        function=function,
+    )
+
+
+def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
+    """The same for what the guest did while it was being started."""
+    reason = explain(failure, guest, plugin, START)
+    return reason or CallError(
+        f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START
+    )
+
+
+def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
+    """The error for an instance that the engine would not make."""
+    if "memory minimum size" in failure.message:
+        limit = f"its limit of {_pages(limits)} allows"
+        return OutOfMemoryError(
+            f"plugin `{plugin}` needs more memory at its start than {limit}: {failure.message}",
+            plugin=plugin,
+        )
+    for what, field in _COUNTED.items():
+        if what in failure.message:
+            return OutOfMemoryError(
+                f"plugin `{plugin}` has more than its limits allow (`Limits.{field}` is {getattr(limits, field)}): {failure.message}",
+                plugin=plugin,
+            )
+    if "os error 12" in failure.message:
+        space = address_space()
+        if space is None:
+            hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
+        else:
+            hint = (
+                f"this process may have {space} bytes of address space (RLIMIT_AS, `ulimit -v`): close plugins that are not used, or lift "
+                "that limit (64 GiB or more are best; `Limits.memory_bytes` bounds what plugins really take)"
+            )
+        return OutOfMemoryError(
+            f"the system has no memory for another instance of plugin `{plugin}`: {hint}",
+            plugin=plugin,
+        )
+    return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
+
+
+def no_room(
+    plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
+) -> OutOfMemoryError:
+    """The error for an input that the kernel has no room for."""
+    needs = -(-(length + INPUT) // _PAGE)
+    why = (
+        f"its limit is {_pages(limits)}"
+        if shortage is None or length > (limits.memory_bytes or length)
+        else shortage
+    )
+    return OutOfMemoryError(
+        f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} pages: {why}",
+        plugin=plugin,
+        function=function,
+    )
+
+
+def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
+    """The error for a call, or for compiling, on a thread that has too little stack left for it."""
+    where = f"`{shown(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    room = stack.room()
+    if room is None:
+        return StackError(
+            f"{where}: how much this thread has left of its stack cannot be found out, and a plugin needs {stack.need // 1024} KiB: "
+            "the system may have no file descriptor left to tell it",
+            plugin=plugin,
+            function=function,
+        )
+    return StackError(
+        f"{where}: this thread has {max(0, room) // 1024} KiB of its stack left, and a plugin needs "
+        f"{stack.need // 1024} KiB: make the thread with more (`threading.stack_size`), let plugins call plugins less deep, or give "
+        "guests less (`Limits.stack_bytes`)",
+        plugin=plugin,
+        function=function,
+    )

@@ -1,0 +1,299 @@
+"""Who calls a plugin that is running another call waits for its turn: first come, first served.
+
+A `Plugin`, and what watches one, is had by one call at a time. It is free while it has the attribute `_idle`. Rules, for finalizers and
+signal handlers may come in between at any moment, and may raise there:
+
+1. Whoever deletes `_idle` has it. It is given back by storing that again, or handed to who waits by deleting that one's `waits`.
+2. Who gives up waiting deletes its own `waits`. Of the two, the second one is told by an `AttributeError`: who gave up too late has it.
+3. From taking it until then nothing is called, and nothing is repeated, so no signal handler runs.
+4. `_is_wanted` says that whoever gives it back has to look. It is set by who waits, after joining the queue, and by who closes the plugin.
+   Only who has it takes that back, and looks once more afterwards.
+5. The first of the queue looks of its own accord as well, in case that nobody came to ring.
+
+Who would wait for itself gets a `BusyError` instead: a call from inside a call, or of calls in several threads that wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic
+
+from .._host import greenlets
+from .._host.waiting_calls import Waiting
+from .._platform.native_threads import allocate_lock, get_ident, sleep
+from ..errors import BusyError, CancelledError, TimeoutError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+    from types import CodeType
+    from typing import Any, Protocol, TypeVar
+
+    from .plugin import Plugin
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+    class Owned(Protocol):
+        """What one call has at a time."""
+
+        _idle: bool
+        _is_wanted: bool
+        _queue: deque[Turn]
+
+
+GLANCE = 0.05
+"""Seconds between two looks of the first in the queue."""
+LONG_GLANCE = 1.0
+"""The same for all others, which may have become the first."""
+
+_waiting: dict[Turn, None] = {}
+"""All that wait, of all plugins."""
+_holders: set[CodeType] = set()
+_age = object()
+"""Another one in each child of a fork, where the threads of older turns are not."""
+_is_forked = False
+
+
+def holds(function: F) -> F:
+    """Marks methods that have their object (`self`) while they run."""
+    _holders.add(function.__code__)
+    return function
+
+
+class Turn:
+    """A call that has to wait.
+
+    Attributes:
+        waits: There as long as it is open whether the call gets what it waits for.
+        thread: Whose call it is.
+        until: Its deadline, on the monotonic clock in seconds; it counts from here.
+    """
+
+    __slots__ = (
+        "_age",
+        "_bell",
+        "_is_cancelled",
+        "_owner",
+        "_waiting",
+        "function",
+        "plugin",
+        "thread",
+        "until",
+        "waits",
+    )
+
+    def __init__(self, owner: Owned, plugin: Plugin, function: str) -> None:
+        """`owner` is what it waits for: the plugin, or what watches it."""
+        self._owner = owner
+        self._age = _age
+        self._is_cancelled = False
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        self._waiting = Waiting()
+        self.plugin = plugin
+        self.function = function
+        self.thread = get_ident()
+        self.until = monotonic() + plugin._timeout
+        self.waits = True
+
+    def take(self) -> None:
+        """Waits. Whatever it raises, the caller then deletes `waits`, and if that is gone gives back what it has (rule 2).
+
+        Raises:
+            BusyError: It would wait for itself.
+            TimeoutError: The deadline has passed.
+            CancelledError: A handle of the plugin was asked to cancel.
+            ClosedError: The plugin was closed.
+        """
+        owner, plugin = self._owner, self.plugin
+        self._check_here()
+        try:
+            _waiting[self] = None
+            owner._queue.append(self)
+            owner._is_wanted = True
+            hand_over(owner)
+            while hasattr(self, "waits"):
+                self._check()
+                if (left := self.until - monotonic()) <= 0:
+                    raise self._timeout_error() from None
+                pause = GLANCE if owner._queue and owner._queue[0] is self else LONG_GLANCE
+                if not self._bell.acquire(timeout=self._waiting.pause(min(left, pause))):
+                    greenlets.check(plugin, self.function, plugin._guest)
+                hand_over(owner)
+            self._check()
+            plugin._begin_turn(self)
+        finally:
+            _waiting.pop(self, None)
+            _remove(owner._queue, self)
+
+    def ring(self) -> None:
+        """Wakes who waits."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # it rings already
+
+    def cancel(self) -> None:
+        """Ends the waiting; for any thread."""
+        self._is_cancelled = True
+        self.ring()
+
+    def is_open(self) -> bool:
+        """Whether somebody is there who waits. No handler of signals runs in between (rule 3)."""
+        return self._age is _age
+
+    def _check_here(self) -> None:
+        """Raises if this thread would wait for itself."""
+        plugin = self.plugin
+        frame = sys._getframe(2).f_back  # of who made the function that waits now
+        while frame is not None:
+            if frame.f_code in _holders and frame.f_locals.get("self") is self._owner:
+                raise plugin._busy_error(self.function) from None
+            frame = frame.f_back
+        if self.thread in list(plugin._awaited.values()):
+            raise self._itself_error(
+                "a task of this thread's event loop awaits a call of it, which may need the event loop"
+            ) from None
+        greenlets.check(plugin, self.function)
+        if _is_forked and self._is_abandoned():
+            raise self._itself_error(
+                "a thread called it when this process was forked, and is not here"
+            ) from None
+
+    def _is_abandoned(self) -> bool:
+        """Whether no thread of this process has it."""
+        for _ in range(3):
+            if (
+                hasattr(self._owner, "_idle")
+                or waiting_for(self.plugin)
+                or any(is_calling(i, self.plugin) for i in sys._current_frames())
+            ):
+                return False
+            sleep(GLANCE)
+        return True
+
+    def _check(self) -> None:
+        if self.plugin._closed:
+            raise self.plugin._closed_error(self.function) from None
+        if self._is_cancelled:
+            raise CancelledError(
+                f"{self._where()} was cancelled while it waited for another call of the plugin",
+                plugin=self.plugin.name,
+                function=self.function,
+            ) from None
+        if self._waiting.callers and self._is_in_circle():
+            raise self._itself_error("its call waits for this one") from None
+
+    def _is_in_circle(self) -> bool:
+        """Whether what has the plugin waits for this, through any number of calls."""
+        seen = {self}
+        circle = [self]
+        while circle:
+            guest = circle.pop().plugin._guest
+            if guest is None:
+                continue
+            if guest in self._waiting.callers:
+                return True
+            further = [
+                turn
+                for turn in _waiting.copy()
+                if turn not in seen and guest in turn._waiting.callers
+            ]
+            seen.update(further)
+            circle += further
+        return False
+
+    def _where(self) -> str:
+        return f"`{shown(self.function)}` of plugin `{self.plugin.name}`"
+
+    def _itself_error(self, why: str) -> BusyError:
+        return BusyError(
+            f"{self._where()} would wait for itself: the plugin is running another call, and {why}: make another Plugin for it",
+            plugin=self.plugin.name,
+            function=self.function,
+        )
+
+    def _timeout_error(self) -> TimeoutError:
+        limit = self.plugin.compiled_plugin.limits.timeout or 0
+        return TimeoutError(
+            f"{self._where()} did not begin before its deadline of {limit * 1000:.0f} ms (timeout): the plugin was busy with another call; "
+            "use a PluginPool for calls at the same time, or a longer `Limits.timeout`",
+            plugin=self.plugin.name,
+            function=self.function,
+        )
+
+
+def hand_over(owner: Owned) -> None:
+    """Gives it to the first that waits, if it is free."""
+    queue = owner._queue
+    while owner._is_wanted:
+        try:
+            del owner._idle
+        except AttributeError:
+            return  # who has it does this in the end
+        try:
+            turn = queue[0]
+            if turn._age is _age:
+                del turn.waits
+        except IndexError:
+            owner._is_wanted = False
+            owner._idle = True
+            if queue:
+                owner._is_wanted = True
+                continue
+            return
+        except AttributeError:
+            owner._idle = True  # the turn is over
+        else:
+            if turn._age is _age:
+                turn.ring()
+                _remove(queue, turn)
+                return
+            owner._idle = True
+        _remove(queue, turn)
+
+
+def _remove(queue: deque[Turn], turn: Turn) -> None:
+    try:
+        queue.remove(turn)
+    except (ValueError, IndexError):
+        pass
+
+
+def waiting_for(plugin: Plugin, thread: int | None = None) -> list[Turn]:
+    """The calls that wait for the plugin, or of them those of a thread."""
+    if not _waiting:
+        return []
+    return [
+        turn
+        for turn in _waiting.copy()
+        if turn.plugin is plugin and (thread is None or turn.thread == thread)
+    ]
+
+
+def is_calling(thread: int, plugin: Plugin) -> bool:
+    """Whether the thread is in a call of the plugin, and does not wait to begin one."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        code = frame.f_code
+        if code is _TAKE and frame.f_locals["self"].plugin is plugin:
+            return False
+        if code in _holders and frame.f_locals.get("self") is plugin:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_TAKE = Turn.take.__code__
+
+
+def _after_fork_in_child() -> None:
+    global _age, _is_forked
+    _age, _is_forked = object(), True
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,339 @@
+"""Settings of the cache of compiled code, and the cache itself.
+
+Compiling a plugin takes milliseconds to seconds; loading what was compiled before takes a fraction of that. So compiled code is kept in a
+directory, by default `plugwasm` in the user's cache directory. The environment variable `PLUGWASM_CACHE` names another one, or turns the
+cache off (`PLUGWASM_CACHE=off`); `configure` does the same from code: its `directory` and its `enabled` each win.
+
+An entry is machine code that will run in this process, so what is not above doubt is not loaded: the directory must belong to this user,
+be closed to all others and be no symbolic link; so must the entries, and their checksum must hold. When something is wrong with the
+directory, plugins are compiled as if there was no cache, and a warning in the log says so once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import OptionError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+__all__ = ["clear", "configure", "directory"]
+
+DEFAULT_MAX_BYTES = 2**30
+NOTE = 28
+"""Bytes that are kept with an entry's code."""
+_MAGIC = b"plugwasm 2\n"
+_TRAILER = NOTE + 12 + len(_MAGIC)
+_SUFFIX = ".code"
+DAY = 86400
+_SHARE = 16
+
+
+class _Settings:
+    """What `configure` changed; the state of this module."""
+
+    directory: str | None = None
+    enabled: bool | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+    warned: bool = False
+
+
+class _Filling:
+    """How full a directory is, as far as this process knows: what was there when it last looked, and what it has stored since.
+
+    Invariant: a process looks at the entries when it has stored a sixteenth of the limit since it last looked, and when all that it knows
+    of is above the limit. When it then removes entries, it makes room for another sixteenth. So a look at thousands of entries is shared by
+    many stores, and the directory has at most the limit, and a sixteenth of it for each process that stores there.
+    """
+
+    __slots__ = ("found", "stored")
+
+    def __init__(self, found: int) -> None:
+        self.found = found
+        self.stored = 0
+
+    def is_to_be_looked_at(self) -> bool:
+        most = _Settings.max_bytes
+        return self.stored > most // _SHARE or self.found + self.stored > most
+
+
+_fillings: dict[str, _Filling] = {}
+"""By directory."""
+
+
+def configure(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    enabled: bool | None = None,
+    max_bytes: int | None = None,
+) -> None:
+    """Changes the settings for this process; what is not given stays as it is.
+
+    Args:
+        directory: Where compiled code is kept. Made when it does not exist, with access for this user only.
+        enabled: False to neither read nor write, True to do both.
+        max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it. With several
+            processes that store at once it may be a sixteenth more for each.
+    """
+    if not (directory is None or isinstance(directory, (str, os.PathLike))):
+        raise OptionError(
+            f"cache.configure: directory: expected a path, got {type(directory).__name__}",
+            field="directory",
+        )
+    if not (enabled is None or isinstance(enabled, bool)):
+        raise OptionError(
+            f"cache.configure: enabled: expected True or False, got {enabled!r:.40}",
+            field="enabled",
+        )
+    if max_bytes is not None and (
+        isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0
+    ):
+        raise OptionError(
+            f"cache.configure: max_bytes: expected a number of bytes, got {max_bytes!r:.40}",
+            field="max_bytes",
+        )
+    if directory is not None:
+        _Settings.directory = os.path.abspath(directory)
+        _Settings.warned = False
+    if enabled is not None:
+        _Settings.enabled = enabled
+    if max_bytes is not None:
+        _Settings.max_bytes = max_bytes
+
+
+configure.__module__ = "plugwasm.cache"
+
+
+def directory() -> str | None:
+    """The directory in use, or None when the cache is off."""
+    variable = os.environ.get("PLUGWASM_CACHE", "")
+    switched_off = variable.lower() in ("0", "off", "no", "false")
+    enabled = _Settings.enabled if _Settings.enabled is not None else not switched_off
+    if not enabled or not hasattr(os, "geteuid"):
+        return None
+    if _Settings.directory is not None:
+        return _Settings.directory
+    if variable and not switched_off and variable.lower() not in ("1", "on", "yes", "true"):
+        try:
+            return os.path.abspath(variable)
+        except OSError:  # relative to a directory that is gone
+            return None
+    if sys.platform == "darwin":
+        parent = os.path.expanduser("~/Library/Caches")
+    else:
+        parent = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(parent, "plugwasm") if os.path.isabs(parent) else None
+
+
+directory.__module__ = "plugwasm.cache"
+
+
+def clear() -> int:
+    """Removes all entries. Returns how many there were."""
+    path = directory()
+    if path is None or not os.path.isdir(path):
+        return 0
+    removed = 0
+    for entry in _entries(path):
+        removed += _removed(entry.path)
+    return removed
+
+
+clear.__module__ = "plugwasm.cache"
+
+
+class Entry:
+    """An entry whose checksum holds. `path` can be mapped while the entry is open; where that does not work, `code` has the bytes."""
+
+    def __init__(self, descriptor: int, note: bytes, code: bytes | None) -> None:
+        self._descriptor = descriptor
+        self.note = note
+        self.code = code
+        self.path = f"/proc/self/fd/{descriptor}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._descriptor)
+
+
+def load(key: str) -> Entry | None:
+    """What was kept under the key, or None. Never raises."""
+    path = directory()
+    if path is None:
+        return None
+    try:
+        folder = _open_folder(path)
+        try:
+            descriptor = os.open(
+                key + _SUFFIX,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=folder,
+            )
+        finally:
+            os.close(folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn(path, error)
+        return None
+    try:
+        entry = _checked(descriptor)
+    except OSError as error:
+        _warn(path, error)
+        entry = None
+    if entry is None:
+        os.close(descriptor)
+    return entry
+
+
+def store(key: str, code: bytes, note: bytes) -> None:
+    """Keeps compiled code under the key, with a note of `NOTE` bytes. Never raises."""
+    path = directory()
+    if path is None:
+        return
+    import zlib
+
+    # The code comes first, because it is mapped as it is.
+    tail = note + len(code).to_bytes(8, "little")
+    checksum = zlib.crc32(tail, zlib.crc32(code)).to_bytes(4, "little")
+    temporary = f".{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        folder = _open_folder(path)
+        try:
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder
+            )
+            try:
+                with open(descriptor, "wb") as file:
+                    file.writelines((code, tail, checksum, _MAGIC))
+                os.replace(temporary, key + _SUFFIX, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                os.unlink(temporary, dir_fd=folder)
+                raise
+        finally:
+            os.close(folder)
+        filling = _fillings.get(path)
+        if filling is not None:
+            filling.stored += len(code) + _TRAILER
+        if filling is None or filling.is_to_be_looked_at():
+            _fillings[path] = _Filling(_prune(path))
+    except OSError as error:
+        _warn(path, error)
+
+
+def _open_folder(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_private(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_private(status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"it belongs to user {status.st_uid}, not to {os.geteuid()}")
+    if status.st_mode & 0o077:
+        raise PermissionError(
+            f"others have access to it (mode {status.st_mode & 0o777:o}, should be 700)"
+        )
+
+
+def _checked(descriptor: int) -> Entry | None:
+    """The entry in the open file; None when it is damaged. Raises `OSError` when it is not to be trusted."""
+    import mmap
+    import stat
+    import time
+    import zlib
+
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError("an entry is no regular file")
+    _check_private(status)
+    size = status.st_size - _TRAILER
+    if size <= 0:
+        return None
+    try:
+        mapping = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
+    except ValueError:
+        return None  # it has become shorter just now
+    with mapping as content:
+        trailer = content[size:]
+        with memoryview(content) as view, view[: size + NOTE + 8] as covered:
+            checksum = zlib.crc32(covered)
+        note, said_size = trailer[:NOTE], int.from_bytes(trailer[NOTE : NOTE + 8], "little")
+        if (
+            not trailer.endswith(_MAGIC)
+            or said_size != size
+            or checksum != int.from_bytes(trailer[NOTE + 8 : NOTE + 12], "little")
+        ):
+            return None
+        code = None if sys.platform == "linux" else content[:size]
+    if time.time() - status.st_mtime > DAY:
+        try:
+            os.utime(descriptor)
+        except OSError:
+            pass  # a read-only file system; the entry is as good as before
+    return Entry(descriptor, note, code)
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as found:
+        yield from (entry for entry in found if entry.name.endswith(_SUFFIX))
+
+
+def _removed(path: str) -> bool:
+    """Removes a file. False when another process was faster."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _prune(path: str) -> int:
+    """Removes what is left of writers that were killed, and if there is more than the limit the oldest entries. The bytes that remain."""
+    import time
+
+    entries = []
+    with os.scandir(path) as found:
+        for entry in found:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if entry.name.endswith(_SUFFIX):
+                entries.append((status, entry.path))
+            elif entry.name.startswith(".") and time.time() - status.st_mtime > DAY:
+                _removed(entry.path)  # of a process that was killed while it wrote
+    total = sum(status.st_size for status, _ in entries)
+    if total <= _Settings.max_bytes:
+        return total
+    for status, name in sorted(entries, key=lambda entry: entry[0].st_mtime):
+        if total <= _Settings.max_bytes - _Settings.max_bytes // _SHARE:
+            break
+        _removed(name)
+        total -= status.st_size
+    return total
+
+
+def _warn(path: str, error: OSError) -> None:
+    if _Settings.warned:
+        return
+    _Settings.warned = True
+    from .._host.plugin_log import logger_of
+
+    logger_of("cache").warning(
+        "the cache of compiled code in %s is not used, plugins are compiled anew: %s",
+        shown(path, 300),
+        shown(str(error), 600),
+    )

@@ -1,0 +1,382 @@
+"""Compiled plugins: read, compiled and linked once, and the start of any number of plugins."""
+
+from __future__ import annotations
+
+from .._engine import POOLED_TABLE_ELEMENTS
+from .._host.grants import Grants
+from .._host.memory_budget import most_state
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    check_fuel,
+    check_kinds,
+    checked_functions,
+    refuse_given,
+    refuse_object,
+    refuse_unknown,
+)
+from .._host.plugin_log import PluginLog
+from .._host.registry import offer_registered, warn_of_registered
+from .._manifest.limits import DEFAULT, DEFAULT_STACK, FIRST_PAGES, PAGE, Limits, effective
+from .._manifest.messages import check_text
+from .._manifest.resolve import own_settings, resolve
+from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, shown
+from .call_errors import no_stack
+from .linker import Plan
+from .modules import BeyondPool, engine, engine_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Never
+
+    from .._engine import Item
+    from .._host.functions import Function
+    from .._http.policy import Egress
+    from .._manifest.resolve import Recipe
+    from .._wasi.files import Preopen
+    from .._wasi.options import WasiOptions
+    from .argument_types import Observe, PluginInput
+    from .observers import Observer
+
+__all__ = ["CompiledPlugin"]
+
+
+POOL_AFTER = 4
+"""The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
+
+POOLED_BYTES = 32 * 2**20
+"""A plugin with more code than this gets no instances from the pool, for which it would be there a second time."""
+
+
+class CompiledPlugin:
+    """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
+
+    Args:
+        plugin: The path of a module, or of a manifest (`.json` or `.toml`); a module's bytes or text; a URL; a manifest as a dict, as JSON
+            or TOML text, or as a `Manifest`. Bytes, and files with other names, are never a manifest. A stranger's manifest goes through
+            `ManifestPolicy.admit`.
+        wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
+            `WasiOptions` give it other clocks and another source of random bytes than the system's.
+        functions: The host functions that it may import; if not given, all that `host_fn` registered in this process, from wherever. What
+            it imports of these is logged as a warning.
+        name: What errors and logs call it; if not given, the main module's file name.
+        fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
+        http_response_headers: Whether the plugin may read the headers of HTTP responses.
+        limits: What the plugin may make the host spend. If given, the manifest can only lower it; if not, the defaults of `Limits` count
+            where the manifest is silent.
+        egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants; and where modules may be fetched from.
+            If not given, that is any public host, and others where the URL names them by their address or as "localhost".
+        observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`): True for calls that are `Measured`, an
+            `Observer`, or several.
+
+    Raises:
+        ManifestError: The manifest is not valid, or a hash does not match.
+        OptionError: Another argument is not valid.
+        SourceError: A module cannot be read or fetched.
+        ModuleError: A module is not valid, or takes too long to compile.
+        LinkError: An import cannot be satisfied.
+        OutOfMemoryError: The modules have more memory to start with than the limit allows.
+        StackError: The thread has too little stack.
+    """
+
+    __module__ = "plugwasm"
+
+    __slots__ = (
+        "_grants",
+        "_is_ambient",
+        "_offered",
+        "_plan",
+        "_pool_is_untried",
+        "_pooled_plan",
+        "_recipe",
+        "_starts",
+        "egress",
+        "fuel_limit",
+        "functions",
+        "http_response_headers",
+        "limits",
+        "name",
+        "observers",
+        "wasi",
+    )
+
+    def __init__(
+        self,
+        plugin: PluginInput,
+        wasi: bool | WasiOptions = False,
+        functions: Iterable[Function] | None = REGISTERED,
+        *,
+        name: str | None = None,
+        fuel_limit: int | None = None,
+        http_response_headers: bool = False,
+        limits: Limits | None = None,
+        egress: Egress | None = None,
+        observe: Observe = None,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            refuse_unknown(CompiledPlugin, unknown)
+        check_fuel(fuel_limit)
+        check_flag("http_response_headers", http_response_headers)
+        check_kinds(wasi, limits, egress)
+        self.functions: tuple[Function, ...] = (
+            offer_registered() if functions is REGISTERED else checked_functions(functions)
+        )
+        if type(plugin).__module__.partition(".")[0] == "plugwasm":
+            refuse_object(plugin)
+        limits, egress = own_settings(plugin, limits, egress)
+        stack = engine(
+            fuel=fuel_limit is not None,
+            pooled=False,
+            stack_bytes=(limits or DEFAULT).stack_bytes,
+        ).stack
+        if not stack.here.levels and not stack.has_room_for_python():  # docs/decisions.md, 42
+            raise no_stack(checked_name(name) or "plugin", None, stack)
+        self._recipe: Recipe = resolve(
+            plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress
+        )
+        self.name = checked_name(name) or shown(self._recipe.label)
+        self.wasi = wasi
+        self.fuel_limit = fuel_limit
+        self.http_response_headers = http_response_headers
+        self.limits = effective(limits, self._recipe)
+        self.egress = egress
+        self.observers: tuple[Observer, ...] | None = None
+        if observe is not None:
+            from .observers import observers
+
+            self.observers = observers(observe)
+        self._grants = Grants(
+            self._recipe,
+            self.limits,
+            log=PluginLog(self.name, self.limits),
+            egress=egress,
+            wasi=None if isinstance(wasi, bool) else wasi,
+            preopens=_preopens(self._recipe, wasi),
+            http_response_headers=http_response_headers,
+            has_wasi=bool(wasi),
+            fuel_limit=fuel_limit,
+        )
+        self._check_sizes()
+        if not stack.here.levels and not stack.has_room():
+            raise no_stack(self.name, None, stack)
+        offered = {function._imported_as: function._host for function in self.functions}
+        self._offered = offered
+        self._is_ambient = functions is REGISTERED
+        self._build()
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warns of host functions that it imports although nobody passed them."""
+        if self._is_ambient and self._offered:
+            plan = self._plan
+            warn_of_registered(
+                self.name,
+                self.functions,
+                {source for unit in plan.units for source in unit.sources},
+            )
+
+    def _build(self) -> None:
+        """Compiles and links. Up to here there are only settings."""
+        self._plan = self._link(pooled=False)
+        self._check_memory()
+        self._check_state()
+        self._pooled_plan: Plan | None = None
+        # Linked commands are instantiated in calls, which a full pool must not make fail.
+        has_commands = any(unit.is_command for unit in self._plan.units[:-1])
+        if not (
+            has_commands
+            or self.limits.stack_bytes != DEFAULT_STACK
+            or self.limits.gc
+            or self.limits.table_elements > POOLED_TABLE_ELEMENTS
+            or self._plan.kept_bytes > POOLED_BYTES
+        ):
+            self._pool_is_untried = True
+        self._starts = 0
+
+    def _check_sizes(self) -> None:
+        for module in self._recipe.modules:
+            if len(module.wasm) > self.limits.module_bytes:
+                raise ModuleError(
+                    f"module `{shown(module.name)}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} "
+                    "(`Limits.module_bytes`)",
+                    plugin=self.name,
+                )
+
+    def _check_memory(self) -> None:
+        limit, first = self.limits.memory_bytes, self._plan.first_pages
+        if limit is not None and first > limit // PAGE:
+            raise OutOfMemoryError(
+                f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
+                f"but its limit is {limit // PAGE}: it needs `Limits.memory_bytes` of {first * PAGE} at least",
+                plugin=self.name,
+            )
+        most, own = self.limits.max_pages, self._plan.main_pages
+        if most is not None and own > most:
+            raise OutOfMemoryError(
+                f"the main module of plugin `{self.name}` starts with {own} pages of memory, but its limit is {most}: "
+                f"it needs `memory.max_pages` of {own} at least",
+                plugin=self.name,
+            )
+
+    def _check_state(self) -> None:
+        most = most_state(self.limits)
+        if self._plan.state_bytes > most:
+            raise OutOfMemoryError(
+                f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
+                f"referred to, segments, imports), but its limit is {most} (`Limits.instance_bytes`, `Limits.memory_bytes`)",
+                plugin=self.name,
+            )
+
+    def _link(self, *, pooled: bool) -> Plan:
+        try:
+            return Plan(
+                engine_for(
+                    (module.wasm for module in self._recipe.modules),
+                    self.limits,
+                    fuel=self.fuel_limit is not None,
+                    pooled=pooled,
+                ),
+                self._recipe.modules,
+                self._recipe.main,
+                wasi=bool(self.wasi),
+                functions=self._offered,
+                limits=self.limits,
+            )
+        except LinkError as error:
+            error.plugin = self.name
+            if len(self._recipe.modules) == 1:  # which nobody has named
+                error.message = error.message.replace(
+                    f"module `{shown(self._recipe.main)}`", f"plugin `{self.name}`"
+                )
+                error.args = (error.message,)
+            raise
+
+    def _plan_for_start(self) -> Plan:
+        """The plan for one more instance: with the pool once there have been a few, for it pays only then."""
+        self._starts += 1
+        if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
+            try:
+                self._pooled_plan = self._link(pooled=True)
+            except BeyondPool:
+                pass
+        return self._pooled_plan or self._plan
+
+    def _claim_pool(self) -> bool:
+        """Whether the pool may be tried: once, for the one who asks first. Deleting an attribute is atomic."""
+        try:
+            del self._pool_is_untried
+        except AttributeError:
+            return False
+        return True
+
+    @property
+    def exports(self) -> tuple[Item, ...]:
+        """What the main module exports: name, kind, and for functions the type."""
+        return tuple(self._plan.main.module.exports.values())
+
+    @property
+    def imports(self) -> tuple[Item, ...]:
+        """What the main module imports: module, name, kind, and for functions the type."""
+        return self._plan.main.module.imports
+
+    @property
+    def log_lines_dropped(self) -> int:
+        """How many lines the plugins made of this one have logged beyond their limits, which were dropped."""
+        return self._grants.log.dropped
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a CompiledPlugin cannot be copied or pickled: threads can share it; send another process a PluginRef"
+        )
+
+    def __repr__(self) -> str:
+        return f"<CompiledPlugin {self.name!r}>"
+
+
+def as_compiled(
+    kind: type[CompiledPlugin],
+    plugin: PluginInput | CompiledPlugin,
+    wasi: Any,
+    functions: Any,
+    name: str | None,
+    fuel_limit: Any,
+    http_response_headers: Any,
+    limits: Limits | None,
+    egress: Egress | None,
+    observe: Observe = None,
+) -> CompiledPlugin:
+    """The CompiledPlugin that was given, or one of that kind made of what was given.
+
+    Raises:
+        OptionError: Options were given to what is compiled already, and has others.
+    """
+    if not isinstance(plugin, CompiledPlugin):
+        return kind(
+            plugin,
+            False if wasi is NOT_GIVEN else wasi,
+            functions,
+            name=name,
+            fuel_limit=None if fuel_limit is NOT_GIVEN else fuel_limit,
+            http_response_headers=False
+            if http_response_headers is NOT_GIVEN
+            else http_response_headers,
+            limits=limits,
+            egress=egress,
+            observe=observe,
+        )
+    if not (
+        wasi is fuel_limit is http_response_headers is NOT_GIVEN
+        and functions is REGISTERED
+        and name is None
+        and limits is None
+        and egress is None
+    ):
+        refuse_given(
+            f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
+            wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
+            functions=functions,
+            name=NOT_GIVEN if name in (None, plugin.name) else name,
+            fuel_limit=NOT_GIVEN if fuel_limit == plugin.fuel_limit else fuel_limit,
+            http_response_headers=NOT_GIVEN
+            if http_response_headers == plugin.http_response_headers
+            else http_response_headers,
+            limits=NOT_GIVEN if limits in (None, plugin.limits) else limits,
+            egress=NOT_GIVEN if egress in (None, plugin.egress) else egress,
+        )
+    return plugin
+
+
+def checked_name(name: str | None) -> str | None:
+    """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
+    check_text(name, "name", field="name")
+    return shown(name)
+
+
+def _preopens(recipe: Recipe, wasi: object) -> tuple[Preopen, ...]:
+    if not recipe.allowed_paths:
+        return ()
+    if not wasi:
+        from os.path import isdir
+
+        for path in recipe.allowed_paths:
+            if not isdir(path.removeprefix("ro:")):
+                raise ManifestError(
+                    f"allowed_paths grants {path!r}, which is no directory", field="allowed_paths"
+                )
+        return ()
+    from .._wasi.files import Preopen, check_overlaps
+
+    paths = recipe.allowed_paths.items()
+    preopens = tuple(
+        Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:"))
+        for path, guest_path in paths
+    )
+    check_overlaps(preopens)
+    return preopens

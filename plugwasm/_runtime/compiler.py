@@ -1,0 +1,350 @@
+"""Compiling: in this process where that is certain to take little, and otherwise in a process of its own, which can be ended.
+
+The compiler cannot be interrupted, and it ends the process when it gets no memory. A few kilobytes of Wasm can keep it busy for minutes and
+take gigabytes, so what a stranger wrote is compiled where neither does harm. Starting that process takes some 20 ms, once for each
+module, for what it compiles is kept.
+
+What limits say of compiling holds for a plugin as a whole, so its modules share an `Allowance`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from _thread import get_ident
+from contextlib import contextmanager
+from time import monotonic, sleep
+
+from .._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
+from ..errors import ModuleError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .._engine import Engine, Facts, Module
+    from .._manifest.limits import Limits
+
+LIGHT_TEXT = 2**16
+"""Bytes of a module in the text format that this process makes a binary of."""
+
+_DONE, _REFUSED, _TOO_MUCH = b"\0", b"\1", b"\2"
+_HINT = "with `Limits(compile_seconds=None)` this process compiles, without limits"
+_NO_MORE = {
+    errno.EMFILE: "this process has no file descriptors left (RLIMIT_NOFILE, `ulimit -n`)",
+    errno.ENFILE: "the system has no file descriptors left",
+    errno.EAGAIN: "this user or group may have no more processes (RLIMIT_NPROC, `ulimit -u`; pids of a cgroup)",
+    errno.ENOMEM: "the system has no memory for it (RLIMIT_AS, `ulimit -v`; overcommitting)",
+}
+_NOTE = 28
+"""Bytes of a note of facts; those of an entry of the cache."""
+_LENGTH = 8
+"""Bytes that say how long the code is: half an answer, of a child whose exit code somebody else took, is none."""
+_CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._runtime.compiler import serve; serve(*sys.argv[2:])"
+
+
+class Allowance:
+    """What compiling the modules of one plugin may still take, all together. For one thread.
+
+    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT`, the time of all of them
+    is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
+    `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
+    """
+
+    __slots__ = ("_code", "_light", "_limits", "_seconds")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._light = LIGHT
+        self._seconds = limits.compile_seconds
+        self._code = limits.code_bytes
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a process that compiles may take."""
+        return self._limits.compile_bytes
+
+    @property
+    def code(self) -> int:
+        """Bytes of code that there may be in addition."""
+        return self._code
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether there is a limit of time; if not, this process compiles."""
+        return self._seconds is not None
+
+    def seconds(self, name: str) -> float | None:
+        """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
+        if self._seconds is not None and self._seconds <= 0:
+            raise ModuleError(
+                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took "
+                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
+            )
+        return self._seconds
+
+    @contextmanager
+    def clocked(self, name: str) -> Iterator[None]:
+        """Takes the time that passes from what is left. Raises `ModuleError` when nothing is."""
+        self.seconds(name)
+        begin = monotonic()
+        try:
+            yield
+        finally:
+            if self._seconds is not None:
+                self._seconds -= monotonic() - begin
+
+    def give_back(self, seconds: float) -> None:
+        """Does not count time that passed while the module waited for others'."""
+        if self._seconds is not None:
+            self._seconds += seconds
+
+    def admits(self, wasm: bytes, target: Engine) -> bool:
+        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left.
+
+        With images nothing is: two bytes of data far apart make one of 16 MiB.
+        """
+        if target.images:
+            return False
+        weighs = weight(wasm)
+        if weighs > self._light:
+            return False
+        self._light -= weighs
+        return True
+
+    def add_code(self, module: Module, name: str) -> None:
+        """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
+        self._code -= module.kept_bytes
+        if self._code < 0:
+            raise self.too_much_code(name)
+
+    def too_much_code(self, name: str) -> ModuleError:
+        return ModuleError(
+            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            "`Limits.code_bytes`"
+        )
+
+    def too_slow(self, name: str) -> ModuleError:
+        whole = self._limits.compile_seconds
+        if whole is None or self._seconds is None or self._seconds >= whole:
+            given = f"the {whole:g} seconds of `Limits.compile_seconds`"
+        else:
+            given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
+        return ModuleError(f"module `{shown(name)}` takes longer to compile than {given}")
+
+
+def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, name: str) -> Module:
+    """A module for Wasm bytes or text. Without an allowance, or with None as `compile_seconds`, this process compiles whatever it is.
+
+    Raises:
+        EngineFailure: It is not valid.
+        ModuleError: It takes more time or memory than is left.
+    """
+    is_timed = allowance is not None and allowance.is_timed
+    if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
+        wasm = wat_to_wasm(wasm)
+    if (
+        allowance is None
+        or not is_timed
+        or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target))
+    ):
+        is_heavy = allowance is not None and not is_timed and weight(wasm) > LIGHT
+        return target.compile(without_long_names(wasm), heavy=is_heavy)
+    artifact, known = _compile_apart(wasm, target, allowance, name)
+    return target.load(artifact).with_facts(known)
+
+
+def _compile_apart(
+    wasm: bytes, target: Engine, allowance: Allowance, name: str
+) -> tuple[bytes, Facts]:
+    seconds = allowance.seconds(name)
+    assert seconds is not None
+    turn = object()
+    try:
+        allowance.give_back(_wait_for(turn))
+        return _compiled_by_child(wasm, target, allowance, name, seconds)
+    finally:
+        _turns.pop(turn, None)
+
+
+_turns: dict[object, int] = {}
+"""Who compiles or waits for that, in the order in which they came, and in which thread."""
+MOST = max(
+    1,
+    min(
+        4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ),
+)
+"""Processes that compile at once: each takes all processors, and up to `compile_bytes`."""
+_GLANCE = 0.01
+
+
+def _wait_for(turn: object) -> float:
+    """Waits until it is that one's turn. Gives how many seconds it took.
+
+    There is no lock, for a signal handler or a finalizer may compile while its thread compiles or waits: it does not wait then, since
+    those before it could be its own thread's.
+    """
+    me, begin = get_ident(), monotonic()
+    if me in list(_turns.values()):
+        return 0.0
+    _turns[turn] = me
+    while turn not in list(_turns)[:MOST]:
+        sleep(_GLANCE)
+    return monotonic() - begin
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)
+
+
+def _compiled_by_child(
+    wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float
+) -> tuple[bytes, Facts]:
+    from .._platform.python_executable import VARIABLE, NoInterpreterError, folders, interpreter
+
+    memory = allowance.memory
+    engine = ";".join(f"{name}={int(value)}" for name, value in target.settings.items())
+    settings = (engine, memory or 0, int(seconds) + 1, allowance.code)
+    try:
+        import subprocess
+
+        from .._platform.child_processes import Child
+
+        python = interpreter()
+        command = [
+            python.path,
+            *python.options,
+            "-c",
+            _CHILD,
+            "\n".join(folders(("plugwasm", "wasmtime"))),
+            *map(str, settings),
+        ]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, env=python.environment
+        )
+    except NoInterpreterError as error:
+        hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
+        raise ModuleError(
+            f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}"
+        ) from None
+    except (
+        OSError,
+        RuntimeError,
+        ImportError,
+    ) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
+        raise ModuleError(
+            f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
+        ) from error
+    child = Child(process)
+    with process:
+        try:
+            output, complaint = process.communicate(wasm, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise allowance.too_slow(name) from None
+        finally:
+            child.kill()  # and waits for it, which `with` does not after Ctrl-C
+    if process.returncode < 0:
+        raise ModuleError(
+            f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
+            "`Limits.compile_bytes`"
+        )
+    if output[:1] == _TOO_MUCH:
+        raise allowance.too_much_code(name)
+    if output[:1] == _REFUSED:
+        raise EngineFailure(output[1:].decode("utf-8", "replace"))
+    at = 1 + _NOTE + _LENGTH
+    if (
+        output[:1] != _DONE
+        or len(output) < at
+        or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little")
+    ):
+        last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
+        hint = f"it was started with `{shown(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
+        raise ModuleError(
+            f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})"
+        )
+    return output[at:], facts_in(output[1 : 1 + _NOTE])
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number is None and isinstance(error, ImportError):
+        try:
+            os.close(os.dup(2))
+        except OSError as cause:
+            number, error = cause.errno, cause
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{reason}: {_NO_MORE[number]}" if number in _NO_MORE else reason
+
+
+def note_of(facts: Facts) -> bytes:
+    """A module's facts, four bytes each. As many memories or pages as a module could ever have is already far too many."""
+    return b"".join(min(number, 2**32 - 1).to_bytes(4, "little") for number in facts)
+
+
+def facts_in(note: bytes) -> Facts:
+    """The other way round."""
+    count, total, largest, start, state, tables, entries = (
+        int.from_bytes(note[at : at + 4], "little") for at in range(0, _NOTE, 4)
+    )
+    return count, total, largest, start, state, tables, entries
+
+
+def serve(engine: str, memory: str, seconds: str, code: str) -> None:
+    """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
+    from _thread import stack_size
+
+    from .._engine import Engine, can_compile_in_parallel
+
+    stack_size(
+        2**20
+    )  # of the threads that try whether the compiler's can be started, which take 2 MiB: two for each
+    _limit_process(int(memory), int(seconds))
+    wasm = sys.stdin.buffer.read()
+    try:
+        binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        settings: dict[str, Any] = {
+            name: int(value)
+            for name, _, value in (part.partition("=") for part in engine.split(";"))
+        }
+        module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
+        if module.kept_bytes > int(code):
+            answer = [_TOO_MUCH]
+        else:
+            artifact = module.serialize()
+            answer = [
+                _DONE,
+                note_of(module.facts),
+                len(artifact).to_bytes(_LENGTH, "little"),
+                artifact,
+            ]
+    except EngineFailure as failure:
+        answer = [_REFUSED, failure.message.encode()]
+    for part in answer:
+        sys.stdout.buffer.write(part)
+    sys.stdout.buffer.flush()
+    os._exit(0)  # the engine need not be taken apart
+
+
+def _limit_process(memory: int, seconds: int) -> None:
+    try:
+        import resource
+    except ImportError:  # not POSIX: the time limit is kept from outside
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower(resource.RLIMIT_CPU, seconds * (os.cpu_count() or 1))
+    if memory:
+        # What is only reserved does not count, unlike with RLIMIT_AS.
+        _lower(resource.RLIMIT_DATA, memory)
+
+
+def _lower(kind: int, value: int) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(kind)
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (most, most))

@@ -1,0 +1,55 @@
+"""Functions that stand for host functions of the application: which ones a plugin needs, and how one is made."""
+
+from __future__ import annotations
+
+import copy
+
+from .._host.env import NAMESPACE
+from .._host.functions import Function
+from .._host.wasm_values import TYPES
+from .modules import Allowance, compiled, engine_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from .._engine import FunctionType, HostFunction
+    from .._manifest.limits import Limits
+    from .._manifest.resolve import Recipe
+
+
+def wanted(
+    recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()
+) -> dict[tuple[str, str], FunctionType]:
+    """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
+    on = engine_for((source.wasm for source in recipe.modules), limits, fuel=True)
+    allowance = Allowance(limits)
+    modules = {
+        source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules
+    }
+    return {
+        (item.module, item.name): item.type
+        for module in modules.values()
+        for item in module.imports
+        if item.type is not None
+        and TYPES.keys() >= {*item.type.params, *item.type.results}
+        and (
+            (item.module, item.name) in also
+            or not (item.module == NAMESPACE or item.module.startswith("wasi_"))
+        )
+        and not (item.module in modules and item.name in modules[item.module].exports)
+    }
+
+
+def stand_in(
+    namespace: str, name: str, host: HostFunction, real: Function | None = None
+) -> Function:
+    """A host function that is linked for that one, or for the real one of the application."""
+    types = [TYPES[t] for t in host.type.params], [TYPES[t] for t in host.type.results]
+    linked = copy.copy(real) or Function(namespace, name, *types, _nothing)
+    linked._host = host
+    return linked
+
+
+def _nothing() -> None:
+    pass

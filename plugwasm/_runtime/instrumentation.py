@@ -1,0 +1,335 @@
+"""What sees everything that an observed plugin does, and tells its observers.
+
+call        run → observers · the plugin's own way · observers
+start       starting, attach
+host call   host_call → observers · the body, or what stands for it · observers
+end         settle
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+
+from .._host.codecs import no_input, typed_call
+from .._host.deadline import NEVER
+from .._host.env import NAMESPACE
+from .._host.guest import Exited
+from .._host.observed_values import seen
+from .._host.plugin_log import log_raised, logger_of
+from ..errors import HostFunctionError
+from .call_errors import parsed
+from .call_queue import Turn, hand_over, holds
+from .observers import Call, HostCall, HttpExchange, Measured, Observer, need_guest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from .._engine import HostFunction
+    from .._host.codecs import TypedCodec
+    from .._host.guest import Guest
+    from .observers import Understudy
+    from .plugin import Plugin
+
+_HTTP = (NAMESPACE, "http_request")
+_logger = logger_of("observing")
+
+
+class Watch:
+    """Watches one plugin.
+
+    Args:
+        observers: Who is told.
+        octets: Makes bytes of inputs that are neither bytes nor text.
+
+    Attributes:
+        needs_guest: As `observing.need_guest` says of the observers.
+        call: The call under way; not there when there is none, so that nothing of it is kept.
+        until: The deadline of the last call, on the monotonic clock.
+    """
+
+    __slots__ = (
+        "_away",
+        "_idle",
+        "_is_wanted",
+        "_listeners",
+        "_observers",
+        "_octets",
+        "_queue",
+        "_understudy",
+        "_wants_values",
+        "call",
+        "needs_guest",
+        "until",
+    )
+
+    call: Call
+
+    def __init__(
+        self, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]
+    ) -> None:
+        self._observers = observers
+        self._octets = octets
+        self._listeners = [
+            observer
+            for observer in observers
+            if type(observer).on_host_call is not Observer.on_host_call
+        ]
+        self.needs_guest = need_guest(observers)
+        self._wants_values = any(observer.wants_values for observer in self._listeners)
+        self._understudy: Understudy | None = None
+        self._away = 0.0
+        """Seconds of the call under way that were spent outside of the guest."""
+        self._queue: deque[Turn] = deque()
+        self._is_wanted = False
+        self._idle = True
+        self.until = NEVER
+
+    def run(
+        self,
+        plugin: Plugin,
+        enter: Callable[..., Any],
+        function: str,
+        data: Any,
+        parse: Any,
+        host_context: Any,
+        returns: Any,
+        codec: TypedCodec | None,
+    ) -> Any:
+        """Makes a call of the plugin, whose own way is `enter`; the rest is as for `Plugin.call`."""
+        begin = perf_counter()
+        is_measured = getattr(returns, "__origin__", returns) is Measured
+        if is_measured:
+            returns = (*getattr(returns, "__args__", ()), ...)[0]
+        if returns is not ... or codec is not None:
+            data, parse = typed_call(function, data, parse, returns, codec, plugin.name)
+        if type(data) is not bytes:
+            try:
+                data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
+            except UnicodeEncodeError as failure:
+                raise no_input(failure, plugin.name, function) from None
+        call = Call(plugin.name, function, data, host_context)
+        entered: list[AbstractContextManager[object]] = []
+        error: BaseException | None = None
+        try:
+            _enter(self._observers, "on_call", call, entered)
+            result = self._made(plugin, enter, call, parse)
+            if parse is not None and parse is not bytes:
+                result, until = result
+                result = parsed(parse, result, until, plugin.compiled_plugin, function)
+            return Measured(result, call) if is_measured else result
+        except BaseException as exception:
+            error = exception
+            call.error = type(exception).__name__
+            raise
+        finally:
+            try:
+                call.seconds = perf_counter() - begin
+            finally:  # a signal handler may have raised
+                _leave(entered, error)
+            del error
+
+    @holds
+    def _made(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
+        try:
+            del self._idle  # as the lock of `Plugin`
+        except AttributeError:
+            turn = Turn(self, plugin, call.function)
+            try:
+                turn.take()
+            except BaseException:
+                try:
+                    del turn.waits
+                except AttributeError:
+                    self._idle = True
+                hand_over(self)
+                raise
+        error: BaseException | None = None
+        try:
+            self.call = call
+            self._away = 0.0
+            if self._understudy is not None:
+                self._understudy.begin(call)
+            begin = perf_counter()
+            try:
+                output = enter(
+                    call.function, call.input, None if parse is None else bytes, call.host_context
+                )
+                call.output = bytes(output)
+                return output if parse is None or parse is bytes else (output, self.until)
+            except BaseException as exception:
+                error = exception
+                raise
+            finally:
+                call.guest_seconds = max(
+                    0.0, perf_counter() - begin - self._away - call.start_seconds
+                )
+                if self._understudy is not None:
+                    self._understudy.end(call, error)
+        finally:
+            # No call between these, after which a signal handler could raise: the plugin would be busy for good.
+            try:
+                del self.call
+            except AttributeError:
+                pass
+            self._idle = True
+            if self._is_wanted:
+                hand_over(self)
+            del error
+
+    def starting(self, start: Callable[..., Guest], *args: Any) -> Guest:
+        """Makes an instance by `start`, in a call."""
+        begin, away = perf_counter(), self._away
+        try:
+            return start(*args)
+        finally:
+            self.call.start_seconds += perf_counter() - begin - (self._away - away)
+
+    def attach(self, guest: Guest) -> None:
+        """Watches a new instance; before anything is linked."""
+        guest.interceptor = self
+        self._understudy = next(
+            (
+                found
+                for observer in self._observers
+                if (found := observer._understudy(guest)) is not None
+            ),
+            None,
+        )
+        if self._understudy is not None:
+            self._understudy.begin(self.call)
+
+    def settle(self, guest: Guest) -> None:
+        """Looks at an instance after its call, before it may be dropped."""
+        self.until = guest.deadline
+        if hasattr(guest, "budget") and hasattr(
+            guest, "kernel"
+        ):  # for there may have been no room for it
+            self.call.memory_bytes = guest.memory_bytes()
+        if self._understudy is not None:
+            self._understudy.settle(guest)
+
+    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        """Runs a host function, see `Guest.interceptor`."""
+        begin = perf_counter()
+        call = self.call
+        call.host_calls += 1
+        call.http_requests += function.name == _HTTP
+        try:
+            if self._listeners:
+                self._told(guest, function, caller, values)
+                return
+            try:
+                self._body(guest, function, caller, values)
+            finally:
+                call.host_seconds += perf_counter() - begin
+        finally:
+            self._away += perf_counter() - begin
+
+    def _body(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        if self._understudy is None:
+            function.body(guest, caller, values)
+        else:
+            self._understudy.host_call(guest, function, caller, values)
+
+    def _told(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        """The same with observers."""
+        assert function.name is not None
+        seen_call = HostCall(self.call, *function.name)
+        params, results = function.type.params, function.type.results
+        if self._wants_values:
+            seen_call.args = seen(guest, params, values, function.kinds)
+        if function.name == _HTTP and params:
+            seen_call.http = _http(guest, values[0])
+        entered: list[AbstractContextManager[object]] = []
+        error: BaseException | None = None
+        begin = perf_counter()
+        try:
+            _enter(self._listeners, "on_host_call", seen_call, entered)
+            begin = perf_counter()
+            self._body(guest, function, caller, values)
+            if self._wants_values:
+                seen_call.results = seen(guest, results, values, function.kinds[len(params) :])
+        except BaseException as exception:
+            if not isinstance(exception, Exited):
+                error = (type(exception) is HostFunctionError and exception.__cause__) or exception
+                seen_call.error = type(error).__name__
+            raise
+        finally:
+            try:
+                seen_call.seconds = perf_counter() - begin
+                self.call.host_seconds += seen_call.seconds
+                if seen_call.http is not None and error is None:
+                    seen_call.http = HttpExchange(
+                        seen_call.http.method, seen_call.http.url, guest.response_status
+                    )
+            finally:
+                _leave(entered, error)
+            del error
+
+
+def _http(guest: Guest, handle: int) -> HttpExchange:
+    """What a request document asks for; empty texts where it is none."""
+    from msgspec import DecodeError
+    from msgspec.json import decode
+
+    from .._host.http_request import MAX_DOCUMENT, MAX_VALUES
+    from .._payload_bounds.nesting import is_too_deep
+    from .._payload_bounds.value_count import json_exceeds
+
+    document = guest.content(handle) or b"" if guest.size(handle) <= MAX_DOCUMENT else b""
+    asked: Any = None
+    if not (json_exceeds(document, MAX_VALUES) or is_too_deep(document)):
+        try:
+            asked = decode(document)
+        except (DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    method, url = (
+        (asked.get("method") or "GET", asked.get("url")) if isinstance(asked, dict) else ("", "")
+    )
+    return HttpExchange(str(method).upper(), str(url), None)
+
+
+# ---- observers -------------------------------------------------------------------------------------------------------------------------
+
+
+def _enter(
+    observers: Sequence[Observer],
+    hook: str,
+    record: Call | HostCall,
+    entered: list[AbstractContextManager[object]],
+) -> None:
+    """Enters the context managers that observers give for it, and lists them."""
+    for observer in observers:
+        context = None
+        try:
+            context = getattr(observer, hook)(record)
+            if context is not None:
+                entered.append(
+                    context
+                )  # before it is, or it would stay so where a signal handler raises right after that
+                context.__enter__()
+        except Exception:
+            if entered and entered[-1] is context:
+                del entered[-1]
+            log_raised(_logger, "an observer raised; the call goes on")
+
+
+def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
+    """Leaves them, the last one first. What they raise or suppress is nothing to the call."""
+    kind, traceback = (error.__class__, error.__traceback__) if error is not None else (None, None)
+    while entered:
+        context = entered[-1]
+        try:
+            context.__exit__(kind, error, traceback)
+        except Exception as raised:
+            if raised is not error:
+                log_raised(_logger, "an observer raised; the call goes on")
+        except BaseException:
+            del entered[-1]
+            _leave(entered, error)
+            raise
+        del entered[-1]

@@ -1,0 +1,525 @@
+"""Linking: from modules and what they import to a plan, made once, and from the plan to instances, as often as wanted.
+
+What satisfies an import; of several, the later one wins: the kernel and the host half of `extism:host/env`, WASI, the application's host
+functions, the modules of the manifest.
+
+Modules that others import from come in three kinds. A reactor has one instance in each plugin, initialised once. A command (it exports
+`_start`, and no `_initialize`) has a fresh instance for each call. A module on a circle of imports is reached through a trampoline: a host
+function that calls its export once it exists. Trampolines can only stand for functions.
+
+A command that imports only functions has a store of its own for each call, which is freed at the end of that. So:
+
+1. Only numbers (i32, i64, f32, f64) pass between two stores, in either direction. A reference would be an address in a store that is gone.
+2. An item belongs to one store, and is only ever imported there. All that a function needs of its caller it asks the engine for.
+3. What threads share (units, their host functions) is made before anything runs, and each store holds the callbacks that it was given.
+"""
+
+from __future__ import annotations
+
+from .._engine import (
+    EngineFailure,
+    ExportName,
+    FunctionType,
+    HostFunction,
+    Instance,
+    Module,
+    ensure_frames_to_start,
+    shown,
+)
+from .._host import env
+from .._host import kernel as _kernel
+from .._host.guest import Exited, Guest
+from .._host.memory_budget import MemoryPlan
+from .._manifest.limits import DEFAULT, FIRST_PAGES
+from ..errors import LinkError, MissingImportError
+from .modules import Allowance, compiled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import CodeType
+    from typing import Any, TypeVar
+
+    from .._engine import Engine, Item
+    from .._manifest.limits import Limits
+    from .._manifest.resolve import ModuleSource
+
+    S = TypeVar("S")
+    Imports = Mapping[tuple[str, str], HostFunction]
+
+WASI = "wasi_snapshot_preview1"
+"""The module that guests import preview 1 of WASI from."""
+
+_NOTHING = FunctionType((), ())
+_HASKELL_START = FunctionType(("i32", "i32"), ())
+_MAY_GROW = FunctionType(("i32",), ("i32",))
+_PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
+
+
+class Unit:
+    """A module of a plugin, and where each of its imports comes from."""
+
+    __slots__ = ("from_apart", "index", "is_command", "module", "name", "sources", "stands_apart")
+
+    def __init__(self, index: int, name: str, module: Module) -> None:
+        self.index = index
+        self.name = name
+        self.module = module
+        self.is_command = "_start" in module.exports and "_initialize" not in module.exports
+        self.stands_apart = self.is_command and all(
+            item.kind == "function" for item in module.imports
+        )
+        """Whether it is a command that can be instantiated in a store of its own: what it imports the host can call for it."""
+        self.sources: list[str | HostFunction | tuple[int, str]] = []
+        """For each import: a kernel export, a host function, or the export of a unit."""
+        self.from_apart: list[HostFunction] = []
+        """For each import of a command that stands apart, a function that stands for it in another store."""
+
+
+class Plan:
+    """A plugin's modules, compiled and linked. It does not change, and threads may share it. The last unit is the main module."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sources: Sequence[ModuleSource],
+        main: str,
+        *,
+        wasi: bool,
+        functions: Imports,
+        limits: Limits | None = None,
+    ) -> None:
+        self.engine = engine
+        self.kernel = compiled(_kernel.source(), engine, "kernel")
+        allowance = None if limits is None else Allowance(limits)
+        ordered = sorted(sources, key=lambda source: source.name == main)
+        self.units = [
+            Unit(i, source.name, compiled(source.wasm, engine, source.name, allowance))
+            for i, source in enumerate(ordered)
+        ]
+        self.main = self.units[-1]
+        self.order = _Linker(self.units, self.kernel, wasi, functions).link()
+        self.kernel_names = sorted(
+            {source for unit in self.units for source in unit.sources if isinstance(source, str)}
+        )
+        self.kernel_exports = tuple(map(ExportName, self.kernel_names))
+        present = [unit for unit in self.order if unit is self.main or not unit.is_command]
+        counts = [unit.module.own_memories for unit in present]
+        count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
+        if any(
+            unit.module.own_memories[0] and not unit.stands_apart
+            for unit in self.order
+            if unit not in present
+        ):
+            count += (
+                limits or DEFAULT
+            ).memories  # instances of those commands stay, and each has memories
+        count += any(_has_heap(unit.module, limits) for unit in self.units)
+        total = sum(total for _, total, _ in counts)
+        self.first_pages = FIRST_PAGES + total
+        self.main_pages = self.main.module.own_memories[1]
+        self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
+        self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
+        tables = sum(unit.module.own_tables for unit in present)
+        if any(
+            unit.module.own_tables and not unit.stands_apart
+            for unit in self.order
+            if unit not in present
+        ):
+            tables = (limits or DEFAULT).tables  # likewise
+        watched = next((found for unit in present if (found := _visible_memory(unit))), None)
+        self.memory = MemoryPlan(limits or DEFAULT, (count, total, largest), watched, tables)
+        for unit in self.order:
+            _check_start(unit, unit is self.main)
+
+    def instantiate(self, guest: Guest) -> Instance:
+        """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
+        store = guest.store
+        guest.limit_memory(self.memory)
+        guest.held = self.state_bytes
+        kernel = store.instantiate(
+            self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending
+        )
+        guest.kernel = _kernel.Kernel(kernel, guest.pending)
+        guest.may_grow(0)
+        guest.items.update(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
+        for unit in self.order:
+            if not (unit.is_command and unit is not self.main):
+                instance = _instantiate(unit, guest)
+                guest.instances[unit.index] = instance
+                if unit is not self.main and "_initialize" in unit.module.exports:
+                    _run(unit, instance, "_initialize", guest)
+        self._start(guest)
+        return guest.instances[self.main.index]
+
+    def _start(self, guest: Guest) -> None:
+        unit, instance = self.main, guest.instances[self.main.index]
+        exports = unit.module.exports
+        if "hs_init" in exports:
+            if "_initialize" in exports:
+                _run(unit, instance, "_initialize", guest)
+            function = instance.function(ExportName("hs_init"), 2)
+            function.values[0] = function.values[2] = 0
+            function.call(guest.pending)
+        elif "__wasm_call_ctors" in exports:
+            _run(unit, instance, "__wasm_call_ctors", guest)
+        elif "_initialize" in exports:
+            _run(unit, instance, "_initialize", guest)
+
+
+def _check_start(unit: Unit, is_main: bool) -> None:
+    """Raises `LinkError` when a function that would be run before the first call cannot be."""
+    wanted = {"_initialize": _NOTHING} | (
+        {"__wasm_call_ctors": _NOTHING, "hs_init": _HASKELL_START} if is_main else {}
+    )
+    for name, type in wanted.items():
+        item = unit.module.exports.get(name)
+        if item is not None and item.type != type:
+            must = f"is run at the start and must be a function {type}, not {item}"
+            raise LinkError(f"module `{shown(unit.name)}`: its export `{name}` {must}")
+
+
+def _has_heap(module: Module, limits: Limits | None) -> bool:
+    """Whether the module may have objects: the heap of these is one more memory, which the host does not see."""
+    return module.has_objects and limits is not None and limits.gc
+
+
+def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
+    """The unit and the name of the memory that it defines and exports, if there is no doubt which that is."""
+    module = unit.module
+    if module.own_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
+        return None
+    names = [name for name, item in module.exports.items() if item.kind == "memory"]
+    return (unit.index, ExportName(names[0])) if names else None
+
+
+def _may_grow(guest: Guest, caller: int, values: Any) -> None:
+    values[0] = guest.may_grow(values[0] & 0xFFFFFFFF)
+
+
+_MAY_GROW_HOST = HostFunction(_MAY_GROW, _may_grow)  # type: ignore[arg-type]
+
+
+def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
+    instance.function(ExportName(name), 0).call(guest.pending)
+
+
+def _instantiate(unit: Unit, guest: Guest) -> Instance:
+    """An instance in the guest's own store."""
+    store, items = guest.store, guest.items
+    imports = []
+    for source in unit.sources:
+        if isinstance(source, tuple):
+            imports += guest.instances[source[0]].exports((ExportName(source[1]),))
+            continue
+        item = items.get(source)
+        if item is None:
+            assert isinstance(source, HostFunction)
+            item = items[source] = guest.imported(source, store)
+        imports.append(item)
+    return store.instantiate(unit.module, b"".join(imports), guest.pending)
+
+
+class _Linker:
+    """Finds the source of each import, and the order in which units must be instantiated."""
+
+    def __init__(self, units: list[Unit], kernel: Module, wasi: bool, functions: Imports) -> None:
+        self.units = units
+        self.kernel = kernel
+        self.wasi = wasi
+        self.functions = functions
+        self.by_name = {unit.name: unit for unit in units}
+        self.order: list[Unit] = []
+        self.path: list[Unit] = []
+        self.commands: dict[tuple[int, str], HostFunction] = {}
+
+    def link(self) -> list[Unit]:
+        for unit in self.units:
+            self.visit(unit)
+        for unit in self.units[:-1]:
+            if unit.stands_apart:
+                unit.from_apart = [
+                    _from_another_store(unit, source, item)
+                    for source, item in zip(unit.sources, unit.module.imports, strict=True)
+                ]
+        return self.order
+
+    def visit(self, unit: Unit) -> None:
+        """Orders a unit after those that it imports from. Iterative: a manifest may have a chain of modules as long as its limit."""
+        on_path: set[Unit] = set()
+        ordered = set(self.order)
+        pending = [(unit, iter(unit.module.imports))] if unit not in ordered else []
+        while pending:
+            unit, imports = pending[-1]
+            if unit not in on_path:
+                on_path.add(unit)
+                self.path.append(unit)
+            for item in imports:
+                other = self.by_name.get(item.module)
+                if (
+                    other is not None
+                    and item.name in other.module.exports
+                    and other not in on_path
+                    and other not in ordered
+                ):
+                    pending.append((other, iter(other.module.imports)))
+                    break
+            else:
+                unit.sources = [self.source(unit, item) for item in unit.module.imports]
+                self.path.pop()
+                on_path.remove(unit)
+                self.order.append(unit)
+                ordered.add(unit)
+                pending.pop()
+
+    def source(self, unit: Unit, item: Item) -> str | HostFunction | tuple[int, str]:
+        """Where the import comes from. Raises `LinkError`."""
+        other = self.by_name.get(item.module)
+        if other is not None and item.name in other.module.exports:
+            return self.from_unit(unit, item, other)
+        if item.kind == "function":
+            if host := self.functions.get((item.module, item.name)):
+                return _checked(unit, item, host.type, host)
+            if self.wasi and item.module == WASI:
+                from .._wasi.preview1 import SIGNATURES
+
+                if item.name in SIGNATURES:
+                    host = _wasi_function(item.name)
+                    return _checked(unit, item, host.type, host)
+            if item.module == env.NAMESPACE:
+                if item.name in _kernel.SERVED:
+                    served = self.kernel.exports[item.name].type
+                    assert served is not None
+                    return _checked(unit, item, served, item.name)
+                if host := env.FUNCTIONS.get(item.name):
+                    return _checked(unit, item, host.type, host)
+        raise _missing(unit, item, self.wasi)
+
+    def from_unit(
+        self, unit: Unit, item: Item, other: Unit
+    ) -> str | HostFunction | tuple[int, str]:
+        export = other.module.exports[item.name]
+        if export.kind != item.kind:
+            exported = f"module `{shown(other.name)}` exports that name as a {export.kind}"
+            raise LinkError(f"module `{shown(unit.name)}` imports {item}, but {exported}")
+        if item.type is not None and export.type is not None:
+            _checked(unit, item, export.type, item.name)
+        if other.is_command and other is not self.units[-1]:
+            key = (other.index, item.name)
+            if export.type is None:
+                raise LinkError(
+                    f"module `{shown(unit.name)}` imports {item} of module `{shown(other.name)}`, which is a command: "
+                    "each call of it runs in a fresh instance, so only its functions can be imported"
+                )
+            if key not in self.commands:
+                _check_passable(unit, item, export.type)
+                self.commands[key] = _command_function(other, item.name, export.type)
+            return self.commands[key]
+        if other is unit or other in self.path:
+            circle = " → ".join(
+                f"`{shown(u.name)}`" for u in [*self.path[self.path.index(other) :], other]
+            )
+            if export.type is None:
+                raise LinkError(
+                    f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
+                    f"(`{shown(item.name)}`): only functions can be linked in a circle"
+                )
+            _check_passable(unit, item, export.type)
+            return _trampoline(other, item.name, export.type, circle)
+        return other.index, item.name
+
+
+def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
+    if item.type != offered:
+        raise LinkError(
+            f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` as a function {item.type}, "
+            f"but what is offered is {offered}"
+        )
+    return source
+
+
+def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
+    if not _PASSABLE.issuperset(type.params + type.results):
+        raise LinkError(
+            f"module `{shown(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
+            "but the host can pass only values of type i32, i64, f32 and f64"
+        )
+
+
+def is_from_before_1_0(item: Item) -> bool:
+    """Whether it belongs to the contract before Extism 1.0: `env.extism_alloc`, say, which is `extism:host/env.alloc` now."""
+    return item.module == "env" and item.name.startswith("extism_")
+
+
+def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
+    kind = f"{item.kind} {item.type}" if item.type else item.kind
+    what = f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
+    if item.module == env.NAMESPACE:
+        if item.kind != "function":
+            return MissingImportError(
+                f"{what}: a plugin can import only functions from `{env.NAMESPACE}`"
+            )
+        return MissingImportError(
+            f"{what}, but there is no such function: the kit that the plugin was built with may be newer than this host"
+        )
+    if item.module.startswith("wasi_") and not wasi:
+        return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
+    if is_from_before_1_0(item):
+        return MissingImportError(
+            f"{what}: the plugin was built by a kit from before Extism 1.0, which had its functions in `env`, and no host of today "
+            "runs it; build it again with a current kit"
+        )
+    return MissingImportError(
+        f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module"
+    )
+
+
+# ---- host functions that stand for something else ----------------------------------------------------------------------------------
+
+
+def _call_through(
+    instance: Instance, name: str, type: FunctionType, guest: Guest, values: Any
+) -> None:
+    slots = max(len(type.params), len(type.results))
+    function = instance.function(ExportName(name), slots)
+    for i in range(len(type.params)):
+        function.values[2 * i] = values[2 * i] & 0xFFFFFFFFFFFFFFFF
+    try:
+        function.call(guest.pending)
+    except EngineFailure as failure:
+        raise PassedOn(failure) from None
+    for i in range(len(type.results)):
+        values[2 * i] = function.values[2 * i]
+
+
+class PassedOn(Exception):
+    """A failure of a guest function that was called by a host callback, on its way through the guest that called it."""
+
+    def __init__(self, failure: EngineFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> HostFunction:
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        instance = guest.instances.get(other.index)
+        if instance is None:
+            raise LinkError(
+                f"modules import each other in a circle, {circle}, and `{shown(name)}` of `{shown(other.name)}` is called while that "
+                "is being started"
+            )
+        _call_through(instance, name, type, guest, values)
+
+    return HostFunction(type, body)  # type: ignore[arg-type]
+
+
+def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction:
+    """Calls a command's export in a fresh instance.
+
+    The instance has a store of its own, so that it is freed when the call ends; what it imports is reached through the host. A command that
+    imports a memory, a table or a global of another module has to be in that one's store, where instances stay until the plugin's ends.
+    """
+
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        ensure_frames_to_start()
+        if not unit.stands_apart:
+            with guest.entered(guest.store):
+                guest.hold(unit.module.state_bytes)
+                try:
+                    instance = _instantiate(unit, guest)
+                except EngineFailure as failure:
+                    raise PassedOn(failure) from None
+                _call_through(instance, name, type, guest, values)
+            return
+        count, total, largest = unit.module.own_memories
+        memories = count + _has_heap(unit.module, guest.limits), total, largest
+        with guest.command_store(memories, unit.module.own_tables) as store:
+            try:
+                imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
+                instance = store.instantiate(unit.module, imports, guest.pending)
+            except EngineFailure as failure:
+                raise PassedOn(failure) from None
+            _call_through(instance, name, type, guest, values)
+
+    return HostFunction(type, body)  # type: ignore[arg-type]
+
+
+def _from_another_store(
+    unit: Unit, source: str | HostFunction | tuple[int, str], item: Item
+) -> HostFunction:
+    """A host function that stands, in the store of a command, for what the command imports. Raises `LinkError`."""
+    assert item.type is not None
+    type = item.type
+    _check_passable(unit, item, type)
+    if isinstance(source, HostFunction):
+        return source
+
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        with guest.entered(guest.store):
+            if isinstance(source, str):
+                _call_through(guest.kernel.instance, source, type, guest, values)
+            else:
+                _call_through(guest.instances[source[0]], source[1], type, guest, values)
+
+    return HostFunction(type, body)  # type: ignore[arg-type]
+
+
+_wasi_functions: dict[str, HostFunction] = {}
+"""Made when they are imported first, for all plugins. They know nothing of who imports them."""
+
+
+def _wasi_function(name: str) -> HostFunction:
+    found = _wasi_functions.get(name)
+    return (
+        found if found is not None else _wasi_functions.setdefault(name, _make_wasi_function(name))
+    )
+
+
+def _make_wasi_function(name: str) -> HostFunction:
+    from .._wasi.preview1 import SIGNATURES, GuestExit
+
+    params = SIGNATURES[name]
+    masks = [0xFFFFFFFF if param == "i32" else 0xFFFFFFFFFFFFFFFF for param in params]
+    results: tuple[str, ...] = () if name == "proc_exit" else ("i32",)
+
+    def body(guest: Guest, caller: int, values: Any) -> None:
+        arguments = [values[2 * i] & mask for i, mask in enumerate(masks)]
+        try:
+            errno = getattr(guest.wasi_state(), name)(guest.memory_of(caller), *arguments)
+        except GuestExit as exit:
+            raise Exited(exit.code) from None
+        if results:
+            values[0] = errno
+
+    return HostFunction(FunctionType(params, results), body, (WASI, name))  # type: ignore[arg-type]
+
+
+def is_own_wasi(function: HostFunction) -> bool:
+    """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
+    return (
+        function.name is not None
+        and function.name[0] == WASI
+        and _wasi_functions.get(function.name[1]) is function
+    )
+
+
+def linking_code() -> frozenset[CodeType]:
+    """The code of the bodies of host functions that only lead to a guest or to WASI again."""
+    makers: tuple[Any, ...] = (
+        _trampoline,
+        _command_function,
+        _from_another_store,
+        _make_wasi_function,
+    )
+    bodies = [
+        constant
+        for maker in makers
+        for constant in maker.__code__.co_consts
+        if hasattr(constant, "co_varnames")
+    ]
+    return frozenset((_may_grow.__code__, *bodies))
+
+
+def is_callable(item: Item) -> bool:
+    """Whether an export can be called by the plugin contract: `() -> ()` or `() -> (i32)`."""
+    return item.type is not None and not item.type.params and item.type.results in ((), ("i32",))

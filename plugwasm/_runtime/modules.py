@@ -1,0 +1,248 @@
+"""From a module's bytes to code that can run: the one place that compiles, and so the one place where a module could be transformed.
+
+What was compiled is kept three times: by whoever uses it, in this process (the last few modules), and on disk. A module that somebody
+has is found by its bytes; of those that nobody has, the process keeps no more than `KEPT_MODULES` and `KEPT_BYTES`.
+
+The state of this module is what belongs to the process as a whole: its engines, the modules that are there, and those that it keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from weakref import WeakValueDictionary
+
+from .._engine import (
+    DEFAULT_STACK,
+    Engine,
+    EngineFailure,
+    Module,
+    can_pool,
+    library_version,
+    shown,
+    wants_images,
+)
+from .._host.deadline import ticker
+from .._platform import fork
+from .._platform.native_threads import RLock
+from ..errors import ModuleError
+from . import code_cache
+from .compiler import Allowance, compile_within, facts_in, note_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from .._manifest.limits import Limits
+
+__all__ = ["Allowance", "BeyondPool", "compiled", "engine", "engine_for"]
+
+TRANSFORMATION = "none"
+"""Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
+
+_OF_GC = ("gc support is not enabled", "without the gc feature", "`gc` proposal", "gc proposal")
+
+KEPT_MODULES = 32
+KEPT_BYTES = 16 * 2**20
+"""How many modules a process keeps after their last user is gone, and how many bytes they may take, code and all."""
+
+SMALL = 2**17
+"""Modules below this size in bytes are hashed without OpenSSL."""
+
+_engines: dict[tuple[bool, int, bool, bool, bool, bool], Engine] = {}
+_settings: dict[Engine, str] = {}
+_seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
+_kept: list[tuple[int, Module]] = []
+_lock = RLock()
+
+
+class BeyondPool(Exception):
+    """The module is larger than what a pooled engine holds."""
+
+
+def engine_for(
+    modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False
+) -> Engine:
+    """The engine for all modules of a plugin together."""
+    images = any(map(wants_images, modules))
+    return engine(
+        fuel=fuel,
+        pooled=pooled,
+        stack_bytes=limits.stack_bytes,
+        images=images,
+        gc=limits.gc,
+        atomics=limits.atomics,
+    )
+
+
+def engine(
+    *,
+    fuel: bool = False,
+    pooled: bool = True,
+    stack_bytes: int = DEFAULT_STACK,
+    images: bool = False,
+    gc: bool = False,
+    atomics: bool = False,
+) -> Engine:
+    """The engine of this process with these properties. Where there can be no pool, and with fuel, GC or another stack, it has none."""
+    key = (fuel, stack_bytes, images, gc, atomics, pooled)
+    found = _engines.get(key)
+    if found is None:
+        with _lock:
+            found = _engines.get(key)
+            if found is None:
+                settings: dict[str, Any] = dict(
+                    zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False)
+                )
+                if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
+                    found = engine(pooled=False, **settings)
+                else:
+                    found = Engine(pooled=pooled, **settings)
+                    ticker.engines.append(found)
+                found = _engines.setdefault(
+                    key, found
+                )  # in the meantime a signal handler may have made one
+    return found
+
+
+def compiled(
+    wasm: bytes, engine: Engine, name: str = "module", allowance: Allowance | None = None
+) -> Module:
+    """The module for Wasm bytes or WAT text. Without an allowance, compiling may take any time and memory.
+
+    Raises:
+        ModuleError: It is not valid, or is beyond the allowance.
+        BeyondPool: The engine is pooled, and the module too large for that.
+    """
+    key = (engine, wasm)
+    module = _seen.get(key)
+    if module is None:
+        module = _compile(engine, wasm, name, allowance)
+        _seen[key] = module
+        _keep(len(wasm) + module.kept_bytes, module)
+    if allowance is not None and not engine.pooled:  # the pool's copy was allowed with the first
+        allowance.add_code(module, name)
+    return module
+
+
+def _keep(size: int, module: Module) -> None:
+    if size > KEPT_BYTES:
+        return
+    with _lock:  # reentrant: what a signal handler adds in between leaves a list of the same kind
+        _kept.append((size, module))
+        while len(_kept) > KEPT_MODULES or sum(size for size, _ in _kept) > KEPT_BYTES:
+            del _kept[0]
+
+
+def _after_fork_in_child() -> None:
+    # Some other thread, which the child does not have, may have held it.
+    global _lock
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+fork.register()
+
+
+def _compile(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
+    if target.pooled:
+        settings: dict[str, Any] = target.features
+        module = compiled(wasm, engine(pooled=False, **settings), name, allowance)
+        try:
+            return target.load(module.serialize()).with_facts(module.facts)
+        except EngineFailure as failure:
+            raise BeyondPool(failure.message) from None
+    if allowance is None:
+        return _compile_or_load(target, wasm, name, None)
+    with allowance.clocked(name):
+        return _compile_or_load(target, wasm, name, allowance)
+
+
+def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
+    key = _cache_key(target, wasm) if code_cache.directory() else None
+    if key and (found := _from_cache(target, key)) is not None:
+        return found
+    try:
+        module = compile_within(allowance, target, wasm, name)
+    except EngineFailure as failure:
+        reason = _reason(failure.message)
+        raise ModuleError(
+            f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
+        ) from None
+    if key:
+        code_cache.store(key, module.serialize(), note_of(module.facts))
+    return module
+
+
+def _from_cache(target: Engine, key: str) -> Module | None:
+    entry = code_cache.load(key)
+    if entry is None:
+        return None
+    with entry:
+        try:
+            module = target.load_file(entry.path) if entry.code is None else target.load(entry.code)
+        except EngineFailure:
+            return None  # made by another engine under the same key: compile it again
+        return module.with_facts(facts_in(entry.note))  # which the engine does not tell
+
+
+def _hint(engine: Engine, reason: str) -> str:
+    """How an application could allow what the module was refused for."""
+    if not engine.settings["gc"] and any(words in reason for words in _OF_GC):
+        return "; an application can allow objects of the garbage collector: `Limits(gc=True)`"
+    if not engine.settings["atomics"] and "threads support is not enabled" in reason:
+        return "; an application can allow atomic instructions: `Limits(atomics=True)`"
+    return ""
+
+
+def _reason(message: str) -> str:
+    """The engine's chain of causes in one line, without its own headline."""
+    lines = [shown(line.rstrip()) for line in message.splitlines()]
+    if any(line.lstrip().startswith("-->") for line in lines):
+        return "\n".join(lines).strip()
+    lines = [line.strip() for line in lines]
+    lines = [
+        line
+        for line in lines
+        if line and line not in ("Caused by:", "failed to parse WebAssembly module")
+    ]
+    return ": ".join(
+        line.split(": ", 1)[1] if line[:1].isdigit() and ": " in line else line for line in lines
+    )
+
+
+def _cache_key(engine: Engine, wasm: bytes) -> str:
+    settings = _settings.get(engine)
+    if settings is None:
+        settings = _settings[engine] = _digest(
+            f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}".encode()
+        )[:16]
+    return f"{_digest(wasm)}-{settings}"
+
+
+def _digest(data: bytes) -> str:
+    """A cryptographic hash, for a module must not be able to pass for another one."""
+    if len(data) < SMALL:
+        # The interpreter's own BLAKE2: `hashlib` would load OpenSSL, which takes longer than all the rest of starting a small plugin.
+        try:
+            from _blake2 import blake2b
+        except ImportError:
+            from hashlib import blake2b
+        return f"b{blake2b(data, digest_size=32).hexdigest()}"
+    from hashlib import sha256
+
+    return f"s{sha256(data).hexdigest()}"
+
+
+def _cpu() -> str:
+    """What the machine's processor can do, as far as the system says: compiled code may use all of it."""
+    machine = os.uname().machine
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return machine + line
+    except OSError:
+        pass
+    return machine

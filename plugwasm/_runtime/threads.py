@@ -1,0 +1,157 @@
+"""Running something in a thread while a task of asyncio or trio awaits it."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+
+from .._host.event_loop import Crossing, Desk, is_nested
+from .._platform.daemon_threads import submit
+from .._platform.native_threads import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    import anyio
+    from anyio.lowlevel import RunVar
+
+    from .plugin import Plugin
+
+THREADS = 40
+"""Calls that one event loop awaits at a time if nobody says otherwise."""
+
+
+def need_anyio() -> None:
+    """Raises where the package `anyio` is not there."""
+    try:
+        import anyio.lowlevel  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "asynchronous calls need the package `anyio`: pip install 'plugwasm[async]'"
+        ) from error
+
+
+async def cross(
+    work: Callable[[Crossing], Any], limiter: Any = None, *, patient: bool = True
+) -> Any:
+    """Runs `work` in a thread, and awaits it.
+
+    Args:
+        work: Gets the crossing.
+        limiter: Bounds the threads: an `anyio.CapacityLimiter` or a `trio.CapacityLimiter`, or None.
+        patient: Whether a task that is cancelled waits for the thread. If not, what it makes is closed.
+    """
+    need_anyio()
+    from anyio.lowlevel import checkpoint
+
+    await checkpoint()  # what was cancelled before it began does not begin
+    desk = Desk()
+    crossing = Crossing(desk, work)
+    if limiter is not None and is_nested.get():
+        limiter = None
+    if limiter is not None:
+        try:
+            limiter.acquire_on_behalf_of_nowait(crossing)
+        except Exception:  # anyio's WouldBlock, or trio's
+            await limiter.acquire_on_behalf_of(crossing)
+    is_held = limiter is not None
+    try:
+        try:
+            job = submit(copy_context().run, crossing.run)
+        except BaseException:
+            crossing.is_off = True
+            raise
+        try:
+            while not crossing.is_over:
+                await desk.wait()
+                await desk.serve()
+        except (
+            GeneratorExit
+        ):  # the event loop has let go of the task: there is nothing to wait with
+            is_held = False
+            crossing.is_off = True
+            desk.close()
+            job.cancel()
+            crossing.cancel()
+            raise
+        except BaseException:
+            crossing.is_off = True
+            if not job.cancel():
+                if patient:
+                    await desk.settle(lambda: crossing.is_over, crossing.cancel)
+                else:
+                    job.add_done_callback(lambda _: crossing.discard())
+                    if is_held:
+                        is_held = False
+                        job.add_done_callback(
+                            lambda _: desk.soon(limiter.release_on_behalf_of, crossing)
+                        )
+            raise
+    finally:
+        if is_held:
+            limiter.release_on_behalf_of(crossing)
+    return crossing.outcome()
+
+
+async def finish(function: Callable[[], object]) -> None:
+    """Runs in a thread what must be done, also in a task that is cancelled."""
+    need_anyio()
+    import anyio
+
+    has_begun = False
+
+    def work(_: Crossing) -> None:
+        nonlocal has_begun
+        has_begun = True
+        function()
+
+    try:
+        with anyio.CancelScope(shield=True):
+            await cross(work)
+    finally:
+        if not has_begun:
+            function()  # asyncio's own cancellation, which no scope holds off
+
+
+async def call_plugin(
+    plugin: Plugin, limiter: Any, function_name: str, *args: Any, **options: Any
+) -> Any:
+    """`plugin.call` in a thread."""
+
+    def work(crossing: Crossing) -> Any:
+        crossing.plugin = plugin
+        try:
+            return plugin.call(function_name, *args, **options)
+        finally:
+            crossing.leave()
+
+    me = object()
+    plugin._awaited[me] = get_ident()
+    try:
+        return await cross(work, default_limiter() if limiter is None else limiter)
+    finally:
+        plugin._awaited.pop(me, None)
+
+
+_limiters: RunVar[anyio.CapacityLimiter] | None = None
+
+
+def default_limiter() -> anyio.CapacityLimiter:
+    """The event loop's own limiter."""
+    global _limiters
+    need_anyio()
+    import anyio
+    from anyio.lowlevel import RunVar
+
+    if _limiters is None:
+        _limiters = RunVar("plugwasm_threads")
+    try:
+        return _limiters.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(THREADS)
+        _limiters.set(limiter)
+        return limiter
+
+
+default_limiter.__module__ = "plugwasm.aio"

@@ -1,0 +1,3 @@
+"""The version of plugwasm."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,279 @@
+"""WASI preview 1 for one plugin instance, in Python: ``Wasi`` has one method a function of ``wasi_snapshot_preview1``.
+
+Why our own: the one that comes with the engine keeps a background runtime that hangs in a forked child, cannot be ended by a
+deadline while it sleeps, counts no descriptors, and leaves clocks and randomness out of the application's hands.
+
+- ``abi``: the specification's numbers and layouts.
+- ``descriptors``, ``paths``: the functions about those; ``files`` and ``path_resolution`` confine them to granted directories.
+- ``stdio``: the standard streams.
+- here: clocks, randomness, waiting, the process, and the one place where a failure becomes an error number.
+
+The guest has no arguments, no environment and no sockets. Exceptions of the application's own callables pass through unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import abi
+from .abi import SIGNATURES, U64, MemoryFault, WasiError
+from .files import Directory, File, Preopen
+from .paths import PathCalls
+from .stdio import LineSplitter, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .abi import Memory
+
+__all__ = ["SIGNATURES", "GuestExit", "LineSplitter", "MemoryFault", "Preopen", "Wasi"]
+
+MAX_SUBSCRIPTIONS = 1024
+# Longer waits are made of several: Python's own waits do not take the 584 years that a guest may ask for.
+MAX_SLEEP = 3_600_000_000_000
+RANDOM_CHUNK = 1024 * 1024
+
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class GuestExit(Exception):
+    """The guest called ``proc_exit``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Wasi(PathCalls):
+    """The WASI state of one instance.
+
+    Each method named in ``SIGNATURES`` takes the guest's memory and its arguments as unsigned integers, and gives the error
+    number. None raises anything of its own but ``GuestExit``; what ``on_output``, ``sleep`` and the clocks raise goes to the
+    caller.
+
+    Args:
+        preopens: The directories that are granted, descriptor 3 and up.
+        on_output: Called with 1 or 2 and what the guest wrote to its stdout or stderr.
+        sleep: Called with 0.0 now and then during long work. It may raise to end the call.
+        pause: Called with seconds when the guest sleeps; `sleep` if not given.
+        now: The realtime clock, in nanoseconds since 1970.
+        monotonic: The monotonic clock, in nanoseconds.
+        resolution: Of both clocks, in nanoseconds.
+        random: Gives that many random bytes.
+        max_descriptors: How many files and directories the guest may have open at once, the preopens not counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        preopens: Sequence[Preopen] = (),
+        on_output: Callable[[int, bytes], None],
+        sleep: Callable[[float], None],
+        pause: Callable[[float], None] | None = None,
+        now: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+        resolution: int = 1,
+        random: Callable[[int], bytes] = os.urandom,
+        max_descriptors: int = 64,
+    ) -> None:
+        self._table: dict[int, Stream | File | Directory] = {
+            number: Stream(number, on_output) for number in (0, 1, 2)
+        }
+        for fd, preopen in enumerate(preopens, 3):
+            self._table[fd] = Directory.of_preopen(preopen)
+        self._sleep = sleep
+        self._pause = pause or sleep
+        self._now = now
+        self._monotonic = monotonic
+        self._resolution = resolution
+        self._random = random
+        self._max_descriptors = max_descriptors
+        self._opened = 0
+
+    def close(self) -> None:
+        """Close all that the guest has open. Any later use of a descriptor is BADF."""
+        table, self._table = self._table, {}
+        self._opened = 0
+        for descriptor in table.values():
+            try:
+                descriptor.close()
+            except WasiError:  # a late write error: there is no guest left to be told
+                pass
+
+    # Arguments and environment: there are none
+
+    def args_sizes_get(self, memory: Memory, argc: int, argv_buf_size: int) -> int:
+        memory.write(argc, b"\0\0\0\0")
+        memory.write(argv_buf_size, b"\0\0\0\0")
+        return 0
+
+    def args_get(self, memory: Memory, argv: int, argv_buf: int) -> int:
+        return 0
+
+    def environ_sizes_get(self, memory: Memory, environc: int, environ_buf_size: int) -> int:
+        return self.args_sizes_get(memory, environc, environ_buf_size)
+
+    def environ_get(self, memory: Memory, environ: int, environ_buf: int) -> int:
+        return 0
+
+    # Clocks and randomness
+
+    def _clock(self, clock: int) -> Callable[[], int]:
+        """CPU time is not served: the guest's is not known, and the process's is not its business."""
+        if clock == abi.CLOCK_REALTIME:
+            return self._now
+        if clock == abi.CLOCK_MONOTONIC:
+            return self._monotonic
+        raise WasiError(abi.INVAL)
+
+    def clock_res_get(self, memory: Memory, clock: int, resolution: int) -> int:
+        self._clock(clock)
+        memory.write(resolution, U64.pack(self._resolution))
+        return 0
+
+    def clock_time_get(self, memory: Memory, clock: int, precision: int, result: int) -> int:
+        memory.write(result, U64.pack(self._clock(clock)() & _MASK))
+        return 0
+
+    def random_get(self, memory: Memory, buf: int, length: int) -> int:
+        if not length:
+            return 0
+        target = memory.view(buf, length)
+        for start in range(0, length, RANDOM_CHUNK):
+            if start:
+                self._sleep(0.0)
+            size = min(RANDOM_CHUNK, length - start)
+            data = self._random(size)
+            if len(data) != size:
+                raise ValueError(
+                    f"the source of random bytes gave {len(data)} of them where {size} were asked for"
+                )
+            target[start : start + size] = data
+        return 0
+
+    # Waiting
+
+    def poll_oneoff(
+        self, memory: Memory, subscriptions: int, events: int, count: int, nevents: int
+    ) -> int:
+        """Files and streams are always ready, so either one of them is asked for, or this waits for the first clock."""
+        if not 0 < count <= MAX_SUBSCRIPTIONS:
+            raise WasiError(abi.INVAL)
+        records = memory.read(subscriptions, count * abi.SUBSCRIPTION_SIZE)
+        results = memory.view(events, count * abi.EVENT.size)
+        result = memory.view(nevents, 4)
+        ready: list[bytes] = []
+        waits: list[tuple[int, int]] = []
+        for at in range(0, len(records), abi.SUBSCRIPTION_SIZE):
+            userdata, kind = abi.SUBSCRIPTION_HEAD.unpack_from(records, at)
+            if kind == abi.EVENT_CLOCK:
+                clock, timeout, _, flags = abi.SUBSCRIPTION_CLOCK.unpack_from(records, at + 16)
+                try:
+                    left = self._time_left(clock, timeout, flags)
+                except WasiError as error:
+                    ready.append(abi.EVENT.pack(userdata, error.errno, kind, 0, 0))
+                else:
+                    waits.append((left, userdata))
+            elif kind in (abi.EVENT_FD_READ, abi.EVENT_FD_WRITE):
+                ready.append(
+                    abi.EVENT.pack(
+                        userdata, *self._readiness(abi.U32.unpack_from(records, at + 16)[0], kind)
+                    )
+                )
+            else:
+                raise WasiError(abi.INVAL)
+        passed = 0 if ready else min(waits)[0]
+        self._wait(passed)
+        ready += [
+            abi.EVENT.pack(userdata, 0, abi.EVENT_CLOCK, 0, 0)
+            for left, userdata in waits
+            if left <= passed
+        ]
+        data = b"".join(ready)
+        results[: len(data)] = data
+        abi.U32.pack_into(result, 0, len(ready))
+        return 0
+
+    def _time_left(self, clock: int, timeout: int, flags: int) -> int:
+        if flags & ~abi.CLOCK_ABSTIME:
+            raise WasiError(abi.INVAL)
+        read = self._clock(clock)
+        return max(timeout - read(), 0) if flags else int(timeout)
+
+    def _wait(self, nanoseconds: int) -> None:
+        while nanoseconds > 0:
+            part = min(nanoseconds, MAX_SLEEP)
+            self._pause(part / 1e9)
+            nanoseconds -= part
+
+    def _readiness(self, fd: int, kind: int) -> tuple[int, int, int, int]:
+        found = self._table.get(fd)
+        if found is None or not found.rights & (
+            abi.FD_READ if kind == abi.EVENT_FD_READ else abi.FD_WRITE
+        ):
+            return abi.BADF, kind, 0, 0
+        if isinstance(found, Stream) and kind == abi.EVENT_FD_READ:
+            return 0, kind, 0, abi.EVENT_HANGUP
+        return 0, kind, 1, 0
+
+    # The process
+
+    def proc_exit(self, memory: Memory, code: int) -> int:
+        raise GuestExit(code)
+
+    def proc_raise(self, memory: Memory, signal: int) -> int:
+        return abi.NOTSUP
+
+    def sched_yield(self, memory: Memory) -> int:
+        return 0
+
+    # Sockets: there are none
+
+    def _no_socket(self, fd: int) -> int:
+        self._descriptor(fd)
+        return abi.NOTSOCK
+
+    def sock_accept(self, memory: Memory, fd: int, flags: int, result: int) -> int:
+        return self._no_socket(fd)
+
+    def sock_recv(
+        self,
+        memory: Memory,
+        fd: int,
+        iovs: int,
+        iovs_len: int,
+        flags: int,
+        ro_datalen: int,
+        ro_flags: int,
+    ) -> int:
+        return self._no_socket(fd)
+
+    def sock_send(
+        self, memory: Memory, fd: int, iovs: int, iovs_len: int, flags: int, datalen: int
+    ) -> int:
+        return self._no_socket(fd)
+
+    def sock_shutdown(self, memory: Memory, fd: int, how: int) -> int:
+        return self._no_socket(fd)
+
+
+def _answers(method: Callable[..., int]) -> Callable[..., int]:
+    def answer(self: Wasi, memory: Memory, *args: int) -> int:
+        try:
+            return method(self, memory, *args)
+        except WasiError as error:
+            return error.errno
+        except MemoryFault:
+            return abi.FAULT
+
+    answer.__name__ = method.__name__
+    answer.__qualname__ = method.__qualname__
+    answer.__doc__ = method.__doc__
+    return answer
+
+
+# Not an ``except OSError`` here: that would swallow what the application's callables raise, a deadline's TimeoutError among it.
+for _name in SIGNATURES:
+    setattr(Wasi, _name, _answers(getattr(Wasi, _name)))

@@ -1,0 +1,313 @@
+"""`plugwasm call`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..parameters import HTTP, IO, LIMITS, MAY, OTHER, PluginArgument, TracebackOption
+from ..terminal import logging_to_stderr, reporting
+
+EPILOG = "Exit codes: 1 the plugin failed, 2 wrong usage or no such file, 3 a limit was reached."
+
+
+def call(
+    context: typer.Context,
+    plugin: PluginArgument,
+    function: Annotated[
+        str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)
+    ],
+    input: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="TEXT",
+            help="The input; - reads standard input.",
+            rich_help_panel=IO,
+        ),
+    ] = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option(
+            "--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=IO
+        ),
+    ] = None,
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin",
+            metavar="",
+            help="Read the input from standard input, as when it is piped in.",
+            rich_help_panel=IO,
+        ),
+    ] = False,
+    output_file: Annotated[
+        str | None,
+        typer.Option(
+            "--output-file",
+            "-o",
+            metavar="PATH",
+            help="Write the output to a file.",
+            rich_help_panel=IO,
+        ),
+    ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            metavar="",
+            help="Write the bytes as they are to a terminal too.",
+            rich_help_panel=IO,
+        ),
+    ] = False,
+    loop: Annotated[
+        str,
+        typer.Option(
+            "--loop",
+            metavar="N",
+            help="Call it N times, one output a line.",
+            show_default=False,
+            rich_help_panel=IO,
+        ),
+    ] = "1",
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="KEY=VALUE",
+            help="What the plugin can read.",
+            rich_help_panel=MAY,
+        ),
+    ] = None,
+    config_file: Annotated[
+        str | None,
+        typer.Option(
+            "--config-file",
+            metavar="PATH",
+            help="The same from a file: JSON or TOML, all text.",
+            rich_help_panel=MAY,
+        ),
+    ] = None,
+    set_config: Annotated[
+        str | None,
+        typer.Option(
+            "--set-config", metavar="JSON", help="The same as a JSON object.", rich_help_panel=MAY
+        ),
+    ] = None,
+    wasi: Annotated[
+        bool,
+        typer.Option(
+            "--wasi",
+            metavar="",
+            help="Grant WASI: clocks, random numbers, output.",
+            rich_help_panel=MAY,
+        ),
+    ] = False,
+    allow_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-path",
+            metavar="HOST[:GUEST]",
+            help="Grant a directory (and WASI); ro: before it for read-only.",
+            rich_help_panel=MAY,
+        ),
+    ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--link",
+            metavar="NAME=PATH",
+            help="A module that the plugin imports from.",
+            rich_help_panel=MAY,
+        ),
+    ] = None,
+    manifest: Annotated[
+        bool,
+        typer.Option(
+            "--manifest",
+            "-m",
+            metavar="",
+            help="PLUGIN is a manifest, which is seen anyway.",
+            rich_help_panel=MAY,
+        ),
+    ] = False,
+    set_hash: Annotated[
+        str | None,
+        typer.Option(
+            "--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=MAY
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="GLOB",
+            help="Grant HTTP to hosts, as in *.example.com.",
+            rich_help_panel=HTTP,
+        ),
+    ] = None,
+    http_response_headers: Annotated[
+        bool,
+        typer.Option(
+            "--enable-http-response-headers",
+            metavar="",
+            help="Let it read headers of responses.",
+            rich_help_panel=HTTP,
+        ),
+    ] = False,
+    http_response_max: Annotated[
+        str | None,
+        typer.Option(
+            "--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=HTTP
+        ),
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            metavar="MS",
+            help="Milliseconds that a call may take: 500; or 500ms, 2s.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    memory_max_pages: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-max",
+            "--memory-max-pages",
+            metavar="N",
+            help="Pages of 64 KiB to start with, and to add.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    var_max: Annotated[
+        str | None,
+        typer.Option(
+            "--var-max",
+            metavar="N",
+            help="Bytes of all vars; 0 turns them off.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    fuel: Annotated[
+        str | None,
+        typer.Option(
+            "--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    gc: Annotated[
+        bool,
+        typer.Option(
+            "--gc",
+            metavar="",
+            help="Allow objects of the garbage collector.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = False,
+    atomics: Annotated[
+        bool,
+        typer.Option(
+            "--atomics", metavar="", help="Allow atomic instructions.", rich_help_panel=LIMITS
+        ),
+    ] = False,
+    stats: Annotated[
+        bool,
+        typer.Option(
+            "--stats",
+            metavar="",
+            help="Write to stderr what each call took.",
+            rich_help_panel=OTHER,
+        ),
+    ] = False,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            "--trace",
+            metavar="",
+            help="Write to stderr each host call, with its values.",
+            rich_help_panel=OTHER,
+        ),
+    ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            "--record",
+            metavar="PATH",
+            help="Write all that the host answered, for `plugwasm replay`.",
+            rich_help_panel=OTHER,
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="PATH",
+            help="Write where the time went: .html, .svg, .json, .txt.",
+            rich_help_panel=OTHER,
+        ),
+    ] = None,
+    log_level: Annotated[
+        str,
+        typer.Option(
+            "--log-level",
+            metavar="LEVEL",
+            help="trace, debug, info, warn, error or off.",
+            rich_help_panel=OTHER,
+        ),
+    ] = "info",
+    traceback: TracebackOption = False,
+) -> None:
+    """Call a function of a plugin, and write its output.
+
+    Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
+    """
+    with reporting(context.command_path, traceback=traceback):
+        from .. import invocation as run
+        from .. import streams
+
+        # All that was typed is looked at before anything is read or compiled.
+        rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
+        fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
+        read = streams.input_of(input, input_file, stdin)
+        profiling = run.profile_to(profile)
+        additions = run.Additions(
+            config=config or (),
+            config_file=config_file,
+            set_config=set_config,
+            hosts=allow_host or (),
+            paths=allow_path or (),
+            timeout=timeout,
+            max_pages=memory_max_pages,
+            http_response_max=http_response_max,
+            var_max=var_max,
+            links=link or (),
+            sha256=set_hash,
+            gc=gc,
+            atomics=atomics,
+        )
+        with (
+            logging_to_stderr(run.log_level(log_level)),
+            streams.output_to(output_file, lines=rounds > 1, raw=raw) as write,
+        ):
+            granted = wasi or bool(allow_path)
+            with run.observing(stats=stats, trace=trace, record=record) as observers:
+                options = {
+                    "wasi": granted,
+                    "fuel_limit": fuel_limit,
+                    "observe": observers,
+                    "http_response_headers": http_response_headers,
+                }
+                for output in run.calls(
+                    plugin,
+                    function,
+                    read,
+                    additions,
+                    options,
+                    rounds=rounds,
+                    profiling=profiling,
+                    explained=traceback,
+                ):
+                    write(output)

@@ -1,0 +1,17 @@
+"""`plugwasm schema`."""
+
+from __future__ import annotations
+
+import typer
+
+from ..terminal import reporting, write_stdout
+
+
+def schema(context: typer.Context) -> None:
+    """Show the JSON Schema of manifests, for editors and other tools."""
+    with reporting(context.command_path):
+        import json
+
+        from ..._manifest.model import json_schema
+
+        write_stdout(json.dumps(json_schema(), indent=2).encode() + b"\n")

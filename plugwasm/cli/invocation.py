@@ -1,0 +1,424 @@
+"""`plugwasm call`: from its options to a recipe, and from that to outputs.
+
+What was typed is checked here, before anything is read or compiled; each problem names the option and what was expected.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, nullcontext
+
+from .._manifest.resolve import MAIN, ModuleSource, Recipe, resolve
+from ..errors import Error, HashMismatchError, OptionError
+from .streams import check_writable
+from .terminal import UsageProblem, cannot_write, escaped, warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from .._manifest.limits import Limits
+    from .._runtime.observers import Call, Observer
+    from .._runtime.plugin import Plugin
+
+LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
+MAX_NUMBER = 2**63 - 1
+_MAX_MILLISECONDS = 2**63 // 1_000_000
+_MAX_CONFIG_FILE = 64 * 2**20
+
+
+# ---- what was typed ---------------------------------------------------------------------------------------------------------------------
+
+
+def pair(option: str, text: str, shape: str) -> tuple[str, str]:
+    """The two parts of `NAME=REST`. The rest is not repeated in the error, since it may be a secret."""
+    name, separator, rest = text.partition("=")
+    if not separator or not name:
+        raise UsageProblem(
+            option, f"expected {shape}, got {'nothing before the =' if separator else 'no ='}"
+        )
+    return name, rest
+
+
+def milliseconds(text: str) -> int:
+    """`500`, `500ms`, `2s` or `0.5s`, as milliseconds."""
+    number, factor = (
+        (text.removesuffix("s"), 1000)
+        if text.endswith("s") and not text.endswith("ms")
+        else (text.removesuffix("ms"), 1)
+    )
+    try:
+        if not number.isascii() or "_" in number:
+            raise ValueError
+        value = float(number) * factor
+    except ValueError:
+        value = float("nan")
+    if not 1 <= value <= _MAX_MILLISECONDS:
+        raise UsageProblem(
+            "--timeout",
+            f"expected milliseconds (500) or seconds (2s, 0.5s), at least 1; got {text!r}",
+        )
+    return round(value)
+
+
+def number(option: str, text: str, least: int, most: int) -> int:
+    """A whole number in decimal digits."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise UsageProblem(option, f"expected a whole number from {least} to {most}, got {text!r}")
+    return int(text)
+
+
+def log_level(text: str) -> str:
+    """The lowest level of the log that is shown, or "off"."""
+    if text not in LOG_LEVELS:
+        raise UsageProblem(
+            "--log-level",
+            f"expected {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, got {text!r}",
+        )
+    return text
+
+
+def granted_path(text: str) -> tuple[str, str]:
+    """`[ro:]HOST[:GUEST]` as an entry of `allowed_paths`. Without a guest path the directory keeps its name."""
+    prefix = "ro:" if text.startswith("ro:") else ""
+    host, separator, guest = text.removeprefix(prefix).rpartition(":")
+    if not separator:
+        host = guest
+    if not host or not guest:
+        raise UsageProblem(
+            "--allow-path",
+            f"expected HOST or HOST:GUEST, with ro: before it for read-only; got {text!r}",
+        )
+    return prefix + host, guest
+
+
+def _hash(text: str) -> str:
+    """64 hexadecimal digits, in lower case."""
+    if len(text) != 64 or not frozenset("0123456789abcdef").issuperset(text.lower()):
+        raise UsageProblem(
+            "--set-hash", f"expected the 64 hexadecimal digits of a sha256, got {text!r}"
+        )
+    return text.lower()
+
+
+def config_of(
+    pairs: Sequence[str], file: str | None, document: str | None = None
+) -> dict[str, str]:
+    """The configuration: that of the file, over it that of the JSON document, and over both what was typed one by one."""
+    config = {} if file is None else _config_file(file)
+    if document is not None:
+        config |= _config_document(document)
+    for text in pairs:
+        key, value = pair("--config", text, "KEY=VALUE")
+        config[key] = value
+    for key, value in config.items():
+        if not (_is_text(key) and _is_text(value)):
+            raise UsageProblem("--config", f"expected UTF-8, got other bytes in the entry {key!r}")
+    return config
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _config_document(document: str) -> dict[str, str]:
+    import json
+
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        found = None  # what the parser says may repeat a part, and that may be a secret
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise UsageProblem(
+            "--set-config",
+            'expected a JSON object with text for every key, as in \'{"key": "value"}\'',
+        )
+    return found
+
+
+def _config_file(path: str) -> dict[str, str]:
+    import json
+    import tomllib
+
+    from .._manifest.files import read_file
+
+    content = read_file(path, _MAX_CONFIG_FILE)
+    try:
+        text = content.decode("utf-8-sig")
+        found = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (ValueError, RecursionError):
+        # What the parsers say may repeat a part of the file, and that may be a secret.
+        raise UsageProblem(
+            "--config-file", f"{path} is neither a JSON object nor TOML, or is not UTF-8"
+        ) from None
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise UsageProblem(
+                "--config-file",
+                f"expected text for every key of {path}; {key!r} has {type(value).__name__}",
+            )
+    return dict(found)
+
+
+# ---- the recipe -------------------------------------------------------------------------------------------------------------------------
+
+
+class Additions:
+    """What was typed on top of what the plugin says of itself: config, hosts, paths and modules are added, limits replaced.
+
+    Raises:
+        UsageProblem: Something is not what it should be.
+        SourceError: The file of the configuration cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Sequence[str] = (),
+        config_file: str | None = None,
+        set_config: str | None = None,
+        hosts: Sequence[str] = (),
+        paths: Sequence[str] = (),
+        timeout: str | None = None,
+        max_pages: str | None = None,
+        http_response_max: str | None = None,
+        var_max: str | None = None,
+        links: Sequence[str] = (),
+        sha256: str | None = None,
+        gc: bool = False,
+        atomics: bool = False,
+    ) -> None:
+        self._features = {"gc": gc, "atomics": atomics}
+        self.timeout_ms = None if timeout is None else milliseconds(timeout)
+        self.max_pages = None if max_pages is None else number("--memory-max", max_pages, 0, 65536)
+        self.max_http_response_bytes = (
+            None
+            if http_response_max is None
+            else number("--http-response-max", http_response_max, 0, MAX_NUMBER)
+        )
+        self.max_var_bytes = (
+            None if var_max is None else number("--var-max", var_max, 0, MAX_NUMBER)
+        )
+        self.pinned = None if sha256 is None else _hash(sha256)
+        self.hosts = tuple(hosts)
+        if hosts:
+            _check_hosts(hosts)
+        self.paths: dict[str, str] = {}
+        for text in paths:
+            host, guest = granted_path(text)
+            if host in self.paths or guest in self.paths.values():
+                raise UsageProblem(
+                    "--allow-path", f"{host if host in self.paths else guest} is given twice"
+                )
+            self.paths[host] = guest
+        self.links: dict[str, str] = {}
+        for text in links:
+            name, source = pair("--link", text, "NAME=PATH")
+            if not source or name in self.links:
+                raise UsageProblem(
+                    "--link",
+                    f"{name} is given twice"
+                    if source
+                    else "expected NAME=PATH, got nothing after the =",
+                )
+            self.links[name] = source
+        self.config = config_of(config, config_file, set_config)
+
+    def apply(self, recipe: Recipe) -> None:
+        """Lays them over a recipe."""
+        recipe.config.update(self.config)
+        recipe.allowed_hosts = (*recipe.allowed_hosts, *self.hosts)
+        kept = {
+            host: guest
+            for host, guest in recipe.allowed_paths.items()
+            if guest not in self.paths.values()
+        }
+        recipe.allowed_paths = kept | self.paths
+        if self.timeout_ms is not None:
+            recipe.timeout_ms = self.timeout_ms
+        if self.max_pages is not None:
+            recipe.max_pages = self.max_pages
+        if self.max_http_response_bytes is not None:
+            recipe.max_http_response_bytes = self.max_http_response_bytes
+        if self.max_var_bytes is not None:
+            recipe.max_var_bytes = self.max_var_bytes
+        if self.pinned is not None:
+            _check_hash(recipe, self.pinned)
+        for module in recipe.modules:
+            if module.name in self.links:
+                what = "the plugin itself" if module.name == MAIN else "another module"
+                raise UsageProblem("--link", f"{module.name} is the name of {what}; choose another")
+        recipe.modules = [
+            _linked(name, source) for name, source in self.links.items()
+        ] + recipe.modules
+
+    def limits(self, recipe: Recipe) -> Limits | None:
+        """With what is off unless it is asked for; None for those that the recipe has anyway."""
+        if not any(self._features.values()):
+            return None
+        from .._manifest.limits import _with, effective
+
+        return _with(effective(None, recipe), self._features)
+
+
+def calls(
+    plugin: str,
+    function: str,
+    read: Callable[[], bytes],
+    additions: Additions,
+    options: Mapping[str, Any],
+    *,
+    rounds: int,
+    profiling: Callable[[Plugin], AbstractContextManager[object]] = nullcontext,
+    explained: bool = False,
+) -> Iterator[bytes]:
+    """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it.
+
+    `options` are those of a `CompiledPlugin`. If `explained`, an error has a note with lines of the plugin's source, if they are known.
+    """
+    from .._runtime.compiled_plugin import CompiledPlugin
+    from .._runtime.plugin import Plugin
+
+    recipe: Any = resolve(plugin)
+    additions.apply(recipe)
+    with Plugin(
+        CompiledPlugin(recipe, functions=(), limits=additions.limits(recipe), **options)
+    ) as instance:
+        data = read()
+        with profiling(instance):
+            for _ in range(rounds):
+                try:
+                    output = instance.call(function, data)
+                except Error as error:
+                    if explained:
+                        _note_lines(error, instance)
+                    raise
+                yield output
+
+
+def _note_lines(error: Error, plugin: Plugin) -> None:
+    from ..debugging import explain
+
+    if not error.backtrace:
+        return
+    try:
+        backtrace = explain(error, plugin)
+    except ImportError as missing:
+        error.add_note(f"no source lines: {missing}")
+        return
+    if any(frame.file is not None for frame in backtrace):
+        error.add_note(f"in the source of the plugin:\n{backtrace}")
+
+
+@contextmanager
+def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[Observer] | None]:
+    """The observers that were asked for; None when none was. A recording is written at the end, also when a call fails."""
+    if not (stats or trace or record is not None):
+        yield None
+        return
+    from .._runtime.observers import Observer, Trace
+
+    class Stats(Observer):
+        @contextmanager
+        def on_call(self, call: Call) -> Iterator[None]:
+            try:
+                yield
+            finally:
+                print(escaped(_took(call)), file=sys.stderr)
+
+    observers: list[Observer] = [Stats()] * stats + [Trace()] * trace
+    if record is None:
+        yield observers
+        return
+    from .._recording.recorder import Recorder
+
+    check_writable("--record", record)
+    recorder = Recorder()
+    try:
+        yield [recorder, *observers]
+    finally:
+        if recorder.recordings:  # otherwise nothing has been started
+            try:
+                recorder.recording.save(record)
+            except OSError as error:
+                raise cannot_write(record, error) from error
+
+
+def _took(call: Call) -> str:
+    """The statistics of a call as a line."""
+    milliseconds = {
+        "guest": call.guest_seconds,
+        "start": call.start_seconds,
+        "host": call.host_seconds,
+    }
+    parts = [f"{what} {seconds * 1e3:.3f}" for what, seconds in milliseconds.items()]
+    line = f"{call.function}: {call.seconds * 1e3:.3f} ms ({', '.join(parts)}), {call.input_bytes} bytes in, {call.output_bytes} out"
+    facts = {"host calls": call.host_calls, "HTTP requests": call.http_requests, "fuel": call.fuel}
+    line += "".join(f", {number} {what}" for what, number in facts.items() if number)
+    return (
+        line if call.memory_bytes is None else f"{line}, {call.memory_bytes // 1024} KiB of memory"
+    )
+
+
+def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
+    """What takes a profile of a plugin and writes it to the file, also when a call fails; nothing without one."""
+    if path is None:
+        return nullcontext
+    from .._debugging.profile import FORMATS, file_suffix
+
+    if file_suffix(path) not in FORMATS or "\0" in path:
+        raise UsageProblem(
+            "--profile",
+            f"expected the name of a file that ends with {', '.join(FORMATS)}, got {path!r}",
+        )
+
+    @contextmanager
+    def profiling(plugin: Plugin) -> Iterator[None]:
+        from ..debugging import profile
+
+        taken = profile(plugin)
+        try:
+            with taken:
+                yield
+        finally:
+            try:
+                taken.save(path)
+            except OSError as error:
+                raise cannot_write(path, error) from error
+            if taken.why_empty is not None:
+                warn(f"the profile {path} is empty: {taken.why_empty} (--loop)")
+
+    return profiling
+
+
+def _linked(name: str, source: str) -> ModuleSource:
+    modules = resolve(source).modules
+    if len(modules) != 1:
+        raise UsageProblem("--link", f"expected one module, but {source} has {len(modules)}")
+    return ModuleSource(name, modules[0].wasm, modules[0].origin)
+
+
+def _check_hosts(hosts: Sequence[str]) -> None:
+    from .._http.policy import Egress
+
+    try:
+        Egress(allowed_hosts=hosts)
+    except OptionError as error:
+        raise UsageProblem("--allow-host", error.message.removeprefix("allowed_hosts: ")) from None
+
+
+def _check_hash(recipe: Recipe, expected: str) -> None:
+    import hashlib
+
+    main = next(module for module in recipe.modules if module.name == recipe.main)
+    actual = hashlib.sha256(main.wasm).hexdigest()
+    if actual != expected:
+        raise HashMismatchError(
+            f"the sha256 of {main.origin} is {actual}, not the one given with --set-hash"
+        )

@@ -1,0 +1,195 @@
+"""Host functions of a plugin under test: fakes, and a record of every call, of those and of the application's own.
+
+A function that the plugin imports and nobody provides is linked all the same. When the plugin calls it, the test must have said what it
+returns.
+"""
+
+from __future__ import annotations
+
+import struct
+import typing
+
+import msgspec
+
+from .._engine import HostFunction
+from .._host.current_plugin import CurrentPlugin
+from .._host.functions import Function
+from .._host.observed_values import as_kind, brief, seen
+from .._runtime.import_stubs import stand_in
+from ..errors import Error, HostFunctionError
+from ._records import HostCall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from .._engine import FunctionType
+    from .._host.guest import Guest
+
+
+class UnexpectedHostCallError(HostFunctionError, AssertionError):
+    """The plugin called a host function of which the test has not said what it returns."""
+
+    __module__ = "plugwasm.testing"
+
+    _has_lines = True
+
+
+class FakeHostFunction:
+    """What stands for a host function in a test.
+
+    Attributes:
+        namespace, name: Of the function.
+        params: The types of what the plugin passes, as they were given; None where nobody said.
+        returns: What it returns: a value, or a callable that gets what the plugin passed.
+        raises: What it raises instead.
+        calls: Its calls.
+    """
+
+    __module__ = "plugwasm.testing"
+
+    def __init__(
+        self,
+        namespace: str,
+        name: str,
+        params: Sequence[type] | None,
+        returns: Any = None,
+        raises: BaseException | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.params = params
+        self.returns = returns
+        self.raises = raises
+        self.calls: list[HostCall] = []
+
+    @property
+    def called(self) -> bool:
+        """Whether the plugin called it."""
+        return bool(self.calls)
+
+    def answer(self, args: tuple[Any, ...]) -> Any:
+        """What it returns, or raises."""
+        if self.raises is not None:
+            raise self.raises
+        return self.returns(*args) if callable(self.returns) else self.returns
+
+    def __repr__(self) -> str:
+        return f"<FakeHostFunction {self.namespace}.{self.name}, called {len(self.calls)} times>"
+
+
+class Switchboard:
+    """Where a plugin's calls of host functions arrive: a fake takes them, or the application's function, or nobody.
+
+    Args:
+        keep: Called with each call, before it is served.
+        fake_missing: Whether functions that nobody provides return zeros, which are empty texts too.
+    """
+
+    def __init__(self, keep: Callable[[HostCall], None], fake_missing: bool) -> None:
+        self.fakes: dict[tuple[str, str], FakeHostFunction] = {}
+        self.calls: list[HostCall] = []
+        self._keep = keep
+        self._fake_missing = fake_missing
+
+    def connect(
+        self, namespace: str, name: str, signature: FunctionType, real: Function | None
+    ) -> Function:
+        """The host function that is linked for one that the plugin imports."""
+        host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
+        return stand_in(namespace, name, host, real)
+
+    def _body(
+        self, namespace: str, name: str, signature: FunctionType, real: Function | None
+    ) -> Callable[[Guest, int, Any], None]:
+        params, returned = _annotated(real)
+
+        def body(guest: Guest, caller: int, values: Any) -> None:
+            fake = self.fakes.get((namespace, name))
+            kinds = params if fake is None else fake.params
+            call = HostCall(namespace, name, seen(guest, signature.params, values, kinds or ()))
+            self.calls.append(call)
+            self._keep(call)
+            try:
+                if fake is not None:
+                    fake.calls.append(call)
+                    self._answer(guest, fake, call, signature, values)
+                elif real is not None:
+                    real._host.body(guest, caller, values)
+                    if signature.results:
+                        call.result = as_kind(guest, signature.results[0], values[0], returned)
+                elif self._fake_missing:
+                    for i in range(len(signature.results)):
+                        values[2 * i] = 0
+                else:
+                    raise UnexpectedHostCallError(
+                        f"the test does not expect the host function `{name}` to be called, but it was, with "
+                        f"({', '.join(map(brief, call.args))})\nto answer it: harness.host({name!r}, returns=…)"
+                    )
+            except BaseException as error:
+                call.error = (type(error) is HostFunctionError and error.__cause__) or error
+                raise
+            guest.remaining()
+
+        return body
+
+    def _answer(
+        self,
+        guest: Guest,
+        fake: FakeHostFunction,
+        call: HostCall,
+        signature: FunctionType,
+        values: Any,
+    ) -> None:
+        try:
+            result = call.result = fake.answer(call.args)
+            several = len(signature.results) > 1
+            for i, (kind, value) in enumerate(
+                zip(signature.results, result if several else (result,), strict=bool(several))
+            ):
+                values[2 * i] = _write(guest, kind, value)
+        except (KeyboardInterrupt, Error):
+            raise
+        except BaseException as error:
+            raise HostFunctionError(
+                f"the host function `{fake.name}` raised {_kind(error)}: {error}"
+            ) from error
+
+
+def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
+    """The annotations of an application's function: of its parameters, and of its result."""
+    if real is None or type(real) is Function:
+        return None, None
+    try:
+        hints = typing.get_type_hints(real.f)
+    except Exception:
+        return None, None
+    returned = hints.pop("return", None)
+    return [hint for hint in hints.values() if hint is not CurrentPlugin], returned
+
+
+def _write(guest: Guest, type: str, value: Any) -> int:
+    """What the plugin gets for a value of Python: text, bytes and JSON as a handle of a new block."""
+    if type in ("f32", "f64"):
+        size = "fI" if type == "f32" else "dq"
+        raw: int = struct.unpack(f"<{size[1]}", struct.pack(f"<{size[0]}", value))[0]
+        return raw
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        bits = 32 if type == "i32" else 64
+        if not -(1 << bits - 1) <= value < 1 << bits:
+            raise OverflowError(f"{value} does not fit into {bits} bits")
+        return value & (1 << bits) - 1
+    if type == "i32":
+        raise TypeError(f"it returns an i32 to the plugin, which {_kind(value)} is not")
+    if isinstance(value, str):
+        return guest.give(value.encode())
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return guest.give(bytes(value))
+    return guest.give(msgspec.json.encode(value))
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -1,0 +1,323 @@
+"""`plugwasm call`: input, output, grants, statistics, traces and recordings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.http_server import Server, reply
+from tests.support.paths import ROOT
+
+pytest.importorskip("typer")
+
+
+from tests.support.command_line import COUNT, ECHO, FIVE, HTTP, WASI, command, is_harmless, typed
+
+WANTS_FIVE = """
+(module
+  (import "lib" "five" (func $five (result i32)))
+  (func (export "check") (result i32) (i32.sub (call $five) (i32.const 5)))
+  (func (export "code") (result i32) (call $five)))
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., str]:
+    def write(plugin: str = COUNT, **fields: Any) -> str:
+        path = tmp_path / "plugin.json"
+        path.write_text(json.dumps({"wasm": [{"path": plugin}], **fields}))
+        return str(path)
+
+    return write
+
+
+def test_the_line_of_the_readme_prints_what_the_plugin_says_and_nothing_else() -> None:
+    done = command(
+        "call", "examples/count_vowels.wasm", "count_vowels", "--input", "Hello, World!", cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b'{"count":3,"total":3,"vowels":"aeiouAEIOU"}'
+
+
+def test_without_input_the_plugin_gets_none() -> None:
+    assert typed("call", ECHO, "echo").out == b""
+
+
+@pytest.mark.parametrize("how", ["--input", "-i"])
+def test_text_is_sent_as_utf8(how: str) -> None:
+    assert typed("call", ECHO, "echo", how, "äöü 😀").out == "äöü 😀".encode()
+
+
+def test_input_that_begins_with_a_dash_is_input() -> None:
+    assert typed("call", ECHO, "echo", "--input=--wasi").out == b"--wasi"
+
+
+def test_an_argument_that_is_not_utf8_is_sent_as_it_is() -> None:
+    assert command("call", ECHO, "echo", "--input", b"\xff\xfe").stdout == b"\xff\xfe"
+
+
+def test_a_file_and_standard_input_are_sent_byte_by_byte(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 300
+    (tmp_path / "in").write_bytes(data)
+    assert typed("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).out == data
+    assert typed("call", ECHO, "echo", "--stdin", stdin=data).out == data
+    assert command("call", ECHO, "echo", "--stdin", input=data).stdout == data
+
+
+def test_an_empty_file_is_an_empty_input(tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
+    assert typed("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).code == 0
+
+
+def test_standard_input_is_not_waited_for_when_the_plugin_cannot_be_called() -> None:
+    ours, theirs = os.pipe()
+    try:
+        done = command("call", "nowhere.wasm", "f", "--stdin", stdin=ours, timeout=20)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 2
+
+
+def test_output_goes_to_a_file_as_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_bytes(b"longer than what comes now")
+    done = typed("call", ECHO, "echo", "-i", "abc", "-o", str(out))
+    assert (done.out, out.read_bytes()) == (b"", b"abc")
+
+
+def test_a_call_that_fails_leaves_the_output_file_as_it_was(tmp_path: Path, evil: str) -> None:
+    out = tmp_path / "out"
+    out.write_bytes(b"before")
+    assert typed("call", evil, "fail", "--output-file", str(out)).code == 1
+    assert out.read_bytes() == b"before"
+
+
+def test_calls_in_a_loop_share_an_instance_and_give_a_line_each(tmp_path: Path) -> None:
+    done = typed("call", COUNT, "count_vowels", "-i", "a", "--loop", "3")
+    assert [json.loads(line)["total"] for line in done.out.splitlines()] == [1, 2, 3]
+    assert done.out.endswith(b"\n")
+    typed("call", ECHO, "echo", "-i", "a", "--loop", "2", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"a\na\n"
+
+
+def test_config_is_typed_or_read_and_what_is_typed_wins(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"vowels": "H", "other": ""}')
+    (tmp_path / "c.toml").write_text('vowels = "H"\n')
+
+    def vowels(*arguments: str) -> str:
+        return str(
+            json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)[
+                "vowels"
+            ]
+        )
+
+    assert vowels("--config", "vowels=lo") == "lo"
+    assert vowels("-c", "vowels=x=y", "-c", "other=1") == "x=y"
+    assert vowels("--config-file", str(tmp_path / "c.json")) == "H"
+    assert vowels("--config-file", str(tmp_path / "c.toml")) == "H"
+    assert vowels("--config-file", str(tmp_path / "c.toml"), "-c", "vowels=e") == "e"
+
+
+def test_config_is_added_to_that_of_a_manifest(manifest: Callable[..., str]) -> None:
+    path = manifest(config={"vowels": "H", "other": "1"})
+    assert json.loads(typed("call", path, "count_vowels", "-i", "Hello").out)["vowels"] == "H"
+    assert (
+        json.loads(typed("call", path, "count_vowels", "-i", "Hello", "-c", "vowels=l").out)[
+            "vowels"
+        ]
+        == "l"
+    )
+
+
+def test_a_timeout_replaces_that_of_a_manifest(manifest: Callable[..., str]) -> None:
+    path = manifest(ECHO, timeout_ms=60_000)
+    before = time.monotonic()
+    done = typed("call", path, "spin", "--timeout", "200ms")
+    assert (done.code, "deadline of 200 ms" in done.err) == (3, True)
+    assert time.monotonic() - before < 10
+
+
+def test_a_module_can_be_fetched() -> None:
+    with Server({"*": reply(Path(ECHO).read_bytes())}) as server:
+        assert typed("call", f"{server.url}/echo.wasm", "echo", "-i", "x").out == b"x"
+
+
+def test_a_manifest_can_be_typed() -> None:
+    assert typed("call", json.dumps({"wasm": [{"path": ECHO}]}), "echo", "-i", "x").out == b"x"
+
+
+def test_hosts_are_added_to_those_of_a_manifest(manifest: Callable[..., str]) -> None:
+    with Server({"*": reply(b"hello")}) as server:
+        path = manifest(HTTP, allowed_hosts=["example.com"])
+        refused = typed("call", path, "http_body", "-i", f"{server.url}/")
+        assert (refused.code, refused.out) == (1, b"")
+        assert "127.0.0.1 is not granted" in refused.err
+        assert "--allow-host" in refused.err
+        assert (
+            typed(
+                "call", path, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1"
+            ).out
+            == b"hello"
+        )
+
+
+def test_a_directory_can_be_granted_under_another_name_or_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("content")
+    assert (
+        typed("call", WASI, "cat", "-i", "/data/a.txt", "--allow-path", f"{tmp_path}:/data").out
+        == b"content"
+    )
+    assert (
+        typed("call", WASI, "cat", "-i", f"{tmp_path}/a.txt", "--allow-path", str(tmp_path)).out
+        == b"content"
+    )
+
+
+def test_a_directory_granted_read_only_cannot_be_written(tmp_path: Path) -> None:
+    write = ("call", WASI, "write", "-i", "/data/new\nx", "--allow-path")
+    assert typed(*write, f"ro:{tmp_path}:/data").code == 1
+    assert list(tmp_path.iterdir()) == []
+    assert typed(*write, f"{tmp_path}:/data").out == b"1"
+    assert (tmp_path / "new").read_bytes() == b"x"
+
+
+def test_a_grant_that_is_typed_takes_the_place_of_the_manifests(
+    tmp_path: Path, manifest: Callable[..., str]
+) -> None:
+    path = manifest(WASI, allowed_paths={str(tmp_path): "/data"})
+    assert (
+        typed(
+            "call", path, "write", "-i", "/data/new\nx", "--allow-path", f"ro:{tmp_path}:/data"
+        ).code
+        == 1
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_module_can_be_linked(tmp_path: Path) -> None:
+    (tmp_path / "five.wat").write_text(FIVE)
+    (tmp_path / "main.wat").write_text(WANTS_FIVE)
+    main, five = str(tmp_path / "main.wat"), str(tmp_path / "five.wat")
+    assert typed("call", main, "check", "--link", f"lib={five}").code == 0
+    missing = typed("call", main, "check")
+    assert (missing.code, "--link" in missing.err) == (2, True)
+
+
+def test_a_pinned_module_runs_only_if_it_is_the_one(tmp_path: Path) -> None:
+    digest = hashlib.sha256(Path(ECHO).read_bytes()).hexdigest()
+    assert typed("call", ECHO, "echo", "-i", "x", "--set-hash", digest.upper()).out == b"x"
+    other = typed("call", COUNT, "count_vowels", "--set-hash", digest)
+    assert (other.code, other.out) == (2, b"")
+    assert hashlib.sha256(Path(COUNT).read_bytes()).hexdigest() in other.err
+
+
+def test_stats_say_what_each_call_took() -> None:
+    result = typed("call", COUNT, "count_vowels", "--input", "Hello", "--stats", "--loop", "2")
+    lines = result.err.splitlines()
+    assert result.code == 0
+    assert len(lines) == 2
+    took = r"count_vowels: [\d.]+ ms \(guest [\d.]+, start [\d.]+, host [\d.]+\), 5 bytes in, 43 out, 3 host calls, 192 KiB of memory"
+    assert all(re.fullmatch(took, line) for line in lines)
+
+
+def test_stats_have_the_fuel_where_there_is_a_limit_and_are_written_for_a_call_that_fails(
+    evil: str,
+) -> None:
+    result = typed("call", evil, "trap", "--stats", "--fuel", "1000")
+    assert result.code == 1
+    assert re.search(r"^trap: .*\d+ fuel", result.err, re.MULTILINE)
+
+
+def test_a_trace_has_each_host_call_with_its_values() -> None:
+    result = typed(
+        "call", COUNT, "count_vowels", "--input", "Hello", "--trace", "--config", "vowels=eo"
+    )
+    assert re.search(r"^    config_get\('vowels'\) -> 'eo'  \[", result.err, re.MULTILINE)
+    assert re.search(r"^    var_set\('total', b'\\x02.*\)  \[", result.err, re.MULTILINE)
+    assert re.search(r"^count_vowels\(b'Hello'\) -> b'", result.err, re.MULTILINE)
+
+
+def test_a_recorded_call_can_be_replayed_without_the_server(tmp_path: Path) -> None:
+    path = str(tmp_path / "call.json")
+    with Server({"*": reply(b"hello")}) as server:
+        recorded = typed(
+            "call",
+            HTTP,
+            "http_body",
+            "-i",
+            f"{server.url}/",
+            "--allow-host",
+            "127.0.0.1",
+            "--record",
+            path,
+        )
+    assert recorded.code == 0
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    replayed = typed("replay", path)
+    assert (replayed.code, replayed.out) == (0, b"http_get does the same: 1 call\n")
+    assert typed("replay", path, HTTP).code == 0
+
+
+def test_a_replay_of_a_plugin_that_does_something_else_fails_and_says_what(tmp_path: Path) -> None:
+    path = tmp_path / "call.json"
+    typed("call", COUNT, "count_vowels", "--input", "Hello", "--record", str(path))
+    path.write_text(path.read_text().replace("Hello", "Hallo, you"))
+    replayed = typed("replay", str(path))
+    assert replayed.code == 1
+    assert re.search(r"call 1, count_vowels\('Hallo, you'\) is not as it was", replayed.err)
+    assert re.search(r"now: +returned", replayed.err)
+
+
+def test_a_replay_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.wat"
+    loop.write_text('(module (func (export "run") (loop $l (br $l))))')
+    path = tmp_path / "call.json"
+    assert typed("call", str(loop), "run", "--timeout", "100ms", "--record", str(path)).code == 3
+    document = json.loads(path.read_text())
+    document["limits"] = {"timeout": 2**33}
+    path.write_text(json.dumps(document))
+    assert typed("replay", str(path), "--timeout", "300ms").code == 0
+    assert typed("replay", str(path), "--timeout", "soon").code == 2
+
+
+def test_a_call_that_fails_is_recorded_too(tmp_path: Path, evil: str) -> None:
+    path = str(tmp_path / "call.json")
+    assert typed("call", evil, "trap", "--record", path).code == 1
+    assert typed("replay", path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("call", COUNT, "count_vowels", "--record", "/no/such/call.json"),
+            "--record: there is no directory /no/such",
+        ),
+        (("call", COUNT, "count_vowels", "--record", ""), "--record: expected the name of a file"),
+        (("replay", "/no/such/call.json"), "no such file"),
+        (("replay", ECHO), "is no recording"),
+    ],
+)
+def test_what_cannot_be_recorded_or_replayed_is_said(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    result = typed(*arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.out == b""
+
+
+def test_a_trace_cannot_speak_to_the_terminal(evil: str) -> None:
+    result = typed("call", evil, "log", "--trace", "--log-level", "off")
+    assert "log_warn(" in result.err
+    assert is_harmless(result.err)
+    assert "\nerror: forged" not in result.err

@@ -1,0 +1,214 @@
+"""The command line as a whole: the log, the schema, the cache, help, and how what is typed is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("typer")
+
+
+from plugwasm import __version__, cache
+from plugwasm.cli import invocation, main
+from plugwasm.cli.terminal import UsageProblem, complain, escaped, escaped_lines
+from plugwasm.manifest import json_schema
+from tests.support.command_line import ECHO, WASI, command, is_harmless, typed
+
+# ---- the log ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_guest_prints_and_logs_goes_to_stderr() -> None:
+    done = typed("call", WASI, "say", "-i", "hello", "--wasi")
+    assert (done.out, done.err) == (b"", "info  wasi_files: hello\nwarn  wasi_files: HELLO\n")
+
+
+@pytest.mark.parametrize(
+    ("level", "lines"), [("trace", 2), ("info", 2), ("warn", 1), ("error", 0), ("off", 0)]
+)
+def test_the_log_level_says_what_is_shown(level: str, lines: int) -> None:
+    assert (
+        typed("call", WASI, "say", "-i", "hello", "--wasi", "--log-level", level).err.count("\n")
+        == lines
+    )
+
+
+def test_the_logger_is_left_as_it_was() -> None:
+    import logging
+
+    logger = logging.getLogger("plugwasm")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    typed("call", WASI, "say", "--wasi", "--log-level", "trace")
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+# ---- schema, cache, version, help -------------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_the_json_schema_of_manifests() -> None:
+    assert json.loads(typed("schema").out) == json_schema()
+
+
+def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
+    assert (
+        typed("cache", "dir").out
+        == f"{tmp_path}/cache\n".encode()
+        == f"{cache.directory()}\n".encode()
+    )
+    assert typed("cache").out == f"{tmp_path}/cache: 0 entries, 0.0 MiB\n".encode()
+    assert typed("cache", "clear").out == f"removed 0 entries from {tmp_path}/cache\n".encode()
+    assert command("call", ECHO, "echo").returncode == 0
+    count = len(list((tmp_path / "cache").iterdir()))
+    assert count > 0
+    assert typed("cache").out.startswith(f"{tmp_path}/cache: {count} ".encode())
+    assert typed("cache", "clear").out.startswith(f"removed {count} ".encode())
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_is_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUGWASM_CACHE", "off")
+    for arguments in (["cache"], ["cache", "dir"], ["cache", "clear"]):
+        done = typed(*arguments)
+        assert (done.code, done.out, done.err) == (
+            2,
+            b"",
+            "error: the cache is off (PLUGWASM_CACHE)\n",
+        )
+
+
+def test_the_version_names_the_engine_too() -> None:
+    assert re.fullmatch(
+        rf"plugwasm {re.escape(__version__)} \(wasmtime [\d.]+, Python 3\.[\d.]+\S*\)\n",
+        typed("--version").out.decode(),
+    )
+
+
+def test_without_a_command_there_is_help_and_an_exit_code() -> None:
+    done = typed()
+    assert done.code == 2
+    assert all(name in done.out.decode() for name in ("call", "inspect", "schema", "cache"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["-h"], ["call", "--help"], ["cache", "-h"], ["cache", "clear", "--help"]],
+)
+def test_help_is_a_success(arguments: list[str]) -> None:
+    done = typed(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: plugwasm" in done.out.decode()
+
+
+def test_help_imports_nothing_that_only_a_command_needs() -> None:
+    code = (
+        "import sys; from plugwasm.cli import main; main(['--help']);"
+        "heavy = {'plugwasm._engine', 'plugwasm._runtime.plugin', 'plugwasm._manifest.model', 'plugwasm._manifest.resolve', 'msgspec', 'urllib3', 'wasmtime'};"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_one_line_says_how_to_get_it(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from plugwasm.cli import main; sys.exit(main(['call', 'x', 'y']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == "plugwasm: the command line needs typer and rich: pip install 'plugwasm[cli]'\n"
+    )
+
+
+def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["call", ECHO, "echo", "-i", "x"]) == 0
+    assert main(["call", ECHO, "nothing"]) == 2
+    assert main(["call", ECHO, "alloc_length", "-i", "x"]) == 1
+    assert capfd.readouterr().out == "x"
+
+
+# ---- the parts --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2", 2),
+        ("2s", 2000),
+        ("0.5s", 500),
+        ("500ms", 500),
+        ("1.6ms", 2),
+        ("1ms", 1),
+        ("0.001s", 1),
+        ("1e1", 10),
+    ],
+)
+def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
+    assert invocation.milliseconds(text) == expected
+
+
+@given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
+def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
+    try:
+        value = invocation.milliseconds(text)
+    except UsageProblem:
+        return
+    assert value >= 1
+    assert math.isclose(
+        value,
+        float(text.removesuffix("s").removesuffix("m"))
+        * (1000 if text.endswith("s") and not text.endswith("ms") else 1),
+        abs_tol=0.51,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "guest"),
+    [
+        ("/a:/b", "/a", "/b"),
+        ("/a", "/a", "/a"),
+        ("ro:/a:/b", "ro:/a", "/b"),
+        ("ro:/a", "ro:/a", "/a"),
+        ("a:b:/c", "a:b", "/c"),
+        (".", ".", "."),
+    ],
+)
+def test_a_path_is_granted_under_its_own_name_unless_another_is_given(
+    text: str, host: str, guest: str
+) -> None:
+    assert invocation.granted_path(text) == (host, guest)
+
+
+@given(st.text())
+def test_escaped_text_is_one_line_that_a_terminal_only_shows(text: str) -> None:
+    shown = escaped(text)
+    assert is_harmless(shown)
+    assert "\n" not in shown
+    if text.isprintable():
+        assert shown == text
+
+
+@given(st.text(alphabet=st.sampled_from("ab\n\r\t\x1b\u2028")))
+def test_lines_after_the_first_are_indented(text: str) -> None:
+    first, *others = escaped_lines(text).split("\n")
+    assert all(line.startswith("  ") for line in others)
+    assert len(others) <= 21
+    assert "\r" not in first
+
+
+def test_long_text_is_cut_and_says_so() -> None:
+    assert escaped_lines("x" * 5000) == "x" * 4000 + "… (1000 more characters)"
+    assert escaped_lines("x\n" * 30).splitlines()[-1] == "  … (10 more lines)"
+
+
+def test_markup_in_a_complaint_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("[bold]x[/bold] :smile: [/]", "[red]")
+    assert capsys.readouterr().err == "error: [bold]x[/bold] :smile: [/]\n  [red]\n"

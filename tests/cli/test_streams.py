@@ -1,0 +1,480 @@
+"""The command line's streams and terminals: what is piped in, what a terminal shows, and the options that the official one has too."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.http_server import Server, reply
+
+pytest.importorskip("typer")
+
+import signal
+import time
+
+import pytest
+
+from plugwasm.cli import main
+from tests.support.command_line import COUNT, ECHO, HTTP, command, is_harmless, on_terminal, typed
+from tests.support.guests import export, guest
+from tests.support.paths import EXAMPLES, ROOT
+
+pytest.importorskip("typer")
+
+
+from tests.support.command_line import HOST, WASI
+
+# ---- what goes in -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_piped_in_is_the_input(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 300
+    assert command("call", ECHO, "echo", input=data).stdout == data
+    (tmp_path / "in").write_bytes(data)
+    with open(tmp_path / "in", "rb") as file:
+        assert command("call", ECHO, "echo", stdin=file).stdout == data
+    assert typed("call", ECHO, "echo", stdin=b"in this process").out == b"in this process"
+
+
+@pytest.mark.parametrize(
+    "option", [("--input", "-"), ("-i", "-"), ("--input-file", "-"), ("--stdin",)]
+)
+def test_a_dash_is_standard_input(option: tuple[str, ...]) -> None:
+    assert command("call", ECHO, "echo", *option, input=b"piped").stdout == b"piped"
+
+
+def test_what_is_typed_goes_before_what_is_piped_in(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"of the file")
+    assert command("call", ECHO, "echo", "--input", "typed", input=b"piped").stdout == b"typed"
+    assert command("call", ECHO, "echo", "--input", "", input=b"piped").stdout == b""
+    assert (
+        command("call", ECHO, "echo", "--input-file", str(tmp_path / "in"), input=b"piped").stdout
+        == b"of the file"
+    )
+
+
+def test_nobody_is_waited_for_where_there_is_nothing_to_read() -> None:
+    assert command("call", ECHO, "echo", stdin=subprocess.DEVNULL, timeout=30).stdout == b""
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo <&-', sys.executable, ECHO],
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert (closed.returncode, closed.stdout) == (0, b"")
+    assert on_terminal("call", ECHO, "echo") == ""
+
+
+def test_standard_input_that_cannot_be_read_is_left_alone(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["call", ECHO, "echo"]) == 0  # pytest's raises when it is read
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_dash_is_standard_output(tmp_path: Path) -> None:
+    done = command("call", ECHO, "echo", "-i", "x", "-o", "-", cwd=tmp_path)
+    assert (done.stdout, list(tmp_path.iterdir())) == (b"x", [])
+
+
+# ---- what comes out ---------------------------------------------------------------------------------------------------------------------
+
+CONTROLS = "\x1b[31mred\x1b]0;title\x07\x9b2J\x00\b\rback \u202egpj.exe\tt\r\nä 😀\n"
+
+
+def test_a_terminal_only_shows_what_a_plugin_gives() -> None:
+    shown = on_terminal("call", ECHO, "echo", "-i", CONTROLS.replace("\0", ""))
+    assert (
+        shown
+        == "\\x1b[31mred\\x1b]0;title\\x07\\x9b2J\\x08\\rback \\u202egpj.exe\tt\nä 😀\n".replace(
+            "\t", "\t"
+        )
+    )
+    assert is_harmless(shown.replace("\t", " "))
+
+
+def test_bytes_that_are_no_text_are_shown_too(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"a\x00\xff\xfe\xc2\x85z")
+    assert (
+        on_terminal("call", ECHO, "echo", "--input-file", str(tmp_path / "in"))
+        == "a\\x00\\xff\\xfe\\x85z\n"
+    )
+
+
+def test_each_output_of_a_loop_is_shown_in_its_line() -> None:
+    assert (
+        on_terminal("call", ECHO, "echo", "-i", "\x1b[1m", "--loop", "2") == "\\x1b[1m\n\\x1b[1m\n"
+    )
+
+
+def test_a_terminal_that_is_not_utf8_shows_other_characters_by_their_numbers() -> None:
+    assert on_terminal("call", ECHO, "echo", "-i", "aäb", PYTHONIOENCODING="ascii") == "a\\xe4b\n"
+
+
+def test_raw_bytes_go_to_a_terminal_when_that_is_asked_for() -> None:
+    assert (
+        on_terminal("call", ECHO, "echo", "--raw", "-i", "\x1b[31mred\x1b[0m")
+        == "\x1b[31mred\x1b[0m\n"
+    )
+
+
+@pytest.mark.parametrize("raw", [(), ("--raw",)])
+def test_a_pipe_and_a_file_get_the_bytes(raw: tuple[str, ...], tmp_path: Path) -> None:
+    data = CONTROLS.encode() + bytes(range(256))
+    assert command("call", ECHO, "echo", *raw, input=data).stdout == data
+    assert (
+        command("call", ECHO, "echo", *raw, "-o", str(tmp_path / "out"), input=data).returncode == 0
+    )
+    assert (tmp_path / "out").read_bytes() == data
+
+
+def test_input_is_piped_in_and_the_output_is_shown_on_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    done = subprocess.run(
+        [sys.executable, "-m", "plugwasm", "call", ECHO, "echo"],
+        input=b"\x1b[2J",
+        stdout=theirs,
+        check=False,
+        timeout=60,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1000)
+    os.close(ours)
+    assert (done.returncode, shown) == (0, b"\\x1b[2J\r\n")
+
+
+@pytest.mark.parametrize("columns", [46, 60, 80])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("call", "--help"), ("replay", "--help"), ("inspect", HTTP)]
+)
+def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns: int) -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=columns))
+    lines = [line for line in shown.splitlines() if not line.startswith(("It needs", "Nobody"))]
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= columns
+
+
+OPTIONS = re.findall(
+    r'"(--[a-z-]+)"',
+    (ROOT / "plugwasm" / "cli" / "commands" / "call.py").read_text().partition("def call(")[2],
+)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 79, 80, 100])
+def test_the_names_of_options_are_whole_on_each_terminal(columns: int) -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal("call", "--help", columns=columns))
+    assert len(OPTIONS) > 25
+    assert [option for option in OPTIONS if option not in shown] == []
+
+
+# ---- options that the official command line has too --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", ["50", "50ms", "0.05s"])
+def test_a_timeout_is_in_milliseconds_as_that_of_extism(timeout: str) -> None:
+    done = typed("call", ECHO, "spin", "--timeout", timeout)
+    assert (done.code, "deadline of 50 ms" in done.err) == (3, True)
+
+
+def test_config_can_be_given_as_json() -> None:
+    def vowels(*arguments: str) -> Any:
+        return json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)[
+            "vowels"
+        ]
+
+    assert vowels("--set-config", '{"vowels": "lo", "other": ""}') == "lo"
+    assert vowels("--set-config", '{"vowels": "lo"}', "--config", "vowels=e") == "e"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "x",
+        "[]",
+        '"secret"',
+        '{"vowels": 1}',
+        '{"vowels": null}',
+        "[" * 100_000,
+        '{"vowels": "secret"',
+    ],
+)
+def test_config_that_is_no_object_of_text_is_refused_and_not_repeated(document: str) -> None:
+    done = typed("call", COUNT, "count_vowels", "--set-config", document)
+    assert (
+        done.code,
+        "--set-config: expected a JSON object" in done.err,
+        "secret" in done.err,
+    ) == (2, True, False)
+
+
+@pytest.mark.parametrize("option", ["--memory-max", "--memory-max-pages"])
+def test_memory_is_bounded_in_pages(option: str) -> None:
+    big = '(module (memory 200) (func (export "f")))'
+    assert typed("call", big, "f", option, "10").code == 3
+    assert typed("call", big, "f", option, "300").code == 0
+
+
+def test_vars_can_be_turned_off() -> None:
+    assert typed("call", COUNT, "count_vowels", "-i", "a").code == 0
+    assert typed("call", COUNT, "count_vowels", "-i", "a", "--var-max", "0").code != 0
+    assert (
+        "--var-max: expected a whole number"
+        in typed("call", COUNT, "count_vowels", "--var-max", "-1").err
+    )
+
+
+def test_a_response_may_be_as_large_as_it_is_said() -> None:
+    with Server({"*": reply(b"x" * 100)}) as server:
+        how = (
+            "call",
+            HTTP,
+            "http_body",
+            "-i",
+            f"{server.url}/",
+            "--allow-host",
+            "127.0.0.1",
+            "--http-response-max",
+        )
+        assert typed(*how, "100").out == b"x" * 100
+        assert typed(*how, "99").code == 1
+
+
+READS_HEADERS = """
+(module
+  (import "extism:host/env" "input_offset" (func $input (result i64)))
+  (import "extism:host/env" "http_request" (func $request (param i64 i64) (result i64)))
+  (import "extism:host/env" "http_headers" (func $headers (result i64)))
+  (import "extism:host/env" "length" (func $length (param i64) (result i64)))
+  (import "extism:host/env" "output_set" (func $output (param i64 i64)))
+  (func (export "f") (result i32) (local $h i64)
+    (drop (call $request (call $input) (i64.const 0)))
+    (local.set $h (call $headers))
+    (call $output (local.get $h) (call $length (local.get $h)))
+    (i32.const 0)))
+"""
+
+
+def test_headers_of_responses_can_be_read_if_that_is_enabled() -> None:
+    with Server({"*": reply(b"x")}) as server:
+        how = (
+            "call",
+            READS_HEADERS,
+            "f",
+            "-i",
+            json.dumps({"url": f"{server.url}/"}),
+            "--allow-host",
+            "127.0.0.1",
+        )
+        assert typed(*how).out == b""
+        assert "content-length" in json.loads(typed(*how, "--enable-http-response-headers").out)
+
+
+# ---- when something fails ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command_of"),
+    [
+        (("call", ECHO, "echo", "--input"), "call"),
+        (("call", "--timeout"), "call"),
+        (("replay", "x", "--timeout"), "replay"),
+        (("cache", "clear", "--traceback=1"), "cache clear"),
+        (("inspect", ECHO, "--jsn"), "inspect"),
+        (("call", ECHO, "echo", "--wasi=1"), "call"),
+    ],
+)
+def test_an_error_of_usage_names_the_help_of_its_command(
+    arguments: tuple[str, ...], command_of: str
+) -> None:
+    done = typed(*arguments)
+    assert done.code == 2
+    assert done.err.endswith(f"see: plugwasm {command_of} --help\n")
+
+
+FAULTY = str(EXAMPLES / "faulty.wasm")
+
+
+def test_a_traceback_has_the_lines_of_the_plugins_source() -> None:
+    pytest.importorskip("elftools")
+    done = typed("call", FAULTY, "primes", "-i", "2 3 five", "--traceback")
+    assert done.code == 1
+    assert re.search(r"parse at faulty\.c:\d+:\d+", done.err)
+    assert is_harmless(done.err)
+
+
+def test_a_traceback_without_the_extra_says_how_to_get_source_lines() -> None:
+    code = "import sys; sys.modules['elftools'] = None; from plugwasm.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "call", FAULTY, "primes", "-i", "2 3 five", "--traceback"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "plugwasm[debug]" in done.stderr
+
+
+def test_a_traceback_of_a_plugin_without_debug_information_is_as_before() -> None:
+    done = typed("call", '(module (func (export "f") unreachable))', "f", "--traceback")
+    assert (done.code, "in the source" in done.err, "no source lines" in done.err) == (
+        1,
+        False,
+        False,
+    )
+
+
+def test_an_empty_profile_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    done = typed("call", ECHO, "nothing", "--profile", str(path))
+    assert (done.code, path.read_text()) == (2, "")
+    assert (
+        f"warning: the profile {path} is empty: no call took as long as the 1 ms between two samples"
+        in done.err
+    )
+    assert "--loop" in done.err
+
+
+def test_a_profile_with_samples_is_not_talked_about(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    done = typed("call", ECHO, "spin", "--profile", str(path), "--timeout", "300")
+    assert (done.code, "warning" in done.err, "spin" in path.read_text()) == (3, False, True)
+
+
+def test_inspect_tells_a_plugin_from_before_1_0(tmp_path: Path) -> None:
+    old = '(module (import "env" "extism_alloc" (func (param i64) (result i64))) (import "" "hello" (func)))'
+    text = typed("inspect", old).out.decode()
+    assert "Its kit is from before Extism 1.0: build it again with a current one" in text
+    assert re.search(r"^  \(no name\)$", text, re.MULTILINE)
+    assert json.loads(typed("inspect", old, "--json").out)["needs"]["missing"] == [
+        "env.extism_alloc"
+    ]
+    done = typed("call", old, "f")
+    assert (done.code, "build it again with a current kit" in done.err) == (2, True)
+
+
+def test_on_a_terminal_the_output_ends_its_line() -> None:
+    assert on_terminal("call", ECHO, "echo", "-i", "abc") == "abc\n"
+    assert on_terminal("call", ECHO, "echo", "-i", "abc\n") == "abc\n"
+    assert on_terminal("call", ECHO, "echo") == ""
+
+
+def test_errors_are_coloured_on_a_terminal_unless_that_is_not_wanted() -> None:
+    assert "\x1b[1;31merror:\x1b[0m no such file" in on_terminal("call", "nowhere", "f")
+    plain = on_terminal("call", "nowhere", "f", NO_COLOR="1")
+    assert not re.search(r"\x1b\[[\d;]*3\dm", plain)
+    assert re.sub(r"\x1b\[[\d;]*m", "", plain).startswith("error: no such file")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("inspect", WASI), ("inspect", HOST), ("--help",), ("call", "--help")]
+)
+def test_tables_fit_a_narrow_terminal(arguments: tuple[str, ...]) -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=60))
+    lines = [
+        line for line in shown.splitlines() if not line.startswith("It needs")
+    ]  # a sentence, which the terminal wraps
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 60
+
+
+def test_tables_are_not_wrapped_in_a_pipe_and_have_no_colours() -> None:
+    text = command("inspect", WASI, env=os.environ | {"COLUMNS": "40"}).stdout.decode()
+    assert "(i32, i32, i32, i32, i32, i64, i64, i32, i32) -> (i32)  WASI\n" in text
+    assert "\x1b" not in text
+    assert not re.search(r" $", text, re.MULTILINE)
+
+
+def test_names_can_be_shown_where_the_output_is_not_utf8(tmp_path: Path) -> None:
+    done = command(
+        "inspect", '(module (func (export "ä")))', env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0
+    assert rb"\xe4" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "plugwasm",
+            "call",
+            ECHO,
+            "echo",
+            "-i",
+            "x" * 10_000,
+            "--loop",
+            "1000000",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(1) == b"x"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    with open("/dev/full", "wb") as full:
+        done = command(
+            "call",
+            ECHO,
+            "echo",
+            "-i",
+            "x",
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"error: cannot write standard output: No space left on device\n",
+    )
+
+
+def test_standard_output_that_is_closed_is_an_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo -i x >&-', sys.executable, ECHO],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: standard output: it is closed")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--timeout", "50s")])
+def test_ctrl_c_ends_a_call_at_once(options: tuple[str, ...], tmp_path: Path) -> None:
+    plugin = tmp_path / "spins.wat"
+    plugin.write_text(guest(export("spin", "(call $log_warn <<it runs>>) (loop $more (br $more))")))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plugwasm", "call", plugin, "spin", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stderr is not None
+        assert b"it runs" in process.stderr.readline()
+        assert process.poll() is None
+        before = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert time.monotonic() - before < 5
+    assert (process.returncode, out, err) == (130, b"", b"error: interrupted\n")

@@ -1,0 +1,217 @@
+"""Backtraces of guests, with the lines of their source."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import plugwasm
+from plugwasm import debugging
+from plugwasm._debugging.backtrace import Frame
+from plugwasm._debugging.code_map import CodeMap
+from plugwasm._engine import wat_to_wasm
+from tests.support.debugged_plugins import COUNT, FAULTY, failure
+from tests.support.guests import manifest
+from tests.support.paths import PLUGINS
+
+SHOP = PLUGINS / "debug" / "shop.wasm"
+
+
+def places(frames: debugging.Backtrace) -> list[tuple[str, str | None, int | None, bool]]:
+    return [(frame.function, frame.file, frame.line, frame.inlined) for frame in frames]
+
+
+def line_of(source: Path, text: str) -> int:
+    (line,) = [i for i, line in enumerate(source.read_text().splitlines(), 1) if text in line]
+    return line
+
+
+def test_a_backtrace_has_the_lines_of_the_source_and_the_functions_that_were_inlined() -> None:
+    plugin = plugwasm.Plugin(FAULTY)
+    frames = debugging.explain(failure(plugin, "primes", "12 1x"), plugin)
+    source = FAULTY.with_suffix(".c")
+    assert places(frames) == [
+        ("digit", "faulty.c", line_of(source, "__builtin_trap()"), True),
+        ("parse", "faulty.c", line_of(source, "+ digit(text[i])"), False),
+        ("primes", "faulty.c", line_of(source, "parse(&list, text"), False),
+    ]
+    assert str(frames).splitlines()[0] == "  0: digit at faulty.c:13:9 (inlined)"
+
+
+def test_names_of_cpp_are_demangled_and_inlined_ones_have_their_namespaces() -> None:
+    plugin = plugwasm.Plugin(SHOP)
+    source = SHOP.with_suffix(".cpp")
+    assert places(debugging.explain(failure(plugin, "run", "too long"), plugin)) == [
+        ("shop::Basket<int>::at", "shop.cpp", line_of(source, "__builtin_trap()"), True),
+        ("shop::price", "shop.cpp", line_of(source, "sum += basket.at(i)"), True),
+        (
+            "shop::total(shop::Basket<int>, unsigned long)",
+            "shop.cpp",
+            line_of(source, "return price("),
+            False,
+        ),
+        ("run", "shop.cpp", line_of(source, "return shop::total("), False),
+    ]
+
+
+def test_names_of_rust_are_demangled() -> None:
+    name = "$_ZN4shop5total17h0123456789abcdefE"
+    text = f"""(module {COUNT.replace("$count", name)} (func $fail (unreachable))
+        (func {name.replace("total", "crash")} (call $fail))
+        (func (export "fail") (call {name.replace("total", "crash")}))
+        (func (export "run") (call {name} (i32.const 50000000))))"""
+    plugin = plugwasm.Plugin(text)
+    assert [frame.function for frame in debugging.explain(failure(plugin, "fail"), plugin)] == [
+        "fail",
+        "shop::crash",
+        "fail",
+    ]
+    with debugging.profile(plugin) as profile:
+        plugin.call("run")
+    assert ("run", "shop::total") in profile.stacks
+
+
+def test_without_debug_information_frames_have_functions_and_offsets() -> None:
+    plugin = plugwasm.Plugin(
+        '(module (func $inner unreachable) (func (export "outer") (call $inner)))'
+    )
+    frames = debugging.explain(failure(plugin, "outer"), plugin)
+    assert [frame.function for frame in frames] == ["inner", "outer"], (
+        "a function without a name is called by its export"
+    )
+    assert [frame.module for frame in frames] == ["main", "main"]
+    assert all(
+        isinstance(frame.offset, int) and frame.line is None and frame.file is None
+        for frame in frames
+    )
+
+
+def test_an_error_can_be_explained_elsewhere_by_the_bytes_of_the_module() -> None:
+    with plugwasm.Plugin(FAULTY) as plugin:
+        error = pickle.loads(pickle.dumps(failure(plugin, "primes", "x")))
+    assert debugging.explain(error, FAULTY.read_bytes())[0].line == 13
+    assert debugging.explain(error, {"wasm": [{"path": str(FAULTY)}]})[0].line == 13
+    assert debugging.explain(error, plugwasm.CompiledPlugin(FAULTY))[0].line == 13
+
+
+def test_an_error_of_an_isolated_plugin_can_be_explained() -> None:
+    with plugwasm.IsolatedPlugin(FAULTY) as plugin:
+        assert debugging.explain(failure(plugin, "primes", "x"), plugin)[0].line == 13
+
+
+def test_frames_of_several_modules_are_told_apart() -> None:
+    library = '(module $lib (func $fail (export "fail") unreachable))'
+    main = '(module (import "lib" "fail" (func $f)) (func $fail (call $f)) (func (export "run") (call $fail)))'
+    plugin = plugwasm.Plugin(manifest(("lib", library), ("main", main)))
+    frames = debugging.explain(failure(plugin, "run"), plugin)
+    assert [(frame.function, frame.module) for frame in frames] == [
+        ("fail", "lib"),
+        ("fail", "main"),
+        ("run", "main"),
+    ]
+
+
+def test_an_error_without_frames_has_an_empty_backtrace() -> None:
+    plugin = plugwasm.Plugin('(module (func (export "f") (result i32) (i32.const 1)))')
+    frames = debugging.explain(failure(plugin, "f"), plugin)
+    assert frames == ()
+    assert str(frames) == ""
+
+
+@pytest.mark.parametrize(
+    "frame", ["", "x", "a @ 0x", "a @ 0xzz", "main!a @ 0xffffffffff", "a @ 0x1 @ 0x2", " @ 0x0"]
+)
+def test_frames_that_belong_to_no_module_stay_as_they_are(frame: str) -> None:
+    (found,) = debugging.explain(plugwasm.TrapError("trapped", backtrace=(frame,)), FAULTY)
+    assert found.line is None
+    assert found.module is None
+
+
+def test_names_that_a_guest_chose_stay_on_one_line() -> None:
+    plugin = plugwasm.Plugin(
+        '(module (func $"a! @ 0x1\\n  7: b" unreachable) (func (export "run") (call $"a! @ 0x1\\n  7: b")))'
+    )
+    frames = debugging.explain(failure(plugin, "run"), plugin)
+    assert [frame.module for frame in frames] == ["main", "main"]
+    assert len(str(frames).splitlines()) == 2
+
+
+def custom_sections(wasm: bytes) -> Iterator[tuple[int, int]]:
+    code = CodeMap(wasm)
+    yield from (
+        code._custom_sections[name] for name in code._custom_sections if name.startswith(".debug")
+    )
+
+
+def test_broken_debug_information_costs_only_the_lines() -> None:
+    wasm = FAULTY.read_bytes()
+    error = failure(plugwasm.Plugin(wasm), "primes", "x")
+    dice = random.Random(7)
+    ranges = list(custom_sections(wasm))
+    assert len(ranges) >= 4
+    spoilt = 0
+    for _ in range(150):
+        broken = bytearray(wasm)
+        start, end = dice.choice(ranges)
+        for _ in range(dice.randint(1, 8)):
+            broken[dice.randrange(start, end)] = dice.choice(
+                (0, 1, 127, 128, 255, dice.randrange(256))
+            )
+        began = time.process_time()
+        frames = debugging.explain(error, bytes(broken))
+        assert time.process_time() - began < 10
+        assert [frame.function for frame in frames if not frame.inlined] == ["parse", "primes"]
+        spoilt += places(frames) != places(debugging.explain(error, wasm)) if spoilt < 5 else 0
+    assert spoilt >= 5, "nothing was broken"
+
+
+def test_a_module_whose_name_section_is_broken_off_still_has_offsets() -> None:
+    wasm = FAULTY.read_bytes()
+    error = failure(plugwasm.Plugin(wasm), "primes", "x")
+    start, end = CodeMap(wasm)._custom_sections["name"]
+    for cut in range(start, end, 7):
+        broken = wasm[:cut] + b"\xff" * (end - cut) + wasm[end:]
+        assert all(frame.function for frame in debugging.explain(error, broken))
+
+
+def test_without_pyelftools_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = failure(plugwasm.Plugin(FAULTY), "primes", "x")
+    for name in [name for name in sys.modules if name.startswith("elftools")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "elftools", None)
+    with pytest.raises(ImportError, match=r"pip install 'plugwasm\[debug\]'"):
+        debugging.explain(error, FAULTY)
+    plain = plugwasm.Plugin('(module (func (export "f") unreachable))')
+    assert debugging.explain(failure(plain, "f"), plain)[0].function == "f", (
+        "it is not needed where there is no DWARF"
+    )
+
+
+IMPORTS = """(module
+    (type $f (func)) (import "a" "f" (func (type $f))) (import "a" "t" (table 1 2 funcref)) (import "a" "m" (memory 1 200))
+    (import "a" "g" (global (mut i64))) (import "a" "tag" (tag)) (import "a" "m64" (memory i64 1)) (import "a" "g2" (global externref))
+    (import "b" "f" (func (param i32))) (memory $own (export "own") 1) (func $first (nop)) (func (export "second") (nop) (nop)))"""
+
+
+def test_functions_are_counted_past_imports_of_every_kind() -> None:
+    code = CodeMap(wat_to_wasm(IMPORTS.encode()))
+    assert code.imported_functions == 2
+    assert code.exported_memories == ["own"]
+    assert [code.display_name(i) for i in (2, 3, 4)] == ["first", "second", "function 4"]
+    assert code.function_at(code.body_start(2)) == 2
+    assert code.function_at(code.body_start(3)) == 3
+    assert code.function_at(code.code_start) is None
+    assert code.function_at(10**9) is None
+
+
+def test_a_frame_says_what_it_knows() -> None:
+    assert str(Frame("f")) == "f"
+    assert str(Frame("f", "main", 31)) == "f @ 0x1f"
+    assert str(Frame("f", "main", 31, "a.c", 3)) == "f at a.c:3"
+    assert str(Frame("f", "main", 31, "a.c", 3, 4, True)) == "f at a.c:3:4 (inlined)"

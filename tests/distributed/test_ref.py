@@ -1,0 +1,626 @@
+"""A `PluginRef` is a small value: it travels to another process and runs there what was pinned here, with what that process has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import FromEnvironment, PluginRef
+from plugwasm._distributed import ref as ref_module
+from tests.support.guests import export, guest, manifest, number
+from tests.support.http_server import Connection, Request, Server, reply
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+
+SECRET = "canary-77af"
+
+ECHO = guest(export("echo", "(call $echo)"))
+CONFIG = guest(export("secret", "(call $give (call $config_get <<secret>>))"))
+COUNT = guest(
+    "(global $n (mut i64) (i64.const 0))"
+    + export(
+        "count",
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
+    )
+)
+HOST = guest(
+    '(import "extism:host/user" "twice" (func $twice (param i64) (result i64)))'
+    + export("run", "(call $answer (call $twice (i64.const 21)))")
+)
+LOOP = guest(export("loop", "(loop $forever (br $forever))"))
+
+
+def sha256(content: bytes | str) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def sent(ref: PluginRef) -> PluginRef:
+    """The ref as another process gets it."""
+    return pickle.loads(pickle.dumps(ref))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Calls an export of a ref in a process that shares nothing with this one but the files: its status, and what it printed."""
+    program = (
+        "import pickle, sys\n"
+        "try:\n"
+        "    with pickle.loads(sys.stdin.buffer.read()).plugin() as plugin:\n"
+        "        print(plugin.call(*sys.argv[1:]).decode('latin-1'))\n"
+        "except Exception as error:\n"
+        "    print(f'{type(error).__name__}: {error}')\n"
+        "    sys.exit(1)\n"
+    )
+
+    def run(ref: PluginRef, *call: str, **environment: str) -> tuple[int, str]:
+        folder = tmp_path / "elsewhere"
+        folder.mkdir(exist_ok=True)
+        env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"} | environment
+        run = subprocess.run(
+            [sys.executable, "-c", program, *call],
+            input=pickle.dumps(ref),
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            timeout=60,
+        )
+        assert not run.stderr, run.stderr.decode()
+        return run.returncode, run.stdout.decode().rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def host_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module that other processes can import too."""
+    name = f"hosts_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(
+        "import plugwasm\n"
+        "def twice(a: int) -> int:\n    return 2 * a\n"
+        "@plugwasm.host_fn(name='twice')\ndef decorated(a: int) -> int:\n    return 2 * a\n"
+        "class Inner:\n    @staticmethod\n    def twice(a: int) -> int:\n        return 2 * a\n"
+        "def unannotated(a):\n    return a\n"
+        "made_in = lambda a: a\n"
+        "answer = 42\n"
+        "policy = plugwasm.Egress(allowed_hosts=['localhost'], max_redirects=3)\n"
+        "options = plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import importlib
+
+    module = importlib.import_module(name)
+    yield module
+    registered = plugwasm._host.registry.registered  # type: ignore[attr-defined]
+    registered.remove(module.decorated)
+    del sys.modules[name]
+
+
+# A value
+
+
+def test_a_ref_that_was_sent_is_equal_and_has_the_same_hash() -> None:
+    ref = PluginRef(
+        ECHO, config={"a": "b"}, limits=plugwasm.Limits(timeout=2.0), fuel_limit=10_000, name="echo"
+    )
+    copy = sent(ref)
+    assert copy == ref
+    assert hash(copy) == hash(ref)
+    assert {ref: 1}[copy] == 1
+    assert (copy.name, copy.limits, copy.fuel_limit, copy.digests) == (
+        "echo",
+        ref.limits,
+        10_000,
+        (sha256(ECHO),),
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": {"a": "c"}},
+        {"config": {"a": FromEnvironment("A")}},
+        {"limits": plugwasm.Limits(timeout=3.0)},
+        {"name": "other"},
+        {"fuel_limit": 5},
+        {"wasi": True},
+        {"egress": plugwasm.Egress(allowed_hosts=["example.com"])},
+        {"http_response_headers": True},
+        {"functions": ["os.path:join"]},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_refs_that_differ_in_one_setting_are_not_equal(changed: dict[str, Any]) -> None:
+    settings = {"config": {"a": "b"}}
+    assert PluginRef(ECHO, **settings) != PluginRef(ECHO, **settings | changed)
+    assert PluginRef(ECHO, **settings) != PluginRef(COUNT, **settings)
+    assert PluginRef(ECHO, **settings) != "a ref"
+
+
+def test_equal_policies_for_egress_make_equal_refs() -> None:
+    one, other = (
+        PluginRef(ECHO, egress=plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=1))
+        for _ in range(2)
+    )
+    assert one == sent(other)
+
+
+def test_a_ref_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        PluginRef(ECHO).name = "other"  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        FromEnvironment("A").name = "B"
+
+
+def test_a_ref_to_a_large_module_is_small_and_one_that_embeds_it_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "large.wat"
+    path.write_text(ECHO + ";;" + "x" * 500_000)
+    assert len(pickle.dumps(PluginRef(path))) < 1000
+    assert len(pickle.dumps(PluginRef(path, embed=True))) > 500_000
+
+
+def test_repr_names_the_plugin_and_its_digest_but_no_value_of_its_config() -> None:
+    ref = PluginRef(ECHO, name="echo", config={"token": SECRET})
+    assert repr(ref) == f"<PluginRef 'echo' sha256={sha256(ECHO)[:12]}, config keys=['token']>"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"limits": 5}, "limits: expected Limits, got int"),
+        ({"wasi": "yes"}, "wasi: expected a name such as"),
+        ({"wasi": 2.5}, "wasi: expected True, False or WasiOptions"),
+        ({"egress": {"a": 1}}, "egress: expected an Egress, got dict"),
+        ({"config": {"a": 1}}, "config: keys must be text"),
+        ({"functions": [5]}, "functions: expected host functions or their names, got int"),
+        (
+            {"functions": ["no colon"]},
+            "functions: expected a name such as 'package.module:name', got 'no colon'",
+        ),
+    ],
+)
+def test_a_setting_that_is_wrong_is_refused_where_the_ref_is_made(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(plugwasm.OptionError) as caught:
+        PluginRef(ECHO, **settings)
+    assert message in str(caught.value)
+
+
+def test_what_cannot_be_sent_is_refused_where_the_ref_is_made() -> None:
+    class Local(plugwasm.Clock):
+        pass
+
+    with pytest.raises(
+        plugwasm.OptionError,
+        match=r"wasi: it cannot be pickled .*; put it into a module, and name it",
+    ):
+        PluginRef(ECHO, wasi=plugwasm.WasiOptions(clock=Local()))
+
+
+def test_a_compiled_plugin_is_no_source_of_a_ref() -> None:
+    with pytest.raises(plugwasm.OptionError, match="made of what a CompiledPlugin was made of"):
+        PluginRef(plugwasm.CompiledPlugin(ECHO))  # type: ignore[arg-type]
+
+
+# What runs is what was pinned
+
+
+@pytest.mark.parametrize("form", ["path", "text", "bytes", "mapping", "manifest", "file", "toml"])
+def test_a_ref_can_be_made_of_whatever_a_plugin_can_be_made_of(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "echo.wat"
+    path.write_text(ECHO)
+    (tmp_path / "plugin.json").write_text(
+        json.dumps({"wasm": [{"path": "echo.wat"}], "timeout_ms": 1234})
+    )
+    plugin: Any = {
+        "path": path,
+        "text": ECHO,
+        "bytes": bytearray(ECHO.encode()),
+        "mapping": {"wasm": [{"path": path}]},
+        "manifest": plugwasm.Manifest(wasm=[plugwasm.WasmSource(path=str(path))]),
+        "file": str(tmp_path / "plugin.json"),
+        "toml": f"timeout_ms = 1000\n[[wasm]]\npath = '{path}'\n",
+    }[form]
+    ref = PluginRef(plugin)
+    assert ref.digests == (sha256(ECHO),)
+    assert ref.name == ("plugin" if form in ("text", "bytes") else "echo")
+    with sent(ref).plugin() as running:
+        assert running.call("echo", form) == form.encode()
+    if form == "file":
+        assert running.compiled_plugin.limits.timeout == 1.234
+
+
+def test_it_runs_in_another_process_with_another_current_directory(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "echo.wat").write_text(ECHO)
+    monkeypatch.chdir(tmp_path)
+    assert elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
+
+
+def test_granted_directories_are_the_same_ones_in_another_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("content")
+    monkeypatch.chdir(tmp_path)
+    plugin = {
+        "wasm": [{"path": str(ROOT / "examples" / "wasi_files.wasm")}],
+        "allowed_paths": {"ro:data": "/data"},
+    }
+    ref = PluginRef(plugin, wasi=True)
+    monkeypatch.chdir("/")
+    with ref.plugin() as running:
+        assert running.call("cat", "/data/file") == b"content"
+
+
+def test_a_module_that_changed_after_the_ref_was_made_is_not_run(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "echo.wat"
+    path.write_text(ECHO)
+    ref = PluginRef(path)
+    path.write_text(ECHO + " ")
+    status, said = elsewhere(ref, "echo", "x")
+    assert status == 1
+    assert said.startswith(
+        f"HashMismatchError: manifest field `wasm[0].hash`: expected {sha256(ECHO)}"
+    )
+
+
+def test_a_module_that_is_not_there_is_an_error_that_names_the_path(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "echo.wat"
+    path.write_text(ECHO)
+    ref = PluginRef(path)
+    path.unlink()
+    status, said = elsewhere(ref, "echo", "x")
+    assert status == 1
+    assert said.startswith(f"SourceError: manifest field `wasm[0]`: no such file: {path}")
+
+
+def test_an_embedded_module_needs_no_file(
+    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "echo.wat"
+    path.write_text(ECHO)
+    ref = PluginRef(path, embed=True)
+    path.unlink()
+    assert ref.name == "echo"
+    assert elsewhere(ref, "echo", "there") == (0, "there")
+
+
+def test_a_module_whose_hash_the_manifest_has_is_not_read_before_it_runs(tmp_path: Path) -> None:
+    path = tmp_path / "later.wat"
+    ref = PluginRef({"wasm": [{"path": str(path), "hash": sha256(ECHO)}]})
+    path.write_text(ECHO)
+    with ref.plugin() as running:
+        assert running.call("echo", "x") == b"x"
+
+
+def test_a_module_is_not_embedded_when_it_is_not_the_one_that_the_manifest_pins(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "echo.wat"
+    path.write_text(ECHO)
+    with pytest.raises(plugwasm.HashMismatchError, match="it is not the module that was pinned"):
+        PluginRef({"wasm": [{"path": str(path), "hash": "0" * 64}]}, embed=True)
+    with pytest.raises(plugwasm.HashMismatchError, match=r"wasm\[0\]\.hash"):
+        PluginRef({"wasm": [{"data": ECHO.encode(), "hash": "0" * 64}]})
+
+
+def test_a_module_from_a_url_is_pinned_by_what_the_url_gave_first() -> None:
+    contents = [ECHO.encode(), ECHO.encode(), COUNT.encode()]
+
+    def module(request: Request, connection: Connection) -> None:
+        reply(contents.pop(0))(request, connection)
+
+    with Server({"/echo.wat": module}) as server:
+        ref = PluginRef(server.url + "/echo.wat")
+        assert ref.name == "echo"
+        with ref.plugin() as running:
+            assert running.call("echo", "x") == b"x"
+        with pytest.raises(plugwasm.HashMismatchError):
+            PluginRef(
+                {"wasm": [{"url": server.url + "/echo.wat", "hash": sha256(ECHO)}]},
+                name="made elsewhere",
+            ).compiled()
+
+
+def test_several_modules_are_pinned_each(tmp_path: Path) -> None:
+    library = '(module (func (export "seven") (result i64) (i64.const 7)))'
+    main = guest(
+        '(import "library" "seven" (func $seven (result i64)))'
+        + export("run", "(call $answer (call $seven))")
+    )
+    (tmp_path / "library.wat").write_text(library)
+    ref = PluginRef(
+        {
+            "wasm": [
+                {"path": str(tmp_path / "library.wat")},
+                {"data": main.encode(), "name": "main"},
+            ]
+        },
+        embed=True,
+    )
+    assert ref.digests == (sha256(library), sha256(main))
+
+
+# Secrets
+
+
+def test_a_secret_is_looked_up_where_it_runs_and_is_nowhere_in_what_travels(
+    elsewhere: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REF_SECRET", SECRET)
+    for ref in (
+        PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")}),
+        PluginRef(manifest(CONFIG, config={"secret": FromEnvironment("REF_SECRET")})),
+    ):
+        assert SECRET.encode() not in pickle.dumps(ref)
+        assert SECRET not in repr(ref)
+        assert elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
+
+
+def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("REF_SECRET", raising=False)
+    ref = PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")})
+    with pytest.raises(
+        plugwasm.OptionError,
+        match=r"config\.secret: the variable REF_SECRET is not set in this process",
+    ) as caught:
+        ref.compiled()
+    assert caught.value.field == "config.secret"
+    monkeypatch.setenv("REF_SECRET", SECRET)
+    with ref.plugin() as running:
+        assert running.call("secret") == SECRET.encode()
+
+
+def test_a_secret_header_of_a_url_is_sent_by_the_process_that_runs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REF_SECRET", SECRET)
+    with Server({"/echo.wat": reply(ECHO.encode())}) as server:
+        source = {
+            "url": server.url + "/echo.wat",
+            "headers": {"Authorization": FromEnvironment("REF_SECRET"), "X-Plain": "plain"},
+        }
+        ref = PluginRef({"wasm": [source]})
+        assert SECRET.encode() not in pickle.dumps(ref)
+        monkeypatch.setenv("REF_SECRET", "another one")
+        with sent(ref).plugin() as running:
+            assert running.call("echo", "x") == b"x"
+        assert [(r.headers["authorization"], r.headers["x-plain"]) for r in server.requests] == [
+            (SECRET, "plain"),
+            ("another one", "plain"),
+        ]
+        embedded = PluginRef({"wasm": [source]}, embed=True)
+        assert len(server.requests) == 3
+        with embedded.plugin() as running:
+            assert running.call("echo", "x") == b"x"
+        assert len(server.requests) == 3
+
+
+def test_config_goes_on_top_of_the_manifests_and_none_removes_a_key() -> None:
+    plugin = manifest(CONFIG, config={"secret": "of the manifest", "gone": "x"})
+    with PluginRef(plugin, config={"gone": None}).plugin() as running:
+        assert running.config == {"secret": "of the manifest"}
+    with PluginRef(plugin, config={"secret": "on top"}).plugin() as running:
+        assert running.config == {"secret": "on top", "gone": "x"}
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0", 5])
+def test_what_cannot_be_a_variable_is_refused(name: Any) -> None:
+    with pytest.raises(plugwasm.OptionError, match="expected the name of a variable"):
+        FromEnvironment(name)
+
+
+def test_sources_of_secrets_with_the_same_name_are_equal() -> None:
+    assert FromEnvironment("A") == pickle.loads(pickle.dumps(FromEnvironment("A")))
+    assert len({FromEnvironment("A"), FromEnvironment("A"), FromEnvironment("B")}) == 2
+    assert repr(FromEnvironment("A")) == "FromEnvironment('A')"
+
+
+# Host functions, and what else is named
+
+
+@pytest.mark.parametrize(
+    "given", ["function", "decorated", "name", "name of the decorated", "in a class"]
+)
+def test_host_functions_are_found_by_their_module_and_name(
+    given: str, host_module: Any, elsewhere: Callable[..., tuple[int, str]]
+) -> None:
+    function: Any = {
+        "function": host_module.twice,
+        "decorated": host_module.decorated,
+        "name": f"{host_module.__name__}:twice",
+        "name of the decorated": f"{host_module.__name__}:decorated",
+        "in a class": host_module.Inner.twice,
+    }[given]
+    ref = PluginRef(HOST, functions=[function])
+    with ref.plugin() as running:
+        assert number(running.call("run")) == 42
+    assert elsewhere(ref, "run") == (0, "*" + "\0" * 7)
+
+
+def test_a_plugin_gets_no_host_functions_that_its_ref_does_not_name(host_module: Any) -> None:
+    assert host_module.decorated.name == "twice"
+    with pytest.raises(plugwasm.MissingImportError):
+        PluginRef(HOST).compiled()
+
+
+def test_functions_that_the_other_side_could_not_find_are_refused(
+    host_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(a: int) -> int:
+        return 2 * a
+
+    for function in (twice, lambda a: a, host_module.made_in):
+        with pytest.raises(
+            plugwasm.OptionError, match=r"move it to the top of a module|expected a name"
+        ):
+            PluginRef(HOST, functions=[function])
+    monkeypatch.setattr(host_module.twice, "__module__", "__main__")
+    with pytest.raises(
+        plugwasm.OptionError, match="`twice` belongs to the program that was started"
+    ):
+        PluginRef(HOST, functions=[host_module.twice])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module_77:f", "cannot import `no_such_module_77:f`"),
+        ("os:no_such", "cannot import `os:no_such`"),
+        ("sys:path", "is no function, but list"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_an_error_where_it_runs(name: str, message: str) -> None:
+    with pytest.raises(plugwasm.OptionError, match=message):
+        PluginRef(HOST, functions=[name]).compiled()
+
+
+def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
+    ref = PluginRef(
+        ECHO, egress=f"{host_module.__name__}:policy", wasi=f"{host_module.__name__}:options"
+    )
+    compiled = sent(ref).compiled()
+    assert compiled.egress is host_module.policy
+    assert compiled.wasi is host_module.options
+    with pytest.raises(plugwasm.OptionError, match="egress: expected an Egress, got int"):
+        PluginRef(ECHO, egress=f"{host_module.__name__}:answer").compiled()
+
+
+def test_egress_and_wasi_can_travel() -> None:
+    egress = plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=3)
+    compiled = sent(
+        PluginRef(ECHO, egress=egress, wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5)))
+    ).compiled()
+    assert compiled.egress is not None
+    assert compiled.egress.max_redirects == 3
+    assert isinstance(compiled.wasi, plugwasm.WasiOptions)
+    assert compiled.wasi.clock.realtime() == 5
+
+
+def test_limits_and_fuel_hold_where_it_runs() -> None:
+    with (
+        sent(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
+        running.call("loop")
+    with (
+        sent(PluginRef(LOOP, fuel_limit=1000)).plugin() as running,
+        pytest.raises(plugwasm.OutOfFuelError),
+    ):
+        running.call("loop")
+
+
+# Once in a process
+
+
+def test_equal_refs_share_one_compiled_plugin_and_each_plugin_is_its_own() -> None:
+    ref = PluginRef(COUNT)
+    assert sent(ref).compiled() is ref.compiled()
+    assert PluginRef(COUNT).compiled() is ref.compiled()
+    with ref.plugin() as one, ref.plugin() as other:
+        assert [number(plugin.call("count")) for plugin in (one, one, other)] == [1, 2, 1]
+
+
+def test_threads_that_need_it_at_once_make_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = PluginRef(COUNT, name="for many threads")
+    made = []
+    compile = PluginRef._compile
+    monkeypatch.setattr(PluginRef, "_compile", lambda self: made.append(1) or compile(self))
+    barrier = threading.Barrier(8)
+
+    def run() -> plugwasm.CompiledPlugin:
+        barrier.wait(10)
+        return sent(ref).compiled()
+
+    threads = [InThread(run) for _ in range(8)]
+    assert len({id(thread.result()) for thread in threads}) == 1
+    assert made == [1]
+
+
+def test_one_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "echo.wat"
+    ref = PluginRef({"wasm": [{"path": str(path), "hash": sha256(ECHO)}]})
+    with pytest.raises(plugwasm.SourceError):
+        ref.compiled()
+    path.write_text(ECHO)
+    assert ref.compiled() is ref.compiled()
+
+
+def test_a_process_keeps_only_so_many() -> None:
+    for index in range(ref_module.KEPT + 8):
+        PluginRef(ECHO, name=f"number {index}").compiled()
+    assert len(ref_module._slots) == ref_module.KEPT
+
+
+def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_about_to() -> None:
+    ref = PluginRef(COUNT, name="before the fork")
+    kept = ref.compiled()
+    busy = PluginRef(COUNT, name="busy in another thread")
+    slot = ref_module._slots.setdefault(busy, ref_module._Slot())
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with slot.lock:
+            locked.set()
+            go_on.wait(30)
+
+    thread = InThread(hold)
+    locked.wait(30)
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def child() -> None:
+        with busy.plugin() as plugin:
+            answers.put((ref.compiled() is kept, number(plugin.call("count"))))
+
+    process = context.Process(target=child)
+    try:
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+            process.start()
+        process.join(30)
+        assert process.exitcode == 0
+        assert answers.get() == (True, 1)
+    finally:
+        process.kill()
+        go_on.set()
+        thread.result()
+
+
+def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
+    monkeypatch.setenv("SECRET_OF_TEST", SECRET)
+    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
+    with ref.plugin(isolated=plugwasm.ProcessLimits(memory_bytes=2**29)) as plugin:
+        assert isinstance(plugin, plugwasm.IsolatedPlugin)
+        assert plugin.call("secret") == SECRET.encode()
+    with ref.plugin(isolated=True) as plugin:
+        assert plugin.call("secret") == SECRET.encode()
+    with pytest.raises(
+        plugwasm.OptionError, match="isolated: expected True, False or ProcessLimits"
+    ):
+        ref.plugin(isolated="yes")  # type: ignore[arg-type]

@@ -1,0 +1,206 @@
+"""`MapBatches` over batches as a whole: streams of Arrow that guests give are checked before anybody looks at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugwasm import MapBatches, PluginRef
+from plugwasm._distributed.arrow import batches_in, stream_of
+from plugwasm.errors import BatchError
+from tests.support.batches import NUMBERS, batch
+from tests.support.guests import export, guest
+
+# Adds 1 to the lowest byte of each of the eight numbers that end a stream: they stand in front of its end mark.
+EIGHT_MORE = guest(
+    export(
+        "eight_more",
+        """(local.set $length (call $input_length))
+        (local.set $block (call $alloc (local.get $length)))
+        (block $done (loop $next
+          (br_if $done (i64.eq (local.get $i) (local.get $length)))
+          (local.set $from_end (i64.sub (local.get $length) (local.get $i)))
+          (call $store_u8 (i64.add (local.get $block) (local.get $i))
+            (i32.add (call $input_load_u8 (local.get $i))
+                     (i32.and (i64.eqz (i64.and (local.get $from_end) (i64.const 7)))
+                              (i32.and (i64.gt_u (local.get $from_end) (i64.const 8)) (i64.le_u (local.get $from_end) (i64.const 72))))))
+          (local.set $i (i64.add (local.get $i) (i64.const 1)))
+          (br $next)))
+        (call $give (local.get $block))""",
+        "(local $length i64) (local $block i64) (local $i i64) (local $from_end i64)",
+    )
+)
+
+
+def test_a_guest_gets_a_stream_and_gives_one() -> None:
+    mapped = MapBatches(PluginRef(EIGHT_MORE), "eight_more", returns=NUMBERS)
+    numbers = list(range(8))
+    for rows in (
+        batch(n=numbers),
+        pa.table({"n": numbers}),
+        pd.DataFrame({"n": numbers}),
+        {"n": np.array(numbers)},
+    ):
+        out: Any = mapped(rows)
+        assert type(out) is type(rows)
+        assert list(out["n"].to_pylist() if hasattr(out, "schema") else out["n"]) == [
+            n + 1 for n in numbers
+        ]
+    assert [one.to_pydict() for one in mapped.map_arrow([batch(n=numbers)] * 2)] == [
+        {"n": [n + 1 for n in numbers]}
+    ] * 2
+
+
+def test_a_batch_of_many_types_comes_back_as_it_was(ref: PluginRef) -> None:
+    rows = batch(
+        a=[1, None],
+        b=["x", None],
+        c=[[1], []],
+        d=[{"a": None}, {"a": 2.5}],
+        e=pa.array(["u", "v"]).dictionary_encode(),
+        f=[None, None],
+    )
+    out = MapBatches(ref, "echo", returns=rows.schema)(rows)
+    assert out.equals(rows)
+    assert MapBatches(ref, "echo", returns=rows.schema)(rows.slice(0, 0)).num_rows == 0
+
+
+def test_metadata_is_the_applications_not_the_guests(ref: PluginRef) -> None:
+    rows = batch(n=[1]).replace_schema_metadata({"of": "the guest"})
+    assert MapBatches(ref, "echo", returns=NUMBERS)(rows).schema.metadata is None
+
+
+def test_a_result_of_another_schema_is_an_error_that_shows_both(ref: PluginRef) -> None:
+    with pytest.raises(BatchError) as caught:
+        MapBatches(ref, "echo", returns=NUMBERS)(batch(n=["text"]))
+    assert caught.value.message == (
+        "`echo` of plugin `rows` gave record batches that cannot be taken: its schema is\n    n: string\nbut expected was\n    n: int64"
+    )
+
+
+@pytest.mark.parametrize("function", ["nothing", "length"])
+def test_an_output_that_is_no_stream_is_an_error(ref: PluginRef, function: str) -> None:
+    with pytest.raises(
+        BatchError, match=f"`{function}` of plugin `rows` gave what is no stream of record batches"
+    ):
+        MapBatches(ref, function, returns=NUMBERS)(batch(n=[1]))
+
+
+def stream(rows: pa.RecordBatch, **options: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_batch(rows)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_compressed_buffers_are_refused_in_batches_and_in_dictionaries(
+    compression: str, encoded: bool
+) -> None:
+    column = pa.array(["a" * 1000] * 1000)
+    rows = pa.RecordBatch.from_arrays(
+        [column.dictionary_encode() if encoded else column], names=["a"]
+    )
+    with pytest.raises(BatchError, match="its buffers are compressed"):
+        batches_in(stream(rows, compression=compression), rows.schema, 1000, "a guest")
+    assert batches_in(stream(rows), rows.schema, 1000, "a guest") == [rows]
+
+
+def test_extension_types_are_refused_before_any_class_of_theirs_sees_the_stream() -> None:
+    seen = []
+
+    class Spy(pa.ExtensionType):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(pa.int64(), "plugwasm.tests.spy")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return b"what the guest says"
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> Spy:
+            seen.append(serialized)
+            return cls()
+
+    pa.register_extension_type(Spy())
+    try:
+        rows = pa.RecordBatch.from_arrays(
+            [pa.ExtensionArray.from_storage(Spy(), pa.array([1]))], names=["n"]
+        )
+        given = stream(rows)
+        pa.ipc.open_stream(given)
+        assert seen == [b"what the guest says"]
+        with pytest.raises(BatchError, match="it has an extension type"):
+            batches_in(given, NUMBERS, 1, "a guest")
+        assert len(seen) == 1
+    finally:
+        pa.unregister_extension_type("plugwasm.tests.spy")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_rows_that_cost_nothing_are_not_taken_in_any_number(nested: bool) -> None:
+    type = pa.struct([("b", pa.null())]) if nested else pa.null()
+    schema = pa.schema([("a", type)])
+    few = stream(pa.RecordBatch.from_arrays([pa.array([None] * 77, type)], schema=schema))
+    assert [one.num_rows for one in batches_in(few, schema, 10, "a guest")] == [77]
+    lengths = few.count((77).to_bytes(8, "little"))
+    assert lengths >= 2
+    many = few.replace((77).to_bytes(8, "little"), (10**12).to_bytes(8, "little"))
+    only_the_child = (
+        (10**12).to_bytes(8, "little").join(few.rsplit((77).to_bytes(8, "little"), 2))
+        if nested
+        else many
+    )
+    for claimed in (many, only_the_child):
+        with pytest.raises(BatchError, match="it claims more rows than it has data for"):
+            batches_in(claimed, schema, 10, "a guest")
+
+
+def test_offsets_that_lead_outside_are_refused() -> None:
+    rows = batch(a=["abcdefgh", "ijklmnop"])
+    good = stream(rows)
+    offsets = b"\0\0\0\0\x08\0\0\0\x10\0\0\0"
+    assert good.count(offsets) == 1
+    for end in (b"\x11\0\0\0", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\x07\0\0\0"):
+        with pytest.raises(BatchError):
+            batches_in(good.replace(offsets, offsets[:8] + end), rows.schema, 2, "a guest")
+
+
+def test_text_that_is_not_utf8_is_refused() -> None:
+    rows = batch(a=["abcdefgh"])
+    with pytest.raises(BatchError):
+        batches_in(stream(rows).replace(b"abcdefgh", b"abcd\xff\xfegh"), rows.schema, 1, "a guest")
+
+
+MANY_TYPES = batch(
+    a=["text", None, "äöü"], b=pa.array(["u", "v", "u"]).dictionary_encode(), c=[[1, 2], None, []], d=[{"x": 1}, {"x": None}, None], e=[True, None, False]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(stream_of(MANY_TYPES)) - 1), st.integers(0, 255)), max_size=4
+    ),
+    st.integers(0, 40) | st.none(),
+)
+def test_whatever_becomes_of_a_stream_it_is_taken_or_refused(
+    changes: list[tuple[int, int]], cut: int | None
+) -> None:
+    changed = bytearray(stream_of(MANY_TYPES))
+    for place, byte in changes:
+        changed[place] = byte
+    given = bytes(changed[: len(changed) - cut] if cut else changed)
+    try:
+        taken = batches_in(given, MANY_TYPES.schema, 3, "a guest")
+    except BatchError:
+        return
+    for one in taken:
+        assert one.schema == MANY_TYPES.schema
+        one.to_pylist()

@@ -1,0 +1,50 @@
+"""Traps do not depend on who handles signals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PROGRAM = """
+import plugwasm
+plugin = plugwasm.Plugin('(module (memory (export "memory") 1) (func (export "ok")) (func $deep (export "deep") (call $deep))'
+    '(func (export "bounds") (drop (i32.load (i32.const 70000)))) (func (export "divide") (drop (i32.div_u (i32.const 1) (i32.const 0)))))')
+plugin.call("ok")
+{handler}
+for name in ("bounds", "divide", "deep"):
+    try:
+        plugin.call(name)
+    except plugwasm.TrapError as error:
+        print(error.trap)
+"""
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "import faulthandler; faulthandler.enable()",
+        "import signal; [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, signal.SIGBUS)]",
+    ],
+    ids=["faulthandler", "default handlers"],
+)
+def test_a_trap_is_an_error_also_when_the_signal_handlers_were_replaced_after_the_first_call(
+    handler: str,
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(handler=handler)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == [
+        "out of bounds memory access",
+        "integer division by zero",
+        "stack overflow",
+    ]

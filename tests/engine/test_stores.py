@@ -1,0 +1,187 @@
+"""The engine layer on its own: exports and imports of a store, and what is freed when."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugwasm._engine import (
+    EngineFailure,
+    ExportName,
+    HostRaised,
+    Trap,
+    wat_to_wasm,
+)
+from tests.support.engine import CALLS_HOST, ENGINE, World, host
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+# ---- exports --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_that_is_missing_or_of_another_kind_is_an_error_that_names_it() -> None:
+    instance = World('(module (func (export "f")) (memory (export "m") 1))').instance
+    with pytest.raises(EngineFailure, match="no export `g`"):
+        instance.function(ExportName("g"), 0)
+    with pytest.raises(EngineFailure, match="`m` is no function"):
+        instance.function(ExportName("m"), 0)
+    with pytest.raises(EngineFailure, match="`m` is no function"):
+        instance.reference(ExportName("m"))
+    with pytest.raises(EngineFailure, match="no exported memory `f`"):
+        instance.memory(ExportName("f"))
+    assert instance.find_memory(ExportName("nothing")) is None
+    assert instance.reference(ExportName("f"))
+
+
+def test_imports_that_do_not_fit_are_refused_instead_of_crashing() -> None:
+    wat = '(module (import "h" "f" (func (param i64) (result i64))))'
+    with pytest.raises(EngineFailure):
+        World(wat)
+    with pytest.raises(EngineFailure):
+        World(wat, host("i32", "i64", print))
+    with pytest.raises(EngineFailure):
+        World("(module)", host("i32", "i64", print))
+
+
+# ---- what is freed, and what is kept --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def freed(world: World) -> Callable[[], bool]:
+    reference = weakref.ref(world.store)
+    return lambda: reference() is None
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_a_store_is_freed_at_once_with_the_last_reference() -> None:
+    world = World(CALLS_HOST, host("i64", "i64", lambda environment, caller, values: None))
+    is_freed = freed(world)
+    world.call("f", 1)
+    assert not is_freed()
+    del world
+    assert is_freed()
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_a_store_is_freed_at_once_after_a_host_function_raised() -> None:
+    def body(environment: Any, caller: int, values: Any) -> None:
+        raise LookupError
+
+    world = World(CALLS_HOST, host("i64", "i64", body))
+    is_freed = freed(world)
+    try:
+        world.call("f", 1)
+    except HostRaised:
+        pass
+    del world
+    assert is_freed()
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_a_view_and_what_is_made_of_it_keep_the_memory_when_all_else_is_gone() -> None:
+    world = World('(module (memory (export "memory") 1) (data (i32.const 100) "hello"))')
+    is_freed = freed(world)
+    view = world.instance.memory(ExportName("memory")).view()
+    part = view[100:105]
+    words = view.cast("I")
+    frozen = part.toreadonly()
+    del world
+    assert not is_freed()
+    del view
+    assert bytes(part) == b"hello"
+    part[0] = ord("J")
+    del part
+    assert words[25] == int.from_bytes(b"Jell", "little")
+    del words
+    churn = [World('(module (memory 1) (data (i32.const 100) "XXXXX"))') for _ in range(20)]
+    del churn
+    assert bytes(frozen) == b"Jello"
+    assert not is_freed()
+    del frozen
+    assert is_freed()
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("what", ["instance", "function", "memory"])
+def test_whatever_could_reach_into_a_store_keeps_it(what: str) -> None:
+    world = World(
+        '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 6)))'
+    )
+    is_freed, pending = freed(world), world.environment.pending
+    kept: Any = {
+        "instance": lambda: world.instance,
+        "function": lambda: world.instance.function(ExportName("f"), 1),
+        "memory": lambda: world.instance.memory(ExportName("memory")),
+    }[what]()
+    environment = world.environment
+    del world
+    assert not is_freed(), "to use it now would crash"
+    if what == "function":
+        kept.call(pending)
+        assert kept.values[0] == 6
+    del kept
+    assert is_freed()
+    del environment
+
+
+@linux
+def test_thousands_of_stores_leave_no_memory_behind() -> None:
+    def size() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+
+    module = ENGINE.compile(
+        wat_to_wasm(CALLS_HOST.encode()[:-1] + b'(memory (export "memory") 1))')
+    )
+    function = host("i64", "i64", lambda environment, caller, values: None)
+
+    def churn(count: int) -> int:
+        for _ in range(count):
+            World(module, function).call("f", 1)
+        return size()
+
+    before = churn(200)
+    assert churn(1000) - before < 2**24, (
+        "each memory reserves gigabytes of addresses, so one that stays would be seen"
+    )
+
+
+def test_modules_may_be_dropped_while_their_instances_run() -> None:
+    world = World(
+        '(module (func (export "f") (result i32) (i32.const 8)) (func (export "bad") unreachable))'
+    )
+    gc.collect()
+    assert world.call("f") == 8
+    with pytest.raises(Trap):
+        world.call("bad")
+
+
+@pytest.mark.parametrize("threads", [4])
+def test_threads_compile_and_run_at_once(threads: int) -> None:
+    results: list[int] = []
+
+    def work(number: int) -> None:
+        for n in range(15):
+            wat = f'(module (func (export "f") (result i32) (i32.const {number * 1000 + n})))'
+            results.append(World(wat).call("f") - number * 1000 - n)
+
+    running = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert results == [0] * threads * 15

@@ -1,0 +1,200 @@
+"""Host functions that `host_fn` registered are offered to all plugins that are made without `functions`, and that is logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    CompiledPlugin,
+    IsolatedPlugin,
+    MissingImportError,
+    Plugin,
+    PluginPool,
+    PluginRef,
+    PluginSet,
+    host_fn,
+    host_namespace,
+)
+from plugwasm._host import registry
+
+ASKS = """(module (import "extism:host/user" "secret" (func $secret (result i64))) (func (export "go") (drop (call $secret))))"""
+ASKS_NOTHING = """(module (func (export "go")))"""
+LINKED = {
+    "wasm": [
+        {
+            "name": "lib",
+            "data": b'(module (import "extism:host/user" "secret" (func $s (result i64))) (func (export "f") (drop (call $s))))',
+        },
+        {
+            "name": "main",
+            "data": b'(module (import "lib" "f" (func $f)) (func (export "go") (call $f)))',
+        },
+    ]
+}
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, and what was logged, is taken back."""
+    monkeypatch.setattr(registry, "registered", [])
+    monkeypatch.setattr("plugwasm._host.functions.registered", registry.registered)
+    monkeypatch.setattr(registry, "_warned", set())
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    with caplog.at_level(logging.WARNING, "plugwasm"):
+        yield lambda: [
+            record.getMessage() for record in caplog.records if record.name == "plugwasm.functions"
+        ]
+
+
+def register(**options: Any) -> Any:
+    def secret() -> int:
+        return 42
+
+    return host_fn("secret", **options)(secret)
+
+
+def of_a_set(source: Any, name: str, **options: Any) -> PluginSet:
+    return PluginSet({name: source}, **options)
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "CompiledPlugin": lambda source, name, **options: Plugin(
+        CompiledPlugin(source, name=name, **options)
+    ),
+    "Plugin": lambda source, name, **options: Plugin(source, name=name, **options),
+    "IsolatedPlugin": lambda source, name, **options: IsolatedPlugin(source, name=name, **options),
+    "PluginPool": lambda source, name, **options: PluginPool(source, name=name, **options),
+    "PluginSet": of_a_set,
+    "PluginSet, isolated": lambda source, name, **options: of_a_set(
+        source, name, isolated=True, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_plugin_that_imports_what_nobody_passed_to_it_is_logged_once(
+    maker: str, warnings: Callable[[], list[str]]
+) -> None:
+    register()
+    for _ in range(2):
+        MAKERS[maker](ASKS, "stranger").close()
+    (message,) = warnings()
+    assert message.startswith(
+        "plugin stranger imports host functions that were not passed to it, but registered by host_fn"
+    )
+    assert "secret" in message
+    assert "functions=[…]" in message
+    assert "register=False" in message
+    MAKERS[maker](ASKS, "another").close()
+    assert len(warnings()) == 2
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_what_was_passed_or_is_not_imported_is_not_logged(
+    maker: str, warnings: Callable[[], list[str]]
+) -> None:
+    function = register()
+    MAKERS[maker](ASKS, "given", functions=[function]).close()
+    MAKERS[maker](ASKS_NOTHING, "modest").close()
+    assert warnings() == []
+
+
+def test_what_another_module_of_the_manifest_imports_is_logged_too(
+    warnings: Callable[[], list[str]],
+) -> None:
+    register()
+    Plugin(LINKED, name="two").close()
+    assert len(warnings()) == 1
+
+
+def test_a_module_of_the_manifest_that_takes_its_place_is_no_reason_to_log(
+    warnings: Callable[[], list[str]],
+) -> None:
+    register()
+    own = {
+        "name": "extism:host/user",
+        "data": b'(module (func (export "secret") (result i64) (i64.const 1)))',
+    }
+    Plugin({"wasm": [own, {"name": "main", "data": ASKS.encode()}]}).close()
+    assert warnings() == []
+
+
+def test_the_plugins_of_one_that_is_compiled_do_not_log_again(
+    warnings: Callable[[], list[str]],
+) -> None:
+    register()
+    compiled = CompiledPlugin(ASKS)
+    for make in (Plugin, IsolatedPlugin, PluginPool, lambda plugin: PluginSet([plugin])):
+        make(compiled).close()
+    assert len(warnings()) == 1
+
+
+def test_it_is_a_log_record_and_no_warning_of_python(
+    recwarn: pytest.WarningsRecorder, warnings: Callable[[], list[str]]
+) -> None:
+    register()
+    Plugin(ASKS).close()
+    assert len(warnings()) == 1
+    assert not recwarn.list
+
+
+def test_what_is_remembered_of_it_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+) -> None:
+    monkeypatch.setattr(registry, "MOST_WARNINGS", 3)
+    register()
+    for i in range(5):
+        Plugin(ASKS, name=f"plugin {i}").close()
+    assert len(warnings()) == 3
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["host_fn(name, register=False)", "host_fn(f, register=False)", "Function", "host_namespace"],
+)
+def test_a_function_that_is_not_registered_is_only_for_those_that_it_is_given(
+    form: str, warnings: Callable[[], list[str]]
+) -> None:
+    class Desk:
+        def secret(self) -> int:
+            return 42
+
+    def secret() -> int:
+        return 42
+
+    def by_hand(plugin: Any, inputs: Any, outputs: Any) -> None:
+        outputs[0].value = 42
+
+    functions = {
+        "host_fn(name, register=False)": lambda: [register(register=False)],
+        "host_fn(f, register=False)": lambda: [host_fn(secret, register=False)],
+        "Function": lambda: [
+            plugwasm.Function(None, "secret", [], [plugwasm.ValType.I64], by_hand)
+        ],
+        "host_namespace": lambda: host_namespace(Desk()),
+    }[form]()
+    with pytest.raises(MissingImportError):
+        Plugin(ASKS)
+    with Plugin(ASKS, functions=functions) as plugin:
+        plugin.call("go")
+    assert registry.registered == []
+    assert warnings() == []
+
+
+def test_a_ref_and_a_harness_have_no_functions_but_those_that_are_given(
+    warnings: Callable[[], list[str]],
+) -> None:
+    register()
+    with pytest.raises(MissingImportError):
+        PluginRef(ASKS).plugin()
+    with plugwasm.testing.Harness(ASKS) as harness, pytest.raises(plugwasm.Error):
+        harness.plugin().call("go")
+    assert warnings() == []

@@ -1,0 +1,666 @@
+"""The host half of `extism:host/env`: config, vars, logs, the refusal of HTTP, and what becomes of the handles."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import plugwasm
+from plugwasm import BadHandleError, GuestError, OptionError, Plugin
+from plugwasm._host.plugin_log import LEVELS, MAX_MESSAGE, OFF, TRACE
+from plugwasm._host.vars import Vars
+from tests.support.guests import export, guest, manifest, number
+
+
+@pytest.fixture(autouse=True)
+def _own_loggers() -> Iterator[None]:
+    """Handlers and levels that a test sets are taken back."""
+    logger = logging.getLogger("plugwasm")
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    for handler in logger.handlers:
+        if handler not in handlers:
+            handler.close()
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    logging.disable(logging.NOTSET)
+
+
+# Config
+
+CONFIG = guest(
+    export("get", "(call $give (call $config_get (call $copy)))")
+    + export("handle", "(call $answer (call $config_get <<k>>))")
+)
+
+
+def test_config_comes_from_the_manifest_and_the_plugin_with_the_plugin_first() -> None:
+    with Plugin(
+        manifest(CONFIG, config={"a": "manifest", "b": "manifest"}),
+        config={"b": "plugin", "c": "plugin"},
+    ) as plugin:
+        assert [plugin.call("get", key) for key in "abcd"] == [
+            b"manifest",
+            b"plugin",
+            b"plugin",
+            b"",
+        ]
+        assert plugin.config == {"a": "manifest", "b": "plugin", "c": "plugin"}
+
+
+@pytest.mark.parametrize("value", ["x", "äöü 😀", "a\0b", "x" * 100_000], ids=len)
+def test_a_value_arrives_whole(value: str) -> None:
+    with Plugin(CONFIG, config={"ключ": value}) as plugin:
+        assert plugin.call("get", "ключ") == value.encode()
+
+
+def test_an_empty_value_reads_as_unset() -> None:
+    with Plugin(CONFIG, config={"k": ""}) as plugin:
+        assert number(plugin.call("handle")) == 0
+        plugin.update_config({"k": "x"})
+        assert number(plugin.call("handle")) != 0
+
+
+def test_config_can_be_changed_between_calls_for_one_plugin_only() -> None:
+    compiled = plugwasm.CompiledPlugin(manifest(CONFIG, config={"a": "1", "b": "2"}))
+    with Plugin(compiled, config={"c": "3"}) as one, Plugin(compiled) as two:
+        one.call("get", "a")
+        one.update_config({"a": "changed", "b": None, "unknown": None, "d": "new"})
+        assert [one.call("get", key) for key in "abcd"] == [b"changed", b"", b"3", b"new"]
+        assert [two.call("get", key) for key in "abcd"] == [b"1", b"2", b"", b""]
+        one.reset()
+        assert one.call("get", "a") == b"changed"
+        with Plugin(compiled) as three:
+            assert three.config == {"a": "1", "b": "2"}
+
+
+def test_config_can_be_changed_during_a_call() -> None:
+    source = guest(
+        export(
+            "run",
+            "(drop (call $config_get <<k>>)) (call $back) (call $give (call $config_get <<k>>))",
+        ),
+        '(import "extism:host/user" "back" (func $back))',
+    )
+    back = plugwasm.Function(None, "back", [], [], lambda *_: plugin.update_config({"k": "new"}))
+    with Plugin(source, config={"k": "old"}, functions=[back]) as plugin:
+        assert plugin.call("run") == b"new"
+
+
+def test_what_the_application_passed_is_copied() -> None:
+    config = {"a": "1"}
+    with Plugin(CONFIG, config=config) as plugin:
+        config["a"] = "changed"
+        plugin.config["a"] = "changed"
+        assert plugin.call("get", "a") == b"1"
+
+
+@pytest.mark.parametrize("config", [{"a": 1}, {1: "a"}, {"a": ["b"]}, {"a": b"b"}], ids=repr)
+def test_config_that_is_no_text_is_refused_without_showing_the_value(
+    config: dict[Any, Any],
+) -> None:
+    with pytest.raises(OptionError, match="config"):
+        Plugin(CONFIG, config=config)
+    with Plugin(CONFIG, config={"kept": "yes"}) as plugin:
+        with pytest.raises(OptionError):
+            plugin.update_config(config)
+        assert plugin.config == {"kept": "yes"}
+
+
+def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
+    with Plugin(
+        manifest(CONFIG, config={"token": "s3cret-1"}), config={"other": "s3cret-2"}
+    ) as plugin:
+        shown = [
+            repr(plugin),
+            repr(plugin.compiled_plugin),
+            repr(plugin.compiled_plugin._recipe),
+            repr(plugin.cancel_handle()),
+        ]
+        with pytest.raises(plugwasm.Error) as caught:
+            plugin.call("nothing")
+        shown += [str(caught.value), repr(caught.value)]
+    with pytest.raises(OptionError) as refused:
+        Plugin(CONFIG, config={"token": ["s3cret-3"]})  # type: ignore[dict-item]
+    assert "s3cret" not in " ".join([*shown, str(refused.value)])
+
+
+# Vars
+
+VARS = guest(
+    export("set_k", "(call $var_set <<k>> (call $copy))")
+    + export("get_k", "(call $give (call $var_get <<k>>))")
+    + export("delete_k", "(call $var_set <<k>> (i64.const 0))")
+    + export("set_named", "(call $var_set (call $copy) <<v>>)")
+    + export("get_named", "(call $give (call $var_get (call $copy)))")
+    + export("handle", "(call $answer (call $var_get <<k>>))")
+    + export("trap", "unreachable")
+)
+
+
+def test_a_var_is_kept_across_calls() -> None:
+    with Plugin(VARS) as plugin:
+        assert number(plugin.call("handle")) == 0
+        for value in (b"one", bytes(range(256)), b"x" * 100_000):
+            plugin.call("set_k", value)
+            assert plugin.call("get_k") == value
+            assert plugin.call("get_k") == value
+        plugin.call("delete_k")
+        assert plugin.call("get_k") == b""
+        plugin.call("delete_k")
+
+
+def test_setting_a_var_to_nothing_deletes_it() -> None:
+    with Plugin(VARS) as plugin:
+        plugin.call("set_k", b"value")
+        plugin.call("set_k", b"")
+        assert number(plugin.call("handle")) == 0
+
+
+def test_vars_belong_to_one_plugin() -> None:
+    compiled = plugwasm.CompiledPlugin(VARS)
+    with Plugin(compiled) as a, Plugin(compiled) as b:
+        a.call("set_k", b"of a")
+        assert b.call("get_k") == b""
+        b.call("set_k", b"of b")
+        assert a.call("get_k") == b"of a"
+
+
+def test_vars_outlive_an_instance_and_are_gone_after_a_reset() -> None:
+    with Plugin(VARS) as plugin:
+        plugin.call("set_k", b"value")
+        with pytest.raises(plugwasm.TrapError):
+            plugin.call("trap")
+        assert plugin.call("get_k") == b"value"
+        plugin.reset()
+        assert plugin.call("get_k") == b""
+
+
+LIMIT = 100
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [(LIMIT - 2, True), (LIMIT - 1, True), (LIMIT, False), (LIMIT + 1, False)]
+)
+def test_the_limit_counts_key_and_value_to_the_byte(size: int, fits: bool) -> None:
+    with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
+        if fits:
+            plugin.call("set_k", bytes(size))
+            assert plugin.call("get_k") == bytes(size)
+        else:
+            with pytest.raises(GuestError, match=r"100 bytes.*max_var_bytes"):
+                plugin.call("set_k", bytes(size))
+
+
+def test_an_overwrite_replaces_the_old_size() -> None:
+    with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
+        for size in (LIMIT - 1, LIMIT - 1, 1, LIMIT - 1, 50, LIMIT - 1):
+            plugin.call("set_k", bytes(size))
+        plugin.call("delete_k")
+        plugin.call("set_named", b"x" * (LIMIT - 1))
+        assert plugin.call("get_named", b"x" * (LIMIT - 1)) == b"v"
+        with pytest.raises(GuestError):
+            plugin.call("set_named", b"y")
+
+
+def test_the_default_limit_is_one_megabyte() -> None:
+    with Plugin(VARS) as plugin:
+        plugin.call("set_k", bytes(2**20 - 1))
+        with pytest.raises(GuestError, match="1048576"):
+            plugin.call("set_k", bytes(2**20))
+
+
+@pytest.mark.parametrize("export", ["set_k", "set_named", "delete_k"])
+def test_a_limit_of_zero_turns_vars_off(export: str) -> None:
+    with Plugin(manifest(VARS, memory={"max_var_bytes": 0})) as plugin:
+        assert plugin.call("get_k") == b""
+        with pytest.raises(GuestError, match="disabled"):
+            plugin.call(export, b"x")
+
+
+def test_a_key_is_counted_in_bytes() -> None:
+    with Plugin(manifest(VARS, memory={"max_var_bytes": 5})) as plugin:
+        plugin.call("set_named", "ää")
+        with pytest.raises(GuestError):
+            plugin.call("set_named", "äää")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "a", "ä", "bb", "long key"]), st.none() | st.binary(max_size=12)
+        ),
+        max_size=30,
+    ),
+    st.integers(0, 40),
+)
+@settings(max_examples=200, deadline=None)
+def test_vars_count_as_a_model_does(steps: list[tuple[str, bytes | None]], limit: int) -> None:
+    model: dict[bytes, bytes] = {}
+    vars = Vars(limit, 100)
+    for text, value in steps:
+        name = text.encode()
+        if value is None:
+            model.pop(name, None)
+            vars.delete(name)
+        else:
+            changed = model | {name: value}
+            fits = sum(len(k) + len(v) for k, v in changed.items()) <= limit
+            assert vars.set(name, value) is fits
+            model = changed if fits else model
+        assert vars.snapshot() == model
+        assert vars.used == sum(len(k) + len(v) for k, v in model.items()) <= limit
+        assert vars.get(name) == model.get(name)
+
+
+# Handles that are given away
+
+OWNED = {
+    "config_get": "(drop (call $config_get (global.get $h)))",
+    "var_get": "(drop (call $var_get (global.get $h)))",
+    "var_set": "(call $var_set <<k>> (global.get $h))",
+    "log_trace": "(call $log_trace (global.get $h))",
+    "log_error": "(call $log_error (global.get $h))",
+    "http_request": "(drop (call $http_request (global.get $h) (i64.const 0)))",
+}
+BAD = "".join(
+    export(f"{name}_bad", code.replace("(global.get $h)", "(i64.const 77777)"))
+    for name, code in OWNED.items()
+)
+INNER = "".join(
+    export(f"{name}_inner", "(global.set $h (i64.add (i64.const 8) <<0123456789abcdef>>))" + code)
+    for name, code in OWNED.items()
+)
+OWNERSHIP = guest(
+    "(global $h (mut i64) (i64.const 0))"
+    + "".join(
+        export(
+            name,
+            f"(global.set $h <<something>>) {code} (call $answer (call $length (global.get $h)))",
+        )
+        for name, code in OWNED.items()
+    )
+    + export(
+        "var_key",
+        "(global.set $h <<key>>) (call $var_set (global.get $h) <<v>>) (call $answer (call $length (global.get $h)))",
+    )
+    + export(
+        "null",
+        "(drop (call $config_get (i64.const 0))) (drop (call $var_get (i64.const 0))) (call $log_info (i64.const 0))",
+    )
+    + BAD
+    + INNER
+)
+
+
+@pytest.mark.parametrize("name", [*(name for name in OWNED if name != "http_request"), "var_key"])
+def test_the_host_frees_what_it_is_given(name: str) -> None:
+    with Plugin(OWNERSHIP) as plugin:
+        assert number(plugin.call(name)) == 0
+
+
+@pytest.mark.parametrize("name", OWNED)
+@pytest.mark.parametrize("kind", ["bad", "inner"])
+def test_a_bad_handle_is_an_error_that_names_it_and_the_function(name: str, kind: str) -> None:
+    with Plugin(OWNERSHIP) as plugin:
+        with pytest.raises(BadHandleError) as caught:
+            plugin.call(f"{name}_{kind}")
+        assert f"`{name}`" in str(caught.value)
+        if kind == "bad":
+            assert "77777" in str(caught.value)
+        assert caught.value.function == f"{name}_{kind}"
+        assert number(plugin.call("config_get")) == 0
+
+
+def test_the_null_handle_is_empty_text() -> None:
+    with Plugin(OWNERSHIP, config={"": "never"}) as plugin:
+        plugin.call("null")
+
+
+# Logs
+
+LOGS = guest(
+    "".join(export(level, f"(call $log_{level} (call $copy))") for level in LEVELS)
+    + export("level", "(call $answer (i64.extend_i32_s (call $get_log_level)))")
+)
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(1, "plugwasm")
+    return caplog
+
+
+@pytest.mark.parametrize(
+    ("level", "number"),
+    [
+        ("trace", TRACE),
+        ("debug", logging.DEBUG),
+        ("info", logging.INFO),
+        ("warn", logging.WARNING),
+        ("error", logging.ERROR),
+    ],
+)
+def test_a_message_becomes_a_record_of_its_level_and_of_the_plugins_logger(
+    logged: pytest.LogCaptureFixture, level: str, number: int
+) -> None:
+    with Plugin(LOGS, name="a.plugin") as plugin:
+        plugin.call(level, "a message: äöü %s %d {x}")
+    (record,) = logged.records
+    assert (record.name, record.levelno, record.getMessage()) == (
+        "plugwasm.plugin.a_plugin",
+        number,
+        "a message: äöü %s %d {x}",
+    )
+
+
+def test_control_characters_are_escaped(logged: pytest.LogCaptureFixture) -> None:
+    with Plugin(LOGS) as plugin:
+        plugin.call("info", "a\0b\rc\x1b[31md\x7fe\x9bf\bg\x85h")
+    assert logged.records[0].getMessage() == "a\\x00b\\x0dc\\x1b[31md\\x7fe\\x9bf\\x08g\\x85h"
+
+
+def test_a_message_that_is_not_text_is_shown_as_well_as_can_be(
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    with Plugin(LOGS) as plugin:
+        plugin.call("info", b"a\xffb")
+    assert logged.records[0].getMessage() == "a\ufffdb"
+
+
+@pytest.mark.parametrize("length", [MAX_MESSAGE, MAX_MESSAGE + 1, 3 * MAX_MESSAGE])
+def test_a_long_message_is_cut_and_says_so(logged: pytest.LogCaptureFixture, length: int) -> None:
+    with Plugin(LOGS) as plugin:
+        plugin.call("info", "x" * length)
+    message = logged.records[0].getMessage()
+    if length <= MAX_MESSAGE:
+        assert message == "x" * length
+    else:
+        assert message == "x" * MAX_MESSAGE + f"… ({length - MAX_MESSAGE} more characters)"
+
+
+@pytest.mark.parametrize(
+    ("level", "answer"),
+    [
+        (1, 0),
+        (TRACE, 0),
+        (TRACE + 1, 1),
+        (10, 1),
+        (11, 2),
+        (20, 2),
+        (30, 3),
+        (40, 4),
+        (41, OFF),
+        (logging.CRITICAL, OFF),
+    ],
+)
+def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int) -> None:
+    logger = logging.getLogger("plugwasm.plugin.told")
+    logger.setLevel(level)
+    with Plugin(LOGS, name="told") as plugin:
+        assert number(plugin.call("level")) == answer
+        logger.setLevel(logging.DEBUG)
+        assert number(plugin.call("level")) == 1
+        logging.disable(logging.CRITICAL)
+        assert number(plugin.call("level")) == OFF == 2**31 - 1
+    logger.setLevel(logging.NOTSET)
+
+
+def test_the_level_of_a_parent_counts() -> None:
+    logging.getLogger("plugwasm").setLevel(logging.ERROR)
+    with Plugin(LOGS) as plugin:
+        assert number(plugin.call("level")) == 4
+
+
+def test_a_level_that_is_not_kept_makes_no_record(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "plugwasm")
+    with Plugin(LOGS) as plugin:
+        for level in LEVELS:
+            plugin.call(level, level)
+    assert [record.getMessage() for record in caplog.records] == ["warn", "error"]
+
+
+def test_what_a_log_handler_raises_ends_the_call_and_is_not_lost() -> None:
+    class Fails(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise LookupError("a filter failed")
+
+    logger, refuse = logging.getLogger("plugwasm.plugin.filtered"), Fails()
+    logger.addFilter(refuse)
+    try:
+        with (
+            Plugin(LOGS, name="filtered") as plugin,
+            pytest.raises(LookupError, match="a filter failed"),
+        ):
+            plugin.call("error", "x")
+    finally:
+        logger.removeFilter(refuse)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
+)
+def test_a_deadline_that_passes_in_a_log_handler_leaves_an_error_of_ours(ending: str) -> None:
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            time.sleep(0.12)
+
+    logger, slow = logging.getLogger("plugwasm.plugin.slow"), Slow()
+    logger.addHandler(slow)
+    try:
+        with Plugin(
+            manifest(guest(export("run", f"(call $log_error <<x>>) {ending}")), timeout_ms=40),
+            name="slow",
+        ) as plugin:
+            with pytest.raises(plugwasm.CallError) as caught:
+                plugin.call("run")
+            assert (caught.value.plugin, caught.value.function) == ("slow", "run")
+    finally:
+        logger.removeHandler(slow)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
+)
+def test_fuel_that_nearly_ends_leaves_an_error_of_ours(ending: str) -> None:
+    compiled = plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=1_000_000)
+    with Plugin(compiled) as plugin:
+        with pytest.raises(plugwasm.CallError) as whole:
+            plugin.call("run")
+        used = plugin.fuel_used
+    assert used is not None
+    kinds = set()
+    for limit in range(max(used - 60, 0), used + 60):
+        with Plugin(
+            plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=limit)
+        ) as plugin:
+            with pytest.raises(plugwasm.CallError) as caught:
+                plugin.call("run")
+            kinds.add(type(caught.value))
+            assert plugin.fuel_used == min(limit, used)
+    assert kinds == {plugwasm.OutOfFuelError, type(whole.value)}
+
+
+# The official SDK's functions for logs
+
+
+def test_logs_can_be_collected_and_drained() -> None:
+    lines: list[str] = []
+    logger = plugwasm.set_log_custom(lines.append, "debug")
+    with Plugin(LOGS, name="drained") as plugin:
+        plugin.call("trace", "too low")
+        plugin.call("debug", "one")
+        plugin.call("error", "two")
+        assert number(plugin.call("level")) == 1
+    assert lines == []
+    logger.drain()
+    assert [line.rstrip("\n").rpartition(": ")[2] for line in lines] == ["one", "two"]
+    assert all("drained" in line for line in lines)
+    logger.drain()
+    assert len(lines) == 2
+
+
+def test_the_callback_for_collected_logs_can_be_changed() -> None:
+    lines: list[str] = []
+    logger = plugwasm.set_log_custom(lambda line: None)
+    with Plugin(LOGS) as plugin:
+        plugin.call("info", "kept")
+    logger.set_callback(lines.append)
+    logger.drain()
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("level", [None, "trace", "debug", "info", "warn", "error"])
+def test_logs_can_be_written_to_a_file(tmp_path: Path, level: Any) -> None:
+    path = tmp_path / "log.txt"
+    plugwasm.set_log_file(str(path), level)
+    with Plugin(LOGS) as plugin:
+        for name in LEVELS:
+            plugin.call(name, f"message of {name}")
+    text = path.read_text(encoding="utf-8")
+    names = list(LEVELS)
+    for name in names:
+        assert (f"message of {name}" in text) is (names.index(name) >= names.index(level or "info"))
+    assert "TRACE" in text or level != "trace"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_logs_can_be_written_to_the_streams_of_the_process(
+    stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = io.StringIO()
+    monkeypatch.setattr(f"sys.{stream}", target)
+    plugwasm.set_log_file(stream, "info")
+    with Plugin(LOGS) as plugin:
+        plugin.call("info", "shown")
+    assert "shown" in target.getvalue()
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="trace, debug, info, warn, error"):
+        plugwasm.set_log_custom(print, "verbose")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="verbose"):
+        plugwasm.set_log_file("stdout", "verbose")  # type: ignore[arg-type]
+
+
+# HTTP, which is refused
+
+HTTP = guest(
+    export("get", "(call $give (call $http_request (call $copy) (i64.const 0)))")
+    + export("status", "(call $answer (i64.extend_i32_u (call $http_status_code)))")
+    + export("headers", "(call $answer (call $http_headers))")
+    + export("header_document", "(call $give (call $http_headers))")
+)
+
+
+@pytest.mark.parametrize("hosts", [None, []], ids=repr)
+def test_no_host_is_granted_unless_it_is_named(hosts: list[str] | None) -> None:
+    with (
+        Plugin(manifest(HTTP, allowed_hosts=hosts)) as plugin,
+        pytest.raises(plugwasm.EgressDeniedError, match="allowed_hosts"),
+    ):
+        plugin.call("get", '{"url": "http://127.0.0.1/"}')
+
+
+def test_before_any_request_there_is_no_status_and_there_are_no_headers() -> None:
+    with Plugin(HTTP, http_response_headers=True) as plugin:
+        assert number(plugin.call("status")) == 0
+        assert number(plugin.call("headers")) == 0
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    import verify
+
+    with verify.server() as address:
+        yield address
+
+
+@pytest.fixture
+def http(address: str) -> Iterator[Plugin]:
+    with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"]), http_response_headers=True) as plugin:
+        yield plugin
+
+
+def test_a_response_has_a_body_a_status_and_headers_with_lower_case_names(
+    http: Plugin, address: str
+) -> None:
+    assert http.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
+    assert number(http.call("status")) == 200
+    assert number(http.call("headers")) != 0
+    headers = json.loads(http.call("header_document"))
+    assert headers["content-length"] == "5"
+    assert all(name == name.lower() and isinstance(value, str) for name, value in headers.items())
+
+
+def test_headers_are_hidden_unless_they_are_asked_for(address: str) -> None:
+    with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"])) as plugin:
+        assert plugin.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
+        assert number(plugin.call("headers")) == 0
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/broken", 500), ("/empty", 200)])
+def test_a_status_is_an_answer_and_not_an_error(
+    http: Plugin, address: str, path: str, status: int
+) -> None:
+    body = http.call(
+        "get",
+        json.dumps({"url": f"http://{address}{path}", "method": "GET", "headers": {"x-a": "b"}}),
+    )
+    assert number(http.call("status")) == status
+    assert (body == b"") is (path == "/empty")
+
+
+def test_a_request_that_failed_leaves_no_status_of_an_earlier_one(address: str) -> None:
+    source = manifest(HTTP, allowed_hosts=["127.0.0.1"])
+    with Plugin(source) as plugin:
+        plugin.call("get", json.dumps({"url": f"http://{address}/hello"}))
+        with pytest.raises(plugwasm.EgressDeniedError) as caught:
+            plugin.call("get", json.dumps({"url": "http://localhost.example/"}))
+        assert caught.value.function == "get"
+        assert number(plugin.call("status")) == 0
+
+
+@pytest.mark.parametrize(
+    ("document", "part"),
+    [
+        ("{", "JSON"),
+        ("[]", "an object"),
+        ('{"url": 5}', "url"),
+        ('{"method": "GET"}', "url"),
+        ('{"url": "http://127.0.0.1/", "timeout": 5}', "timeout"),
+        ('{"url": "http://127.0.0.1/", "headers": []}', "headers"),
+        ('{"url": "http://127.0.0.1/", "headers": {"a": 5}}', "headers"),
+        ('{"url": "http://127.0.0.1/", "method": 5}', "method"),
+    ],
+)
+def test_a_request_document_that_is_not_valid_is_an_error_that_names_the_field(
+    http: Plugin, document: str, part: str
+) -> None:
+    with pytest.raises(plugwasm.EgressError, match=part) as caught:
+        http.call("get", document)
+    assert (caught.value.plugin, caught.value.function) == ("plugin", "get")
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(76_799, False), (76_800, True), (76_801, True)])
+def test_a_body_is_limited_to_the_byte(address: str, limit: int, fits: bool) -> None:
+    with Plugin(
+        manifest(HTTP, allowed_hosts=["127.0.0.1"], memory={"max_http_response_bytes": limit})
+    ) as plugin:
+        document = json.dumps({"url": f"http://{address}/bytes"})
+        if fits:
+            assert plugin.call("get", document) == bytes(range(256)) * 300
+        else:
+            with pytest.raises(plugwasm.EgressError, match=str(limit)):
+                plugin.call("get", document)

@@ -1,0 +1,160 @@
+"""What functions are imported from: module names that are empty, and those of the contract before Extism 1.0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    Function,
+    IsolatedPlugin,
+    MissingImportError,
+    Plugin,
+    ValType,
+    host_fn,
+    recording,
+)
+from plugwasm.testing import Harness
+from tests.support.guests import export, guest
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+NAMELESS = guest(
+    export("run", "(call $give (call $f (call $copy)))"),
+    '(import "" "hello" (func $f (param i64) (result i64)))',
+)
+DEFAULT = guest(
+    export("run", "(call $give (call $f (call $copy)))"),
+    '(import "extism:host/user" "hello" (func $f (param i64) (result i64)))',
+)
+OLD = '(module (import "env" "extism_alloc" (func (param i64) (result i64))) (func (export "run") (result i32) (i32.const 0)))'
+
+
+def hello(name: str) -> str:
+    return f"hello, {name}"
+
+
+class Greeter:
+    def hello(self, name: str) -> str:
+        return f"hello, {name}"
+
+
+MAKERS: dict[str, Any] = {
+    "host_fn": lambda namespace: [host_fn("hello", namespace=namespace)(hello)],
+    "a signature": lambda namespace: [
+        host_fn("hello", namespace, signature=([ValType.I64], [ValType.I64]))(
+            lambda p, i, o: setattr(o[0], "value", i[0].value)
+        )
+    ],
+    "Function": lambda namespace: [
+        Function(
+            namespace,
+            "hello",
+            [ValType.I64],
+            [ValType.I64],
+            lambda p, i, o: setattr(o[0], "value", i[0].value),
+        )
+    ],
+    "host_namespace": lambda namespace: plugwasm.host_namespace(Greeter(), namespace),
+}
+
+
+@pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_empty_name_is_a_namespace_of_its_own(maker: str, kind: Any) -> None:
+    with kind(NAMELESS, functions=MAKERS[maker]("")) as plugin:
+        assert plugin.call("run", "Ada").endswith(b"Ada")
+    with kind(DEFAULT, functions=MAKERS[maker](None)) as plugin:
+        assert plugin.call("run", "Ada").endswith(b"Ada")
+    with pytest.raises(MissingImportError, match=r"extism:host/user\.hello"):
+        kind(DEFAULT, functions=MAKERS[maker](""))
+    with pytest.raises(MissingImportError, match=r"imports `\.hello`"):
+        kind(NAMELESS, functions=MAKERS[maker](None))
+
+
+def test_functions_of_one_name_in_both_namespaces_are_two() -> None:
+    both = guest(
+        export("run", "(call $give (call $f (call $g (call $copy))))"),
+        '(import "" "hello" (func $f (param i64) (result i64))) (import "extism:host/user" "hello" (func $g (param i64) (result i64)))',
+    )
+    functions = [host_fn("hello", "")(lambda_of("first")), host_fn("hello")(lambda_of("second"))]
+    with Plugin(both, functions=functions) as plugin:
+        assert plugin.call("run", "x") == b"first second x"
+    assert [repr(function) for function in functions] == [
+        "<host function .hello>",
+        "<host function extism:host/user.hello>",
+    ]
+
+
+def lambda_of(word: str) -> Any:
+    def f(text: str) -> str:
+        return f"{word} {text}"
+
+    return f
+
+
+def test_a_function_may_have_the_empty_name_too() -> None:
+    nameless = guest(
+        export("run", "(call $give (call $f (call $copy)))"),
+        '(import "env" "" (func $f (param i64) (result i64)))',
+    )
+    with Plugin(nameless, functions=[host_fn("", "env")(hello)]) as plugin:
+        assert plugin.call("run", "Ada") == b"hello, Ada"
+
+    class Nameless:
+        @plugwasm.export("")
+        def hello(self, name: str) -> str:
+            return f"hello, {name}"
+
+    with Plugin(nameless, functions=plugwasm.host_namespace(Nameless(), "env")) as plugin:
+        assert plugin.call("run", "Ada") == b"hello, Ada"
+
+
+def test_a_harness_fakes_what_is_imported_from_the_empty_namespace() -> None:
+    harness = Harness(NAMELESS)
+    fake = harness.host("hello", str, returns="faked", namespace="")
+    with harness.plugin() as plugin:
+        assert plugin.call("run", "Ada") == b"faked"
+    assert fake.calls[0].args == ("Ada",)
+    with pytest.raises(plugwasm.LinkError, match="no host function `goodbye` from ``"):
+        harness.host("goodbye", namespace="")
+
+
+def test_a_harness_runs_the_real_function_of_the_empty_namespace() -> None:
+    with Harness(NAMELESS, functions=[host_fn("hello", "")(hello)]).plugin() as plugin:
+        assert plugin.call("run", "Ada") == b"hello, Ada"
+
+
+def test_calls_of_the_empty_namespace_are_recorded_and_replayed(tmp_path: Any) -> None:
+    recorder = recording.Recorder()
+    with Plugin(NAMELESS, functions=[host_fn("hello", "")(hello)], observe=recorder) as plugin:
+        plugin.call("run", "Ada")
+    path = tmp_path / "calls.json"
+    recorder.recording.save(path)
+    loaded = recording.load(path)
+    assert loaded.calls[0].host_calls[0].namespace == ""
+    assert len(loaded.replay(NAMELESS).calls) == 1
+
+
+@pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
+def test_a_plugin_from_before_1_0_is_told_apart_from_one_with_functions_missing(kind: Any) -> None:
+    with pytest.raises(
+        MissingImportError,
+        match=r"env\.extism_alloc.*before Extism 1\.0.*build it again with a current kit",
+    ):
+        kind(OLD)
+
+
+def test_an_application_may_provide_the_functions_of_before_1_0_itself() -> None:
+    function = Function("env", "extism_alloc", [ValType.I64], [ValType.I64], lambda p, i, o: None)
+    with Plugin(OLD, functions=[function]) as plugin:
+        assert plugin.call("run") == b""
+
+
+def test_another_import_from_env_is_an_application_s() -> None:
+    other = '(module (import "env" "greet" (func)))'
+    with pytest.raises(MissingImportError, match="pass a host function"):
+        Plugin(other)

@@ -1,0 +1,86 @@
+"""Which host functions a plugin gets: those it is given, or all that were registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    Function,
+    Plugin,
+    host_fn,
+)
+from plugwasm._host.registry import registered
+from tests.support.host_calls import BYTES_TO_BYTES
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+def test_without_functions_a_plugin_gets_all_that_were_registered() -> None:
+    @host_fn()
+    def f(value: str) -> str:
+        return "registered"
+
+    with Plugin(BYTES_TO_BYTES) as plugin:
+        assert plugin.call("run") == b"registered"
+        assert plugin.compiled_plugin.functions == (f,)
+
+
+def test_the_registry_is_read_when_the_plugin_is_compiled() -> None:
+    with pytest.raises(plugwasm.MissingImportError):
+        Plugin(BYTES_TO_BYTES)
+
+    @host_fn()
+    def f(value: str) -> str:
+        return "late"
+
+    with Plugin(BYTES_TO_BYTES) as plugin:
+        assert plugin.call("run") == b"late"
+
+
+@pytest.mark.parametrize("functions", [[], None, ()], ids=repr)
+def test_an_empty_list_means_no_functions_whatever_is_registered(functions: Any) -> None:
+    @host_fn()
+    def f(value: str) -> str:
+        return "registered"
+
+    with pytest.raises(plugwasm.MissingImportError, match=r"extism:host/user\.f"):
+        Plugin(BYTES_TO_BYTES, functions=functions)
+    with pytest.raises(plugwasm.MissingImportError):
+        plugwasm.CompiledPlugin(BYTES_TO_BYTES, functions=functions)
+
+
+def test_functions_can_be_any_iterable_and_replace_the_registered() -> None:
+    @host_fn()
+    def f(value: str) -> str:
+        return "registered"
+
+    def own(value: str) -> str:
+        return "own"
+
+    function = host_fn("f")(own)
+    registered.remove(function)
+    with Plugin(BYTES_TO_BYTES, functions=iter([function])) as plugin:
+        assert plugin.call("run") == b"own"
+
+
+def test_a_plugin_of_a_compiled_plugin_has_its_functions() -> None:
+    def f(value: str) -> str:
+        return "compiled"
+
+    compiled = plugwasm.CompiledPlugin(BYTES_TO_BYTES, functions=[host_fn("f")(f)])
+    with pytest.raises(plugwasm.OptionError, match=r"^functions: it would not be used here"):
+        Plugin(compiled, functions=[])
+    with Plugin(compiled) as plugin:
+        assert plugin.call("run") == b"compiled"
+
+
+def test_functions_that_no_plugin_imports_do_no_harm() -> None:
+    def f(value: str) -> str:
+        return "used"
+
+    unused = [Function(None, f"unused {i}", [], [], print) for i in range(50)]
+    with Plugin(BYTES_TO_BYTES, functions=[*unused, host_fn("f")(f)]) as plugin:
+        assert plugin.call("run") == b"used"

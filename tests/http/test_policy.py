@@ -1,0 +1,567 @@
+"""What a policy grants: hosts, schemes, ports, methods, headers, private addresses; the application's say and the manifest's."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import ssl
+
+import pytest
+
+from plugwasm._http import client
+from plugwasm._http.policy import Egress
+from plugwasm.errors import (
+    EgressDeniedError,
+    EgressError,
+    ManifestError,
+    OptionError,
+)
+from tests.support.egress import Names, get, in_url, no_deadline, policy
+from tests.support.http_server import (
+    Server,
+    redirect,
+    reply,
+)
+from tests.support.paths import DATA
+
+# ---- What is granted
+
+
+def test_nothing_is_granted_by_default() -> None:
+    with pytest.raises(EgressDeniedError, match="HTTP is off"):
+        Egress().judge("http://example.com/")
+
+
+@pytest.mark.parametrize(
+    ("entry", "host"),
+    [
+        ("example.com", "example.com"),
+        ("EXAMPLE.com", "example.COM"),
+        ("example.com.", "example.com"),
+        ("example.com", "example.com."),
+        ("*", "example.com"),
+        ("*.example.com", "a.b.example.com"),
+        ("*.EXAMPLE.com.", "a.example.com."),
+        ("api-?.example.com", "api-1.example.com"),
+        ("*example.com", "badexample.com"),
+        ("xn--bcher-kva.de", "XN--BCHER-KVA.de"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("::1", "[::1]"),
+        ("[::1]", "[0:0:0:0:0:0:0:1]"),
+        ("fd00::7", "[FD00:0::7]"),
+        ("8.8.*", "8.8.4.4"),
+        ("my_service", "my_service"),
+    ],
+)
+def test_an_entry_grants_the_hosts_that_fit_it(entry: str, host: str) -> None:
+    policy(entry).judge(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
+    ("entry", "host"),
+    [
+        ("example.com", "www.example.com"),
+        ("example.com", "example.com.evil.test"),
+        ("example.com", "notexample.com"),
+        ("*.example.com", "example.com"),
+        ("*.example.com", "example.com.evil.test"),
+        ("api-?.example.com", "api-.example.com"),
+        ("api-?.example.com", "api-12.example.com"),
+        ("example.com", "exampleacom"),
+        ("127.0.0.1", "127.0.0.2"),
+        ("localhost", "127.0.0.1"),
+        ("::1", "[::2]"),
+    ],
+)
+def test_an_entry_grants_no_other_host(entry: str, host: str) -> None:
+    with pytest.raises(EgressDeniedError, match="is not granted"):
+        policy(entry).judge(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        ".",
+        "host:8080",
+        "https://example.com",
+        "example.com/path",
+        "user@example.com",
+        "exa mple.com",
+        "exa[mx]ple.com",
+        "*:80",
+        "2001:db8:*",
+        "a..b",
+        "127.1",
+        "0x7f.0.0.1",
+        "fe80::1%eth0",
+        "x" * 64 + ".com",
+        "exam\x00ple.com",
+        7,
+    ],
+)
+def test_an_entry_that_is_no_host_is_an_error_rather_than_a_grant_of_nothing(entry: str) -> None:
+    with pytest.raises(OptionError, match="allowed_hosts"):
+        policy(entry)
+
+
+def test_one_string_is_not_a_list_of_hosts() -> None:
+    with pytest.raises(OptionError, match="got one string"):
+        Egress(allowed_hosts="*")
+
+
+@pytest.mark.parametrize("limit", ["max_response_bytes", "max_request_bytes", "max_redirects"])
+def test_a_limit_below_zero_is_refused(limit: str) -> None:
+    with pytest.raises(OptionError, match=limit):
+        policy(**{limit: -1})
+
+
+def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_with_the_reason() -> (
+    None
+):
+    try:
+        importlib.import_module("idna")
+    except ImportError:
+        with pytest.raises(OptionError, match="xn--"):
+            policy("bücher.de")
+        with pytest.raises(EgressDeniedError, match="xn--"):
+            policy("*").judge("http://bücher.de/")
+    else:
+        assert policy("bücher.de").judge("http://BÜCHER.de/").host == "xn--bcher-kva.de"
+        assert (
+            policy("*.bücher.de").judge("http://a.xn--bcher-kva.de/").host == "a.xn--bcher-kva.de"
+        )
+
+
+def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
+    rules = policy("*.Example.com", "::1", max_response_bytes=5, max_redirects=3)
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        rules.allowed_hosts = ("*",)
+    again = pickle.loads(pickle.dumps(rules))
+    assert again.allowed_hosts == ("*.example.com", "::1")
+    assert (again.max_response_bytes, again.max_request_bytes, again.max_redirects) == (
+        5,
+        50 << 20,
+        3,
+    )
+    assert again.judge("http://a.example.com/").host == "a.example.com"
+
+
+def test_repr_shows_what_was_set_and_no_secrets() -> None:
+    rules = Egress(
+        allowed_hosts=["*"],
+        ports=[443],
+        added_headers={"https://api.test": {"Authorization": "hunter2"}},
+        proxy="http://user:hunter2@proxy.test",
+        denied_headers=["B", "A"],
+    )
+    expected = "Egress(allowed_hosts=['*'], ports=[443], proxy=…, added_headers={'https://api.test': ['Authorization']}, denied_headers=['a', 'b'])"
+    assert sorted(repr(rules)) == sorted(expected)
+    assert repr(Egress()) == "Egress()"
+    assert "hunter2" not in repr(rules) + repr(rules.for_manifest(["a.test"]))
+    assert "a.test" in repr(rules.for_manifest(["a.test"]))
+
+
+def test_replacing_settings_gives_another_policy_with_the_rest_as_it_was() -> None:
+    rules = policy("*.test", ports=[80, range(8000, 8080)], private_addresses=["10.0.0.0/8"])
+    other = rules.replace(ports=None)
+    assert (rules.ports, other.ports, other.allowed_hosts) == (
+        (80, range(8000, 8080)),
+        None,
+        ("*.test",),
+    )
+    assert other.vet("a.test", ["10.0.0.1"]) == ("10.0.0.1",)
+    with pytest.raises(EgressDeniedError):
+        rules.for_manifest(["a.test"]).replace(ports=None).judge("http://b.test:99/")
+
+
+def test_a_policy_with_its_own_ssl_context_does_not_lose_it_by_pickling() -> None:
+    with pytest.raises(TypeError, match="SSLContext"):
+        pickle.dumps(Egress(allowed_hosts=["*"], ssl_context=ssl.create_default_context()))
+
+
+# ---- The application's say and the manifest's
+
+
+def granted(rules: Egress, host: str) -> bool:
+    try:
+        rules.judge(f"http://{host}/")
+    except EgressDeniedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("application", "manifest", "hosts"),
+    [
+        (None, ["*.test"], {"a.test", "b.test"}),
+        (None, [], set()),
+        (None, ["127.0.0.1"], {"127.0.0.1"}),
+        (["*"], ["*"], {"a.test", "b.test", "c.example"}),
+        (["*"], ["127.0.0.1"], set()),
+        (["127.0.0.1"], ["*"], set()),
+        (["*", "127.0.0.1"], ["127.0.0.1", "a.test"], {"a.test", "127.0.0.1"}),
+        (["a.test"], ["*"], {"a.test"}),
+        (["*"], ["a.test"], {"a.test"}),
+        (["a.*"], ["*.test"], {"a.test"}),
+        ([], ["*"], set()),
+        (["a.test"], ["b.test"], set()),
+    ],
+)
+def test_a_host_is_reached_when_the_application_and_the_manifest_grant_it(
+    application: list[str] | None, manifest: list[str], hosts: set[str]
+) -> None:
+    rules = Egress(allowed_hosts=application).for_manifest(manifest)
+    assert {
+        host for host in ("a.test", "b.test", "c.example", "127.0.0.1") if granted(rules, host)
+    } == hosts
+
+
+def test_the_message_says_whose_list_it_is() -> None:
+    rules = policy("a.test").for_manifest(["b.test", "a.test"])
+    with pytest.raises(
+        EgressDeniedError, match="no entry of the application's allowed_hosts fits it"
+    ):
+        rules.judge("http://b.test/")
+    with pytest.raises(EgressDeniedError, match="no entry of allowed_hosts fits it"):
+        policy("*").for_manifest(["b.test"]).judge("http://a.test/")
+
+
+@pytest.mark.parametrize(
+    ("application", "manifest", "limit"),
+    [
+        (None, None, 50 << 20),
+        (None, 5, 5),
+        (None, 1 << 40, 1 << 40),
+        (10, None, 10),
+        (10, 5, 5),
+        (10, 15, 10),
+        (1 << 30, None, 1 << 30),
+        (0, 5, 0),
+    ],
+)
+def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(
+    application: int | None, manifest: int | None, limit: int
+) -> None:
+    assert (
+        Egress(max_response_bytes=application).for_manifest(["*"], manifest).max_response_bytes
+        == limit
+    )
+
+
+def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None:
+    with pytest.raises(ManifestError, match="allowed_hosts: 'a:80' has a port"):
+        Egress().for_manifest(["a:80"])
+
+
+# ---- Schemes, ports, methods
+
+
+@pytest.mark.parametrize(
+    ("settings", "yes", "no"),
+    [
+        (
+            {"schemes": ["https"]},
+            ["https://a.test/", "https://a.test:80/"],
+            ["http://a.test/", "http://a.test:443/"],
+        ),
+        ({"schemes": ("http",)}, ["http://a.test/"], ["https://a.test/"]),
+        (
+            {"ports": [443]},
+            ["https://a.test/", "http://a.test:443/"],
+            ["http://a.test/", "https://a.test:444/", "https://a.test:442/"],
+        ),
+        ({"ports": {80, 443}}, ["http://a.test/", "https://a.test/"], ["http://a.test:8080/"]),
+        (
+            {"ports": [range(8000, 8003)]},
+            ["http://a.test:8000/", "http://a.test:8002/"],
+            ["http://a.test:7999/", "http://a.test:8003/"],
+        ),
+        ({"ports": range(1, 65536)}, ["http://a.test:65535/"], []),
+        ({"ports": []}, [], ["http://a.test/"]),
+    ],
+)
+def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(
+    settings: dict[str, object], yes: list[str], no: list[str]
+) -> None:
+    rules = Egress(allowed_hosts=["*"], **settings).for_manifest(["*"])  # type: ignore[arg-type]
+    for url in yes:
+        rules.judge(url)
+    for url in no:
+        with pytest.raises(EgressDeniedError, match="is refused: the application"):
+            rules.judge(url)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"schemes": value} for value in ("http", 7, [], ["ftp"], ["HTTP"], [7])),
+        *(
+            {"ports": value}
+            for value in (
+                [0],
+                [65536],
+                ["80"],
+                [True],
+                [range(5)],
+                [range(65000, 65537)],
+                [range(5, 5)],
+                [80.0],
+                443,
+                "80",
+            )
+        ),
+        *(
+            {"methods": value}
+            for value in ("GET", [], ["get"], ["CONNECT"], ["TRACE"], ["A B"], [7], [""])
+        ),
+        *(
+            {"private_addresses": value}
+            for value in (
+                "10.0.0.0/8",
+                ["10.0.0.1/8"],
+                ["10.0.0.0/33"],
+                ["a.test"],
+                [7],
+                ["fe80::1%eth0"],
+                [""],
+            )
+        ),
+        *({"allowed_headers": value} for value in ("X", ["a b"], [7], ["a:"])),
+        *({name: ["é"]} for name in ("denied_headers", "hidden_headers")),
+        *(
+            {"added_headers": value}
+            for value in (
+                {"a.test": {"X": "y"}},
+                {"ftp://a": {}},
+                {"https://a:0": {}},
+                {"https://a:b": {}},
+                {7: {}},
+                [7],
+            )
+        ),
+        *(
+            {"added_headers": {"https://a.test": value}}
+            for value in (
+                {"Host": "x"},
+                {"X": "a\nb"},
+                {"X": 7},
+                {"a b": "c"},
+                "X",
+                {"Proxy-A": "b"},
+            )
+        ),
+        {"added_headers": {"https://a.test/path": {"X": "y"}}},
+        {"max_redirects": None},
+        {"max_request_bytes": None},
+        {"max_response_bytes": "5"},
+        {"max_redirects": True},
+        {"resolve": None},
+        {"ca_file": "no-such-file"},
+        {"ca_file": __file__},
+        {"client_certificate": "no-such-file"},
+        {"client_certificate": str(DATA / "tls-ca.pem")},
+        {"client_certificate": 7},
+        {"ca_file": "x", "ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+    ],
+    ids=lambda settings: ascii(settings)[:60],
+)
+def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match=f"^({'|'.join(settings)})"):
+        Egress(**settings)  # type: ignore[arg-type]
+
+
+def test_methods_are_those_that_the_application_names() -> None:
+    rules = policy(methods=["GET", "PROPFIND"])
+    with Server(reply()) as server:
+        client.send(rules, "propfind", server.url, {}, None, no_deadline)
+        with pytest.raises(EgressError, match="method: expected one of GET, PROPFIND"):
+            client.send(rules, "POST", server.url, {}, None, no_deadline)
+        with pytest.raises(EgressError, match="method: expected one of DELETE, GET"):
+            client.send(policy(), "PROPFIND", server.url, {}, None, no_deadline)
+    assert [request.method for request in server.requests] == ["PROPFIND"]
+
+
+def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowed() -> None:
+    rules = policy(methods=["POST"])
+    with (
+        Server({"/": redirect("/next", status=303)}) as server,
+        pytest.raises(EgressError, match="method: expected one of POST"),
+    ):
+        client.send(rules, "POST", server.url, {}, b"body", no_deadline)
+    assert len(server.requests) == 1
+
+
+def test_a_redirect_to_a_port_or_a_scheme_that_is_not_allowed_is_denied() -> None:
+    with Server(reply()) as other, Server(redirect(other.url)) as server:
+        with pytest.raises(
+            EgressDeniedError, match=rf"redirects to .* does not allow port {other.port}"
+        ):
+            get(server.url, policy(ports=[server.port]))
+        server.routes["*"] = redirect(f"https://127.0.0.1:{other.port}/")
+        with pytest.raises(EgressDeniedError, match=r"redirects to .* allows http only"):
+            get(server.url, policy(schemes=["http"]))
+    assert other.connections == 0
+
+
+# ---- Headers of the application
+
+
+def test_added_headers_are_sent_to_their_origin_only_and_win(names: Names) -> None:
+    with Server(reply()) as other, Server(reply()) as server:
+        added = {
+            f"http://*.test:{server.port}": {
+                "AUTHORIZATION": "of the application",
+                "X-Key": "hunter2",
+            }
+        }
+        rules = policy("plugin.test", "other.test", "127.0.0.1").replace(added_headers=added)
+        get(
+            f"http://plugin.test:{server.port}/",
+            rules,
+            {"Authorization": "of the guest", "X_Key": "of the guest", "X-Guest": "yes"},
+        )
+        get(f"http://127.0.0.1:{server.port}/", rules, {"Authorization": "of the guest"})
+        get(f"http://plugin.test:{other.port}/", rules)
+    first, second = server.requests
+    assert first.head.lower().count(b"authorization") == 1
+    assert "x_key" not in first.headers
+    assert (first.headers["authorization"], first.headers["x-key"], first.headers["x-guest"]) == (
+        "of the application",
+        "hunter2",
+        "yes",
+    )
+    assert second.headers["authorization"] == "of the guest"
+    assert not {"x-key", "authorization"} & set(second.headers.keys() - {"authorization"})
+    assert not {"x-key", "authorization"} & set(other.requests[0].headers)
+
+
+def test_added_headers_are_not_sent_any_more_once_a_redirect_led_away(names: Names) -> None:
+    with Server({"/end": reply()}) as server:
+        here, there = f"http://plugin.test:{server.port}", f"http://other.test:{server.port}"
+        server.routes |= {
+            "/": redirect("/kept"),
+            "/kept": redirect(there + "/away"),
+            "/away": redirect(here + "/end"),
+        }
+        rules = policy("*.test", "127.0.0.1").replace(
+            added_headers={here: {"X-Key": "secret"}, there: {"X-Other": "secret"}}
+        )
+        get(here + "/", rules)
+    assert [set(request.headers) & {"x-key", "x-other"} for request in server.requests] == [
+        {"x-key"},
+        {"x-key"},
+        set(),
+        set(),
+    ]
+
+
+def test_the_names_that_a_guest_may_set_are_for_the_application_to_say() -> None:
+    with Server(reply()) as server:
+        only = policy().replace(allowed_headers=["X-Guest", "accept"])
+        get(server.url, only, {"x-guest": "1", "Accept": "2"})
+        none = policy().replace(denied_headers=["x-DEBUG", "X_Trace"])
+        get(server.url, none, {"X-Guest": "1"})
+        for rules, name in (
+            (only, "X-Other"),
+            (only, "User-Agent"),
+            (none, "X-Debug"),
+            (none, "X_Debug"),
+            (none, "x-trace"),
+            (policy().replace(allowed_headers=[]), "A"),
+        ):
+            with pytest.raises(EgressError, match=f"headers: '{name}' is not the guest's to set"):
+                get(server.url, rules, {name: "1"})
+        with pytest.raises(EgressError, match="Host is not the guest's to set"):
+            get(server.url, policy().replace(allowed_headers=["host"]), {"Host": "evil.test"})
+    assert len(server.requests) == 2
+
+
+def test_hidden_headers_are_not_shown() -> None:
+    with Server(
+        reply(b"", headers=[("Set-Cookie", "a=b"), ("SET-COOKIE", "c=d"), ("X-Kept", "yes")])
+    ) as server:
+        headers = get(server.url, policy().replace(hidden_headers=["Set-Cookie"])).headers
+    assert "set-cookie" not in headers
+    assert headers["x-kept"] == "yes"
+
+
+# ---- Private addresses
+
+
+@pytest.mark.parametrize(
+    ("network", "yes", "no"),
+    [
+        ("10.0.0.0/8", ["10.0.0.0", "10.255.255.255"], ["192.168.0.1", "127.0.0.1"]),
+        ("10.0.0.7", ["10.0.0.7"], ["10.0.0.6", "10.0.0.8"]),
+        ("127.0.0.0/8", ["127.0.0.1"], ["::1", "0.0.0.0", "::ffff:127.0.0.1"]),
+        (
+            "0.0.0.0/0",
+            ["127.0.0.1", "10.0.0.1"],
+            [
+                "169.254.169.254",
+                "169.254.0.1",
+                "100.100.100.200",
+                "168.63.129.16",
+                "192.0.0.192",
+                "::1",
+            ],
+        ),
+        ("169.254.0.0/16", [], ["169.254.169.254", "169.254.170.2"]),
+        ("169.254.169.254", ["169.254.169.254"], ["169.254.169.253"]),
+        ("169.254.169.254/32", ["169.254.169.254"], ["169.254.169.255"]),
+        ("fd00::/8", ["fd00::1", "fdff::"], ["fd00:ec2::254", "fc00::1", "fe80::1"]),
+        (
+            "::/0",
+            ["::1", "fd00::1", "2002:808:808::", "64:ff9b::808:808", "::ffff:8.8.8.8"],
+            ["fd00:ec2::254", "fd20:ce::254", "fe80::1"],
+        ),
+        (
+            "::/0",
+            [],
+            [
+                "2002:7f00:1::",
+                "64:ff9b::a00:1",
+                "::ffff:10.0.0.1",
+                "64:ff9b::a9fe:a9fe",
+                "2001::1",
+                "64:ff9b:1::808:808",
+            ],
+        ),
+        ("fd00:ec2::254", ["fd00:ec2::254"], ["fd00:ec2::253"]),
+        (
+            "64:ff9b::/96",
+            ["64:ff9b::808:808"],
+            ["64:ff9b::7f00:1", "64:ff9b:1::808:808", "::ffff:8.8.8.8"],
+        ),
+        ("2002::/16", ["2002:808:808::"], ["2002:a00:1::"]),
+        ("64:ff9b::7f00:1", ["64:ff9b::7f00:1"], ["64:ff9b::7f00:2"]),
+    ],
+)
+def test_a_network_grants_the_addresses_in_it_but_for_those_of_metadata_services(
+    network: str, yes: list[str], no: list[str]
+) -> None:
+    rules = policy("*", private_addresses=[network]).for_manifest(["plugin.test", "*"])
+    for address in yes:
+        assert len(rules.vet("plugin.test", [address])) == 1
+        rules.judge(in_url(address))
+    for address in no:
+        with pytest.raises(EgressDeniedError, match="refused: its address"):
+            rules.vet("plugin.test", [address])
+
+
+def test_an_inner_address_is_granted_by_a_network_around_it() -> None:
+    rules = policy("*", private_addresses=["64:ff9b::/96", "10.0.0.0/8"])
+    assert rules.vet("plugin.test", ["64:ff9b::a00:1"])
+    with pytest.raises(EgressDeniedError):
+        rules.vet("plugin.test", ["64:ff9b::c0a8:1"])
+
+
+def test_a_zone_is_never_granted() -> None:
+    with pytest.raises(EgressDeniedError):
+        policy("*", private_addresses=["fe80::1"]).vet("plugin.test", ["fe80::1%eth0"])
+
+
+def test_a_network_does_not_grant_hosts() -> None:
+    with pytest.raises(EgressDeniedError, match="is not granted"):
+        policy("plugin.test", private_addresses=["10.0.0.0/8"]).judge("http://10.0.0.7/")

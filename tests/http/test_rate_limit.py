@@ -1,0 +1,217 @@
+"""How many requests may be under way, and start in a second, over all plugins that share an `Egress`."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from plugwasm._http import client, rate_limit
+from plugwasm._http.policy import Egress
+from plugwasm._http.transport import EgressRequest, EgressResponse
+from plugwasm.errors import CancelledError, EgressError, OptionError, TimeoutError
+from tests.support.egress import deadline, no_deadline
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+
+
+class Held:
+    """A transport whose requests are under way until they are let go."""
+
+    def __init__(self, status: int = 200, location: str = "") -> None:
+        self.go = threading.Event()
+        self.arrived: list[float] = []
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+        self._status = status
+        self._headers = {"location": location} if location else {}
+
+    def send(self, request: EgressRequest) -> EgressResponse:
+        with self._lock:
+            self.arrived.append(time.monotonic())
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            assert self.go.wait(30)
+            if "/fail" in request.path:
+                raise OSError("no")
+        finally:
+            with self._lock:
+                self.now -= 1
+        return EgressResponse(self._status, self._headers)
+
+
+def get(
+    egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/"
+) -> int:
+    return client.send(egress, "GET", "http://plugin.test" + path, {}, None, remaining).status
+
+
+def egress(transport: Held, **settings: int) -> Egress:
+    return Egress(allowed_hosts=["plugin.test"], transport=transport, resolve=False, **settings)  # type: ignore[arg-type]
+
+
+def test_no_more_are_under_way_than_the_limit_and_all_come_to_their_turn() -> None:
+    held = Held()
+    shared = egress(held, max_concurrent=3)
+    mine, yours = shared.for_manifest(["plugin.test"]), shared.for_manifest(["*"])
+    requests = [InThread(get, (mine, yours)[index % 2]) for index in range(10)]
+    assert soon(lambda: held.now == 3)
+    time.sleep(0.1)
+    assert held.now == 3
+    held.go.set()
+    assert [request.result() for request in requests] == [200] * 10
+    assert held.most == 3
+
+
+def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
+    held = Held()
+    shared = egress(held, max_concurrent=1)
+    first = InThread(get, shared)
+    assert soon(lambda: held.now == 1)
+    with pytest.raises(TimeoutError):
+        get(shared, deadline(0.1))
+
+    def cancelled() -> None:
+        raise CancelledError("cancelled")
+
+    with pytest.raises(CancelledError):
+        get(shared, cancelled)
+    held.go.set()
+    assert first.result() == 200
+    assert get(shared, deadline(30)) == 200, "those who gave up left the queue"
+
+
+def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "_PATIENCE", 0.1)
+    held = Held()
+    shared = egress(held, max_concurrent=1)
+    first = InThread(get, shared)
+    assert soon(lambda: held.now == 1)
+    with pytest.raises(
+        EgressError, match="waited 0 s for its turn: the application allows 1 at once"
+    ):
+        get(shared)
+    held.go.set()
+    assert first.result() == 200
+
+
+def test_a_request_that_fails_gives_its_place_back() -> None:
+    held = Held()
+    held.go.set()
+    shared = egress(held, max_concurrent=1)
+    for _ in range(3):
+        with pytest.raises(EgressError):
+            get(shared, deadline(30), "/fail")
+    assert get(shared, deadline(30)) == 200
+
+
+def test_an_interrupt_gives_its_place_back() -> None:
+    class Interrupted(Held):
+        def send(self, request: EgressRequest) -> EgressResponse:
+            if "/stop" in request.path:
+                raise KeyboardInterrupt
+            return EgressResponse(200)
+
+    shared = egress(Interrupted(), max_concurrent=1)
+    with pytest.raises(KeyboardInterrupt):
+        get(shared, path="/stop")
+    assert get(shared, deadline(30)) == 200
+
+
+def test_first_come_first_served() -> None:
+    held = Held()
+    shared = egress(held, max_concurrent=1)
+    order: list[int] = []
+
+    def ask(number: int) -> None:
+        get(shared)
+        order.append(number)
+
+    requests = []
+    for number in range(5):
+        requests.append(InThread(ask, number))
+        assert soon(lambda: len(shared.gate._line().waiting) + held.now == len(requests))
+    held.go.set()
+    for request in requests:
+        request.result()
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_no_more_start_in_any_second_than_the_limit_and_redirects_count() -> None:
+    held = Held(302, "http://plugin.test/again")
+    held.go.set()
+    shared = egress(held, max_per_second=4, max_redirects=5)
+    started = time.monotonic()
+    with pytest.raises(EgressError, match="more than 5 redirects"):
+        get(shared)
+    waited = [arrival - started for arrival in held.arrived]
+    assert len(waited) == 6
+    assert waited[3] < 0.9, "the first four need not wait"
+    assert waited[4] >= 1
+
+
+def test_who_would_wait_too_long_for_its_turn_ends_at_its_deadline() -> None:
+    held = Held()
+    held.go.set()
+    shared = egress(held, max_per_second=1)
+    gave_up = 0
+    for _ in range(20):
+        try:
+            get(shared, deadline(0.01))
+        except TimeoutError:
+            gave_up += 1
+    assert gave_up > 10
+    assert len(held.arrived) == 20 - gave_up
+
+
+def test_what_was_pickled_together_shares_its_limits_again() -> None:
+    shared = Egress(allowed_hosts=["*"], max_concurrent=1)
+    one, two = pickle.loads(
+        pickle.dumps([shared.for_manifest(["a.test"], 5), shared.for_manifest(["b.test"])])
+    )
+    assert one.gate is two.gate
+    assert (one.gate.max_concurrent, one.max_response_bytes) == (1, 5)
+    assert one.judge("http://a.test/").host == "a.test"
+    with pytest.raises(EgressError):
+        one.judge("http://b.test/")
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "1", True])
+@pytest.mark.parametrize("name", ["max_concurrent", "max_per_second"])
+def test_a_limit_that_is_none_is_refused(name: str, limit: object) -> None:
+    with pytest.raises(OptionError, match=f"{name}: expected a number of at least 1"):
+        Egress(**{name: limit})  # type: ignore[arg-type]
+
+
+FORK = """
+import os, threading, warnings
+warnings.simplefilter("ignore")  # newer Pythons warn of forks with threads, which is the point here
+from tests.http.test_rate_limit import Held, deadline, egress, get
+held = Held()
+shared = egress(held, max_concurrent=1)
+thread = threading.Thread(target=get, args=(shared,))
+thread.start()
+while not held.now: pass
+with shared.gate._line().changed:  # at its worst: another thread holds the place, and this one the lock
+    child = os.fork()
+if child == 0:
+    held.go.set()
+    os._exit(0 if get(shared, deadline(30)) == 200 and get(shared, deadline(30)) == 200 else 1)
+_, status = os.waitpid(child, 0)
+held.go.set()
+thread.join()
+assert status == 0, status
+assert get(shared, deadline(30)) == 200
+"""
+
+
+def test_a_forked_child_has_places_of_its_own() -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{FORK}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,301 @@
+"""What a guest may send, and where redirects may lead."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugwasm._http import client
+from plugwasm._http.policy import Egress
+from plugwasm.errors import (
+    EgressDeniedError,
+    EgressError,
+)
+from tests.support.egress import Names, get, no_deadline, policy
+from tests.support.http_server import (
+    Connection,
+    Request,
+    Server,
+    redirect,
+    reply,
+)
+
+# ---- What a guest may say
+
+
+def test_the_request_is_exactly_what_was_asked_for() -> None:
+    with Server(reply()) as server:
+        headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
+        client.send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
+    assert server.requests[0].head.split(b"\r\n") == [
+        b"POST /a?b HTTP/1.1",
+        b"Content-Length: 5",
+        f"Host: 127.0.0.1:{server.port}".encode(),
+        b"Connection: close",
+        b"Accept-Encoding: identity",
+        b"User-Agent: plugwasm",
+        "X-Guest: é ✓".encode(),
+        b"Content-Type: text/x",
+        b"",
+    ]
+    assert server.requests[0].body == b"\x00body"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("body", [None, b"", b"text"])
+def test_every_ordinary_method_is_sent_with_and_without_a_body(
+    method: str, body: bytes | None
+) -> None:
+    with Server(reply(b"answer")) as server:
+        response = client.send(policy(), method, server.url, {}, body, no_deadline)
+    assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
+    assert response.body == (b"" if method == "HEAD" else b"answer")
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["", "CONNECT", "TRACE", "BREW", "GET ", "GET / HTTP/1.1\r\nX: y\r\n\r\nGET", "ſ", "G\x00ET"],
+)
+def test_other_methods_are_refused(method: str) -> None:
+    with Server(reply()) as server, pytest.raises(EgressError, match="method: expected one of"):
+        client.send(policy(), method, server.url, {}, None, no_deadline)
+    assert server.connections == 0
+
+
+BAD_HEADERS = [
+    *(
+        {name: "x"}
+        for name in (
+            "Host",
+            "host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "Upgrade",
+        )
+    ),
+    *(
+        {name: "x"}
+        for name in (
+            "TE",
+            "Trailer",
+            "Expect",
+            "Proxy-Authorization",
+            "PROXY-anything",
+            "proxy-connection",
+        )
+    ),
+    *(
+        {name: "x"}
+        for name in (
+            "",
+            " ",
+            "a b",
+            "a:",
+            "a\r\nb",
+            "a\x00",
+            "é",
+            "\u212a",
+            "(a)",
+            "Host ",
+            ":authority",
+            "a\n",
+        )
+    ),
+    *(
+        {"X": value}
+        for value in (
+            "a\r\nHost: evil",
+            "a\nb",
+            "a\rb",
+            "a\x00b",
+            "a\x0bb",
+            "a\x1bb",
+            "a\x7fb",
+            "a\r\n b",
+            "\n",
+            "\ud800",
+        )
+    ),
+    *(
+        {name: "x"}
+        for name in ("Content_Length", "TRANSFER_ENCODING", "Proxy", "Proxy_Authorization")
+    ),
+    {"X-A": "1", "x-a": "2"},
+    {"X-A": "1", "X_A": "2"},
+    {f"X-{index}": "v" for index in range(101)},
+    {"X": "v" * (64 << 10)},
+]
+
+
+@pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
+def test_headers_that_are_not_the_guests_to_set_are_refused(headers: dict[str, str]) -> None:
+    with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
+        client.send(policy(), "GET", server.url, headers, None, no_deadline)
+    assert server.connections == 0
+
+
+def test_as_many_headers_as_are_allowed_are_sent() -> None:
+    with Server(reply()) as server:
+        get(server.url, headers={f"X-{index}": "v" * 600 for index in range(100)})
+    assert sum(name.startswith("x-") for name in server.requests[0].headers) == 100
+
+
+@given(st.dictionaries(st.text(), st.text(), max_size=3))
+def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> None:
+    try:
+        checked = Egress().judge_headers(headers)
+    except EgressError:
+        return
+    for name, value in checked.items():
+        assert name.isascii()
+        assert not set(name) & set(" :\r\n\t")
+        assert not any(byte < 32 and byte != 9 for byte in value.encode())
+
+
+def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
+    rules = policy(max_request_bytes=1000)
+    with Server(reply()) as server:
+        client.send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
+        with pytest.raises(EgressError, match="1001 bytes, more than the 1000 allowed"):
+            client.send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
+    assert len(server.requests) == 1
+
+
+def test_a_large_body_arrives_whole() -> None:
+    body = bytes(range(256)) * 20_000
+    with Server(reply()) as server:
+        client.send(policy(), "PUT", server.url, {}, body, no_deadline)
+    assert server.requests[0].body == body
+
+
+# ---- Redirects
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "then"),
+    [
+        *(
+            (301, "GET", "GET"),
+            (301, "POST", "GET"),
+            (301, "PUT", "PUT"),
+            (302, "POST", "GET"),
+            (302, "HEAD", "HEAD"),
+        ),
+        *(
+            (303, "POST", "GET"),
+            (303, "PUT", "GET"),
+            (303, "HEAD", "HEAD"),
+            (307, "POST", "POST"),
+            (308, "PUT", "PUT"),
+        ),
+    ],
+)
+def test_a_redirect_is_followed_with_the_method_its_status_asks_for(
+    status: int, method: str, then: str
+) -> None:
+    with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
+        headers = {"Content-Type": "text/x", "Authorization": "secret"}
+        response = client.send(policy(), method, server.url, headers, b"body", no_deadline)
+    _, second = server.requests
+    assert response.status == 200
+    assert (second.target, second.method, second.body) == (
+        "/there",
+        then,
+        b"body" if then == method else b"",
+    )
+    assert ("content-type" in second.headers) is (then == method)
+    assert second.headers["authorization"] == "secret"
+
+
+def test_credentials_stay_with_their_origin(names: Names) -> None:
+    rules = policy("plugin.test", "other.test", "127.0.0.1")
+    headers = {"AUTHORIZATION": "secret", "Cookie": "secret", "X-Kept": "yes"}
+    with Server(reply()) as there, Server({"/name": reply()}) as server:
+        server.routes["/"] = redirect(f"http://other.test:{server.port}/name")
+        server.routes["/port"] = redirect(f"http://plugin.test:{there.port}/")
+        get(f"http://plugin.test:{server.port}/", rules, headers)
+        get(f"http://plugin.test:{server.port}/port", rules, headers)
+    assert server.requests[0].headers["authorization"] == "secret"
+    for request in (server.requests[1], there.requests[0]):
+        assert not {"authorization", "cookie"} & set(request.headers)
+        assert request.headers["x-kept"] == "yes"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *(
+            "http://evil.test/",
+            "//evil.test/",
+            "http://127.0.0.1@evil.test/",
+            "http://10.0.0.7/",
+            "http://2130706433/",
+        ),
+        *(
+            "ftp://127.0.0.1/",
+            "file:///etc/passwd",
+            "javascript:x",
+            "http://127.0.0.1\\@evil.test/",
+            "http://[::1",
+        ),
+    ],
+)
+def test_a_redirect_to_what_is_not_granted_is_denied(location: str) -> None:
+    with (
+        Server({"/": redirect("/next"), "/next": redirect(location)}) as server,
+        pytest.raises(EgressDeniedError, match="redirects to"),
+    ):
+        get(server.url)
+    assert [request.target for request in server.requests] == ["/", "/next"]
+
+
+def test_the_name_of_a_redirect_is_resolved_and_vetted_too(names: Names) -> None:
+    names.answers["other.test"] = ["169.254.169.254"]
+    with (
+        Server(redirect("http://other.test/latest/meta-data")) as server,
+        pytest.raises(EgressDeniedError, match="link-local"),
+    ):
+        get(server.url, policy("127.0.0.1", "*.test"))
+
+
+def test_ten_redirects_are_followed_and_the_eleventh_is_not() -> None:
+    def count_down(request: Request, connection: Connection) -> None:
+        left = int(request.target[1:])
+        (redirect(f"/{left - 1}") if left else reply(b"end"))(request, connection)
+
+    with Server(count_down) as server:
+        assert get(server.url + "/10").body == b"end"
+        with pytest.raises(EgressError, match="more than 10 redirects"):
+            get(server.url + "/11")
+    assert len(server.requests) == 11 + 11
+
+
+def test_a_loop_of_redirects_ends() -> None:
+    with Server(redirect("/")) as server, pytest.raises(EgressError, match="more than 2 redirects"):
+        get(server.url, policy(max_redirects=2))
+    assert len(server.requests) == 3
+
+
+def test_where_no_redirects_are_followed_a_redirect_is_given_as_it_is() -> None:
+    with Server(redirect("http://evil.test/")) as server:
+        response = get(server.url, policy(max_redirects=0))
+    assert (response.status, response.headers["location"], response.body) == (
+        302,
+        "http://evil.test/",
+        b"moved",
+    )
+    assert len(server.requests) == 1
+
+
+def test_a_location_in_utf8_is_read_as_such() -> None:
+    with Server({"/": redirect("/caf\u00c3\u00a9"), "/caf%C3%A9": reply(b"coffee")}) as server:
+        assert get(server.url).body == b"coffee"
+
+
+@pytest.mark.parametrize("status", [300, 304, 404, 500])
+def test_other_statuses_are_answers(status: int) -> None:
+    with Server(reply(status=status)) as server:
+        assert get(server.url).status == status

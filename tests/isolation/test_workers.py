@@ -1,0 +1,218 @@
+"""Processes of isolated plugins: how they start and how they end, and what becomes of their plugins then."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    IsolatedPlugin,
+    Limits,
+    ProcessLimits,
+)
+from plugwasm.errors import WorkerError
+from tests.support.guests import export, guest, number
+from tests.support.hostile_worker import SIMPLE
+from tests.support.isolated_plugins import ENDLESS, is_zombie_or_gone
+from tests.support.outcomes import outcome
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+
+# The end of a worker
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_worker_that_dies_in_a_call_is_an_error_that_says_how_and_is_replaced(end: str) -> None:
+    with IsolatedPlugin(ENDLESS, name="p") as plugin:
+        plugin.call("keeps")
+        pid = plugin._worker.pid
+        call = InThread(plugin.call, "loop")
+        assert soon(lambda: plugin._running, 10)
+        os.kill(pid, getattr(signal, end))
+        with pytest.raises(WorkerError, match=f"`loop` of plugin `p`: its process ended by {end}"):
+            call.result()
+        assert plugin.call("kept") == b"1"
+        assert plugin.call("fine", b"on") == b"on"
+        assert is_zombie_or_gone(pid)
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_worker_that_died_between_two_calls_is_an_error_once() -> None:
+    with IsolatedPlugin(ENDLESS) as plugin:
+        os.kill(plugin._worker.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="SIGKILL"):
+            plugin.call("fine")
+        assert plugin.call("fine", b"on") == b"on"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is memory limited")
+def test_memory_is_limited_and_what_ends_is_not_the_application() -> None:
+    grow = export(
+        "grow", "(call $answer (i64.extend_i32_s (memory.grow (i32.const 8000))))"
+    ) + export("fine", "(call $echo)")
+    limits = Limits(memory_bytes=None)
+    with IsolatedPlugin(
+        guest(grow, memory='(memory (export "memory") 1)'),
+        limits=limits,
+        process=ProcessLimits(memory_bytes=2**28),
+    ) as plugin:
+        assert number(plugin.call("grow")) == -1
+        assert plugin.call("fine", b"on") == b"on"
+        with pytest.raises((plugwasm.OutOfMemoryError, WorkerError)):
+            plugin.call("fine", b"x" * 200_000_000)
+        assert plugin.call("fine", b"on") == b"on"
+    with IsolatedPlugin(
+        guest(grow, memory='(memory (export "memory") 1)'), limits=limits
+    ) as plugin:
+        assert number(plugin.call("grow")) == 1
+
+
+def test_nothing_is_left_of_plugins_that_are_closed_or_dropped() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+
+    IsolatedPlugin(ENDLESS).close()
+    gc.collect()
+    before = descriptors()
+    pids = []
+    for ends in (True, False, True):
+        plugin = IsolatedPlugin(ENDLESS)
+        plugin.call("fine")
+        pids.append(plugin._worker.pid)
+        if ends:
+            plugin.close()
+        del plugin
+    assert soon(lambda: descriptors() <= before)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+ORPHAN = """
+import os, sys, threading, time
+sys.path[:0] = sys.argv[1].split(os.pathsep)
+from plugwasm import IsolatedPlugin
+plugin = IsolatedPlugin(sys.argv[2])
+print(plugin._worker.pid, flush=True)
+plugin.call("loop")
+"""
+
+
+def test_a_worker_ends_with_its_application_even_in_the_middle_of_a_call() -> None:
+    command = [sys.executable, "-c", ORPHAN, os.pathsep.join(sys.path), ENDLESS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as application:
+        assert application.stdout is not None
+        pid = int(application.stdout.readline())
+        time.sleep(0.2)
+        application.kill()
+    assert soon(lambda: is_zombie_or_gone(pid), 20)
+
+
+def test_a_forked_child_has_a_worker_of_its_own_and_leaves_that_of_its_parent_alone() -> None:
+    with IsolatedPlugin(ENDLESS) as plugin:
+        plugin.call("keeps")
+        pid = plugin._worker.pid
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                if (
+                    plugin.call("kept") == b"1"
+                    and plugin.call("fine", b"on") == b"on"
+                    and plugin._worker.pid != pid
+                ):
+                    plugin.close()
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert plugin.call("kept") == b"1"
+        assert plugin._worker.pid == pid
+
+
+# Starting
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", "/dev/null", "relative", "a\0b"])
+def test_an_interpreter_that_cannot_be_started_is_an_error(python: str) -> None:
+    with pytest.raises(WorkerError, match="cannot start a worker"):
+        IsolatedPlugin(SIMPLE, process=ProcessLimits(python=python))
+
+
+def test_that_there_are_no_more_descriptors_is_an_error_and_takes_none() -> None:
+    with IsolatedPlugin(SIMPLE) as plugin:
+        plugin.call("f")
+        taken: list[int] = []
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 4, limits[1])
+        )
+        try:
+            while outcome(lambda: taken.append(os.dup(0))) is None:
+                pass
+            os.close(taken.pop())
+            for _ in range(3):
+                with pytest.raises(WorkerError, match="Too many open files"):
+                    IsolatedPlugin(SIMPLE)
+            assert plugin.call("f", b"on") == b"on"
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for descriptor in taken:
+                os.close(descriptor)
+
+
+def test_a_program_that_is_no_interpreter_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WorkerError, match="ended with the exit code"):
+        IsolatedPlugin(SIMPLE, process=ProcessLimits(python="/bin/false"))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(WorkerError, match=r"ProcessLimits\.python"):
+        IsolatedPlugin(SIMPLE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"memory_bytes": 1},
+        {"memory_bytes": "1"},
+        {"cpu_seconds": -1},
+        {"grace": None},
+        {"start_seconds": True},
+        {"user": 5},
+        {"user": (0, 0)},
+    ],
+)
+def test_limits_out_of_range_are_errors(given: dict[str, Any]) -> None:
+    with pytest.raises(plugwasm.OptionError, match=rf"ProcessLimits\.{next(iter(given))}"):
+        ProcessLimits(**given)
+
+
+def test_limits_are_values() -> None:
+    limits = ProcessLimits(grace=2)
+    assert limits == ProcessLimits(grace=2.0) != ProcessLimits()
+    assert hash(limits) == hash(ProcessLimits(grace=2))
+    assert "grace=2" in repr(limits)
+    with pytest.raises(AttributeError):
+        limits.grace = 3  # type: ignore[misc]
+
+
+def test_many_threads_have_a_plugin_each() -> None:
+    def work(i: int) -> None:
+        with IsolatedPlugin(SIMPLE) as plugin:
+            for _ in range(20):
+                data = os.urandom(100)
+                assert plugin.call("f", data) == data
+
+    before = threading.active_count()
+    calls = [InThread(work, i) for i in range(4)]
+    for call in calls:
+        call.result()
+    assert soon(lambda: threading.active_count() <= before)

@@ -1,0 +1,635 @@
+"""What a manifest is, and who may say so: bytes are a module; a manifest's paths have one base; all of it is checked when a plugin is made."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    CompiledPlugin,
+    Egress,
+    IsolatedPlugin,
+    Manifest,
+    ManifestError,
+    ModuleError,
+    Plugin,
+    PluginPool,
+    PluginRef,
+    PluginSet,
+    SourceError,
+)
+from plugwasm.testing import Harness
+from tests.support.http_server import Server, reply
+from tests.support.paths import EXAMPLES
+
+FILES = str(EXAMPLES / "wasi_files.wasm")
+SECRET = "canary-77aa"
+WAT = b"(module)"
+
+
+@pytest.fixture(name="server")
+def _server() -> Iterator[Server]:
+    with Server({"*": reply(WAT)}) as server:
+        yield server
+
+
+def in_set(plugin: object) -> None:
+    """Raises what keeps the plugin out of a set."""
+    with PluginSet({"x": plugin}, wasi=True) as plugins:
+        (entry,) = plugins._state.entries.values()
+        if entry.error is not None:
+            raise entry.error
+
+
+MAKERS: dict[str, Callable[[Any], object]] = {
+    "Plugin": lambda plugin: Plugin(plugin, wasi=True),
+    "CompiledPlugin": lambda plugin: CompiledPlugin(plugin, wasi=True),
+    "IsolatedPlugin": lambda plugin: IsolatedPlugin(plugin, wasi=True),
+    "PluginPool": lambda plugin: PluginPool(plugin, wasi=True),
+    "PluginRef": lambda plugin: PluginRef(plugin, wasi=True),
+    "embedded PluginRef": lambda plugin: PluginRef(plugin, wasi=True, embed=True),
+    "PluginSet": in_set,
+    "Harness": lambda plugin: Harness(plugin, wasi=True),
+    "debugging.explain": lambda plugin: plugwasm.debugging.explain(plugwasm.TrapError("x"), plugin),
+}
+
+
+def uploads(url: str, secret: Path) -> dict[str, str]:
+    document = {
+        "wasm": [{"url": url, "method": "POST"}, {"path": str(secret)}],
+        "allowed_paths": {"/etc": "/etc"},
+    }
+    text = json.dumps(document)
+    return {
+        "JSON": text,
+        "JSON after spaces": f" \n\t{text}",
+        "JSON after a mark": f"\ufeff{text}",
+        "TOML": f"wasm = [{{url = '{url}'}}]\nallowed_paths = {{'/etc' = '/etc'}}",
+        "TOML with a comment first": f"# a plugin\nwasm = [{{path = '{secret}'}}]",
+    }
+
+
+def check_refused(make: Callable[[Any], object], plugin: object, server: Server) -> None:
+    with pytest.raises(ModuleError) as caught:
+        make(plugin)
+    assert "manifest" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert server.requests == []
+
+
+# Bytes are a module, never a manifest
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_manifest_in_bytes_or_in_a_file_of_another_name_is_obeyed_by_nothing(
+    maker: str, tmp_path: Path, server: Server
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    for text in uploads(server.url, secret).values():
+        for kind in (bytes, bytearray, memoryview):
+            check_refused(MAKERS[maker], kind(text.encode()), server)
+        for name in ("m.wasm", "m.wat", "m", "m.bin", "json", "m.json.wasm", "m.json "):
+            path = tmp_path / name
+            path.write_text(text)
+            check_refused(MAKERS[maker], path, server)
+            check_refused(MAKERS[maker], str(path), server)
+
+
+def test_a_link_is_told_by_its_own_name(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({"wasm": [{"url": server.url}]}))
+    (tmp_path / "upload").symlink_to(tmp_path / "m.json")
+    check_refused(Plugin, tmp_path / "upload", server)
+
+
+def test_a_program_for_the_official_sdk_that_passes_json_as_bytes_is_told_what_to_write() -> None:
+    with pytest.raises(
+        ModuleError,
+        match=r"plugwasm\.Manifest\.parse\(data\).*json\.loads\(data\).*plugwasm\.ManifestPolicy\(…\)\.admit\(data\)",
+    ):
+        Plugin(json.dumps({"wasm": [{"data": "AAAA"}]}).encode())
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_wat_as_bytes_is_a_module_as_ever(kind: Callable[[bytes], Any]) -> None:
+    for wat in (WAT, b"\xef\xbb\xbf ;; text\n(module)"):
+        Plugin(kind(wat)).close()
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml", "JSON", "Toml"])
+def test_a_file_that_is_named_as_a_manifest_is_nothing_else(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m.{suffix}"
+    path.write_bytes(b"\0asm\1\0\0\0")
+    for maker in ("Plugin", "PluginRef"):
+        with pytest.raises(ManifestError, match="expected a manifest, got a Wasm module"):
+            MAKERS[maker](path)
+    path.write_bytes(WAT)
+    with pytest.raises(ManifestError, match="neither a Wasm module nor a manifest"):
+        Plugin(path)
+
+
+def test_bytes_are_a_manifest_where_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = {"wasm": [{"data": base64.b64encode(WAT).decode()}], "config": {"a": "b"}}
+    toml = f"wasm = [{{data = '{document['wasm'][0]['data']}'}}]\nconfig.a = 'b'"  # type: ignore[index]
+    for data in (
+        json.dumps(document).encode(),
+        json.dumps(document),
+        toml.encode(),
+        document,
+        bytearray(toml.encode()),
+    ):
+        with Plugin(Manifest.parse(data)) as plugin:
+            assert plugin.config == {"a": "b"}
+    assert Manifest.parse(toml, format="toml") == Manifest.parse(
+        json.dumps(document), format="json"
+    )
+    with pytest.raises(ManifestError, match="TOML"):
+        Manifest.parse(json.dumps(document), format="toml")
+    with pytest.raises(ManifestError, match="not valid JSON"):
+        Manifest.parse(toml, format="json")
+    with pytest.raises(plugwasm.OptionError, match="format: expected"):
+        Manifest.parse(toml, format="yaml")  # type: ignore[arg-type]
+    (tmp_path / "upload").write_text(toml)
+    assert Manifest.load(tmp_path / "upload").config == {"a": "b"}
+    monkeypatch.chdir(tmp_path)
+    based = Manifest.parse(
+        '{"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:d": "/d"}}', base="sub"
+    )
+    assert based.wasm[0].path == "sub/m.wasm"
+    assert based.allowed_paths == {f"ro:{tmp_path}/sub/d": "/d"}
+
+
+@pytest.mark.parametrize("field", ["data", "path", "url"])
+def test_a_module_of_a_manifest_is_no_manifest(field: str, tmp_path: Path) -> None:
+    inner = json.dumps({"wasm": [{"path": str(tmp_path / "secret")}]})
+    (tmp_path / "inner.json").write_text(inner)
+    with Server({"*": reply(inner.encode())}) as server:
+        values = {"data": inner.encode(), "path": str(tmp_path / "inner.json"), "url": server.url}
+        for maker in ("Plugin", "Harness", "PluginSet", "PluginRef"):
+            if (maker, field) != ("PluginRef", "data"):  # which are not looked at before they run
+                with pytest.raises(ModuleError, match="is not a Wasm module"):
+                    MAKERS[maker]({"wasm": [{field: values[field]}]})
+        with pytest.raises(ModuleError, match="is not a Wasm module"):
+            Plugin(server.url)
+
+
+# All paths of a manifest have one base
+
+
+@pytest.fixture(name="site")
+def _site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a manifest, its module and its data; and the same names, but not meant, in the current directory."""
+    site = tmp_path / "site"
+    for folder, text in ((site, "of the file"), (tmp_path, "of the current directory")):
+        (folder / "data").mkdir(parents=True)
+        (folder / "data" / "note").write_text(text)
+        (folder / "m.wasm").write_bytes(Path(FILES).read_bytes())
+    (site / "p.json").write_text(
+        json.dumps(
+            {
+                "wasm": [{"path": "m.wasm"}],
+                "allowed_paths": {"ro:data": "/data", "../data": "/other"},
+            }
+        )
+    )
+    (site / "p.toml").write_text(
+        "wasm = [{path = 'm.wasm'}]\nallowed_paths = {'ro:data' = '/data', '../data' = '/other'}"
+    )
+    monkeypatch.chdir(tmp_path)
+    return site
+
+
+RUNNERS: dict[str, Callable[[Any], Any]] = {
+    "Plugin": lambda plugin: Plugin(plugin, wasi=True),
+    "IsolatedPlugin": lambda plugin: IsolatedPlugin(plugin, wasi=True),
+    "PluginPool": lambda plugin: PluginPool(plugin, wasi=True, size=1),
+    "PluginRef": lambda plugin: PluginRef(plugin, wasi=True).plugin(),
+    "isolated PluginRef": lambda plugin: PluginRef(plugin, wasi=True).plugin(isolated=True),
+    "Harness": lambda plugin: Harness(plugin, wasi=True).plugin(),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("form", ["json", "toml"])
+def test_the_paths_of_a_manifest_file_are_relative_to_the_file(
+    runner: str, form: str, site: Path
+) -> None:
+    with RUNNERS[runner](f"site/p.{form}") as plugin:
+        assert plugin.call("cat", "/data/note") == b"of the file"
+        assert plugin.call("cat", "/other/note") == b"of the current directory"
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_paths_of_other_manifests_are_relative_to_the_current_directory_or_their_base(
+    runner: str, site: Path
+) -> None:
+    document = {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:data": "/data"}}
+    for manifest, expected in (
+        (document, b"of the current directory"),
+        (json.dumps(document), b"of the current directory"),
+        (Manifest.parse(document, base=site), b"of the file"),
+        (Manifest.parse(document, base="site"), b"of the file"),
+    ):
+        with RUNNERS[runner](manifest) as plugin:
+            assert plugin.call("cat", "/data/note") == expected
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_is_above_a_link_is_above_where_it_leads(runner: str, site: Path) -> None:
+    (site / "deep" / "er").mkdir(parents=True)
+    (site / "deep" / "data").mkdir()
+    (site / "deep" / "data" / "note").write_text("beside where the link leads")
+    (site / "link").symlink_to(site / "deep" / "er")
+    (site / "p.json").write_text(
+        json.dumps({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:link/../data": "/data"}})
+    )
+    (site / "deep" / "q.json").write_text(
+        json.dumps({"wasm": [{"path": "../m.wasm"}], "allowed_paths": {"ro:data": "/data"}})
+    )
+    for path in ("site/p.json", "site/link/../q.json"):
+        with RUNNERS[runner](path) as plugin:
+            assert plugin.call("cat", "/data/note") == b"beside where the link leads"
+
+
+def test_a_module_that_is_not_beside_its_manifest_is_not_taken_from_the_current_directory(
+    site: Path,
+) -> None:
+    (site / "m.wasm").unlink()
+    for maker in ("Plugin", "PluginRef", "PluginSet"):
+        with pytest.raises(SourceError, match=r"no such file: (\S*/)?site/m\.wasm"):
+            MAKERS[maker]("site/p.json")
+
+
+def test_a_process_that_is_started_later_has_the_directories_that_were_meant(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site.parent / "elsewhere" / "data").mkdir(parents=True)
+    compiled = CompiledPlugin(
+        {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True
+    )
+    ref = PluginRef({"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True)
+    with IsolatedPlugin(compiled) as plugin:
+        monkeypatch.chdir(site.parent / "elsewhere")
+        assert plugin._worker is not None
+        os.kill(plugin._worker._process.pid, signal.SIGKILL)
+        with pytest.raises(plugwasm.WorkerError):
+            plugin.call("cat", "/data/note")
+        assert plugin.call("cat", "/data/note") == b"of the current directory"
+    for later in (IsolatedPlugin(compiled), ref.plugin(), ref.plugin(isolated=True)):
+        with later:
+            assert later.call("cat", "/data/note") == b"of the current directory"
+
+
+def test_a_folder_of_a_set_is_the_base_of_what_it_asks_for(site: Path) -> None:
+    (site.parent / "plugins").mkdir()
+    (site / "p.toml").rename(site / "manifest.toml")
+    (site / "p.json").unlink()
+    site.rename(site.parent / "plugins" / "site")
+    (site.parent / "plugins" / "data").mkdir()
+    granted = ["plugins/site/data", "ro:plugins/data"]
+    with PluginSet(directories=["plugins"], wasi=True, allowed_paths=granted) as plugins:
+        assert plugins.call("site", "cat", "/data/note") == b"of the file"
+    with PluginSet(directories=["plugins"], wasi=True, allowed_paths=["data"]) as plugins:
+        (description,) = plugins.describe()
+        assert description.error is not None
+        assert "plugins/site/data, which the application grants to no plugin" in description.error
+
+
+def test_one_directory_in_two_spellings_is_not_granted_as_the_last_of_them(site: Path) -> None:
+    with pytest.raises(ManifestError, match="twice, in two spellings"):
+        Plugin(
+            {
+                "wasm": [{"path": "m.wasm"}],
+                "allowed_paths": {"data": "/a", str(site.parent / "data"): "/b"},
+            },
+            wasi=True,
+        )
+
+
+# All of a manifest is checked when the plugin is made
+
+
+HOSTS = {
+    "https://example.com": "example.com",
+    "https://user@example.com:8443/path": "example.com",
+    "http://*.example.com": "*.example.com",
+    "localhost:8080": "localhost",
+    "localhost:*": "localhost",
+    "example.com/path": "example.com",
+    "[::1]:80": "[::1]",
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_that_is_none_is_found_when_the_manifest_is_made_with_what_to_write(
+    host: str,
+) -> None:
+    document = {"wasm": [{"data": WAT}], "allowed_hosts": ["fine.example", host]}
+    for make in (
+        *MAKERS.values(),
+        Manifest.parse,
+        lambda given: Manifest(wasm=[], allowed_hosts=given["allowed_hosts"]),
+    ):
+        with pytest.raises(ManifestError) as caught:
+            make(document)
+        assert caught.value.field == "allowed_hosts[1]"
+        assert str(caught.value).startswith(
+            "manifest field `allowed_hosts[1]`: expected the name of a host or a pattern; "
+        )
+        assert str(caught.value).endswith(f'; write "{HOSTS[host]}"')
+    Plugin({"wasm": [{"data": WAT}], "allowed_hosts": [HOSTS[host]]}).close()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "a b", "exa$mple", "1.2.3", "a..b", "*" * 254, "a" * 64 + ".example", "[::g]", ".", "a\0"],
+)
+def test_what_can_be_no_host_is_refused_without_a_guess(host: str) -> None:
+    with pytest.raises(ManifestError, match=r"allowed_hosts\[0\]") as caught:
+        Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
+    assert "; write" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "*",
+        "*.example.com",
+        "EXAMPLE.com.",
+        "::1",
+        "[::1]",
+        "10.0.0.1",
+        "a_b",
+        "?.example",
+    ],
+)
+def test_hosts_in_all_their_forms_are_taken(host: str) -> None:
+    Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
+
+
+def test_a_password_in_what_should_be_a_host_is_not_shown() -> None:
+    with pytest.raises(ManifestError) as caught:
+        Manifest.parse(
+            {
+                "wasm": [{"data": WAT}],
+                "allowed_hosts": [f"https://user:{SECRET}@example.com/?{SECRET}"],
+            }
+        )
+    assert SECRET not in str(caught.value)
+    assert str(caught.value).endswith(
+        '"https://example.com/?…" is a URL; expected its host alone; write "example.com"'
+    )
+
+
+def test_a_harness_says_at_once_what_is_wrong_with_a_host() -> None:
+    with pytest.raises(plugwasm.OptionError, match="is a URL"):
+        Harness(WAT, allowed_hosts=["https://example.com"])
+
+
+@pytest.mark.parametrize("maker", ["Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool"])
+@pytest.mark.parametrize("wasi", [True, False])
+def test_a_directory_that_is_not_there_is_a_manifest_error(
+    maker: str, wasi: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    makers: dict[str, Any] = {
+        name: getattr(plugwasm, name)
+        for name in ("Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool")
+    }
+    for path in (tmp_path / "none", tmp_path / "file"):
+        for prefix in ("", "ro:"):
+            with pytest.raises(ManifestError, match=r"allowed_paths.*(none|file)") as caught:
+                makers[maker](
+                    {"wasm": [{"data": WAT}], "allowed_paths": {f"{prefix}{path}": "/x"}}, wasi=wasi
+                )
+            assert caught.value.field == "allowed_paths"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        (
+            {"allowed_paths": {"ro:": "/x"}},
+            'allowed_paths["ro:"]',
+            "expected a directory of the host, got an empty path",
+        ),
+        ({"allowed_paths": {"": "/x"}}, 'allowed_paths[""]', "got an empty path"),
+        ({"allowed_paths": {"/a\0": "/x"}}, 'allowed_paths["/a\\x00"]', "zero byte"),
+        ({"allowed_paths": {"/a": "/x\0"}}, 'allowed_paths["/a"]', "zero byte"),
+        (
+            {"allowed_paths": {"/a": "/x", "/b": "/x"}},
+            'allowed_paths["/b"]',
+            'got "/x", that of "/a"',
+        ),
+        ({"wasm": []}, "wasm", "at least one module"),
+        (
+            {"wasm": [{"data": WAT, "name": "a"}, {"data": WAT, "name": "a"}]},
+            "wasm[1].name",
+            "the name of wasm[0]",
+        ),
+        ({"wasm": [{"url": "ftp://h/m"}]}, "wasm[0].url", "http:// or https://"),
+        ({"wasm": [{"data": WAT, "hash": "00"}]}, "wasm[0].hash", "64 hexadecimal digits"),
+        ({"timeout_ms": -1}, "timeout_ms", "from 0"),
+        ({"memory": {"max_pages": 65537}}, "memory.max_pages", "65536"),
+        ({"config": {"a": 1}}, 'config["a"]', "expected a string"),
+    ],
+)
+def test_what_can_be_checked_is_checked_before_anything_is_read(
+    fields: dict[str, Any], field: str, said: str
+) -> None:
+    document = {"wasm": [{"path": "/not/there.wasm"}], **fields}
+    for maker in ("Plugin", "PluginRef", "PluginSet", "Harness"):
+        with pytest.raises(ManifestError) as caught:
+            MAKERS[maker](document)
+        assert caught.value.field == field
+        assert said in str(caught.value)
+
+
+# Mistakes, and what to write instead
+
+
+@pytest.mark.parametrize(
+    ("plugin", "error", "said"),
+    [
+        (
+            {"wasm": ["echo.wasm"]},
+            ManifestError,
+            '`wasm[0]`: expected an object, got a string; write {"path": "echo.wasm"}',
+        ),
+        (
+            '{"wasm": ["echo.wasm"]}',
+            ManifestError,
+            '`wasm[0]`: expected an object, got a string; write {"path": "echo.wasm"}',
+        ),
+        ({"wasm": [Path("echo.wasm")]}, ManifestError, 'got a path; write {"path": "echo.wasm"}'),
+        ({"wasm": ["https://h/m?key=k"]}, ManifestError, 'write {"url": "https://h/m?…"}'),
+        ({"wasm": [WAT]}, ManifestError, 'got bytes; write {"data": …}'),
+        (
+            {"wasm": "echo.wasm"},
+            ManifestError,
+            '`wasm`: expected a list, got a string; write [{"path": "echo.wasm"}]',
+        ),
+        ({"wasm": WAT}, ManifestError, 'write [{"data": …}]'),
+        (
+            {"wasm": {"path": "echo.wasm"}},
+            ManifestError,
+            "`wasm`: expected a list, got an object; write [{…}]",
+        ),
+        (
+            {"wasm": [{"data": WAT}], "config": {1: "x"}},
+            ManifestError,
+            'keys that are strings, got an integer as a key; write "1"',
+        ),
+        (
+            b"",
+            SourceError,
+            "the bytes given are empty; expected those of a Wasm module, such as `Path('plugin.wasm').read_bytes()`",
+        ),
+        (
+            None,
+            ManifestError,
+            "expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got None; pass such as 'plugin.wasm', or {\"wasm\":",
+        ),
+        (
+            [WAT],
+            ManifestError,
+            'got a list; a manifest with several modules is {"wasm": [{"path": "a.wasm"}, ',
+        ),
+        (Plugin, ManifestError, "got a class; pass such as 'plugin.wasm'"),
+        (
+            {"wasm": [{"path": ""}]},
+            ManifestError,
+            "manifest field `wasm[0].path`: expected the path of a file, got an empty string",
+        ),
+        (
+            {"wasm": [{"path": "a\0b"}]},
+            ManifestError,
+            "manifest field `wasm[0].path`: expected the path of a file, got one with a zero byte",
+        ),
+        ({"wasm": None}, ManifestError, "manifest field `wasm`: expected a list, got null"),
+        (
+            "wasm: plugin\npath: x",
+            ManifestError,
+            'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}',
+        ),
+        ("{}", ManifestError, "manifest field `wasm`: it is missing, and says what to run"),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_write(
+    plugin: Any, error: type[Exception], said: str
+) -> None:
+    for maker in ("Plugin", "PluginRef", "Harness"):
+        with pytest.raises(error) as caught:
+            MAKERS[maker](plugin)
+        assert said in str(caught.value)
+
+
+def test_a_file_object_is_no_plugin_but_its_content_is() -> None:
+    with (
+        open(FILES, "rb") as file,
+        pytest.raises(
+            ManifestError, match=r"got BufferedReader; pass what its `read\(\)` gives, or the path"
+        ),
+    ):
+        Plugin(file)  # type: ignore[arg-type]
+
+
+def test_files_that_are_none_are_told_with_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "empty.wasm").write_bytes(b"")
+    (tmp_path / "count_vowels.wasm").write_bytes(WAT)
+    for path, said in (
+        (tmp_path / "empty.wasm", "it is empty; expected a Wasm module or a manifest"),
+        (tmp_path, "it is a directory; give the module in it, or the directory to a PluginSet"),
+        (tmp_path / "count_vowel.wasm", f"did you mean {tmp_path}/count_vowels.wasm?"),
+        (tmp_path / "count_vowels", f"did you mean {tmp_path}/count_vowels.wasm?"),
+        (tmp_path / "other.wasm", "current directory: "),
+    ):
+        for plugin in (path, str(path)):
+            with pytest.raises(SourceError) as caught:
+                Plugin(plugin)
+            assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[plugin]\ntitel = 'x'",
+            "plugin.toml: field `plugin.titel`: unknown field; did you mean `title`?",
+        ),
+        (
+            "[plugins]\ntitle = 'x'",
+            "plugin.toml: field `plugins`: unknown field; did you mean `plugin`?",
+        ),
+        ("title = 'x'", "plugin.toml: field `title`: it belongs to the table [plugin]"),
+        ("wasm = []", "plugin.toml: field `wasm`: it belongs to the table [manifest]"),
+        (
+            "[plugin]\norder = 'first'",
+            "plugin.toml: field `plugin.order`: expected an integer, got a string",
+        ),
+        ("[plugin]\nhomepage = 'x'", "plugin.toml: field `plugin.homepage`: expected an address"),
+        ("[plugin", "plugin.toml: the text is neither JSON (no `{` first) nor TOML"),
+        (
+            "[manifest]\nwasn = []",
+            "plugin.toml: manifest field `wasn`: unknown field; did you mean `wasm`?",
+        ),
+    ],
+)
+def test_a_fault_of_a_description_is_not_called_one_of_a_manifest(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "plugin.toml").write_text(text)
+    (tmp_path / "x" / "plugin.wasm").write_bytes(WAT)
+    with PluginSet.from_directory(tmp_path) as plugins:
+        (description,) = plugins.describe()
+    assert description.error is not None
+    assert said in description.error
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ": the path is empty"),
+        ("hello world", "it would begin with `{`"),
+        ("allowed_hosts = []", "it would begin with `{`"),
+    ],
+)
+def test_text_that_is_neither_a_path_nor_a_manifest_is_told_what_one_looks_like(
+    text: str, said: str
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        Plugin(text)
+    assert said in str(caught.value)
+
+
+# A stranger's manifest under the application's policy: `test_policy`
+
+
+def test_an_egress_alone_makes_no_bytes_a_manifest(server: Server) -> None:
+    with pytest.raises(ModuleError):
+        Plugin(
+            json.dumps({"wasm": [{"url": server.url}]}).encode(),
+            egress=Egress(allowed_hosts=["127.0.0.1"]),
+        )
+
+
+def test_two_directories_cannot_have_one_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        os.mkdir(tmp_path / name)
+    grants = {str(tmp_path / "a"): "/d", str(tmp_path / "b"): "/d"}
+    with pytest.raises(
+        ManifestError, match=r'expected a path of its own, got "/d", that of ".*/a"'
+    ):
+        CompiledPlugin({"wasm": [{"data": b"(module)"}], "allowed_paths": grants}, wasi=True)

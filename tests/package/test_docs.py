@@ -1,0 +1,64 @@
+"""The examples in the README and in docs/ do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re.M)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.name
+)
+def test_the_python_blocks_of_a_page_run_in_order_and_print_what_stands_below_them(
+    page: Path, tmp_path: Path
+) -> None:
+    for plugin in (ROOT / "examples").glob("*.wasm"):
+        shutil.copy(plugin, tmp_path)
+    program, expected = ["import sys"], []
+    for number, (code, output) in enumerate(BLOCK.findall(page.read_text())):
+        program += [f"print('--- block {number}', flush=True)", code]
+        expected.append((number, output))
+    (tmp_path / "page.py").write_text("\n".join(program))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    run = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    printed = dict(re.findall(r"^--- block (\d+)\n(.*?)(?=^--- block|\Z)", run.stdout, re.S | re.M))
+    for number, output in expected:
+        if output:
+            assert printed[str(number)] == output
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_each_page_with_python_blocks_says_where_they_run_and_what_they_build_on() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        if BLOCK.search(text):
+            before = text if page.name == "README.md" else text[: BLOCK.search(text).start()]  # type: ignore[union-attr]
+            assert re.search(r"in the directory (`examples`|\[examples/\])", before), page.name
+            assert re.search(r"those\s+above|build\s+on\s+each other", before), page.name
+            assert "examples/" not in "".join(
+                re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+            ), page.name

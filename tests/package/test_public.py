@@ -1,0 +1,200 @@
+"""What is public stays public, and imports stay lean. That arrows point down the map is for `make lint` to see."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import plugwasm
+
+PACKAGE = Path(plugwasm.__file__).parent
+
+PUBLIC = """
+BadHandleError BatchError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin
+CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FromEnvironment FrozenClock
+Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
+Json Lease Limits LinkError Manifest ManifestError ManifestPolicy MapBatches Memory MemoryOptions Measured MissingImportError ModuleError Observe OptionError OutOfFuelError
+OutOfMemoryError OutputError Pickle Plugin PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits RecordingError ReplayError RowError SeededRandom SignatureError SourceError
+StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs get_include
+debugging errors export extism_version host_fn host_namespace interfaces manifest observing otel plugin_set recording set_log_custom set_log_file testing
+""".split()
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(plugwasm.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_can_be_imported_and_is_documented(name: str) -> None:
+    value = getattr(plugwasm, name)
+    assert name == "__version__" or value.__doc__
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Plugn'"):
+        _ = plugwasm.Plugn  # type: ignore[attr-defined]
+
+
+def test_everything_public_is_listed_by_dir() -> None:
+    assert set(plugwasm.__all__) <= set(dir(plugwasm))
+
+
+def loaded_after(program: str) -> set[str]:
+    code = f"import sys\n{program}\nprint(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    return set(run.stdout.split())
+
+
+HEAVY = {
+    "msgspec",
+    "urllib3",
+    "logging",
+    "json",
+    "typing",
+    "wasmtime",
+    "hashlib",
+    "inspect",
+    "dataclasses",
+    "ssl",
+    "http",
+    "re",
+    "typer",
+    "rich",
+}
+
+
+def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
+    start = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\n"
+    assert not loaded_after(
+        start
+        + "import plugwasm\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0"
+    ) & (HEAVY | {"ctypes", "plugwasm._runtime.plugin"})
+
+
+def test_running_a_small_module_loads_nothing_heavy() -> None:
+    plugin = str(PACKAGE.parent / "examples" / "echo.wasm")
+    program = (
+        f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\nimport plugwasm\n"
+        f"assert plugwasm.Plugin({plugin!r}).call('echo', b'x') == b'x'\nfor m in before: sys.modules.pop(m) if m not in ('sys', 'builtins') else 0"
+    )
+    assert not loaded_after(program) & HEAVY
+
+
+MODULES = (
+    "cache",
+    "codecs",
+    "debugging",
+    "interfaces",
+    "manifest",
+    "observing",
+    "plugin_set",
+    "recording",
+    "testing",
+)
+FACADES = ("cache", "codecs", "interfaces", "manifest", "observing", "plugin_set", "recording")
+
+
+@pytest.mark.parametrize("module", ["", *MODULES])
+def test_public_classes_and_functions_say_a_public_module_as_theirs(module: str) -> None:
+    public = getattr(plugwasm, module) if module else plugwasm
+    for name in public.__all__:
+        value = getattr(public, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            home = value.__module__
+            assert home in ("plugwasm", *(f"plugwasm.{name}" for name in (*MODULES, "errors"))), (
+                name
+            )
+            assert getattr(import_module(home), name) is value
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_documented_module_is_there_once_the_package_is_imported(module: str) -> None:
+    code = f"import sys, plugwasm\nassert 'plugwasm.{module}' not in sys.modules\nplugwasm.{module}.__all__"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PACKAGE.parent,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("module", FACADES)
+def test_a_public_module_only_re_exports(module: str) -> None:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in tree.body)
+
+
+def test_a_path_has_one_underscore_at_its_outermost_private_part() -> None:
+    paths = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
+    marked = [
+        [part for part in parts if part.startswith("_") and not part.startswith("__")]
+        for parts in paths
+    ]
+    assert max(map(len, marked)) == 1
+    for parts, private in zip(paths, marked, strict=True):
+        assert not private or parts.index(private[0]) == 0 or parts[0] == "testing"
+
+
+def test_the_package_imports_itself_by_relative_names() -> None:
+    absolute = re.compile(r"^\s*(from|import) plugwasm\b", re.M)
+    assert not [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if absolute.search(path.read_text().partition("from __future__")[2])
+    ]
+
+
+def test_only_the_engine_imports_ctypes_and_what_confines_a_worker() -> None:
+    users = {
+        path.relative_to(PACKAGE).as_posix().partition("_engine/")[1]
+        or path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (
+            isinstance(node, ast.Import)
+            and any(alias.name.startswith("ctypes") for alias in node.names)
+        )
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctypes"))
+    }
+    assert users == {"_engine/", "_isolation/confinement.py"}
+
+
+def test_the_header_for_plugins_in_c_is_found_here_and_goes_into_the_wheel() -> None:
+    import tomllib
+
+    assert (Path(plugwasm.get_include()) / "pdk" / "extism.h").is_file()
+    wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"][
+        "build"
+    ]["targets"]["wheel"]
+    assert wheel["force-include"] == {"examples/pdk/extism.h": "plugwasm/include/pdk/extism.h"}
+
+
+def test_an_installed_package_has_the_header_in_itself(tmp_path: Path) -> None:
+    """As a wheel is laid out: the package, the header in it, and no examples beside it."""
+    import shutil
+
+    shutil.copytree(PACKAGE, tmp_path / "plugwasm", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "plugwasm" / "include" / "pdk").mkdir(parents=True)
+    shutil.copy(
+        PACKAGE.parent / "examples" / "pdk" / "extism.h", tmp_path / "plugwasm" / "include" / "pdk"
+    )
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import plugwasm; print(plugwasm.get_include())"
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == str(tmp_path / "plugwasm" / "include")

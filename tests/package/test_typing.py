@@ -1,0 +1,103 @@
+"""What type checkers make of the public API: `tests/typing/` says what each expression is, and which lines are errors. With it the examples,
+and the code in the README and in `docs/`.
+
+A line of `tests/typing/` that must be an error has two comments, `# type: ignore[…]` for mypy and `# pyright: ignore[…]` for pyright; each
+checker complains about one that it does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+CASES = sorted(ROOT.glob("tests/typing/*.py"))
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+
+# Pages run on from block to block, so a name may become something else; and they leave annotations out where those say nothing.
+MYPY_FOR_PAGES = "# mypy: allow-redefinition, allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code=no-redef"
+PYRIGHT_FOR_PAGES = "# pyright: reportRedeclaration=false, reportMissingImports=false"
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> list[Path]:
+    """The Python of each page, line by line where it stands there."""
+    written = []
+    for page in PAGES:
+        lines, in_python = [], False
+        for line in page.read_text().splitlines():
+            in_python = (in_python or line == "```python") and line != "```"
+            lines.append(line if in_python and line != "```python" else "")
+        if any(lines):
+            assert not any(lines[:2])
+            lines[:2] = MYPY_FOR_PAGES, PYRIGHT_FOR_PAGES
+            written.append(tmp_path / f"{page.stem.lower()}_page.py")
+            written[-1].write_text("\n".join([*lines, ""]))
+    return written
+
+
+def check(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if find_spec(module) is None and os.environ.get("CI") != "true":
+        pytest.skip(f"{module} is not installed")
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+@pytest.mark.slow  # the checker reads all that is imported: some 5 s without its cache
+def test_mypy_sees_the_types_that_applications_count_on(pages: list[Path]) -> None:
+    done = check(
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--config-file",
+        "pyproject.toml",
+        *CASES,
+        *EXAMPLES,
+        *pages,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.slow  # the same, and it has no cache
+def test_pyright_sees_the_types_that_applications_count_on(
+    pages: list[Path], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+        "pyright"
+    ]
+    for name in ("include", "exclude", "strict", "extraPaths"):
+        settings[name] = [str(ROOT / path) for path in settings[name]]
+    settings["include"] += map(str, pages)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    done = check(
+        "basedpyright", "--project", tmp_path, "--pythonpath", sys.executable, "--outputjson"
+    )
+    report: dict[str, Any] = json.loads(done.stdout)
+    complaints = [
+        f"{found['file']}:{found['range']['start']['line'] + 1}: {found['message']} ({found.get('rule')})"
+        for found in report["generalDiagnostics"]
+    ]
+    assert not complaints, "\n".join(complaints)
+    assert done.returncode == 0, done.stderr
+    assert report["summary"]["filesAnalyzed"] == len([*CASES, *EXAMPLES, *pages]) - len(
+        settings["exclude"]
+    )
+
+
+def test_each_file_has_lines_that_must_be_errors_for_both() -> None:
+    for path in CASES:
+        wrong = [line for line in path.read_text().splitlines() if "# type: ignore[" in line]
+        assert wrong, path.name
+        assert all("# pyright: ignore[" in line for line in wrong), path.name

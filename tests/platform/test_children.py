@@ -1,0 +1,161 @@
+"""Processes that plugwasm starts, in applications that wait for all children themselves, or have the system do so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from plugwasm import IsolatedPlugin, WorkerError
+from plugwasm._platform.child_processes import Child
+from tests.support.processes import is_alive
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs os.waitid")
+
+ECHO = b'(module (func (export "ok")) (func (export "spin") (loop $l (br $l))))'
+
+REAPERS = {
+    "a thread that waits for all": """
+def reap():
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            time.sleep(0.001)
+threading.Thread(target=reap, daemon=True).start()
+""",
+    "the system": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
+    "a signal handler": """
+def reap(*_):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+signal.signal(signal.SIGCHLD, reap)
+""",
+}
+
+PROGRAM = """
+import os, signal, sys, threading, time
+import plugwasm
+from plugwasm._runtime import compiler as _compiler; from plugwasm import _engine
+ECHO = b'(module (func (export "ok")) (func (export "spin") (loop $l (br $l))))'
+LIMITS = plugwasm.Limits(compile_seconds=60)
+%s
+for _ in range(3):
+    with plugwasm.IsolatedPlugin(ECHO) as plugin:
+        assert plugin.call("ok") == b""
+        os.kill(plugin._worker.pid, signal.SIGKILL)
+        try:
+            plugin.call("ok")
+        except plugwasm.WorkerError as error:
+            assert "exit code 0" not in error.message, error.message
+            said = error.message
+        assert plugin.call("ok") == b""
+    module = _compiler._compile_apart(b'(module (func (export "x")))', _code_engine, _compiler.Allowance(LIMITS), "m") if (
+        _code_engine := plugwasm._runtime.modules.engine(pooled=False)) else None
+    assert len(module[0]) > 100
+print(said)
+"""
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
+def test_workers_and_compilers_serve_where_their_exit_codes_are_taken_by_others(
+    reaper: str,
+) -> None:
+    program = "import plugwasm._runtime.modules\n" + PROGRAM % REAPERS[reaper]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not known" in done.stdout or "SIGKILL" in done.stdout
+
+
+def sleeper(**options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], **options)
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is sent from now on, and does not arrive."""
+    sent: list[tuple[Any, ...]] = []
+    for module, name in ((os, "kill"), (os, "killpg"), (signal, "pidfd_send_signal")):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, lambda *args, name=name: sent.append((name, *args)))
+    return sent
+
+
+@pytest.mark.parametrize("has_descriptor", [True, False])
+def test_a_number_that_is_not_the_childs_any_more_gets_no_signal(
+    has_descriptor: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if not has_descriptor:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    process = sleeper(start_new_session=True)
+    child = Child(process, leads=True)
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)  # as some other part of the application does
+    sent = request.getfixturevalue("signals")
+    child.kill()
+    child.kill()
+    assert sent == []
+    assert child.wait() is None
+
+
+def test_a_worker_that_others_have_waited_for_gets_no_signal(
+    request: pytest.FixtureRequest,
+) -> None:
+    plugin = IsolatedPlugin(ECHO)
+    assert plugin._worker is not None
+    os.kill(plugin._worker.pid, signal.SIGKILL)
+    os.waitpid(plugin._worker.pid, 0)
+    sent = request.getfixturevalue("signals")
+    with pytest.raises(WorkerError, match="how is not known"):
+        plugin.call("ok")
+    plugin.close()
+    assert sent == []
+
+
+@pytest.mark.parametrize("has_descriptor", [True, False])
+def test_a_child_is_killed_with_its_group(
+    has_descriptor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_descriptor:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid, flush=True)\ninput()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    grandchild = int(process.stdout.readline())
+    child = Child(process, leads=True)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL == process.returncode
+    end = time.monotonic() + 30
+    while is_alive(grandchild) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not is_alive(grandchild)
+    process.stdin.close()
+    process.stdout.close()
+
+
+def test_waiting_has_an_end_and_gives_exit_codes() -> None:
+    process = sleeper()
+    child = Child(process)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.05)
+    threading.Timer(0.1, process.terminate).start()
+    assert child.wait(30) == -signal.SIGTERM == child.wait()
+    child.kill()
+    assert Child(subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])).wait() == 7

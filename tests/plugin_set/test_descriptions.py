@@ -1,0 +1,205 @@
+"""Descriptions of plugins, and the files that they come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import plugwasm
+import plugwasm.aio
+from plugwasm import Egress
+from plugwasm._plugin_set import plugin_set
+from plugwasm._plugin_set.metadata import About, parse_plugin_file
+from plugwasm.errors import (
+    ManifestError,
+)
+from plugwasm.plugin_set import PluginSet
+from tests.support.guests import export, guest
+from tests.support.plugin_sets import ENTRY, FAILING, described, error_of, folder, put, says
+
+ABOUT = """
+[plugin]
+title = "Spell checker"
+version = "1.2.0"
+description = "Finds words\\nthat are none."
+author = "Ada"
+homepage = "https://example.com/spell"
+order = 3
+
+[plugin.settings.language]
+description = "Which dictionary"
+default = "en"
+
+[plugin.settings.token]
+secret = true
+
+[manifest]
+wasm = [{path = "plugin.wasm"}]
+timeout_ms = 100
+allowed_hosts = ["api.example.com"]
+config = {key = "hidden-in-manifest"}
+
+[extra]
+category = "text"
+"""
+
+
+def test_a_description_has_what_a_settings_page_shows(tmp_path: Path) -> None:
+    module = guest(export("hook", "(call $enter)"), ENTRY)
+    path = folder(tmp_path / "spell", ABOUT, module)
+    functions = [
+        plugwasm.Function("extism:host/user", name, [], [], lambda *_: None)
+        for name in ("enter", "other")
+    ]
+    egress = Egress(allowed_hosts=["*.example.com"])
+    with PluginSet.from_directory(
+        tmp_path, config={"spell": {"token": "hidden-by-app"}}, egress=egress, functions=functions
+    ) as plugins:
+        (found,) = plugins.describe()
+        assert (found.name, found.title, found.version, found.author) == (
+            "spell",
+            "Spell checker",
+            "1.2.0",
+            "Ada",
+        )
+        assert (found.homepage, found.description) == (
+            "https://example.com/spell",
+            "Finds words\nthat are none.",
+        )
+        assert found.source == str(path)
+        assert found.hooks == ("hook",)
+        assert found.settings["language"].default == "en"
+        assert found.settings["token"].secret
+        assert found.configured == ("token",)
+        assert found.extra == {"category": "text"}
+        assert found.imports == ("extism:host/user.enter",)
+        assert found.grants == plugin_set.Grants(
+            hosts=("api.example.com",),
+            hosts_asked=("api.example.com",),
+            functions=("enter",),
+            timeout=0.1,
+            memory_bytes=2**30,
+        )
+        shown = (
+            msgspec.json.encode(plugins.describe()).decode()
+            + repr(plugins.describe())
+            + repr(plugins)
+        )
+        assert "hidden" not in shown
+
+
+def test_a_failure_of_a_call_can_be_seen_until_the_plugin_changes(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.wasm", FAILING)
+    with PluginSet.from_directory(tmp_path) as plugins:
+        plugins.first("hook")
+        assert "not today" in str(described(plugins, "a").last_failure)
+        put(path, says("a"))
+        plugins.reload()
+        assert described(plugins, "a").last_failure is None
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("[plugin]\ntitle = 5", "plugin.title`: expected a string, got an integer"),
+        ("[plugin]\ntitel = 'x'", "plugin.titel`: unknown field; did you mean `title`"),
+        ("[plugn]\n", "plugn`: unknown field; did you mean `plugin`"),
+        (
+            "[plugin]\ntitle = 'a\\u001b[2J'".replace("'", '"'),
+            "plugin.title`: expected text that can be seen",
+        ),
+        (
+            '[plugin]\ndescription = "\\u202egnp.exe"',
+            "plugin.description`: expected text that can be seen",
+        ),
+        (
+            f"[plugin]\ntitle = '{'x' * 101}'",
+            "plugin.title`: expected at most 100 characters, got 101",
+        ),
+        (
+            "[plugin]\nhomepage = 'javascript:alert(1)'",
+            "plugin.homepage`: expected an address that begins with https://",
+        ),
+        (
+            "[plugin]\nhomepage = 'https://a/\" onclick=x'",
+            "plugin.homepage`: expected an address that begins with https://",
+        ),
+        ("[plugin]\norder = 10000000000000000000000", "plugin.order`: "),
+        ("[plugin.settings.x]\ndefault = 5", "plugin.settings"),
+        ('[plugin.settings."a\\nb"]\n', "plugin.settings`: expected names that can be shown"),
+        (
+            "\n".join(f"[plugin.settings.s{i}]" for i in range(101)),
+            "plugin.settings`: expected at most 100, got 101",
+        ),
+        ("[manifest]\nwasm = 5", "manifest field `wasm`: expected a list, got an integer"),
+        ("[plugin", "plugin.toml: "),
+        ("x = " + "[" * 100_000, "nested too deeply"),
+        (".".join("a" * 100_000) + " = 1", "too many parts"),
+        ("# " + "x" * 2**20, "larger than the limit of 1048576 bytes"),
+    ],
+)
+def test_what_is_wrong_with_a_plugins_file_is_said_and_stops_nobody_else(
+    tmp_path: Path, about: str, message: str
+) -> None:
+    folder(tmp_path / "bad", about, says("bad"))
+    put(tmp_path / "good.wasm", says("good"))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        assert plugins.hooks == {"hook": ("good",)}
+        assert message in error_of(plugins, "bad")
+        assert "plugin.toml" in error_of(plugins, "bad")
+
+
+def test_the_file_can_be_json_and_two_files_are_one_too_many(tmp_path: Path) -> None:
+    folder(
+        tmp_path / "a",
+        '{"plugin": {"title": "A"}, "extra": {"x": [1]}}',
+        says("a"),
+        name="plugin.json",
+    )
+    folder(tmp_path / "b", "{}", says("b"), name="plugin.json")
+    folder(tmp_path / "b", "[plugin]")
+    folder(tmp_path / "c", "[manifest]\nwasm = [{path = 'plugin.wasm'}]", says("c"))
+    folder(tmp_path / "c", "wasm = [{path = 'plugin.wasm'}]", name="manifest.toml")
+    folder(tmp_path / "d", "[plugin]\nversion = '4'")
+    folder(tmp_path / "d", '{"wasm": [{"path": "plugin.wasm"}]}', says("d"), name="manifest.json")
+    folder(tmp_path / "e", "[plugin]\ntitle = 'Half installed'")
+    with PluginSet.from_directory(tmp_path) as plugins:
+        assert plugins.hooks == {"hook": ("a", "d")}
+        assert described(plugins, "a").extra == {"x": [1]}
+        assert "has both plugin.toml and plugin.json" in error_of(plugins, "b")
+        assert "has two manifests" in error_of(plugins, "c")
+        assert described(plugins, "d").version == "4"
+        assert "no such file" in error_of(plugins, "e")
+        assert described(plugins, "e").title == "Half installed"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters()) | st.sampled_from(["title", "default"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+TABLE = (
+    st.dictionaries(st.sampled_from([*About.__struct_fields__, "x"]), VALUES, max_size=6) | VALUES
+)
+FILES = st.dictionaries(st.sampled_from(["plugin", "manifest", "extra", "x"]), TABLE).map(
+    lambda file: json.dumps(file).encode()
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(FILES | st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")))
+def test_any_plugins_file_can_be_shown_or_is_an_error_that_can(content: bytes) -> None:
+    try:
+        msgspec.json.encode(parse_plugin_file(content))
+    except ManifestError as error:
+        assert error.message.isprintable()

@@ -1,0 +1,358 @@
+"""Changes: plugins that are replaced, disabled and configured while calls run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugwasm
+import plugwasm.aio
+from plugwasm._plugin_set import discovery, plugin_set
+from plugwasm._plugin_set.discovery import FileSource
+from plugwasm.errors import (
+    ClosedError,
+    OptionError,
+    SourceError,
+)
+from plugwasm.plugin_set import PluginSet
+from tests.support.paths import ROOT
+from tests.support.plugin_sets import (
+    CONFIG,
+    COUNTS,
+    Doors,
+    appends,
+    described,
+    folder,
+    functions_of,
+    put,
+    says,
+    waits_then_says,
+)
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+
+
+def test_files_that_are_new_changed_or_gone_are_found_by_reload(tmp_path: Path) -> None:
+    put(tmp_path / "same.wasm", COUNTS)
+    put(tmp_path / "changes.wasm", says("old"))
+    put(tmp_path / "goes.wasm", says("gone"))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        assert plugins.first("hook") == b"old"
+        assert plugins.call("same", "hook")[0] == 1
+        assert not plugins.reload()
+        put(tmp_path / "changes.wasm", says("new"))
+        put(tmp_path / "comes.wasm", says("new"))
+        (tmp_path / "goes.wasm").unlink()
+        assert plugins.reload() == (("comes",), ("changes",), ("goes",), ())
+        assert plugins.hooks["hook"] == ("changes", "comes", "same")
+        assert plugins.first("hook") == b"new"
+        assert plugins.call("same", "hook")[0] == 2, "its instance was kept"
+
+
+def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "a.wasm", says("0"))
+    tick = time.time_ns()
+    monkeypatch.setattr(discovery, "_stamp", lambda path: (1, 1, 1, tick, tick))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        put(path, says("1"))
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"1"
+
+
+def test_a_file_that_was_left_alone_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "a.wasm", says("0"))
+    monkeypatch.setattr(plugin_set, "_SETTLED_NS", 0)
+    read: list[str] = []
+    load = FileSource.load
+
+    def counted(source: FileSource, about: Any, module_bytes: int) -> Any:
+        read.append(source.name)
+        return load(source, about, module_bytes)
+
+    monkeypatch.setattr(FileSource, "load", counted)
+    with PluginSet.from_directory(tmp_path) as plugins:
+        for _ in range(3):
+            plugins.reload()
+        assert len(read) == 1
+        put(path, says("0"))
+        assert not plugins.reload(), "it was written anew, but says the same"
+        assert len(read) == 2
+
+
+def test_a_call_under_way_ends_on_the_plugin_it_began_with(tmp_path: Path, doors: Doors) -> None:
+    path = put(tmp_path / "a.wasm", waits_then_says("old"))
+    with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
+        entry = plugins._state.entries["a"].loaded
+        assert entry is not None
+        old = weakref.ref(entry.compiled._plan)
+        del entry
+        call = InThread(plugins.first, "hook")
+        assert soon(lambda: doors.inside, 20)
+        put(path, says("new"))
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"new"
+        assert old() is not None
+        doors.go.set()
+        assert call.result() == b"old"
+        del call
+        gc.collect()
+        assert old() is None, "nothing is left of it"
+
+
+def test_what_was_replaced_keeps_no_instance_also_while_a_call_is_under_way(
+    tmp_path: Path, doors: Doors
+) -> None:
+    put(tmp_path / "a.wasm", waits_then_says("a"))
+    with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
+        doors.go.set()
+        assert plugins.first("hook") == b"a"
+        old = plugins._state.entries["a"].loaded
+        assert old is not None
+        call = InThread(plugins.first, "hook")
+        call.result()
+        assert len(old._idle) == 1
+        plugins.disable("a")
+        assert not old._idle
+        plugins.enable("a")
+        old = plugins._state.entries["a"].loaded
+        assert old is not None
+        doors.go.clear()
+        call = InThread(plugins.first, "hook")
+        assert soon(lambda: doors.inside == 3, 20)
+        plugins.disable("a")
+        doors.go.set()
+        assert call.result() == b"a"
+        assert not old._idle
+
+
+def test_a_new_file_that_is_broken_keeps_the_old_plugin_and_says_why(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.wasm", says("old"))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        for broken in (b"\0asm\1\0\0\0\xff", "(module (import", b"text", b""):
+            put(path, broken)
+            assert plugins.reload().failed == ("a",)
+            assert plugins.first("hook") == b"old"
+            found = described(plugins, "a")
+            assert found.loaded
+            assert found.error
+            assert not plugins.reload(), "the same error is told once"
+        put(path, says("new"))
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"new"
+        assert described(plugins, "a").error is None
+
+
+def test_a_directory_that_cannot_be_read_any_more_changes_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "plugins"
+    put(directory / "a.wasm", says("a"))
+    with PluginSet.from_directory(directory) as plugins:
+        directory.rename(tmp_path / "elsewhere")
+        with pytest.raises(SourceError, match="cannot read the directory"):
+            plugins.reload()
+        assert plugins.first("hook") == b"a"
+
+
+def test_each_part_of_a_folder_is_watched(tmp_path: Path) -> None:
+    path = folder(tmp_path / "a", '[plugin]\nversion = "1"\n[[manifest.wasm]]\npath = "x/m.wasm"\n')
+    put(path / "x" / "m.wasm", says("old"))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        assert plugins.first("hook") == b"old"
+        put(path / "x" / "m.wasm", says("new"))
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"new"
+        folder(path, '[plugin]\nversion = "2"\n[[manifest.wasm]]\npath = "x/m.wasm"\n')
+        assert plugins.reload().changed == ("a",)
+        assert described(plugins, "a").version == "2"
+
+
+def test_a_file_can_become_a_folder_and_back(tmp_path: Path) -> None:
+    put(tmp_path / "a.wasm", says("file"))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        (tmp_path / "a.wasm").unlink()
+        folder(tmp_path / "a", "[plugin]\nversion = '2'", says("folder"))
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"folder"
+        (tmp_path / "a" / "plugin.toml").unlink()
+        put(tmp_path / "a.wasm", says("file"))
+        assert plugins.reload().changed == ("a",)
+        assert (plugins.first("hook"), described(plugins, "a").version) == (b"file", "")
+
+
+def test_a_watch_reloads_by_itself_and_tells(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.wasm", says("old"))
+    told: list[plugin_set.Changes] = []
+
+    def on_change(changes: plugin_set.Changes) -> None:
+        told.append(changes)
+        raise RuntimeError("is logged")
+
+    with PluginSet.from_directory(tmp_path) as plugins:
+        stop = plugins.watch(0.01, on_change)
+        put(path, says("new"))
+        assert soon(lambda: plugins.first("hook") == b"new", 20)
+        put(tmp_path / "b.wasm", says("b"))
+        assert soon(lambda: len(told) >= 2, 20)
+        assert [changes.added for changes in told][-1] == ("b",)
+        stop()
+        stop()
+
+
+def test_a_watch_ends_with_its_set(tmp_path: Path) -> None:
+    before = set(threading.enumerate())  # of other tests, perhaps
+
+    def watching() -> int:
+        return sum(
+            thread.name == "plugwasm-plugin-set" for thread in set(threading.enumerate()) - before
+        )
+
+    closed = PluginSet.from_directory(tmp_path)
+    closed.watch(600)
+    dropped = PluginSet.from_directory(tmp_path)
+    dropped.watch(0.01)
+    assert watching() == 2
+    closed.close()
+    assert soon(lambda: watching() == 1, 60)
+    del dropped
+    assert soon(lambda: watching() == 0, 60)
+
+
+def test_calls_from_many_threads_see_old_or_new_while_plugins_change(tmp_path: Path) -> None:
+    path = put(tmp_path / "b.wasm", appends("0"))
+    put(tmp_path / "a.wasm", appends("a"))
+    end = threading.Event()
+
+    def ask() -> int:
+        calls = 0
+        while not end.is_set():
+            answer = plugins.chain("hook", "x", stop_on_error=True)
+            assert answer[:2] in (b"xa", b"x0", b"x1", b"x"), answer
+            calls += 1
+        return calls
+
+    with PluginSet.from_directory(tmp_path, instances=1) as plugins:
+        threads = [InThread(ask) for _ in range(4)]
+        try:
+            for i in range(12):
+                put(path, appends("01"[i % 2]))
+                plugins.reload()
+                plugins.disable("a")
+                plugins.enable("a")
+        finally:
+            end.set()
+        assert all(thread.result() for thread in threads)
+
+
+def test_a_plugin_that_is_disabled_is_not_asked_and_not_loaded(tmp_path: Path) -> None:
+    put(tmp_path / "a.wasm", says("a"))
+    put(tmp_path / "b.wasm", b"never looked at")
+    folder(tmp_path / "c", "[plugin]\nenabled = false\ntitle = 'See'\n", says("c"))
+    with PluginSet.from_directory(tmp_path, disabled=["b", "d"]) as plugins:
+        assert plugins.hooks == {"hook": ("a",)}
+        assert [(d.name, d.enabled, d.loaded, d.error) for d in plugins.describe()] == [
+            ("a", True, True, None),
+            ("b", False, False, None),
+            ("c", False, False, None),
+        ]
+        assert described(plugins, "c").title == "See"
+        plugins.enable("c")
+        plugins.disable("a")
+        assert plugins.hooks == {"hook": ("c",)}
+        put(tmp_path / "a.wasm", says("new"))
+        put(tmp_path / "d.wasm", says("new"))
+        plugins.reload()
+        assert plugins.hooks == {"hook": ("c",)}, "what the application said holds on"
+        with pytest.raises(plugwasm.ModuleError, match="is not a Wasm module"):
+            plugins.enable("b")
+        assert described(plugins, "b").enabled
+        put(tmp_path / "b.wasm", says("b"))
+        plugins.reload()
+        assert plugins.hooks == {"hook": ("b", "c")}
+
+
+def test_configuration_is_for_one_plugin_and_can_change(tmp_path: Path) -> None:
+    folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'theirs'\n", CONFIG)
+    both = "[plugin.settings.k]\ndefault = 'of the setting'\n[manifest]\nwasm = [{path = 'plugin.wasm'}]\nconfig = {k = 'of the manifest'}\n"
+    folder(tmp_path / "b", both, CONFIG)
+    with PluginSet.from_directory(tmp_path) as plugins:
+        assert [result.output for result in plugins.all("hook")] == [b"theirs", b"of the manifest"]
+        folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'also theirs'\n")
+        assert plugins.reload().changed == ("a",)
+        assert plugins.first("hook") == b"also theirs"
+        plugins.configure("a", {"k": "mine"})
+        assert [result.output for result in plugins.all("hook")] == [b"mine", b"of the manifest"]
+        folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'other'\n", CONFIG)
+        plugins.reload()
+        assert plugins.first("hook") == b"mine"
+        assert described(plugins, "a").configured == ("k",)
+        with pytest.raises(OptionError, match="keys and values must be text"):
+            plugins.configure("a", {"k": 5})  # type: ignore[dict-item]
+        with pytest.raises(OptionError, match="no plugin `c`"):
+            plugins.configure("c", {})
+
+
+def test_a_set_that_was_closed_says_so_and_calls_under_way_end(doors: Doors) -> None:
+    plugins = PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors))
+    call = InThread(plugins.first, "hook")
+    assert soon(lambda: doors.inside, 20)
+    plugins.close()
+    plugins.close()
+    uses: list[Callable[[], object]] = [
+        lambda: plugins.first("hook"),
+        lambda: plugins.call("a", "hook"),
+        plugins.reload,
+        plugins.describe,
+        plugins.watch,
+        lambda: plugins.enable("a"),
+    ]
+    for use in uses:
+        with pytest.raises(ClosedError, match="the plugin set was closed"):
+            use()
+    doors.go.set()
+    assert call.result() == b"a"
+
+
+FORKING = """
+import os, signal, sys, threading
+from plugwasm.plugin_set import PluginSet
+directory, new = sys.argv[1:]
+plugins = PluginSet.from_directory(directory)
+def reload(held):
+    plugins._changing(lambda: (held.set(), threading.Event().wait(30)))
+held = threading.Event()
+threading.Thread(target=reload, args=(held,), daemon=True).start()  # a thread that reloads, and that the child will not have
+held.wait(30)
+pid = os.fork()
+if not pid:
+    signal.alarm(30)
+    status = 1
+    try:
+        os.replace(new, directory + "/a.wasm")
+        plugins.reload()
+        status = 0 if plugins.first("hook") == b"new" else 2
+    finally:
+        os._exit(status)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_can_reload_though_another_thread_was_at_it(tmp_path: Path) -> None:
+    put(tmp_path / "plugins" / "a.wasm", says("old"))
+    new = put(tmp_path / "new.wasm", says("new"))
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, str(tmp_path / "plugins"), str(new)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

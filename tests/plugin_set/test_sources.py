@@ -1,0 +1,199 @@
+"""Where the plugins of an application come from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugwasm
+import plugwasm.aio
+from plugwasm import CompiledPlugin
+from plugwasm.errors import (
+    OptionError,
+    SourceError,
+)
+from plugwasm.plugin_set import PluginSet
+from tests.support.guests import LOOP, export, guest
+from tests.support.paths import ROOT
+from tests.support.plugin_sets import described, error_of, folder, put, says, wat
+
+# Where plugins come from
+
+
+def test_a_directory_gives_its_modules_and_folders_by_their_names(tmp_path: Path) -> None:
+    put(tmp_path / "zebra.wasm", says("z"))
+    folder(tmp_path / "ant", "[plugin]\n", says("a"))
+    folder(tmp_path / "bee", '{"wasm": [{"path": "code/b.wasm"}]}', name="manifest.json")
+    put(tmp_path / "bee" / "code" / "b.wasm", says("b"))
+    for ignored in ("notes.txt", ".hidden.wasm", "__pycache__/x.wasm", "folder/x.wasm"):
+        put(tmp_path / ignored, says("x"))
+    with PluginSet.from_directory(tmp_path) as plugins:
+        assert plugins.hooks == {"hook": ("ant", "bee", "zebra")}
+        assert [result.get() for result in plugins.all("hook")] == [b"a", b"b", b"z"]
+
+
+def test_a_list_gives_names_by_what_is_in_it(tmp_path: Path) -> None:
+    file = put(tmp_path / "file.wasm", says("1"))
+    put(tmp_path / "spell" / "manifest.toml", '[[wasm]]\npath = "x.wasm"\n')
+    put(tmp_path / "spell" / "x.wasm", says("2"))
+    made = CompiledPlugin(says("3"), name="made")
+    values = [
+        file,
+        str(tmp_path / "spell" / "manifest.toml"),
+        made,
+        {"wasm": [{"data": says("4").encode()}]},
+        says("5"),
+        tmp_path / "spell",
+    ]
+    with PluginSet(values) as plugins:
+        assert plugins.hooks["hook"] == ("file", "spell", "made", "plugin-4", "plugin-5")
+        assert "another plugin `spell`" in str(plugins.describe()[-1].error)
+        assert b"".join(result.get() for result in plugins.all("hook")) == b"12345"
+
+
+def test_names_can_be_given() -> None:
+    with PluginSet(wat("b", says("1"), "a", says("2"))) as plugins:
+        assert plugins.hooks == {"hook": ("b", "a")}
+    with pytest.raises(OptionError, match="cannot be the name of a plugin: it is empty"):
+        PluginSet({"": says("x")})
+
+
+def test_entry_points_of_packages_give_paths_manifests_or_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(
+        tmp_path / "set_of_a_test.py",
+        f"""
+from pathlib import Path
+HERE = Path(__file__).parent
+path = str(HERE / "m.wasm")
+manifest = {{"wasm": [{{"data": {says("2").encode()!r}}}]}}
+def function():
+    return HERE / "m.wasm"
+def broken():
+    raise KeyError("no such thing")
+nothing = None
+""",
+    )
+    put(tmp_path / "m.wasm", says("1"))
+    names = "path manifest function broken nothing missing".split()
+    lines = "\n".join(f"{name} = set_of_a_test:{name}" for name in names)
+    put(
+        tmp_path / "set_of_a_test-1.dist-info" / "entry_points.txt",
+        f"[plugwasm.plugins]\n{lines}\n",
+    )
+    put(
+        tmp_path / "set_of_a_test-1.dist-info" / "METADATA",
+        "Metadata-Version: 2.1\nName: set-of-a-test\nVersion: 1\n",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with PluginSet.from_entry_points(disabled=["path"]) as plugins:
+        assert plugins.hooks == {"hook": ("function", "manifest")}
+        assert "raised KeyError: 'no such thing'" in error_of(plugins, "broken")
+        assert "AttributeError" in error_of(plugins, "missing")
+        assert "expected a manifest" in error_of(plugins, "nothing")
+        plugins.enable("path")
+        assert plugins.call("path", "hook") == b"1"
+        assert not plugins.reload()
+        put(tmp_path / "m.wasm", says("new"))
+        assert set(plugins.reload().changed) == {"path", "function"}
+        assert plugins.call("function", "hook") == b"new"
+    sys.modules.pop("set_of_a_test")
+
+
+def test_the_package_of_a_disabled_entry_point_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "never_imported.py", "raise SystemExit")
+    put(
+        tmp_path / "never-1.dist-info" / "entry_points.txt",
+        "[some.group]\nnever = never_imported:x\n",
+    )
+    put(
+        tmp_path / "never-1.dist-info" / "METADATA",
+        "Metadata-Version: 2.1\nName: never\nVersion: 1\n",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with PluginSet.from_entry_points("some.group", disabled=["never"]) as plugins:
+        assert not described(plugins, "never").enabled
+        assert "never_imported" not in sys.modules
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot read the directory .*missing: No such file"):
+        PluginSet.from_directory(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"plugins": "a.wasm"}, "plugins: expected a list, got str"),
+        (
+            {"plugins": {"wasm": [{"path": "a.wasm"}]}},
+            "plugins: expected a list, or plugins by their names, got one manifest",
+        ),
+        ({"hooks": "save"}, "hooks: expected a list, got str"),
+        ({"instances": -1}, "instances: expected a number of at least 0"),
+        ({"instances": 0, "isolated": True}, "instances: expected a number of at least 1"),
+        ({"isolated": 1}, "isolated: expected True, False or ProcessLimits, got int"),
+        ({"limits": {"timeout": 1}}, "limits: expected Limits, got dict"),
+        ({"egress": ["*"]}, "egress: expected an Egress"),
+        ({"config": {"a": {"k": 1}}}, "config: keys and values must be text"),
+    ],
+)
+def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        PluginSet(**arguments)
+
+
+# Imports
+
+
+def test_the_module_is_not_imported_before_a_set_is_used() -> None:
+    code = "import sys, plugwasm; sys.exit('plugwasm._plugin_set.plugin_set' in sys.modules or 'importlib.metadata' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# The example
+
+
+def test_the_example_shows_what_it_says() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "plugin_set.py")]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Vowels of English 1.0 serves count_vowels (on)" in done.stdout
+    assert "Vowels of English 1.0 serves nothing (off)" in done.stdout
+    assert "('latin',) came" in done.stdout
+
+
+def test_a_manifest_beside_a_module_need_not_name_it(tmp_path: Path) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "plugin.toml").write_text("[manifest]\ntimeout_ms = 50\n")
+    put(folder / "plugin.wasm", guest(export("spin", LOOP)))
+    with (
+        PluginSet(directories=[tmp_path], functions=[]) as plugins,
+        pytest.raises(plugwasm.TimeoutError, match="50 ms"),
+    ):
+        plugins.call("slow", "spin")
+
+
+def test_what_cannot_observe_is_refused_before_any_plugin_is_loaded(tmp_path: Path) -> None:
+    put(tmp_path / "echo.wasm", says("x"))
+    for wrong in ("text", 1, [print], iter([])):
+        for isolated in (False, True):
+            with pytest.raises(plugwasm.OptionError, match=r"^observe: expected"):
+                PluginSet(directories=[tmp_path], functions=[], observe=wrong, isolated=isolated)  # type: ignore[arg-type]

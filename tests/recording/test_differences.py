@@ -1,0 +1,153 @@
+"""What a replay says when something is different."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+import plugwasm
+from plugwasm import host_fn
+from plugwasm._host.registry import registered
+from plugwasm.recording import RecordingError
+from tests.support.guests import export, guest
+from tests.support.paths import EXAMPLES
+from tests.support.recordings import (
+    ENDS,
+    answers,
+    asking,
+    different,
+    importing,
+    recorded,
+    two_asks,
+    upper,
+    wasi_guest,
+)
+
+
+def test_another_argument_is_a_difference() -> None:
+    recording = recorded(two_asks("one", "two"), ("run", "in"), functions=[host_fn("f")(upper)])
+    error = different(recording, two_asks("one", "three"))
+    assert str(error) == (
+        "replay of `plugin`: call 1, run('in'), host call 2 is not as it was\n  recorded: f('two')\n  now:      f('three')"
+    )
+    assert (error.call, error.host_call, error.recorded, error.now) == (
+        1,
+        2,
+        "f('two')",
+        "f('three')",
+    )
+    assert (error.plugin, error.function) == ("plugin", "run")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_of_long_values_what_differs_is_shown() -> None:
+    recording = recorded(
+        two_asks("x" * 5000 + "same then" + "y" * 300), ("run", ""), functions=[host_fn("f")(upper)]
+    )
+    error = different(recording, two_asks("x" * 5000 + "same now" + "y" * 300))
+    assert "then" in error.recorded
+    assert "now" in error.now
+    assert len(str(error)) < 600
+
+
+def test_a_host_call_more_is_a_difference() -> None:
+    recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
+    error = different(recording, two_asks("one", "two"))
+    assert (error.host_call, error.recorded, error.now) == (2, "no more host calls", "f('two')")
+
+
+def test_a_host_call_less_is_a_difference() -> None:
+    recording = recorded(two_asks("one", "two"), ("run", ""), functions=[host_fn("f")(upper)])
+    error = different(recording, two_asks("one"))
+    assert (error.host_call, error.recorded, error.now) == (2, "f('two')", "no more host calls")
+
+
+def test_another_function_is_a_difference() -> None:
+    recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
+    error = different(recording, two_asks("one").replace('"f"', '"g"'))
+    assert (error.recorded, error.now) == ("f('one')", "g('one')")
+    error = different(recording, two_asks("one").replace('"extism:host/user"', '"mine"'))
+    assert (error.recorded, error.now) == ("extism:host/user f('one')", "mine f('one')")
+
+
+def test_another_output_or_end_is_a_difference() -> None:
+    recording = recorded(
+        two_asks("one"), ("run", ""), ("run", "again"), functions=[host_fn("f")(upper)]
+    )
+    error = different(recording, two_asks("one", give="(call $give <<something else>>)"))
+    assert "call 1 of 2, run()" in str(error)
+    assert (error.recorded, error.now) == ("returned 'done'", "returned 'something else'")
+    error = different(recording, two_asks("one", give="unreachable"))
+    assert error.now.startswith("raised TrapError with the trap")
+    error = different(recording, two_asks("", give="(call $error_set <<no>>)"))
+    assert error.now == "raised GuestError: 'no', without f('one')"
+    recording = recorded(
+        two_asks("one", give="(call $error_set <<no>>)"),
+        ("run", ""),
+        functions=[host_fn("f")(upper)],
+    )
+    error = different(recording, two_asks("one"))
+    assert (error.recorded, error.now) == ("raised GuestError: 'no'", "returned 'done'")
+    error = different(recording, two_asks("one", give="(call $error_set <<yes>>)"))
+    assert (error.recorded, error.now) == ("raised GuestError: 'no'", "raised GuestError: 'yes'")
+
+
+def test_a_function_of_another_type_is_a_difference() -> None:
+    recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
+    i32 = guest(
+        export("run", "(drop (call $f (i64.const 0)))"), importing("f", "(param i64) (result i32)")
+    )
+    assert "f(" in different(recording, i32).recorded
+    more = guest(
+        export("run", "(drop (call $f <<one>> (i32.const 1)))"),
+        importing("f", "(param i64 i32) (result i64)"),
+    )
+    assert different(recording, more).now == "f('one', 1)"
+
+
+def test_a_plugin_that_cannot_be_loaded_is_a_difference() -> None:
+    recording = recorded(ENDS, ("fine", "x"))
+    error = different(recording, wasi_guest(export("fine", "(call $proc_exit (i32.const 0))")))
+    assert "cannot be loaded" in str(error)
+    assert "WASI was not granted" in str(error)
+    assert isinstance(error.__cause__, plugwasm.MissingImportError)
+    with pytest.raises(plugwasm.SourceError):
+        recording.replay("not_there.wasm")
+
+
+def test_strict_wants_the_very_modules() -> None:
+    recording = recorded(ENDS, ("fine", "x"))
+    recording.replay(ENDS, strict=True)
+    with pytest.raises(RecordingError, match="the module 'main' is not the one that was recorded"):
+        recording.replay(ENDS + " ", strict=True)
+
+
+def test_without_a_plugin_the_files_of_the_recorded_one_are_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "count_vowels.wasm"
+    shutil.copy(EXAMPLES / "count_vowels.wasm", path)
+    recording = recorded(path, ("count_vowels", "Hello"))
+    assert json.loads(recording.replay().calls[0].output or b"")["count"] == 2
+    path.unlink()
+    with pytest.raises(RecordingError, match="say which plugin"):
+        recording.replay()
+
+
+def test_a_replay_gives_the_same_twice() -> None:
+    recording = recorded(asking(), ("run", "abc"), functions=[host_fn("f")(answers()[9])])
+    one, two = recording.replay(asking()), recording.replay(asking())
+    assert one.calls == two.calls
+
+
+def test_functions_that_host_fn_registered_are_not_linked_in_a_replay() -> None:
+    recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
+    registered.clear()
+    host_fn("f")(no_more_text)
+    recording.replay(two_asks("one"))
+
+
+def no_more_text(value: str) -> str:
+    raise AssertionError("a replay asks nobody")

@@ -1,0 +1,530 @@
+"""Calls in event loops: what runs where, how a call ends that nobody wants any more, and loading. Under asyncio and under trio."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import gc
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+import plugwasm
+import plugwasm.aio
+from plugwasm import (
+    BusyError,
+    ClosedError,
+    Limits,
+    Plugin,
+    TimeoutError,
+    host_fn,
+)
+from tests.support.event_loops import both, in_loop, until
+from tests.support.guests import LOOP, export, guest
+from tests.support.host_calls import ASK, asking, resting
+from tests.support.paths import ROOT
+from tests.support.waiting import soon
+
+ECHO = guest(
+    export("echo", "(call $echo)") + export("spin", LOOP) + export("trap", "(unreachable)")
+)
+
+
+# Calling
+
+
+@both
+def test_a_call_takes_and_gives_what_a_sync_call_does(backend: str) -> None:
+    async def main() -> None:
+        async with Plugin(ECHO) as plugin:
+            assert await plugin.call_async("echo", "text") == b"text"
+            assert await plugin.call_async("echo", b"5", int) == 5
+            assert await plugin.call_async("echo", b"[1, 2]", returns=list[int]) == [1, 2]
+            view = await plugin.call_async("echo", b"seen", None)
+            assert isinstance(view, memoryview)
+            assert bytes(view) == b"seen"
+        with pytest.raises(ClosedError):
+            await plugin.call_async("echo")
+
+    in_loop(backend, main)
+
+
+@both
+def test_errors_arrive_as_from_a_sync_call(backend: str) -> None:
+    async def main() -> None:
+        plugin = Plugin(ECHO)
+        with pytest.raises(plugwasm.TrapError, match="unreachable"):
+            await plugin.call_async("trap")
+        with pytest.raises(plugwasm.FunctionNotFoundError):
+            await plugin.call_async("missing")
+        assert await plugin.call_async("echo", b"goes on") == b"goes on"
+
+    in_loop(backend, main)
+
+
+@both
+def test_the_event_loop_goes_on_while_a_guest_runs(backend: str) -> None:
+    async def main() -> None:
+        plugin, ticks = Plugin(ECHO, limits=Limits(timeout=0.5)), 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await anyio.sleep(0.01)
+                ticks += 1
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            with pytest.raises(TimeoutError):
+                await plugin.call_async("spin")
+            group.cancel_scope.cancel()
+        assert ticks >= 5
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_second_call_of_a_plugin_waits_for_the_first(backend: str) -> None:
+    async def main() -> None:
+        plugin, limiter = Plugin(ECHO), anyio.CapacityLimiter(1)
+        answers: list[bytes] = []
+
+        async def call(data: bytes) -> None:
+            answers.append(await plugin.call_async("echo", data))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(plugin.call_async, "spin", limiter=limiter))
+            await until(lambda: not hasattr(plugin, "_idle"))
+            with pytest.raises(BusyError, match="event loop"):
+                plugin.call("echo")
+            with anyio.move_on_after(0.05) as scope:
+                await plugin.call_async("echo")
+            assert scope.cancelled_caught
+            assert not hasattr(plugin, "_idle"), "the first call goes on"
+            group.cancel_scope.cancel()
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(call, b"%d" % number)
+        assert sorted(answers) == [b"0", b"1", b"2", b"3"]
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_limiter_bounds_the_calls_that_run_at_a_time(backend: str) -> None:
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def rest() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+
+    async def main() -> None:
+        limiter: Any = anyio.CapacityLimiter(2) if backend == "asyncio" else trio.CapacityLimiter(2)
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(partial(resting(rest).call_async, "wait", limiter=limiter))
+        assert limiter.borrowed_tokens == 0
+
+    in_loop(backend, main)
+    assert most == 2
+
+
+@both
+def test_each_event_loop_has_a_limiter_of_its_own(backend: str) -> None:
+    async def main() -> Any:
+        limiter = plugwasm.aio.default_limiter()
+        assert limiter is plugwasm.aio.default_limiter()
+        assert limiter is not anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = 1
+        assert await Plugin(ECHO).call_async("echo", b"x") == b"x"
+        return limiter
+
+    assert in_loop(backend, main) is not in_loop(backend, main)
+
+
+def test_a_guest_has_stack_where_threads_have_little() -> None:
+    program = """
+import threading, anyio, plugwasm
+threading.stack_size(256 * 1024)
+async def main():
+    return await plugwasm.Plugin("examples/echo.wasm").call_async("echo", "x")
+assert anyio.run(main) == b"x"
+assert threading.stack_size() == 256 * 1024
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_without_anyio_the_error_names_the_extra() -> None:
+    program = """
+import sys
+sys.modules["anyio"] = None
+import plugwasm
+plugin = plugwasm.Plugin("examples/echo.wasm")
+for coroutine in (plugin.call_async("echo"), plugin.__aenter__()):
+    try:
+        coroutine.send(None)
+    except ImportError as error:
+        print(error)
+assert plugin.call("echo", "x") == b"x"
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout.count("pip install 'plugwasm[async]'") == 2, run.stderr
+
+
+# Cancelling
+
+
+@both
+def test_a_task_that_is_cancelled_cancels_the_guest_and_waits_until_it_has_ended(
+    backend: str,
+) -> None:
+    async def main() -> None:
+        plugin = Plugin(ECHO)
+        for _ in range(3):
+            begin = time.monotonic()
+            with anyio.move_on_after(0.05) as scope:
+                await plugin.call_async("spin")
+            assert scope.cancelled_caught
+            assert hasattr(plugin, "_idle")
+            assert time.monotonic() - begin < 5
+            assert plugin.call("echo", b"usable") == b"usable"
+
+    in_loop(backend, main)
+
+
+@both
+def test_fail_after_is_a_timeout(backend: str) -> None:
+    async def main() -> None:
+        with pytest.raises(builtins.TimeoutError):
+            with anyio.fail_after(0.05):
+                await Plugin(ECHO).call_async("spin")
+
+    in_loop(backend, main)
+
+
+def test_asyncio_timeout_cancels_the_guest() -> None:
+    async def main() -> None:
+        plugin = Plugin(ECHO)
+        with pytest.raises(asyncio.TimeoutError):
+            async with asyncio.timeout(0.05):
+                await plugin.call_async("spin")
+        assert plugin.call("echo", b"usable") == b"usable"
+        task = asyncio.current_task()
+        assert task
+        assert task.cancelling() == 0
+
+    asyncio.run(main())
+
+
+def test_asyncio_task_cancel_may_come_many_times() -> None:
+    async def main() -> None:
+        released, entered = threading.Event(), threading.Event()
+
+        def rest() -> None:
+            entered.set()
+            assert released.wait(20)
+
+        plugin = resting(rest)
+        task = asyncio.create_task(plugin.call_async("wait"))
+        await asyncio.to_thread(entered.wait, 20)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.02)
+        assert not task.done()  # a sync host function runs to its end
+        released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert plugin.call("echo", b"usable") == b"usable"
+
+    asyncio.run(main())
+
+
+@both
+def test_a_sync_host_function_runs_to_its_end_and_the_task_waits_for_it(backend: str) -> None:
+    ended = []
+
+    def rest() -> None:
+        time.sleep(0.3)
+        ended.append(True)
+
+    async def main() -> None:
+        plugin = resting(rest)
+        with anyio.move_on_after(0.05) as scope:
+            await plugin.call_async("wait")
+        assert ended
+        assert scope.cancelled_caught
+        assert plugin.call("echo", b"usable") == b"usable"
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_call_that_was_cancelled_before_it_began_does_not_begin(backend: str) -> None:
+    calls = []
+
+    async def main() -> None:
+        plugin = resting(lambda: calls.append(1))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await plugin.call_async("wait")
+        limiter = anyio.CapacityLimiter(1)
+        await limiter.acquire_on_behalf_of(plugin)
+        with anyio.move_on_after(0.02):
+            await plugin.call_async("wait", limiter=limiter)
+        limiter.release_on_behalf_of(plugin)
+        assert not calls
+        await plugin.call_async("wait", limiter=limiter)
+
+    in_loop(backend, main)
+    assert calls == [1]
+
+
+def test_an_asyncio_task_that_was_cancelled_before_its_first_step_does_not_call() -> None:
+    calls: list[int] = []
+
+    async def main() -> None:
+        async def cancelled() -> None:
+            task = asyncio.current_task()
+            assert task
+            task.cancel()
+            await resting(lambda: calls.append(1)).call_async("wait")
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(cancelled())
+
+    asyncio.run(main())
+    assert not calls
+
+
+@both
+def test_cancelling_at_any_moment_leaves_a_usable_plugin(backend: str) -> None:
+    async def main() -> None:
+        plugin = Plugin(ECHO)
+        for step in range(60):
+            with anyio.move_on_after(step * 0.0001):
+                if step % 3 == 0:
+                    plugin.reset()  # so that it may hit the start of an instance
+                await plugin.call_async("spin")
+            assert hasattr(plugin, "_idle")
+        assert await plugin.call_async("echo", b"usable") == b"usable"
+
+    in_loop(backend, main)
+
+
+@both
+def test_closing_a_plugin_ends_its_call(backend: str) -> None:
+    async def main() -> None:
+        plugin, errors = Plugin(ECHO), []
+
+        async def call() -> None:
+            try:
+                await plugin.call_async("spin")
+            except plugwasm.Error as error:
+                errors.append(type(error))
+
+        async with anyio.create_task_group() as group, plugin:
+            group.start_soon(call)
+            await until(lambda: not hasattr(plugin, "_idle"))
+        assert errors[0] in (plugwasm.CancelledError, ClosedError)
+
+    in_loop(backend, main)
+
+
+def test_a_task_that_its_event_loop_has_forgotten_keeps_no_guest_running() -> None:
+    plugin, loop = Plugin(ECHO), asyncio.new_event_loop()
+    task = loop.create_task(plugin.call_async("spin"))
+    loop.run_until_complete(asyncio.sleep(0.1))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    del task
+    gc.collect()
+    assert soon(lambda: hasattr(plugin, "_idle"), 20)
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_an_event_loop_that_is_gone_keeps_no_thread_waiting(is_forgotten: bool) -> None:
+    async def answer(data: str) -> str:
+        await asyncio.sleep(60)
+        return data
+
+    plugin, loop = asking(answer), asyncio.new_event_loop()
+    task = loop.create_task(plugin.call_async("ask", "?"))
+    loop.run_until_complete(asyncio.sleep(0.1))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    assert not hasattr(plugin, "_idle")
+    kept = [] if is_forgotten else [task]
+    del task
+    gc.collect()
+    assert soon(lambda: hasattr(plugin, "_idle"), 20)
+    kept.clear()
+    gc.collect()
+
+
+@both
+def test_an_isolated_plugin_is_called_the_same_way(backend: str) -> None:
+    async def answer(question: str) -> str:
+        await anyio.sleep(0.001)
+        return question + "!"
+
+    async def main() -> None:
+        make = partial(plugwasm.IsolatedPlugin, ASK, functions=[host_fn(name="answer_to")(answer)])
+        async with await plugwasm.aio.run(make) as plugin:
+            assert await plugin.call_async("ask", "so") == b"so!"
+            with anyio.move_on_after(0.3) as scope:
+                await plugin.call_async("spin")
+            assert scope.cancelled_caught
+            assert await plugin.call_async("ask", "again") == b"again!"
+
+    in_loop(backend, main)
+
+
+# Loading
+
+
+@both
+def test_loading_and_compiling_do_not_block_the_event_loop(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import plugwasm._runtime.compiled_plugin as compiled_module
+
+    threads: list[int] = []
+    real = compiled_module.resolve
+
+    def slow(*args: Any, **options: Any) -> Any:
+        threads.append(threading.get_ident())
+        time.sleep(0.2)
+        return real(*args, **options)
+
+    monkeypatch.setattr(compiled_module, "resolve", slow)
+
+    async def main() -> None:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await anyio.sleep(0.01)
+                ticks += 1
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            async with await plugwasm.aio.load(ECHO, config={"k": "v"}) as plugin:
+                assert plugin.config == {"k": "v"}
+                assert await plugin.call_async("echo", b"1") == b"1"
+            compiled = await plugwasm.aio.compile(ECHO, name="compiled")
+            assert Plugin(compiled).name == "compiled"
+            group.cancel_scope.cancel()
+        assert ticks >= 4
+        assert threading.get_ident() not in threads
+        assert len(threads) == 2
+        with pytest.raises(plugwasm.ManifestError):
+            await plugwasm.aio.load({"wasm": []})
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_load_that_is_cancelled_is_not_waited_for_and_what_it_makes_is_closed(
+    backend: str,
+) -> None:
+    released, made = threading.Event(), []
+
+    def make() -> Plugin:
+        assert released.wait(20)
+        made.append(Plugin(ECHO))
+        return made[0]
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        with anyio.move_on_after(0.05) as scope:
+            await plugwasm.aio.run(make, limiter=limiter)
+        assert scope.cancelled_caught
+        assert limiter.borrowed_tokens == 1  # the thread still works
+        released.set()
+        await until(lambda: limiter.borrowed_tokens == 0)
+        with pytest.raises(ClosedError):
+            made[0].call("echo")
+
+    in_loop(backend, main)
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
+def test_a_forked_child_can_await_calls() -> None:
+    program = """
+import os, anyio, plugwasm
+plugin = plugwasm.Plugin("examples/echo.wasm")
+async def main():
+    return await plugin.call_async("echo", "x")
+assert anyio.run(main) == b"x"
+pid = os.fork()
+assert anyio.run(main) == b"x"
+if pid == 0:
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+@both
+@pytest.mark.parametrize("where", ["guest", "coroutine"])
+def test_ctrl_c_ends_the_guest_and_the_program(backend: str, where: str) -> None:
+    program = """
+import os, signal, sys, threading, anyio, plugwasm
+backend, where = sys.argv[1:]
+@plugwasm.host_fn()
+async def greet(who: str) -> str:
+    await anyio.sleep(60)
+    return who
+@plugwasm.host_fn()
+def add(a: int, b: int) -> int:
+    return a
+@plugwasm.host_fn()
+def scale(a: float) -> float:
+    return a
+echo, asking = plugwasm.Plugin("examples/echo.wasm"), plugwasm.Plugin("examples/host_functions.wasm")
+async def main():
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    await (echo.call_async("spin") if where == "guest" else asking.call_async("greet", "you"))
+try:
+    anyio.run(main, backend=backend)
+except KeyboardInterrupt:
+    assert echo.call("echo", "usable") == b"usable"
+    print("interrupted")
+"""
+    begin = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-c", program, backend, where],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.stdout.split() == ["interrupted"], run.stderr
+    assert time.monotonic() - begin < 40

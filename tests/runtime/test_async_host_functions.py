@@ -1,0 +1,353 @@
+"""Host functions of calls in event loops: coroutines in the task that awaits, the rest in a thread."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+import plugwasm
+import plugwasm.aio
+from plugwasm import (
+    BusyError,
+    ClosedError,
+    CompiledPlugin,
+    CurrentPlugin,
+    HostFunctionError,
+    Limits,
+    Plugin,
+    TimeoutError,
+    ValType,
+    host_fn,
+)
+from tests.support.event_loops import both, in_loop
+from tests.support.guests import LOOP, export, guest
+from tests.support.host_calls import ASK, asking, resting
+from tests.support.threads import InThread
+
+ECHO = guest(
+    export("echo", "(call $echo)") + export("spin", LOOP) + export("trap", "(unreachable)")
+)
+
+
+@both
+def test_an_async_host_function_runs_in_the_task_that_awaits_the_call(backend: str) -> None:
+    tasks: list[object] = []
+
+    async def answer(question: str) -> str:
+        tasks.append((threading.get_ident(), anyio.get_current_task()))
+        await anyio.sleep(0.01)
+        return question[::-1]
+
+    async def main() -> None:
+        plugin = asking(answer)
+        for _ in range(2):
+            assert await plugin.call_async("ask", "was it a cat") == b"tac a ti saw"
+        assert tasks == [(threading.get_ident(), anyio.get_current_task())] * 2
+
+    in_loop(backend, main)
+
+
+@both
+def test_what_an_async_host_function_raises_is_the_cause(backend: str) -> None:
+    async def answer(question: str) -> str:
+        await anyio.sleep(0)
+        raise LookupError(question)
+
+    async def main() -> None:
+        with pytest.raises(
+            HostFunctionError, match="`answer_to` raised LookupError: why"
+        ) as caught:
+            await asking(answer).call_async("ask", "why")
+        assert isinstance(caught.value.__cause__, LookupError)
+        assert caught.value.plugin
+        assert caught.value.function == "ask"
+
+    in_loop(backend, main)
+
+
+def test_a_sync_call_cannot_run_an_async_host_function_and_says_what_can() -> None:
+    async def answer(question: str) -> str:
+        return question
+
+    plugin = asking(answer)
+    with pytest.raises(HostFunctionError, match="call_async") as caught:
+        plugin.call("ask", "why")
+    assert isinstance(caught.value.__cause__, TypeError)
+
+    async def main() -> None:
+        with pytest.raises(HostFunctionError, match="call_async"):
+            plugin.call("ask", "why")
+        assert await plugin.call_async("ask", "why") == b"why"
+
+    anyio.run(main)
+
+
+@both
+def test_the_context_of_the_caller_is_there_in_host_functions(backend: str) -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+
+    def sync_answer(question: str) -> str:
+        return user.get() + question
+
+    async def async_answer(question: str) -> str:
+        return user.get() + question
+
+    async def call(answer: Any, name: str) -> None:
+        user.set(name)
+        assert await asking(answer).call_async("ask", "?") == name.encode() + b"?"
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for answer in (sync_answer, async_answer):
+                for name in ("ada", "bob"):
+                    group.start_soon(call, answer, name)
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_coroutine_is_cancelled_with_its_task(backend: str) -> None:
+    cancelled = []
+
+    async def answer(question: str) -> str:
+        try:
+            await anyio.sleep(60)
+        except BaseException as error:
+            cancelled.append(isinstance(error, anyio.get_cancelled_exc_class()))
+            raise
+        return question
+
+    async def main() -> None:
+        plugin = asking(answer)
+        with anyio.move_on_after(0.1) as scope:
+            await plugin.call_async("ask", "?")
+        assert scope.cancelled_caught
+        assert cancelled == [True]
+        assert hasattr(plugin, "_idle")
+
+    in_loop(backend, main)
+
+
+@both
+def test_the_deadline_of_a_call_ends_a_coroutine(backend: str) -> None:
+    cleaned_up = []
+
+    async def rest() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.01)
+            cleaned_up.append(True)
+
+    async def main() -> None:
+        plugin = resting(rest, limits=Limits(timeout=0.2))
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError, match="deadline of 200 ms"):
+            await plugin.call_async("wait")
+        assert time.monotonic() - begin < 10
+        assert cleaned_up
+        assert await plugin.call_async("echo", b"usable") == b"usable"
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_cancel_handle_ends_a_coroutine(backend: str) -> None:
+    async def rest() -> None:
+        await anyio.sleep(60)
+
+    async def main() -> None:
+        plugin = resting(rest)
+        timer = threading.Timer(0.1, plugin.cancel_handle().cancel)
+        timer.start()
+        with pytest.raises(plugwasm.CancelledError):
+            await plugin.call_async("wait")
+        timer.join()
+
+    in_loop(backend, main)
+
+
+@both
+def test_an_async_host_function_with_a_signature_uses_the_memory_of_its_plugin(
+    backend: str,
+) -> None:
+    kept: list[Any] = []
+
+    @host_fn(name="answer_to", signature=([ValType.PTR], [ValType.PTR]), user_data="!")
+    async def answer(
+        plugin: CurrentPlugin, params: list[Any], results: list[Any], mark: str
+    ) -> None:
+        question = plugin.input_string(params[0])
+        await anyio.sleep(0.01)
+        scratch = plugin.alloc(16)
+        plugin.memory(scratch)[:2] = b"ok"
+        assert bytes(plugin.memory(scratch)[:2]) == b"ok"
+        plugin.free(scratch)
+        with pytest.raises(ValueError):
+            plugin.alloc(-1)
+        plugin.set_var("asked", question.encode())
+        assert plugin.host_context() == "context"
+        plugin.return_string(results[0], question + mark)
+        kept.append(plugin)
+
+    @host_fn(name="answer_to")
+    async def failing(plugin: CurrentPlugin, question: str) -> str:
+        plugin.set_error("not today")
+        return ""
+
+    async def main() -> None:
+        plugin = Plugin(ASK, functions=[answer])
+        assert await plugin.call_async("ask", "why", host_context="context") == b"why!"
+        for use in (
+            lambda: kept[0].alloc(1),
+            lambda: kept[0].var("asked"),
+            lambda: kept[0].set_error("late"),
+        ):
+            with pytest.raises(ClosedError):
+                use()
+        with pytest.raises(plugwasm.GuestError, match="not today"):
+            await Plugin(ASK, functions=[failing]).call_async("ask", "why")
+
+    in_loop(backend, main)
+
+
+@both
+def test_async_host_functions_can_be_methods_partials_and_callables(backend: str) -> None:
+    class Oracle:
+        async def ask(self, question: str) -> str:
+            return question + "1"
+
+    signature = ([ValType.PTR], [ValType.PTR])
+
+    async def raw(mark: str, plugin: CurrentPlugin, params: Any, results: Any) -> None:
+        plugin.return_string(results[0], plugin.input_string(params[0]) + mark)
+
+    async def main() -> None:
+        assert await asking(Oracle().ask).call_async("ask", "?") == b"?1"
+        function = plugwasm.Function(None, "answer_to", *signature, partial(raw, "2"))
+        assert await Plugin(ASK, functions=[function]).call_async("ask", "?") == b"?2"
+
+        class Raw:
+            async def __call__(self, plugin: CurrentPlugin, params: Any, results: Any) -> None:
+                await raw("3", plugin, params, results)
+
+        function = plugwasm.Function(None, "answer_to", *signature, Raw())
+        assert await Plugin(ASK, functions=[function]).call_async("ask", "?") == b"?3"
+
+    in_loop(backend, main)
+
+
+@both
+def test_an_async_host_function_can_await_other_plugins_whatever_the_limiter_says(
+    backend: str,
+) -> None:
+    inner = CompiledPlugin(ECHO)
+
+    async def answer(question: str) -> str:
+        plugin = Plugin(inner)
+        return (await plugin.call_async("echo", question)).decode() + "!"  # type: ignore[no-any-return]
+
+    async def main() -> None:
+        plugwasm.aio.default_limiter().total_tokens = 2
+        answers = []
+
+        async def call() -> None:
+            answers.append(await asking(answer).call_async("ask", "hm"))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                for _ in range(6):
+                    group.start_soon(call)
+        assert answers == [b"hm!"] * 6
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_coroutine_cannot_call_the_plugin_that_waits_for_it(backend: str) -> None:
+    async def rest() -> None:
+        with pytest.raises(BusyError):
+            await plugin.call_async("echo")
+        with pytest.raises(BusyError):
+            plugin.call("echo")
+
+    plugin = resting(rest)
+
+    async def main() -> None:
+        await plugin.call_async("wait")
+
+    in_loop(backend, main)
+
+
+@both
+def test_a_sync_host_function_may_call_a_plugin_whose_host_function_is_async(backend: str) -> None:
+    async def answer(question: str) -> str:
+        await anyio.sleep(0)
+        return question + "!"
+
+    def between(question: str) -> str:
+        return asking(answer).call("ask", question).decode() + "?"
+
+    async def main() -> None:
+        assert await asking(between).call_async("ask", "so") == b"so!?"
+
+    in_loop(backend, main)
+
+
+def test_another_thread_of_a_host_function_has_no_event_loop() -> None:
+    async def answer(question: str) -> str:
+        return question
+
+    def between(question: str) -> str:
+        context = contextvars.copy_context()
+        return InThread(context.run, asking(answer).call, "ask", question).result()  # type: ignore[no-any-return]
+
+    async def main() -> None:
+        with pytest.raises(HostFunctionError, match="call_async"):
+            await asking(between).call_async("ask", "so")
+
+    anyio.run(main)
+
+
+@both
+def test_a_sync_host_function_may_run_an_event_loop_of_its_own(backend: str) -> None:
+    async def inner(question: str) -> str:
+        await anyio.sleep(0)
+        return question + "!"
+
+    def answer(question: str) -> str:
+        return anyio.run(inner, question, backend=backend)
+
+    async def main() -> None:
+        assert await asking(answer).call_async("ask", "so") == b"so!"
+
+    in_loop(backend, main)
+
+
+@both
+def test_many_calls_with_async_host_functions_at_once(backend: str) -> None:
+    async def answer(question: str) -> str:
+        await anyio.sleep(0.001)
+        return question * 2
+
+    async def main() -> None:
+        compiled = CompiledPlugin(ASK, functions=[host_fn(name="answer_to")(answer)])
+
+        async def call(number: int) -> None:
+            async with Plugin(compiled) as plugin:
+                for i in range(5):
+                    question = f"{number}.{i} "
+                    assert await plugin.call_async("ask", question) == question.encode() * 2
+
+        async with anyio.create_task_group() as group:
+            for number in range(30):
+                group.start_soon(call, number)
+
+    in_loop(backend, main)

@@ -1,0 +1,427 @@
+"""Errors of calls: which one comes of what, what it says, and what becomes of the instance."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import pickle
+import weakref
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import Function, Plugin, errors
+from tests.support.faulty_guest import FAULTY
+from tests.support.guests import export, guest, manifest, number
+from tests.support.waiting import soon
+
+
+@pytest.fixture(scope="module")
+def compiled() -> plugwasm.CompiledPlugin:
+    return plugwasm.CompiledPlugin(FAULTY, name="faulty")
+
+
+def error_of(
+    compiled: plugwasm.CompiledPlugin, function: str, data: bytes = b""
+) -> errors.CallError:
+    with Plugin(compiled) as plugin:
+        with pytest.raises(errors.CallError) as caught:
+            plugin.call(function, data)
+        assert plugin.call("good", b"after") == b"after"
+        error = caught.value
+    assert error.plugin == "faulty"
+    assert error.function == function
+    return error
+
+
+# What the guest reports
+
+
+def test_the_message_of_the_guest_is_the_message_of_the_error(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
+    error = error_of(compiled, "message")
+    assert type(error) is errors.GuestError
+    assert str(error) == error.message == error.guest_message == "it went wrong: äöü"
+    assert error.args == ("it went wrong: äöü",)
+    assert error.backtrace == ()
+
+
+@pytest.mark.parametrize(("function", "code"), [("message_and_zero", 0), ("message_and_seven", 7)])
+def test_a_message_is_an_error_whatever_the_code(
+    compiled: plugwasm.CompiledPlugin, function: str, code: int
+) -> None:
+    error = error_of(compiled, function)
+    assert type(error) is errors.GuestError
+    assert (error.guest_message, error.code) == ("said", code)
+
+
+@pytest.mark.parametrize(
+    ("function", "code"), [("seven", 7), ("minus_one", -1), ("least", -(2**31))]
+)
+def test_a_code_other_than_zero_is_an_error_without_a_message(
+    compiled: plugwasm.CompiledPlugin, function: str, code: int
+) -> None:
+    error = error_of(compiled, function)
+    assert type(error) is errors.GuestError
+    assert (error.guest_message, error.code) == (None, code)
+    for part in (str(code), f"`{function}`", "`faulty`"):
+        assert part in str(error)
+
+
+def test_a_code_of_zero_is_success(compiled: plugwasm.CompiledPlugin) -> None:
+    with Plugin(compiled) as plugin:
+        assert plugin.call("good_code", b"fine") == b"fine"
+
+
+def test_a_message_can_be_taken_back_and_the_last_one_counts(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
+    with Plugin(compiled) as plugin:
+        assert plugin.call("error_taken_back", b"fine") == b"fine"
+    assert error_of(compiled, "error_said_twice").guest_message == "second"
+
+
+def test_a_message_that_is_no_text_is_shown_as_well_as_can_be(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
+    assert error_of(compiled, "error_not_text").guest_message == "\ufffdbc"
+
+
+def test_an_error_of_an_earlier_call_is_forgotten(compiled: plugwasm.CompiledPlugin) -> None:
+    with Plugin(compiled) as plugin:
+        for _ in range(3):
+            with pytest.raises(errors.GuestError):
+                plugin.call("message")
+            assert plugin.call("good", b"fine") == b"fine"
+
+
+# Traps
+
+
+@pytest.mark.parametrize(
+    ("function", "trap"),
+    [
+        ("trap", "unreachable"),
+        ("divide", "integer division by zero"),
+        ("overflow", "integer overflow"),
+        ("convert", "invalid conversion to integer"),
+        ("beyond", "out of bounds memory access"),
+        ("beyond_table", "out of bounds table access"),
+        ("empty_entry", "call of an empty table entry"),
+        ("wrong_type", "indirect call with a wrong type"),
+        ("recursion", "stack overflow"),
+    ],
+)
+def test_each_trap_is_named(compiled: plugwasm.CompiledPlugin, function: str, trap: str) -> None:
+    error = error_of(compiled, function)
+    assert type(error) is errors.TrapError
+    assert error.trap == trap
+    assert trap in error.message
+    assert f"`{function}` of plugin `faulty`" in error.message
+    assert error.code is None
+    assert error.guest_message is None
+    assert error.backtrace
+
+
+def test_the_backtrace_has_the_frames_innermost_first_and_none_of_ours(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
+    error = error_of(compiled, "deep")
+    assert [frame.split(" @ ")[0] for frame in error.backtrace[:2]] == ["inner", "outer"]
+    assert len(error.backtrace) == 3
+    assert "wasm backtrace:\n  0: inner @ 0x" in str(error)
+    assert "backtrace" not in error.message
+
+
+def test_mangled_names_in_the_backtrace_are_made_readable() -> None:
+    names = ["_ZN7example4main17h0123456789abcdefE", "_ZN3foo3barEv", "_RNvCs1234_7mycrate3foo"]
+    body = "".join(
+        f"(func ${name} {f'(call ${inner})' if inner else 'unreachable'})"
+        for name, inner in zip(names, [*names[1:], ""], strict=True)
+    )
+    with (
+        Plugin(guest(body + export("f", f"(call ${names[0]})"))) as plugin,
+        pytest.raises(errors.TrapError) as caught,
+    ):
+        plugin.call("f")
+    shown = [frame.split(" @ ")[0] for frame in caught.value.backtrace]
+    assert shown[1].startswith("foo::bar")
+    assert shown[2] == "example::main"
+    assert "mycrate" in shown[0]
+    assert "_R" not in shown[0]
+
+
+def test_a_deep_backtrace_is_not_endless(compiled: plugwasm.CompiledPlugin) -> None:
+    assert 5 < len(error_of(compiled, "recursion").backtrace) <= 1000
+
+
+def test_recursion_too_deep_says_so(compiled: plugwasm.CompiledPlugin) -> None:
+    assert "recursed too deeply" in error_of(compiled, "recursion").message
+
+
+def test_a_message_goes_before_the_trap(compiled: plugwasm.CompiledPlugin) -> None:
+    error = error_of(compiled, "message_and_trap")
+    assert type(error) is errors.GuestError
+    assert error.guest_message == "said before the trap"
+    assert error.backtrace
+
+
+def test_fuel_goes_before_a_message() -> None:
+    with Plugin(FAULTY, fuel_limit=100_000) as plugin:
+        with pytest.raises(errors.OutOfFuelError) as caught:
+            plugin.call("message_and_loop")
+        assert plugin.call("good", b"after") == b"after"
+    assert "`message_and_loop` of plugin `plugin` used up its fuel" in str(caught.value)
+
+
+def test_a_timeout_goes_before_a_message() -> None:
+    with Plugin(manifest(FAULTY, timeout_ms=100)) as plugin:
+        with pytest.raises(errors.TimeoutError, match="100 ms") as caught:
+            plugin.call("message_and_loop")
+        assert plugin.call("good", b"after") == b"after"
+    assert isinstance(caught.value, builtins.TimeoutError)
+    assert caught.value.backtrace
+
+
+# Handles
+
+
+@pytest.mark.parametrize(
+    ("function", "parts"),
+    [
+        ("output_of_nothing", ["the output", "12345", "length 1"]),
+        ("output_too_long", ["the output", "length 9"]),
+        ("output_of_all", ["the output", "9223372036854775807"]),
+        ("output_around", ["the output", "18446744073709551615"]),
+        ("error_of_nothing", ["the error", "12345"]),
+        ("input_of_nothing", ["its input"]),
+    ],
+)
+def test_memory_that_the_guest_does_not_own_is_a_named_error(
+    compiled: plugwasm.CompiledPlugin, function: str, parts: list[str]
+) -> None:
+    error = error_of(compiled, function)
+    assert type(error) is errors.BadHandleError
+    for part in [
+        *parts,
+        f"`{function}` of plugin `faulty`",
+        "no memory that the plugin has allocated",
+    ]:
+        assert part in str(error)
+
+
+# What happens to the instance
+
+
+@pytest.mark.parametrize(
+    "function", ["message", "message_and_seven", "seven", "output_of_nothing", "error_of_nothing"]
+)
+def test_an_error_that_the_guest_returned_with_keeps_its_instance(
+    compiled: plugwasm.CompiledPlugin, function: str
+) -> None:
+    with Plugin(compiled) as plugin:
+        plugin.call("count")
+        with pytest.raises(errors.CallError):
+            plugin.call(function)
+        assert number(plugin.call("count")) == 2
+
+
+@pytest.mark.parametrize("function", ["trap", "message_and_trap", "recursion", "divide"])
+def test_a_call_that_was_unwound_costs_the_instance(
+    compiled: plugwasm.CompiledPlugin, function: str
+) -> None:
+    with Plugin(compiled) as plugin:
+        plugin.call("count")
+        with pytest.raises(errors.CallError):
+            plugin.call(function)
+        assert number(plugin.call("count")) == 1
+
+
+def test_a_call_that_could_not_begin_keeps_the_instance(compiled: plugwasm.CompiledPlugin) -> None:
+    with Plugin(compiled) as plugin:
+        plugin.call("count")
+        with pytest.raises(errors.FunctionNotFoundError):
+            plugin.call("nothing")
+        assert number(plugin.call("count")) == 2
+
+
+# Host functions
+
+
+class Unusual(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ValueError("bad value"),
+        KeyError("k"),
+        Unusual("odd"),
+        SystemExit(3),
+        GeneratorExit(),
+        StopIteration(5),
+        builtins.TimeoutError("mine"),
+        MemoryError(),
+        RecursionError("deep"),
+        errors.GuestError("ours", code=5),
+        errors.TimeoutError("ours as well"),
+        errors.BusyError("ours"),
+        ExceptionGroup("two", [ValueError(1), TypeError(2)]),
+    ],
+    ids=lambda e: f"{type(e).__module__}.{type(e).__name__}",
+)
+def test_what_a_host_function_raises_is_the_cause(raised: BaseException) -> None:
+    def fails_here(*_: Any) -> None:
+        raise raised
+
+    source = guest(
+        export("run", "(call $back)") + export("good", "(call $echo)"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
+    with Plugin(
+        source, functions=[Function(None, "back", [], [], fails_here)], name="calls_back"
+    ) as plugin:
+        with pytest.raises(errors.HostFunctionError) as caught:
+            plugin.call("run")
+        assert plugin.call("good", b"after") == b"after"
+    error = caught.value
+    assert error.__cause__ is raised
+    assert error.__suppress_context__
+    assert (error.plugin, error.function) == ("calls_back", "run")
+    for part in ("`run` of plugin `calls_back`", "`back`", type(raised).__name__):
+        assert part in error.message
+    assert error.backtrace
+    frames = [entry.f_code.co_name for entry in _frames(raised)]
+    assert frames[-1] == "fails_here"
+    assert not (raised.__dict__.get("plugin") if isinstance(raised, errors.Error) else None)
+
+
+def _frames(error: BaseException) -> list[Any]:
+    frames, entry = [], error.__traceback__
+    while entry is not None:
+        frames.append(entry.tb_frame)
+        entry = entry.tb_next
+    return frames
+
+
+def test_a_keyboard_interrupt_in_a_host_function_passes_as_itself() -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    source = guest(
+        export("run", "(call $back)") + export("good", "(call $echo)"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
+    with Plugin(source, functions=[Function(None, "back", [], [], interrupted)]) as plugin:
+        with pytest.raises(KeyboardInterrupt):
+            plugin.call("run")
+        assert plugin.call("good", b"after") == b"after"
+
+
+def test_the_cause_of_a_cause_is_kept() -> None:
+    def back(*_: Any) -> None:
+        try:
+            {}["missing"]
+        except KeyError as inner:
+            raise RuntimeError("outer") from inner
+
+    source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
+    with (
+        Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin,
+        pytest.raises(errors.HostFunctionError) as caught,
+    ):
+        plugin.call("run")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert isinstance(caught.value.__cause__.__cause__, KeyError)
+
+
+def test_the_error_of_a_nested_plugin_arrives_whole_as_the_cause(
+    compiled: plugwasm.CompiledPlugin,
+) -> None:
+    source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
+    with Plugin(compiled) as inner:
+        back = Function(None, "back", [], [], lambda *_: inner.call("deep"))
+        with (
+            Plugin(source, functions=[back], name="outside") as plugin,
+            pytest.raises(errors.HostFunctionError) as caught,
+        ):
+            plugin.call("run")
+        assert inner.call("good", b"after") == b"after"
+    cause = caught.value.__cause__
+    assert isinstance(cause, errors.TrapError)
+    assert (cause.plugin, cause.function, cause.trap) == ("faulty", "deep", "unreachable")
+    assert cause.backtrace[0].startswith("inner")
+    assert (caught.value.plugin, caught.value.function) == ("outside", "run")
+
+
+def test_a_host_function_that_raised_goes_before_the_message_of_the_guest() -> None:
+    source = guest(
+        export("run", "(call $error_set <<said>>) (call $back)"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
+
+    def back(*_: Any) -> None:
+        raise ValueError("mine")
+
+    with (
+        Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin,
+        pytest.raises(errors.HostFunctionError, match="mine"),
+    ):
+        plugin.call("run")
+
+
+def test_what_a_host_function_raised_in_one_call_is_not_raised_by_the_next() -> None:
+    source = guest(
+        export("run", "(call $back)") + export("trap", "unreachable"),
+        '(import "extism:host/user" "back" (func $back))',
+    )
+
+    def back(*_: Any) -> None:
+        raise ValueError("old")
+
+    with Plugin(source, functions=[Function(None, "back", [], [], back)]) as plugin:
+        with pytest.raises(errors.HostFunctionError):
+            plugin.call("run")
+        with pytest.raises(errors.TrapError):
+            plugin.call("trap")
+
+
+def test_a_real_error_of_a_call_survives_pickling(compiled: plugwasm.CompiledPlugin) -> None:
+    error = error_of(compiled, "deep")
+    arrived = pickle.loads(pickle.dumps(error))
+    assert str(arrived) == str(error)
+    assert arrived.__dict__ == error.__dict__
+
+
+FAILS = ["trap", "message", "seven", "output_of_nothing", "raises"]
+
+
+@pytest.mark.parametrize("function", FAILS)
+def test_an_error_that_was_handled_keeps_nothing_alive_until_the_garbage_collector_comes(
+    function: str,
+) -> None:
+    def back(*_: Any) -> None:
+        raise LookupError
+
+    source = (
+        FAULTY[:-1].replace("(module", '(module (import "extism:host/user" "back" (func $back))', 1)
+        + export("raises", "(call $back)")
+        + ")"
+    )
+    plugin = Plugin(source, functions=[Function(None, "back", [], [], back)])
+    gc.collect()
+    gc.disable()
+    try:
+        plugin.call("good")
+        instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+        try:
+            plugin.call(function)
+        except errors.CallError:
+            pass
+        plugin.close()
+        assert soon(lambda: instance() is None)
+    finally:
+        gc.enable()

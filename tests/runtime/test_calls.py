@@ -1,0 +1,769 @@
+"""Calls of plugins: what goes in, what comes out, and what may happen around them."""
+
+from __future__ import annotations
+
+import array
+import gc
+import inspect
+import mmap
+import pickle
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import plugwasm
+import plugwasm._host.registry
+from plugwasm import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    Function,
+    FunctionNotFoundError,
+    OptionError,
+    Plugin,
+    SignatureError,
+)
+from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
+from tests.support.host_calls import calling_back
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+
+ECHO = guest(
+    export("echo", "(call $echo)"),
+)
+COUNTER = guest(
+    '(global $count (mut i64) (i64.const 0)) (global (export "marker") i32 (i32.const 1))'
+    + export(
+        "count",
+        "(global.set $count (i64.add (global.get $count) (i64.const 1))) (call $answer (global.get $count))",
+    )
+    + export("trap", "unreachable")
+    + export("fail", "(call $error_set <<no>>)")
+    + '(func (export "code") (result i32) (i32.const 3))'
+    + '(func (export "takes") (param i32)) (func (export "gives_long") (result i64) (i64.const 0))'
+    + '(func (export "gives_two") (result i32 i32) (i32.const 0) (i32.const 0)) (func (export "gives_float") (result f32) (f32.const 0))'
+    + '(func (export "good") (result i32) (i32.const 0))'
+)
+SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
+
+
+@pytest.fixture
+def echo() -> Iterator[Plugin]:
+    with Plugin(ECHO) as plugin:
+        yield plugin
+
+
+@pytest.fixture
+def counter() -> Iterator[Plugin]:
+    with Plugin(COUNTER) as plugin:
+        yield plugin
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"abcd",
+        bytearray(b"abcd"),
+        memoryview(b"abcd"),
+        memoryview(bytearray(b"abcd")),
+        memoryview(b"xabcdx")[1:5],
+        array.array("B", b"abcd"),
+        memoryview(b"abcd").cast("I"),
+        memoryview(b"abcd").cast("B", (2, 2)),
+        array.array("H", b"abcd"),
+        "abcd",
+    ],
+    ids=lambda data: (
+        f"{type(data).__name__}-{data.format}{data.shape}"
+        if isinstance(data, memoryview)
+        else type(data).__name__
+    ),
+)
+def test_text_bytes_and_every_buffer_can_be_the_input(echo: Plugin, data: Any) -> None:
+    assert echo.call("echo", data) == b"abcd"
+
+
+@pytest.mark.parametrize(
+    "data", [memoryview(b"a.b.c.d.")[::2], memoryview(b"dcba")[::-1]], ids=["strided", "reversed"]
+)
+def test_a_buffer_that_is_not_in_one_piece_can_be_the_input(echo: Plugin, data: memoryview) -> None:
+    assert echo.call("echo", data) == b"abcd"
+
+
+def test_a_mapped_file_can_be_the_input(echo: Plugin) -> None:
+    with mmap.mmap(-1, 4096) as mapped:
+        mapped[:4] = b"abcd"
+        assert echo.call("echo", mapped) == b"abcd" + bytes(4092)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", "", bytearray(), memoryview(b""), array.array("I")],
+    ids=lambda data: type(data).__name__,
+)
+def test_an_input_can_be_empty(echo: Plugin, data: Any) -> None:
+    echo.call("echo", b"something first")
+    assert echo.call("echo", data) == b""
+
+
+def test_the_input_is_empty_when_none_is_given(echo: Plugin) -> None:
+    assert echo.call("echo") == b""
+
+
+def test_text_travels_as_utf_8(echo: Plugin) -> None:
+    assert echo.call("echo", "äöü € 😀\0") == "äöü € 😀\0".encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [(object(), TypeError), ([object()], TypeError), ("\ud800", OptionError)],
+    ids=["object", "in a list", "surrogate"],
+)
+def test_what_cannot_be_sent_is_refused_and_the_plugin_goes_on(
+    echo: Plugin, data: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        echo.call("echo", data)
+    assert echo.call("echo", b"next") == b"next"
+
+
+def test_a_refused_input_does_not_leave_its_deadline_to_the_next_call() -> None:
+    with Plugin(manifest(ECHO, timeout_ms=150)) as plugin:
+        with pytest.raises(TypeError):
+            plugin.call("echo", object())
+        time.sleep(0.2)
+        assert plugin.call("echo", b"x" * 100_000) == b"x" * 100_000
+
+
+EDGES = [
+    1,
+    7,
+    8,
+    9,
+    31,
+    32,
+    33,
+    65_535,
+    65_536,
+    131_072 - 544,
+    131_072 - 543,
+    131_072 - 512,
+    131_073,
+    1_000_003,
+    8_388_608,
+]
+
+
+@pytest.mark.parametrize("length", EDGES)
+def test_inputs_of_every_length_come_back_whole(echo: Plugin, length: int) -> None:
+    data = (bytes(range(251)) * (length // 251 + 1))[:length]
+    assert echo.call("echo", data) == data
+    assert echo.call("echo", b"short") == b"short"
+
+
+def test_inputs_that_grow_and_shrink_do_not_disturb_each_other(echo: Plugin) -> None:
+    for length in [*EDGES, *reversed(EDGES)]:
+        data = length.to_bytes(4, "little") * (length // 4 + 1)
+        assert echo.call("echo", data) == data
+
+
+@given(st.binary(max_size=5000))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_come_back(data: bytes) -> None:
+    plugin = _shared_echo()
+    assert plugin.call("echo", data) == data
+
+
+def _shared_echo(plugin: list[Plugin] = []) -> Plugin:  # noqa: B006  # one plugin for all examples
+    if not plugin:
+        plugin.append(Plugin(ECHO))
+    return plugin[0]
+
+
+def test_the_output_of_an_earlier_call_is_gone_when_a_call_sets_none() -> None:
+    with Plugin(guest(export("echo", "(call $echo)") + export("nothing", ""))) as plugin:
+        assert plugin.call("echo", b"first") == b"first"
+        assert plugin.call("nothing", b"second") == b""
+
+
+def test_a_part_of_the_input_can_be_the_output() -> None:
+    inner = "(call $output_set (i64.add (call $input_offset) (i64.const 2)) (i64.const 3))"
+    with Plugin(guest(export("inner", inner))) as plugin:
+        assert plugin.call("inner", b"abcdefg") == b"cde"
+
+
+def test_the_last_output_counts() -> None:
+    with Plugin(guest(export("twice", "(call $give <<one>>) (call $give <<two>>)"))) as plugin:
+        assert plugin.call("twice") == b"two"
+
+
+def test_a_null_output_is_empty() -> None:
+    with Plugin(
+        guest(export("f", "(call $give <<one>>) (call $output_set (i64.const 0) (i64.const 0))"))
+    ) as plugin:
+        assert plugin.call("f") == b""
+
+
+def test_memory_of_the_guest_is_kept_between_calls(counter: Plugin) -> None:
+    assert [number(counter.call("count")) for _ in range(3)] == [1, 2, 3]
+
+
+# What `parse` gets
+
+
+def test_parse_gets_the_output_as_bytes(echo: Plugin) -> None:
+    seen: list[Any] = []
+    assert (
+        echo.call("echo", b"abc", parse=lambda output: (seen.append(output), len(output))[1]) == 3
+    )
+    assert seen == [b"abc"]
+    assert type(seen[0]) is bytes
+
+
+@pytest.mark.parametrize(
+    ("parse", "result"),
+    [
+        (bytearray, bytearray(b"[1, 2]")),
+        (list, [91, 49, 44, 32, 50, 93]),
+        (lambda view: str(view, "utf-8"), "[1, 2]"),
+    ],
+)
+def test_parse_makes_the_result(echo: Plugin, parse: Any, result: Any) -> None:
+    made = echo.call("echo", "[1, 2]", parse=parse)
+    assert made == result
+    assert type(made) is type(result)
+
+
+def test_parse_can_be_given_by_position(echo: Plugin) -> None:
+    assert echo.call("echo", b"abc", len) == 3
+
+
+def test_what_parse_raises_reaches_the_caller_and_the_plugin_goes_on(counter: Plugin) -> None:
+    counter.call("count")
+
+    def parse(view: memoryview) -> None:
+        raise LookupError("not what I wanted")
+
+    with pytest.raises(LookupError, match="not what I wanted"):
+        counter.call("count", parse=parse)
+    assert number(counter.call("count")) == 3
+
+
+def test_parse_cannot_enter_the_plugin_again(echo: Plugin) -> None:
+    with pytest.raises(BusyError):
+        echo.call("echo", b"abc", parse=lambda view: echo.call("echo", b"other"))
+    assert echo.call("echo", b"next") == b"next"
+
+
+def test_with_none_for_parse_the_result_is_a_view_that_nobody_can_write_to(echo: Plugin) -> None:
+    view = echo.call("echo", b"abc", parse=None)
+    assert view == b"abc"
+    with pytest.raises(TypeError):
+        view[0] = 1
+
+
+@pytest.mark.parametrize("end", ["call", "failed call", "reset", "close"])
+def test_a_view_is_released_at_the_next_call_at_reset_and_at_close(end: str) -> None:
+    with Plugin(COUNTER) as plugin:
+        view = plugin.call("count", parse=None)
+        assert len(view) == 8
+        if end == "call":
+            plugin.call("count")
+        elif end == "failed call":
+            with pytest.raises(plugwasm.TrapError):
+                plugin.call("trap")
+        else:
+            getattr(plugin, end)()
+        with pytest.raises(ValueError, match="released"):
+            view[0]
+
+
+def test_what_was_made_of_a_view_stays_safe_after_calls_and_close() -> None:
+    plugin = Plugin(ECHO)
+    view = plugin.call("echo", b"abcd" * 1000, parse=None)
+    part, words = view[4:8], view.cast("I")
+    whole = memoryview(view)
+    assert part == b"abcd"
+    plugin.call("echo", b"y" * 300_000)
+    plugin.close()
+    del plugin
+    gc.collect()
+    assert len(part.tobytes()) == 4
+    assert len(words) == 1000
+    assert sum(words) >= 0
+    assert len(whole.tobytes()) == 4000
+
+
+def test_something_that_keeps_the_view_does_not_stop_the_next_call(echo: Plugin) -> None:
+    view = echo.call("echo", b"abcd", parse=None)
+    numbers = pickle.PickleBuffer(view)
+    with pytest.raises(BufferError):
+        view.release()
+    assert echo.call("echo", b"next") == b"next"
+    assert len(numbers.raw()) == 4
+
+
+def test_the_view_of_one_call_can_be_the_input_of_the_next(echo: Plugin) -> None:
+    first = echo.call("echo", b"handed on", parse=None)
+    assert echo.call("echo", first) == b"handed on"
+
+
+def test_a_part_of_a_view_can_be_the_input_of_the_next_call(echo: Plugin) -> None:
+    first = echo.call("echo", b"0123456789" * 30_000, parse=None)
+    assert echo.call("echo", first[5:250_005]) == b"5678901234" * 25_000
+
+
+# What can be called
+
+
+def test_function_exists_says_what_can_be_called(counter: Plugin) -> None:
+    callable_ = [
+        name
+        for name in (
+            "count",
+            "good",
+            "takes",
+            "gives_long",
+            "gives_two",
+            "gives_float",
+            "marker",
+            "none",
+            "",
+        )
+        if True
+    ]
+    assert [name for name in callable_ if counter.function_exists(name)] == ["count", "good"]
+
+
+def test_an_export_may_return_nothing_or_a_code(counter: Plugin) -> None:
+    assert counter.call("good") == b""
+    assert number(counter.call("count")) == 1
+
+
+@pytest.mark.parametrize("name", ["takes", "gives_long", "gives_two", "gives_float"])
+def test_an_export_of_another_type_is_refused_by_name_and_type(counter: Plugin, name: str) -> None:
+    with pytest.raises(SignatureError) as caught:
+        counter.call(name)
+    item = next(item for item in counter.exports if item.name == name)
+    assert name in str(caught.value)
+    assert repr(item.type) in str(caught.value)
+    assert "() -> (i32)" in str(caught.value)
+    assert (caught.value.plugin, caught.value.function) == ("plugin", name)
+    assert number(counter.call("count")) == 1
+
+
+def test_an_unknown_function_is_refused_with_a_suggestion(counter: Plugin) -> None:
+    with pytest.raises(FunctionNotFoundError, match="did you mean `count`"):
+        counter.call("cuont")
+    with pytest.raises(FunctionNotFoundError, match=r"`count`.*`good`") as caught:
+        counter.call("zzzzzz")
+    assert (caught.value.plugin, caught.value.function) == ("plugin", "zzzzzz")
+    assert number(counter.call("count")) == 1
+
+
+@pytest.mark.parametrize("name", ["marker", "", "extism:host/env", "count\0", "ü"])
+def test_a_name_that_is_no_function_is_not_found(counter: Plugin, name: str) -> None:
+    with pytest.raises(FunctionNotFoundError):
+        counter.call(name)
+
+
+def test_a_plugin_that_exports_nothing_says_so() -> None:
+    with Plugin("(module)") as plugin, pytest.raises(FunctionNotFoundError, match="none"):
+        plugin.call("f")
+
+
+def test_exports_with_odd_names_can_be_called() -> None:
+    names = ["a b", "ünïcödé", "", "x" * 1000]
+    with Plugin(guest("".join(export(name, "(call $echo)") for name in names))) as plugin:
+        assert [plugin.call(name, name) for name in names] == [name.encode() for name in names]
+
+
+# Host context
+
+
+def test_the_host_context_reaches_host_functions_during_that_call_only() -> None:
+    seen: list[Any] = []
+    plugin = calling_back(lambda current, *_: seen.append(current.host_context()))
+    context = {"request": 1}
+    with plugin:
+        plugin.call("run", host_context=context)
+        plugin.call("run")
+        plugin.call("run", b"", bytes, [1, 2])
+    assert seen[0] is context
+    assert seen[1:] == [None, [1, 2]]
+
+
+@pytest.mark.parametrize("context", [0, "", False, [], {}], ids=repr)
+def test_a_host_context_that_counts_as_false_is_one_all_the_same(context: Any) -> None:
+    seen: list[Any] = []
+    with calling_back(lambda current, *_: seen.append(current.host_context())) as plugin:
+        plugin.call("run", host_context=context)
+        plugin.call("run")
+    assert seen[0] is context
+    assert seen[1] is None
+
+
+def test_a_failed_call_does_not_leave_its_host_context_behind() -> None:
+    seen: list[Any] = []
+
+    def back(current: plugwasm.CurrentPlugin, *_: Any) -> None:
+        seen.append(current.host_context())
+        if seen[-1] == "fails":
+            current.set_error("no")
+
+    with calling_back(back) as plugin:
+        with pytest.raises(plugwasm.GuestError):
+            plugin.call("run", host_context="fails")
+        with pytest.raises(LookupError):
+            plugin.call("run", host_context="parse raises", parse=lambda view: {}["no"])
+        plugin.call("run")
+    assert seen == ["fails", "parse raises", None]
+
+
+def test_a_call_without_room_for_its_input_leaves_nothing_behind() -> None:
+    seen: list[Any] = []
+    source = guest(
+        export("run", "(call $back)"),
+        '(import "extism:host/user" "back" (func $back))',
+        memory='(memory (export "memory") 1)',
+    )
+    back = Function(None, "back", [], [], lambda current, *_: seen.append(current.host_context()))
+    with Plugin(
+        manifest(source, memory={"max_pages": 5}, timeout_ms=150), functions=[back]
+    ) as plugin:
+        plugin.call("run")
+        with pytest.raises(plugwasm.OutOfMemoryError):
+            plugin.call("run", bytes(1_000_000), host_context="secret of another request")
+        time.sleep(0.2)
+        plugin.call("run")
+    assert seen == [None, None]
+
+
+# One call at a time
+
+
+def test_a_second_thread_waits_while_a_call_runs() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def back(*_: Any) -> None:
+        entered.set()
+        assert leave.wait(10)
+
+    with calling_back(back) as plugin:
+        first = InThread(plugin.call, "run", b"")
+        assert entered.wait(10)
+        second = InThread(plugin.call, "echo", b"second")
+        with pytest.raises(BusyError):
+            plugin.reset()
+        leave.set()
+        assert first.result() == b""
+        assert second.result() == b"second"
+        assert plugin.call("echo", b"third") == b"third"
+
+
+def test_threads_that_share_a_plugin_are_served_and_never_mixed_up(echo: Plugin) -> None:
+    served: list[int] = []
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        data = bytes([number]) * 50_000
+        for _ in range(150):
+            try:
+                if echo.call("echo", data) != data:
+                    wrong.append(number)
+                served.append(number)
+            except BaseException as error:
+                wrong.append(error)
+
+    threads = [InThread(work, i) for i in range(6)]
+    for thread in threads:
+        thread.result()
+    assert not wrong
+    assert len(served) == 6 * 150
+    assert echo.call("echo", b"after") == b"after"
+
+
+def test_a_host_function_cannot_enter_its_own_plugin() -> None:
+    caught: list[BaseException] = []
+
+    def back(*_: Any) -> None:
+        for attempt in (lambda: plugin.call("echo", b"inner"), plugin.reset):
+            try:
+                attempt()
+            except BusyError as error:
+                assert error.plugin == "plugin"
+                assert attempt == plugin.reset or (
+                    "another Plugin" in error.message and error.function == "echo"
+                )
+                caught.append(error)
+
+    with calling_back(back) as plugin:
+        assert plugin.call("run") == b""
+        assert len(caught) == 2
+        assert plugin.call("echo", b"after") == b"after"
+
+
+def test_the_refusal_to_a_host_function_is_the_cause_of_the_outer_error() -> None:
+    with (
+        calling_back(lambda *_: plugin.call("echo")) as plugin,
+        pytest.raises(plugwasm.HostFunctionError) as caught,
+    ):
+        plugin.call("run")
+    assert isinstance(caught.value.__cause__, BusyError)
+    assert caught.value.function == "run"
+
+
+def test_a_host_function_can_call_another_plugin() -> None:
+    with Plugin(ECHO) as other:
+        seen: list[bytes] = []
+        with calling_back(lambda *_: seen.append(other.call("echo", b"inner"))) as plugin:
+            plugin.call("run")
+            plugin.call("run")
+    assert seen == [b"inner", b"inner"]
+
+
+def test_plugins_that_call_plugins_can_be_nested_and_end_with_an_error_when_that_never_ends() -> (
+    None
+):
+    source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
+    depth = [0]
+
+    def back(*_: Any) -> None:
+        depth[0] += 1
+        if depth[0] % 2 == limit:
+            return
+        with Plugin(compiled) as inner:
+            inner.call("run")
+
+    compiled = plugwasm.CompiledPlugin(source, functions=[Function(None, "back", [], [], back)])
+    limit = 0
+    with Plugin(compiled) as plugin:
+        plugin.call("run")
+        assert depth == [2]
+        limit = 2
+        with pytest.raises((plugwasm.HostFunctionError, RecursionError)):
+            plugin.call("run")
+        assert depth[0] > 10
+        limit, depth[0] = 0, 1
+        plugin.call("run")
+
+
+def test_a_call_near_the_end_of_the_stack_of_python_is_right_or_an_error() -> None:
+    source = guest(
+        export("run", "(call $answer (call $add (i64.const 40) (i64.const 2)))")
+        + export("echo", "(call $echo)")
+        + export("grow", "(call $answer (call $alloc (i64.const 10000000)))"),
+        '(import "extism:host/user" "add" (func $add (param i64 i64) (result i64)))',
+        memory=MEMORY,
+    )
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    def at(depth: int, function: str) -> bytes:
+        if depth:
+            return at(depth - 1, function)
+        return plugin.call(function, b"12345678")  # type: ignore[no-any-return]
+
+    functions = [plugwasm.host_fn()(add)]
+    del plugwasm._host.registry.registered[-1:]
+    compiled = plugwasm.CompiledPlugin(
+        manifest(source, memory={"max_pages": 1000}), functions=functions
+    )
+    right, failed = 0, 0
+    for function in ("run", "echo", "grow"):
+        with Plugin(compiled) as plugin:
+            start = sys.getrecursionlimit() - 20 - len(inspect.stack(0))
+            for depth in range(start - 60, start + 20):
+                try:
+                    output = at(depth, function)
+                except Exception:
+                    failed += 1
+                else:
+                    assert output == b"12345678" or number(output) in (42, 544)
+                    right += 1
+                assert plugin.call("echo", b"after") == b"after"
+    assert right > 30
+    assert failed > 3
+
+
+def test_plugins_of_one_compiled_plugin_share_nothing_that_they_write() -> None:
+    compiled = plugwasm.CompiledPlugin(COUNTER)
+    with Plugin(compiled) as a, Plugin(compiled) as b:
+        assert [number(plugin.call("count")) for plugin in (a, b, a, a, b)] == [1, 1, 2, 3, 2]
+
+
+def test_a_compiled_plugin_can_be_used_by_many_threads() -> None:
+    compiled = plugwasm.CompiledPlugin(COUNTER)
+
+    def work() -> list[int]:
+        answers = []
+        for _ in range(20):
+            with Plugin(compiled) as plugin:
+                answers += [number(plugin.call("count")) for _ in range(3)]
+        return answers
+
+    threads = [InThread(work) for _ in range(4)]
+    assert [thread.result() for thread in threads] == [[1, 2, 3] * 20] * 4
+
+
+def test_a_plugin_can_move_from_thread_to_thread(counter: Plugin) -> None:
+    assert number(InThread(counter.call, "count").result()) == 1
+    assert number(InThread(counter.call, "count").result()) == 2
+    assert number(counter.call("count")) == 3
+
+
+# Closing
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_closed_plugin_says_so(used: bool) -> None:
+    plugin = Plugin(ECHO)
+    if used:
+        plugin.call("echo")
+    plugin.close()
+    plugin.close()
+    for name in ("echo", "none"):
+        with pytest.raises(ClosedError, match="`plugin` was closed") as caught:
+            plugin.call(name)
+        assert (caught.value.plugin, caught.value.function) == ("plugin", name)
+    assert "closed" in repr(plugin)
+    plugin.close()
+
+
+def test_what_only_describes_a_plugin_works_after_close() -> None:
+    plugin = Plugin(ECHO)
+    known = plugin.id
+    plugin.close()
+    assert plugin.function_exists("echo")
+    assert plugin.id == known
+    assert plugin.name == "plugin"
+    assert [item.name for item in plugin.exports] == ["echo"]
+    assert plugin.cancel_handle().cancel() is False
+    plugin.reset()
+    with pytest.raises(ClosedError):
+        plugin.call("echo")
+
+
+def test_with_closes_the_plugin_also_when_its_body_raises() -> None:
+    plugin = Plugin(ECHO)
+    with plugin as same:
+        assert same is plugin
+        same.call("echo")
+    with pytest.raises(ClosedError):
+        plugin.call("echo")
+    other = Plugin(ECHO)
+    with pytest.raises(LookupError), other:
+        raise LookupError
+    with pytest.raises(ClosedError):
+        other.call("echo")
+
+
+def test_closing_one_plugin_leaves_the_others_of_its_compiled_plugin() -> None:
+    compiled = plugwasm.CompiledPlugin(COUNTER)
+    a, b = Plugin(compiled), Plugin(compiled)
+    a.call("count")
+    b.call("count")
+    a.close()
+    assert number(b.call("count")) == 2
+    assert number(Plugin(compiled).call("count")) == 1
+    b.close()
+
+
+def test_closing_during_a_call_in_another_thread_ends_that_call() -> None:
+    plugin = Plugin(manifest(SPIN, timeout_ms=8000))
+    plugin.call("echo")
+    running = InThread(plugin.call, "spin")
+    time.sleep(0.1)
+    started = time.monotonic()
+    plugin.close()
+    with pytest.raises(CancelledError):
+        running.result()
+    assert time.monotonic() - started < 2
+    with pytest.raises(ClosedError):
+        plugin.call("echo")
+
+
+def test_closing_while_the_plugin_is_being_started_ends_that() -> None:
+    plugin = Plugin(manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=3000))
+    running = InThread(plugin.call, "f")
+    time.sleep(0.15)
+    plugin.close()
+    with pytest.raises(CancelledError):
+        running.result()
+    with pytest.raises(ClosedError):
+        plugin.call("f")
+
+
+def test_a_host_function_can_close_its_plugin_which_ends_the_call() -> None:
+    with calling_back(lambda *_: plugin.close()) as plugin:
+        with pytest.raises(CancelledError):
+            plugin.call("run")
+        with pytest.raises(ClosedError):
+            plugin.call("run")
+
+
+def test_a_closed_plugin_frees_its_instance_at_once_without_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for end in ("close", "drop", "reset"):
+            plugin = Plugin(COUNTER)
+            plugin.call("count")
+            instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+            assert instance() is not None
+            if end == "drop":
+                del plugin
+            else:
+                getattr(plugin, end)()
+            assert soon(lambda instance=instance: instance() is None), end
+    finally:
+        gc.enable()
+
+
+def test_garbage_collection_during_calls_does_no_harm() -> None:
+    def back(*_: Any) -> None:
+        for _ in range(3):
+            Plugin(ECHO).call("echo", b"x")
+        gc.collect()
+
+    with calling_back(back) as plugin:
+        for _ in range(3):
+            assert plugin.call("run") == b""
+
+
+def test_a_plugin_nobody_refers_to_lives_until_its_call_ends() -> None:
+    def back(*_: Any) -> None:
+        gc.collect()
+
+    assert calling_back(back).call("run") == b""
+
+
+# Reset
+
+
+def test_reset_makes_everything_new() -> None:
+    source = guest(
+        "(global $n (mut i64) (i64.const 0)) (global $starts (mut i64) (i64.const 0))"
+        + export("_initialize", "(global.set $starts (i64.add (global.get $starts) (i64.const 1)))")
+        + export("set", "(call $var_set <<k>> <<v>>) (global.set $n (i64.const 5))")
+        + export("get", "(call $give (call $var_get <<k>>))")
+        + export("n", "(call $answer (global.get $n))")
+    )
+    with Plugin(source, config={"a": "b"}) as plugin:
+        plugin.reset()
+        plugin.call("set")
+        assert (plugin.call("get"), number(plugin.call("n"))) == (b"v", 5)
+        plugin.reset()
+        assert (plugin.call("get"), number(plugin.call("n"))) == (b"", 0)
+        assert plugin.config == {"a": "b"}

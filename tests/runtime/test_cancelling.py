@@ -1,0 +1,250 @@
+"""A cancel is for one call: what is aimed at a call that has ended meanwhile does not hit the next one."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+import pytest
+
+import plugwasm
+import plugwasm._host.registry
+from plugwasm import (
+    CancelledError,
+    Error,
+    Function,
+    IsolatedPlugin,
+    Limits,
+    Plugin,
+)
+from plugwasm._host.deadline import ticker
+from plugwasm._host.event_loop import Crossing, Desk
+from tests.support.guests import LOOP, export, guest, manifest
+from tests.support.host_calls import calling_back
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+
+ASK = b"""(module (import "extism:host/user" "ask" (func $ask))
+  (func (export "ask") (call $ask)) (func (export "ok")) (func (export "spin") (loop $l (br $l))))"""
+
+
+class Gates:
+    """A host function in which each call waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, *_: object) -> None:
+        self.arrived.release()
+        self.go.acquire()
+
+
+@pytest.fixture
+def gates() -> Gates:
+    return Gates()
+
+
+@pytest.fixture(params=[None, 60.0])
+def plugin(gates: Gates, request: pytest.FixtureRequest) -> Plugin:
+    return Plugin(
+        ASK, functions=[Function(None, "ask", [], [], gates)], limits=Limits(timeout=request.param)
+    )
+
+
+def test_a_cancel_that_comes_while_the_call_ends_leaves_the_next_one_alone(
+    plugin: Plugin, gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: Any = None
+    second: Any = None
+
+    class Running(dict[Any, float]):
+        """The calls under way; who looks one up is held up until the next one runs."""
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            nonlocal second
+            call = super().get(key, default)
+            gates.go.release()
+            first.result()
+            second = InThread(lambda: plugin.call("ask"))
+            gates.arrived.acquire()
+            return call
+
+    monkeypatch.setattr(ticker, "running", Running())
+    first = InThread(lambda: plugin.call("ask"))
+    gates.arrived.acquire()
+    assert plugin.cancel_handle().cancel()  # as far as it could see
+    gates.go.release()
+    assert second.result() == b""
+    monkeypatch.undo()
+    assert plugin.call("ok") == b""
+
+
+def test_a_cancel_hits_the_call_under_way_and_no_later_one(plugin: Plugin, gates: Gates) -> None:
+    for _ in range(3):
+        call = InThread(lambda: plugin.call("ask"))
+        gates.arrived.acquire()
+        assert plugin.cancel_handle().cancel()
+        gates.go.release()
+        with pytest.raises(CancelledError):
+            call.result()
+        assert not plugin.cancel_handle().cancel()
+        assert plugin.call("ok") == b""
+
+
+def test_a_task_cancels_the_call_of_its_own_thread_only(plugin: Plugin, gates: Gates) -> None:
+    """Its call has ended, and another thread calls the plugin before the task's thread has left."""
+    desk = Desk.__new__(Desk)  # one that nobody sits at
+    crossing = Crossing(desk, lambda _: None)
+    crossing.plugin, crossing._thread = plugin, threading.get_ident()
+    call = InThread(lambda: plugin.call("ask"))
+    gates.arrived.acquire()
+    assert not crossing.cancel()
+    gates.go.release()
+    assert call.result() == b""
+
+
+def test_a_worker_that_was_to_hurry_with_one_call_has_time_for_the_next() -> None:
+    with IsolatedPlugin(ASK, functions=[Function(None, "ask", [], [], lambda *_: None)]) as plugin:
+        plugin.call("ok")
+        worker = plugin._worker
+        assert worker is not None
+        worker.hurry = plugin._calls, 0.0
+        assert plugin.call("ask") == b""
+        assert plugin._worker is worker
+        worker.hurry = plugin._calls + 1, 0.0
+        with pytest.raises(Error, match=r"did not (end before its deadline|answer)"):
+            plugin.call("spin")
+        assert plugin.call("ok") == b""
+
+
+SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
+
+
+def cancel_soon(plugin: Plugin, after: float = 0.1) -> list[bool]:
+    """Whether it was cancelled, once that is known. On a busy machine the call may begin only after that time."""
+    results: list[bool] = []
+    handle = plugin.cancel_handle()
+
+    def cancel() -> None:
+        results.append(soon(handle.cancel, 30))
+
+    threading.Timer(after, cancel).start()
+    return results
+
+
+def test_a_cancel_ends_the_call_under_way_and_the_plugin_can_be_used_again() -> None:
+    with Plugin(SPIN) as plugin:
+        results = cancel_soon(plugin)
+        started = time.monotonic()
+        with pytest.raises(CancelledError, match="`spin` of plugin `plugin`") as caught:
+            plugin.call("spin")
+        assert time.monotonic() - started < 2
+        assert (caught.value.plugin, caught.value.function) == ("plugin", "spin")
+        assert not isinstance(caught.value, TimeoutError)
+        assert plugin.call("echo", b"again") == b"again"
+        assert results == [True]
+
+
+def test_a_cancel_before_or_after_a_call_does_nothing() -> None:
+    with Plugin(SPIN) as plugin:
+        handle = plugin.cancel_handle()
+        assert handle.cancel() is False
+        assert plugin.call("echo", b"first") == b"first"
+        assert handle.cancel() is False
+        assert plugin.call("echo", b"second" * 1000) == b"second" * 1000
+
+
+def test_a_cancel_handle_does_not_keep_its_plugin_and_is_harmless_without_it() -> None:
+    plugin = Plugin(SPIN)
+    handle, gone = plugin.cancel_handle(), weakref.ref(plugin)
+    plugin.call("echo")
+    del plugin
+    assert gone() is None
+    assert handle.cancel() is False
+
+
+def test_a_cancel_ends_one_plugin_and_not_the_others_of_its_engine() -> None:
+    compiled = plugwasm.CompiledPlugin(manifest(SPIN, timeout_ms=700))
+    with Plugin(compiled) as a, Plugin(compiled) as b:
+        first, second = InThread(a.call, "spin"), InThread(b.call, "spin")
+        time.sleep(0.15)
+        assert a.cancel_handle().cancel() is True
+        with pytest.raises(CancelledError):
+            first.result()
+        with pytest.raises(plugwasm.TimeoutError):
+            second.result()
+
+
+def test_a_cancel_and_a_timeout_are_told_apart() -> None:
+    with Plugin(manifest(SPIN, timeout_ms=250)) as plugin:
+        with pytest.raises(plugwasm.TimeoutError):
+            plugin.call("spin")
+        cancel_soon(plugin, 0.05)
+        with pytest.raises(CancelledError):
+            plugin.call("spin")
+        with pytest.raises(plugwasm.TimeoutError):
+            plugin.call("spin")
+
+
+def test_a_cancel_ends_a_plugin_that_is_being_started() -> None:
+    with Plugin(
+        manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=5000)
+    ) as plugin:
+        results = cancel_soon(plugin)
+        with pytest.raises(CancelledError):
+            plugin.call("f")
+        assert results == [True]
+
+
+def test_a_cancel_in_the_last_moment_of_the_start_ends_the_call_that_follows() -> None:
+    source = guest(
+        export("_initialize", "(call $log_error <<started>>)") + export("spin", LOOP),
+    )
+    import logging
+
+    class Cancels(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            results.append(plugin.cancel_handle().cancel())
+
+    results: list[bool] = []
+    logger, handler = logging.getLogger("plugwasm.plugin.cancels_at_start"), Cancels()
+    logger.addHandler(handler)
+    try:
+        with (
+            Plugin(manifest(source, timeout_ms=1500), name="cancels_at_start") as plugin,
+            pytest.raises(CancelledError),
+        ):
+            plugin.call("spin")
+    finally:
+        logger.removeHandler(handler)
+    assert results == [True]
+
+
+def test_a_cancel_from_a_host_function_ends_the_call_when_that_returns() -> None:
+    returned: list[int] = []
+
+    def back(*_: Any) -> None:
+        assert plugin.cancel_handle().cancel() is True
+        returned.append(1)
+
+    with calling_back(back) as plugin:
+        with pytest.raises(CancelledError):
+            plugin.call("run")
+        assert returned == [1]
+        assert plugin.call("echo", b"again") == b"again"
+
+
+def test_many_cancels_hit_the_call_that_they_were_meant_for() -> None:
+    with Plugin(SPIN) as plugin:
+        for round in range(15):
+            results = cancel_soon(plugin, 0.01)
+            try:
+                plugin.call("spin")
+            except CancelledError:
+                pass
+            data = b"%d" % round
+            assert plugin.call("echo", data) == data
+            assert soon(lambda: results == [True], 20)  # the other thread may be between the two

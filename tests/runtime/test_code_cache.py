@@ -1,0 +1,622 @@
+"""The cache of compiled code, on disk: what may be loaded from it, and that whatever is wrong with it costs time and nothing else.
+
+Each test of a fault puts machine code that answers 2 where that of a module that answers 1 is expected. As long as nothing is wrong the
+answer is 2, which shows that the cache is used; with the fault it must be 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from plugwasm._engine import Engine, Environment, ExportName, Module, Store
+from plugwasm._runtime import code_cache, modules
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions"
+)
+STRANGER = 54321
+as_root = pytest.mark.skipif(
+    hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away"
+)
+
+ONE = b'(module (func (export "f") (result i32) (i32.const 1)))'
+TWO = b'(module (func (export "f") (result i32) (i32.const 2)))'
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("directory", None),
+        ("enabled", None),
+        ("max_bytes", code_cache.DEFAULT_MAX_BYTES),
+        ("warned", False),
+    ):
+        monkeypatch.setattr(code_cache._Settings, name, value)
+    monkeypatch.delenv("PLUGWASM_CACHE")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "deep" / "kept"
+    monkeypatch.setenv("PLUGWASM_CACHE", str(path))
+    return path
+
+
+def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
+    """As in a process that has not seen the module yet."""
+    modules._seen.clear()
+    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=False))
+
+
+def answer(module: Module) -> int:
+    environment = Environment()
+    store = Store(module.engine, environment)
+    if module.engine.fuel:
+        store.set_fuel(10_000)
+    function = store.instantiate(module, b"", environment.pending).function(ExportName("f"), 1)
+    function.call(environment.pending)
+    return function.values[0] & 0xFFFFFFFF
+
+
+def run() -> int:
+    return answer(compiled())
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix == ".code")
+
+
+def forge(folder: Path) -> Path:
+    """Puts the code of another module in place of that of `ONE`. Gives the entry's path."""
+    assert run() == 1
+    (entry,) = entries(folder)
+    code_cache.store(entry.stem, Engine().compile(_wasm(TWO)).serialize(), bytes(code_cache.NOTE))
+    assert entries(folder) == [entry]
+    assert run() == 2
+    return entry
+
+
+def _wasm(wat: bytes) -> bytes:
+    from plugwasm._engine import wat_to_wasm
+
+    return wat_to_wasm(wat)
+
+
+def put(entry: Path, content: bytes) -> None:
+    """As a new file, for the old one may still be mapped into this process."""
+    new = entry.with_name("new")
+    new.write_bytes(content)
+    new.chmod(0o600)
+    new.replace(entry)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "plugwasm.cache" and record.levelno >= logging.WARNING
+    ]
+
+
+# ---- what is kept, and where --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_directory_and_its_entries_are_for_this_user_only(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        run()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (entry,) = folder.iterdir()
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+
+
+def test_an_entry_belongs_to_one_module_and_one_engine(folder: Path) -> None:
+    for wasm in (ONE, TWO):
+        for fuel in (False, True):
+            assert answer(compiled(wasm, fuel=fuel)) == (1 if wasm is ONE else 2)
+    assert len(entries(folder)) == 4
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for wasm in (ONE, TWO):
+        for fuel in (False, True):
+            assert answer(compiled(wasm, fuel=fuel)) == (1 if wasm is ONE else 2)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before, "all were found"
+
+
+def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None:
+    wat = b'(module (import "a" "b" (func (param i32))) (memory 3) (memory 4) (func (export "f") (result f64) (f64.const 0)))'
+    first, second = compiled(wat), compiled(wat)
+    assert len(entries(folder)) == 1
+    assert first is not second
+    assert first.own_memories == second.own_memories
+    assert first.own_memories[:2] == (2, 7)
+    assert list(map(repr, first.imports)) == list(map(repr, second.imports))
+    assert list(map(repr, first.exports.values())) == list(map(repr, second.exports.values()))
+
+
+def test_code_that_was_loaded_runs_on_after_its_entry_is_gone(folder: Path) -> None:
+    run()
+    module = compiled()
+    assert code_cache.clear() == 1
+    assert answer(module) == 1
+
+
+def test_large_and_small_modules_have_keys_of_their_own(folder: Path) -> None:
+    def padded(size: int) -> bytes:
+        module = _wasm(ONE)
+        return module + b"\0" + _leb(size + 2) + b"\1x" + bytes(size)
+
+    for size in (10, modules.SMALL - 1000, modules.SMALL, modules.SMALL * 2):
+        before = len(entries(folder)) if folder.exists() else 0
+        assert answer(compiled(padded(size))) == 1
+        assert len(entries(folder)) == before + 1
+
+
+def _leb(value: int) -> bytes:
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+@pytest.mark.parametrize("variable", ["off", "OFF", "0", "no", "False"])
+def test_switched_off_by_the_environment_nothing_is_read_or_written(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLUGWASM_CACHE", variable)
+    assert code_cache.directory() is None
+    assert run() == run() == 1
+    assert code_cache.clear() == 0
+    assert list(tmp_path.rglob("*")) == []
+    code_cache.configure(tmp_path / "own")
+    assert code_cache.directory() is None, "a place to be is no wish to be there"
+    code_cache.configure(enabled=True)
+    assert code_cache.directory() == str(tmp_path / "own")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="has another place for caches")
+@pytest.mark.parametrize("variable", ["", "1", "on", "YES", "true"])
+def test_without_a_name_it_is_in_the_users_cache_directory(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLUGWASM_CACHE", variable)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert code_cache.directory() == str(tmp_path / "xdg" / "plugwasm")
+    assert run() == 1
+    assert len(entries(tmp_path / "xdg" / "plugwasm")) == 1
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert code_cache.directory() == str(tmp_path / "home" / ".cache" / "plugwasm")
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    assert code_cache.directory() is None
+
+
+def test_a_relative_name_means_the_same_place_as_long_as_the_process_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLUGWASM_CACHE", "here")
+    assert code_cache.directory() == str(tmp_path / "here")
+    code_cache.configure("there")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert code_cache.directory() == str(tmp_path / "there"), (
+        "what was configured does not move with the process"
+    )
+
+
+def test_what_is_configured_wins_over_the_environment(folder: Path, tmp_path: Path) -> None:
+    code_cache.configure(tmp_path / "own")
+    assert run() == 1
+    assert len(entries(tmp_path / "own")) == 1
+    assert not folder.exists()
+    code_cache.configure(enabled=False)
+    assert code_cache.directory() is None
+    code_cache.configure(max_bytes=5)
+    assert code_cache.directory() is None, "what is not given stays as it is"
+    code_cache.configure(enabled=True)
+    assert code_cache.directory() == str(tmp_path / "own")
+
+
+def test_clearing_removes_entries_and_nothing_else(folder: Path) -> None:
+    assert code_cache.clear() == 0
+    run()
+    compiled(TWO)
+    (folder / "notes.txt").write_text("mine")
+    assert code_cache.clear() == 2
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert code_cache.clear() == 0
+
+
+def test_beyond_the_limit_the_entries_that_were_not_used_for_longest_go(folder: Path) -> None:
+    def module(number: int) -> bytes:
+        return b'(module (func (export "f") (result i32) (i32.const %d)))' % number
+
+    names = []
+    for number in range(4):
+        compiled(module(number))
+        (new,) = set(entries(folder)) - set(names)
+        os.utime(new, (1000 + number, 1000 + number))
+        names.append(new)
+    size = names[0].stat().st_size
+    compiled(module(1))  # is used, and so the youngest
+    assert names[1].stat().st_mtime > 1_000_000
+    code_cache.configure(max_bytes=3 * size + size // 2)
+    compiled(module(5))
+    left = set(entries(folder))
+    assert names[0] not in left
+    assert names[2] not in left
+    assert {names[1], names[3]} < left
+    assert len(left) == 3
+    code_cache.configure(max_bytes=0)
+    compiled(module(6))
+    assert entries(folder) == []
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The looks at all entries from now on."""
+    looks: list[object] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
+    return looks
+
+
+def size(folder: Path) -> int:
+    return sum((folder / name).stat().st_size for name in os.listdir(folder))
+
+
+def test_a_store_does_not_look_at_all_entries_while_there_is_room(
+    folder: Path, looks: list[object]
+) -> None:
+    for number in range(300):
+        code_cache.store(f"{number:03}", b"code" * 1000, bytes(code_cache.NOTE))
+    assert len(os.listdir(folder)) == 300
+    assert len(looks) == 1, "the first one, for what was there before"
+
+
+def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_entries(
+    folder: Path, looks: list[object]
+) -> None:
+    most = 400_000
+    code_cache.configure(max_bytes=most)
+    for number in range(600):
+        code_cache.store(f"{number:03}", b"code" * 250, bytes(code_cache.NOTE))
+        assert size(folder) <= most
+        assert (folder / f"{number:03}.code").exists()
+    assert size(folder) > most * 0.9, "no more goes than has to"
+    assert len(looks) <= 1 + 600 // 10
+
+
+def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit(
+    folder: Path,
+) -> None:
+    most = 400_000
+    code_cache.configure(max_bytes=most)
+    code_cache.store("first", b"c", bytes(code_cache.NOTE))
+    for number in range(500):
+        (folder / f"of-another-{number}.code").write_bytes(bytes(1000))
+    for number in range(most // 16 // 1000 + 1):
+        code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
+    assert size(folder) <= most
+
+
+def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(folder: Path) -> None:
+    most = 200_000
+    program = (
+        f"import plugwasm\nfrom plugwasm import cache\ncache.configure(max_bytes={most})\n"
+        "import os\nfor i in range(800): cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(cache.NOTE))\nprint('done')"
+    )
+    processes = [child(program, folder) for _ in range(4)]
+    for process in processes:
+        out, log = process.communicate(timeout=60)
+        assert (process.returncode, out, log) == (0, "done\n", "")
+    assert most // 2 < size(folder) <= most + 4 * (most // 16 + 1100)
+
+
+def test_a_lower_limit_counts_at_the_next_store(folder: Path) -> None:
+    for number in range(50):
+        code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
+    code_cache.configure(max_bytes=10_000)
+    code_cache.store("last", bytes(1000), bytes(code_cache.NOTE))
+    assert size(folder) <= 10_000
+
+
+def test_what_a_killed_process_left_half_written_goes_in_time(folder: Path) -> None:
+    folder.mkdir(parents=True, mode=0o700)
+    old, young = folder / f".{os.getpid()}-{'ab' * 8}", folder / f".{os.getpid()}-{'cd' * 8}"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    run()  # the first store of a process
+    assert not old.exists()
+    assert young.exists(), "somebody may be writing it"
+
+
+# ---- faults -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _to_symlink(path: Path) -> None:
+    other = path.with_name("moved")
+    path.rename(other)
+    path.symlink_to(other)
+
+
+def _to_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def _to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir(mode=0o700)
+
+
+def _to_file(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"")
+
+
+FOLDER_FAULTS: dict[str, Callable[[Path], object]] = {
+    "readable by the group": lambda path: path.chmod(0o740),
+    "readable by others": lambda path: path.chmod(0o704),
+    "writable by others": lambda path: path.chmod(0o702),
+    "searchable by others": lambda path: path.chmod(0o711),
+    "writable by all, sticky": lambda path: path.chmod(0o1777),
+    "a symbolic link": _to_symlink,
+    "a file": _to_file,
+}
+ENTRY_FAULTS: dict[str, Callable[[Path], object]] = {
+    "readable by the group": lambda path: path.chmod(0o640),
+    "readable by others": lambda path: path.chmod(0o604),
+    "writable by others": lambda path: path.chmod(0o602),
+    "a symbolic link": _to_symlink,
+    "a symbolic link to itself": lambda path: (path.unlink(), path.symlink_to(path)),
+    "a FIFO": _to_fifo,
+    "a folder": _to_folder,
+}
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(
+    fault: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forge(folder)
+    FOLDER_FAULTS[fault](folder)
+    before = sorted(folder.parent.rglob("*"))
+    assert run() == run() == 1
+    (message,) = warnings_of(caplog)
+    assert str(folder) in message
+    assert "compiled anew" in message
+    assert sorted(folder.parent.rglob("*")) == before, "nothing is written there either"
+
+
+@pytest.mark.parametrize("fault", ENTRY_FAULTS)
+def test_a_doubtful_entry_is_not_used_and_the_log_says_so_once(
+    fault: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ENTRY_FAULTS[fault](forge(folder))
+    assert run() == 1
+    assert run() == 1
+    assert len(warnings_of(caplog)) == 1
+
+
+@as_root
+@pytest.mark.parametrize("what", ["folder", "entry"])
+def test_what_belongs_to_somebody_else_is_not_used(
+    what: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = forge(folder)
+    os.chown(folder if what == "folder" else entry, STRANGER, -1)
+    assert run() == 1
+    (message,) = warnings_of(caplog)
+    assert f"belongs to user {STRANGER}" in message
+
+
+def test_another_directory_gets_another_warning(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir(mode=0o755)
+        code_cache.configure(tmp_path / name)
+        run()
+        run()
+    assert len(warnings_of(caplog)) == 2
+
+
+def test_an_entry_that_lost_its_end_or_grew_one_is_compiled_anew_and_put_right(
+    folder: Path,
+) -> None:
+    entry = forge(folder)
+    whole = entry.read_bytes()
+    trailer = len(whole) - len(whole) // 4
+    for size in [0, 1, 10, 100, 4096, trailer, *range(len(whole) - 40, len(whole))]:
+        put(entry, whole[:size])
+        assert run() == 1, size
+        assert run() == 1
+    for wrong in (whole + b"x", b"x" + whole, whole + whole):
+        put(entry, wrong)
+        assert run() == 1
+    put(entry, whole)
+    assert run() == 2
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, bytes]]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("forged") / "kept"
+        patch.setenv("PLUGWASM_CACHE", str(folder))
+        entry = forge(folder)
+        yield entry, entry.read_bytes()
+
+
+@given(data=st.data())
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_an_entry_with_any_bit_flipped_is_not_run(
+    data: st.DataObject, forged: tuple[Path, bytes]
+) -> None:
+    entry, whole = forged
+    end = len(whole)
+    at = data.draw(
+        st.one_of(st.integers(0, end - 1), st.integers(end - 40, end - 1), st.integers(0, 200))
+    )
+    os.environ["PLUGWASM_CACHE"] = str(entry.parent)
+    put(
+        entry, whole[:at] + bytes([whole[at] ^ 1 << data.draw(st.integers(0, 7))]) + whole[at + 1 :]
+    )
+    assert run() == 1
+
+
+def test_junk_with_a_right_checksum_is_compiled_anew_without_a_crash(folder: Path) -> None:
+    entry = forge(folder)
+    code = Engine().compile(_wasm(TWO)).serialize()
+    foreign = Engine(fuel=True).compile(_wasm(TWO)).serialize()
+    for junk in (
+        b"x",
+        b"junk" * 1000,
+        bytes(5000),
+        b"\x7fELF" + bytes(300),
+        _wasm(TWO),
+        code[:300],
+        code[: len(code) // 2],
+        foreign,
+    ):
+        code_cache.store(entry.stem, junk, bytes(code_cache.NOTE))
+        assert run() == 1
+
+
+def test_an_entry_on_a_file_system_that_keeps_no_times_is_used(folder: Path) -> None:
+    """An old entry would be marked as used; when that is not possible, it is still good."""
+    entry = forge(folder)
+    os.utime(entry, (1000, 1000))
+    if subprocess.run(["chattr", "+i", str(entry)], capture_output=True).returncode:
+        pytest.skip("this file system has no immutable files")
+    try:
+        assert run() == 2
+    finally:
+        subprocess.run(["chattr", "-i", str(entry)], check=True)
+
+
+def test_the_directory_vanishing_is_no_error(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = forge(folder)
+    entry.unlink()
+    folder.rmdir()
+    assert run() == 1
+    assert len(entries(folder)) == 1
+    assert warnings_of(caplog) == []
+
+
+def child(
+    script: str, folder: Path, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PLUGWASM_CACHE": str(folder)} | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+CALLS = """
+import logging, os, resource, sys
+import plugwasm
+logging.basicConfig()  # else the log is silent
+%s
+for n in range(%d):
+    plugin = plugwasm.Plugin(b'(module (func (export "f") (result i32) (i32.const 0)) (global i32 (i32.const %%d)))' %% n)
+    assert plugin.call("f") == b""
+print("done")
+"""
+
+
+def test_on_a_full_disk_plugins_still_run_and_nothing_half_written_stays(folder: Path) -> None:
+    run()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    process = child(CALLS % (full, 3), folder)
+    out, log = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "done\n"), log
+    assert log.count("cache of compiled code") == 1, log
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@as_root
+def test_where_nothing_can_be_written_plugins_still_run() -> None:
+    # All is imported before the process becomes another user's, who may have no access to this interpreter.
+    become = (
+        "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm.cache._Settings.directory = None; "
+        "os.setresuid(54321, 54321, 54321)"
+    )
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        folder = Path(parent) / "kept"
+        folder.mkdir(mode=0o500)
+        os.chown(folder, STRANGER, STRANGER)
+        process = child(CALLS % (become, 2), folder, str(Path(parent) / "warm"))
+        out, log = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, "done\n"), log
+        assert log.count("cache of compiled code") == 1, log
+        assert "ermission" in log
+        assert list(folder.iterdir()) == []
+
+
+def test_processes_that_compile_the_same_at_once_do_not_disturb_each_other(folder: Path) -> None:
+    processes = [child(CALLS % ("", 12), folder) for _ in range(4)]
+    for process in processes:
+        out, log = process.communicate(timeout=60)
+        assert (process.returncode, out, log) == (0, "done\n", "")
+    names = [path.name for path in folder.iterdir()]
+    assert all(name.endswith(".code") for name in names)
+    assert len(names) == 12 + 1, "one for each module, and one for the kernel"
+
+
+def test_processes_that_prune_at_once_do_not_disturb_each_other(folder: Path) -> None:
+    small = "plugwasm.cache.configure(max_bytes=20_000)"
+    processes = [child(CALLS % (small, 25), folder) for _ in range(4)]
+    for process in processes:
+        out, log = process.communicate(timeout=60)
+        assert (process.returncode, out, log) == (0, "done\n", "")
+
+
+def test_a_process_that_clears_while_others_write_is_not_disturbed(folder: Path) -> None:
+    writers = [child(CALLS % ("", 40), folder) for _ in range(2)]
+    clearing = child(
+        "import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder
+    )
+    other = child(
+        "import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder
+    )
+    for process in (*writers, clearing, other):
+        out, log = process.communicate(timeout=60)
+        assert (process.returncode, out, log) == (0, "done\n", "")
+
+
+def test_what_one_process_compiled_the_next_one_loads(folder: Path) -> None:
+    assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")
+    assert {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()
+    } == before

@@ -1,0 +1,251 @@
+"""Compiling within limits: here what is light, in a process of its own what is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, cache
+from plugwasm._engine import facts, is_light, wat_to_wasm
+from plugwasm._runtime import compiler, modules
+from tests.support.guests import export, guest
+from tests.support.paths import EXAMPLES
+from tests.support.threads import InThread
+from tests.support.wasm_binary import leb128, section
+
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
+
+
+def heavy(body: str = "(call $echo)") -> bytes:
+    """A module of more than a few kilobytes."""
+    rest = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
+    return wat_to_wasm(guest(export("run", body) + rest).encode())
+
+
+def bomb(functions: int) -> bytes:
+    """A kilobyte or so that takes seconds to compile: five bytes declare 49,000 locals."""
+    body = b"\x01" + leb128(49_000) + b"\x7b" + b"\x03\x40\x0b" + b"\x0b"
+    bodies = leb128(functions) + (leb128(len(body)) + body) * functions
+    return (
+        b"\0asm\1\0\0\0"
+        + section(1, b"\x01\x60\0\0")
+        + section(3, leb128(functions) + b"\0" * functions)
+        + section(10, bodies)
+    )
+
+
+def greedy(blocks: int) -> bytes:
+    """Blocks within each other, each with a thousand results: ten bytes of Wasm take megabytes to compile."""
+    wide = leb128(1000) + b"\x7e" * 1000
+    types = section(1, b"\x03\x60\0\0" + b"\x60\0" + wide + b"\x60" + wide + wide)
+    code = (
+        b"\x01\x01\x7f"
+        b"\x10\0" + b"\x02\x02" * blocks + b"\x20\0\x0d\0\x0b" * blocks + b"\x1a" * 1000 + b"\x0b"
+    )
+    return (
+        b"\0asm\1\0\0\0"
+        + types
+        + section(3, b"\x02\x01\0")
+        + section(10, b"\x02\x03\0\0\x0b" + leb128(len(code)) + code)
+    )
+
+
+# ---- where ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["echo", "count_vowels", "bench_wasi"])
+def test_a_small_module_is_compiled_in_this_process(name: str, compilers: list[Any]) -> None:
+    CompiledPlugin(EXAMPLES / f"{name}.wasm", wasi=True)
+    assert compilers == []
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, compilers: list[Any]) -> None:
+    if text:
+        filler = "".join(f";; {'x' * 60}\n" for _ in range(1100))
+        plugin = Plugin(filler + guest(export("run", "(call $echo)")))
+    else:
+        plugin = Plugin(heavy())
+    assert plugin.call("run", b"hello") == b"hello"
+    assert len(compilers) == 1
+
+
+def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
+    filler = "".join(
+        f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
+    )
+    wasm = wat_to_wasm(f"(module (memory 3) (memory 5 9) {filler})".encode())
+    assert CompiledPlugin(wasm)._plan.main.module.facts == facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
+
+
+def test_without_a_limit_of_time_this_process_compiles(compilers: list[Any]) -> None:
+    assert Plugin(heavy(), limits=Limits(compile_seconds=None)).call("run", b"x") == b"x"
+    assert compilers == []
+
+
+def test_what_was_compiled_is_kept_like_anything_else(
+    compilers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
+    wasm = heavy()
+    CompiledPlugin(wasm)
+    CompiledPlugin(wasm)
+    modules._seen.clear()
+    assert Plugin(wasm).call("run", b"x") == b"x"
+    assert len(compilers) == 1
+    assert cache.clear() == 2  # the kernel's and the module's
+
+
+@pytest.mark.parametrize("options", [{"fuel_limit": 10**6}, {"limits": Limits(stack_bytes=2**17)}])
+def test_code_from_the_other_process_fits_the_engine_it_is_for(
+    options: dict[str, Any], compilers: list[Any]
+) -> None:
+    assert Plugin(heavy(), **options).call("run", b"x") == b"x"
+    assert len(compilers) == 1
+
+
+def test_it_works_in_a_forked_child(compilers: list[Any]) -> None:
+    wasm = heavy()
+    Plugin(EXAMPLES / "echo.wasm").call("echo")
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if Plugin(wasm).call("run", b"x") == b"x" else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_environment_and_the_current_directory_do_not_matter(tmp_path: Path) -> None:
+    for name in ("plugwasm", "ctypes", "resource"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
+    (tmp_path / "m.wasm").write_bytes(heavy())
+    code = "import plugwasm; print(plugwasm.Plugin('m.wasm').call('run', b'fine').decode())"
+    environment = {
+        "PLUGWASM_CACHE": "off",
+        "PYTHONSTARTUP": "x",
+        "PYTHONHOME": "",
+        "PATH": os.environ["PATH"],
+    }
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("fine\n", "", 0)
+
+
+# ---- what can go wrong ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_module_that_is_not_valid_is_the_same_error_as_in_this_process() -> None:
+    broken = heavy()[:-400]
+    errors = []
+    for limits in (Limits(), Limits(compile_seconds=None)):
+        with pytest.raises(ModuleError) as caught:
+            CompiledPlugin(broken, limits=limits)
+        errors.append(caught.value.message)
+    assert errors[0] == errors[1]
+    assert "unexpected end" in errors[0]
+
+
+def test_a_bomb_is_ended_when_its_time_is_over(compilers: list[Any]) -> None:
+    start = time.monotonic()
+    with pytest.raises(ModuleError, match=r"longer to compile than the 0\.5 seconds"):
+        CompiledPlugin(bomb(3000), limits=Limits(compile_seconds=0.5))
+    assert time.monotonic() - start < 10
+    assert compilers[0].returncode == -signal.SIGKILL
+
+
+def test_a_bomb_that_wants_memory_does_not_take_this_process_with_it() -> None:
+    with pytest.raises(
+        ModuleError,
+        match=r"signal \d+; it may need more than the 134217728 bytes of `Limits.compile_bytes`",
+    ):
+        CompiledPlugin(greedy(800), limits=Limits(compile_bytes=2**27, compile_seconds=100.0))
+
+
+def test_ctrl_c_ends_the_other_process_too(compilers: list[Any]) -> None:
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        CompiledPlugin(bomb(3000))
+    assert compilers[0].returncode == -signal.SIGKILL
+
+
+def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUGWASM_PYTHON", "/no/such/python")
+    with pytest.raises(
+        ModuleError,
+        match=r"no process can be started to compile it: .*No such file or directory.*compile_seconds=None",
+    ):
+        CompiledPlugin(heavy())
+
+
+def test_a_process_that_answers_nonsense_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "_CHILD", "print('hello')")
+    with pytest.raises(ModuleError, match="the process that compiles it failed: it said nothing"):
+        CompiledPlugin(heavy())
+    monkeypatch.setattr(compiler, "_CHILD", "raise LookupError('no idea')")
+    with pytest.raises(ModuleError, match="failed: LookupError: no idea"):
+        CompiledPlugin(heavy())
+
+
+def test_two_threads_compile_at_once() -> None:
+    both = [InThread(Plugin, heavy(), name=str(number)) for number in range(2)]
+    assert [plugin.result().call("run", b"x") for plugin in both] == [b"x", b"x"]
+
+
+# ---- what is light ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_bytes_that_declare_many_locals_are_not_light() -> None:
+    assert not is_light(bomb(1))
+    assert is_light(wat_to_wasm(b"(module (func (local i32 i64 f64)))"))
+
+
+@pytest.mark.parametrize("values", [32, 33])
+@pytest.mark.parametrize("where", ["param", "result"])
+def test_types_of_many_values_are_not_light(values: int, where: str) -> None:
+    wasm = wat_to_wasm(f"(module (type (func ({where} {'i64 ' * values}))))".encode())
+    assert is_light(wasm) is (values == 32)
+
+
+def test_many_functions_are_not_light_and_names_do_not_count() -> None:
+    assert not is_light(heavy())
+    custom = section(0, b"\x04name" + bytes(60_000))
+    assert is_light((EXAMPLES / "echo.wasm").read_bytes() + custom)
+
+
+@pytest.mark.parametrize("cut", range(9, 200, 7))
+def test_what_is_broken_off_is_looked_at_without_harm(cut: int) -> None:
+    assert is_light((EXAMPLES / "echo.wasm").read_bytes()[:cut])
+
+
+# ---- the size of a module ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "data"])
+def test_a_module_may_be_as_large_as_the_limit_and_no_larger(kind: str) -> None:
+    path = EXAMPLES / "echo.wasm"
+    size = path.stat().st_size
+    source: Any = {
+        "path": path,
+        "bytes": path.read_bytes(),
+        "data": {"wasm": [{"data": path.read_bytes()}]},
+    }[kind]
+    assert Plugin(source, limits=Limits(module_bytes=size)).call("echo", b"x") == b"x"
+    with pytest.raises(plugwasm.Error, match=rf"{size - 1}"):
+        CompiledPlugin(source, limits=Limits(module_bytes=size - 1))

@@ -1,0 +1,772 @@
+"""Limits on time, memory and fuel, each on both sides of its boundary, and how many plugins can live at once."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import gc
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    CompiledPlugin,
+    Function,
+    Limits,
+    OptionError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    Plugin,
+    StackError,
+    TimeoutError,
+    TrapError,
+)
+from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+
+# Time
+
+SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 100, 300])
+def test_a_deadline_ends_a_loop_in_time_and_the_next_call_works(milliseconds: int) -> None:
+    with Plugin(manifest(SPIN, timeout_ms=milliseconds)) as plugin:
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(
+                plugwasm.TimeoutError, match=f"deadline of {milliseconds} ms"
+            ) as caught:
+                plugin.call("spin")
+            took = time.monotonic() - started
+            assert milliseconds / 1000 <= took < 2 * milliseconds / 1000 + 0.2
+            assert isinstance(caught.value, builtins.TimeoutError)
+            if milliseconds >= 100:
+                assert plugin.call("echo", b"next") == b"next"
+
+
+def test_the_deadline_is_of_one_call_and_not_of_the_plugin() -> None:
+    with Plugin(manifest(SPIN, timeout_ms=100)) as plugin:
+        for _ in range(4):
+            assert plugin.call("echo", b"x" * 10_000) == b"x" * 10_000
+            time.sleep(0.06)
+
+
+def test_calls_of_plugins_with_and_without_a_deadline_do_not_disturb_each_other() -> None:
+    work = guest(
+        export(
+            "work",
+            """(loop $next (local.set $i (i64.add (local.get $i) (i64.const 1)))
+                (br_if $next (i64.lt_u (local.get $i) (i64.const 400000000))))""",
+            "(local $i i64)",
+        )
+    )
+    with Plugin(work) as steady, Plugin(manifest(SPIN, timeout_ms=30)) as hasty:
+        running = InThread(steady.call, "work")
+        for _ in range(5):
+            with pytest.raises(plugwasm.TimeoutError):
+                hasty.call("spin")
+        assert running.result() == b""
+
+
+def test_the_deadline_covers_a_sleep_in_wasi() -> None:
+    with Plugin(manifest(SLEEPS, timeout_ms=150), wasi=True) as plugin:
+        started = time.monotonic()
+        with pytest.raises(plugwasm.TimeoutError):
+            plugin.call("sleep")
+        assert 0.14 < time.monotonic() - started < 0.6
+        assert plugin.call("echo", b"next") == b"next"
+
+
+def test_a_cancel_ends_a_sleep_in_wasi() -> None:
+    with Plugin(SLEEPS, wasi=True) as plugin:
+        threading.Timer(0.1, plugin.cancel_handle().cancel).start()
+        started = time.monotonic()
+        with pytest.raises(plugwasm.CancelledError):
+            plugin.call("sleep")
+        assert time.monotonic() - started < 0.6
+
+
+SLEEPS = guest(
+    export(
+        "sleep",
+        """(i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 4000000000))
+        (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))""",
+    )
+    + export("echo", "(call $echo)"),
+    '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
+    memory='(memory (export "memory") 1)',
+)
+"""`sleep` waits four seconds: a subscription to clock 1 at offset 0."""
+
+
+# Fuel
+
+
+def burns(rounds: int) -> str:
+    return guest(
+        export(
+            "burn",
+            f"""(loop $next (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $i) (i32.const {rounds}))))""",
+            "(local $i i32)",
+        )
+        + export("spin", LOOP)
+        + export("echo", "(call $echo)")
+    )
+
+
+def test_fuel_that_was_used_is_told_and_is_enough_as_a_limit() -> None:
+    source = burns(1000)
+    with Plugin(source, fuel_limit=1_000_000) as plugin:
+        assert plugin.fuel_used is None
+        plugin.call("echo")
+        plugin.call("burn")
+        used = plugin.fuel_used
+        assert used is not None
+        assert 1000 < used < 50_000
+        plugin.call("burn")
+        assert plugin.fuel_used == used
+    with Plugin(source, fuel_limit=used) as plugin:
+        plugin.call("burn")
+        assert plugin.fuel_used == used
+    # The engine looks at loops and at entries of functions, not after each instruction.
+    with Plugin(source, fuel_limit=used - 20) as plugin:
+        with pytest.raises(
+            OutOfFuelError, match="`burn` of plugin `plugin` used up its fuel"
+        ) as caught:
+            plugin.call("burn")
+        assert plugin.fuel_used == used - 20
+        assert caught.value.backtrace
+        assert plugin.call("echo", b"next") == b"next"
+
+
+def test_more_work_uses_more_fuel_in_proportion() -> None:
+    used = []
+    for rounds in (1000, 2000, 4000):
+        with Plugin(burns(rounds), fuel_limit=10_000_000) as plugin:
+            plugin.call("burn")
+            used.append(plugin.fuel_used or 0)
+    assert 1.9 < used[1] / used[0] < 2.1
+    assert 1.9 < used[2] / used[1] < 2.1
+
+
+def test_each_call_has_its_own_fuel() -> None:
+    with Plugin(burns(1000), fuel_limit=50_000) as plugin:
+        for _ in range(50):
+            plugin.call("burn")
+
+
+def test_without_a_limit_no_fuel_is_counted() -> None:
+    with Plugin(burns(1000)) as plugin:
+        plugin.call("burn")
+        assert plugin.fuel_used is None
+
+
+@pytest.mark.parametrize("limit", [-1, 2**64, 1.5, "10"], ids=repr)
+def test_a_fuel_limit_that_makes_no_sense_is_refused(limit: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="fuel_limit"):
+        CompiledPlugin(burns(1), fuel_limit=limit)
+
+
+def test_no_fuel_at_all_is_a_limit() -> None:
+    with Plugin(burns(1), fuel_limit=0) as plugin, pytest.raises(OutOfFuelError):
+        plugin.call("echo")
+
+
+def test_fuel_and_a_deadline_work_together() -> None:
+    with (
+        Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin,
+        pytest.raises(plugwasm.TimeoutError),
+    ):
+        plugin.call("spin")
+    with (
+        Plugin(manifest(burns(1), timeout_ms=60_000), fuel_limit=10**6) as plugin,
+        pytest.raises(OutOfFuelError),
+    ):
+        plugin.call("spin")
+
+
+# Memory. The kernel has two pages when it is new.
+
+GROWS = """(func (export "grow") (call $answer (i64.extend_i32_s (memory.grow (i32.wrap_i64 (call $input_load_u64 (i64.const 0)))))))
+    (func (export "size") (call $answer (i64.extend_i32_u (memory.size))))
+    (func (export "kernel") (call $answer (i64.shr_u (call $memory_bytes) (i64.const 16))))
+    (func (export "alloc_pages")
+      (call $answer (call $alloc (i64.sub (i64.shl (call $input_load_u64 (i64.const 0)) (i64.const 16)) (i64.const 65000)))))
+    (func (export "fill") (local $n i64)
+      (loop $next (if (i64.ne (call $alloc (i64.const 65000)) (i64.const 0))
+        (then (local.set $n (i64.add (local.get $n) (i64.const 1))) (br $next))))
+      (call $answer (local.get $n)))
+    (func (export "fill_and_grow") (local $n i64)
+      (loop $next (br_if $next (i64.ne (call $alloc (i64.const 65000)) (i64.const 0))))
+      (loop $next (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+      (call $answer_total))
+    (func (export "grow_and_fill")
+      (loop $next (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+      (loop $next (br_if $next (i64.ne (call $alloc (i64.const 65000)) (i64.const 0))))
+      (call $answer_total))
+    (func (export "in_turn") (local $i i32)
+      (loop $next
+        (drop (call $alloc (i64.const 65000)))
+        (drop (memory.grow (i32.const 1)))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $i) (i32.const 300))))
+      (call $answer_total))
+    (func $answer_total (export "total")
+      (call $answer (i64.add (i64.extend_i32_u (memory.size)) (i64.shr_u (call $memory_bytes) (i64.const 16)))))
+    (func (export "echo") (call $echo))"""
+
+
+def growing(memory: str = '(memory (export "memory") 1)') -> str:
+    return guest(GROWS, memory=memory)
+
+
+def pages(count: int) -> bytes:
+    return count.to_bytes(8, "little")
+
+
+def limited(maximum: int | None, source: str | None = None) -> Plugin:
+    return Plugin(
+        source or growing(),
+        limits=None if maximum is None else Limits(memory_bytes=maximum * 65536),
+    )
+
+
+@pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
+def test_memory_grows_to_the_limit_and_not_one_page_further(maximum: int) -> None:
+    with limited(maximum) as plugin:
+        room = maximum - 2 - 1
+        assert number(plugin.call("grow", pages(room + 1))) == -1
+        assert number(plugin.call("grow", pages(room))) == 1
+        assert number(plugin.call("size")) == maximum - 2
+        assert number(plugin.call("grow", pages(1))) == -1
+        assert number(plugin.call("grow", pages(0))) == maximum - 2
+        assert number(plugin.call("total")) == maximum
+
+
+def test_a_memory_that_must_start_larger_than_the_limit_is_out_of_memory() -> None:
+    with limited(12, growing('(memory (export "memory") 10)')) as plugin:
+        assert number(plugin.call("size")) == 10
+    for maximum in (11, 3, 1, 0):
+        with pytest.raises(plugwasm.OutOfMemoryError, match="starts with 12 pages of memory"):
+            limited(maximum, growing('(memory (export "memory") 10)'))
+
+
+def test_the_maximum_of_the_module_counts_as_well() -> None:
+    with limited(100, growing('(memory (export "memory") 1 3)')) as plugin:
+        assert number(plugin.call("grow", pages(3))) == -1
+        assert number(plugin.call("grow", pages(2))) == 1
+
+
+def test_without_a_limit_memory_grows_as_far_as_wasm_allows() -> None:
+    with limited(None) as plugin:
+        assert number(plugin.call("grow", pages(1000))) == 1
+        assert number(plugin.call("grow", pages(65536))) == -1
+
+
+@pytest.mark.parametrize("maximum", [3, 4, 7, 20, 100])
+@pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
+def test_the_kernel_and_the_memory_together_never_exceed_the_limit(
+    maximum: int, order: str
+) -> None:
+    with limited(maximum) as plugin:
+        assert number(plugin.call(order)) <= maximum
+        assert number(plugin.call("total")) <= maximum
+        assert plugin.call("echo", b"still here") == b"still here"
+        for again in ("grow_and_fill", "in_turn", "fill_and_grow"):
+            assert number(plugin.call(again)) <= maximum
+
+
+@pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill"])
+def test_whoever_comes_first_gets_nearly_all_of_it(order: str) -> None:
+    with limited(50) as plugin:
+        assert number(plugin.call(order)) == 50
+
+
+def test_the_kernel_alone_can_have_all_that_the_memory_does_not() -> None:
+    with limited(20) as plugin:
+        assert number(plugin.call("alloc_pages", pages(19))) != 0
+        assert number(plugin.call("kernel")) == 19
+        assert number(plugin.call("grow", pages(1))) == -1
+    with limited(20) as plugin:
+        assert number(plugin.call("alloc_pages", pages(20))) == 0
+        assert number(plugin.call("kernel")) == 2
+        assert number(plugin.call("grow", pages(17))) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        (18 * 65536 - 65536, True),
+        (19 * 65536 - 512, True),
+        (19 * 65536 - 511, False),
+        (20 * 65536, False),
+    ],
+)
+def test_an_input_counts_and_one_too_large_is_out_of_memory(size: int, fits: bool) -> None:
+    with limited(20) as plugin:
+        if fits:
+            assert len(plugin.call("echo", bytes(size))) == size
+        else:
+            with pytest.raises(OutOfMemoryError, match=f"input of {size} bytes"):
+                plugin.call("echo", bytes(size))
+        assert plugin.call("echo", b"next") == b"next"
+
+
+def test_a_plugin_without_a_memory_of_its_own_can_have_the_whole_limit_for_the_kernel() -> None:
+    source = guest(export("echo", "(call $echo)"), memory="")
+    with limited(20, source) as plugin:
+        assert len(plugin.call("echo", bytes(20 * 65536 - 512))) == 20 * 65536 - 512
+        with pytest.raises(OutOfMemoryError):
+            plugin.call("echo", bytes(20 * 65536 - 511))
+
+
+@pytest.mark.parametrize(
+    "memory",
+    ["(memory 1)", '(memory (export "other name") 1)'],
+    ids=["not exported", "another name"],
+)
+@pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
+def test_a_memory_that_the_host_does_not_see_counts_too(memory: str, order: str) -> None:
+    with limited(30, growing(memory)) as plugin:
+        assert number(plugin.call(order)) <= 30
+        assert number(plugin.call(order)) <= 30
+        if "export" not in memory:  # it has a share of its own
+            assert number(plugin.call("size")) >= 2
+
+
+def test_a_memory_that_is_exported_by_another_name_leaves_the_kernel_room_to_grow() -> None:
+    with limited(100, growing('(memory (export "mem") 1)')) as plugin:
+        assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
+
+
+def test_a_memory_that_is_not_exported_leaves_the_kernel_room_to_grow() -> None:
+    with limited(100, growing("(memory 1)")) as plugin:
+        assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
+
+
+TWO = """
+    (func (export "both") (local $i i32)
+      (loop $next
+        (drop (call $alloc (i64.const 65000)))
+        (drop (memory.grow $a (i32.const 1)))
+        (drop (memory.grow $b (i32.const 1)))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $i) (i32.const 200))))
+      (call $total))
+    (func (export "kernel_first") (local $i i32)
+      (loop $next (br_if $next (i64.ne (call $alloc (i64.const 65000)) (i64.const 0))))
+      (loop $next (br_if $next (i32.ne (memory.grow $a (i32.const 1)) (i32.const -1))))
+      (loop $next (br_if $next (i32.ne (memory.grow $b (i32.const 1)) (i32.const -1))))
+      (call $total))
+    (func (export "a_then_little_then_b")
+      (loop $next (br_if $next (i32.ne (memory.grow $a (i32.const 1)) (i32.const -1))))
+      (drop (call $alloc (i64.const 150000)))
+      (loop $next (br_if $next (i32.ne (memory.grow $b (i32.const 1)) (i32.const -1))))
+      (call $total))
+    (func $total (call $answer (i64.add (i64.shr_u (call $memory_bytes) (i64.const 16))
+      (i64.extend_i32_u (i32.add (memory.size $a) (memory.size $b))))))"""
+
+
+@pytest.mark.parametrize("order", ["both", "kernel_first", "a_then_little_then_b"])
+@pytest.mark.parametrize(
+    "a", ['(memory $a (export "memory") 1)', "(memory $a 1)"], ids=["exported", "not exported"]
+)
+@pytest.mark.parametrize(
+    "b", ['(memory $b (export "second") 1)', "(memory $b 1)"], ids=["exported", "not exported"]
+)
+def test_two_memories_of_a_module_count_together(order: str, a: str, b: str) -> None:
+    with limited(40, guest(TWO, memory=a + b)) as plugin:
+        for _ in range(3):
+            assert number(plugin.call(order)) <= 40
+
+
+@pytest.mark.parametrize("order", ["both", "kernel_first", "a_then_little_then_b"])
+def test_memories_of_linked_modules_count_together(order: str) -> None:
+    lib = """(module (memory (export "memory") 1) (func (export "grow") (result i32) (memory.grow (i32.const 1)))
+        (func (export "size") (result i32) (memory.size)))"""
+    main = guest(
+        TWO.replace("(memory.grow $b (i32.const 1))", "(call $grow)").replace(
+            "(memory.size $b)", "(call $size)"
+        ),
+        '(import "lib" "grow" (func $grow (result i32)))',
+        '(import "lib" "size" (func $size (result i32)))',
+        memory='(memory $a (export "memory") 1)',
+    )
+    with Plugin(
+        manifest(("lib", lib), ("main", main)), limits=Limits(memory_bytes=40 * 65536)
+    ) as plugin:
+        for _ in range(3):
+            assert number(plugin.call(order)) <= 40
+
+
+def test_memory_that_grows_while_the_plugin_is_started_counts_too() -> None:
+    source = guest(
+        """(func $s (loop $next (drop (call $alloc (i64.const 65000))) (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))))
+        (start $s)"""
+        + GROWS,
+        memory='(memory (export "memory") 1)',
+    )
+    with limited(30, source) as plugin:
+        assert number(plugin.call("total")) <= 30
+        assert number(plugin.call("in_turn")) <= 30
+
+
+def test_tables_are_capped() -> None:
+    source = guest(
+        "(table $t 1 funcref)"
+        + export(
+            "grow",
+            "(call $answer (i64.extend_i32_s (table.grow $t (ref.null func) (i32.const 100000000))))",
+        )
+    )
+    with Plugin(source) as plugin:
+        assert number(plugin.call("grow")) == -1
+    with (
+        pytest.raises(plugwasm.Error),
+        Plugin('(module (table 4000000000 funcref) (func (export "f")))') as plugin,
+    ):
+        plugin.call("f")
+
+
+def test_a_module_with_many_or_huge_memories_is_an_error_or_works() -> None:
+    for memory in ("(memory 65536)", "(memory 1)" * 50, "(memory 30000)" * 3):
+        source = f'(module {memory} (func (export "f")))'
+        with (
+            pytest.raises(plugwasm.Error),
+            Plugin(manifest(source, memory={"max_pages": 40})) as plugin,
+        ):
+            plugin.call("f")
+
+
+ABORTS = guest(
+    export(
+        "abort_when_full",
+        "(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then unreachable))",
+    )
+    + export(
+        "grow_all", "(loop $next (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))"
+    )
+    + export("divide", "(drop (i32.div_s (i32.const 1) (i32.const 0)))")
+    + export("recurse", "(call $deep)")
+    + "(func $deep (call $deep) (call $deep))"
+    + export("abort", "unreachable"),
+    memory='(memory (export "memory") 1)',
+)
+
+
+def test_a_guest_that_gives_up_because_it_is_full_is_out_of_memory() -> None:
+    with limited(10, ABORTS) as plugin:
+        plugin.call("grow_all")
+        with pytest.raises(OutOfMemoryError, match=r"10 pages.*unreachable") as caught:
+            plugin.call("abort_when_full")
+        assert caught.value.backtrace
+
+
+def test_a_guest_with_room_left_that_aborts_is_not_out_of_memory() -> None:
+    with limited(10, ABORTS) as plugin, pytest.raises(TrapError):
+        plugin.call("abort")
+
+
+@pytest.mark.parametrize(
+    ("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")]
+)
+def test_a_trap_that_has_nothing_to_do_with_memory_is_told_as_it_is_also_when_memory_is_full(
+    function: str, trap: str
+) -> None:
+    with limited(10, ABORTS) as plugin:
+        plugin.call("grow_all")
+        with pytest.raises(TrapError) as caught:
+            plugin.call(function)
+        assert caught.value.trap == trap
+
+
+def test_the_host_that_has_no_room_for_its_answer_is_out_of_memory() -> None:
+    source = guest(export("get", "(call $give (call $config_get <<k>>))"))
+    with (
+        Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin,
+        pytest.raises(OutOfMemoryError),
+    ):
+        plugin.call("get")
+
+
+# Many
+
+
+def test_a_thousand_plugins_can_live_at_once() -> None:
+    compiled = CompiledPlugin(SPIN)
+    plugins = [Plugin(compiled) for _ in range(1000)]
+    for i, plugin in enumerate(plugins):
+        assert plugin.call("echo", str(i)) == str(i).encode()
+    for i, plugin in enumerate(plugins):
+        assert plugin.call("echo", str(-i)) == str(-i).encode()
+        plugin.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_plugins_can_live_at_once() -> None:
+    """Slow: each has three memories, which take the system time to map."""
+    compiled = CompiledPlugin(guest(GROWS, memory='(memory (export "memory") 1)'))
+    plugins = [Plugin(compiled) for _ in range(10_000)]
+    before = resident()
+    for i, plugin in enumerate(plugins):
+        assert plugin.call("echo", str(i)) == str(i).encode()
+    bytes_each = (resident() - before) / len(plugins)
+    assert number(plugins[0].call("total")) == number(plugins[-1].call("total")) == 3
+    for plugin in plugins:
+        plugin.close()
+    assert bytes_each < 100_000
+
+
+def test_plugins_that_are_made_and_dropped_leave_nothing() -> None:
+    def churn(count: int) -> None:
+        for i in range(count):
+            with Plugin(compiled) as plugin:
+                assert plugin.call("echo", bytes(100_000 + i)) == bytes(100_000 + i)
+
+    compiled = CompiledPlugin(SPIN)
+    churn(100)
+    gc.collect()
+    before = resident()
+    churn(600)
+    assert resident() - before < 20 * 2**20
+
+
+def test_calls_in_a_row_leave_nothing() -> None:
+    source = guest(
+        export("run", "(call $give (call $f <<text>>))"),
+        '(import "extism:host/user" "f" (func $f (param i64) (result i64)))',
+    )
+    f = Function(
+        None,
+        "f",
+        [plugwasm.ValType.I64],
+        [plugwasm.ValType.I64],
+        lambda plugin, p, r: plugin.return_bytes(r[0], plugin.input_bytes(p[0]) * 5000),
+    )
+    with Plugin(source, functions=[f], name="run") as plugin:
+        for _ in range(200):
+            plugin.call("run")
+        before = resident()
+        for _ in range(3000):
+            plugin.call("run")
+        for _ in range(300):
+            with pytest.raises(plugwasm.FunctionNotFoundError):
+                plugin.call("nothing")
+    assert resident() - before < 10 * 2**20
+
+
+def resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+# ---- Limits ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_limits_cannot_be_changed_and_can_be_compared_copied_and_pickled() -> None:
+    limits = Limits(timeout=2.5, vars=7)
+    assert limits == limits.replace() == pickle.loads(pickle.dumps(limits)) == copy.deepcopy(limits)
+    assert hash(limits) == hash(limits.replace())
+    assert limits != Limits() != "limits"
+    assert limits.replace(vars=8).vars == 8
+    assert repr(limits) == "Limits(timeout=2.5, vars=7)"
+    assert repr(Limits()) == "Limits()"
+    with pytest.raises(AttributeError, match=r"limits\.replace\(vars=…\)"):
+        limits.vars = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("timeout", value) for value in (0, -1.0, "1", float("nan"), float("inf"), True)),
+        *(("memory_bytes", value) for value in (-1, 2**32 + 1, 1.5, "1 GiB")),
+        *(
+            (name, None)
+            for name in (
+                "memories",
+                "tables",
+                "table_elements",
+                "instances",
+                "stack_bytes",
+                "var_bytes",
+                "vars",
+                "descriptors",
+            )
+        ),
+        ("stack_bytes", 1000),
+        ("instances", 0),
+        ("module_bytes", 0),
+        ("compile_seconds", 0),
+        ("log_lines_per_second", -1),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(
+        OptionError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got "
+    ) as caught:
+        Limits(**{name: value})
+    assert caught.value.field == name
+
+
+def test_a_misspelt_limit_is_refused() -> None:
+    with pytest.raises(TypeError, match="time_out"):
+        Limits(time_out=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields", "timeout", "memory", "vars"),
+    [
+        (None, {}, 60.0, 2**30, 2**20),
+        (
+            None,
+            {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}},
+            120.0,
+            2**32,
+            2**30,
+        ),
+        (
+            Limits(),
+            {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}},
+            60.0,
+            2**30,
+            2**20,
+        ),
+        (
+            Limits(),
+            {"timeout_ms": 500, "memory": {"max_pages": 5, "max_var_bytes": 0}},
+            0.5,
+            2**30,
+            0,
+        ),
+        (Limits(timeout=None, memory_bytes=None), {}, None, None, 2**20),
+        (
+            Limits(timeout=None, memory_bytes=None),
+            {"timeout_ms": 7, "memory": {"max_pages": 9}},
+            0.007,
+            None,
+            2**20,
+        ),
+    ],
+    ids=[
+        "nothing said",
+        "the manifest",
+        "a ceiling",
+        "the manifest wants less",
+        "no limit",
+        "no ceiling",
+    ],
+)
+def test_the_manifest_counts_unless_the_application_says_less(
+    limits: Limits | None,
+    fields: dict[str, Any],
+    timeout: float | None,
+    memory: int | None,
+    vars: int,
+) -> None:
+    found = CompiledPlugin(manifest(guest(export("f", "")), **fields), limits=limits).limits
+    assert (found.timeout, found.memory_bytes, found.var_bytes) == (timeout, memory, vars)
+
+
+def test_a_deadline_of_the_application_ends_a_call_and_says_where_it_came_from() -> None:
+    with (
+        Plugin(guest(export("f", LOOP)), limits=Limits(timeout=0.1)) as plugin,
+        pytest.raises(
+            TimeoutError, match=r"deadline of 100 ms; `timeout_ms` or `Limits.timeout` sets another"
+        ),
+    ):
+        plugin.call("f")
+
+
+def test_a_guest_s_stack_is_as_large_as_the_limit() -> None:
+    deep = guest(
+        "(func $deep (param $n i64) (result i64) (if (result i64) (i64.eqz (local.get $n)) (then (i64.const 0))"
+        " (else (i64.add (i64.const 1) (call $deep (i64.sub (local.get $n) (i64.const 1)))))))"
+        + export("f", "(call $answer (call $deep (call $input_load_u64 (i64.const 0))))")
+    )
+
+    def depth(limits: Limits) -> int:
+        low, high = 0, 2**20
+        with Plugin(deep, limits=limits) as plugin:
+            while low < high - 1:
+                middle = (low + high) // 2
+                try:
+                    assert number(plugin.call("f", middle.to_bytes(8, "little"))) == middle
+                    low = middle
+                except TrapError as error:
+                    assert error.trap == "stack overflow"
+                    high = middle
+        return low
+
+    small, usual, large = (depth(Limits(stack_bytes=size)) for size in (2**17, 2**19, 2**21))
+    assert 3 < usual / small < 5
+    assert 3 < large / usual < 5
+
+
+def test_a_plugin_with_the_largest_stack_runs_on_a_large_thread_and_is_refused_on_others() -> None:
+    script = f"""
+import threading
+from plugwasm import Limits, Plugin, StackError
+
+def run() -> None:
+    try:
+        print(Plugin({guest(export("f", "(call $echo)"))!r}, limits=Limits(stack_bytes=2**28)).call("f", "x"))
+    except StackError:
+        print("refused")
+
+run()
+threading.stack_size(2**28 + 2**22)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+    # A main thread with less stack than that: the engine ends a process that it is asked too much of.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
+    done = subprocess.run(
+        [sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["refused", "b'x'"]
+
+
+def test_a_plugin_with_a_small_stack_runs_on_a_small_thread() -> None:
+    threading.stack_size(448 * 1024)
+    try:
+        results = [
+            InThread(
+                lambda: Plugin(
+                    guest(export("f", "(call $echo)")), limits=Limits(stack_bytes=2**17)
+                ).call("f", b"x")
+            ),
+            InThread(lambda: Plugin(guest(export("f", "(call $echo)"))).call("f", b"x")),
+        ]
+    finally:
+        threading.stack_size(0)
+    assert results[0].result() == b"x"
+    with pytest.raises(
+        StackError,
+        match=r"this thread has 4[0-9][0-9] KiB of its stack left, and a plugin needs 768 KiB",
+    ):
+        results[1].result()
+
+
+@pytest.mark.parametrize(("instances", "works"), [(2, True), (1, False)])
+def test_as_many_instances_as_are_allowed_can_be_made(instances: int, works: bool) -> None:
+    modules = manifest(
+        ("lib", guest(export("g", ""))),
+        ("main", guest(export("f", "(call $g)"), '(import "lib" "g" (func $g))')),
+    )
+    with Plugin(modules, limits=Limits(instances=instances)) as plugin:
+        if works:
+            plugin.call("f")
+        else:
+            with pytest.raises(OutOfMemoryError, match=r"`Limits.instances` is 1"):
+                plugin.call("f")

@@ -1,0 +1,650 @@
+"""Linking: where the imports of a plugin's modules come from, and what is said when they come from nowhere."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    CompiledPlugin,
+    Function,
+    LinkError,
+    ManifestError,
+    MissingImportError,
+    Plugin,
+    TrapError,
+    ValType,
+)
+from tests.support.guests import export, guest, manifest, number
+from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, ask, asks
+
+
+def gives(name: str, value: int) -> str:
+    """A module with one function () -> i64."""
+    return f'(module (func (export "{name}") (result i64) (i64.const {value})))'
+
+
+def host(namespace: str | None, name: str, value: int) -> Function:
+    def give(plugin: plugwasm.CurrentPlugin, params: list[Any], results: list[Any]) -> None:
+        results[0].value = value
+
+    return Function(namespace, name, [], [ValType.I64], give)
+
+
+# Which module is main
+
+
+def answering(value: int) -> str:
+    return guest(export("ask", f"(call $answer (i64.const {value}))"))
+
+
+@pytest.mark.parametrize(
+    ("modules", "main"),
+    [
+        ([answering(1)], 1),
+        ([("any name", answering(1))], 1),
+        ([("a", answering(1)), ("b", answering(2))], 2),
+        ([("main", answering(1)), ("b", answering(2))], 1),
+        ([("a", answering(1)), ("main", answering(2)), ("c", answering(3))], 2),
+        ([("a", answering(1)), answering(2)], 2),
+        ([answering(1), answering(2)], 2),
+        ([("Main", answering(1)), ("b", answering(2))], 2),
+    ],
+    ids=[
+        "one",
+        "one with a name",
+        "the last",
+        "main first",
+        "main between",
+        "the last without a name",
+        "no names",
+        "case counts",
+    ],
+)
+def test_main_is_the_module_of_that_name_or_the_last(modules: list[Any], main: int) -> None:
+    assert ask(manifest(*modules)) == main
+
+
+def test_a_name_twice_is_an_error_that_names_it() -> None:
+    with pytest.raises(ManifestError, match="twin"):
+        Plugin(manifest(("twin", gives("a", 1)), ("twin", gives("b", 2)), answering(3)))
+
+
+def test_only_the_main_module_can_be_called() -> None:
+    with Plugin(manifest(("a", guest(export("hidden", ""))), answering(1))) as plugin:
+        assert not plugin.function_exists("hidden")
+        with pytest.raises(plugwasm.FunctionNotFoundError):
+            plugin.call("hidden")
+        assert [item.name for item in plugin.exports] == ["ask"]
+
+
+# What satisfies an import
+
+
+def test_a_module_can_import_functions_of_another() -> None:
+    assert ask(manifest(("lib", gives("f", 7)), asks("lib", "f"))) == 7
+
+
+def test_the_order_of_the_modules_does_not_matter() -> None:
+    assert (
+        ask(
+            manifest(
+                ("main", asks("a", "f")),
+                (
+                    "a",
+                    guest("", '(import "b" "f" (func $f (result i64)))')[:-1]
+                    + '(export "f" (func $f)))',
+                ),
+                ("b", gives("f", 9)),
+            )
+        )
+        == 9
+    )
+
+
+def test_modules_can_share_memories_globals_and_tables() -> None:
+    lib = """(module (memory (export "m") 1) (data (i32.const 8) "\\2a") (global (export "g") (mut i64) (i64.const 5))
+        (table (export "t") 1 funcref) (elem (i32.const 0) $f) (func $f (result i64) (i64.const 100)))"""
+    main = guest(
+        export(
+            "ask",
+            """(global.set $g (i64.add (global.get $g) (i64.const 1)))
+            (call $answer (i64.add (i64.add (global.get $g) (i64.load8_u (i32.const 8))) (call_indirect (result i64) (i32.const 0))))""",
+        ),
+        '(import "lib" "m" (memory 1))',
+        '(import "lib" "g" (global $g (mut i64)))',
+        '(import "lib" "t" (table 1 funcref))',
+        memory="",
+    )
+    with Plugin(manifest(("lib", lib), main)) as plugin:
+        assert [number(plugin.call("ask")) for _ in range(2)] == [6 + 42 + 100, 7 + 42 + 100]
+
+
+def test_values_of_all_types_pass_between_modules() -> None:
+    lib = """(module (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
+        (local.get 3) (local.get 2) (local.get 1) (local.get 0)))"""
+    with Plugin(manifest(("lib", lib), ALL_TYPES.replace("OTHER", "lib"))) as plugin:
+        assert struct.unpack("<iqfd", plugin.call("pass", ALL_VALUES)) == struct.unpack(
+            "<iqfd", ALL_VALUES
+        )
+
+
+def test_a_host_function_wins_over_the_kernel_and_the_environment() -> None:
+    assert (
+        ask(
+            asks("extism:host/env", "input_length"),
+            functions=[host("extism:host/env", "input_length", 77)],
+        )
+        == 77
+    )
+    config = Function("extism:host/env", "config_get", [ValType.I64], [ValType.I64], _own_config)
+    with Plugin(
+        guest(export("get", "(call $give (call $config_get <<k>>))")),
+        functions=[config],
+        config={"k": "the real one"},
+    ) as plugin:
+        assert plugin.call("get") == b"shadowed"
+
+
+def _own_config(plugin: plugwasm.CurrentPlugin, params: list[Any], results: list[Any]) -> None:
+    plugin.return_string(results[0], "shadowed")
+
+
+@pytest.mark.parametrize("wasi", [False, True])
+def test_a_host_function_wins_over_wasi(wasi: bool) -> None:
+    source = guest(
+        export("ask", "(call $answer (i64.extend_i32_u (call $yield)))"),
+        '(import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))',
+    )
+
+    def give(plugin: plugwasm.CurrentPlugin, params: list[Any], results: list[Any]) -> None:
+        results[0].value = 52
+
+    own = Function("wasi_snapshot_preview1", "sched_yield", [], [ValType.I32], give)
+    assert ask(source, functions=[own], wasi=wasi) == 52
+
+
+@pytest.mark.parametrize(
+    "namespace", ["extism:host/user", "extism:host/env", "wasi_snapshot_preview1", "mine"]
+)
+def test_a_module_wins_over_host_functions_of_the_same_namespace(namespace: str) -> None:
+    wasm = manifest((namespace, gives("f", 1)), ("main", asks(namespace, "f")))
+    assert ask(wasm, functions=[host(namespace, "f", 2)]) == 1
+
+
+def test_a_module_wins_over_the_kernel() -> None:
+    assert (
+        ask(
+            manifest(
+                ("extism:host/env", gives("input_length", 5)),
+                ("main", asks("extism:host/env", "input_length")),
+            )
+        )
+        == 5
+    )
+
+
+def test_what_a_module_of_that_name_does_not_have_comes_from_the_next_in_line() -> None:
+    main = asks("extism:host/user", "g", '(import "extism:host/user" "f" (func (result i64)))')
+    assert (
+        ask(
+            manifest(("extism:host/user", gives("f", 1)), ("main", main)),
+            functions=[host(None, "g", 2)],
+        )
+        == 2
+    )
+
+
+def test_of_two_host_functions_of_one_name_the_later_counts() -> None:
+    assert (
+        ask(
+            asks("extism:host/user", "f"),
+            functions=[host(None, "f", 1), host("extism:host/user", "f", 2)],
+        )
+        == 2
+    )
+
+
+def test_host_functions_of_two_namespaces_do_not_mix() -> None:
+    functions = [host("a", "f", 1), host("b", "f", 2)]
+    assert ask(asks("a", "f"), functions=functions) == 1
+    assert ask(asks("b", "f"), functions=functions) == 2
+    with pytest.raises(MissingImportError):
+        Plugin(asks("extism:host/user", "f"), functions=functions)
+
+
+def test_a_linked_module_can_call_the_kernel_config_vars_and_host_functions() -> None:
+    lib = guest(
+        '(func (export "work") (call $give (call $config_get <<key>>)) (call $var_set <<v>> <<from the library>>) (call $user))',
+        '(import "extism:host/user" "user" (func $user))',
+    )
+    main = guest(
+        export("work", "(call $work)") + export("var", "(call $give (call $var_get <<v>>))"),
+        '(import "lib" "work" (func $work))',
+    )
+    seen: list[int] = []
+    user = Function(None, "user", [], [], lambda *_: seen.append(1))
+    with Plugin(manifest(("lib", lib), main), config={"key": "value"}, functions=[user]) as plugin:
+        assert plugin.call("work") == b"value"
+        assert plugin.call("var") == b"from the library"
+        assert seen == [1]
+
+
+def test_two_modules_that_import_the_same_one_share_its_instance() -> None:
+    counter = """(module (global $n (mut i64) (i64.const 0))
+        (func (export "f") (result i64) (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n)))"""
+    between = '(module (import "counter" "f" (func $f (result i64))) (func (export "g") (result i64) (call $f)))'
+    main = guest(
+        export("ask", "(drop (call $f)) (drop (call $g)) (call $answer (call $f))"),
+        '(import "counter" "f" (func $f (result i64)))',
+        '(import "between" "g" (func $g (result i64)))',
+    )
+    assert ask(manifest(("counter", counter), ("between", between), main)) == 3
+
+
+# Commands and reactors
+
+
+def counting(extra: str) -> str:
+    return (
+        "(module (global $n (mut i64) (i64.const 0)) (global $starts (mut i64) (i64.const 0))"
+        '(func (export "f") (result i64) (global.set $n (i64.add (global.get $n) (i64.const 1))) '
+        f"(i64.add (i64.mul (global.get $starts) (i64.const 1000)) (global.get $n))) {extra})"
+    )
+
+
+STARTS = "(global.set $starts (i64.add (global.get $starts) (i64.const 1)))"
+REACTOR = counting(f'(func (export "_initialize") {STARTS})')
+COMMAND = counting(f'(func (export "_start") {STARTS})')
+BOTH = counting(f'(func (export "_start") unreachable) (func (export "_initialize") {STARTS})')
+THREE_CALLS = guest(
+    export("ask", "(drop (call $f)) (drop (call $f)) (call $answer (call $f))"),
+    '(import "lib" "f" (func $f (result i64)))',
+)
+
+
+def test_a_reactor_has_one_instance_that_is_initialised_once() -> None:
+    with Plugin(manifest(("lib", REACTOR), THREE_CALLS)) as plugin:
+        assert [number(plugin.call("ask")) for _ in range(2)] == [1003, 1006]
+        plugin.reset()
+        assert number(plugin.call("ask")) == 1003
+
+
+def test_a_command_has_a_fresh_instance_for_each_call_and_its_start_is_not_run() -> None:
+    with Plugin(manifest(("lib", COMMAND), THREE_CALLS)) as plugin:
+        assert [number(plugin.call("ask")) for _ in range(2)] == [1, 1]
+
+
+def test_a_module_that_exports_both_loads_and_is_a_reactor() -> None:
+    with Plugin(manifest(("lib", BOTH), THREE_CALLS)) as plugin:
+        assert [number(plugin.call("ask")) for _ in range(2)] == [1003, 1006]
+
+
+def test_the_start_of_a_command_can_be_imported_and_gets_a_fresh_instance_too() -> None:
+    lib = guest(
+        """(global $n (mut i64) (i64.const 0))
+        (func (export "_start") (global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n)))"""
+    )
+    main = guest(
+        export("ask", "(call $start) (call $start)"), '(import "lib" "_start" (func $start))'
+    )
+    with Plugin(manifest(("lib", lib), main)) as plugin:
+        assert number(plugin.call("ask")) == 1
+
+
+def test_a_command_can_import_from_the_host_the_kernel_and_other_modules() -> None:
+    command = guest(
+        '(func (export "_start")) (func (export "f") (result i64) (call $give <<from a command>>) (i64.add (call $g) (call $h)))',
+        '(import "reactor" "f" (func $g (result i64)))',
+        '(import "extism:host/user" "h" (func $h (result i64)))',
+    )
+    main = guest(
+        export("ask", "(call $answer (call $f))") + export("text", "(drop (call $f))"),
+        '(import "command" "f" (func $f (result i64)))',
+    )
+    with Plugin(
+        manifest(("reactor", REACTOR), ("command", command), main), functions=[host(None, "h", 20)]
+    ) as plugin:
+        assert [number(plugin.call("ask")) for _ in range(2)] == [1021, 1022]
+        assert plugin.call("text") == b"from a command"
+
+
+def test_a_command_can_import_from_a_command() -> None:
+    outer = """(module (import "inner" "f" (func $f (result i64)))
+        (func (export "_start")) (func (export "f") (result i64) (drop (call $f)) (call $f)))"""
+    wasm = manifest(("inner", COMMAND), ("outer", outer), ("main", asks("outer", "f")))
+    assert ask(wasm) == 1
+
+
+def test_only_functions_can_be_imported_from_a_command() -> None:
+    command = '(module (memory (export "m") 1) (func (export "_start")))'
+    with pytest.raises(LinkError, match=r"`tool`.*command"):
+        Plugin(manifest(("tool", command), guest("", '(import "tool" "m" (memory 1))', memory="")))
+
+
+def test_a_trap_in_a_command_or_a_linked_module_reaches_the_caller_with_its_frames() -> None:
+    for extra in ('(func (export "_start"))', ""):
+        lib = f'(module {extra} (func $inside (export "f") (result i64) unreachable))'
+        with Plugin(manifest(("lib", lib), ("main", asks("lib", "f")))) as plugin:
+            with pytest.raises(TrapError) as caught:
+                plugin.call("ask")
+            assert caught.value.trap == "unreachable"
+            assert caught.value.backtrace[0].startswith("inside @ ")
+            assert len(caught.value.backtrace) == 2
+
+
+def test_a_command_whose_own_start_function_traps_is_an_error_of_the_call() -> None:
+    lib = '(module (func $s unreachable) (start $s) (func (export "_start")) (func (export "f") (result i64) (i64.const 1)))'
+    with Plugin(manifest(("lib", lib), ("main", asks("lib", "f")))) as plugin:
+        for _ in range(2):
+            with pytest.raises(TrapError, match=r"`ask`"):
+                plugin.call("ask")
+
+
+@pytest.mark.parametrize("calls", [3_000, 12_000])
+def test_a_plugin_can_call_a_command_any_number_of_times(calls: int) -> None:
+    main = guest(
+        export(
+            "ask",
+            f"(loop $next (local.set $sum (i64.add (local.get $sum) (call $f))) (local.set $i (i32.add (local.get $i) (i32.const 1)))"
+            f"(br_if $next (i32.lt_u (local.get $i) (i32.const {calls})))) (call $answer (local.get $sum))",
+            "(local $i i32) (local $sum i64)",
+        ),
+        '(import "lib" "f" (func $f (result i64)))',
+    )
+    assert ask(manifest(("lib", COMMAND), ("main", main))) == calls
+
+
+def test_the_memory_of_commands_is_given_back_when_their_call_ends() -> None:
+    command = """(module (memory 64) (func (export "_start"))
+        (func (export "f") (result i64) (memory.fill (i32.const 0) (i32.const 1) (i32.const 4194304)) (i64.const 1)))"""
+    with Plugin(
+        manifest(("lib", command), ("main", asks("lib", "f")), memory={"max_pages": 80})
+    ) as plugin:
+        number(plugin.call("ask"))
+        before = resident()
+        for _ in range(50):
+            number(plugin.call("ask"))
+        assert resident() - before < 40 * 2**20
+
+
+def resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+# What cannot be linked
+
+
+def refused(source: Any, **options: Any) -> str:
+    with pytest.raises(LinkError) as caught:
+        CompiledPlugin(source, **options)
+    return str(caught.value)
+
+
+def test_an_unknown_function_of_the_environment_says_that_the_kit_may_be_newer() -> None:
+    text = refused(
+        '(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))'
+    )
+    for part in ("plugin `", "extism:host/env.brand_new", "(i64) -> (i64)", "newer than this host"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '"memory" (memory 1)',
+        '"extism_context" (global (mut externref))',
+        '"alloc" (table 1 funcref)',
+        '"anything" (global i32)',
+    ],
+)
+def test_only_functions_can_be_imported_from_the_environment(item: str) -> None:
+    text = refused(f'(module (import "extism:host/env" {item}))')
+    assert "extism:host/env." + item.split('"')[1] in text
+    assert "only functions" in text
+
+
+def test_the_hosts_own_exports_of_the_kernel_cannot_be_imported() -> None:
+    for name in (
+        "book",
+        "reserve",
+        "failure",
+        "call_returning_code",
+        "call_returning_nothing",
+        "may_grow",
+    ):
+        for kind in (
+            "(memory 1)",
+            "(func)",
+            "(func (param i64) (result i32))",
+            "(func (param i64) (result i64))",
+        ):
+            with pytest.raises(MissingImportError):
+                CompiledPlugin(f'(module (import "extism:host/env" "{name}" {kind}))')
+
+
+@pytest.mark.parametrize("namespace", ["wasi_snapshot_preview1", "wasi_unstable"])
+def test_wasi_that_was_not_granted_says_how_to_grant_it(namespace: str) -> None:
+    text = refused(
+        f'(module (import "{namespace}" "fd_write" (func (param i32 i32 i32 i32) (result i32))))'
+    )
+    for part in (f"{namespace}.fd_write", "wasi=True"):
+        assert part in text
+
+
+def test_an_unknown_function_of_wasi_is_named() -> None:
+    text = refused(
+        '(module (import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32))))',
+        wasi=True,
+    )
+    assert "wasi_snapshot_preview1.fd_teleport" in text
+    text = refused(
+        '(module (import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32))))',
+        wasi=True,
+    )
+    assert "wasi_unstable.fd_write" in text
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '"lost" (func (param f32))',
+        '"lost" (memory 1)',
+        '"lost" (global i32)',
+        '"lost" (table 0 funcref)',
+    ],
+)
+def test_what_nobody_provides_is_named_with_a_hint(item: str) -> None:
+    text = refused(
+        manifest(("helper", f'(module (import "some where" {item}))'), ("main", "(module)"))
+    )
+    for part in ("`helper`", "some where.lost", "host function"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "offered"),
+    [
+        (
+            '(module (import "extism:host/env" "alloc" (func (param i32) (result i64))))',
+            {},
+            "(i64) -> (i64)",
+        ),
+        (
+            '(module (import "extism:host/env" "config_get" (func (param i64))))',
+            {},
+            "(i64) -> (i64)",
+        ),
+        (
+            '(module (import "wasi_snapshot_preview1" "sched_yield" (func)))',
+            {"wasi": True},
+            "() -> (i32)",
+        ),
+        (
+            '(module (import "extism:host/user" "f" (func)))',
+            {"functions": [host(None, "f", 1)]},
+            "() -> (i64)",
+        ),
+        (
+            '(module (import "extism:host/user" "f" (func (result i32))))',
+            {"functions": [host(None, "f", 1)]},
+            "() -> (i64)",
+        ),
+        (
+            '(module (import "extism:host/user" "f" (func (result v128))))',
+            {"functions": [host(None, "f", 1)]},
+            "() -> (i64)",
+        ),
+    ],
+)
+def test_a_wrong_signature_is_refused_with_both_types(
+    source: str, options: dict[str, Any], offered: str
+) -> None:
+    text = refused(source, **options)
+    assert offered in text
+    assert source.split('"')[3] in text
+
+
+def test_a_wrong_signature_between_modules_is_refused() -> None:
+    text = refused(
+        manifest(
+            ("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (func (result i32))))')
+        )
+    )
+    for part in ("`main`", "lib.f", "() -> (i32)", "() -> (i64)"):
+        assert part in text
+
+
+def test_a_wrong_kind_between_modules_is_refused() -> None:
+    text = refused(
+        manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))'))
+    )
+    for part in ("`main`", "lib.f", "`lib`", "function"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted"),
+    [
+        ('(memory (export "x") 1)', "(memory 2)"),
+        ('(memory (export "x") 1)', "(memory 1 1)"),
+        ('(global (export "x") i32 (i32.const 1))', "(global i64)"),
+        ('(global (export "x") i32 (i32.const 1))', "(global (mut i32))"),
+        ('(table (export "x") 1 funcref)', "(table 2 funcref)"),
+    ],
+)
+def test_memories_globals_and_tables_that_do_not_fit_are_an_error_of_ours(
+    offered: str, wanted: str
+) -> None:
+    main = guest(export("f", ""), f'(import "lib" "x" {wanted})', memory="")
+    with (
+        pytest.raises(LinkError, match=r"main|plugin"),
+        Plugin(manifest(("lib", f"(module {offered})"), ("main", main))) as plugin,
+    ):
+        plugin.call("f")
+
+
+def test_an_import_that_only_a_linked_module_lacks_is_found_before_any_call() -> None:
+    assert "`lib`" in refused(
+        manifest(("lib", '(module (import "x" "y" (func)))'), ("main", "(module)"))
+    )
+
+
+def test_the_imports_and_exports_of_the_main_module_are_told_with_their_types() -> None:
+    compiled = CompiledPlugin(
+        manifest(
+            ("lib", gives("f", 1)),
+            (
+                "main",
+                """(module (import "lib" "f" (func (result i64))) (import "extism:host/env" "alloc" (func (param i64) (result i64)))
+                (memory (export "memory") 1) (func (export "run") (result i32) (i32.const 0))
+                (global (export "g") i32 (i32.const 0)) (table (export "t") 1 funcref))""",
+            ),
+        )
+    )
+    assert [(i.module, i.name, i.kind, repr(i.type)) for i in compiled.imports] == [
+        ("lib", "f", "function", "() -> (i64)"),
+        ("extism:host/env", "alloc", "function", "(i64) -> (i64)"),
+    ]
+    assert [(i.name, i.kind, i.type and i.type.results) for i in compiled.exports] == [
+        ("memory", "memory", None),
+        ("run", "function", ("i32",)),
+        ("g", "global", None),
+        ("t", "table", None),
+    ]
+    with Plugin(compiled) as plugin:
+        assert plugin.exports == compiled.exports
+        assert plugin.imports == compiled.imports
+
+
+# Types that the host cannot pass
+
+
+ODD_TYPES = ["v128", "externref", "funcref", "(ref extern)", "(ref null $t)", "exnref"]
+
+
+@pytest.mark.parametrize("type", ODD_TYPES)
+def test_a_function_of_any_type_may_be_exported_and_is_not_callable(type: str) -> None:
+    source = f"""(module (type $t (func)) (func (export "odd") (param {type}) (result i32) (i32.const 0))
+        (func (export "good") (result i32) (i32.const 0)))"""
+    with Plugin(source) as plugin:
+        assert not plugin.function_exists("odd")
+        with pytest.raises(plugwasm.SignatureError, match="odd"):
+            plugin.call("odd")
+        assert plugin.call("good") == b""
+
+
+@pytest.mark.parametrize("type", ODD_TYPES)
+def test_a_function_of_any_type_that_nobody_provides_is_a_missing_import(type: str) -> None:
+    text = refused(f'(module (type $t (func)) (import "lib" "odd" (func (param {type}))))')
+    assert "lib.odd" in text
+
+
+@pytest.mark.parametrize("type", ODD_TYPES)
+def test_modules_can_pass_each_other_values_of_any_type(type: str) -> None:
+    lib = f'(module (type $t (func)) (func (export "f") (param {type}) (result i64) (i64.const 4)))'
+    value = {
+        "v128": "(v128.const i64x2 1 2)",
+        "(ref extern)": "(ref.as_non_null (local.get $e))",
+        "(ref null $t)": "(ref.null $t)",
+    }.get(type, f"(ref.null {type.removesuffix('ref')})")
+    use = export(
+        "ask",
+        f"(if (i32.eqz (i32.const 0)) (then (call $answer (i64.const 4))) (else (drop (call $f {value}))))",
+        "(local $e externref)",
+    )
+    main = guest(
+        use, "(type $t (func))", f'(import "lib" "f" (func $f (param {type}) (result i64)))'
+    )
+    assert ask(manifest(("lib", lib), ("main", main))) == 4
+
+
+@pytest.mark.parametrize("type", ODD_TYPES)
+def test_a_command_that_would_have_the_host_pass_such_a_value_is_refused(type: str) -> None:
+    command = (
+        f'(module (type $t (func)) (func (export "_start")) (func (export "f") (param {type})))'
+    )
+    text = refused(
+        manifest(
+            ("tool", command),
+            f'(module (type $t (func)) (import "tool" "f" (func (param {type}))))',
+        )
+    )
+    assert "tool.f" in text
+    assert "i32, i64, f32 and f64" in text
+
+
+@pytest.mark.parametrize("type", ODD_TYPES)
+@pytest.mark.parametrize("place", ["param", "result"])
+def test_a_circle_that_would_have_the_host_pass_such_a_value_is_refused(
+    type: str, place: str
+) -> None:
+    b = f'(module (type $t (func)) (import "a" "g" (func)) (func (export "f") ({place} {type}) unreachable))'
+    a = f'(module (type $t (func)) (import "b" "f" (func ({place} {type}))) (func (export "g")))'
+    text = refused(manifest(("b", b), ("a", a), "(module)"))
+    assert "b.f" in text
+    assert "i32, i64, f32 and f64" in text

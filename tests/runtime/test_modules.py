@@ -1,0 +1,376 @@
+"""From bytes to compiled modules: what a process keeps, what it says of bad modules, and compiling after a fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import pytest
+
+from plugwasm._engine import Environment, ExportName, Instance, Module, Store, can_pool, wat_to_wasm
+from plugwasm._runtime import code_cache, modules
+from plugwasm.errors import ModuleError
+from tests.support.paths import ROOT
+
+PAGE = 65536
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+pools = pytest.mark.skipif(not can_pool(), reason="there is not enough address space for a pool")
+
+
+@pytest.fixture(autouse=True)
+def without_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
+    monkeypatch.setattr(modules, "_kept", [])
+    monkeypatch.setattr(code_cache._Settings, "enabled", False)
+    yield
+
+
+def numbered(number: int, padding: int = 0) -> bytes:
+    """Modules of one length, which differ only near their start."""
+    module = wat_to_wasm(
+        b'(module (func (export "f") (result i32) (i32.const %d)))' % (1000 + number)
+    )
+    tail = b"the same at the end of all of them".ljust(100 + padding, b".")
+    body = b"\4name" + tail
+    size, length = len(body), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return module + b"\0" + length + bytes([size]) + body
+
+
+def compiled(wasm: bytes, *, fuel: bool = False, pooled: bool = False) -> Module:
+    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=pooled))
+
+
+def started(module: Module) -> tuple[Instance, Environment]:
+    environment = Environment()
+    store = Store(module.engine, environment)
+    return store.instantiate(module, b"", environment.pending), environment
+
+
+def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int) -> int:
+    instance, environment = started
+    function = instance.function(ExportName(name), max(1, len(arguments)))
+    for i, argument in enumerate(arguments):
+        function.values[2 * i] = argument
+    function.call(environment.pending)
+    return function.values[0]
+
+
+def kept() -> list[bytes]:
+    """The modules that the process keeps though nobody has them."""
+    return [wasm for _, wasm in modules._seen]
+
+
+# ---- what a process keeps -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_module_seen_before_is_the_same_module() -> None:
+    first = compiled(numbered(1))
+    assert compiled(bytes(bytearray(numbered(1)))) is first
+    assert compiled(numbered(2)) is not first
+    assert compiled(numbered(1), fuel=True) is not first
+    assert compiled(numbered(1), fuel=True).engine.fuel
+
+
+def test_modules_of_one_length_with_the_same_end_are_told_apart() -> None:
+    numbers = range(20)
+    assert (
+        len({len(numbered(number)) for number in numbers})
+        == len({numbered(number)[-64:] for number in numbers})
+        == 1
+    )
+    for _ in range(2):
+        for number in numbers:
+            assert call(started(compiled(numbered(number)))) == 1000 + number
+
+
+@pytest.mark.parametrize("same_length", [True, False])
+def test_a_process_keeps_no_more_modules_than_it_says(same_length: bool) -> None:
+    for number in range(modules.KEPT_MODULES * 2):
+        compiled(numbered(number, padding=0 if same_length else number))
+        assert len(kept()) <= modules.KEPT_MODULES
+    newest = numbered(
+        modules.KEPT_MODULES * 2 - 1, padding=0 if same_length else modules.KEPT_MODULES * 2 - 1
+    )
+    assert newest in kept()
+    assert len(kept()) > modules.KEPT_MODULES // 4
+
+
+def test_a_process_keeps_no_more_bytes_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
+    for number in range(30):
+        compiled(numbered(number, padding=1000))
+        assert (
+            sum(len(wasm) for wasm in kept())
+            + sum(module.code_bytes for module in modules._seen.values())
+            <= 200_000
+        )
+    assert len(kept()) > 3
+
+
+def test_text_and_binary_of_one_module_run_alike() -> None:
+    text = b'(module (func (export "f") (result i32) (i32.const 7)))'
+    assert call(started(compiled(text))) == call(started(compiled(wat_to_wasm(text)))) == 7
+
+
+def test_an_engine_is_made_once_by_however_many_threads() -> None:
+    found = []
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait(10)
+        found.append(
+            [
+                modules.engine(fuel=fuel, pooled=pooled)
+                for fuel in (False, True)
+                for pooled in (False, True)
+            ]
+        )
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(engines == found[0] for engines in found)
+
+
+def test_threads_that_compile_the_same_module_at_once_all_get_one_that_runs() -> None:
+    results = []
+
+    def work() -> None:
+        for number in range(20):
+            results.append(call(started(compiled(numbered(number)))) - number)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [1000] * 80
+
+
+# ---- bad modules --------------------------------------------------------------------------------------------------------------------------
+
+
+def error_of(wasm: bytes, name: str = "guest") -> str:
+    with pytest.raises(ModuleError) as caught:
+        modules.compiled(wasm, modules.engine(pooled=False), name)
+    assert kept() == []
+    return caught.value.message
+
+
+def test_a_bad_binary_is_explained_in_one_line_that_names_the_module() -> None:
+    body = numbered(1)
+    for wasm in (b"\0asm", b"\0asm\1\0\0\0\xff\xff", body[:20], b"\0asm\x0d\0\1\0"):
+        message = error_of(wasm)
+        assert "module `guest` is no valid WebAssembly module: " in message
+        assert "\n" not in message
+        assert len(message) > 60
+
+
+def test_a_type_error_says_where_and_what() -> None:
+    wasm = wat_to_wasm(b"(module (func (result i32) (i32.const 1)))").replace(
+        b"\x41\x01", b"\x42\x01"
+    )
+    assert "type mismatch" in error_of(wasm)
+
+
+def test_bad_text_is_explained_with_its_line() -> None:
+    message = error_of(b"(module\n  (func (i32.konst 1)))")
+    assert "2:" in message
+    assert "i32.konst" in message
+
+
+@pytest.mark.parametrize(
+    "wasm", [b"", b" ", b"\xff\xfe\xfd", b"\0", b"not wasm at all", b"{}", b"(component)"]
+)
+def test_what_is_no_module_at_all_is_a_module_error_too(wasm: bytes) -> None:
+    assert error_of(wasm)
+
+
+def test_a_bad_module_is_not_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_cache._Settings, "enabled", True)
+    monkeypatch.setattr(code_cache._Settings, "directory", str(tmp_path / "kept"))
+    error_of(b"\0asm\1\0\0\0\xff\xff")
+    assert not (tmp_path / "kept").exists()
+
+
+# ---- pools --------------------------------------------------------------------------------------------------------------------------------
+
+SECRETIVE = b"""(module (memory (export "memory") 2)
+  (func (export "fill") (param $pages i64)
+    (drop (memory.grow (i32.wrap_i64 (local.get $pages))))
+    (memory.fill (i32.const 0) (i32.const 0xAA) (i32.mul (memory.size) (i32.const 65536))))
+  (func (export "first_not_zero") (param $pages i64) (result i64) (local $at i32)
+    (drop (memory.grow (i32.wrap_i64 (local.get $pages))))
+    (loop $next
+      (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then (return (i64.extend_i32_u (local.get $at)))))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
+    (i64.const -1)))"""
+
+
+@pytest.mark.parametrize("pooled", [pytest.param(True, marks=pools), False])
+def test_no_instance_finds_what_another_left_in_memory(pooled: bool) -> None:
+    module = compiled(SECRETIVE, pooled=pooled)
+    assert module.engine.pooled == pooled
+    for pages in (0, 1, 50, 0, 7):
+        for _ in range(5):
+            call(started(module), "fill", pages)
+        for _ in range(5):
+            assert call(started(module), "first_not_zero", pages) == 2**64 - 1
+
+
+@pools
+def test_a_module_beyond_the_pool_is_told_apart_from_a_bad_one() -> None:
+    large = b"(module %s)" % (b"(memory 1)" * 20)
+    with pytest.raises(modules.BeyondPool):
+        compiled(large, pooled=True)
+    assert compiled(large).own_memories[:2] == (20, 20)
+    with pytest.raises(ModuleError):
+        compiled(b"(module (memory 70000))", pooled=True)
+
+
+# ---- forks --------------------------------------------------------------------------------------------------------------------------------
+
+FORKING = """
+import os, signal, sys, threading, time
+from plugwasm import Plugin, cache; from plugwasm._runtime import modules as _code
+cache.configure(enabled=False)
+
+def text(number):
+    functions = "".join(f"(func (result i32) (i32.const {number + i}))" for i in range(200))
+    return f'(module (func (export "f") (result i32) (i32.const 0)) {functions})'.encode()
+
+def in_child(work, seconds=10):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(seconds)
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1]
+"""
+
+
+def forking(script: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING + script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@forks
+def test_a_forked_child_can_compile_what_its_parent_did_not() -> None:
+    script = """
+Plugin(text(0)).call("f")  # in parallel, so there are threads that the child will not have
+def work():
+    for number in range(1, 4):
+        assert Plugin(text(number * 1000)).call("f") == b""
+    assert Plugin(text(9000), fuel_limit=100000).call("f") == b""
+    assert in_child(lambda: Plugin(text(7000)).call("f")) == 0
+print(in_child(work))
+Plugin(text(5000)).call("f")
+print(in_child(work))
+"""
+    assert forking(script) == ["0", "0"]
+
+
+@forks
+def test_a_child_that_was_forked_before_anything_was_compiled_can_compile() -> None:
+    assert forking('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
+
+
+@forks
+def test_a_child_that_was_forked_while_a_thread_compiled_can_compile() -> None:
+    script = """
+def compiling():
+    for number in range(1000000):
+        Plugin(text(number))
+threading.Thread(target=compiling, daemon=True).start()
+time.sleep(0.05)
+print(*[in_child(lambda: Plugin(text(n * 100000)).call("f"), 5) for n in range(15)])
+os._exit(0 if sys.stdout.flush() is None else 1)
+"""
+    assert forking(script) == ["0"] * 15
+
+
+@forks
+def test_a_child_that_was_forked_while_a_thread_held_the_lock_can_compile() -> None:
+    script = """
+def holding():
+    with _code._lock:
+        held.set()
+        over.wait()
+held, over = threading.Event(), threading.Event()
+thread = threading.Thread(target=holding)
+thread.start()
+held.wait()
+status = in_child(lambda: Plugin(text(1)).call("f"), 4)
+over.set()
+thread.join()
+print(status)
+"""
+    assert forking(script) == ["0"]
+
+
+@forks
+def test_a_child_that_compiles_much_does_not_grow_with_each_module() -> None:
+    script = """
+def size():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def work():
+    plugin = b'(module (func (export "f") (result i32) (i32.const 0)) (global i32 (i32.const %d)))'
+    for n in range(100):
+        Plugin(plugin % n).call("f")
+    before = size()
+    for n in range(300):
+        Plugin(plugin % (n + 1000)).call("f")
+    assert size() - before < 300 * 30_000, size() - before
+Plugin(text(0)).call("f")
+print(in_child(work, 30))
+"""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("reads /proc")
+    assert forking(script) == ["0"]
+
+
+@forks
+def test_threads_that_read_the_first_manifest_of_a_process_at_once_do_not_crash_it() -> None:
+    script = """
+sys.setswitchinterval(1e-6)
+manifest = {"wasm": [{"data": b"(module)"}]}
+def work():
+    barrier = threading.Barrier(4)
+    failed = []
+    def first():
+        barrier.wait()
+        try:
+            Plugin(manifest)
+        except BaseException as error:
+            failed.append(error)
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+Plugin(b"(module)")
+print(*{in_child(work) for _ in range(40)})
+"""
+    assert forking(script) == ["0"]

@@ -1,0 +1,463 @@
+"""Observers: what can be one, those that misbehave, and those that write traces and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import re
+import sys
+import threading
+import time
+import types
+from typing import Any, Protocol
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    CompiledPlugin,
+    IsolatedPlugin,
+    Measured,
+    Plugin,
+    PluginPool,
+)
+from plugwasm.observing import Call, CallLog, HostCall, Observer, Trace
+from plugwasm.recording import Recorder
+from tests.support.guests import export, guest
+from tests.support.observers import (
+    ECHO,
+    PLAIN,
+    USER,
+    Diary,
+    adds_up,
+    calls_f,
+    fails,
+    nothing,
+    raising,
+)
+from tests.support.paths import ROOT
+
+# ---- observers that misbehave ------------------------------------------------------------------------------------------------------------
+
+
+class Manager:
+    """A context manager that does what it is told to."""
+
+    def __init__(self, enter: Any, leave: Any) -> None:
+        self._enter, self._leave = enter, leave
+
+    def __enter__(self) -> object:
+        return self._enter()
+
+    def __exit__(self, *_: object) -> Any:
+        return self._leave()
+
+
+BAD = {
+    "raises": lambda record: fails(),
+    "raises on entry": lambda record: Manager(fails, nothing),
+    "raises on exit": lambda record: Manager(nothing, fails),
+    "suppresses": lambda record: Manager(nothing, lambda: True),
+    "returns garbage": lambda record: 5,
+    "returns a class": lambda record: Manager,
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_an_observer_that_misbehaves_changes_nothing(
+    bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bad(Observer):
+        def on_call(self, call: Call) -> Any:
+            return BAD[bad](call)
+
+        def on_host_call(self, call: HostCall) -> Any:
+            return BAD[bad](call)
+
+    before, after = Diary(), Diary()
+
+    def f(text: str) -> str:
+        if text == "bad":
+            raise ValueError("of the function")
+        return text
+
+    source = guest(
+        export("good", "(call $give (call $f <<good>>))")
+        + export("bad", "(drop (call $f <<bad>>))"),
+        USER.format("(param i64) (result i64)"),
+    )
+    with Plugin(
+        source, functions=[plugwasm.host_fn()(f)], observe=[before, Bad(), after]
+    ) as plugin:
+        assert plugin.call("good") == b"good"
+        with pytest.raises(plugwasm.HostFunctionError) as caught:
+            plugin.call("bad")
+    assert isinstance(caught.value.__cause__, ValueError)
+    for diary in (before, after):
+        assert diary.events == [
+            "> good",
+            "  > f",
+            "  < f",
+            "< good",
+            "> bad",
+            "  > f",
+            "  < f",
+            "< bad",
+        ]
+        assert [call.error for call in diary.calls] == [None, "HostFunctionError"]
+    said = [record for record in caplog.records if record.name == "plugwasm.observing"]
+    assert len(said) == (0 if bad == "suppresses" else 4)
+    assert all(record.exc_info for record in said)
+
+
+def test_an_interrupt_in_an_observer_goes_through_and_leaves_no_other_entered() -> None:
+    class Interrupted(Observer):
+        def on_call(self, call: Call) -> None:
+            raise KeyboardInterrupt
+
+    diary = Diary()
+    with Plugin(ECHO, observe=[diary, Interrupted()]) as plugin, pytest.raises(KeyboardInterrupt):
+        plugin.call("echo")
+    assert diary.events == ["> echo", "< echo"]
+
+
+class After:
+    """Raises after so many calls by a module of plugwasm, as a signal handler may; a profiler is called at the same places."""
+
+    def __init__(self, module: str, count: int) -> None:
+        self._file = f"{module}.py"
+        self.left = count
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._profile)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: types.FrameType, event: str, argument: object) -> None:
+        caller = frame if event.startswith("c_") else frame.f_back
+        if (
+            event in ("return", "c_return")
+            and caller is not None
+            and caller.f_code.co_filename.endswith(self._file)
+        ):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("module", ["instrumentation", "capture"])
+def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) -> None:
+    recorder = Recorder()
+    with calls_f(lambda: None, observe=[recorder, Trace(lambda record: None)]) as plugin:
+        for count in range(1, 1000):
+            plugin.reset()
+            plugin.call("run")
+            after = After(module, count)
+            try:
+                with after:
+                    plugin.call("run")
+            except KeyboardInterrupt:
+                pass
+            if after.left > 0:
+                break
+            plugin.call("echo")
+            assert not hasattr(plugin._watch, "call")
+    assert 10 < count < 999
+    source = guest(export("run", "(call $f)") + export("echo", "(call $echo)"), USER.format(""))
+    for recording in recorder.recordings:
+        if recording.complete:  # then it lacks nothing that the instance did
+            recording.replay(source)
+
+
+def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_was_entered() -> (
+    None
+):
+    events = []
+
+    class Context:
+        def __enter__(self) -> None:
+            events.append("entered")
+            raise KeyboardInterrupt  # as after the last statement
+
+        def __exit__(self, *_: object) -> None:
+            events.append("left")
+
+    class Interrupted(Observer):
+        def on_call(self, call: Call) -> Context:
+            return Context()
+
+    with Plugin(ECHO, observe=Interrupted()) as plugin, pytest.raises(KeyboardInterrupt):
+        plugin.call("echo")
+    assert events == ["entered", "left"]
+
+
+def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compiled_plugin_first() -> (
+    None
+):
+    events: list[str] = []
+
+    def named(name: str) -> Observer:
+        def manager(record: Any) -> Manager:
+            what = "call" if isinstance(record, Call) else "host call"
+            return Manager(
+                lambda: events.append(f"{name} > {what}"), lambda: events.append(f"{name} < {what}")
+            )
+
+        class Named(Observer):
+            on_call = on_host_call = staticmethod(manager)
+
+        return Named()
+
+    source = guest(export("run", "(call $f)"), PLAIN)
+    compiled = CompiledPlugin(
+        source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=named("a")
+    )
+    with Plugin(compiled, observe=[named("b"), named("c")]) as plugin:
+        plugin.call("run")
+    assert events == [
+        *("a > call", "b > call", "c > call"),
+        *(
+            "a > host call",
+            "b > host call",
+            "c > host call",
+            "c < host call",
+            "b < host call",
+            "a < host call",
+        ),
+        *("c < call", "b < call", "a < call"),
+    ]
+
+
+# ---- what can be observed ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("observe", [None, False, [], ()])
+def test_who_wants_no_observation_has_a_plain_plugin(observe: Any) -> None:
+    for plugin in (
+        Plugin(ECHO, observe=observe),
+        Plugin(CompiledPlugin(ECHO, observe=observe)),
+        Plugin(CompiledPlugin(ECHO), observe=observe),
+    ):
+        assert type(plugin) is Plugin
+        assert plugin._watch is None
+        with pytest.raises(TypeError, match="observe=True"):
+            plugin.call("echo", returns=Measured[str])
+
+
+@pytest.mark.parametrize("observe", [5, "trace", Trace, [Trace], [None], object(), {"a": 1}])
+def test_what_is_no_observer_is_refused(observe: Any) -> None:
+    for make in (Plugin, CompiledPlugin, IsolatedPlugin, PluginPool):
+        with pytest.raises(plugwasm.OptionError, match=r"^observe: expected"):
+            make(ECHO, observe=observe)
+
+
+def test_results_are_measured_whatever_they_are_read_by() -> None:
+    class Counter(Protocol):
+        def count_vowels(self, text: str) -> Measured[dict[str, Any]]: ...
+
+    with Plugin(ROOT / "examples" / "count_vowels.wasm", observe=True) as plugin:
+        bound = plugin.bind(Counter).count_vowels("Hello")
+        assert (bound.value["count"], bound.call.function) == (2, "count_vowels")
+    with Plugin(ECHO, observe=True) as plugin:
+        assert plugin.call("echo", "x", returns=Measured).value == b"x"
+        assert plugin.call("echo", "7", returns=Measured[int]).value == 7
+        assert plugin.call("echo", [1], returns=Measured[list[int]]).value == [1]
+        packed = plugin.call(
+            "echo", {"a": 1}, returns=Measured[dict[str, int]], codec=plugwasm.codecs.MSGPACK
+        )
+        assert (packed.value, packed.call.input) == ({"a": 1}, b"\x81\xa1a\x01")
+        view = plugin.call("echo", b"abc", parse=None)
+        assert (type(view), bytes(view)) == (memoryview, b"abc")
+        assert plugin.call("echo", b"abc", len) == 3
+        with pytest.raises(TypeError, match="not both"):
+            plugin.call("echo", parse=len, returns=Measured[int])  # type: ignore[call-overload]
+
+
+def test_an_isolated_plugin_is_observed_from_the_outside() -> None:
+    diary = Diary()
+    source = guest(
+        export("run", "(call $log_info <<hi>>) (call $f)")
+        + export("trap", "unreachable")
+        + export("bad", "(call $g)"),
+        PLAIN,
+        '(import "extism:host/user" "g" (func $g))',
+    )
+    functions = [
+        plugwasm.host_fn(name="f")(lambda: time.sleep(0.1)),
+        plugwasm.host_fn(name="g")(raising(KeyError("k"))),
+    ]
+    with IsolatedPlugin(source, functions=functions, fuel_limit=10**6, observe=diary) as plugin:
+        assert plugin.call("run", returns=Measured).call.host_seconds >= 0.1
+        for name, error in (
+            ("trap", plugwasm.TrapError),
+            ("bad", plugwasm.HostFunctionError),
+            ("missing", plugwasm.FunctionNotFoundError),
+        ):
+            with pytest.raises(error):
+                plugin.call(name)
+    assert diary.shown() == ["log_info('hi')", "f()", "g() raised KeyError"]
+    assert [call.error for call in diary.calls] == [
+        None,
+        "TrapError",
+        "HostFunctionError",
+        "FunctionNotFoundError",
+    ]
+    assert diary.calls[0].fuel
+    assert all(call.memory_bytes is None and adds_up(call) for call in diary.calls)
+
+
+def test_an_observed_subclass_of_a_plugin_is_one_and_calls_through_its_own_methods() -> None:
+    class Mine(Plugin):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.seen: list[str] = []
+
+        def call(self, function_name: str, *args: Any, **options: Any) -> Any:
+            self.seen.append(function_name)
+            return super().call(function_name, *args, **options)
+
+    with Mine(ECHO, observe=True) as plugin, Mine(ECHO) as plain:
+        assert plugin.call("echo", "x", returns=Measured[str]).value == "x"
+        assert plugin.seen == ["echo"]
+        assert isinstance(plugin, Mine)
+        assert repr(plugin).startswith("<Plugin ")
+        assert type(plugin).__name__ == "Mine"
+        assert type(plain) is Mine
+
+
+def test_observed_plugins_cannot_be_pickled_and_say_so_but_what_was_measured_can() -> None:
+    with Plugin(ECHO, observe=True) as plugin:
+        with pytest.raises(TypeError, match="a Plugin cannot be copied or pickled"):
+            pickle.dumps(plugin)
+        result = plugin.call("echo", "x", returns=Measured[str])
+    again = pickle.loads(pickle.dumps(result))
+    assert (again.value, again.call.statistics()) == ("x", result.call.statistics())
+
+
+def test_one_observer_serves_the_threads_of_a_pool() -> None:
+    diary = Diary()
+    with PluginPool(ECHO, size=4, observe=diary) as pool:
+        assert list(pool.map("echo", (str(n) for n in range(200)))) == [
+            str(n).encode() for n in range(200)
+        ]
+    assert len(diary.calls) == 200
+    assert sorted(int(call.output or b"") for call in diary.calls) == list(range(200))
+    assert all(call.input == call.output and adds_up(call) for call in diary.calls)
+
+
+def test_host_functions_that_are_coroutines_are_seen_with_the_time_they_waited() -> None:
+    threads = set()
+
+    class Threads(Diary):
+        def on_host_call(self, call: HostCall) -> Any:
+            threads.add(threading.get_ident())
+            return super().on_host_call(call)
+
+    async def f(text: str) -> str:
+        assert threading.get_ident() not in threads
+        await asyncio.sleep(0.05)
+        return text.upper()
+
+    diary = Threads()
+    plugin = calls_f(f, "(param i64) (result i64)", "(call $give (call $f <<hi>>))", observe=diary)
+
+    async def main() -> Measured[str]:
+        return await plugin.call_async("run", returns=Measured[str])
+
+    result = asyncio.run(main())
+    assert result.value == "HI"
+    assert result.call.host_seconds >= 0.04
+    assert diary.shown() == ["f('hi') -> 'HI'"]
+    assert threads
+    assert adds_up(result.call)
+
+
+# ---- traces and logs -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_tells_of_host_calls_before_the_call_that_they_were_made_in(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = guest(
+        export("run", "(call $log_info <<hi>>) (call $echo)") + export("trap", "unreachable")
+    )
+    with Plugin(source, observe=Trace()) as plugin:
+        plugin.call("run", "x" * 1000)
+        with pytest.raises(plugwasm.TrapError):
+            plugin.call("trap")
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.sub(r"\d+\.\d+", "N", line) for line in lines] == [
+        "    log_info('hi')  [N ms]",
+        *[re.sub(r"\d+\.\d+", "N", line) for line in lines[1:2]],
+        "trap() raised TrapError  [0 bytes in, N ms]",
+    ]
+    assert lines[1].startswith("run(b'xxxx")
+    assert len(lines[1]) < 450
+
+
+def test_a_call_log_has_the_statistics_as_fields_and_can_keep_to_what_is_slow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = logging.getLogger("mine")
+    caplog.set_level(logging.INFO)
+    source = guest(export("run", "(call $echo)") + export("trap", "unreachable"))
+    for observer in (CallLog(), CallLog(logger, slower_than=1000)):
+        with Plugin(source, name="p", observe=observer) as plugin:
+            plugin.call("run", "abc")
+            with pytest.raises(plugwasm.TrapError):
+                plugin.call("trap")
+    records = [record for record in caplog.records if record.name in ("mine", "plugwasm.calls")]
+    assert [
+        (record.name, record.levelname, record.function, record.error) for record in records
+    ] == [  # type: ignore[attr-defined]
+        ("plugwasm.calls", "INFO", "run", None),
+        ("plugwasm.calls", "WARNING", "trap", "TrapError"),
+        ("mine", "WARNING", "trap", "TrapError"),
+    ]
+    assert (records[0].plugin, records[0].input_bytes, records[0].output_bytes) == ("p", 3, 3)  # type: ignore[attr-defined]
+    assert records[0].getMessage().startswith("run of p: 3 bytes in, 3 out, ")
+    assert records[1].getMessage().startswith("trap of p: raised TrapError, 0 bytes in, ")
+
+
+WASI_LOG = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"""
+
+
+def writes(text: str, fd: int) -> str:
+    """Code that writes a short text, without an end of line if it has none."""
+    stores = "".join(
+        f"(i32.store8 (i32.const {64 + i}) (i32.const {byte}))"
+        for i, byte in enumerate(text.encode())
+    )
+    vector = f"(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const {len(text)}))"
+    return f"{stores} {vector} (drop (call $fd_write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 8)))"
+
+
+@pytest.mark.parametrize("observe", [None, True])
+@pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
+def test_records_of_plugins_say_which_plugin_and_which_function(
+    make: type[Plugin], observe: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    source = guest(
+        export("_initialize", "(call $log_info <<at the start>>)")
+        + export("logs", "(call $log_warn <<by itself>>)")
+        + export("prints", writes("out\n", 1) + writes("err\n", 2))
+        + export("mutters", writes("rest", 1)),
+        WASI_LOG,
+        memory='(memory (export "memory") 1)',
+    )
+    with make(source, wasi=True, name="p", observe=observe) as plugin:
+        for function in ("logs", "prints", "mutters"):
+            plugin.call(function)
+    records = [record for record in caplog.records if record.name == "plugwasm.plugin.p"]
+    assert {record.plugin for record in records} == {"p"}  # type: ignore[attr-defined]
+    first = (None,) if make is Plugin else ("logs", None)
+    assert records[0].function in first  # type: ignore[attr-defined]
+    assert [(record.getMessage(), record.levelname, record.function) for record in records[1:]] == [  # type: ignore[attr-defined]
+        ("by itself", "WARNING", "logs"),
+        ("out", "INFO", "prints"),
+        ("err", "WARNING", "prints"),
+        ("rest", "INFO", "mutters"),
+    ]

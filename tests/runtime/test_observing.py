@@ -1,0 +1,345 @@
+"""Observed plugins: what calls are said to have taken, each way that a call ends, and what is left behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from typing import Any
+
+import pytest
+
+import plugwasm
+from plugwasm import (
+    Function,
+    Measured,
+    Plugin,
+)
+from plugwasm._runtime.call_queue import waiting_for
+from plugwasm.observing import Trace
+from tests.support.guests import LOOP, export, guest
+from tests.support.observers import (
+    ECHO,
+    PLAIN,
+    SECONDS,
+    Diary,
+    Point,
+    adds_up,
+    calls_f,
+    fails,
+    nothing,
+    raising,
+)
+from tests.support.paths import ROOT
+from tests.support.threads import InThread
+from tests.support.waiting import soon
+
+# ---- figures -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_time_that_a_host_function_sleeps_is_time_of_the_host() -> None:
+    with calls_f(lambda: time.sleep(0.2), observe=True) as plugin:
+        plugin.call("echo")
+        call = plugin.call("run", returns=Measured).call
+    assert 0.2 <= call.host_seconds <= call.seconds
+    assert call.guest_seconds < call.host_seconds
+    assert call.start_seconds == 0
+    assert adds_up(call)
+
+
+def test_time_that_a_guest_is_busy_is_time_of_the_guest() -> None:
+    loop = "(call $f) (loop $next (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 30000000))))"
+    source = guest(export("run", loop, "(local $i i32)") + export("echo", "(call $echo)"), PLAIN)
+    with Plugin(source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=True) as plugin:
+        plugin.call("echo")
+        call = plugin.call("run", returns=Measured).call
+    assert call.guest_seconds > 10 * call.host_seconds
+    assert call.guest_seconds > call.seconds / 2
+    assert adds_up(call)
+
+
+def test_what_a_host_function_takes_while_the_plugin_is_started_is_not_time_of_the_start() -> None:
+    source = guest(export("_initialize", "(call $f)") + export("echo", "(call $echo)"), PLAIN)
+    diary = Diary()
+    with Plugin(
+        source, functions=[plugwasm.host_fn(name="f")(lambda: time.sleep(0.2))], observe=diary
+    ) as plugin:
+        plugin.call("echo", "x")
+        plugin.call("echo", "x")
+    first, second = diary.calls
+    assert first.host_calls == 1
+    assert first.host_seconds >= 0.2 > first.start_seconds > 0 < first.guest_seconds < 0.2
+    assert (second.host_calls, second.start_seconds, second.host_seconds) == (0, 0, 0)
+    assert adds_up(first)
+    assert adds_up(second)
+
+
+def test_memory_is_the_most_that_the_instance_had_and_grows_with_it() -> None:
+    source = guest(
+        export("echo", "(call $echo)") + export("grow", "(drop (memory.grow (i32.const 10)))"),
+        memory='(memory (export "memory") 1)',
+    )
+    with Plugin(source, observe=True) as plugin:
+        sizes = [
+            plugin.call(name, returns=Measured).call.memory_bytes
+            for name in ("echo", "grow", "echo")
+        ]
+        assert [size - sizes[0] for size in sizes] == [0, 10 * 65536, 10 * 65536]
+        plugin.reset()
+        assert plugin.call("echo", returns=Measured).call.memory_bytes == sizes[0]
+
+
+def test_fuel_is_what_this_call_used_and_nothing_where_it_has_no_limit() -> None:
+    diary = Diary()
+    with Plugin(ECHO, fuel_limit=10_000, observe=diary) as plugin:
+        plugin.call("echo", b"x")
+        assert diary.calls[0].fuel == plugin.fuel_used
+        assert diary.calls[0].fuel > 0
+        with pytest.raises(plugwasm.FunctionNotFoundError):
+            plugin.call("missing")
+        assert diary.calls[1].fuel is None
+    with Plugin(ECHO, observe=diary) as plugin:
+        plugin.call("echo", b"x")
+    assert diary.calls[2].fuel is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["grüße", b"bytes", bytearray(b"x" * 9), memoryview(b"abcdef")[::2], {"a": 1}, "", [1.5, None]],
+)
+def test_the_input_and_the_output_are_what_the_guest_got_and_gave(data: object) -> None:
+    with Plugin(ECHO, observe=True) as plugin:
+        result = plugin.call("echo", data, returns=Measured[bytes])
+        with Plugin(ECHO) as unobserved:
+            assert result.value == unobserved.call("echo", data)
+    assert result.call.input == result.call.output == result.value
+    assert result.call.input_bytes == result.call.output_bytes == len(result.value)
+
+
+def test_the_statistics_are_numbers_and_names_without_the_data() -> None:
+    with Plugin(ECHO, name="mine", observe=True, fuel_limit=1000) as plugin:
+        call = plugin.call("echo", "secret", host_context="secret", returns=Measured[str]).call
+    statistics = call.statistics()
+    assert "secret" not in json.dumps(statistics) + repr(call)
+    assert statistics | dict.fromkeys((*SECONDS, "fuel", "memory_bytes"), 0) == {
+        "plugin": "mine",
+        "function": "echo",
+        "error": None,
+        "seconds": 0,
+        "start_seconds": 0,
+        "guest_seconds": 0,
+        "host_seconds": 0,
+        "host_calls": 0,
+        "http_requests": 0,
+        "input_bytes": 6,
+        "output_bytes": 6,
+        "fuel": 0,
+        "memory_bytes": 0,
+    }
+
+
+ENDINGS = guest(
+    export("ok", "(call $echo)")
+    + export("trap", "unreachable")
+    + export("fail", "(call $error_set <<no>>)")
+    + '(func (export "code") (result i32) (i32.const 3)) (func (export "odd") (param i32))'
+    + export("spin", LOOP)
+    + export("handle", "(call $output_set (i64.const 12345) (i64.const 1))")
+    + export("host", "(call $f)")
+    + export("http", '(drop (call $http_request <<{"url":"http://a.test/"}>> (i64.const 0)))')
+    + export(
+        "grow",
+        "(loop $more (br_if $more (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable",
+    ),
+    PLAIN,
+    memory='(memory (export "memory") 1)',
+)
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["first call", "later call"])
+@pytest.mark.parametrize(
+    ("function", "error", "options"),
+    [
+        ("ok", None, {}),
+        ("trap", "TrapError", {}),
+        ("fail", "GuestError", {}),
+        ("code", "GuestError", {}),
+        ("odd", "SignatureError", {}),
+        ("missing", "FunctionNotFoundError", {}),
+        ("spin", "TimeoutError", {"limits": plugwasm.Limits(timeout=0.3)}),
+        ("spin", "OutOfFuelError", {"fuel_limit": 100_000}),
+        ("handle", "BadHandleError", {}),
+        ("host", "HostFunctionError", {"raises": ValueError("no")}),
+        ("host", "KeyboardInterrupt", {"raises": KeyboardInterrupt()}),
+        ("http", "EgressDeniedError", {}),
+        ("grow", "OutOfMemoryError", {"limits": plugwasm.Limits(memory_bytes=2**20)}),
+    ],
+)
+def test_every_call_is_told_of_once_with_the_error_that_it_raised(
+    function: str, error: str | None, options: dict[str, Any], fresh: bool
+) -> None:
+    options = dict(options)
+    raises = options.pop("raises", None)
+    diary = Diary()
+    host = Function(None, "f", [], [], lambda *_: raising(raises)() if raises else None)
+    raised: BaseException | None = None
+    with Plugin(ENDINGS, functions=[host], observe=diary, **options) as plugin:
+        if not fresh:
+            plugin.call("ok")
+            diary.__init__()  # type: ignore[misc]
+        try:
+            plugin.call(function)
+        except BaseException as exception:
+            raised = exception
+        assert [event for event in diary.events if not event.startswith("  ")] == [
+            f"> {function}",
+            f"< {function}",
+        ]
+        assert diary.errors == [raised]
+        assert diary.calls[0].error == error == (None if raised is None else type(raised).__name__)
+        assert (diary.calls[0].output is None) == (error is not None)
+        assert adds_up(diary.calls[0])
+        assert plugin.call("ok", "still here") == b"still here"
+
+
+def test_outputs_that_cannot_be_read_and_parsers_that_raise_are_errors_of_the_call() -> None:
+    diary = Diary()
+    with Plugin(ECHO, observe=diary) as plugin:
+        with pytest.raises(plugwasm.OutputError):
+            plugin.call("echo", "x", returns=int)
+        with pytest.raises(ValueError, match="invalid literal"):
+            plugin.call("echo", "x", int)
+        with pytest.raises(plugwasm.OutputError):
+            plugin.call("echo", "x", returns=Measured[int])
+    assert [call.error for call in diary.calls] == ["OutputError", "ValueError", "OutputError"]
+    assert [type(error).__name__ for error in diary.errors] == [
+        "OutputError",
+        "ValueError",
+        "OutputError",
+    ]
+
+
+def test_an_instance_that_does_not_start_is_an_error_of_the_call() -> None:
+    diary = Diary()
+    with Plugin(
+        guest(export("_initialize", "unreachable") + export("run", "")), observe=diary
+    ) as plugin:
+        for _ in range(2):
+            with pytest.raises(plugwasm.TrapError):
+                plugin.call("run")
+    assert diary.events == ["> run", "< run"] * 2
+    assert [(call.error, call.memory_bytes is not None) for call in diary.calls] == [
+        ("TrapError", True)
+    ] * 2
+    assert all(call.start_seconds > 0 and adds_up(call) for call in diary.calls)
+
+
+def test_a_cancelled_call_one_that_waited_too_long_and_one_of_a_closed_plugin_are_told_of() -> None:
+    diary = Diary()
+    plugin = calls_f(nothing, observe=diary)
+    thread = InThread(plugin.call, "spin")
+    assert soon(lambda: plugin._guest is not None and not hasattr(plugin, "_idle"))
+    second = InThread(plugin.call, "run")
+    assert soon(lambda: waiting_for(plugin))
+    waiting_for(plugin)[0].cancel()
+    with pytest.raises(plugwasm.CancelledError):
+        second.result()
+    assert diary.events == ["> spin", "> run", "< run"]
+    assert soon(plugin.cancel_handle().cancel)
+    with pytest.raises(plugwasm.CancelledError):
+        thread.result()
+    plugin.close()
+    with pytest.raises(plugwasm.ClosedError):
+        plugin.call("run")
+    assert [(call.function, call.error) for call in diary.calls] == [
+        ("run", "CancelledError"),
+        ("spin", "CancelledError"),
+        ("run", "ClosedError"),
+    ]
+    assert diary.calls[0].guest_seconds == 0
+
+
+def test_a_call_that_meets_another_one_runs_when_that_has_ended() -> None:
+    diary, release = Diary(), threading.Event()
+    plugin = calls_f(lambda: release.wait(5) and None, observe=diary)
+    first = InThread(plugin.call, "run")
+    assert soon(lambda: "  > f" in diary.events)
+    second = InThread(plugin.call, "run")
+    assert soon(lambda: waiting_for(plugin))
+    time.sleep(0.2)
+    release.set()
+    first.result()
+    second.result()
+    assert diary.events == ["> run", "  > f", "> run", "  < f", "< run", "  > f", "  < f", "< run"]
+    waited = diary.calls[-1]
+    assert waited.seconds > 0.2 > waited.guest_seconds
+
+
+# ---- what is left behind -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dropped_observed_plugin_frees_its_instance_at_once_and_keeps_nothing_of_its_calls() -> (
+    None
+):
+    gc.collect()
+    gc.disable()
+    try:
+        for end in ("close", "drop", "reset", "fail"):
+            for observe in (True, Trace(lambda record: None), Diary()):
+                plugin = calls_f(fails, observe=observe)
+                context = Point(1, 2)
+                kept = weakref.ref(context)
+                plugin.call("echo", host_context=context)
+                if isinstance(observe, Diary):
+                    observe.__init__()  # type: ignore[misc]
+                del context
+                assert kept() is None
+                instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+                assert instance() is not None
+                if end == "drop":
+                    del plugin
+                elif end == "fail":
+                    try:
+                        plugin.call("run")
+                    except plugwasm.HostFunctionError:
+                        pass
+                    if isinstance(observe, Diary):
+                        observe.errors.clear()
+                else:
+                    getattr(plugin, end)()
+                assert soon(lambda instance=instance: instance() is None), (end, observe)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_observes_as_its_parent_does() -> None:
+    script = f"""
+import os, sys
+import plugwasm
+from plugwasm.observing import Trace
+lines = []
+plugin = plugwasm.Plugin({str(ROOT / "examples" / "echo.wasm")!r}, observe=Trace(lambda call: lines.append(str(call))))
+plugin.call("echo", "before")
+pid = os.fork()
+plugin.call("echo", "after")
+assert lines == ["echo(b'before') -> b'before'", "echo(b'after') -> b'after'"], lines
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+os._exit(0)
+"""
+    # Python counts the threads right after the fork, and one that has just been joined may still be seen by the system.
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", script]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

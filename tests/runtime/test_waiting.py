@@ -1,0 +1,350 @@
+"""Waiting for a plugin counts towards the calls that wait for it, and nobody waits for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from plugwasm import (
+    CancelledError,
+    Egress,
+    Function,
+    HostFunctionError,
+    IsolatedPlugin,
+    Limits,
+    Plugin,
+    PluginPool,
+    PluginSet,
+    PoolTimeoutError,
+    TimeoutError,
+    TrapError,
+)
+from plugwasm._host.waiting_calls import callers
+from plugwasm._http.connection import Clock
+from tests.support.threads import InThread
+
+ASK = b"""(module (import "extism:host/user" "ask" (func $ask))
+  (func (export "ask") (call $ask)) (func (export "ok")) (func (export "spin") (loop $l (br $l))))"""
+OTHER = b'(module (func (export "ok")) (func (export "spin") (loop $l (br $l))))'
+SOON = 20.0
+"""Seconds; what is waited for would take for ever, or a minute."""
+
+
+def asking(ask: Callable[[], object]) -> list[Function]:
+    return [Function(None, "ask", [], [], lambda *_: ask())]
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < SOON
+
+
+@contextmanager
+def all_in_use(pool: PluginPool) -> Iterator[None]:
+    """Another thread has all plugins of the pool."""
+    taken, end = threading.Event(), threading.Event()
+
+    def take() -> None:
+        with pool.plugin():
+            taken.set()
+            end.wait()
+
+    threads = [InThread(take) for _ in range(pool.size)]
+    taken.wait()
+    while pool.stats.busy < pool.size:
+        time.sleep(0.001)
+    try:
+        yield
+    finally:
+        end.set()
+        for thread in threads:
+            thread.result()
+
+
+# ---- for others ------------------------------------------------------------------------------------------------------------------------
+
+WAYS: dict[str, Callable[[PluginPool], object]] = {
+    "call": lambda pool: pool.call("ok"),
+    "call, with a limit of its own": lambda pool: pool.call("ok", wait=1000),
+    "lease": lambda pool: pool.plugin().__enter__(),
+    "map": lambda pool: list(pool.map("ok", [b""] * 3)),
+    "map with one worker": lambda pool: list(pool.map("ok", [b""] * 3, workers=1)),
+    "an event loop": lambda pool: asyncio.run(pool.call_async("ok")),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_host_function_waits_for_a_plugin_no_longer_than_its_call_may_take(way: str) -> None:
+    with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
+        plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)), limits=Limits(timeout=0.3))
+        with pytest.raises(
+            TimeoutError, match="`ask` of plugin `plugin` did not end before its deadline of 300 ms"
+        ):
+            plugin.call("ask")
+        assert pool.stats.waiting == 0 or soon_is(lambda: pool.stats.waiting == 0)
+
+
+def soon_is(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + SOON
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cancelling_a_call_ends_what_its_host_function_waits_for(way: str) -> None:
+    with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
+        plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)))
+        thread = InThread(lambda: plugin.call("ask"))
+        assert soon_is(lambda: plugin.cancel_handle().cancel())
+        with pytest.raises(CancelledError):
+            thread.result()
+
+
+@pytest.mark.parametrize(("size", "inputs"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 4), (4, 8)])
+@pytest.mark.parametrize("ending", ["deadline", "cancel"])
+def test_a_call_of_a_map_ends_with_the_call_that_reads_it(
+    ending: str, size: int, inputs: int
+) -> None:
+    """However few inputs there are: no call of a `map` is made by a reader that others wait for."""
+    begun = threading.Event()
+
+    def read() -> None:
+        begun.set()
+        list(pool.map("spin", [b""] * inputs))
+
+    with PluginPool(OTHER, size=size, limits=Limits(timeout=60)) as pool:
+        plugin = Plugin(
+            ASK, functions=asking(read), limits=Limits(timeout=0.3 if ending == "deadline" else 60)
+        )
+        handle = plugin.cancel_handle()
+
+        def cancel() -> None:
+            begun.wait()
+            time.sleep(0.1)
+            if ending == "cancel":
+                handle.cancel()
+
+        canceller = InThread(cancel)
+        with soon(), pytest.raises(TimeoutError if ending == "deadline" else CancelledError):
+            plugin.call("ask")
+        canceller.result()
+        assert pool.stats.busy == 0, "the calls have ended, and are not left to themselves"
+        assert pool.map("ok", [b""] * 3).__next__() == b""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_map_in_a_host_function_gives_outputs_in_order_and_errors(workers: int) -> None:
+    seen: list[object] = []
+    echo = b"""(module (import "extism:host/env" "input_offset" (func $in (result i64)))
+      (import "extism:host/env" "length" (func $length (param i64) (result i64)))
+      (import "extism:host/env" "output_set" (func $out (param i64 i64)))
+      (func (export "echo") (if (i64.eq (call $length (call $in)) (i64.const 7)) (then unreachable))
+        (call $out (call $in) (call $length (call $in)))))"""
+
+    def read() -> None:
+        seen.extend(pool.map("echo", [b"a" * i for i in range(200)], return_exceptions=True))
+
+    with PluginPool(echo, size=2) as pool:
+        Plugin(ASK, functions=asking(read)).call("ask")
+    assert isinstance(seen.pop(7), TrapError)
+    assert seen == [b"a" * i for i in range(200) if i != 7]
+
+
+def test_a_map_of_slow_calls_ends_with_the_call_that_reads_it() -> None:
+    slow = PluginPool(ASK, functions=asking(lambda: time.sleep(0.05)), size=2)
+    with slow as pool, soon():
+        plugin = Plugin(
+            ASK,
+            functions=asking(lambda: list(pool.map("ask", [b""] * 10_000, workers=2))),
+            limits=Limits(timeout=0.5),
+        )
+        with pytest.raises(TimeoutError, match="500 ms"):
+            plugin.call("ask")
+        assert soon_is(lambda: pool.stats.busy == 0)
+
+
+def test_the_coroutine_of_a_host_function_waits_no_longer_than_its_call_may_take() -> None:
+    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
+
+        async def ask(*_: object) -> None:
+            await pool.call_async("ok")
+
+        plugin = Plugin(
+            ASK, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=0.3)
+        )
+        with pytest.raises(TimeoutError):
+            asyncio.run(plugin.call_async("ask"))
+
+
+def test_the_deadline_of_any_call_around_counts() -> None:
+    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
+        inner = Plugin(ASK, functions=asking(lambda: pool.call("ok")), name="inner")
+        outer = Plugin(
+            ASK,
+            functions=asking(lambda: inner.call("ask")),
+            limits=Limits(timeout=0.3),
+            name="outer",
+        )
+        with pytest.raises((TimeoutError, HostFunctionError)):
+            outer.call("ask")
+
+
+def test_a_worker_process_is_waited_for_no_longer_than_the_call_may_take() -> None:
+    with IsolatedPlugin(OTHER) as isolated, soon():
+        plugin = Plugin(
+            ASK, functions=asking(lambda: isolated.call("spin")), limits=Limits(timeout=0.5)
+        )
+        with pytest.raises(TimeoutError, match="500 ms"):
+            plugin.call("ask")
+        assert isolated.call("ok") == b""
+
+
+def test_an_isolated_plugins_host_function_waits_no_longer_than_its_call_may_take() -> None:
+    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
+        plugin = IsolatedPlugin(
+            ASK, functions=asking(lambda: pool.call("ok")), limits=Limits(timeout=0.5)
+        )
+        with plugin, pytest.raises(TimeoutError):
+            plugin.call("ask")
+
+
+def test_a_request_waits_for_its_turn_no_longer_than_its_call_may_take() -> None:
+
+    egress = Egress(max_concurrent=1)
+    egress.gate.enter(object(), Clock(lambda: None))
+
+    def ask() -> None:
+        (guest,) = callers()
+        egress.gate.enter(object(), Clock(guest.remaining))
+
+    with soon(), pytest.raises(TimeoutError):
+        Plugin(ASK, functions=asking(ask), limits=Limits(timeout=0.3)).call("ask")
+
+
+# ---- for itself ------------------------------------------------------------------------------------------------------------------------
+
+
+def pool_of(size: int, ask: Callable[[PluginPool], object], **options: Any) -> PluginPool:
+    pool: PluginPool
+    pool = PluginPool(ASK, size=size, functions=asking(lambda: ask(pool)), **options)
+    return pool
+
+
+@pytest.mark.parametrize("wait", [None, 1000.0])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_that_would_wait_for_itself_is_told_so(way: str, wait: float | None) -> None:
+    with pool_of(1, WAYS[way], wait=wait, limits=Limits(timeout=None)) as pool, soon():
+        with pytest.raises(HostFunctionError) as caught:
+            pool.call("ask")
+        assert isinstance(caught.value.__cause__, PoolTimeoutError)
+        assert "would wait for itself: make the pool larger" in caught.value.__cause__.message
+        assert pool.call("ok") == b""
+
+
+def test_so_it_is_through_several_calls_that_have_all_plugins_together() -> None:
+    depth = iter((1, 2, 3))
+
+    def ask(pool: PluginPool) -> None:
+        pool.call("ask", wait=None)
+        next(depth)
+
+    with pool_of(3, ask, limits=Limits(timeout=None)) as pool, soon():
+        with pytest.raises(HostFunctionError) as caught:
+            pool.call("ask")
+        assert "would wait for itself" in str(caught.value)
+
+
+def test_so_it_is_where_threads_make_the_calls() -> None:
+    def ask(pool: PluginPool) -> None:
+        pool.call("ask") if pool.stats.busy < 2 else list(pool.map("ok", [b""] * 9, workers=2))
+
+    with (
+        pool_of(2, ask, limits=Limits(timeout=None)) as pool,
+        soon(),
+        pytest.raises(HostFunctionError, match="would wait for itself"),
+    ):
+        pool.call("ask")
+
+
+def test_so_it_is_for_tasks() -> None:
+    pool: PluginPool
+
+    async def ask(*_: object) -> None:
+        await pool.call_async("ok")
+
+    pool = PluginPool(
+        ASK, size=1, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=None)
+    )
+    with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
+        asyncio.run(pool.call_async("ask"))
+
+
+def test_so_it_is_for_a_task_whose_host_function_is_no_coroutine() -> None:
+    pool = pool_of(1, lambda pool: pool.call("ok"), limits=Limits(timeout=None))
+    with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
+        asyncio.run(pool.call_async("ask"))
+
+
+def test_so_it_is_for_processes_of_a_set() -> None:
+    plugins: PluginSet
+    plugins = PluginSet(
+        plugins={"a": ASK},
+        functions=asking(lambda: plugins.call("a", "ok")),
+        isolated=True,
+        instances=1,
+        limits=Limits(timeout=30),
+    )
+    with (
+        plugins,
+        soon(),
+        pytest.raises(HostFunctionError, match=r"wait for itself: allow more \(`instances`\)"),
+    ):
+        plugins.call("a", "ask")
+
+
+def test_so_it_is_for_what_a_host_function_has_on_lease() -> None:
+    def ask(pool: PluginPool) -> None:
+        with pool.plugin():
+            pool.call("ok", wait=None)
+
+    with (
+        pool_of(2, ask, limits=Limits(timeout=None)) as pool,
+        soon(),
+        pytest.raises(HostFunctionError, match="would wait for itself"),
+    ):
+        pool.call("ask")
+
+
+def test_a_lease_of_this_thread_that_another_one_gives_back_may_be_waited_for() -> None:
+    with PluginPool(OTHER, size=1) as pool:
+        lease = pool.plugin()
+        lease.__enter__()
+        threading.Timer(0.1, lease.give_back).start()
+        assert pool.call("ok", wait=60) == b""
+
+
+def test_who_has_some_of_the_plugins_waits_for_the_others() -> None:
+    with pool_of(2, lambda pool: pool.call("ok")) as pool:
+        taken, end = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with pool.plugin():
+                taken.set()
+                end.wait()
+
+        holder = InThread(hold)
+        taken.wait()
+        threading.Timer(0.2, end.set).start()
+        assert pool.call("ask") == b""
+        holder.result()

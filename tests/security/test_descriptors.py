@@ -1,0 +1,130 @@
+"""Descriptors that a plugin's files have, in a process that closes all of its own and opens others, as daemons do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plugwasm._wasi import abi
+from plugwasm._wasi.abi import WasiError
+from plugwasm._wasi.files import Directory, File, Preopen
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="directories are granted on POSIX systems only"
+)
+
+
+@pytest.fixture
+def granted(tmp_path: Path) -> Path:
+    (tmp_path / "granted").mkdir()
+    (tmp_path / "granted" / "file").write_text("granted")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("other")
+    return tmp_path / "granted"
+
+
+@pytest.fixture
+def preopen(granted: Path) -> Iterator[Preopen]:
+    preopen = Preopen(granted, "/data")
+    yield preopen
+    preopen.close()
+
+
+def replaced(fd: int, path: Path, flags: int = os.O_RDONLY) -> os.stat_result:
+    """Has the number stand for another file."""
+    other = os.open(path, flags)
+    os.dup2(other, fd)
+    os.close(other)
+    return os.fstat(fd)
+
+
+def content(directory: Directory) -> bytes:
+    file = directory.open(b"file", follow=True, oflags=0, fdflags=0, rights=abi.FD_READ)
+    assert isinstance(file, File)
+    buffer = bytearray(20)
+    count = file.read([memoryview(buffer)], None)
+    file.close()
+    return bytes(buffer[:count])
+
+
+def test_a_grant_is_opened_again_where_its_number_was_closed(preopen: Preopen) -> None:
+    directory = Directory.of_preopen(preopen)
+    os.close(preopen.fd)
+    assert content(directory) == b"granted"
+
+
+def test_a_grant_is_opened_again_where_its_number_is_anothers(
+    preopen: Preopen, granted: Path
+) -> None:
+    directory, number = Directory.of_preopen(preopen), preopen.fd
+    other = replaced(number, granted.parent / "other")
+    assert content(directory) == b"granted"
+    assert preopen.fd != number
+    preopen.close()
+    assert os.path.samestat(os.fstat(number), other)  # which nobody has closed
+    os.close(number)
+
+
+def test_a_grant_is_gone_where_its_path_leads_elsewhere_now(
+    preopen: Preopen, granted: Path
+) -> None:
+    directory = Directory.of_preopen(preopen)
+    os.close(preopen.fd)
+    granted.rename(granted.parent / "moved")
+    (granted.parent / "other").rename(granted)
+    for _ in range(2):
+        with pytest.raises(WasiError) as caught:
+            content(directory)
+        assert caught.value.errno == abi.BADF
+
+
+def test_a_grant_by_a_relative_path_is_found_from_another_directory(
+    granted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(granted.parent)
+    preopen = Preopen("granted", "/data")
+    monkeypatch.chdir("/")
+    os.close(preopen.fd)
+    assert content(Directory.of_preopen(preopen)) == b"granted"
+    preopen.close()
+
+
+def test_files_and_directories_that_were_open_are_not_taken_for_others(
+    preopen: Preopen, granted: Path
+) -> None:
+    (granted / "sub").mkdir()
+    top = Directory.of_preopen(preopen)
+    file = top.open(b"file", follow=True, oflags=0, fdflags=0, rights=abi.FD_READ | abi.FD_WRITE)
+    directory = top.open(b"sub", follow=True, oflags=abi.O_DIRECTORY, fdflags=0, rights=abi.FD_READ)
+    assert isinstance(file, File)
+    assert isinstance(directory, Directory)
+    numbers = file.fd, directory.fd
+    others = (
+        replaced(file.fd, granted.parent / "other" / "file", os.O_RDWR),
+        replaced(directory.fd, granted.parent / "other"),
+    )
+    for use in (
+        lambda: file.read([memoryview(bytearray(9))], None),
+        lambda: file.read([memoryview(bytearray(9))], 0),
+        lambda: file.write([memoryview(b"gone")], None),
+        lambda: file.write([memoryview(b"gone")], 0),
+        lambda: file.allocate(0, 100),
+        lambda: file.set_append(True),
+        lambda: file.fd,
+        lambda: directory.list(1000),
+        lambda: content(directory),
+    ):
+        with pytest.raises(WasiError) as caught:
+            use()
+        assert caught.value.errno == abi.BADF
+    file.close()
+    directory.close()
+    del file, directory
+    for number, other in zip(numbers, others, strict=True):
+        assert os.path.samestat(os.fstat(number), other)
+        os.close(number)
+    assert (granted.parent / "other" / "file").read_text() == "other"

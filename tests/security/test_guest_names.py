@@ -1,0 +1,104 @@
+"""Names that a guest gives to its functions: what a backtrace makes of them, and what it takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import plugwasm
+from plugwasm import Limits, Plugin, TrapError
+from plugwasm._engine import wat_to_wasm, without_long_names
+from tests.support.paths import ROOT
+
+
+def bomb(arguments: int, levels: int) -> str:
+    """A mangled C++ name that stands for text of `arguments` to the power of `levels`."""
+    name = f"_Z1f1AI{'i' * arguments}E"
+    for level in range(1, levels):
+        reference = "S_" if level == 1 else f"S{'0123456789'[level - 2]}_"
+        name += f"S_I{reference * arguments}E"
+    return name
+
+
+@pytest.mark.parametrize("way", ["trap", "timeout", "fuel", "exception"])
+def test_a_name_that_stands_for_gigabytes_of_text_is_shown_as_it_is(way: str) -> None:
+    body = {"trap": "unreachable", "exception": "(throw $t)"}.get(way, "(loop $l (br $l))")
+    script = f"""
+import sys, time, plugwasm
+source = '(module (tag $t) (func $"{bomb(16, 8)}" (export "f") {body}))'
+limits = plugwasm.Limits(timeout=1.0)
+before = time.process_time()
+try:
+    plugwasm.Plugin(source, limits=limits, fuel_limit={10**6 if way == "fuel" else None}).call("f")
+except plugwasm.CallError as error:
+    print(type(error).__name__, len(str(error)) < 2000, time.process_time() - before < 5)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    kinds = {
+        "trap": "TrapError",
+        "timeout": "TimeoutError",
+        "fuel": "OutOfFuelError",
+        "exception": "CallError",
+    }
+    assert done.stdout.split() == [kinds[way], "True", "True"], done.stderr[-2000:]
+
+
+def test_what_nobody_caught_is_told_without_the_names_of_the_guest() -> None:
+    text = '(module (tag $t) (func $"a\\0aCRITICAL root logged in\\1b[2J" (export "f") (throw $t)))'
+    with Plugin(text) as plugin, pytest.raises(plugwasm.CallError) as caught:
+        plugin.call("f")
+    assert caught.value.message == "`f` of plugin `plugin` failed: thrown Wasm exception"
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+
+
+def test_ordinary_mangled_names_are_still_made_readable() -> None:
+    text = '(module (func $"_ZN3foo3barEi" (export "f") unreachable))'
+    with Plugin(text) as plugin, pytest.raises(TrapError) as caught:
+        plugin.call("f")
+    assert "foo::bar(int)" in caught.value.backtrace[0]
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(4096, True), (4097, False)])
+def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(
+    length: int, is_kept: bool
+) -> None:
+    wasm = wat_to_wasm(
+        f'(module (func ${"x" * length} (export "f") unreachable) (func $short))'.encode()
+    )
+    assert (without_long_names(wasm) == wasm) is is_kept
+    assert without_long_names(wasm[:40]) in (wasm[:40], wasm[:8])
+    filler = "".join(
+        f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
+    )
+    heavy = wat_to_wasm(
+        f'(module (func ${"x" * length} (export "f") unreachable) {filler})'.encode()
+    )
+    with Plugin(heavy) as plugin, pytest.raises(TrapError) as caught:
+        plugin.call("f")
+    assert ("xxxx" in caught.value.backtrace[0]) is is_kept
+
+
+def test_a_section_of_names_that_cannot_be_read_is_left_out() -> None:
+    wasm = wat_to_wasm(b"(module (func))")
+    broken = b"\x00\x08\x04name\x01\xff\xff"
+    assert without_long_names(wasm + broken) == wasm
+    other = b"\x00\x08\x04nome\x01\xff\xff"
+    assert without_long_names(wasm + other) == wasm + other
+
+
+def test_a_plugin_that_was_ended_in_any_of_these_ways_goes_on() -> None:
+    text = f'(module (func $"{bomb(16, 8)}" (export "f") unreachable) (func (export "ok")))'
+    with Plugin(text, limits=Limits(timeout=5.0)) as plugin:
+        for _ in range(3):
+            with pytest.raises(TrapError):
+                plugin.call("f")
+            assert plugin.call("ok") == b""

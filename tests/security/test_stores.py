@@ -1,0 +1,447 @@
+"""Plugins of several modules, of which some have stores of their own: nothing of one store reaches another but numbers.
+
+A command (it exports `_start`) that imports only functions has a store of its own for each call. What it imports, and what it is called by,
+lives in the plugin's store, or in another command's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import plugwasm
+from plugwasm._engine import Engine, EngineFailure, FunctionType
+from tests.support.guests import manifest
+
+WASI = "wasi_snapshot_preview1"
+CLOCK = f'(import "{WASI}" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))'
+NOW = "(drop (call $clock (i32.const 1) (i64.const 0) (i32.const 64)))"
+"""Writes the time, which is never zero, at offset 64 of the memory of the instance that calls."""
+WROTE = "(i64.ne (i64.load (i32.const 64)) (i64.const 0))"
+COMMAND = '(func (export "_start"))'
+
+
+def modules(**texts: str) -> dict[str, object]:
+    return manifest(*((name, f"(module {text})") for name, text in texts.items()))
+
+
+def ends(program: str, timeout: float = 60) -> str:
+    """What a program prints, whose process must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+# ---- references -----------------------------------------------------------------------------------------------------------------------
+
+KEEPER = """(type $t (func (result i32))) (table $kept 1 funcref)
+    (func (export "keep") (param funcref) (table.set $kept (i32.const 0) (local.get 0)))
+    (func (export "kept") (result funcref) (table.get $kept (i32.const 0)))
+    (func (export "use") (result i32) (call_indirect $kept (type $t) (i32.const 0)))"""
+
+
+def test_a_function_of_a_command_cannot_be_kept_by_a_reactor() -> None:
+    """It would be freed with the command's store while the reactor's table still refers to it."""
+    plugin = modules(
+        reactor=KEEPER,
+        apart=f"""(import "reactor" "keep" (func $keep (param funcref))) (func $own (result i32) (i32.const 7))
+            (elem declare func $own) {COMMAND} (func (export "run") (call $keep (ref.func $own)))""",
+        main="""(import "apart" "run" (func $run)) (import "reactor" "use" (func $use (result i32)))
+            (func (export "f") (result i32) (call $run) (call $use))""",
+    )
+    with pytest.raises(
+        plugwasm.LinkError,
+        match=r"module `apart` imports function reactor.keep\(funcref\) -> \(\).*only values of type i32",
+    ):
+        plugwasm.Plugin(plugin)
+
+
+@pytest.mark.parametrize(
+    "type", ["funcref", "externref", "v128", "exnref", "(ref null $t)", "(ref $t)", "nullfuncref"]
+)
+@pytest.mark.parametrize("place", ["param", "result"])
+@pytest.mark.parametrize("way", ["into the command", "out of the command"])
+def test_only_numbers_pass_between_stores(type: str, place: str, way: str) -> None:
+    declared = f'(type $t (func)) (func $it (import "{{module}}" "it") ({place} {type}))'
+    has_it = f'(type $t (func)) (func (export "it") ({place} {type}) unreachable)'
+    uses = '(func (export "f"))'
+    if way == "into the command":
+        plugin = modules(apart=f"{has_it} {COMMAND}", main=declared.format(module="apart") + uses)
+    else:
+        plugin = modules(
+            reactor=has_it,
+            apart=f'{declared.format(module="reactor")} {COMMAND} (func (export "run"))',
+            main=f'(import "apart" "run" (func)) {uses}',
+        )
+    with pytest.raises(plugwasm.Error) as caught:
+        plugwasm.Plugin(plugin)
+    if isinstance(caught.value, plugwasm.ModuleError):
+        assert (
+            "GC" in str(caught.value)
+            or "gc" in str(caught.value)
+            or "proposal" in str(caught.value)
+            or "support" in str(caught.value)
+        )
+    else:
+        assert type in ("funcref", "externref", "v128", "exnref", "(ref null $t)", "(ref $t)")
+        assert isinstance(caught.value, plugwasm.LinkError)
+        assert "only values of type i32, i64, f32 and f64" in str(caught.value)
+
+
+def test_a_reference_passes_between_commands_no_more_than_to_a_reactor() -> None:
+    plugin = modules(
+        inner=f'{COMMAND} (func (export "take") (param funcref))',
+        outer=f"""(import "inner" "take" (func $take (param funcref))) (func $own) (elem declare func $own)
+            {COMMAND} (func (export "run") (call $take (ref.func $own)))""",
+        main='(import "outer" "run" (func $run)) (func (export "f") (call $run))',
+    )
+    with pytest.raises(plugwasm.LinkError, match="only values of type i32"):
+        plugwasm.Plugin(plugin)
+
+
+def test_numbers_of_every_type_pass_in_both_directions() -> None:
+    """With every bit: NaNs with payloads, negative and large ones."""
+    signature = "(param i32 i64 f32 f64) (result f64 f32 i64 i32)"
+    back = "(local.get 3) (local.get 2) (local.get 1) (local.get 0)"
+    plugin = modules(
+        reactor=f'(func (export "swap") {signature} {back})',
+        apart=f"""(import "reactor" "swap" (func $swap {signature})) {COMMAND}
+            (func (export "swap") {signature} (call $swap (local.get 0) (local.get 1) (local.get 2) (local.get 3)))""",
+        main=f"""(import "apart" "swap" (func $swap {signature}))
+            (func (export "f") (result i32) (local $a i32) (local $b i64) (local $c f32) (local $d f64)
+              (call $swap (i32.const -2) (i64.const -3) (f32.const nan:0x1234) (f64.const -nan:0x123456789))
+              local.set $a local.set $b local.set $c local.set $d
+              (i32.or (i32.or (i32.ne (local.get $a) (i32.const -2)) (i64.ne (local.get $b) (i64.const -3)))
+                      (i32.or (i32.ne (i32.reinterpret_f32 (local.get $c)) (i32.const 0x7f801234))
+                              (i64.ne (i64.reinterpret_f64 (local.get $d)) (i64.const 0xfff0000123456789)))))""",
+    )
+    assert plugwasm.Plugin(plugin).call("f") == b""
+
+
+def test_a_reference_of_a_command_in_the_plugins_own_store_is_fine() -> None:
+    """One that imports a table as well lives there until the plugin's instance ends, so a reactor can keep its functions."""
+    plugin = modules(
+        reactor=KEEPER.replace(
+            "(table $kept 1 funcref)", '(table $kept (export "table") 1 funcref)'
+        ),
+        here=f"""(import "reactor" "keep" (func $keep (param funcref))) (import "reactor" "table" (table 1 funcref))
+            (func $own (result i32) (i32.const 0)) (elem declare func $own)
+            {COMMAND} (func (export "run") (call $keep (ref.func $own)))""",
+        main="""(import "here" "run" (func $run)) (import "reactor" "use" (func $use (result i32)))
+            (func (export "f") (result i32) (call $run) (call $use))""",
+    )
+    assert plugwasm.Plugin(plugin).call("f") == b""
+
+
+def test_a_type_that_cannot_be_passed_is_no_key_error() -> None:
+    engine = Engine()
+    for name in ("v128", "reference", "exnref"):
+        with pytest.raises(EngineFailure, match=f"a value of type {name} cannot be passed"):
+            FunctionType((name,), ()).pointer(engine)
+
+
+# ---- whose memory ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_wasi_call_gets_the_memory_of_its_caller_in_whatever_store_that_is() -> None:
+    """A command of its own store calls a reactor, which calls a command that lives in the plugin's store, which calls WASI."""
+    plugin = modules(
+        holder='(global (export "global") i32 (i32.const 0))',
+        here=f"""(import "holder" "global" (global i32)) {CLOCK} (memory (export "memory") 1)
+            {COMMAND} (func (export "run") (result i32) {NOW} {WROTE})""",
+        reactor='(import "here" "run" (func $run (result i32))) (func (export "pass") (result i32) (call $run))',
+        apart=f"""(import "reactor" "pass" (func $pass (result i32))) (memory (export "memory") 1) {COMMAND}
+            (func (export "run") (result i32) (i32.add (i32.mul (call $pass) (i32.const 2)) {WROTE}))""",
+        main='(import "apart" "run" (func $run (result i32))) (func (export "f") (result i32) (i32.sub (call $run) (i32.const 2)))',
+    )
+    with plugwasm.Plugin(plugin, wasi=True) as made:
+        for _ in range(3):
+            assert made.call("f") == b""
+
+
+def test_a_wasi_function_that_a_library_exports_again_writes_to_the_memory_of_who_calls_it() -> (
+    None
+):
+    plugin = modules(
+        library=f"""{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1)
+            (func (export "touch") {NOW} (i64.store (i32.const 64) (i64.const 0)))
+            (func (export "wrote") (result i32) {WROTE})""",
+        main=f"""(import "library" "clock" (func $clock (param i32 i64 i32) (result i32))) (import "library" "touch" (func $touch))
+            (import "library" "wrote" (func $wrote (result i32))) (memory (export "memory") 1)
+            (func (export "f") (result i32) (call $touch) {NOW} (i32.add (i32.mul (call $wrote) (i32.const 2)) (i32.eqz {WROTE})))""",
+    )
+    assert plugwasm.Plugin(plugin, wasi=True).call("f") == b""
+
+
+def test_a_wasi_function_in_a_table_writes_to_the_memory_of_who_calls_it() -> None:
+    plugin = modules(
+        library=f"""{CLOCK} (table (export "table") 1 funcref) (elem (i32.const 0) $clock) (memory (export "memory") 1)
+            (func (export "wrote") (result i32) {NOW} (i64.store (i32.const 64) (i64.const 0)) (i32.const 0))
+            (func (export "later") (result i32) {WROTE})""",
+        main=f"""(type $clock (func (param i32 i64 i32) (result i32))) (import "library" "table" (table $table 1 funcref))
+            (import "library" "wrote" (func $wrote (result i32))) (import "library" "later" (func $later (result i32)))
+            (memory (export "memory") 1)
+            (func (export "f") (result i32) (drop (call $wrote))
+              (drop (call_indirect $table (type $clock) (i32.const 1) (i64.const 0) (i32.const 64) (i32.const 0)))
+              (i32.add (i32.mul (call $later) (i32.const 2)) (i32.eqz {WROTE})))""",
+    )
+    assert plugwasm.Plugin(plugin, wasi=True).call("f") == b""
+
+
+def test_a_wasi_function_that_is_called_by_name_decides_nothing_about_memories() -> None:
+    """The kernel calls it then, and the kernel's memory is not the plugin's."""
+    plugin = modules(
+        main=f"""(import "{WASI}" "sched_yield" (func $yield (result i32))) (export "yield" (func $yield)) {CLOCK}
+            (memory (export "memory") 1) (func (export "f") (result i32) {NOW} (i32.eqz {WROTE}))"""
+    )
+    with plugwasm.Plugin(plugin, wasi=True) as made:
+        made.call("yield")
+        assert made.call("f") == b""
+
+
+def test_a_caller_without_a_memory_gets_an_error_number_whatever_others_have() -> None:
+    plugin = modules(
+        library=f'{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1) (func (export "touch") {NOW})',
+        main="""(import "library" "clock" (func $clock (param i32 i64 i32) (result i32))) (import "library" "touch" (func $touch))
+            (func (export "f") (result i32) (call $touch)
+              (i32.sub (call $clock (i32.const 1) (i64.const 0) (i32.const 64)) (i32.const 21)))""",
+    )
+    assert plugwasm.Plugin(plugin, wasi=True).call("f") == b""  # 21: EFAULT
+
+
+def test_the_memory_of_a_command_is_not_kept_when_its_store_is_gone() -> None:
+    plugin = modules(
+        apart=f'{CLOCK} (memory (export "memory") 1) {COMMAND} (func (export "run") (result i32) {NOW} (i32.eqz {WROTE}))',
+        main='(import "apart" "run" (func $run (result i32))) (func (export "f") (result i32) (call $run))',
+    )
+    with plugwasm.Plugin(plugin, wasi=True) as made:
+        for _ in range(50):
+            assert made.call("f") == b""
+        assert made._guest is not None
+        assert made._guest.memories == {}
+
+
+# ---- fuel -----------------------------------------------------------------------------------------------------------------------------
+
+BURN = """(func $burn (param $rounds i32) (loop $again
+    (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1))))))"""
+
+
+def test_fuel_is_spent_once_in_whatever_store() -> None:
+    """A command that calls back into the plugin's store spends what is left there too: burning there again and again is not for nothing."""
+    plugin = modules(
+        reactor=f'{BURN} (export "burn" (func $burn))',
+        apart=f"""(import "reactor" "burn" (func $burn (param i32))) {COMMAND}
+            (func (export "run") (call $burn (i32.const 1000)))""",
+        main="""(import "apart" "run" (func $run))
+            (func (export "f") (local $i i32) (loop $again (call $run)
+              (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100)))))
+            (func (export "once") (call $run))""",
+    )
+    with plugwasm.Plugin(plugin, fuel_limit=50_000) as made:
+        made.call("once")
+        assert made.fuel_used is not None
+        assert made.fuel_used > 4_000
+        with pytest.raises(plugwasm.OutOfFuelError):
+            made.call("f")
+        assert made.fuel_used == 50_000
+
+
+def test_fuel_that_commands_of_the_plugins_own_store_use_counts_once() -> None:
+    plugin = modules(
+        holder='(global (export "global") i32 (i32.const 0))',
+        here=f'(import "holder" "global" (global i32)) {BURN} {COMMAND} (func (export "run") (call $burn (i32.const 1000)))',
+        reactor='(import "here" "run" (func $run)) (func (export "pass") (call $run))',
+        apart=f'(import "reactor" "pass" (func $pass)) {COMMAND} (func (export "run") (call $pass))',
+        main='(import "apart" "run" (func $run)) (func (export "f") (call $run) (call $run))',
+    )
+    with plugwasm.Plugin(plugin, fuel_limit=50_000) as made:
+        made.call("f")
+        assert made.fuel_used is not None
+        assert 8_000 < made.fuel_used < 20_000
+
+
+# ---- callbacks ------------------------------------------------------------------------------------------------------------------------
+
+
+IN_THREADS = """
+import gc, sys, threading
+import plugwasm
+def first_used_by_threads(compiled):
+    start = threading.Barrier(4)
+    def use():
+        plugin = plugwasm.Plugin(compiled)
+        start.wait()
+        for _ in range(5):
+            plugin.call("f")
+            gc.collect()
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+
+
+def test_what_a_command_imports_is_made_before_threads_call_it() -> None:
+    """Four threads call a command for the first time. What they shared was made by each of them, and freed while others still held it."""
+    program = """
+N = 300
+functions = "".join(f'(func (export "f{i}"))' for i in range(N))
+imports = "".join(f'(import "reactor" "f{i}" (func $f{i}))' for i in range(N))
+calls = "".join(f"(call $f{i})" for i in range(N))
+def manifest(*modules):
+    return {"wasm": [{"name": name, "data": text.encode()} for name, text in modules]}
+
+made = manifest(("reactor", f"(module {functions})"),
+    ("apart", f'(module {imports} (func (export "_start")) (func (export "run") {calls}))'),
+    ("main", '(module (import "apart" "run" (func $run)) (func (export "f") (call $run)))'))
+for _ in range(4):
+    compiled = plugwasm.CompiledPlugin(made)
+    first_used_by_threads(compiled)
+print("well")
+"""
+    assert ends(IN_THREADS + program) == "well\n"
+
+
+def test_observed_plugins_that_threads_start_at_once_hold_the_callbacks_they_import() -> None:
+    program = """
+import threading, gc, sys
+import plugwasm
+from plugwasm._wasi.preview1 import SIGNATURES
+sys.setswitchinterval(1e-5)
+imports = "".join(
+    f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {" ".join(p)}) {"" if name == "proc_exit" else "(result i32)"}))'
+    for name, p in SIGNATURES.items())
+wat = f'(module {imports} (memory (export "memory") 1) (func (export "f") (drop (call $sched_yield)) (drop (call $random_get (i32.const 0) (i32.const 8)))))'
+for round in range(10):
+    compiled = plugwasm.CompiledPlugin(wat.encode(), wasi=True, observe=True)
+    first_used_by_threads(compiled)
+print("well")
+"""
+    assert ends(IN_THREADS + program) == "well\n"
+
+
+def test_a_store_holds_the_host_functions_that_were_imported_into_it() -> None:
+    """Whoever else lets go of them."""
+
+    @plugwasm.host_fn(namespace="test:stores")
+    def noted() -> int:
+        return 7
+
+    wat = '(module (import "test:stores" "noted" (func $noted (result i64))) (func (export "f") (result i32) (i32.wrap_i64 (call $noted))))'
+    with plugwasm.Plugin(wat.encode(), functions=[noted]) as plugin:
+        with pytest.raises(plugwasm.GuestError) as caught:
+            plugin.call("f")
+        assert caught.value.code == 7
+        held = plugin._guest.store._functions  # type: ignore[union-attr]
+        assert noted._host in held
+        store = plugin._guest.store  # type: ignore[union-attr]
+    assert noted._host in store._functions
+
+
+def test_the_plan_for_the_pool_is_made_by_one_thread() -> None:
+    wat = '(module (memory (export "memory") 1) (func (export "f")))'
+    links = []
+
+    class Counted(plugwasm.CompiledPlugin):
+        __slots__ = ()
+
+        def _link(self, *, pooled: bool) -> object:  # type: ignore[override]
+            links.append(pooled)
+            return super()._link(pooled=pooled)
+
+    compiled = Counted(wat.encode())
+    start = threading.Barrier(8)
+
+    def use() -> None:
+        start.wait()
+        for _ in range(5):
+            compiled._plan_for_start()
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert links == [False, True]
+
+
+def test_a_command_in_the_plugins_own_store_makes_its_host_functions_once() -> None:
+    """They stay in that store, so one for each call and import would be memory that no limit counts."""
+    plugin = modules(
+        holder='(global (export "global") i32 (i32.const 0))',
+        here=f"""(import "holder" "global" (global i32)) {CLOCK} (memory (export "memory") 1)
+            {COMMAND} (func (export "run") {NOW})""",
+        main='(import "here" "run" (func $run)) (func (export "f") (call $run))',
+    )
+    with plugwasm.Plugin(plugin, wasi=True) as made:
+        made.call("f")
+        assert made._guest is not None
+        before = len(made._guest.items)
+        for _ in range(4):
+            made.call("f")
+        assert len(made._guest.items) == before
+
+
+# ---- stacks that cannot be looked at ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_that_could_not_be_looked_at_is_no_endless_one() -> None:
+    """With no descriptor left the system does not say where the main thread's stack ends. That is said, and looked at again later."""
+    program = """
+import os, resource
+import plugwasm
+import plugwasm._runtime.plugin, plugwasm.errors, plugwasm._runtime.call_errors
+from plugwasm._host import kernel as _kernel; from plugwasm._runtime import modules as _code
+_kernel.source()
+wat = b'(module (func $r (export "f") (call $r)))'
+_code.engine(pooled=False)  # whose making measures the thread, in a state where that works
+from plugwasm._engine import ThreadStack
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+_code._engines.clear()
+try:
+    plugwasm.Plugin(wat)
+except plugwasm.StackError as error:
+    told = error.message
+for fd in taken:
+    os.close(fd)
+print(told)
+plugin = plugwasm.Plugin(wat)
+try:
+    plugin.call("f")
+except plugwasm.TrapError as error:
+    print(error.trap)
+stack = plugin.compiled_plugin._plan.engine.stack
+print(0 < stack.here.levels < 100, stack.room() < 2**40)
+"""
+    lines = ends(program).splitlines()
+    assert "cannot be found out" in lines[0]
+    assert lines[1:] == ["stack overflow", "True True"]
+
+
+@pytest.mark.parametrize("count", [60, 150, 200, 255])
+def test_commands_in_a_chain_that_is_too_long_for_a_stack_are_a_trap(count: int) -> None:
+    """Each call of one is made by a host function within that of the one before."""
+    first = f'{COMMAND} (func (export "f") (result i32) (i32.const 0))'
+    rest = [
+        f'(import "m{i}" "f" (func $f (result i32))) {COMMAND} (func (export "f") (result i32) (call $f))'
+        for i in range(count)
+    ]
+    with plugwasm.Plugin(
+        modules(**{f"m{i}": text for i, text in enumerate([first, *rest])})
+    ) as plugin:
+        for _ in range(2):
+            try:
+                assert plugin.call("f") == b""
+            except plugwasm.TrapError as error:
+                assert error.trap == "stack overflow"

@@ -1,0 +1,501 @@
+"""What a plugin can make the host build of its output, or of what it passes to a host function, and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+import pydantic
+import pytest
+
+import plugwasm
+from plugwasm import (
+    HostFunctionError,
+    IsolatedPlugin,
+    Json,
+    Limits,
+    OutputError,
+    Plugin,
+    PluginPool,
+    TimeoutError,
+)
+from plugwasm._host.functions import inferred
+from plugwasm.codecs import JSON, MSGPACK, DecodeError
+from tests.support.guests import export, guest
+from tests.support.paths import ROOT
+
+ECHO = guest(export("echo", "(call $echo)"))
+PASS = '(import "extism:host/user" "f" (func $f (param i64) (result i64)))'
+PASSING = guest(export("run", "(call $give (call $f (call $copy)))"), PASS)
+PRIME = 2**61 - 1
+"""All multiples of it have the hash 0."""
+
+
+class Sent:
+    """A codec that sends bytes as they are, and reads the output by another."""
+
+    def __init__(self, codec: Any) -> None:
+        self.codec = codec
+
+    def encode(self, value: Any) -> bytes:
+        return bytes(value)
+
+    def decode(self, data: bytes, type: Any) -> Any:
+        return self.codec.decode(data, type)
+
+
+@dataclasses.dataclass
+class Order:
+    items: list[list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    n: int
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+class User(pydantic.BaseModel):
+    name: str = ""
+
+
+class Users(pydantic.BaseModel):
+    items: list[User]
+
+
+class Hidden(pydantic.BaseModel):
+    text: pydantic.Json[list[Any]]
+
+
+class Numbers(pydantic.BaseModel):
+    items: set[int]
+
+
+class Keys(pydantic.BaseModel):
+    items: dict[UUID, int]
+
+
+def serving(
+    kind: Any, limits: Limits | None = None, f: Callable[[Any], Any] | None = None
+) -> Plugin:
+    """A plugin that passes its input to a host function whose parameter is of that type."""
+
+    def function(value: Any) -> bytes:
+        return (f or (lambda _: b"read"))(value)
+
+    function.__annotations__ = {"value": kind, "return": bytes}
+    return Plugin(PASSING, functions=[inferred(None, "f", function)], limits=limits, name="p")
+
+
+# ---- values ------------------------------------------------------------------------------------------------------------------------------
+
+SMALL = Limits(decoded_values=1000)
+LISTS = b"[" + b"[]," * 999 + b"[]]"
+PACKED = b"\xdc\x03\xe8" + b"\x90" * 1000
+OBJECTS = b'{"items":[' + b"{}," * 997 + b"{}]}"
+
+
+@pytest.mark.parametrize(
+    ("returns", "codec", "output"),
+    [
+        (Any, None, LISTS),
+        (list, None, LISTS),
+        (list[list[int]], JSON, LISTS),
+        (Order, None, b'{"items":' + LISTS + b"}"),
+        (Users, None, OBJECTS),
+        (list[User], None, b"[" + b"{}," * 999 + b"{}]"),
+        (Any, MSGPACK, PACKED),
+        (list[list[int]], MSGPACK, PACKED),
+        (Users, MSGPACK, b"\x81\xa5items\xdc\x03\xe8" + b"\x80" * 1000),
+        (Any, Sent(MSGPACK), PACKED),
+        (Any, Sent(JSON), LISTS),
+    ],
+    ids=range(11),
+)
+def test_an_output_may_have_as_many_values_as_the_limit_and_no_more(
+    returns: Any, codec: Any, output: bytes
+) -> None:
+    sent = Sent(codec) if codec in (JSON, MSGPACK) else codec
+    with Plugin(ECHO, functions=[], limits=SMALL, name="echo") as plugin:
+        with pytest.raises(
+            OutputError, match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)"
+        ) as caught:
+            plugin.call("echo", output, returns=returns, codec=sent)
+        assert (caught.value.plugin, caught.value.function) == ("echo", "echo")
+        assert plugin.call("echo", b"[1]", returns=list) == [1]
+    for limits in (Limits(decoded_values=2100), Limits(decoded_values=None), None):
+        with Plugin(ECHO, functions=[], limits=limits) as plugin:
+            assert plugin.call("echo", output, returns=returns, codec=sent)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'"' + b"[]," * 5000 + b'"',
+        b'["' + b'\\",[' * 5000 + b'"]',
+        b'["' + b"\\\\" * 5000 + b'",1]',
+    ],
+    ids=range(3),
+)
+def test_what_is_in_a_text_is_no_value(text: bytes) -> None:
+    with Plugin(ECHO, functions=[], limits=SMALL) as plugin:
+        assert plugin.call("echo", text, returns=Any)
+
+
+@pytest.mark.parametrize("hidden", [b"[],", b"\\u005b\\u005d,"])
+def test_json_within_a_text_that_a_model_reads_is_counted(hidden: bytes) -> None:
+    with Plugin(ECHO, functions=[], limits=SMALL) as plugin:
+        assert plugin.call("echo", b'{"text": "[[],[]]"}', returns=Hidden) == Hidden(text="[[],[]]")
+        with pytest.raises(OutputError, match="decoded_values"):
+            plugin.call("echo", b'{"text":"[' + hidden * 1000 + b'[]]"}', returns=Hidden)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Annotated[list, Json],
+        list[list[int]],
+        Order,
+        Users,
+        Annotated[Any, JSON],
+        Annotated[Any, MSGPACK],
+    ],
+    ids=range(6),
+)
+def test_what_is_passed_to_a_host_function_has_the_limits_of_the_plugin_that_passes_it(
+    kind: Any,
+) -> None:
+    data = PACKED if MSGPACK in getattr(kind, "__metadata__", ()) else LISTS
+    data = b'{"items":' + data + b"}" if kind is Order else OBJECTS if kind is Users else data
+    with serving(kind, Limits(decoded_values=2100)) as generous:
+        assert generous.call("run", data) == b"read"
+    with serving(kind, SMALL) as plugin:
+        with pytest.raises(
+            HostFunctionError,
+            match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)",
+        ) as caught:
+            plugin.call("run", data)
+        assert isinstance(caught.value.__cause__, DecodeError)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le", "utf-8-sig"])
+def test_plain_json_is_counted_in_whatever_encoding_it_is(encoding: str) -> None:
+    odd = '["\u2200\u2222",' * 2  # in UTF-16 there are bytes of quotes in these
+    with serving(Annotated[list, Json], SMALL) as plugin:
+        assert plugin.call("run", (odd + "1]]").encode(encoding)) == b"read"
+        with pytest.raises(HostFunctionError, match="decoded_values"):
+            plugin.call("run", (odd + "[]," * 1000 + "1]]").encode(encoding))
+        with pytest.raises(HostFunctionError, match="levels deep"):
+            plugin.call("run", (odd + "[" * 300).encode(encoding))
+
+
+def test_the_limit_holds_however_a_plugin_is_called() -> None:
+    class Search:
+        def echo(self, data: bytes) -> list[list[int]]: ...  # type: ignore[empty-body]
+
+    refused = pytest.raises(OutputError, match="decoded_values")
+    compiled = plugwasm.CompiledPlugin(ECHO, functions=[], limits=SMALL)
+    with Plugin(compiled) as plugin, refused:
+        plugin.bind(Search).echo(LISTS)
+    with Plugin(compiled, observe=True) as plugin, refused:
+        plugin.call("echo", LISTS, returns=plugwasm.Measured[list])
+    with PluginPool(compiled, size=2) as pool:
+        with refused:
+            pool.call("echo", LISTS, returns=list)
+        with refused:
+            pool.bind(Search).echo(LISTS)
+        with refused:
+            list(pool.map("echo", [LISTS], returns=list))
+    with IsolatedPlugin(ECHO, functions=[], limits=SMALL) as isolated, refused:
+        isolated.call("echo", LISTS, returns=list)
+
+
+def test_the_limit_holds_in_a_set_of_plugins(tmp_path: Path) -> None:
+    (tmp_path / "one.wasm").write_text(ECHO)
+    with plugwasm.PluginSet(plugins=[tmp_path / "one.wasm"], functions=[], limits=SMALL) as plugins:
+        (result,) = plugins.all("echo", LISTS, returns=list)
+        assert isinstance(result.error, OutputError)
+        assert "decoded_values" in str(result.error)
+        assert plugins.all("echo", b"[1]", returns=list)[0].output == [1]
+        assert plugins.first("echo", b"", returns=list) is None
+
+
+@pytest.mark.parametrize(
+    ("returns", "codec", "unit"),
+    [
+        ("Any", "None", "[],"),
+        ("list[set]", "JSON", "[],"),
+        ("Any", "MSGPACK", "\x90"),
+        ("Users", "None", "{},"),
+    ],
+)
+def test_thirty_megabytes_of_empty_containers_take_no_time_and_no_memory(
+    returns: str, codec: str, unit: str
+) -> None:
+    program = f"""
+import resource, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from typing import Any
+from tests.security.test_typed import ECHO, JSON, MSGPACK, Sent, Users
+import plugwasm
+unit, codec = {unit!r}.encode("latin-1"), {codec}
+if codec is MSGPACK:
+    data = b"\\xdd" + (30_000_000).to_bytes(4, "big") + unit * 30_000_000
+else:
+    data = (b'{{"items":' if {returns} is Users else b"") + b"[" + unit * 10_000_000
+with plugwasm.Plugin(ECHO, functions=[], limits=plugwasm.Limits(timeout=30)) as plugin:
+    assert len(plugin.call("echo", data)) == len(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.process_time()
+    try:
+        plugin.call("echo", data, returns={returns}, codec=codec and Sent(codec))
+    except plugwasm.OutputError as error:
+        assert "limit of 1000000" in str(error), error
+        print(time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert not done.returncode, done.stderr
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 10
+    assert kilobytes < 100_000
+
+
+# ---- hashes ------------------------------------------------------------------------------------------------------------------------------
+
+COUNT = 50_000
+
+
+def colliding(shape: str = "%d") -> list[bytes]:
+    return [(shape % (i * PRIME)).encode() for i in range(COUNT)]
+
+
+NUMBERS = b"[" + b",".join(colliding()) + b"]"
+NAMES = b"{" + b",".join(colliding('"%d":0')) + b"}"
+UUIDS = [str(UUID(int=i * PRIME)).encode() for i in range(COUNT)]
+
+
+@pytest.mark.parametrize(
+    ("returns", "output"),
+    [
+        (set[int], NUMBERS),
+        (frozenset[float | int], NUMBERS),
+        (set[Decimal], NUMBERS),
+        (set, NUMBERS),
+        (set[int] | None, NUMBERS),
+        (list[set[int]], b"[" + NUMBERS + b"]"),
+        (set[Decimal], b"[" + b",".join(colliding('"%d"')) + b"]"),
+        (dict[int, int], NAMES),
+        (dict[Decimal, int], NAMES),
+        (set[tuple[int, int]], b"[" + b",".join(colliding("[%d,0]")) + b"]"),
+        (set[Pair], b"[" + b",".join(colliding("[%d,0]")) + b"]"),
+        (set[Frozen], b"[" + b",".join(colliding('{"n":%d}')) + b"]"),
+        (set[UUID], b'["' + b'","'.join(UUIDS) + b'"]'),
+        (dict[UUID, int], b'{"' + b'":0,"'.join(UUIDS) + b'":0}'),
+        (Numbers, b'{"items":' + NUMBERS + b"}"),
+        (list[Numbers], b'[{"items":' + NUMBERS + b"}]"),
+        (Keys, b'{"items":{"' + b'":0,"'.join(UUIDS) + b'":0}}'),
+    ],
+    ids=range(17),
+)
+def test_numbers_of_one_hash_do_not_keep_the_host_busy(returns: Any, output: bytes) -> None:
+    begin = time.process_time()
+    with (
+        Plugin(ECHO, functions=[]) as plugin,
+        pytest.raises(OutputError, match=r"the limit of 10000, .*`Limits.decoded_keys`"),
+    ):
+        plugin.call("echo", output, returns=returns)
+    with (
+        serving(Annotated[returns, JSON]) as plugin,
+        pytest.raises(HostFunctionError, match="decoded_keys"),
+    ):
+        plugin.call("run", output)
+    assert time.process_time() - begin < 10
+
+
+def test_messagepack_has_keys_of_all_kinds_without_a_type() -> None:
+    tuples = msgspec.msgpack.encode(
+        {
+            (a * PRIME, b * PRIME, c * PRIME, d * PRIME): 0
+            for a in range(8)
+            for b in range(8)
+            for c in range(8)
+            for d in range(8)
+        }
+    )
+    with Plugin(ECHO, functions=[]) as plugin:
+        for returns in (Any, dict, list[Any] | dict[Any, int]):
+            with pytest.raises(OutputError, match="decoded_keys"):
+                plugin.call("echo", tuples, returns=returns, codec=Sent(MSGPACK))
+        words = {str(i): i for i in range(20_000)}
+        assert plugin.call("echo", words, returns=dict, codec=MSGPACK) == words
+
+
+def test_sets_and_dicts_within_the_limit_are_read_and_so_are_any_of_text() -> None:
+    with Plugin(ECHO, functions=[], limits=Limits(decoded_keys=1000)) as plugin:
+        assert len(plugin.call("echo", list(range(1000)), returns=set[int])) == 1000
+        assert (
+            len(
+                plugin.call(
+                    "echo", {i: [1] * 30 for i in range(1000)}, returns=dict[int, list[int]]
+                )
+            )
+            == 1000
+        )
+        assert len(plugin.call("echo", [str(i) for i in range(9000)], returns=set[str])) == 9000
+        assert len(plugin.call("echo", [[i] for i in range(9000)], returns=list[set[int]])) == 9000
+        for kind in (set[int], dict[int, int]):
+            with pytest.raises(OutputError, match="limit of 1000, "):
+                plugin.call(
+                    "echo",
+                    {str(i): i for i in range(1001)}
+                    if kind == dict[int, int]
+                    else list(range(1001)),
+                    returns=kind,
+                )
+    with Plugin(ECHO, functions=[], limits=Limits(decoded_keys=None)) as plugin:
+        assert len(plugin.call("echo", list(range(20_000)), returns=set[int])) == 20_000
+
+
+# ---- time --------------------------------------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A codec that takes its time."""
+
+    seconds = 0.6
+
+    def encode(self, value: Any) -> bytes:
+        return b"slow"
+
+    def decode(self, data: bytes, type: Any) -> Any:
+        time.sleep(self.seconds)
+        return data
+
+
+@pytest.mark.parametrize("observe", [False, True])
+def test_to_read_an_output_counts_towards_the_time_of_its_call(observe: bool) -> None:
+    limits = Limits(timeout=0.5)
+    with Plugin(ECHO, functions=[], limits=limits, name="echo", observe=observe) as plugin:
+        with pytest.raises(
+            TimeoutError,
+            match=r"`echo` of plugin `echo` did not end before its deadline of 500 ms; .* not read",
+        ) as caught:
+            plugin.call("echo", 1, returns=list, codec=Slow())
+        assert (caught.value.plugin, caught.value.function) == ("echo", "echo")
+        assert plugin.call("echo", "[1]", returns=list) == [1]
+        assert (
+            plugin.call("echo", "x", parse=lambda output: time.sleep(0.6) or output) == b"x"
+        )  # is the application's own
+    with PluginPool(ECHO, functions=[], limits=limits, size=1) as pool, pytest.raises(TimeoutError):
+        pool.call("echo", 1, returns=list, codec=Slow())
+
+
+@pytest.mark.parametrize("observe", [False, True])
+def test_the_same_for_an_isolated_plugin(observe: bool) -> None:
+    with IsolatedPlugin(ECHO, functions=[], limits=Limits(timeout=0.5), observe=observe) as plugin:
+        assert plugin.call("echo", "[1]", returns=list) == [1]
+        with pytest.raises(TimeoutError, match="not read by then"):
+            plugin.call("echo", 1, returns=list, codec=Slow())
+
+
+def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
+    from plugwasm._host.codecs import output_reader
+    from plugwasm._runtime.call_errors import parsed
+
+    compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
+    with pytest.raises(TimeoutError):
+        parsed(
+            output_reader(list, None, None, "echo"),
+            b"no JSON" * 10_000,
+            time.monotonic() - 1,
+            compiled,
+            "echo",
+        )
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_host_function_is_not_called_when_reading_its_parameter_took_all_the_time(
+    size: int,
+) -> None:
+    called = []
+    with (
+        serving(
+            Annotated[list, Slow()],
+            Limits(timeout=0.5),
+            lambda value: called.append(value) or b"read",
+        ) as plugin,
+        pytest.raises(TimeoutError),
+    ):
+        plugin.call("run", b"x" * size)
+    assert size == 10 or not called
+
+
+@pytest.mark.parametrize("digits", [0, 10**6])
+def test_a_number_of_a_million_digits_is_refused_at_once(digits: int) -> None:
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(digits)  # an application may have lifted Python's own limit
+    begin = time.process_time()
+    number = b"7" * 900_000
+    try:
+        with Plugin(ECHO, functions=[]) as plugin:
+            for returns in (Any, int, float, set[int], Numbers):
+                with pytest.raises(OutputError):
+                    plugin.call(
+                        "echo",
+                        number if returns is not Numbers else b'{"items":[' + number + b"]}",
+                        returns=returns,
+                    )
+        with serving(Annotated[Any, Json]) as plugin:
+            with pytest.raises(HostFunctionError, match="a number of more than 4300 digits"):
+                plugin.call("run", number)
+            assert plugin.call("run", b"[" + b"7" * 4300 + b"]") == b"read"
+    finally:
+        sys.set_int_max_str_digits(before)
+    assert time.process_time() - begin < 5
+
+
+def test_complaints_of_a_model_are_not_listed_when_there_are_many() -> None:
+    with (
+        Plugin(ECHO, functions=[]) as plugin,
+        pytest.raises(OutputError, match="5000 values of it are not valid"),
+    ):
+        plugin.call("echo", b'{"items":[' + b"1," * 4999 + b"1]}", returns=Users)
+
+
+# ---- those who watch ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_observers_see_bytes_in_the_place_of_what_is_beyond_the_limits() -> None:
+    seen = []
+
+    class Watching(plugwasm.observing.Observer):
+        wants_values = True
+
+        def on_host_call(self, call: Any) -> None:
+            seen.append(call.args[0])
+
+    def function(value: Annotated[bytes, Json]) -> bytes:
+        return b"read"
+
+    function.__annotations__ = {"value": Annotated[list, Json], "return": bytes}
+    with Plugin(
+        PASSING, functions=[inferred(None, "f", function)], limits=SMALL, observe=Watching()
+    ) as plugin:
+        assert plugin.call("run", b"[1]") == b"read"
+        with pytest.raises(HostFunctionError):
+            plugin.call("run", LISTS)
+    assert seen == [[1], LISTS]

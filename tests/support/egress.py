@@ -1,0 +1,60 @@
+"""Requests under a policy, and names that resolve to what a test says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from plugwasm._http import client
+from plugwasm._http.client import Response
+from plugwasm._http.policy import Egress
+from plugwasm.errors import (
+    TimeoutError,
+)
+
+PUBLIC = "93.184.215.14"
+
+
+def no_deadline() -> None:
+    return None
+
+
+def deadline(seconds: float) -> Callable[[], float]:
+    end = time.monotonic() + seconds
+
+    def remaining() -> float:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the call did not end in time")
+        return left
+
+    return remaining
+
+
+def policy(*hosts: str, **settings: Any) -> Egress:
+    return Egress(allowed_hosts=hosts or ["127.0.0.1"], **settings)
+
+
+def get(
+    url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    return client.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
+
+
+class Names:
+    """A resolver whose answers are set by the test, and that counts what it is asked."""
+
+    def __init__(self, **answers: Sequence[str]) -> None:
+        self.answers = {
+            name.replace("_", "."): list(addresses) for name, addresses in answers.items()
+        }
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append(host)
+        return self.answers[host]
+
+
+def in_url(address: str) -> str:
+    return f"http://[{address}]/" if ":" in address else f"http://{address}/"

@@ -1,0 +1,160 @@
+"""The harness's fake of the network: routes, and requests that nobody expects."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+
+import plugwasm
+from plugwasm.testing import Harness, UnexpectedRequestError
+from tests.support.guests import export, guest, manifest, number
+from tests.support.harness_guests import URL
+
+
+def fetcher(*headers: str) -> str:
+    """Sends the request document that it gets, with the body `sent`, and gives back what comes."""
+    return guest(
+        export("fetch", "(call $give (call $http_request (call $copy) <<sent>>))")
+        + export(
+            "status",
+            "(drop (call $http_request (call $copy) (i64.const 0))) (call $answer (i64.extend_i32_u (call $http_status_code)))",
+        )
+    )
+
+
+def request(url: str = URL, method: str = "POST", headers: str = "{}") -> str:
+    return f'{{"url": "{url}", "method": "{method}", "headers": {headers}}}'
+
+
+def test_requests_are_answered_as_the_test_says() -> None:
+    with Harness(fetcher(), http_response_headers=True) as harness:
+        route = (
+            harness.http.post("https://API.example.com:443/user/1")
+            .respond(json={"name": "Ada"})
+            .respond(404, text="gone")
+        )
+        plugin = harness.plugin()
+        assert plugin.call("fetch", request(headers='{"X-Key": "1"}')) == b'{"name": "Ada"}'
+        assert plugin.call("fetch", request()) == b"gone"
+        assert plugin.call("fetch", request()) == b"gone"
+        assert route.called
+        first = route.requests[0]
+        assert harness.http.requests == route.requests
+        assert (first.method, first.url, first.body, first.text, first.status) == (
+            "POST",
+            URL,
+            b"sent",
+            "sent",
+            200,
+        )
+        assert first.headers["x-key"] == first.headers["X-Key"] == "1"
+        assert route.requests[1].status == 404
+
+
+def test_of_several_routes_the_last_that_fits_counts() -> None:
+    with Harness(fetcher()) as harness:
+        harness.http.route(None, re.compile(r"https://.*\.example\.com/.*")).respond(body=b"any")
+        harness.http.post(URL).respond(body=b"one")
+        plugin = harness.plugin()
+        assert plugin.call("fetch", request()) == b"one"
+        assert plugin.call("fetch", request(method="PUT")) == b"any"
+        assert plugin.call("fetch", request(URL + "?page=2")) == b"any"
+        harness.http.post(re.compile("https://api"))
+        assert (
+            plugin.call("fetch", request(URL + "?page=3")) == b"any"
+        )  # a pattern has to fit the whole
+
+
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete"])
+def test_each_method_has_its_route(method: str) -> None:
+    with Harness(fetcher()) as harness:
+        getattr(harness.http, method)(URL)
+        assert number(harness.plugin().call("status", request(method=method.upper()))) == 200
+        assert harness.http.requests[0].method == method.upper()
+
+
+def test_an_answer_can_be_made_of_the_request_and_be_a_redirect() -> None:
+    with Harness(fetcher()) as harness:
+        harness.http.post(URL).respond(307, headers={"Location": "/there"})
+        harness.http.post("https://api.example.com/there").respond_with(
+            lambda it: plugwasm.EgressResponse(200, (), it.body * 2)
+        )
+        assert harness.plugin().call("fetch", request()) == b"sentsent"
+    assert [it.url for it in harness.http.requests] == [URL, "https://api.example.com/there"]
+
+
+def test_a_failure_can_stand_for_an_answer() -> None:
+    with Harness(fetcher()) as harness:
+        harness.http.post(URL).fail(ConnectionRefusedError(111, "Connection refused"))
+        with pytest.raises(plugwasm.EgressError, match="Connection refused"):
+            harness.plugin().call("fetch", request())
+    assert isinstance(harness.http.requests[0].error, ConnectionRefusedError)
+
+
+def test_a_request_that_nobody_expects_fails_the_test_and_says_what_was_expected() -> None:
+    with Harness(fetcher(), name="my") as harness:
+        with pytest.raises(UnexpectedRequestError) as raised:
+            harness.plugin().call("fetch", request())
+        assert raised.value.message == (
+            f"`fetch` of plugin `my`: the test expects no request, but there was POST {URL} with b'sent'\n"
+            f'to answer it: harness.http.post("{URL}").respond(…)'
+        )
+        harness.http.get(URL)
+        harness.http.post(re.compile("https://x/.*"))
+        with pytest.raises(AssertionError) as failed:
+            harness.plugin().call("fetch", request())
+        assert isinstance(failed.value, plugwasm.EgressError)
+        assert failed.value.message == (
+            f"`fetch` of plugin `my`: the test does not expect POST {URL} with b'sent'\nit expects:\n"
+            f"  GET {URL}, requested never\n  POST a URL that fits 'https://x/.*', requested never"
+        )
+    assert pickle.loads(pickle.dumps(raised.value)).message == raised.value.message
+
+
+def test_the_manifest_and_the_policy_judge_before_the_test_answers() -> None:
+    granted = manifest(fetcher(), allowed_hosts=["api.example.com"])
+    with Harness(granted) as harness:
+        harness.http.post("https://elsewhere.example.com/")
+        with pytest.raises(
+            plugwasm.EgressDeniedError, match=r"elsewhere\.example\.com is not granted"
+        ):
+            harness.plugin().call("fetch", request("https://elsewhere.example.com/"))
+        assert not harness.http.requests
+    with (
+        Harness(granted, allowed_hosts=[]) as harness,
+        pytest.raises(plugwasm.EgressDeniedError, match="no host is granted"),
+    ):
+        harness.plugin().call("fetch", request())
+    policy = plugwasm.Egress(
+        methods=["GET"],
+        added_headers={"https://api.example.com": {"Authorization": "Bearer x"}},
+        proxy="http://p:1",
+    )
+    with Harness(granted, egress=policy) as harness:
+        harness.http.get(URL)
+        with pytest.raises(plugwasm.EgressError, match="expected one of GET"):
+            harness.plugin().call("fetch", request())
+        harness.plugin().call("fetch", request(method="GET"))
+        assert harness.http.requests[0].headers["authorization"] == "Bearer x"
+
+
+def test_addresses_of_ones_own_machine_can_be_faked_too() -> None:
+    with Harness(fetcher()) as harness:
+        for url in (
+            "http://localhost:8080/",
+            "http://127.0.0.1/",
+            "http://10.1.2.3/",
+            "http://[::1]/",
+        ):
+            harness.http.post(url).respond(text=url)
+            assert harness.plugin().call("fetch", request(url)) == url.encode()
+
+
+def test_a_route_that_no_plugin_could_take_is_refused_at_once() -> None:
+    with Harness(fetcher()) as harness:
+        with pytest.raises(plugwasm.EgressDeniedError, match="does not begin with http"):
+            harness.http.get("ftp://example.com/")
+        with pytest.raises(TypeError, match="one of json, text and body"):
+            harness.http.get(URL).respond(json={}, text="")

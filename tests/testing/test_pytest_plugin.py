@@ -1,0 +1,302 @@
+"""The plugin for pytest: its marker, its fixtures, and what a failing test shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.guests import export, guest
+from tests.support.harness_guests import ASKS, LOGS, REMEMBERS
+from tests.support.paths import EXAMPLES, ROOT
+
+pytest_plugins = "pytester"
+
+
+class Project:
+    """The tests of somebody who writes a plugin, in a directory of their own."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.root = pytester.path
+
+    def build(self, path: str, wat: str = REMEMBERS) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(wat)
+
+    def test(self, code: str, path: str = "tests/test_it.py", *options: str) -> pytest.RunResult:
+        (self.root / path).parent.mkdir(exist_ok=True)
+        (self.root / path).write_text(f"import pytest, plugwasm\n{code}")
+        return self.pytester.runpytest_inprocess(
+            "-p",
+            "plugwasm._pytest_plugin",
+            "-p",
+            "no:cacheprovider",
+            "--import-mode=importlib",
+            *options,
+        )
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    return Project(pytester)
+
+
+def says(text: str) -> str:
+    """A plugin whose export `say` gives that text."""
+    return guest(export("say", f"(call $give <<{text}>>)"))
+
+
+def test_a_marker_says_which_plugin_is_under_test_and_what_is_around_it(project: Project) -> None:
+    project.build("build/my.wat")
+    result = project.test(
+        """
+pytestmark = pytest.mark.plugwasm("build/my.wat", vars={"k": b"module"})
+
+def test_one(wasm_plugin, wasm_harness):
+    assert wasm_plugin.call("swap") == b"module"
+    assert wasm_harness.vars == {"k": b"new"}
+
+@pytest.mark.plugwasm(vars={"k": b"function"}, name="other")
+def test_other(wasm_plugin):
+    assert wasm_plugin.call("swap") == b"function"
+    assert wasm_plugin.name == "other"
+
+class TestClosed:
+    kept = []
+    def test_first(self, wasm_plugin, make_wasm_harness):
+        self.kept += [wasm_plugin, make_wasm_harness(b'(module (func (export "f")))').plugin()]
+        self.kept[1].call("f")
+    def test_then(self):
+        for plugin in self.kept:
+            with pytest.raises(plugwasm.ClosedError):
+                plugin.call("swap")
+"""
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_settings_and_the_command_line_say_it_too(project: Project) -> None:
+    project.build("build/my.wat", says("settings"))
+    project.build("other/your.wat", says("option"))
+    project.pytester.makeini("[pytest]\nplugwasm_plugin = build/*.wat\nplugwasm_wasi = true\n")
+    code = """
+import os
+def test_it(wasm_plugin):
+    assert wasm_plugin.call("say").decode() == os.environ["EXPECTED"]
+    assert wasm_plugin.compiled_plugin.wasi
+"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPECTED", "settings")
+        project.test(code).assert_outcomes(passed=1)
+        patch.setenv("EXPECTED", "option")
+        patch.chdir(project.root / "tests")
+        project.test(
+            code, "tests/test_it.py", "--plugwasm-plugin", "../other/your.wat"
+        ).assert_outcomes(passed=1)
+        patch.chdir(project.root)
+        project.test(
+            code, "tests/test_it.py", "--plugwasm-plugin", "other/your.wat"
+        ).assert_outcomes(passed=1)
+        project.test(
+            code.replace("def", "@pytest.mark.plugwasm('build/my.wat')\ndef"),
+            "tests/test_it.py",
+            "--plugwasm-plugin=other/*.wat",
+        ).assert_outcomes(passed=1)
+
+
+def test_a_file_beside_the_test_comes_before_one_in_the_root(project: Project) -> None:
+    project.build("my.wat", says("root"))
+    project.build("tests/my.wat", says("beside"))
+    project.test(
+        '@pytest.mark.plugwasm("my.wat")\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"beside"'
+    ).assert_outcomes(passed=1)
+
+
+def test_a_harness_that_a_test_makes_finds_files_in_the_same_way(project: Project) -> None:
+    project.build("build/my.wat", says("build"))
+    project.build("tests/data/my.wat", says("data"))
+    project.build("data/my.wat", says("not this one"))
+    result = project.test(
+        """
+def test(make_wasm_harness):
+    assert make_wasm_harness("build/my.wat").plugin().call("say") == b"build"
+    assert make_wasm_harness("data/my.wat").plugin().call("say") == b"data"
+    with pytest.raises(plugwasm.SourceError, match="none.wat"):
+        make_wasm_harness("none.wat")
+"""
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_module_or_a_manifest_can_be_given_itself(project: Project) -> None:
+    result = project.test(f"""
+WAT = {says("here")!r}.encode()
+@pytest.mark.plugwasm(WAT)
+def test_module(wasm_plugin): assert wasm_plugin.call("say") == b"here"
+@pytest.mark.plugwasm({{"wasm": [{{"data": WAT}}]}})
+def test_manifest(wasm_plugin): assert wasm_plugin.call("say") == b"here"
+""")
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("builds", "marker", "ids"),
+    [
+        (["build/debug/my.wat", "build/release/my.wat"], '"build/*/my.wat"', ["debug", "release"]),
+        (["build/a.wat", "build/b.wat"], '"build/*.wat"', ["a", "b"]),
+        (["build/a.wat", "b.wat"], '"build/a.wat", "b.wat"', ["build/a", "b"]),
+    ],
+)
+def test_a_test_runs_once_for_each_build(
+    project: Project, builds: list[str], marker: str, ids: list[str]
+) -> None:
+    for build in builds:
+        project.build(build, says("x"))
+    code = f'@pytest.mark.plugwasm({marker})\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"x"'
+    result = project.test(code, "tests/test_it.py", "-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"*test_it.py::test[[]{name}[]] PASSED*" for name in ids])
+
+
+def test_a_plugin_that_is_not_there_fails_the_test_and_says_where_it_was_looked_for(
+    project: Project,
+) -> None:
+    result = project.test(
+        '@pytest.mark.plugwasm("build/*.wasm")\ndef test_marked(wasm_plugin): pass\ndef test_unsaid(wasm_plugin): pass\n'
+        "def test_unrelated(): pass"
+    )
+    result.assert_outcomes(errors=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"*there is no plugin to test: nothing fits 'build/[*].wasm' in `{project.root}/tests` and `{project.root}`; has it been built?",
+            "*which plugin is under test? Say so with `@pytest.mark.plugwasm(*",
+        ]
+    )
+
+
+def test_a_failing_test_shows_what_the_plugin_did(project: Project) -> None:
+    project.build("my.wat", LOGS)
+    result = project.test(
+        """
+@pytest.mark.plugwasm("my.wat")
+def test_fails(wasm_plugin, make_wasm_harness):
+    make_wasm_harness(b"(module)")
+    wasm_plugin.call("say", "something")
+    assert False
+
+@pytest.mark.plugwasm("my.wat")
+def test_passes(wasm_plugin):
+    wasm_plugin.call("say", "quiet")
+""",
+        "tests/test_it.py",
+        "-rP",
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- What plugin my did -*",
+            "say('something') -> b'*' (* fuel)",
+            "    trace: trace line",
+            "    debug: debug line",
+            "*warn: warn line",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*quiet*")
+
+
+def test_what_is_not_expected_is_told_in_one_failure(project: Project) -> None:
+    project.build("my.wat", ASKS)
+    result = project.test(
+        "@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin):\n    wasm_plugin.call('ask')"
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E   *UnexpectedHostCallError: `ask` of plugin `my`: the test does not expect the host function `ask` to be called*(b'what')",
+            "E   *to answer it: harness.host('ask', returns=…)",
+            "*What plugin my did*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*plugwasm/*.py:*")
+
+
+def test_the_marker_is_known_and_the_fixtures_are_listed(project: Project) -> None:
+    project.test(
+        "@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers"
+    ).assert_outcomes(passed=1)
+    result = project.pytester.runpytest_inprocess("-p", "plugwasm._pytest_plugin", "--fixtures")
+    for name in ("wasm_plugin", "wasm_harness", "make_wasm_harness"):
+        result.stdout.fnmatch_lines([f"{name} -- *"])
+
+
+def test_a_run_without_plugins_imports_nothing_of_plugwasm_but_the_fixtures(
+    project: Project,
+) -> None:
+    (project.root / "test_it.py").write_text(
+        "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest_plugin'}\n"
+        "    assert not {'wasmtime', 'msgspec', 'urllib3'} & set(sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "plugwasm._pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+    ]
+    run = subprocess.run(
+        command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_importing_the_harness_does_not_import_pytest() -> None:
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import plugwasm.testing; assert 'pytest' not in sys.modules"
+    subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=60)
+
+
+def test_it_is_found_by_its_entry_point(project: Project) -> None:
+    info = project.root / "site" / "plugwasm-0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugwasm\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nplugwasm = plugwasm._pytest_plugin\n")
+    (info / "RECORD").write_text(
+        "".join(f"{path.relative_to(ROOT)},,\n" for path in (ROOT / "plugwasm").rglob("*.py"))
+    )
+    project.build("my.wat", says("x"))
+    (project.root / "test_it.py").write_text(
+        "import pytest\n@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin): assert wasm_plugin.call('say') == b'x'"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{info.parent}{os.pathsep}{ROOT}"}
+    del environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+    run = subprocess.run(
+        command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_example_of_an_authors_tests_passes(project: Project) -> None:
+    for name in (
+        "test_count_vowels.py",
+        "count_vowels.wasm",
+        "http_get.wasm",
+        "host_functions.wasm",
+    ):
+        (project.root / "examples").mkdir(exist_ok=True)
+        (project.root / "examples" / name).write_bytes((EXAMPLES / name).read_bytes())
+    # In a process of its own, since what other tests in this one have left behind would be warned of here.
+    result = project.pytester.runpytest_subprocess(
+        "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"
+    )
+    assert result.parseoutcomes().keys() == {"passed"}

@@ -1,0 +1,27 @@
+"""Directories that a guest is granted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plugwasm._wasi.preview1 import Preopen
+from tests.support.granted_directories import SECRET
+from tests.support.wasi_guest import Guest
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """base/root is granted; base/outside is not."""
+    (tmp_path / "root" / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "root" / "file").write_bytes(b"0123456789")
+    (tmp_path / "root" / "sub" / "inner").write_bytes(b"inner")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(SECRET)
+    return tmp_path
+
+
+@pytest.fixture
+def guest(base: Path) -> Guest:
+    return Guest(Preopen(base / "root", "/data"))
