@@ -6,18 +6,18 @@ from typing import Any
 
 import msgspec
 
-from .._engine import shown
-from .._manifest.files import shown_path
-from .._manifest.resolve import Recipe
-from .._public import publish
+from .._engine import truncate
+from .._manifest.files import format_path
+from .._manifest.resolve import PluginSpec
+from .._public import set_public_module
 from .metadata import Setting  # noqa: TC001  # public: its annotations can be evaluated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .loaded_plugin import Loaded
-    from .state import Entry
+    from .loaded_plugin import LoadedPlugin
+    from .state import PluginEntry
 
 __all__ = ["Description", "Grants", "describe"]
 
@@ -82,42 +82,48 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
 
-def describe(entry: Entry, configured: Iterable[str]) -> Description:
+def describe(entry: PluginEntry, configured: Iterable[str]) -> Description:
     """The description of a plugin for which the application has configured these names."""
-    about, loaded = entry.about.plugin, entry.loaded
+    metadata, loaded = entry.metadata.plugin, entry.loaded
     return Description(
         name=entry.name,
-        title=about.title or entry.name,
-        version=about.version,
-        author=about.author,
-        homepage=about.homepage,
-        description=about.description,
-        source=shown_path(entry.source.where),
+        title=metadata.title or entry.name,
+        version=metadata.version,
+        author=metadata.author,
+        homepage=metadata.homepage,
+        description=metadata.description,
+        source=format_path(entry.source.location),
         enabled=entry.enabled,
         loaded=loaded is not None,
         hooks=() if loaded is None else loaded.hooks,
         error=None if entry.error is None else entry.error.message,
         last_failure=entry.last_failure,
-        settings=about.settings,
+        settings=metadata.settings,
         configured=tuple(sorted(configured)),
         grants=None if loaded is None else _grants(loaded),
         imports=()
         if loaded is None
-        else tuple(f"{shown(item.module)}.{shown(item.name)}" for item in loaded.compiled.imports),
-        extra=entry.about.extra,
+        else tuple(
+            f"{truncate(item.module)}.{truncate(item.name)}" for item in loaded.compiled.imports
+        ),
+        extra=entry.metadata.extra,
     )
 
 
-def _grants(loaded: Loaded) -> Grants:
-    compiled, asked = loaded.compiled, loaded.asked
-    recipe, limits = compiled._recipe, compiled.limits
+def _grants(loaded: LoadedPlugin) -> Grants:
+    compiled, requested = loaded.compiled, loaded.requested
+    spec, limits = compiled._spec, compiled.limits
     imported = {(item.module, item.name) for item in compiled.imports}
     return Grants(
-        hosts=recipe.allowed_hosts,
-        hosts_asked=asked.allowed_hosts if isinstance(asked, Recipe) else recipe.allowed_hosts,
-        paths=dict(recipe.allowed_paths) if compiled.wasi else {},
+        hosts=spec.allowed_hosts,
+        hosts_asked=requested.allowed_hosts
+        if isinstance(requested, PluginSpec)
+        else spec.allowed_hosts,
+        paths=dict(spec.allowed_paths) if compiled.wasi else {},
         functions=tuple(
-            sorted(shown(name) for module, name in compiled._offered if (module, name) in imported)
+            sorted(
+                truncate(name) for module, name in compiled._offered if (module, name) in imported
+            )
         ),
         wasi=bool(compiled.wasi),
         timeout=limits.timeout,
@@ -131,4 +137,4 @@ msgspec.to_builtins(
 )
 
 
-publish("plugwasm.plugin_set", Description, Grants)
+set_public_module("plugwasm.plugin_set", Description, Grants)

@@ -10,12 +10,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._host.event_loop import Crossing
-    from .state import Entry
+    from .._host.event_loop import ThreadCall
+    from .state import PluginEntry
 
-    Call = Callable[[Entry, str, Any, dict[str, Any]], Any]
+    EntryCall = Callable[[PluginEntry, str, Any, dict[str, Any]], Any]
 
-__all__ = ["Result", "Unparsed", "all_of", "awaited", "chain", "first", "guarded", "one"]
+__all__ = [
+    "ParseError",
+    "Result",
+    "call_all",
+    "call_chain",
+    "call_first",
+    "call_one",
+    "guard_parse",
+    "run_in_thread",
+]
 
 T = TypeVar("T")
 
@@ -42,7 +51,7 @@ class Result(NamedTuple, Generic[T]):
 Result.__module__ = "plugwasm.plugin_set"
 
 
-class Unparsed(Exception):
+class ParseError(Exception):
     """The application's `parse` raised."""
 
     def __init__(self, reason: Exception) -> None:
@@ -52,51 +61,68 @@ class Unparsed(Exception):
 
 # ---- one after the other ------------------------------------------------------------------------------------------------------------
 #
-# `call` calls one plugin: `Entry.call`, or in a thread what `awaited` makes of it.
+# `call` calls one plugin: `PluginEntry.call`, or in a thread what `run_in_thread` makes of it.
 
 
-def first(
-    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+def call_first(
+    call: EntryCall,
+    serving: Sequence[PluginEntry],
+    hook: str,
+    data: Any,
+    stop: bool,
+    options: dict[str, Any],
 ) -> Any:
     for entry in serving:
         try:
-            output = call(entry, hook, *_unless_empty(entry.name, hook, data, options))
-        except (Error, Unparsed) as error:
-            entry.note(hook, error, stop)
+            output = call(entry, hook, *_skip_empty(entry.name, hook, data, options))
+        except (Error, ParseError) as error:
+            entry.record_failure(hook, error, stop)
             continue
         if output is not None:
             return output
     return None
 
 
-def all_of(
-    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+def call_all(
+    call: EntryCall,
+    serving: Sequence[PluginEntry],
+    hook: str,
+    data: Any,
+    stop: bool,
+    options: dict[str, Any],
 ) -> list[Result[Any]]:
     results: list[Result[Any]] = []
     for entry in serving:
         try:
             results.append(Result(entry.name, call(entry, hook, data, options)))
-        except (Error, Unparsed) as error:
-            results.append(Result(entry.name, error=entry.note(hook, error, stop)))
+        except (Error, ParseError) as error:
+            results.append(Result(entry.name, error=entry.record_failure(hook, error, stop)))
     return results
 
 
-def chain(
-    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+def call_chain(
+    call: EntryCall,
+    serving: Sequence[PluginEntry],
+    hook: str,
+    data: Any,
+    stop: bool,
+    options: dict[str, Any],
 ) -> Any:
     for entry in serving:
         try:
             data = call(entry, hook, data, options)
-        except (Error, Unparsed) as error:
-            entry.note(hook, error, stop)
+        except (Error, ParseError) as error:
+            entry.record_failure(hook, error, stop)
     return data
 
 
-def one(call: Call, entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+def call_one(
+    call: EntryCall, entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]
+) -> Any:
     try:
         return call(entry, function_name, data, options)
-    except (Error, Unparsed) as error:
-        raise entry.note(function_name, error, True) from None
+    except (Error, ParseError) as error:
+        raise entry.record_failure(function_name, error, True) from None
 
 
 # ---- in a thread --------------------------------------------------------------------------------------------------------------------
@@ -106,48 +132,51 @@ class _Abandoned(Exception):
     """The task was cancelled, so this error is no plugin's, and no other plugin is asked."""
 
 
-async def awaited(limiter: Any, ask: Callable[..., Any], *args: Any) -> Any:
-    """What `ask`, one of the above, gives. All plugins are called in one thread. A task that is cancelled cancels the one that runs."""
-    from .._runtime.threads import cross, default_limiter
+async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) -> Any:
+    """What `dispatch`, one of the above, gives. All plugins are called in one thread.
 
-    def work(crossing: Crossing) -> Any:
-        def call(entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
-            if crossing.is_off:
+    A task that is cancelled cancels the one that runs.
+    """
+    from .._runtime.threads import default_limiter, run_in_thread
+
+    def work(thread_call: ThreadCall) -> Any:
+        def call(entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+            if thread_call.is_abandoned:
                 raise _Abandoned
             try:
-                return entry.call(function_name, data, options, crossing)
-            except (Error, Unparsed) as error:
-                if _is_cancellation(error) and not _is_awaited(crossing):
+                return entry.call(function_name, data, options, thread_call)
+            except (Error, ParseError) as error:
+                if _is_cancellation(error) and not _is_awaited(thread_call):
                     raise _Abandoned from error
                 raise
 
-        return ask(call, *args)
+        return dispatch(call, *args)
 
-    return await cross(work, default_limiter() if limiter is None else limiter)
+    return await run_in_thread(work, default_limiter() if limiter is None else limiter)
 
 
 def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, CancelledError) or isinstance(error.__cause__, CancelledError)
 
 
-def _is_awaited(crossing: Crossing) -> bool:
+def _is_awaited(thread_call: ThreadCall) -> bool:
     """Whether the task still waits. The thread hears of a coroutine that was cancelled before the task itself has ended."""
     try:
-        crossing.ask(_nothing, ())
+        thread_call.run_coroutine(_do_nothing, ())
     except CancelledError:
         return False
     return True
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     pass
 
 
 # ---- what is made of outputs --------------------------------------------------------------------------------------------------------
 
 
-def guarded(options: dict[str, Any]) -> dict[str, Any]:
-    """Options for calls whose `parse` raises nothing but `Unparsed`."""
+def guard_parse(options: dict[str, Any]) -> dict[str, Any]:
+    """Options for calls whose `parse` raises nothing but `ParseError`."""
     parse = options.get("parse", bytes)
     if parse is None:
         raise OptionError(
@@ -160,12 +189,12 @@ def guarded(options: dict[str, Any]) -> dict[str, Any]:
         try:
             return parse(output)
         except Exception as error:
-            raise Unparsed(error) from error
+            raise ParseError(error) from error
 
     return options | {"parse": parsed}
 
 
-def _unless_empty(
+def _skip_empty(
     plugin: str, hook: str, data: Any, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Data and options for a call that gives None for an output that is empty."""
@@ -176,9 +205,9 @@ def _unless_empty(
         others.pop("parse", bytes),
     )
     if returns is not None or codec is not None:
-        from .._host.codecs import OutputReader, UnlessEmpty, typed_call
+        from .._host.codecs import OptionalOutputReader, OutputReader, prepare_typed_call
 
-        data, parse = typed_call(hook, data, parse, returns, codec, plugin)
+        data, parse = prepare_typed_call(hook, data, parse, returns, codec, plugin)
         if isinstance(parse, OutputReader):
-            return data, others | {"parse": UnlessEmpty(parse)}
+            return data, others | {"parse": OptionalOutputReader(parse)}
     return data, others | {"parse": lambda output: parse(output) if output else None}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from .._manifest.resolve import Recipe
-from .._runtime.linker import is_callable
+from .._manifest.resolve import PluginSpec
+from .._runtime.linker import is_callable_export
 from .._runtime.plugin import Plugin
 
 TYPE_CHECKING = False
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
 
-__all__ = ["Loaded", "Terms", "same"]
+__all__ = ["InstancePolicy", "LoadedPlugin", "is_same_plugin"]
 
 
-class Terms(NamedTuple):
+class InstancePolicy(NamedTuple):
     """How a set runs its plugins.
 
     Attributes:
@@ -37,39 +37,52 @@ class Terms(NamedTuple):
     process: ProcessLimits | None
 
 
-class Loaded:
+class LoadedPlugin:
     """A plugin that can be called, with instances that wait for calls.
 
-    No lock: appending and popping are atomic, and of `retire` and `_give`, whichever comes last empties `_idle`.
+    No lock: appending and popping are atomic, and of `retire` and `_keep_or_close`, whichever comes last empties `_idle`.
     """
 
-    __slots__ = ("_config", "_idle", "_kept", "_retired", "asked", "compiled", "defaults", "hooks")
+    __slots__ = (
+        "_config",
+        "_idle",
+        "_max_idle",
+        "_retired",
+        "compiled",
+        "defaults",
+        "hooks",
+        "requested",
+    )
 
     def __init__(
         self,
         compiled: CompiledPlugin,
-        asked: Recipe | CompiledPlugin,
+        requested: PluginSpec | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
-        terms: Terms,
+        instance_policy: InstancePolicy,
     ) -> None:
-        self.asked = asked
+        self.requested = requested
         self.defaults = defaults
-        self._config = {**defaults, **compiled._recipe.config, **config}
-        self.compiled = self._prepared(compiled, terms)
-        names = (item.name for item in self.compiled.exports if is_callable(item))
+        self._config = {**defaults, **compiled._spec.config, **config}
+        self.compiled = self._prepare(compiled, instance_policy)
+        names = (item.name for item in self.compiled.exports if is_callable_export(item))
         self.hooks = tuple(
             sorted(
                 name
                 for name in names
-                if (_is_hook(name) if terms.hooks is None else name in terms.hooks)
+                if (
+                    _is_hook(name)
+                    if instance_policy.hooks is None
+                    else name in instance_policy.hooks
+                )
             )
         )
 
-    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+    def _prepare(self, compiled: CompiledPlugin, instance_policy: InstancePolicy) -> CompiledPlugin:
         """Makes room for instances. Gives the plugin with what it exports."""
         self._idle: deque[Plugin] = deque()
-        self._kept = 0 if terms.fresh else terms.instances
+        self._max_idle = 0 if instance_policy.fresh else instance_policy.instances
         self._retired = False
         return compiled
 
@@ -78,9 +91,9 @@ class Loaded:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
-        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
+        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the thread_call."""
         try:
             plugin = (
                 self._idle.pop()
@@ -88,16 +101,16 @@ class Loaded:
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
-            self._give(plugin)
+            if thread_call is not None:
+                thread_call.release_plugin()
+            self._keep_or_close(plugin)
 
-    def _give(self, plugin: Plugin) -> None:
-        if len(self._idle) < self._kept:
+    def _keep_or_close(self, plugin: Plugin) -> None:
+        if len(self._idle) < self._max_idle:
             self._idle.append(plugin)
         else:
             plugin.close()
@@ -118,11 +131,11 @@ def _is_hook(name: str) -> bool:
     return not name.startswith("_") and name.isprintable()
 
 
-def same(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
-    """Whether two recipes say the same."""
-    if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
+def is_same_plugin(old: PluginSpec | CompiledPlugin, new: PluginSpec | CompiledPlugin) -> bool:
+    """Whether two specs say the same."""
+    if not (isinstance(old, PluginSpec) and isinstance(new, PluginSpec)):
         return old is new
-    fields = [field for field in Recipe.__slots__ if field != "modules"]
+    fields = [field for field in PluginSpec.__slots__ if field != "modules"]
     return all(getattr(old, field) == getattr(new, field) for field in fields) and [
         (m.name, m.wasm) for m in old.modules
     ] == [(m.name, m.wasm) for m in new.modules]

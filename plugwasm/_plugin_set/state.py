@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .._host.plugin_log import logger_of
-from .._manifest.messages import cut
+from .._host.plugin_log import get_logger
+from .._manifest.messages import truncate
 from ..errors import OptionError
-from .dispatch import Unparsed
+from .dispatch import ParseError
 from .metadata import PluginFile
 
 TYPE_CHECKING = False
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from ..errors import Error
-    from .discovery import Source, Stamp
-    from .loaded_plugin import Loaded
+    from .discovery import PluginSource, Stamp
+    from .loaded_plugin import LoadedPlugin
 
-__all__ = ["Entry", "State", "log"]
+__all__ = ["PluginEntry", "State", "log"]
 
-log = logger_of("plugins")
+log = get_logger("plugins")
 
 
-class Entry:
+class PluginEntry:
     """A plugin of a set at one time. Once it is in a state, only `last_failure` changes."""
 
-    __slots__ = ("about", "enabled", "error", "last_failure", "loaded", "source", "stamp")
+    __slots__ = ("enabled", "error", "last_failure", "loaded", "metadata", "source", "stamp")
 
     def __init__(
         self,
-        source: Source,
-        about: PluginFile | None = None,
+        source: PluginSource,
+        metadata: PluginFile | None = None,
         *,
         stamp: Stamp | None = None,
         enabled: bool = True,
-        loaded: Loaded | None = None,
+        loaded: LoadedPlugin | None = None,
         error: Error | None = None,
     ) -> None:
         self.source = source
-        self.about = about or PluginFile()
+        self.metadata = metadata or PluginFile()
         self.stamp = stamp
         self.enabled = enabled
         self.loaded = loaded
@@ -55,27 +55,27 @@ class Entry:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
         assert self.loaded is not None
-        return self.loaded.call(function_name, data, options, crossing)
+        return self.loaded.call(function_name, data, options, thread_call)
 
-    def note(self, hook: str, error: Exception, stop: bool) -> Exception:
+    def record_failure(self, hook: str, error: Exception, stop: bool) -> Exception:
         """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
         reason = error
         if isinstance(
             error, OptionError
         ):  # no plugin's fault: the application has given what cannot be sent
             raise error
-        if isinstance(error, Unparsed):
+        if isinstance(error, ParseError):
             reason = error.reason
             what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"
         else:
             what = str(getattr(error, "message", error))
-        self.last_failure = cut(what)
+        self.last_failure = truncate(what)
         if stop:
             raise reason from reason.__cause__
-        log.warning("plugin %s failed: %s", cut(self.name), self.last_failure)
+        log.warning("plugin %s failed: %s", truncate(self.name), self.last_failure)
         return reason
 
 
@@ -85,17 +85,20 @@ class State:
     __slots__ = ("entries", "found", "hooks", "others")
 
     def __init__(
-        self, entries: dict[str, Entry], others: tuple[Entry, ...], order: Mapping[str, int]
+        self,
+        entries: dict[str, PluginEntry],
+        others: tuple[PluginEntry, ...],
+        order: Mapping[str, int],
     ) -> None:
         last = len(order)
         ordered = sorted(
             entries.values(),
-            key=lambda entry: (order.get(entry.name, last), entry.about.plugin.order),
+            key=lambda entry: (order.get(entry.name, last), entry.metadata.plugin.order),
         )
         self.found = entries
         self.entries = {entry.name: entry for entry in ordered}
         self.others = others
-        hooks: dict[str, list[Entry]] = {}
+        hooks: dict[str, list[PluginEntry]] = {}
         for entry in ordered:
             for hook in entry.loaded.hooks if entry.loaded is not None else ():
                 hooks.setdefault(hook, []).append(entry)

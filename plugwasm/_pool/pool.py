@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 
-from .._host.options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
-from .._runtime.compiled_plugin import CompiledPlugin, as_compiled, checked_name
-from .._runtime.plugin import Closing, Plugin, changed_config
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
+)
+from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
+from .._runtime.plugin import CloseOnExit, Plugin, merge_config
 from ..errors import OptionError
 from .signatures import (
     signature_of_pool_call,
@@ -14,14 +21,14 @@ from .signatures import (
     signature_of_pool_map,
     signature_of_pool_map_async,
 )
-from .slots import AS_THE_POOL, Lease, PoolStats, Slots, Turn, seconds
+from .slots import POOL_DEFAULT, Claim, Lease, PoolStats, Slots, checked_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from typing import Any, Never, TypeVar
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "PluginPool", "PoolStats"]
 
 
-class PluginPool(Closing):
+class PluginPool(CloseOnExit):
     """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
 
     Which plugin serves a call is not for the caller to know. What it keeps (memory, vars, the status of its last HTTP response) stays with
@@ -79,16 +86,16 @@ class PluginPool(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(PluginPool, unknown)
+            reject_unknown_arguments(PluginPool, unknown)
         if size is None:
-            size = _processors()
+            size = _count_processors()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise OptionError(f"size must be a number of plugins, at least 1, not {size!r}")
         if (plugin is None) == (factory is None):
             raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
         check_flag("fresh", fresh)
         if plugin is not None:
-            compiled = as_compiled(
+            compiled = ensure_compiled(
                 CompiledPlugin,
                 plugin,
                 wasi,
@@ -100,18 +107,18 @@ class PluginPool(Closing):
                 egress,
             )
             if observe is not None:
-                from .._runtime.observers import observers
+                from .._runtime.observers import resolve_observers
 
-                observers(observe)  # refuses what is none, here and not in a call
+                resolve_observers(observe)  # refuses what is none, here and not in a call
             name = compiled.name
-            factory = _maker(compiled, config, observe)
+            factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
             raise OptionError(
-                f"factory: expected a function that makes a plugin, got {named(factory)}",
+                f"factory: expected a function that makes a plugin, got {describe_value(factory)}",
                 field="factory",
             )
         else:
-            refuse_given(
+            reject_unused_options(
                 "plugins are made by the `factory`, so give it to what that calls",
                 wasi=wasi,
                 config=NOT_GIVEN if config is None else config,
@@ -123,9 +130,9 @@ class PluginPool(Closing):
                 observe=NOT_GIVEN if observe is None else observe,
             )
         assert factory is not None
-        refresh = None if not fresh else _throw_away if plugin is not None else _reset
+        refresh = None if not fresh else _never_refresh if plugin is not None else _reset_plugin
         self._slots = Slots(
-            checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
+            validate_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
         )
 
     def bind(self, interface: Callable[..., T]) -> T:
@@ -145,7 +152,7 @@ class PluginPool(Closing):
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
         *,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
         """Calls an export, on whichever plugin is free.
@@ -160,19 +167,21 @@ class PluginPool(Closing):
             Error: As `Plugin.call`.
         """
         if parse is None:
-            raise _no_view()
+            raise _view_error()
         slots = self._slots
-        wait = slots.wait if wait is AS_THE_POOL else seconds(wait)
-        turn = Turn()
+        wait = slots.wait if wait is POOL_DEFAULT else checked_wait(wait)
+        claim = Claim()
         try:
-            slots.take(turn, wait)
-            assert turn.slot is not None
-            return slots.plugin(turn.slot).call(function_name, data, parse, host_context, **options)
+            slots.acquire(claim, wait)
+            assert claim.slot is not None
+            return slots.plugin(claim.slot).call(
+                function_name, data, parse, host_context, **options
+            )
         finally:
             try:
-                slots.give_back(turn)
+                slots.release(claim)
             finally:
-                turn.is_over = True  # no call: it is so whatever a signal handler raises
+                claim.is_released = True  # no call: it is so whatever a signal handler raises
 
     @signature_of_pool_call_async
     async def call_async(
@@ -182,38 +191,38 @@ class PluginPool(Closing):
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
         *,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
         """The same for a task of asyncio or trio; see `Plugin.call_async`. The pool's size bounds the threads."""
-        from .._runtime.threads import cross
+        from .._runtime.threads import run_in_thread
 
         if parse is None:
-            raise _no_view()
+            raise _view_error()
         lease = Lease(self._slots, wait)
         has_begun = False
 
-        def work(crossing: Crossing) -> Any:
+        def work(thread_call: ThreadCall) -> Any:
             nonlocal has_begun
             has_begun = True
             try:
-                plugin = crossing.plugin = lease.plugin()
+                plugin = thread_call.plugin = lease.plugin()
                 return plugin.call(function_name, data, parse, host_context, **options)
             finally:
-                crossing.leave()
-                lease.give_back()
+                thread_call.release_plugin()
+                lease.release()
 
         try:
-            await lease.take_async()
-            return await cross(work)
+            await lease.acquire_async()
+            return await run_in_thread(work)
         finally:
             if not has_begun:
                 try:
-                    lease.give_back()
+                    lease.release()
                 finally:
-                    lease.turn.is_over = True
+                    lease.claim.is_released = True
 
-    def plugin(self, *, wait: float | None = AS_THE_POOL) -> Lease:
+    def plugin(self, *, wait: float | None = POOL_DEFAULT) -> Lease:
         """One of the plugins for a while, for several calls on one instance: `with pool.plugin() as plugin`, or `async with`."""
         return Lease(self._slots, wait)
 
@@ -227,7 +236,7 @@ class PluginPool(Closing):
         ahead: int | None = None,
         return_exceptions: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
         """Calls an export with each of the inputs, several at a time, and yields the outputs in the order of the inputs.
@@ -248,13 +257,13 @@ class PluginPool(Closing):
         Raises:
             OptionError: An argument is out of range.
         """
-        from .map import Plan, outputs
+        from .map import MapJob, iterate_outputs
 
         _check_inputs(inputs, "__iter__")
-        plan = Plan(
+        plan = MapJob(
             self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
         )
-        return outputs(plan, inputs)
+        return iterate_outputs(plan, inputs)
 
     @signature_of_pool_map_async
     def map_async(
@@ -266,7 +275,7 @@ class PluginPool(Closing):
         ahead: int | None = None,
         return_exceptions: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> AsyncOutputs[Any]:
         """The same for a task of asyncio or trio: `async with pool.map_async(…) as outputs`, and then `async for output in outputs`.
@@ -274,11 +283,11 @@ class PluginPool(Closing):
         The calls belong to the block: leaving it cancels those under way, and waits for them. Outputs are not held up by inputs that are
         slow to come.
         """
-        from .map import AsyncOutputs, Plan
+        from .map import AsyncOutputs, MapJob
 
         _check_inputs(inputs, "__iter__", "__aiter__")
         return AsyncOutputs(
-            Plan(
+            MapJob(
                 self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
             ),
             inputs,
@@ -314,25 +323,23 @@ class PluginPool(Closing):
         return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"
 
 
-def _maker(
+def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
-        changed_config(
-            compiled._recipe.config, config
-        )  # refuses what is none, here and not in a call
+        merge_config(compiled._spec.config, config)  # refuses what is none, here and not in a call
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 
-def _processors() -> int:
+def _count_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _throw_away(plugin: Plugin) -> bool:
+def _never_refresh(plugin: Plugin) -> bool:
     return False
 
 
-def _reset(plugin: Plugin) -> bool:
+def _reset_plugin(plugin: Plugin) -> bool:
     plugin.reset()
     return True
 
@@ -345,11 +352,11 @@ def _check_inputs(inputs: object, *ways: str) -> None:
             else ""
         )
         raise OptionError(
-            f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs"
+            f"inputs: expected a list of inputs, got {describe_value(inputs)}{hint}", field="inputs"
         )
 
 
-def _no_view() -> OptionError:
+def _view_error() -> OptionError:
     return OptionError(
         "a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it"
     )

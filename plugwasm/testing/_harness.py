@@ -8,19 +8,19 @@ from time import perf_counter
 from .._host.options import (
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    listed,
-    named,
-    refuse_unknown,
+    check_functions,
+    check_list,
+    check_option_types,
+    describe_value,
+    reject_unknown_arguments,
 )
-from .._host.vars import by_text, first_vars
+from .._host.vars import check_initial_vars, decode_names
 from .._http.url import HostRules
-from .._manifest.limits import DEFAULT, effective
-from .._manifest.messages import meant
-from .._manifest.resolve import own_settings, resolve
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
-from .._runtime.import_stubs import wanted
+from .._manifest.limits import DEFAULT_LIMITS, effective_limits
+from .._manifest.messages import closest_match
+from .._manifest.resolve import admitted_settings, resolve
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
+from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
@@ -31,12 +31,12 @@ from ..errors import (
     LinkError,
     OptionError,
     SignatureError,
-    shown,
+    truncate,
 )
 from ._clock import FakeClock
-from ._host_functions import FakeHostFunction, Switchboard
+from ._host_functions import FakeHostFunction, HostCallRouter
 from ._http import FakeHttp
-from ._logs import Logs, Tap
+from ._logs import Logs, RecordingLogger
 from ._records import Call
 from ._usage import Usage
 
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from .._host.vars import VarsByName
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .._runtime.argument_types import PluginInput
     from ._records import HostCall, LogLine
 
-_PLENTY = 2**62
+_UNLIMITED_FUEL = 2**62
 """Fuel for a plugin that has no limit: so much that it is only measured."""
-_NEVER_RAN = (FunctionNotFoundError, SignatureError, BusyError, ClosedError)
-_LINES = 200
+_NOT_STARTED = (FunctionNotFoundError, SignatureError, BusyError, ClosedError)
+_MAX_TRANSCRIPT_LINES = 200
 """Of a transcript; of a longer one the beginning is left out."""
 
 
@@ -118,53 +118,54 @@ class Harness:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Harness, unknown)
-        check_kinds(wasi, limits, egress)
+            reject_unknown_arguments(Harness, unknown)
+        check_option_types(wasi, limits, egress)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if not (config is None or hasattr(config, "items")):
             raise OptionError(
-                f"config: expected a mapping of text to text, got {named(config)}", field="config"
+                f"config: expected a mapping of text to text, got {describe_value(config)}",
+                field="config",
             )
         if allowed_hosts is not None:
-            allowed_hosts = listed("allowed_hosts", allowed_hosts, "host names")
+            allowed_hosts = check_list("allowed_hosts", allowed_hosts, "host names")
         if not (allowed_paths is None or hasattr(allowed_paths, "items")):
             raise OptionError(
-                f"allowed_paths: expected a mapping of directories to paths, got {named(allowed_paths)}",
+                f"allowed_paths: expected a mapping of directories to paths, got {describe_value(allowed_paths)}",
                 field="allowed_paths",
             )
         if isinstance(plugin, CompiledPlugin):
             raise TypeError(
                 "Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of"
             )
-        limits, egress = own_settings(plugin, limits, egress)
-        recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
-        self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
-        self.name = checked_name(name) or shown(recipe.label)
-        self.limits = effective(limits, recipe)
-        self.http = FakeHttp(self._keep)
+        limits, egress = admitted_settings(plugin, limits, egress)
+        spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
+        self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
+        self.name = validate_name(name) or truncate(spec.label)
+        self.limits = effective_limits(limits, spec)
+        self.http = FakeHttp(self._record)
         self.clock = FakeClock()
         self.logs = Logs()
         self.calls: list[Call] = []
-        self._happened: list[object] = []
-        self._switchboard = Switchboard(self._keep, fake_missing)
-        self._tap = Tap(
-            f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line
+        self._events: list[object] = []
+        self._router = HostCallRouter(self._record, fake_missing)
+        self._logger = RecordingLogger(
+            f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._record_line
         )
         self._wasi = (
             WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
         )
-        self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
-        self._functions = checked_functions(functions)
-        self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
+        self._config, self._vars = dict(config or {}), check_initial_vars(vars, self.limits)
+        self._functions = check_functions(functions)
+        self._fuel_limit = _UNLIMITED_FUEL if fuel_limit is None else fuel_limit
         self._settings: dict[str, Any] = {
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "egress": self._policy(egress),
+            "egress": self._fake_egress(egress),
         }
-        self._importable: dict[tuple[str, str], FunctionType] | None = None
+        self._missing_imports: dict[tuple[str, str], FunctionType] | None = None
         self._compiled: CompiledPlugin | None = None
-        self._plugins: list[_Watched] = []
+        self._plugins: list[_RecordedPlugin] = []
 
     # ---- what the test says ---------------------------------------------------------------------------------------------------------
 
@@ -191,15 +192,13 @@ class Harness:
             LinkError: The plugin imports no such function.
         """
         key = self._find_import(name, namespace)
-        expected = len(self._imports()[key].params)
+        expected = len(self._application_imports()[key].params)
         if params and len(params) != expected:
             raise LinkError(
                 f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not {len(params)}",
                 plugin=self.name,
             )
-        fake = self._switchboard.fakes[key] = FakeHostFunction(
-            *key, params or None, returns, raises
-        )
+        fake = self._router.fakes[key] = FakeHostFunction(*key, params or None, returns, raises)
         return fake
 
     def plugin(self) -> Plugin:
@@ -208,7 +207,7 @@ class Harness:
         Raises:
             Error: As `Plugin`.
         """
-        plugin = _Watched(self, self._compile())
+        plugin = _RecordedPlugin(self, self._compile())
         self._plugins.append(plugin)
         return plugin
 
@@ -217,12 +216,12 @@ class Harness:
     @property
     def host_calls(self) -> list[HostCall]:
         """The calls of host functions (`HostCall`), faked or not."""
-        return self._switchboard.calls
+        return self._router.calls
 
     @property
     def vars(self) -> dict[str, bytes]:
         """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
-        return self._plugins[-1].vars if self._plugins else by_text(self._vars)
+        return self._plugins[-1].vars if self._plugins else decode_names(self._vars)
 
     def at_most(
         self,
@@ -253,7 +252,7 @@ class Harness:
         missed = [f"  {route}" for route in self.http.routes if not route.called]
         missed += [
             f"  host function `{fake.name}`"
-            for fake in self._switchboard.fakes.values()
+            for fake in self._router.fakes.values()
             if not fake.called
         ]
         if missed:
@@ -263,9 +262,11 @@ class Harness:
 
     def transcript(self) -> str:
         """What happened, in order, by lines: calls, and what the plugin did in each."""
-        lines = [str(it) if isinstance(it, Call) else f"    {it}" for it in self._happened]
-        if len(lines) > _LINES:
-            lines[: len(lines) - _LINES] = [f"… {len(lines) - _LINES} lines before"]
+        lines = [str(it) if isinstance(it, Call) else f"    {it}" for it in self._events]
+        if len(lines) > _MAX_TRANSCRIPT_LINES:
+            lines[: len(lines) - _MAX_TRANSCRIPT_LINES] = [
+                f"… {len(lines) - _MAX_TRANSCRIPT_LINES} lines before"
+            ]
         return "\n".join(lines)
 
     # ---- life -----------------------------------------------------------------------------------------------------------------------
@@ -291,14 +292,14 @@ class Harness:
 
     # ---- linking --------------------------------------------------------------------------------------------------------------------
 
-    def _keep(self, record: object) -> None:
-        self._happened.append(record)
+    def _record(self, record: object) -> None:
+        self._events.append(record)
 
-    def _keep_line(self, line: LogLine) -> None:
+    def _record_line(self, line: LogLine) -> None:
         self.logs._lines.append(line)
-        self._keep(line)
+        self._record(line)
 
-    def _policy(self, egress: Egress | None) -> Egress:
+    def _fake_egress(self, egress: Egress | None) -> Egress:
         from .._http.policy import Egress
 
         wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
@@ -311,28 +312,28 @@ class Harness:
             real = {function._imported_as: function for function in self._functions}
             types = {key: function._host.type for key, function in real.items()}
             functions = [
-                self._switchboard.connect(*key, type, real.get(key))
-                for key, type in {**self._imports(), **types}.items()
+                self._router.make_function(*key, type, real.get(key))
+                for key, type in {**self._application_imports(), **types}.items()
             ]
             self._compiled = CompiledPlugin(
-                self._recipe,  # type: ignore[arg-type]
+                self._spec,  # type: ignore[arg-type]
                 self._wasi,
                 functions,
                 name=self.name,
                 fuel_limit=self._fuel_limit,
                 **self._settings,
             )
-            self._compiled._grants.log._logger = self._tap
+            self._compiled._grants.log._logger = self._logger
         return self._compiled
 
-    def _imports(self) -> dict[tuple[str, str], FunctionType]:
+    def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
-        if self._importable is None:
-            self._importable = wanted(self._recipe, self.limits)
-        return self._importable
+        if self._missing_imports is None:
+            self._missing_imports = required_functions(self._spec, self.limits)
+        return self._missing_imports
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
-        known = self._imports()
+        known = self._application_imports()
         fitting = [key for key in known if key[1] == name and namespace in (None, key[0])]
         if len(fitting) == 1:
             return fitting[0]
@@ -343,7 +344,7 @@ class Harness:
                 plugin=self.name,
             )
         names = [key[1] for key in known]
-        close = meant(name, names)
+        close = closest_match(name, names)
         hint = (
             f"did you mean `{close}`?"
             if close
@@ -356,7 +357,7 @@ class Harness:
         )
 
 
-class _Watched(Plugin):
+class _RecordedPlugin(Plugin):
     """A plugin whose calls are kept."""
 
     def __init__(self, harness: Harness, plugin: CompiledPlugin) -> None:
@@ -370,7 +371,7 @@ class _Watched(Plugin):
             __tracebackhide__ = True
             call = Call(function_name, args[0] if args else kwargs.get("data", b""))
             self._harness.calls.append(call)
-            self._harness._keep(call)
+            self._harness._record(call)
             start = perf_counter()
             try:
                 output = super().call(function_name, *args, **kwargs)
@@ -387,7 +388,7 @@ class _Watched(Plugin):
                 raise
             finally:
                 call.seconds = perf_counter() - start
-                call.fuel = 0 if isinstance(call.error, _NEVER_RAN) else self.fuel_used or 0
+                call.fuel = 0 if isinstance(call.error, _NOT_STARTED) else self.fuel_used or 0
                 call.memory_bytes = self._memory()
                 call.done = True
 
@@ -405,15 +406,15 @@ class _Watched(Plugin):
         super().close()
 
 
-def _granted(
-    recipe: Recipe,
+def _apply_grants(
+    spec: PluginSpec,
     allowed_hosts: Sequence[str] | None,
     allowed_paths: Mapping[str | os.PathLike[str], str] | None,
-) -> Recipe:
+) -> PluginSpec:
     """The same modules, with what the test grants."""
-    granted = recipe.copy()
+    granted = spec.copy()
     granted.allowed_hosts = (
-        tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+        tuple(allowed_hosts) if allowed_hosts is not None else spec.allowed_hosts or ("*",)
     )
     if allowed_hosts is not None:
         HostRules(allowed_hosts)  # says now what is wrong with one, and not in the first request

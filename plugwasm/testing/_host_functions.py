@@ -14,8 +14,8 @@ import msgspec
 from .._engine import HostFunction
 from .._host.current_plugin import CurrentPlugin
 from .._host.functions import Function
-from .._host.observed_values import as_kind, brief, seen
-from .._runtime.import_stubs import stand_in
+from .._host.observed_values import observe_value, observe_values, shorten
+from .._runtime.import_stubs import make_stub
 from ..errors import Error, HostFunctionError
 from ._records import HostCall
 
@@ -79,7 +79,7 @@ class FakeHostFunction:
         return f"<FakeHostFunction {self.namespace}.{self.name}, called {len(self.calls)} times>"
 
 
-class Switchboard:
+class HostCallRouter:
     """Where a plugin's calls of host functions arrive: a fake takes them, or the application's function, or nobody.
 
     Args:
@@ -87,30 +87,32 @@ class Switchboard:
         fake_missing: Whether functions that nobody provides return zeros, which are empty texts too.
     """
 
-    def __init__(self, keep: Callable[[HostCall], None], fake_missing: bool) -> None:
+    def __init__(self, record: Callable[[HostCall], None], fake_missing: bool) -> None:
         self.fakes: dict[tuple[str, str], FakeHostFunction] = {}
         self.calls: list[HostCall] = []
-        self._keep = keep
+        self._record = record
         self._fake_missing = fake_missing
 
-    def connect(
+    def make_function(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None
     ) -> Function:
         """The host function that is linked for one that the plugin imports."""
         host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
-        return stand_in(namespace, name, host, real)
+        return make_stub(namespace, name, host, real)
 
     def _body(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None
     ) -> Callable[[Guest, int, Any], None]:
-        params, returned = _annotated(real)
+        params, returned = _annotated_types(real)
 
         def body(guest: Guest, caller: int, values: Any) -> None:
             fake = self.fakes.get((namespace, name))
             kinds = params if fake is None else fake.params
-            call = HostCall(namespace, name, seen(guest, signature.params, values, kinds or ()))
+            call = HostCall(
+                namespace, name, observe_values(guest, signature.params, values, kinds or ())
+            )
             self.calls.append(call)
-            self._keep(call)
+            self._record(call)
             try:
                 if fake is not None:
                     fake.calls.append(call)
@@ -118,14 +120,16 @@ class Switchboard:
                 elif real is not None:
                     real._host.body(guest, caller, values)
                     if signature.results:
-                        call.result = as_kind(guest, signature.results[0], values[0], returned)
+                        call.result = observe_value(
+                            guest, signature.results[0], values[0], returned
+                        )
                 elif self._fake_missing:
                     for i in range(len(signature.results)):
                         values[2 * i] = 0
                 else:
                     raise UnexpectedHostCallError(
                         f"the test does not expect the host function `{name}` to be called, but it was, with "
-                        f"({', '.join(map(brief, call.args))})\nto answer it: harness.host({name!r}, returns=…)"
+                        f"({', '.join(map(shorten, call.args))})\nto answer it: harness.host({name!r}, returns=…)"
                     )
             except BaseException as error:
                 call.error = (type(error) is HostFunctionError and error.__cause__) or error
@@ -148,16 +152,16 @@ class Switchboard:
             for i, (kind, value) in enumerate(
                 zip(signature.results, result if several else (result,), strict=bool(several))
             ):
-                values[2 * i] = _write(guest, kind, value)
+                values[2 * i] = _encode_result(guest, kind, value)
         except (KeyboardInterrupt, Error):
             raise
         except BaseException as error:
             raise HostFunctionError(
-                f"the host function `{fake.name}` raised {_kind(error)}: {error}"
+                f"the host function `{fake.name}` raised {_type_name(error)}: {error}"
             ) from error
 
 
-def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
+def _annotated_types(real: Function | None) -> tuple[list[Any] | None, Any]:
     """The annotations of an application's function: of its parameters, and of its result."""
     if real is None or type(real) is Function:
         return None, None
@@ -169,7 +173,7 @@ def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
     return [hint for hint in hints.values() if hint is not CurrentPlugin], returned
 
 
-def _write(guest: Guest, type: str, value: Any) -> int:
+def _encode_result(guest: Guest, type: str, value: Any) -> int:
     """What the plugin gets for a value of Python: text, bytes and JSON as a handle of a new block."""
     if type in ("f32", "f64"):
         size = "fI" if type == "f32" else "dq"
@@ -183,13 +187,13 @@ def _write(guest: Guest, type: str, value: Any) -> int:
             raise OverflowError(f"{value} does not fit into {bits} bits")
         return value & (1 << bits) - 1
     if type == "i32":
-        raise TypeError(f"it returns an i32 to the plugin, which {_kind(value)} is not")
+        raise TypeError(f"it returns an i32 to the plugin, which {_type_name(value)} is not")
     if isinstance(value, str):
-        return guest.give(value.encode())
+        return guest.new_block(value.encode())
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return guest.give(bytes(value))
-    return guest.give(msgspec.json.encode(value))
+        return guest.new_block(bytes(value))
+    return guest.new_block(msgspec.json.encode(value))
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__

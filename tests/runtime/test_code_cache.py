@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
     """As in a process that has not seen the module yet."""
     modules._seen.clear()
-    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=False))
+    return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=False))
 
 
 def answer(module: Module) -> int:
@@ -141,8 +141,8 @@ def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None
     first, second = compiled(wat), compiled(wat)
     assert len(entries(folder)) == 1
     assert first is not second
-    assert first.own_memories == second.own_memories
-    assert first.own_memories[:2] == (2, 7)
+    assert first.defined_memories == second.defined_memories
+    assert first.defined_memories[:2] == (2, 7)
     assert list(map(repr, first.imports)) == list(map(repr, second.imports))
     assert list(map(repr, first.exports.values())) == list(map(repr, second.exports.values()))
 
@@ -320,8 +320,8 @@ def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit
 def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(folder: Path) -> None:
     most = 200_000
     program = (
-        f"import plugwasm\nfrom plugwasm import cache\ncache.configure(max_bytes={most})\n"
-        "import os\nfor i in range(800): cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(cache.NOTE))\nprint('done')"
+        f"import plugwasm\nfrom plugwasm._runtime import code_cache\ncode_cache.configure(max_bytes={most})\n"
+        "import os\nfor i in range(800): code_cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(code_cache.NOTE))\nprint('done')"
     )
     processes = [child(program, folder) for _ in range(4)]
     for process in processes:
@@ -566,7 +566,7 @@ def test_on_a_full_disk_plugins_still_run_and_nothing_half_written_stays(folder:
 def test_where_nothing_can_be_written_plugins_still_run() -> None:
     # All is imported before the process becomes another user's, who may have no access to this interpreter.
     become = (
-        "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm.cache._Settings.directory = None; "
+        "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm._runtime.code_cache._Settings.directory = None; "
         "os.setresuid(54321, 54321, 54321)"
     )
     with tempfile.TemporaryDirectory() as parent:

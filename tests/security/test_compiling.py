@@ -14,8 +14,8 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
-from plugwasm._engine import LIGHT, is_light, wat_to_wasm, weight
-from plugwasm._plugin_set.compile_budget import LEAST, Shares
+from plugwasm._engine import LIGHT_COST, estimate_cost, is_light, wat_to_wasm
+from plugwasm._plugin_set.compile_budget import MIN_SHARE, CompileBudget
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
@@ -112,19 +112,19 @@ print(status("VmHWM") - before, *told, sep="\\n")
 def test_the_heaviest_module_that_is_light_takes_little(first: int) -> None:
     """Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was written."""
     lines = measured(f"""
-from plugwasm._engine import Engine, is_light, weight
+from plugwasm._engine import Engine, estimate_cost, is_light
 engine = Engine()
 for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
     wasm = hard_modules.fitted(hard_modules.FAMILIES[what], is_light)
     before, start = status("VmRSS"), time.process_time()
     engine.compile(wasm)
     took = time.process_time() - start
-    print(what, weight(wasm), took, status("VmHWM") - before, sep=";")
+    print(what, estimate_cost(wasm), took, status("VmHWM") - before, sep=";")
     assert took < 1.5, what
     assert status("VmHWM") - before < 150e6, what
 """)
     assert len(lines) == min(10, len(hard_modules.FAMILIES) - first)
-    assert all(0 < int(line.split(";")[1]) <= LIGHT for line in lines)
+    assert all(0 < int(line.split(";")[1]) <= LIGHT_COST for line in lines)
 
 
 @needs_proc
@@ -213,7 +213,7 @@ def test_each_instruction_that_can_be_light_is_read_as_the_engine_reads_it() -> 
         (drop (ref.is_null (ref.null func))) (if (i32.const 1) (then (return (i32.const 1)))) (unreachable)))"""
     wasm = wat_to_wasm(text.encode())
     CompiledPlugin(wasm, limits=Limits(compile_seconds=None))
-    assert 50 < weight(wasm) < 500
+    assert 50 < estimate_cost(wasm) < 500
     for code in (
         b"\x41" + poison[:4] + b"\x07",
         b"\x42" + poison,
@@ -317,7 +317,7 @@ def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_toge
     compilers: list[Any],
 ) -> None:
     one = module([b"\x10\0" * 300])
-    fit = LIGHT // weight(one)
+    fit = LIGHT_COST // estimate_cost(one)
     together(
         *[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30
     )
@@ -350,24 +350,24 @@ def test_the_modules_of_a_plugin_share_the_time(compilers: list[Any]) -> None:
 def test_when_the_time_is_over_no_further_module_is_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    allowance = _code.Allowance(Limits(compile_seconds=0.05))
-    with allowance.clocked("first"):
+    budget = _code.CompileBudget(Limits(compile_seconds=0.05))
+    with budget.charge_time("first"):
         time.sleep(0.06)
     with pytest.raises(
         ModuleError,
         match=r"`second` is not compiled, because the modules .* before it took the 0\.05 seconds",
     ):
-        _code.compiled(LIGHTEST, _code.engine(pooled=False), "second", allowance)
+        _code.compile_module(LIGHTEST, _code.get_engine(pooled=False), "second", budget)
 
 
 def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
-    one = CompiledPlugin(heavy())._plan.main.module.kept_bytes
+    one = CompiledPlugin(heavy())._plan.main.module.resident_bytes
     with pytest.raises(
         ModuleError,
         match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`",
     ):
         together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one - 1)
-    small = CompiledPlugin(LIGHTEST)._plan.main.module.kept_bytes
+    small = CompiledPlugin(LIGHTEST)._plan.main.module.resident_bytes
     assert together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one + small + 4096).exports
     with pytest.raises(ModuleError, match="code_bytes"):
         CompiledPlugin(LIGHTEST, limits=Limits(code_bytes=small - 1))
@@ -412,7 +412,7 @@ def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
 
     monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspection.facts(resolve(slow(3000)))
+        inspection.collect_facts(resolve(slow(3000)))
 
 
 # ---- what the process keeps -------------------------------------------------------------------------------------------------------------
@@ -496,7 +496,7 @@ def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(
     place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
     start = time.monotonic()
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=6)) as plugins:
-        assert time.monotonic() - start < 6 + 12 * LEAST + 6
+        assert time.monotonic() - start < 6 + 12 * MIN_SHARE + 6
         assert plugins.hooks == {"run": ("good", "large")}
         assert plugins.call("large", "run", b"x") == b"x"
         for told in plugins.describe():
@@ -507,7 +507,7 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "plugwasm._plugin_set.compile_budget.LEAST", 0.05
+        "plugwasm._plugin_set.compile_budget.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
     begin = time.monotonic()
     CompiledPlugin(slow(80))
@@ -522,7 +522,7 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
         place, limits=Limits(compile_seconds=min(60.0, 20 * took))
     ) as plugins:
         assert [told.name for told in plugins.describe() if told.error] == ["c"]
-        assert plugins._current().entries["a"].loaded.compiled.limits.compile_seconds == min(
+        assert plugins._current_state().entries["a"].loaded.compiled.limits.compile_seconds == min(
             60.0, 20 * took
         )
     assert [record.args[0] for record in caplog.records if record.name == "plugwasm.plugins"] == [
@@ -545,34 +545,34 @@ def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.Mo
     now = [0.0]
     monkeypatch.setattr("plugwasm._plugin_set.compile_budget.monotonic", lambda: now[0])
 
-    def run(shares: Shares, needs: list[float]) -> list[float]:
+    def run(budget: CompileBudget, needs: list[float]) -> list[float]:
         got = []
         for need in needs:
-            shares.begin()
-            assert shares.share is not None
-            now[0] += min(need, shares.share)
-            if shares.end():
-                got.append(shares.share)
+            budget.begin()
+            assert budget.share is not None
+            now[0] += min(need, budget.share)
+            if budget.end():
+                got.append(budget.share)
         return got
 
-    shares = Shares(60.0, 10)
-    assert run(shares, [0] * 9 + [50]) == []
-    shares = Shares(60.0, 10)
-    late = run(shares, [50] + [0] * 9)
+    budget = CompileBudget(60.0, 10)
+    assert run(budget, [0] * 9 + [50]) == []
+    budget = CompileBudget(60.0, 10)
+    late = run(budget, [50] + [0] * 9)
     assert late == [6.0]
-    again = shares.again(late)
+    again = budget.retry_budget(late)
     assert again is not None
     assert run(again, [50]) == []
     now[0] = 0.0
-    shares = Shares(60.0, 1000)
-    late = run(shares, [100.0] * 1000)
-    assert now[0] <= 60 + 1000 * LEAST
-    assert shares.again(late) is None
+    budget = CompileBudget(60.0, 1000)
+    late = run(budget, [100.0] * 1000)
+    assert now[0] <= 60 + 1000 * MIN_SHARE
+    assert budget.retry_budget(late) is None
     now[0] = 0.0
-    assert run(Shares(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
-    without = Shares(None, 3)
+    assert run(CompileBudget(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
+    without = CompileBudget(None, 3)
     without.begin()
-    assert (without.share, without.end(), without.again([1.0])) == (None, False, None)
+    assert (without.share, without.end(), without.retry_budget([1.0])) == (None, False, None)
 
 
 @pytest.mark.skipif(
