@@ -14,20 +14,42 @@ A recording holds what passed: config, inputs, outputs, answers. Keep it as secr
 from ._recording.recorder import Recorder
 from ._recording.recording import Recording, load
 from ._recording.replay import Replay, ReplayedCall
-from ._recording.schema import Call, Data, Failure, HostCall, Value
+from ._recording.schema import (
+    Alloc,
+    Call,
+    Data,
+    Failure,
+    Free,
+    HostCall,
+    HttpStatus,
+    Put,
+    RecordedModule,
+    SetError,
+    SetVar,
+    Value,
+    Write,
+)
 from .errors import RecordingError, ReplayError
 
 __all__ = [
+    "Alloc",
     "Call",
     "Data",
     "Failure",
+    "Free",
     "HostCall",
+    "HttpStatus",
+    "Put",
+    "RecordedModule",
     "Recorder",
     "Recording",
     "RecordingError",
     "Replay",
     "ReplayError",
     "ReplayedCall",
+    "SetError",
+    "SetVar",
     "Value",
+    "Write",
     "load",
 ]

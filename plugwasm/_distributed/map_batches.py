@@ -13,6 +13,7 @@ Where it runs, it compiles the plugin once in a process (`PluginRef`), and makes
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from .._host.codecs import encoded, output_reader
 from ..errors import (
@@ -376,7 +377,7 @@ class MapBatches:
         return _Kept(kept)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._settings,)
+        return partial(MapBatches, **self._settings), ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MapBatches) and self._settings == other._settings
@@ -423,10 +424,6 @@ class _Kept:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-def _rebuild(settings: dict[str, Any]) -> MapBatches:
-    return MapBatches(**settings)
 
 
 # ---- types -------------------------------------------------------------------------------------------------------------------------------

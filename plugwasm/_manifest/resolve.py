@@ -146,6 +146,8 @@ class Recipe:
 class Admitted(Recipe):
     """A plugin that a `ManifestPolicy` has admitted. Pass it as `plugin` to whatever runs one."""
 
+    __module__ = "plugwasm"
+
     __slots__ = ("egress", "limits")
 
     def __init__(self, granted: Recipe, limits: Limits, egress: Egress | None) -> None:

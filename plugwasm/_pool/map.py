@@ -193,6 +193,8 @@ class _Source:
 class AsyncOutputs(Generic[T]):
     """The outputs for all of the inputs, in tasks: an `async with` block that the calls belong to, and an iterator within it."""
 
+    __module__ = "plugwasm"
+
     def __init__(self, plan: Plan, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
         plan.measure(inputs)
         self._plan = plan

@@ -326,4 +326,8 @@ def to_encodable_text(value: Any) -> str:
         return f"({type(value).__name__}, which cannot be shown)"
 
 
-publish("plugwasm.recording", Call, Data, Failure, HostCall, Value)
+publish(
+    "plugwasm.recording",
+    *(Alloc, Call, Data, Failure, Free, HostCall, HttpStatus, Put, RecordedModule, SetError),
+    *(SetVar, Value, Write),
+)
