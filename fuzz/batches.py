@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from plugwasm._distributed.arrow import batches_in, stream_of
+from plugwasm._distributed.arrow import read_stream, write_stream
 from plugwasm.errors import BatchError
 
 from .choices import Choices
@@ -41,7 +41,7 @@ ROWS = 5
 def check(data: bytes) -> None:
     stream, schema = build(data)
     try:
-        batches = batches_in(stream, schema, ROWS, "the guest")
+        batches = read_stream(stream, schema, ROWS, "the guest")
     except BatchError as error:
         assert len(error.message) < 20_000, f"an error of {len(error.message)} characters"
         return
@@ -52,7 +52,7 @@ def check(data: bytes) -> None:
     for batch in batches:
         batch.to_pylist()
         batch.slice(batch.num_rows // 2).to_pydict()
-        stream_of(batch)
+        write_stream(batch)
 
 
 def describe(data: bytes) -> str:
@@ -89,4 +89,4 @@ def _streams() -> list[tuple[bytes, Any]]:
     }
     batches = [pa.record_batch({name: column}) for name, column in columns.items()]
     batches.append(pa.record_batch({name: columns[name] for name in ("numbers", "texts", "words")}))
-    return [(stream_of(batch), batch.schema) for batch in batches]
+    return [(write_stream(batch), batch.schema) for batch in batches]

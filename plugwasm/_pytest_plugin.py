@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         def __call__(self, plugin: Any, **settings: Any) -> Harness: ...
 
 
-_MADE = pytest.StashKey["list[Harness]"]()
-_HOW = '`@pytest.mark.plugwasm("my.wasm")`, `--plugwasm-plugin my.wasm`, or `plugwasm_plugin = my.wasm` in the settings of pytest'
+_HARNESSES = pytest.StashKey["list[Harness]"]()
+_HOW_TO_NAME = '`@pytest.mark.plugwasm("my.wasm")`, `--plugwasm-plugin my.wasm`, or `plugwasm_plugin = my.wasm` in the settings of pytest'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,9 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "wasm_harness" in metafunc.fixturenames:
-        builds = _builds(metafunc.config, metafunc.definition)
+        builds = _find_builds(metafunc.config, metafunc.definition)
         if len(builds) > 1:
-            metafunc.parametrize("wasm_harness", builds, indirect=True, ids=_ids(builds))
+            metafunc.parametrize("wasm_harness", builds, indirect=True, ids=_test_ids(builds))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,7 +76,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        for harness in item.stash.get(_MADE, ()):
+        for harness in item.stash.get(_HARNESSES, ()):
             if transcript := harness.transcript():
                 report.sections.append((f"What plugin {harness.name} did", transcript))
     return report
@@ -91,12 +91,13 @@ def make_wasm_harness(request: pytest.FixtureRequest) -> Iterator[MakeHarness]:
     from .testing import Harness
 
     made: list[Harness] = []
-    request.node.stash[_MADE] = made
+    request.node.stash[_HARNESSES] = made
 
     def make(plugin: Any, **settings: Any) -> Harness:
         if isinstance(plugin, (str, os.PathLike)):
             places = [
-                folder / plugin for folder in (request.node.path.parent, _root(request.config))
+                folder / plugin
+                for folder in (request.node.path.parent, _root_folder(request.config))
             ]
             plugin = next((place for place in places if place.is_file()), plugin)
         made.append(Harness(plugin, **settings))
@@ -115,14 +116,14 @@ def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness)
         settings |= marker.kwargs
     if hasattr(request, "param"):
         return make_wasm_harness(request.param, **settings)
-    names = _named(request.config, request.node)
-    found = _builds(request.config, request.node)
+    names = _plugin_names(request.config, request.node)
+    found = _find_builds(request.config, request.node)
     if len(found) == 1:
         return make_wasm_harness(found[0], **settings)
     if not names:
-        pytest.fail(f"which plugin is under test? Say so with {_HOW}", pytrace=False)
+        pytest.fail(f"which plugin is under test? Say so with {_HOW_TO_NAME}", pytrace=False)
     looked = " and ".join(
-        f"`{folder}`" for folder in dict.fromkeys(_folders(request.config, request.node))
+        f"`{folder}`" for folder in dict.fromkeys(_search_folders(request.config, request.node))
     )
     pytest.fail(
         f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; has it been built?",
@@ -137,18 +138,18 @@ def wasm_plugin(wasm_harness: Harness) -> Iterator[Plugin]:
         yield plugin
 
 
-def _named(config: pytest.Config, node: pytest.Item) -> tuple[Any, ...]:
+def _plugin_names(config: pytest.Config, node: pytest.Item) -> tuple[Any, ...]:
     """What is said to be the plugin under test: on the command line, else by the closest marker that says so, else in the settings."""
     option = config.getoption("plugwasm_plugin")
     marked = next((marker.args for marker in node.iter_markers("plugwasm") if marker.args), None)
     return tuple(option or marked or config.getini("plugwasm_plugin"))
 
 
-def _folders(config: pytest.Config, node: pytest.Item) -> tuple[Path, ...]:
+def _search_folders(config: pytest.Config, node: pytest.Item) -> tuple[Path, ...]:
     """Where to look for files."""
     if config.getoption("plugwasm_plugin"):
         return (config.invocation_params.dir,)
-    root = _root(config)
+    root = _root_folder(config)
     return (
         (node.path.parent, root)
         if any(marker.args for marker in node.iter_markers("plugwasm"))
@@ -156,25 +157,25 @@ def _folders(config: pytest.Config, node: pytest.Item) -> tuple[Path, ...]:
     )
 
 
-def _root(config: pytest.Config) -> Path:
+def _root_folder(config: pytest.Config) -> Path:
     return config.inipath.parent if config.inipath else config.rootpath
 
 
-def _builds(config: pytest.Config, node: pytest.Item) -> list[Any]:
+def _find_builds(config: pytest.Config, node: pytest.Item) -> list[Any]:
     """The plugins under test: files that are there, and what is no name of a file."""
     builds: list[Any] = []
-    for name in _named(config, node):
+    for name in _plugin_names(config, node):
         if not isinstance(name, (str, os.PathLike)):
             builds.append(name)
             continue
-        for folder in _folders(config, node):
-            if found := _files(folder, os.fspath(name)):
+        for folder in _search_folders(config, node):
+            if found := _match_files(folder, os.fspath(name)):
                 builds += found
                 break
     return builds
 
 
-def _files(folder: Path, name: str) -> list[str]:
+def _match_files(folder: Path, name: str) -> list[str]:
     path = str(folder / name)
     return (
         [path]
@@ -183,7 +184,7 @@ def _files(folder: Path, name: str) -> list[str]:
     )
 
 
-def _ids(builds: list[Any]) -> list[str]:
+def _test_ids(builds: list[Any]) -> list[str]:
     """The shortest names that tell them apart: paths without the folders and the suffix that all have."""
     files = [build for build in builds if isinstance(build, str)]
     common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""

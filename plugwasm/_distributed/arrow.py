@@ -21,7 +21,7 @@ _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 """The kinds of messages in a stream (`MessageHeader` in Arrow's Message.fbs)."""
 
 
-def pyarrow() -> Any:
+def import_pyarrow() -> Any:
     """The package.
 
     Raises:
@@ -37,9 +37,9 @@ def pyarrow() -> Any:
         ) from error
 
 
-def stream_of(batch: Any) -> bytes:
+def write_stream(batch: Any) -> bytes:
     """A record batch as a stream in Arrow's IPC format."""
-    pa = pyarrow()
+    pa = import_pyarrow()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -47,7 +47,7 @@ def stream_of(batch: Any) -> bytes:
     return stream
 
 
-def batches_in(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]:
+def read_stream(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]:
     """The record batches of a stream that a guest gave. `who` says which guest, in errors.
 
     Raises:
@@ -55,13 +55,13 @@ def batches_in(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]:
     """
     import struct
 
-    pa = pyarrow()
+    pa = import_pyarrow()
     try:
         _check_messages(pa, stream, max(rows_in, 8 * len(stream)))
         with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
             if not reader.schema.equals(schema, check_metadata=False):
                 raise BatchError(
-                    f"its schema is\n{_indented(reader.schema)}\nbut expected was\n{_indented(schema)}"
+                    f"its schema is\n{_indent_schema(reader.schema)}\nbut expected was\n{_indent_schema(schema)}"
                 )
             batches = []
             for batch in reader:
@@ -96,7 +96,7 @@ def _check_messages(pa: Any, stream: bytes, most_rows: int) -> None:
         metadata = message.metadata.to_pybytes()
         if b"ARROW:extension" in metadata:
             raise BatchError("it has an extension type")
-        table = _Table.root(metadata)
+        table = _FlatTable.root(metadata)
         kind, batch = table.number(1, 1), table.table(2)
         if kind == _DICTIONARY and batch is not None:
             batch = batch.table(1)
@@ -112,7 +112,7 @@ def _check_messages(pa: Any, stream: bytes, most_rows: int) -> None:
         most_rows -= rows
 
 
-class _Table:
+class _FlatTable:
     """A table in a FlatBuffer, read as far as is needed here. Reading beyond the end is a `struct.error`."""
 
     __slots__ = ("_at", "_data", "_fields")
@@ -129,7 +129,7 @@ class _Table:
         self._fields = struct.unpack_from(f"<{max(size - 4, 0) // 2}H", data, fields + 4)
 
     @classmethod
-    def root(cls, data: bytes) -> _Table:
+    def root(cls, data: bytes) -> _FlatTable:
         return cls(data, int.from_bytes(data[:4], "little"))
 
     def has(self, field: int) -> bool:
@@ -155,13 +155,15 @@ class _Table:
             raise struct.error("a vector ends after its buffer")
         return struct.unpack_from(f"<{2 * count}Q", self._data, place + 4)[::2]
 
-    def table(self, field: int) -> _Table | None:
+    def table(self, field: int) -> _FlatTable | None:
         if not self.has(field):
             return None
         place = self._at + self._fields[field]
-        return _Table(self._data, place + int.from_bytes(self._data[place : place + 4], "little"))
+        return _FlatTable(
+            self._data, place + int.from_bytes(self._data[place : place + 4], "little")
+        )
 
 
-def _indented(schema: Any) -> str:
+def _indent_schema(schema: Any) -> str:
     lines = schema.to_string(show_field_metadata=False, show_schema_metadata=False).splitlines()
     return "\n".join(f"    {shown(line)}" for line in lines[:50])

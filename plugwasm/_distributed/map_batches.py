@@ -13,7 +13,6 @@ Where it runs, it compiles the plugin once in a process (`PluginRef`), and makes
 from __future__ import annotations
 
 import threading
-from functools import partial
 
 from .._host.codecs import encoded, output_reader
 from ..errors import (
@@ -31,16 +30,16 @@ from ..errors import (
     TimeoutError,
     TrapError,
 )
-from .arrow import batches_in, pyarrow, stream_of
+from .arrow import import_pyarrow, read_stream, write_stream
 from .ref import PluginRef
 from .tables import (
-    as_record_batch,
-    column_of,
-    objects_in,
-    of_kind,
+    add_columns,
+    call_inputs,
+    convert_like,
+    count_objects,
+    get_column,
     output_type,
-    texts_in,
-    with_columns,
+    to_record_batch,
 )
 
 TYPE_CHECKING = False
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MapBatches"]
 
-_OF_A_ROW = (
+_ROW_ERRORS = (
     BadHandleError,
     ExitError,
     GuestError,
@@ -71,7 +70,7 @@ _OF_A_ROW = (
 OUTPUT_BYTES = 2**29
 """What `MapBatches.output_bytes` is if not given."""
 
-_AT_ONCE = 2**20
+_CHUNK_BYTES = 2**20
 """Bytes of outputs whose values are Python objects at the same time."""
 
 _CHOICES = {"on_error": ("raise", "null"), "instance_per": ("batch", "row", "thread")}
@@ -204,59 +203,61 @@ class MapBatches:
             Error: As `PluginRef.compiled` and `Plugin.call`.
         """
         if self._column is None:
-            pa = pyarrow()
+            pa = import_pyarrow()
             is_native = isinstance(batch, (pa.RecordBatch, pa.Table))
-            result = of_kind(
-                batch, self._whole(as_record_batch(batch), is_native=is_native), self._schema
+            result = convert_like(
+                batch, self._map_whole(to_record_batch(batch), is_native=is_native), self._schema
             )
         else:
-            result = with_columns(batch, self._rows(batch))
+            result = add_columns(batch, self._map_rows(batch))
         return result  # type: ignore[no-any-return]
 
     def map_arrow(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The results for pyarrow record batches, one after the other: what Spark's `mapInArrow` takes."""
         for batch in batches:
             if self._column is None:
-                yield from self._whole(batch, is_native=True)
+                yield from self._map_whole(batch, is_native=True)
             else:
                 yield self(batch)
 
     # ---- as a whole -----------------------------------------------------------------------------------------------------------------
 
-    def _whole(self, batch: Any, *, is_native: bool) -> list[Any]:
+    def _map_whole(self, batch: Any, *, is_native: bool) -> list[Any]:
         """The record batches for one. What is not to stay pyarrow's becomes Python objects, so these are counted."""
         if not batch.num_rows:
             return []
-        with self._lent() as plugin:
-            output = plugin.call(self.function, stream_of(batch))
+        with self._open_plugin() as plugin:
+            output = plugin.call(self.function, write_stream(batch))
             limit = plugin.compiled_plugin.limits.decoded_values
         if len(output) > self._output_bytes:
-            raise self._too_much()
-        results = batches_in(
+            raise self._size_error()
+        results = read_stream(
             output, self._schema, batch.num_rows, f"`{self.function}` of plugin `{self.ref.name}`"
         )
         if not is_native and limit is not None:
-            made = sum(objects_in(column) for result in results for column in result.columns)
+            made = sum(count_objects(column) for result in results for column in result.columns)
             if made - batch.num_rows * len(self._schema) > limit:
-                raise self._too_many(limit)
+                raise self._count_error(limit)
         return results
 
     # ---- row by row -----------------------------------------------------------------------------------------------------------------
 
-    def _rows(self, batch: Any) -> dict[str, Any]:
+    def _map_rows(self, batch: Any) -> dict[str, Any]:
         """The columns to add."""
-        pa = pyarrow()
-        inputs = self._inputs(batch)
+        pa = import_pyarrow()
+        inputs = self._read_inputs(batch)
         failures: dict[int, str] = {}
         column, limit = (
-            self._outputs(inputs, failures) if inputs else (self._array([], failures, 0, 0), None)
+            self._call_rows(inputs, failures)
+            if inputs
+            else (self._to_array([], failures, 0, 0), None)
         )
         if (
             limit is not None
             and not isinstance(batch, (pa.RecordBatch, pa.Table))
-            and objects_in(column) - len(inputs) > limit
+            and count_objects(column) - len(inputs) > limit
         ):
-            raise self._too_many(limit)
+            raise self._count_error(limit)
         columns = {self._into: column}
         if self._error_column is not None:
             columns[self._error_column] = pa.array(
@@ -264,27 +265,27 @@ class MapBatches:
             )
         return columns
 
-    def _inputs(self, batch: Any) -> list[Any]:
+    def _read_inputs(self, batch: Any) -> list[Any]:
         """What goes into the calls: text and bytes; None for no call."""
         if isinstance(self._column, str):
-            return texts_in(column_of(batch, self._column))
+            return call_inputs(get_column(batch, self._column))
         names = self._column
-        rows = zip(*(column_of(batch, name).to_pylist() for name in names), strict=True)
+        rows = zip(*(get_column(batch, name).to_pylist() for name in names), strict=True)
         return [encoded(dict(zip(names, row, strict=True))) for row in rows]
 
-    def _outputs(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
+    def _call_rows(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
         """The outputs as a column, and how many values one may have.
 
         What is made of outputs goes into Arrow again and again, so that there are never more Python objects than one output may have, or a
         mebibyte of them.
         """
         function, each = self.function, self._instance_per == "row"
-        read = _Read(self._decode, self._output_bytes, self._too_much)
+        read = _OutputReader(self._decode, self._output_bytes, self._size_error)
         parse: Any = bytes if self._decode is None else read
         outputs: list[Any] = []
         columns: list[Any] = []
-        append, first, flush_at = outputs.append, 0, read.room - _AT_ONCE
-        with self._lent() as plugin:
+        append, first, flush_at = outputs.append, 0, read.room - _CHUNK_BYTES
+        with self._open_plugin() as plugin:
             call = plugin.call
             for row, value in enumerate(inputs):
                 if value is None:
@@ -295,28 +296,28 @@ class MapBatches:
                     if parse is bytes:
                         read.room -= len(output)
                         if read.room < 0:
-                            raise self._too_much()
+                            raise self._size_error()
                     append(output)
-                except _OF_A_ROW as error:
+                except _ROW_ERRORS as error:
                     if (
                         error.function != function
                     ):  # but what went wrong is the start of an instance
                         raise
-                    self._failed(row, len(inputs), error, failures)
+                    self._record_failure(row, len(inputs), error, failures)
                     append(None)
                 if read.room < flush_at and parse is read:
-                    columns.append(self._array(outputs, failures, first, len(inputs)))
+                    columns.append(self._to_array(outputs, failures, first, len(inputs)))
                     outputs.clear()
-                    first, flush_at = row + 1, read.room - _AT_ONCE
+                    first, flush_at = row + 1, read.room - _CHUNK_BYTES
                 if each:
                     plugin.reset()
             limit = plugin.compiled_plugin.limits.decoded_values
-        columns.append(self._array(outputs, failures, first, len(inputs)))
-        return (pyarrow().concat_arrays(columns) if len(columns) > 1 else columns[0]), limit
+        columns.append(self._to_array(outputs, failures, first, len(inputs)))
+        return (import_pyarrow().concat_arrays(columns) if len(columns) > 1 else columns[0]), limit
 
-    def _array(self, outputs: list[Any], failures: dict[int, str], first: int, rows: int) -> Any:
+    def _to_array(self, outputs: list[Any], failures: dict[int, str], first: int, rows: int) -> Any:
         """Outputs, from a row on, as a column. Arrow takes them all at once; only where it does not, each is looked at."""
-        pa = pyarrow()
+        pa = import_pyarrow()
         refused = (pa.ArrowException, ValueError, TypeError, OverflowError)
         try:
             return pa.array(outputs, self._type)
@@ -325,11 +326,11 @@ class MapBatches:
                 try:
                     pa.array([value], self._type)
                 except refused as error:
-                    self._failed(first + at, rows, self._misfit(value, error), failures)
+                    self._record_failure(first + at, rows, self._type_error(value, error), failures)
                     outputs[at] = None
             return pa.array(outputs, self._type)
 
-    def _too_much(self) -> BatchError:
+    def _size_error(self) -> BatchError:
         return BatchError(
             f"`{self.function}` of plugin `{self.ref.name}` gave more than {self._output_bytes} bytes for one batch "
             "(`MapBatches.output_bytes`): make batches of fewer rows",
@@ -337,7 +338,7 @@ class MapBatches:
             function=self.function,
         )
 
-    def _too_many(self, limit: int) -> BatchError:
+    def _count_error(self, limit: int) -> BatchError:
         return BatchError(
             f"`{self.function}` of plugin `{self.ref.name}` gave more than {limit} values that become Python objects "
             "(`Limits.decoded_values`): take pyarrow's batches, or make batches of fewer rows",
@@ -345,7 +346,7 @@ class MapBatches:
             function=self.function,
         )
 
-    def _misfit(self, value: object, reason: Exception) -> OutputError:
+    def _type_error(self, value: object, reason: Exception) -> OutputError:
         return OutputError(
             f"`{self.function}` of plugin `{self.ref.name}`: the output is no Arrow {self._type}: {str(reason)[:200]}",
             plugin=self.ref.name,
@@ -353,7 +354,9 @@ class MapBatches:
             output=value[:256] if isinstance(value, bytes) else b"",
         )
 
-    def _failed(self, row: int, rows: int, error: CallError, failures: dict[int, str]) -> None:
+    def _record_failure(
+        self, row: int, rows: int, error: CallError, failures: dict[int, str]
+    ) -> None:
         if self._raises:
             raise RowError(
                 f"row {row} of {rows}: {error.message}",
@@ -367,16 +370,18 @@ class MapBatches:
 
     # ---- itself ---------------------------------------------------------------------------------------------------------------------
 
-    def _lent(self) -> Plugin | _Kept:
+    def _open_plugin(self) -> Plugin | _KeptPlugin:
         """A plugin for a `with` statement: closed after it, unless this thread keeps it."""
         if self._instance_per != "thread":
             return self.ref.plugin()
         kept = getattr(self._local, "plugin", None)
         if kept is None:
             kept = self._local.plugin = self.ref.plugin()
-        return _Kept(kept)
+        return _KeptPlugin(kept)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from functools import partial
+
         return partial(MapBatches, **self._settings), ()
 
     def __eq__(self, other: object) -> bool:
@@ -394,24 +399,24 @@ class MapBatches:
         return f"<MapBatches `{self.function}` of {self.ref.name!r}, {what}>"
 
 
-class _Read:
+class _OutputReader:
     """Reads the outputs for one batch, which may have so many bytes together. As `codecs.OutputReader`, within the limits of the plugin."""
 
-    __slots__ = ("_decode", "_too_much", "room")
+    __slots__ = ("_decode", "_size_error", "room")
 
     is_of_call = True
 
-    def __init__(self, decode: Any, room: int, too_much: Callable[[], BatchError]) -> None:
-        self._decode, self.room, self._too_much = decode, room, too_much
+    def __init__(self, decode: Any, room: int, size_error: Callable[[], BatchError]) -> None:
+        self._decode, self.room, self._size_error = decode, room, size_error
 
     def __call__(self, output: bytes, limits: Limits) -> Any:
         self.room -= len(output)
         if self.room < 0:
-            raise self._too_much()
+            raise self._size_error()
         return self._decode(output, limits)
 
 
-class _Kept:
+class _KeptPlugin:
     """A plugin that stays open."""
 
     __slots__ = ("_plugin",)
@@ -430,7 +435,7 @@ class _Kept:
 
 
 def _schema(returns: Any) -> Any:
-    if not isinstance(returns, pyarrow().Schema):
+    if not isinstance(returns, import_pyarrow().Schema):
         raise OptionError(
             f"MapBatches: without a `column`, batches go in as a whole; then returns is the pyarrow schema of the result, not {returns!r}",
             field="returns",

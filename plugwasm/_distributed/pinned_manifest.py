@@ -76,7 +76,7 @@ class FromEnvironment:
         return f"FromEnvironment({self.name!r})"
 
 
-def parted(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironment]]:
+def split_secrets(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironment]]:
     """A mapping without its secrets, for a manifest has only text; and the secrets, by where they stood."""
     from collections.abc import Mapping
 
@@ -104,7 +104,7 @@ def parted(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironm
     return plain, secrets
 
 
-def manifest_of(plugin: Any) -> Manifest:
+def to_manifest(plugin: Any) -> Manifest:
     """The manifest that `plugin` is, or one around the module that it is. As `_manifest.resolve.resolve`, but modules are not read yet."""
     from .._manifest.model import Manifest, WasmSource
 
@@ -138,7 +138,7 @@ def _manifest_of_recipe(recipe: Recipe) -> Manifest:
     )
 
 
-def pinned(
+def pin_module(
     source: WasmSource,
     index: int,
     headers: tuple[tuple[int, str, FromEnvironment], ...],
@@ -182,12 +182,12 @@ def _absolute_file(path: str) -> str:
     return full if ".." in full.split(os.sep) else os.path.normpath(full)
 
 
-def absolute(paths: dict[str, str] | None) -> dict[str, str] | None:
+def absolute_paths(paths: dict[str, str] | None) -> dict[str, str] | None:
     """The current directory where it runs is another."""
     return anchored(paths) if paths else paths
 
 
-def label(sources: list[WasmSource]) -> str:
+def label_of(sources: list[WasmSource]) -> str:
     """As `Recipe.label`, also where the main module is embedded."""
     from .._manifest.download import shown_url
 

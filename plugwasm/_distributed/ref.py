@@ -20,7 +20,14 @@ from .._manifest.resolve import own_settings
 from .._runtime.compiled_plugin import CompiledPlugin, checked_name
 from .._runtime.plugin import Plugin
 from ..errors import ManifestError, OptionError, shown
-from .pinned_manifest import FromEnvironment, absolute, label, manifest_of, parted, pinned
+from .pinned_manifest import (
+    FromEnvironment,
+    absolute_paths,
+    label_of,
+    pin_module,
+    split_secrets,
+    to_manifest,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FromEnvironment", "PluginRef"]
 
-KEPT = 32
+MAX_CACHED = 32
 """How many compiled plugins a process keeps for the refs that it has seen."""
 
 
@@ -129,9 +136,9 @@ class PluginRef:
             raise OptionError(
                 "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
             )
-        plain, secrets = parted(plugin)
+        plain, secrets = split_secrets(plugin)
         limits, egress = own_settings(plain, limits, egress)
-        manifest = manifest_of(plain)
+        manifest = to_manifest(plain)
         headers = tuple(
             (place[1], place[2], secret)
             for place, secret in secrets.items()
@@ -156,17 +163,17 @@ class PluginRef:
         if isinstance(egress, str) and any(
             source.url is not None and (embed or source.hash is None) for source in manifest.wasm
         ):
-            policy = _imported(_checked_name(egress, "egress"), "egress")
+            policy = _import_object(_check_object_name(egress, "egress"), "egress")
         check_kinds(False, None, None if isinstance(policy, str) else policy)
         reader = ModuleReader(
             (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
         )
         sources = [
-            pinned(source, index, headers, embed, reader)
+            pin_module(source, index, headers, embed, reader)
             for index, source in enumerate(manifest.wasm)
         ]
         with_pins = msgspec.structs.replace(
-            manifest, wasm=sources, config={}, allowed_paths=absolute(manifest.allowed_paths)
+            manifest, wasm=sources, config={}, allowed_paths=absolute_paths(manifest.allowed_paths)
         )
         try:
             encoded = msgspec.msgpack.encode(with_pins, order="deterministic")
@@ -178,19 +185,19 @@ class PluginRef:
             "_config": tuple(
                 sorted((key, value) for key, value in merged.items() if value is not None)
             ),
-            "_egress": None if egress is None else _sendable(egress, "egress"),
+            "_egress": None if egress is None else _serialize(egress, "egress"),
             "_headers": () if embed else headers,
             "_manifest": encoded,
             "_observe": bool(observe)
             if observe is None or isinstance(observe, bool)
-            else _sendable(observe, "observe"),
-            "_wasi": wasi if isinstance(wasi, bool) else _sendable(wasi, "wasi"),
+            else _serialize(observe, "observe"),
+            "_wasi": wasi if isinstance(wasi, bool) else _serialize(wasi, "wasi"),
             "digests": tuple(source.hash for source in sources),
             "fuel_limit": fuel_limit,
-            "functions": tuple(_named(function) for function in functions),
+            "functions": tuple(_name_of(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": checked_name(name) or shown(label(manifest.wasm)),
+            "name": checked_name(name) or shown(label_of(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)
@@ -203,14 +210,14 @@ class PluginRef:
             OptionError: A secret is not in the environment, or a host function cannot be imported.
             Error: As `CompiledPlugin`.
         """
-        slot = _slots.get(self) or _slots.setdefault(self, _Slot())
+        slot = _cache.get(self) or _cache.setdefault(self, _CacheEntry())
         compiled = slot.compiled
         if compiled is None:
             with slot.lock:
                 compiled = slot.compiled
                 if compiled is None:
                     compiled = slot.compiled = self._compile()
-            _forget()
+            _evict_oldest()
         return compiled
 
     def plugin(self, *, isolated: bool | ProcessLimits = False) -> Plugin:
@@ -244,19 +251,19 @@ class PluginRef:
             key: value if isinstance(value, str) else value.value(f"config.{key}")
             for key, value in self._config
         }
-        wasi: Any = self._wasi if isinstance(self._wasi, bool) else _found(self._wasi, "wasi")
+        wasi: Any = self._wasi if isinstance(self._wasi, bool) else _deserialize(self._wasi, "wasi")
         return kind(
             msgspec.structs.replace(manifest, wasm=sources, config=config),
             wasi,
-            [_function(name) for name in self.functions],
+            [_import_function(name) for name in self.functions],
             name=self.name,
             fuel_limit=self.fuel_limit,
             http_response_headers=self.http_response_headers,
             limits=self.limits,
-            egress=None if self._egress is None else _found(self._egress, "egress"),
+            egress=None if self._egress is None else _deserialize(self._egress, "egress"),
             observe=self._observe
             if isinstance(self._observe, bool)
-            else _found(self._observe, "observe"),
+            else _deserialize(self._observe, "observe"),
         )
 
     def _state(self) -> tuple[Any, ...]:
@@ -272,11 +279,11 @@ class PluginRef:
         return hash((self.digests, self.name, self._config, self.functions, self.limits))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PluginRef._from_state, (self._state(),)
+        return PluginRef._restore, (self._state(),)
 
     @classmethod
-    def _from_state(cls, state: tuple[Any, ...]) -> PluginRef:
-        ref = cls.__new__(cls)
+    def _restore(cls, state: tuple[Any, ...]) -> PluginRef:
+        ref = PluginRef.__new__(cls)
         for name, value in zip(cls.__slots__, state, strict=True):
             object.__setattr__(ref, name, value)
         return ref
@@ -290,7 +297,7 @@ class PluginRef:
 # ---- what a process keeps ----------------------------------------------------------------------------------------------------------------
 
 
-class _Slot:
+class _CacheEntry:
     """The compiled plugin of a ref, and the lock of the thread that makes it."""
 
     __slots__ = ("compiled", "lock")
@@ -300,21 +307,21 @@ class _Slot:
         self.lock = threading.RLock()
 
 
-_slots: dict[PluginRef, _Slot] = {}
+_cache: dict[PluginRef, _CacheEntry] = {}
 
 
-def _forget() -> None:
+def _evict_oldest() -> None:
     """Lets go of the oldest. Whoever uses one keeps it."""
-    while len(_slots) > KEPT:
+    while len(_cache) > MAX_CACHED:
         try:
-            del _slots[next(iter(_slots))]
+            del _cache[next(iter(_cache))]
         except (KeyError, RuntimeError):  # another thread was faster
             pass
 
 
 def _after_fork_in_child() -> None:
     # Some other thread, which the child does not have, may have held one.
-    for slot in _slots.values():
+    for slot in _cache.values():
         slot.lock = threading.RLock()
 
 
@@ -325,10 +332,10 @@ if hasattr(os, "register_at_fork"):
 # ---- what is named, or sent as it is -----------------------------------------------------------------------------------------------------
 
 
-def _sendable(value: object, field: str) -> str | bytes:
+def _serialize(value: object, field: str) -> str | bytes:
     """The name of an object, or its pickle. What has no equality of its own is the same when its pickle is."""
     if isinstance(value, str):
-        return _checked_name(value, field)
+        return _check_object_name(value, field)
     import pickle
 
     check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
@@ -345,15 +352,15 @@ def _sendable(value: object, field: str) -> str | bytes:
         ) from None
 
 
-def _found(sent: str | bytes, field: str) -> Any:
+def _deserialize(sent: str | bytes, field: str) -> Any:
     if isinstance(sent, str):
-        return _imported(sent, field)
+        return _import_object(sent, field)
     import pickle
 
     return pickle.loads(sent)
 
 
-def _checked_name(text: str, field: str) -> str:
+def _check_object_name(text: str, field: str) -> str:
     module, colon, name = text.partition(":")
     if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
         raise OptionError(
@@ -362,7 +369,7 @@ def _checked_name(text: str, field: str) -> str:
     return text
 
 
-def _imported(text: str, field: str) -> Any:
+def _import_object(text: str, field: str) -> Any:
     from importlib import import_module
 
     module, _, name = text.partition(":")
@@ -377,10 +384,10 @@ def _imported(text: str, field: str) -> Any:
     return found
 
 
-def _named(function: Any) -> str:
+def _name_of(function: Any) -> str:
     """Where the other side finds a host function."""
     if isinstance(function, str):
-        return _checked_name(function, "functions")
+        return _check_object_name(function, "functions")
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not (callable(function) and module and name):
         raise OptionError(
@@ -393,7 +400,7 @@ def _named(function: Any) -> str:
             f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}"
         )
     try:
-        found = _imported(_checked_name(f"{module}:{name}", "functions"), "functions")
+        found = _import_object(_check_object_name(f"{module}:{name}", "functions"), "functions")
     except OptionError:
         found = None
     if found is not function:
@@ -403,10 +410,10 @@ def _named(function: Any) -> str:
     return f"{module}:{name}"
 
 
-def _function(name: str) -> Function:
+def _import_function(name: str) -> Function:
     from .._host.functions import Function, InferredFunction
 
-    found = _imported(name, "functions")
+    found = _import_object(name, "functions")
     if isinstance(found, Function):
         return found
     if not callable(found):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._host.codecs import encoded
 from ..errors import BatchError, OptionError
-from .arrow import pyarrow
+from .arrow import import_pyarrow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def is_raw(kind: Any) -> bool:
     """Whether an Arrow type is one of text or bytes, which travel as they are."""
-    types = pyarrow().types
-    return any(getattr(types, f"is_{name}")(kind) for name in _RAW)
+    types = import_pyarrow().types
+    return any(getattr(types, f"is_{name}")(kind) for name in _RAW_KINDS)
 
 
-_RAW = (
+_RAW_KINDS = (
     "string",
     "large_string",
     "string_view",
@@ -33,7 +33,7 @@ def output_type(returns: Any) -> tuple[Any, Any]:
     import datetime
     from decimal import Decimal
 
-    pa = pyarrow()
+    pa = import_pyarrow()
     types = pa.types
     plain: dict[Any, Any] = {
         str: pa.string(),
@@ -67,30 +67,32 @@ def output_type(returns: Any) -> tuple[Any, Any]:
     return found, object
 
 
-def objects_in(column: Any) -> int:
+def count_objects(column: Any) -> int:
     """How many Python objects pandas or NumPy make of an Arrow array: none of numbers without nulls, one for each other value within it."""
-    types = pyarrow().types
+    types = import_pyarrow().types
     kind = column.type
     if types.is_primitive(kind):
         return len(column) if types.is_boolean(kind) and column.null_count else 0
     count = len(column)
     if types.is_dictionary(kind):
-        return count + objects_in(column.dictionary)
+        return count + count_objects(column.dictionary)
     if types.is_struct(kind):
-        return count + sum(count + objects_in(part) for part in column.flatten())
+        return count + sum(count + count_objects(part) for part in column.flatten())
     if types.is_map(kind):
-        return count + 2 * len(column.items) + objects_in(column.keys) + objects_in(column.items)
+        return (
+            count + 2 * len(column.items) + count_objects(column.keys) + count_objects(column.items)
+        )
     if any(
         getattr(types, f"is_{name}", lambda _: False)(kind)
         for name in ("list", "large_list", "fixed_size_list")
     ):
-        return count + objects_in(column.flatten())
+        return count + count_objects(column.flatten())
     return count
 
 
-def column_of(batch: Any, name: str) -> Any:
+def get_column(batch: Any, name: str) -> Any:
     """A column as an Arrow array, of one chunk or several."""
-    pa = pyarrow()
+    pa = import_pyarrow()
     if isinstance(batch, (pa.RecordBatch, pa.Table)):
         names = batch.schema.names
         if names.count(name) == 1:
@@ -120,9 +122,9 @@ def _check_kind(batch: Any) -> None:
         )
 
 
-def texts_in(column: Any) -> list[Any]:
+def call_inputs(column: Any) -> list[Any]:
     """The values of a column as a call takes them: text as its bytes, which saves decoding and encoding it."""
-    pa = pyarrow()
+    pa = import_pyarrow()
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -137,9 +139,9 @@ def texts_in(column: Any) -> list[Any]:
     return [None if value is None else encoded(value) for value in values]
 
 
-def with_columns(batch: Any, columns: dict[str, Any]) -> Any:
+def add_columns(batch: Any, columns: dict[str, Any]) -> Any:
     """The batch with these Arrow arrays as columns: new ones at the end, others in their place."""
-    pa = pyarrow()
+    pa = import_pyarrow()
     if isinstance(batch, (pa.RecordBatch, pa.Table)):
         for name, column in columns.items():
             at = batch.schema.get_field_index(name)
@@ -158,13 +160,13 @@ def with_columns(batch: Any, columns: dict[str, Any]) -> Any:
     return batch.assign(**series)
 
 
-def as_record_batch(batch: Any) -> Any:
+def to_record_batch(batch: Any) -> Any:
     """The batch as one record batch."""
-    pa = pyarrow()
+    pa = import_pyarrow()
     if isinstance(batch, pa.RecordBatch):
         return batch
     if isinstance(batch, pa.Table):
-        return _joined(batch)
+        return _combine(batch)
     _check_kind(batch)
     try:
         if isinstance(batch, dict):
@@ -176,22 +178,22 @@ def as_record_batch(batch: Any) -> Any:
         raise BatchError(f"the batch cannot be read as Arrow: {error}") from error
 
 
-def _joined(table: Any) -> Any:
-    pa = pyarrow()
+def _combine(table: Any) -> Any:
+    pa = import_pyarrow()
     batches = table.combine_chunks().to_batches()
     if len(batches) > 1:
         raise BatchError("the batch is too large for one record batch; make batches of fewer rows")
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def of_kind(batch: Any, results: list[Any], schema: Any) -> Any:
+def convert_like(batch: Any, results: list[Any], schema: Any) -> Any:
     """The results as a batch of the same kind."""
-    pa = pyarrow()
+    pa = import_pyarrow()
     table = pa.Table.from_batches(results, schema)
     if isinstance(batch, pa.Table):
         return table
     if isinstance(batch, pa.RecordBatch):
-        return _joined(table)
+        return _combine(table)
     if isinstance(batch, dict):
         return {name: table.column(name).to_numpy() for name in schema.names}
     return table.to_pandas()

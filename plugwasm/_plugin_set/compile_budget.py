@@ -2,7 +2,7 @@
 
 The time is what `Limits` give one plugin. Each in its turn may take as much of what is left as those after it; what it leaves is theirs.
 Those that this was not enough for are tried once more, with what all others left. So loading takes no longer than compiling one plugin
-may, and `LEAST` for each plugin.
+may, and `MIN_SHARE` for each plugin.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["Shares"]
+__all__ = ["CompileBudget"]
 
-LEAST: Final = 0.25
+MIN_SHARE: Final = 0.25
 """Seconds that a plugin has when none are left: enough for what is small."""
-_WORTH = 1.5
+_RETRY_FACTOR = 1.5
 """How many times as much time there must be for another try."""
 
 
-class Shares:
+class CompileBudget:
     """The time of so many plugins. With None there is no limit."""
 
     def __init__(self, seconds: float | None, plugins: int) -> None:
-        self._whole = self._left = seconds
+        self._total = self._remaining = seconds
         self._plugins = plugins
         self._began = 0.0
         self.share: float | None = None
@@ -33,21 +33,25 @@ class Shares:
 
     def begin(self) -> None:
         """The next plugin has its turn."""
-        if self._left is not None and self._whole is not None:
-            self.share = max(self._left / max(self._plugins, 1), min(LEAST, self._whole))
+        if self._remaining is not None and self._total is not None:
+            self.share = max(self._remaining / max(self._plugins, 1), min(MIN_SHARE, self._total))
             self._plugins -= 1
         self._began = monotonic()
 
     def end(self) -> bool:
         """The plugin has had its turn. Gives whether it took all that it had."""
         took = monotonic() - self._began
-        if self._left is None or self.share is None:
+        if self._remaining is None or self.share is None:
             return False
-        self._left -= took
+        self._remaining -= took
         return took >= self.share
 
-    def again(self, shares: list[float]) -> Shares | None:
+    def retry_budget(self, shares: list[float]) -> CompileBudget | None:
         """The shares of another turn for plugins that had those; None when that would not be worth it."""
-        if not shares or self._left is None or self._left < _WORTH * max(shares) * len(shares):
+        if (
+            not shares
+            or self._remaining is None
+            or self._remaining < _RETRY_FACTOR * max(shares) * len(shares)
+        ):
             return None
-        return Shares(self._left, len(shares))
+        return CompileBudget(self._remaining, len(shares))

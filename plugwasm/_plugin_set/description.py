@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .loaded_plugin import Loaded
-    from .state import Entry
+    from .loaded_plugin import LoadedPlugin
+    from .state import PluginEntry
 
 __all__ = ["Description", "Grants", "describe"]
 
@@ -82,39 +82,41 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
 
-def describe(entry: Entry, configured: Iterable[str]) -> Description:
+def describe(entry: PluginEntry, configured: Iterable[str]) -> Description:
     """The description of a plugin for which the application has configured these names."""
-    about, loaded = entry.about.plugin, entry.loaded
+    metadata, loaded = entry.metadata.plugin, entry.loaded
     return Description(
         name=entry.name,
-        title=about.title or entry.name,
-        version=about.version,
-        author=about.author,
-        homepage=about.homepage,
-        description=about.description,
-        source=shown_path(entry.source.where),
+        title=metadata.title or entry.name,
+        version=metadata.version,
+        author=metadata.author,
+        homepage=metadata.homepage,
+        description=metadata.description,
+        source=shown_path(entry.source.location),
         enabled=entry.enabled,
         loaded=loaded is not None,
         hooks=() if loaded is None else loaded.hooks,
         error=None if entry.error is None else entry.error.message,
         last_failure=entry.last_failure,
-        settings=about.settings,
+        settings=metadata.settings,
         configured=tuple(sorted(configured)),
         grants=None if loaded is None else _grants(loaded),
         imports=()
         if loaded is None
         else tuple(f"{shown(item.module)}.{shown(item.name)}" for item in loaded.compiled.imports),
-        extra=entry.about.extra,
+        extra=entry.metadata.extra,
     )
 
 
-def _grants(loaded: Loaded) -> Grants:
-    compiled, asked = loaded.compiled, loaded.asked
+def _grants(loaded: LoadedPlugin) -> Grants:
+    compiled, requested = loaded.compiled, loaded.requested
     recipe, limits = compiled._recipe, compiled.limits
     imported = {(item.module, item.name) for item in compiled.imports}
     return Grants(
         hosts=recipe.allowed_hosts,
-        hosts_asked=asked.allowed_hosts if isinstance(asked, Recipe) else recipe.allowed_hosts,
+        hosts_asked=requested.allowed_hosts
+        if isinstance(requested, Recipe)
+        else recipe.allowed_hosts,
         paths=dict(recipe.allowed_paths) if compiled.wasi else {},
         functions=tuple(
             sorted(shown(name) for module, name in compiled._offered if (module, name) in imported)

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["FileStamp", "Folder"]
+__all__ = ["FileStamp", "OpenDirectory"]
 
 FileStamp = tuple[int, ...] | None
 
@@ -46,7 +46,7 @@ _RELATIVE: Final = (
 )
 
 
-class Folder:
+class OpenDirectory:
     """A directory, held open as the context manager that this is; `folder` gives one in it. One that cannot be opened says so when
     something is read from it.
 
@@ -66,11 +66,11 @@ class Folder:
 
     def __enter__(self) -> Self:
         try:
-            self._at = _opened(None, self._base, _DIRECTORY)
+            self._at = _open_directory(None, self._base, _DIRECTORY)
             if self._name is not None:
                 base = self._at
                 try:
-                    self._at = _opened(base, self._name, _DIRECTORY | _NOFOLLOW)
+                    self._at = _open_directory(base, self._name, _DIRECTORY | _NOFOLLOW)
                 except BaseException:
                     self._at = None
                     raise
@@ -129,7 +129,7 @@ class Folder:
         if self._at is None:
             return None
         try:
-            with _Way(self._at, relative) as way:
+            with _PathWalk(self._at, relative) as way:
                 status = way.status()
         except (OSError, ValueError):
             return None
@@ -146,17 +146,17 @@ class Folder:
             )
         assert self._at is not None
         try:
-            with _Way(self._at, relative) as way:
+            with _PathWalk(self._at, relative) as way:
                 mode = way.status().st_mode
                 if stat.S_ISLNK(mode):
-                    raise _Link(way.name)
+                    raise _SymlinkError(way.name)
                 if not stat.S_ISREG(mode):  # to open a device may do something already
                     raise SourceError(f"cannot read {place}: it is not a regular file")
                 with open(way.name, "rb", opener=lambda name, _: way.open(name)) as file:
                     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                         raise SourceError(f"cannot read {place}: it is not a regular file")
                     content = file.read(limit + 1) or b""
-        except _Link as link:
+        except _SymlinkError as link:
             raise SourceError(
                 f"cannot read {place}: {shown_path(link.name)} is a symbolic link, which is not followed"
             ) from None
@@ -171,13 +171,13 @@ class Folder:
         return content
 
 
-class _Link(OSError):
+class _SymlinkError(OSError):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
 
 
-class _Way:
+class _PathWalk:
     """The way to a file beneath a directory, with the directory that the file is in held open."""
 
     def __init__(self, at: int | str, relative: str) -> None:
@@ -192,8 +192,8 @@ class _Way:
         try:
             for folder in self._folders:
                 if stat.S_ISLNK(_status(self._at, folder).st_mode):
-                    raise _Link(folder)
-                below = _opened(self._at, folder, _DIRECTORY | _NOFOLLOW)
+                    raise _SymlinkError(folder)
+                below = _open_directory(self._at, folder, _DIRECTORY | _NOFOLLOW)
                 self._leave()
                 self._at = below
         except BaseException:
@@ -228,7 +228,7 @@ class _Way:
 # ---- one step: `at` is the descriptor of a directory, or where there are none the path of it ------------------------------------------
 
 
-def _opened(at: int | str | None, name: str, flags: int) -> int | str:
+def _open_directory(at: int | str | None, name: str, flags: int) -> int | str:
     """The directory of that name; of None the one at that path."""
     if _RELATIVE:
         assert not isinstance(at, str)

@@ -1,6 +1,6 @@
 """Where the plugins of an application are: files and folders of a directory, what the application names itself, entry points of packages.
 
-Each place gives sources. A `Source` has a name that the author of the plugin has no say in, can be read again, and can tell cheaply
+Each place gives sources. A `PluginSource` has a name that the author of the plugin has no say in, can be read again, and can tell cheaply
 whether that would give something new. Nothing is compiled here.
 
 What lies in a directory is a stranger's: no link is followed, no folder refers to anything outside of itself, nothing is fetched,
@@ -23,36 +23,36 @@ from .._manifest.model import Manifest, parse
 from .._manifest.resolve import Recipe, from_manifest, module_names, of_one_module, resolve
 from .._runtime.compiled_plugin import CompiledPlugin
 from ..errors import Error, ManifestError, OptionError, SourceError, shown
-from .directory import FileStamp, Folder
+from .directory import FileStamp, OpenDirectory
 from .metadata import PluginFile, check_name, parse_plugin_file
 
 if TYPE_CHECKING:
     from .._http.policy import Egress
 
 __all__ = [
+    "ApplicationSource",
     "EntryPointSource",
     "FileSource",
     "FolderSource",
-    "GivenSource",
-    "Source",
-    "entry_points",
-    "given",
-    "in_directory",
+    "PluginSource",
+    "application_sources",
+    "directory_sources",
+    "entry_point_sources",
 ]
 
-MAX_TEXT: Final = 2**20
+MAX_TEXT_BYTES: Final = 2**20
 """Bytes of a description or a manifest in a folder."""
 MAX_MODULES: Final = 64
-MODULE: Final = "plugin.wasm"
+MODULE_FILE: Final = "plugin.wasm"
 """The module of a folder that has no manifest."""
-_ABOUT: Final = ("plugin.toml", "plugin.json")
-_MANIFESTS: Final = ("manifest.toml", "manifest.json")
+_METADATA_FILES: Final = ("plugin.toml", "plugin.json")
+_MANIFEST_FILES: Final = ("manifest.toml", "manifest.json")
 
 T = TypeVar("T")
 Stamp = tuple[FileStamp, ...]
 
 
-class Source:
+class PluginSource:
     """A place that a plugin can be read from, as often as it changes.
 
     Attributes:
@@ -60,82 +60,82 @@ class Source:
         where: The place, for people.
     """
 
-    def __init__(self, name: str, where: str) -> None:
+    def __init__(self, name: str, location: str) -> None:
         self.name = name
-        self.where = where
+        self.location = location
         self._files: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
         """What tells it from other sources."""
-        return type(self), self.name, self.where
+        return type(self), self.name, self.location
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Holds what it reads open. `stamp`, `about` and `load` are for inside of that, so that all of them read the same."""
+    def open(self) -> Iterator[None]:
+        """Holds what it reads open. `stamp`, `read_metadata` and `load` are for inside of that, so that all of them read the same."""
         yield
 
     def stamp(self) -> Stamp:
         """Something that changes when what the plugin was last read from does."""
-        return tuple(_stamp(path) for path in self._files)
+        return tuple(_file_stamp(path) for path in self._files)
 
-    def about(self) -> PluginFile:
+    def read_metadata(self) -> PluginFile:
         """What the author says of the plugin. Raises `Error`."""
         return PluginFile()
 
-    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
         """The plugin itself, not compiled unless it already is. Raises `Error`."""
         raise NotImplementedError
 
 
-class Refused(Source):
+class RejectedSource(PluginSource):
     """Something in a directory that looks like a plugin and is none, and why."""
 
-    def __init__(self, name: str, where: str, reason: str) -> None:
-        super().__init__(name, where)
+    def __init__(self, name: str, location: str, reason: str) -> None:
+        super().__init__(name, location)
         self._reason = reason
 
-    def about(self) -> PluginFile:
-        raise SourceError(f"{shown_path(self.where)} {self._reason}")
+    def read_metadata(self) -> PluginFile:
+        raise SourceError(f"{shown_path(self.location)} {self._reason}")
 
 
-class StrangersSource(Source):
+class UntrustedSource(PluginSource):
     """Files in a directory that strangers may write to. `_manifest.files` are relative to it.
 
     Args:
-        name, where: As for `Source`.
+        name, where: As for `PluginSource`.
         directory: A directory that the application named.
         folder: A folder in it that the files are in, if they are.
     """
 
-    def __init__(self, name: str, where: str, directory: str, folder: str | None) -> None:
-        super().__init__(name, where)
+    def __init__(self, name: str, location: str, directory: str, folder: str | None) -> None:
+        super().__init__(name, location)
         self._place = directory, folder
-        self._folder = Folder(*self._place)
+        self._folder = OpenDirectory(*self._place)
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        with Folder(*self._place) as self._folder:
+    def open(self) -> Iterator[None]:
+        with OpenDirectory(*self._place) as self._folder:
             yield
 
     def stamp(self) -> Stamp:
         return tuple(map(self._folder.stamp, self._files))
 
 
-class FileSource(StrangersSource):
+class FileSource(UntrustedSource):
     """A `.wasm` file in a directory."""
 
     def __init__(self, name: str, directory: str, file: str) -> None:
         super().__init__(name, os.path.join(directory, file), directory, None)
         self._files = (file,)
 
-    def load(self, about: PluginFile, module_bytes: int) -> Recipe:
+    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe:
         return of_one_module(
-            self._folder.read(self._files[0], module_bytes), shown_path(self.where)
+            self._folder.read(self._files[0], module_bytes), shown_path(self.location)
         )
 
 
-class FolderSource(StrangersSource):
+class FolderSource(UntrustedSource):
     """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON: one that the application named, or `folder` in that."""
 
     def __init__(self, name: str, directory: str, folder: str | None = None) -> None:
@@ -145,34 +145,34 @@ class FolderSource(StrangersSource):
             directory,
             folder,
         )
-        self._files = self._texts = (*_ABOUT, *_MANIFESTS)
+        self._files = self._texts = (*_METADATA_FILES, *_MANIFEST_FILES)
 
-    def about(self) -> PluginFile:
-        file = self._only(_ABOUT)
+    def read_metadata(self) -> PluginFile:
+        file = self._find_one(_METADATA_FILES)
         if file is None:
             return PluginFile()
-        return self._parsed(file, parse_plugin_file)
+        return self._parse(file, parse_plugin_file)
 
-    def load(self, about: PluginFile, module_bytes: int) -> Recipe:
-        file = self._only(_MANIFESTS)
-        if file is None and about.manifest is None:
-            self._files = (*self._texts, MODULE)
+    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe:
+        file = self._find_one(_MANIFEST_FILES)
+        if file is None and metadata.manifest is None:
+            self._files = (*self._texts, MODULE_FILE)
             return of_one_module(
-                self._folder.read(MODULE, module_bytes),
-                shown_path(os.path.join(self.where, MODULE)),
+                self._folder.read(MODULE_FILE, module_bytes),
+                shown_path(os.path.join(self.location, MODULE_FILE)),
             )
         if file is None:
-            file = self._only(_ABOUT) or _ABOUT[0]
-            manifest = self._located(
-                file, lambda: parse({"wasm": [{"path": MODULE}]} | (about.manifest or {}))
+            file = self._find_one(_METADATA_FILES) or _METADATA_FILES[0]
+            manifest = self._with_location(
+                file, lambda: parse({"wasm": [{"path": MODULE_FILE}]} | (metadata.manifest or {}))
             )
-        elif about.manifest is not None:
+        elif metadata.manifest is not None:
             raise ManifestError(
-                f"{shown_path(self.where)} has two manifests: `[manifest]` and {file}"
+                f"{shown_path(self.location)} has two manifests: `[manifest]` and {file}"
             )
         else:
-            manifest = self._parsed(file, parse)
-        return self._located(file, lambda: self._recipe(manifest, module_bytes))
+            manifest = self._parse(file, parse)
+        return self._with_location(file, lambda: self._recipe(manifest, module_bytes))
 
     def _recipe(self, manifest: Manifest, module_bytes: int) -> Recipe:
         """The recipe of a manifest whose modules all lie in this folder, and together are no larger than one may be."""
@@ -192,53 +192,53 @@ class FolderSource(StrangersSource):
             content = source.data if source.path is None else self._folder.read(source.path, left)
             left -= len(content or b"")
             modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
-        directories = anchored(manifest.allowed_paths or {}, self.where)
+        directories = anchored(manifest.allowed_paths or {}, self.location)
         return from_manifest(
             msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes
         )
 
-    def _only(self, files: tuple[str, ...]) -> str | None:
+    def _find_one(self, files: tuple[str, ...]) -> str | None:
         self._folder.check()
         there = [file for file in files if self._folder.has(file)]
         if len(there) > 1:
             raise ManifestError(
-                f"{shown_path(self.where)} has both {there[0]} and {there[1]}; one of them would not count"
+                f"{shown_path(self.location)} has both {there[0]} and {there[1]}; one of them would not count"
             )
         return there[0] if there else None
 
-    def _parsed(self, file: str, parser: Callable[[bytes], T]) -> T:
-        content = self._folder.read(file, MAX_TEXT)
-        return self._located(file, lambda: parser(content))
+    def _parse(self, file: str, parser: Callable[[bytes], T]) -> T:
+        content = self._folder.read(file, MAX_TEXT_BYTES)
+        return self._with_location(file, lambda: parser(content))
 
-    def _located(self, file: str, action: Callable[[], T]) -> T:
+    def _with_location(self, file: str, action: Callable[[], T]) -> T:
         """What `action` gives; where it finds a fault in what `file` says, the error says that it is there."""
         try:
             return action()
         except Error as error:
-            error.message = f"{shown_path(os.path.join(self.where, file))}: {error.message}"
+            error.message = f"{shown_path(os.path.join(self.location, file))}: {error.message}"
             error.args = (error.message,)
             raise
 
 
-class GivenSource(Source):
+class ApplicationSource(PluginSource):
     """What the application passed itself: anything that `CompiledPlugin` takes, or one. `egress` judges what it makes the host fetch."""
 
     def __init__(
-        self, name: str, value: object, where: str | None = None, *, egress: Egress | None = None
+        self, name: str, value: object, location: str | None = None, *, egress: Egress | None = None
     ) -> None:
-        super().__init__(name, where or _where(value))
+        super().__init__(name, location or _location_of(value))
         self._egress = egress
         self._value = value
-        self._files = (path,) if (path := _path(value)) is not None else ()
+        self._files = (path,) if (path := _path_of(value)) is not None else ()
 
-    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
-        return self._resolved(self._value, module_bytes)
+    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+        return self._resolve(self._value, module_bytes)
 
-    def _resolved(self, value: Any, module_bytes: int) -> Recipe | CompiledPlugin:
+    def _resolve(self, value: Any, module_bytes: int) -> Recipe | CompiledPlugin:
         if isinstance(value, CompiledPlugin):
             return value
         recipe = resolve(value, module_bytes=module_bytes, egress=self._egress)
-        path = _path(value)
+        path = _path_of(value)
         self._files = tuple(
             {
                 path: None
@@ -249,7 +249,7 @@ class GivenSource(Source):
         return recipe
 
 
-class EntryPointSource(GivenSource):
+class EntryPointSource(ApplicationSource):
     """What a Python package gives for one of its entry points: an object, or a function without parameters that returns it."""
 
     def __init__(self, entry_point: Any, group: str, *, egress: Egress | None = None) -> None:
@@ -261,7 +261,7 @@ class EntryPointSource(GivenSource):
         )
         self._entry_point = entry_point
 
-    def load(self, about: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
         try:
             value = self._entry_point.load()
             if callable(value):
@@ -270,21 +270,21 @@ class EntryPointSource(GivenSource):
             if isinstance(error, Error):
                 raise
             raise SourceError(
-                f"{shown_path(self.where)}: it raised {type(error).__name__}: {shown(str(error))}"
+                f"{shown_path(self.location)}: it raised {type(error).__name__}: {shown(str(error))}"
             ) from error
-        return self._resolved(value, module_bytes)
+        return self._resolve(value, module_bytes)
 
 
 # ---- the places ---------------------------------------------------------------------------------------------------------------------
 
 
-def in_directory(directory: str) -> Iterator[Source]:
+def directory_sources(directory: str) -> Iterator[PluginSource]:
     """The plugins of a directory, by name: each `.wasm` file, and each folder that says what it is. Hidden ones are left out.
 
     Raises:
         SourceError: The directory cannot be read.
     """
-    with Folder(directory) as folder:
+    with OpenDirectory(directory) as folder:
         found = [
             (file, is_link, is_directory)
             for file, is_link, is_directory in folder.entries()
@@ -293,19 +293,24 @@ def in_directory(directory: str) -> Iterator[Source]:
                 _is_module(file, is_directory)
                 or (
                     (is_directory or is_link)
-                    and any(folder.seems_to_have(file, text) for text in (*_ABOUT, *_MANIFESTS))
+                    and any(
+                        folder.seems_to_have(file, text)
+                        for text in (*_METADATA_FILES, *_MANIFEST_FILES)
+                    )
                 )
             )
         ]
     for file, is_link, is_directory in found:
-        where = os.path.join(directory, file)
+        location = os.path.join(directory, file)
         is_module = _is_module(file, is_directory)
         name = file[:-5] if is_module else file
         if wrong := check_name(name):
-            yield Refused(shown(name, 80), where, f"cannot be the name of a plugin: it {wrong}")
+            yield RejectedSource(
+                shown(name, 80), location, f"cannot be the name of a plugin: it {wrong}"
+            )
         elif is_link:
-            yield Refused(
-                name, where, "is a symbolic link, which is not followed; move the plugin here"
+            yield RejectedSource(
+                name, location, "is a symbolic link, which is not followed; move the plugin here"
             )
         elif is_directory:
             yield FolderSource(name, directory, file)
@@ -317,9 +322,9 @@ def _is_module(file: str, is_directory: bool) -> bool:
     return file.lower().endswith(".wasm") and not is_directory
 
 
-def given(
+def application_sources(
     plugins: Iterable[object] | Mapping[str, object], egress: Egress | None = None
-) -> Iterator[Source]:
+) -> Iterator[PluginSource]:
     """What the application passed, by its names or in its order. Raises `OptionError` for a name that cannot be one."""
     if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
         raise OptionError(
@@ -330,20 +335,20 @@ def given(
     )
     for index, (name, value) in enumerate(pairs, 1):
         if name is None:
-            name = _given_name(value) or f"plugin-{index}"
+            name = _default_name(value) or f"plugin-{index}"
         if not isinstance(name, str) or (reason := check_name(name)):
             raise OptionError(
                 f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}"
             )
-        path = _path(value)
+        path = _path_of(value)
         yield (
             FolderSource(name, path)
             if path is not None and os.path.isdir(path)
-            else GivenSource(name, value, egress=egress)
+            else ApplicationSource(name, value, egress=egress)
         )
 
 
-def entry_points(group: str, egress: Egress | None = None) -> Iterator[Source]:
+def entry_point_sources(group: str, egress: Egress | None = None) -> Iterator[PluginSource]:
     """The entry points of a group, by name. Their packages are not imported yet."""
     from importlib import metadata
 
@@ -351,7 +356,7 @@ def entry_points(group: str, egress: Egress | None = None) -> Iterator[Source]:
         metadata.entry_points(group=group), key=lambda entry_point: entry_point.name
     ):
         if wrong := check_name(entry_point.name):
-            yield Refused(
+            yield RejectedSource(
                 shown(entry_point.name),
                 f"entry point of {group}",
                 f"cannot be the name of a plugin: it {wrong}",
@@ -360,7 +365,7 @@ def entry_points(group: str, egress: Egress | None = None) -> Iterator[Source]:
             yield EntryPointSource(entry_point, group, egress=egress)
 
 
-def _path(value: object) -> str | None:
+def _path_of(value: object) -> str | None:
     """The path that a value is, if it is one."""
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
@@ -373,35 +378,35 @@ def _path(value: object) -> str | None:
     return None
 
 
-def _given_name(value: object) -> str | None:
+def _default_name(value: object) -> str | None:
     if isinstance(value, CompiledPlugin):
         return value.name
     path = (
         shown_url(value).removesuffix("?…")
         if isinstance(value, str) and is_url(value)
-        else _path(value)
+        else _path_of(value)
     )
     if path is None:
         return None
     head, file = os.path.split(path.rstrip("/" + os.sep))
-    if file in (*_ABOUT, *_MANIFESTS, MODULE):
+    if file in (*_METADATA_FILES, *_MANIFEST_FILES, MODULE_FILE):
         file = os.path.basename(head) or file
     return file.rpartition(".")[0] if file.endswith((".wasm", ".wat", ".toml", ".json")) else file
 
 
-def _where(value: object) -> str:
+def _location_of(value: object) -> str:
     if isinstance(value, CompiledPlugin):
         return repr(value)
     if isinstance(value, str) and is_url(value):
         return shown_url(value)
-    path = _path(value)
+    path = _path_of(value)
     return shown_path(path) if path is not None else "given by the application"
 
 
 # ---- files of the application --------------------------------------------------------------------------------------------------------
 
 
-def _stamp(path: str) -> FileStamp:
+def _file_stamp(path: str) -> FileStamp:
     try:
         status = os.lstat(path)
     except (OSError, ValueError):

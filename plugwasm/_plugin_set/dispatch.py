@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._host.event_loop import Crossing
-    from .state import Entry
+    from .state import PluginEntry
 
-    Call = Callable[[Entry, str, Any, dict[str, Any]], Any]
+    EntryCall = Callable[[PluginEntry, str, Any, dict[str, Any]], Any]
 
-__all__ = ["Result", "Unparsed", "all_of", "awaited", "chain", "first", "guarded", "one"]
+__all__ = [
+    "ParseError",
+    "Result",
+    "call_all",
+    "call_chain",
+    "call_first",
+    "call_one",
+    "guard_parse",
+    "run_in_thread",
+]
 
 T = TypeVar("T")
 
@@ -42,7 +51,7 @@ class Result(NamedTuple, Generic[T]):
 Result.__module__ = "plugwasm.plugin_set"
 
 
-class Unparsed(Exception):
+class ParseError(Exception):
     """The application's `parse` raised."""
 
     def __init__(self, reason: Exception) -> None:
@@ -52,51 +61,68 @@ class Unparsed(Exception):
 
 # ---- one after the other ------------------------------------------------------------------------------------------------------------
 #
-# `call` calls one plugin: `Entry.call`, or in a thread what `awaited` makes of it.
+# `call` calls one plugin: `PluginEntry.call`, or in a thread what `run_in_thread` makes of it.
 
 
-def first(
-    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+def call_first(
+    call: EntryCall,
+    serving: Sequence[PluginEntry],
+    hook: str,
+    data: Any,
+    stop: bool,
+    options: dict[str, Any],
 ) -> Any:
     for entry in serving:
         try:
-            output = call(entry, hook, *_unless_empty(entry.name, hook, data, options))
-        except (Error, Unparsed) as error:
-            entry.note(hook, error, stop)
+            output = call(entry, hook, *_skip_empty(entry.name, hook, data, options))
+        except (Error, ParseError) as error:
+            entry.record_failure(hook, error, stop)
             continue
         if output is not None:
             return output
     return None
 
 
-def all_of(
-    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+def call_all(
+    call: EntryCall,
+    serving: Sequence[PluginEntry],
+    hook: str,
+    data: Any,
+    stop: bool,
+    options: dict[str, Any],
 ) -> list[Result[Any]]:
     results: list[Result[Any]] = []
     for entry in serving:
         try:
             results.append(Result(entry.name, call(entry, hook, data, options)))
-        except (Error, Unparsed) as error:
-            results.append(Result(entry.name, error=entry.note(hook, error, stop)))
+        except (Error, ParseError) as error:
+            results.append(Result(entry.name, error=entry.record_failure(hook, error, stop)))
     return results
 
 
-def chain(
-    call: Call, serving: Sequence[Entry], hook: str, data: Any, stop: bool, options: dict[str, Any]
+def call_chain(
+    call: EntryCall,
+    serving: Sequence[PluginEntry],
+    hook: str,
+    data: Any,
+    stop: bool,
+    options: dict[str, Any],
 ) -> Any:
     for entry in serving:
         try:
             data = call(entry, hook, data, options)
-        except (Error, Unparsed) as error:
-            entry.note(hook, error, stop)
+        except (Error, ParseError) as error:
+            entry.record_failure(hook, error, stop)
     return data
 
 
-def one(call: Call, entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+def call_one(
+    call: EntryCall, entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]
+) -> Any:
     try:
         return call(entry, function_name, data, options)
-    except (Error, Unparsed) as error:
-        raise entry.note(function_name, error, True) from None
+    except (Error, ParseError) as error:
+        raise entry.record_failure(function_name, error, True) from None
 
 
 # ---- in a thread --------------------------------------------------------------------------------------------------------------------
@@ -106,22 +132,25 @@ class _Abandoned(Exception):
     """The task was cancelled, so this error is no plugin's, and no other plugin is asked."""
 
 
-async def awaited(limiter: Any, ask: Callable[..., Any], *args: Any) -> Any:
-    """What `ask`, one of the above, gives. All plugins are called in one thread. A task that is cancelled cancels the one that runs."""
+async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) -> Any:
+    """What `dispatch`, one of the above, gives. All plugins are called in one thread.
+
+    A task that is cancelled cancels the one that runs.
+    """
     from .._runtime.threads import cross, default_limiter
 
     def work(crossing: Crossing) -> Any:
-        def call(entry: Entry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
+        def call(entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
             if crossing.is_off:
                 raise _Abandoned
             try:
                 return entry.call(function_name, data, options, crossing)
-            except (Error, Unparsed) as error:
+            except (Error, ParseError) as error:
                 if _is_cancellation(error) and not _is_awaited(crossing):
                     raise _Abandoned from error
                 raise
 
-        return ask(call, *args)
+        return dispatch(call, *args)
 
     return await cross(work, default_limiter() if limiter is None else limiter)
 
@@ -133,21 +162,21 @@ def _is_cancellation(error: BaseException) -> bool:
 def _is_awaited(crossing: Crossing) -> bool:
     """Whether the task still waits. The thread hears of a coroutine that was cancelled before the task itself has ended."""
     try:
-        crossing.ask(_nothing, ())
+        crossing.ask(_do_nothing, ())
     except CancelledError:
         return False
     return True
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     pass
 
 
 # ---- what is made of outputs --------------------------------------------------------------------------------------------------------
 
 
-def guarded(options: dict[str, Any]) -> dict[str, Any]:
-    """Options for calls whose `parse` raises nothing but `Unparsed`."""
+def guard_parse(options: dict[str, Any]) -> dict[str, Any]:
+    """Options for calls whose `parse` raises nothing but `ParseError`."""
     parse = options.get("parse", bytes)
     if parse is None:
         raise OptionError(
@@ -160,12 +189,12 @@ def guarded(options: dict[str, Any]) -> dict[str, Any]:
         try:
             return parse(output)
         except Exception as error:
-            raise Unparsed(error) from error
+            raise ParseError(error) from error
 
     return options | {"parse": parsed}
 
 
-def _unless_empty(
+def _skip_empty(
     plugin: str, hook: str, data: Any, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Data and options for a call that gives None for an output that is empty."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .._isolation.plugin import Elsewhere, IsolatedPlugin
-from .._pool.slots import AS_THE_POOL, Lease, Slots
+from .._pool.slots import POOL_DEFAULT, Lease, Slots
 from ..errors import PoolTimeoutError
-from .loaded_plugin import Loaded
+from .loaded_plugin import LoadedPlugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .._host.event_loop import Crossing
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
-    from .loaded_plugin import Terms
+    from .loaded_plugin import InstancePolicy
 
-__all__ = ["Apart"]
+__all__ = ["IsolatedLoadedPlugin"]
 
 
-class _Processes(Slots):
+class _ProcessSlots(Slots):
     """Slots whose plugins are processes, with errors in these words."""
 
     def timeout_error(self, seconds: float) -> PoolTimeoutError:
@@ -28,7 +28,7 @@ class _Processes(Slots):
             plugin=self.name,
         )
 
-    def itself_error(self) -> PoolTimeoutError:
+    def self_wait_error(self) -> PoolTimeoutError:
         return PoolTimeoutError(
             f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who waits for another, and so would wait for "
             "itself: allow more (`instances`)",
@@ -36,15 +36,15 @@ class _Processes(Slots):
         )
 
 
-class Apart(Loaded):
+class IsolatedLoadedPlugin(LoadedPlugin):
     """A plugin with as many processes as may be, each made when it is needed. Further calls wait for one, as long as a call may take."""
 
-    __slots__ = ("_ended", "_slots")
+    __slots__ = ("_is_retired", "_slots")
 
-    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+    def _prepare(self, compiled: CompiledPlugin, instance_policy: InstancePolicy) -> CompiledPlugin:
         # None of these functions has `self`: a set that nobody closed lets go of its processes without the garbage collector.
-        config, process, fresh = self._config, terms.process, terms.fresh
-        ended = self._ended = _Ended()
+        config, process, fresh = self._config, instance_policy.process, instance_policy.fresh
+        ended = self._is_retired = _RetiredFlag()
 
         def make() -> Plugin:
             return IsolatedPlugin(compiled, config=config, process=process)
@@ -52,10 +52,10 @@ class Apart(Loaded):
         def refresh(plugin: Plugin) -> bool:
             if fresh:
                 plugin.reset()
-            return not ended.is_so
+            return not ended.is_set
 
-        self._slots = _Processes(
-            compiled.name, terms.instances, compiled.limits.timeout, make, refresh
+        self._slots = _ProcessSlots(
+            compiled.name, instance_policy.instances, compiled.limits.timeout, make, refresh
         )
         if isinstance(compiled, Elsewhere) and hasattr(
             compiled, "_plan"
@@ -71,7 +71,7 @@ class Apart(Loaded):
         options: dict[str, Any],
         crossing: Crossing | None = None,
     ) -> Any:
-        lease = Lease(self._slots, AS_THE_POOL)
+        lease = Lease(self._slots, POOL_DEFAULT)
         try:
             self._take(lease, function_name, crossing)
             plugin = lease.plugin()
@@ -82,19 +82,19 @@ class Apart(Loaded):
             if crossing is not None:
                 crossing.leave()
             try:
-                lease.give_back()
+                lease.release()
             finally:
-                lease.turn.is_over = True
-            if self._ended.is_so:  # perhaps just when it was given back
+                lease.claim.is_released = True
+            if self._is_retired.is_set:  # perhaps just when it was given back
                 self.retire()
 
     def _take(self, lease: Lease, function_name: str, crossing: Crossing | None) -> None:
         try:
             if crossing is None:
-                lease.take()
-            elif not lease.try_to_take():
+                lease.acquire()
+            elif not lease.try_acquire():
                 crossing.ask(
-                    lease.take_async, ()
+                    lease.acquire_async, ()
                 )  # the task waits, since it is what can be cancelled
         except PoolTimeoutError as error:
             error.function = function_name
@@ -102,20 +102,20 @@ class Apart(Loaded):
 
     def retire(self) -> None:
         """Ends the processes that are idle, and each of the others when its call has ended."""
-        self._ended.is_so = True
+        self._is_retired.is_set = True
         leases = [Lease(self._slots, None)]
         try:
-            while leases[-1].try_to_take():
+            while leases[-1].try_acquire():
                 leases.append(Lease(self._slots, None))
         finally:
             for lease in leases:
-                lease.give_back()
+                lease.release()
 
 
-class _Ended:
+class _RetiredFlag:
     """Whether the plugin was let go of. No `threading.Event`, whose lock a signal handler could find taken."""
 
-    __slots__ = ("is_so",)
+    __slots__ = ("is_set",)
 
     def __init__(self) -> None:
-        self.is_so = False
+        self.is_set = False

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
 
-__all__ = ["Loaded", "Terms", "same"]
+__all__ = ["InstancePolicy", "LoadedPlugin", "is_same_plugin"]
 
 
-class Terms(NamedTuple):
+class InstancePolicy(NamedTuple):
     """How a set runs its plugins.
 
     Attributes:
@@ -37,39 +37,52 @@ class Terms(NamedTuple):
     process: ProcessLimits | None
 
 
-class Loaded:
+class LoadedPlugin:
     """A plugin that can be called, with instances that wait for calls.
 
-    No lock: appending and popping are atomic, and of `retire` and `_give`, whichever comes last empties `_idle`.
+    No lock: appending and popping are atomic, and of `retire` and `_keep_or_close`, whichever comes last empties `_idle`.
     """
 
-    __slots__ = ("_config", "_idle", "_kept", "_retired", "asked", "compiled", "defaults", "hooks")
+    __slots__ = (
+        "_config",
+        "_idle",
+        "_max_idle",
+        "_retired",
+        "compiled",
+        "defaults",
+        "hooks",
+        "requested",
+    )
 
     def __init__(
         self,
         compiled: CompiledPlugin,
-        asked: Recipe | CompiledPlugin,
+        requested: Recipe | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
-        terms: Terms,
+        instance_policy: InstancePolicy,
     ) -> None:
-        self.asked = asked
+        self.requested = requested
         self.defaults = defaults
         self._config = {**defaults, **compiled._recipe.config, **config}
-        self.compiled = self._prepared(compiled, terms)
+        self.compiled = self._prepare(compiled, instance_policy)
         names = (item.name for item in self.compiled.exports if is_callable(item))
         self.hooks = tuple(
             sorted(
                 name
                 for name in names
-                if (_is_hook(name) if terms.hooks is None else name in terms.hooks)
+                if (
+                    _is_hook(name)
+                    if instance_policy.hooks is None
+                    else name in instance_policy.hooks
+                )
             )
         )
 
-    def _prepared(self, compiled: CompiledPlugin, terms: Terms) -> CompiledPlugin:
+    def _prepare(self, compiled: CompiledPlugin, instance_policy: InstancePolicy) -> CompiledPlugin:
         """Makes room for instances. Gives the plugin with what it exports."""
         self._idle: deque[Plugin] = deque()
-        self._kept = 0 if terms.fresh else terms.instances
+        self._max_idle = 0 if instance_policy.fresh else instance_policy.instances
         self._retired = False
         return compiled
 
@@ -94,10 +107,10 @@ class Loaded:
         finally:
             if crossing is not None:
                 crossing.leave()
-            self._give(plugin)
+            self._keep_or_close(plugin)
 
-    def _give(self, plugin: Plugin) -> None:
-        if len(self._idle) < self._kept:
+    def _keep_or_close(self, plugin: Plugin) -> None:
+        if len(self._idle) < self._max_idle:
             self._idle.append(plugin)
         else:
             plugin.close()
@@ -118,7 +131,7 @@ def _is_hook(name: str) -> bool:
     return not name.startswith("_") and name.isprintable()
 
 
-def same(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
+def is_same_plugin(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
     """Whether two recipes say the same."""
     if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
         return old is new

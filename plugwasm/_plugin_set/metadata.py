@@ -21,19 +21,19 @@ from .._manifest.parsing import decoded
 from .._public import publish
 from ..errors import ManifestError
 
-__all__ = ["About", "PluginFile", "Setting", "check_name", "parse_plugin_file"]
+__all__ = ["PluginFile", "PluginTable", "Setting", "check_name", "parse_plugin_file"]
 
 MAX_SETTINGS: Final = 100
 MAX_NAME: Final = 100
-_LENGTHS: Final = {
+_MAX_LENGTHS: Final = {
     "title": 100,
     "version": 100,
     "description": 2000,
     "author": 200,
     "homepage": 500,
 }
-_NOT_IN_ADDRESSES: Final = frozenset(" \n\"'<>`")
-_ORDERS: Final = 10**6
+_NOT_IN_URLS: Final = frozenset(" \n\"'<>`")
+_MAX_ORDER: Final = 10**6
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +55,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             _check_text("default", self.default, 10_000)
 
 
-class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table `[plugin]`."""
 
     title: str = ""
@@ -68,18 +68,18 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     settings: dict[str, Setting] = {}
 
     def __post_init__(self) -> None:
-        for field, length in _LENGTHS.items():
+        for field, length in _MAX_LENGTHS.items():
             _check_text(field, getattr(self, field), length)
         if self.homepage and not (
             self.homepage.startswith(("https://", "http://"))
-            and _NOT_IN_ADDRESSES.isdisjoint(self.homepage)
+            and _NOT_IN_URLS.isdisjoint(self.homepage)
         ):
             raise fault(
                 "homepage",
                 "expected an address that begins with https:// or http://, and has no spaces or quotes",
             )
-        if not -_ORDERS <= self.order <= _ORDERS:
-            raise fault("order", f"expected a number from -{_ORDERS} to {_ORDERS}")
+        if not -_MAX_ORDER <= self.order <= _MAX_ORDER:
+            raise fault("order", f"expected a number from -{_MAX_ORDER} to {_MAX_ORDER}")
         if len(self.settings) > MAX_SETTINGS:
             raise fault("settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}")
         for name in self.settings:
@@ -92,7 +92,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file; the manifest is looked at elsewhere."""
 
-    plugin: About = msgspec.field(default_factory=About)
+    plugin: PluginTable = msgspec.field(default_factory=PluginTable)
     manifest: dict[str, Any] | None = None
     extra: dict[str, Any] = {}
 
@@ -117,7 +117,7 @@ def parse_plugin_file(content: bytes) -> PluginFile:
     document = decoded(content, what="the text")
     if isinstance(document, dict):
         for field in document:
-            if field in Manifest.__struct_fields__ or field in About.__struct_fields__:
+            if field in Manifest.__struct_fields__ or field in PluginTable.__struct_fields__:
                 table = "manifest" if field in Manifest.__struct_fields__ else "plugin"
                 raise fault(field, f"it belongs to the table [{table}]", "")
     try:
@@ -132,12 +132,12 @@ def parse_plugin_file(content: bytes) -> PluginFile:
         ) from None
 
 
-def _known_fields(where: str) -> tuple[str, ...]:
+def _known_fields(field: str) -> tuple[str, ...]:
     struct = (
         Setting
-        if where.startswith("plugin.settings")
-        else About
-        if where.startswith("plugin")
+        if field.startswith("plugin.settings")
+        else PluginTable
+        if field.startswith("plugin")
         else PluginFile
     )
     return struct.__struct_fields__

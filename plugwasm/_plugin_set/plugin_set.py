@@ -46,13 +46,13 @@ from ..errors import (
     SourceError,
 )
 from . import discovery, dispatch, signatures
-from .compile_budget import Shares
+from .compile_budget import CompileBudget
 from .description import Description, Grants, describe
-from .dispatch import Result, guarded
-from .loaded_plugin import Loaded, Terms, same
+from .dispatch import Result, guard_parse
+from .loaded_plugin import InstancePolicy, LoadedPlugin, is_same_plugin
 from .metadata import PluginFile, Setting
-from .policy import Ceiling
-from .state import Entry, State, log
+from .policy import SetPolicy
+from .state import PluginEntry, State, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
-    from .discovery import Source
+    from .discovery import PluginSource
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
 
@@ -73,9 +73,9 @@ T = TypeVar("T")
 
 ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
-_MOST_UNSERVED: Final = 100
+_MAX_UNSERVED_HOOKS: Final = 100
 """Names of hooks that nobody serves, of each of which it is logged once."""
-_SETTLED_NS: Final = 2 * 10**9
+_RECENT_NS: Final = 2 * 10**9
 """A file that changed later than this before it was read may change again without its times telling."""
 
 
@@ -192,13 +192,15 @@ class PluginSet(Closing):
             raise OptionError(
                 f"instances: expected a number of at least {fewest}, got {instances!r}"
             )
-        self._terms = Terms(None if hooks is None else frozenset(hooks), instances, fresh, process)
-        self._kind = Loaded
+        self._instance_policy = InstancePolicy(
+            None if hooks is None else frozenset(hooks), instances, fresh, process
+        )
+        self._loaded_class = LoadedPlugin
         if process is not None:
-            from .isolated_plugin import Apart
+            from .isolated_plugin import IsolatedLoadedPlugin
 
-            self._kind = Apart
-        self._ceiling = Ceiling(
+            self._loaded_class = IsolatedLoadedPlugin
+        self._policy = SetPolicy(
             wasi,
             functions,
             limits,
@@ -232,12 +234,16 @@ class PluginSet(Closing):
         self._enabled = dict.fromkeys(disabled, False)
         self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
         self._directories = [os.fsdecode(directory) for directory in directories]
-        self._fixed = [
-            *discovery.given(plugins, egress),
-            *(discovery.entry_points(entry_points, egress) if entry_points is not None else ()),
+        self._application_sources = [
+            *discovery.application_sources(plugins, egress),
+            *(
+                discovery.entry_point_sources(entry_points, egress)
+                if entry_points is not None
+                else ()
+            ),
         ]
-        self._change = _Change()
-        self._stops: list[Callable[[], None]] = []
+        self._change_lock = _ChangeLock()
+        self._stop_functions: list[Callable[[], None]] = []
         self._closed = False
         self._state = State({}, (), self._order)
         self.reload()
@@ -259,7 +265,7 @@ class PluginSet(Closing):
         """The names of the plugins that serve each hook, in the order in which they are asked."""
         return {
             hook: tuple(entry.name for entry in entries)
-            for hook, entries in self._current().hooks.items()
+            for hook, entries in self._current_state().hooks.items()
         }
 
     @signatures.of_first
@@ -281,8 +287,13 @@ class PluginSet(Closing):
         Raises:
             FunctionNotFoundError: There is no such hook among those that were declared.
         """
-        return dispatch.first(
-            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        return dispatch.call_first(
+            PluginEntry.call,
+            self._entries_for(hook),
+            hook,
+            data,
+            stop_on_error,
+            guard_parse(options),
         )
 
     @signatures.of_all
@@ -290,8 +301,13 @@ class PluginSet(Closing):
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
         """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
-        return dispatch.all_of(
-            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        return dispatch.call_all(
+            PluginEntry.call,
+            self._entries_for(hook),
+            hook,
+            data,
+            stop_on_error,
+            guard_parse(options),
         )
 
     @signatures.of_chain
@@ -303,15 +319,24 @@ class PluginSet(Closing):
         Returns:
             The last output, or `data` itself when no plugin made any.
         """
-        return dispatch.chain(
-            Entry.call, self._serving(hook), hook, data, stop_on_error, guarded(options)
+        return dispatch.call_chain(
+            PluginEntry.call,
+            self._entries_for(hook),
+            hook,
+            data,
+            stop_on_error,
+            guard_parse(options),
         )
 
     @signatures.of_call
     def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
         """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
-        return dispatch.one(
-            Entry.call, self._callable(name, function_name), function_name, data, guarded(options)
+        return dispatch.call_one(
+            PluginEntry.call,
+            self._callable_entry(name, function_name),
+            function_name,
+            data,
+            guard_parse(options),
         )
 
     @signatures.of_first_async
@@ -333,14 +358,14 @@ class PluginSet(Closing):
             hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
             limiter: As for `Plugin.call_async`.
         """
-        return await dispatch.awaited(
+        return await dispatch.run_in_thread(
             limiter,
-            dispatch.first,
-            self._serving(hook),
+            dispatch.call_first,
+            self._entries_for(hook),
             hook,
             data,
             stop_on_error,
-            guarded(options),
+            guard_parse(options),
         )
 
     @signatures.of_all_async
@@ -354,14 +379,14 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `all`, for a task; see `first_async`."""
-        return await dispatch.awaited(
+        return await dispatch.run_in_thread(
             limiter,
-            dispatch.all_of,
-            self._serving(hook),
+            dispatch.call_all,
+            self._entries_for(hook),
             hook,
             data,
             stop_on_error,
-            guarded(options),
+            guard_parse(options),
         )
 
     @signatures.of_chain_async
@@ -375,14 +400,14 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `chain`, for a task; see `first_async`."""
-        return await dispatch.awaited(
+        return await dispatch.run_in_thread(
             limiter,
-            dispatch.chain,
-            self._serving(hook),
+            dispatch.call_chain,
+            self._entries_for(hook),
             hook,
             data,
             stop_on_error,
-            guarded(options),
+            guard_parse(options),
         )
 
     @signatures.of_call_async
@@ -396,25 +421,25 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `call`, for a task; see `first_async`."""
-        return await dispatch.awaited(
+        return await dispatch.run_in_thread(
             limiter,
-            dispatch.one,
-            self._callable(name, function_name),
+            dispatch.call_one,
+            self._callable_entry(name, function_name),
             function_name,
             data,
-            guarded(options),
+            guard_parse(options),
         )
 
-    def _serving(self, hook: str) -> tuple[Entry, ...]:
-        state = self._current()
-        declared = self._terms.hooks
+    def _entries_for(self, hook: str) -> tuple[PluginEntry, ...]:
+        state = self._current_state()
+        declared = self._instance_policy.hooks
         if not isinstance(hook, str):
             raise OptionError(
                 f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
-                f"there is no hook `{cut(hook)}`{_closest(hook, declared)}", function=hook
+                f"there is no hook `{cut(hook)}`{_did_you_mean(hook, declared)}", function=hook
             )
         serving = state.hooks.get(hook, ())
         if (
@@ -422,18 +447,18 @@ class PluginSet(Closing):
             and declared is None
             and state.hooks
             and hook not in self._unserved
-            and len(self._unserved) < _MOST_UNSERVED
+            and len(self._unserved) < _MAX_UNSERVED_HOOKS
         ):
             self._unserved.add(hook)
             log.warning(
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
                 cut(hook),
-                _closest(hook, state.hooks),
+                _did_you_mean(hook, state.hooks),
             )
         return serving
 
-    def _callable(self, name: str, function_name: str) -> Entry:
-        entry = self._entry(name)
+    def _callable_entry(self, name: str, function_name: str) -> PluginEntry:
+        entry = self._find_entry(name)
         if entry.loaded is None:
             why = (
                 f"it could not be loaded: {entry.error.message}"
@@ -445,8 +470,8 @@ class PluginSet(Closing):
             )
         return entry
 
-    def _entry(self, name: str) -> Entry:
-        state = self._current()
+    def _find_entry(self, name: str) -> PluginEntry:
+        state = self._current_state()
         if not isinstance(name, str):
             raise OptionError(
                 f"name: expected the name of a plugin, as text, got {named(name)}", field="name"
@@ -454,11 +479,11 @@ class PluginSet(Closing):
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{cut(name)}` in the set{_closest(name, state.entries)}"
+                f"there is no plugin `{cut(name)}` in the set{_did_you_mean(name, state.entries)}"
             )
         return entry
 
-    def _current(self) -> State:
+    def _current_state(self) -> State:
         state = self._state
         if self._closed:
             raise ClosedError("the plugin set was closed")
@@ -478,57 +503,57 @@ class PluginSet(Closing):
         Raises:
             SourceError: A directory cannot be read; nothing was changed.
         """
-        return self._changing(self._look, later=self._look) or Changes()
+        return self._apply_change(self._scan, deferred=self._scan) or Changes()
 
-    def _look(self) -> Changes:
-        before = self._current()
-        taken: dict[str, Entry] = {}
-        others: list[Entry] = []
+    def _scan(self) -> Changes:
+        before = self._current_state()
+        taken: dict[str, PluginEntry] = {}
+        others: list[PluginEntry] = []
         found = [
-            *self._fixed,
+            *self._application_sources,
             *(
                 source
                 for directory in self._directories
-                for source in discovery.in_directory(directory)
+                for source in discovery.directory_sources(directory)
             ),
         ]
-        shares = Shares(self._ceiling.limits.compile_seconds, len(found))
+        budget = CompileBudget(self._policy.limits.compile_seconds, len(found))
         slow: dict[str, float] = {}
         for source in found:
             name = source.name
             if name in taken:
                 others.append(
-                    Entry(
+                    PluginEntry(
                         source,
                         error=SourceError(
-                            f"there is another plugin `{name}`: {shown_path(taken[name].source.where)}"
+                            f"there is another plugin `{name}`: {shown_path(taken[name].source.location)}"
                         ),
                     )
                 )
                 continue
             old = before.entries.get(name)
-            shares.begin()
-            taken[name] = self._renewed(
-                source, old if old is not None and old.source.key == source.key else None, shares
+            budget.begin()
+            taken[name] = self._refresh(
+                source, old if old is not None and old.source.key == source.key else None, budget
             )
             if (
-                shares.end()
-                and shares.share is not None
+                budget.end()
+                and budget.share is not None
                 and isinstance(taken[name].error, ModuleError)
             ):
-                slow[name] = shares.share
-        self._try_again(taken, before, shares.again(list(slow.values())), slow)
+                slow[name] = budget.share
+        self._retry_slow(taken, before, budget.retry_budget(list(slow.values())), slow)
         for name in slow:
             error = taken[name].error
             if error is not None and len(found) > 1 and "compile_seconds" in error.message:
                 error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
                 error.args = (error.message,)
         for name, entry in taken.items():
-            self._complain(entry, before.entries.get(name))
+            self._report_load_error(entry, before.entries.get(name))
         self._replace(taken, tuple(others))
-        return _compared(before.entries, taken)
+        return _changes_between(before.entries, taken)
 
-    def _complain(self, entry: Entry, before: Entry | None) -> None:
+    def _report_load_error(self, entry: PluginEntry, before: PluginEntry | None) -> None:
         """Has it logged why a plugin could not be loaded, unless that was so before."""
         error = entry.error
         if (
@@ -536,7 +561,7 @@ class PluginSet(Closing):
             and entry is not before
             and (before is None or before.error is None or before.error.message != error.message)
         ):
-            self._change.complaints.append(
+            self._change_lock.warnings.append(
                 ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
             )
 
@@ -548,17 +573,17 @@ class PluginSet(Closing):
             BusyError: A signal handler asks for it in the middle of a change that its own thread makes; so also `disable`, `configure`.
         """
 
-        def change() -> Entry:
-            old = self._entry(name)
+        def change() -> PluginEntry:
+            old = self._find_entry(name)
             self._enabled[name] = True
-            shares = Shares(self._ceiling.limits.compile_seconds, 1)
-            shares.begin()
-            entry = self._renewed(old.source, old, shares, anew=True)
-            self._complain(entry, old)
-            self._replace_one(entry)
+            budget = CompileBudget(self._policy.limits.compile_seconds, 1)
+            budget.begin()
+            entry = self._refresh(old.source, old, budget, anew=True)
+            self._report_load_error(entry, old)
+            self._replace_entry(entry)
             return entry
 
-        entry = self._changing(change)
+        entry = self._apply_change(change)
         if entry is not None and entry.error is not None:
             raise entry.error.with_traceback(None)
 
@@ -566,29 +591,29 @@ class PluginSet(Closing):
         """Asks a plugin no more, and lets go of it. Calls under way end on their own."""
 
         def change() -> None:
-            old = self._entry(name)
+            old = self._find_entry(name)
             self._enabled[name] = False
-            self._replace_one(Entry(old.source, old.about, enabled=False))
+            self._replace_entry(PluginEntry(old.source, old.metadata, enabled=False))
 
-        self._changing(change)
+        self._apply_change(change)
 
     def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
 
         def change() -> None:
-            old = self._entry(name)
+            old = self._find_entry(name)
             self._config[name] = self._config.get(name, {}) | _checked_config(changes)
-            loaded = old.loaded and self._kind(
+            loaded = old.loaded and self._loaded_class(
                 old.loaded.compiled,
-                old.loaded.asked,
+                old.loaded.requested,
                 self._config[name],
                 old.loaded.defaults,
-                self._terms,
+                self._instance_policy,
             )
-            self._replace_one(
-                Entry(
+            self._replace_entry(
+                PluginEntry(
                     old.source,
-                    old.about,
+                    old.metadata,
                     stamp=old.stamp,
                     enabled=old.enabled,
                     loaded=loaded,
@@ -596,7 +621,7 @@ class PluginSet(Closing):
                 )
             )
 
-        self._changing(change)
+        self._apply_change(change)
 
     def watch(
         self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None
@@ -619,7 +644,7 @@ class PluginSet(Closing):
                 f"on_change: expected a function that takes the changes, got {named(on_change)}",
                 field="on_change",
             )
-        self._current()
+        self._current_state()
         stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
         stop.acquire()
 
@@ -630,61 +655,65 @@ class PluginSet(Closing):
                 pass  # it has ended already
 
         threading.Thread(
-            target=_watch,
+            target=_watch_files,
             args=(weakref.ref(self), stop, interval, on_change),
             name="plugwasm-plugin-set",
             daemon=True,
         ).start()
-        self._stops.append(end)
+        self._stop_functions.append(end)
         return end
 
     def close(self) -> None:
         """Lets go of all plugins. Calls under way end on their own. Closing twice is allowed."""
-        for stop in self._stops:
+        for stop in self._stop_functions:
             stop()
         self._closed = True
-        self._changing(self._let_go, later=self._let_go)
+        self._apply_change(self._drop_plugins, deferred=self._drop_plugins)
 
-    def _let_go(self) -> None:
+    def _drop_plugins(self) -> None:
         self._replace({}, ())
 
-    def _changing(self, do: Callable[[], T], *, later: Callable[[], T] | None = None) -> T | None:
+    def _apply_change(
+        self, do: Callable[[], T], *, deferred: Callable[[], T] | None = None
+    ) -> T | None:
         """Makes a change, one at a time.
 
         The lock is reentrant, for a signal handler may come while its thread holds it. What it would find then is half changed, though
-        (`is_under_way`): so it gets None, and `later` is done when the change is made. A change has to be undivided, since it replaces
+        (`is_under_way`): so it gets None, and `deferred` is done when the change is made. A change has to be undivided, since it replaces
         the state that it began with. No context manager of Python surrounds it: a signal handler that raises could part that from its
         block.
 
         Raises:
             BusyError: There is nothing that could be done later.
         """
-        change = self._change
+        change = self._change_lock
         if change.pid != os.getpid():
-            change = self._change = (
-                _Change()
+            change = self._change_lock = (
+                _ChangeLock()
             )  # of a forked child: who held the lock may not be there
         try:
             with change.lock:
                 if change.is_under_way:
-                    if later is None:
+                    if deferred is None:
                         raise BusyError(
                             "the plugin set cannot be changed while this thread is in the middle of another change of it"
                         )
-                    change.later.append(later)
+                    change.deferred.append(deferred)
                     return None
                 try:
                     change.is_under_way = True
                     try:
                         done = do()
                     finally:
-                        done_later = self._do_later(change)
+                        done_later = self._run_deferred(change)
                 finally:
                     change.is_under_way = False
         finally:
-            change.tell()
-        if change.later:  # of a signal handler that came just before nothing was under way any more
-            self._changing(_nothing)
+            change.log_warnings()
+        if (
+            change.deferred
+        ):  # of a signal handler that came just before nothing was under way any more
+            self._apply_change(_do_nothing)
         result: Any = done
         if isinstance(result, Changes):
             for changes in done_later:
@@ -696,23 +725,23 @@ class PluginSet(Closing):
                 )
         return result  # type: ignore[no-any-return]
 
-    def _do_later(self, change: _Change) -> list[Changes]:
+    def _run_deferred(self, change: _ChangeLock) -> list[Changes]:
         """Does what signal handlers asked for meanwhile, and gives what that changed."""
         found: list[Changes] = []
-        while change.later:
-            later = change.later.popleft()
-            if self._closed and later != self._let_go:
+        while change.deferred:
+            deferred = change.deferred.popleft()
+            if self._closed and deferred != self._drop_plugins:
                 continue
             try:
-                changes = later()
+                changes = deferred()
             except Error as error:  # of a reload; nobody who asked for it is there any more
-                change.complaints.append(("plugins cannot be reloaded: %s", cut(error.message)))
+                change.warnings.append(("plugins cannot be reloaded: %s", cut(error.message)))
             else:
                 if isinstance(changes, Changes):
                     found.append(changes)
         return found
 
-    def _replace(self, entries: dict[str, Entry], others: tuple[Entry, ...]) -> None:
+    def _replace(self, entries: dict[str, PluginEntry], others: tuple[PluginEntry, ...]) -> None:
         before = self._state
         self._state = State(entries, others, self._order)
         kept = {id(entry.loaded) for entry in entries.values()}
@@ -720,86 +749,105 @@ class PluginSet(Closing):
             if entry.loaded is not None and id(entry.loaded) not in kept:
                 entry.loaded.retire()
 
-    def _replace_one(self, entry: Entry) -> None:
+    def _replace_entry(self, entry: PluginEntry) -> None:
         self._replace(self._state.found | {entry.name: entry}, self._state.others)
 
-    def _try_again(
-        self, taken: dict[str, Entry], before: State, shares: Shares | None, slow: Iterable[str]
+    def _retry_slow(
+        self,
+        taken: dict[str, PluginEntry],
+        before: State,
+        budget: CompileBudget | None,
+        slow: Iterable[str],
     ) -> None:
         """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
-        for name in slow if shares is not None else ():
-            assert shares is not None
+        for name in slow if budget is not None else ():
+            assert budget is not None
             old = before.entries.get(name)
             source = taken[name].source
-            shares.begin()
-            taken[name] = self._renewed(
-                source, old if old is not None and old.source.key == source.key else None, shares
+            budget.begin()
+            taken[name] = self._refresh(
+                source, old if old is not None and old.source.key == source.key else None, budget
             )
-            shares.end()
+            budget.end()
 
-    def _renewed(
-        self, source: Source, old: Entry | None, shares: Shares, *, anew: bool = False
-    ) -> Entry:
+    def _refresh(
+        self,
+        source: PluginSource,
+        old: PluginEntry | None,
+        budget: CompileBudget,
+        *,
+        anew: bool = False,
+    ) -> PluginEntry:
         """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
         if old is not None:
             source = old.source
-        with source.opened():
-            return self._read(source, old, shares, anew)
+        with source.open():
+            return self._read(source, old, budget, anew)
 
-    def _read(self, source: Source, old: Entry | None, shares: Shares, anew: bool) -> Entry:
+    def _read(
+        self, source: PluginSource, old: PluginEntry | None, budget: CompileBudget, anew: bool
+    ) -> PluginEntry:
         now, stamp = time.time_ns(), source.stamp()
         if old is not None and not anew and stamp == old.stamp:
             return old
         wanted = self._enabled.get(source.name)
-        entry = Entry(source, stamp=stamp, enabled=True if wanted is None else wanted)
+        entry = PluginEntry(source, stamp=stamp, enabled=True if wanted is None else wanted)
         if old is not None:
-            entry.about, entry.loaded = old.about, old.loaded
+            entry.metadata, entry.loaded = old.metadata, old.loaded
             entry.enabled = old.enabled if wanted is None else wanted
         try:
-            about = source.about()
+            metadata = source.read_metadata()
             if entry.loaded is None:
-                entry.about = about
-            entry.enabled = about.plugin.enabled if wanted is None else wanted
+                entry.metadata = metadata
+            entry.enabled = metadata.plugin.enabled if wanted is None else wanted
             entry.loaded = (
-                self._load(source, about, entry.loaded, shares) if entry.enabled else None
+                self._load(source, metadata, entry.loaded, budget) if entry.enabled else None
             )
-            entry.about = about
+            entry.metadata = metadata
         except Exception as error:
             said = f"{type(error).__name__}: {cut(str(error))}"
             reason = (
                 error
                 if isinstance(error, Error)
-                else SourceError(f"{shown_path(source.where)}: {said}")
+                else SourceError(f"{shown_path(source.location)}: {said}")
             )
             entry.error = reason.with_traceback(None)
         if old is not None and entry.loaded is old.loaded:
             entry.last_failure = old.last_failure
-        if any(file and max(file[3:]) + _SETTLED_NS > now for file in stamp):
+        if any(file and max(file[3:]) + _RECENT_NS > now for file in stamp):
             entry.stamp = None
         return entry
 
     def _load(
-        self, source: Source, about: PluginFile, old: Loaded | None, shares: Shares
-    ) -> Loaded:
-        asked = source.load(about, self._ceiling.limits.module_bytes)
+        self,
+        source: PluginSource,
+        metadata: PluginFile,
+        old: LoadedPlugin | None,
+        budget: CompileBudget,
+    ) -> LoadedPlugin:
+        requested = source.load(metadata, self._policy.limits.module_bytes)
         defaults = {
             name: setting.default
-            for name, setting in about.plugin.settings.items()
+            for name, setting in metadata.plugin.settings.items()
             if setting.default is not None
         }
-        if old is not None and old.defaults == defaults and same(old.asked, asked):
+        if (
+            old is not None
+            and old.defaults == defaults
+            and is_same_plugin(old.requested, requested)
+        ):
             return old
         compiled = (
-            asked
-            if isinstance(asked, CompiledPlugin)
-            else self._ceiling.compiled(source.name, asked, shares.share)
+            requested
+            if isinstance(requested, CompiledPlugin)
+            else self._policy.compile(source.name, requested, budget.share)
         )
-        loaded = self._kind(
-            compiled, asked, self._config.get(source.name, {}), defaults, self._terms
+        loaded = self._loaded_class(
+            compiled, requested, self._config.get(source.name, {}), defaults, self._instance_policy
         )
-        if isinstance(asked, Recipe):
+        if isinstance(requested, Recipe):
             loaded.compiled.limits = effective(
-                self._ceiling.limits, asked
+                self._policy.limits, requested
             )  # no longer a share of the time
         return loaded
 
@@ -810,7 +858,7 @@ class PluginSet(Closing):
 
         At the end stand those whose names were taken. `msgspec.to_builtins` makes plain data of a description.
         """
-        state = self._current()
+        state = self._current_state()
         return [
             describe(entry, self._config.get(entry.name, ()))
             for entry in (*state.entries.values(), *state.others)
@@ -820,7 +868,7 @@ class PluginSet(Closing):
         return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
 
 
-class _Change:
+class _ChangeLock:
     """What changes of a set need, in one process.
 
     Attributes:
@@ -829,26 +877,26 @@ class _Change:
         complaints: What is logged when the lock is free again: handlers of logs have locks themselves.
     """
 
-    __slots__ = ("complaints", "is_under_way", "later", "lock", "pid")
+    __slots__ = ("deferred", "is_under_way", "lock", "pid", "warnings")
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.is_under_way = False
-        self.later: deque[Callable[[], object]] = deque()
-        self.complaints: deque[tuple[str, ...]] = deque()
+        self.deferred: deque[Callable[[], object]] = deque()
+        self.warnings: deque[tuple[str, ...]] = deque()
 
-    def tell(self) -> None:
+    def log_warnings(self) -> None:
         """Logs what was complained of."""
-        while self.complaints:
+        while self.warnings:
             try:
-                complaint = self.complaints.popleft()
+                warning = self.warnings.popleft()
             except IndexError:  # another thread was faster
                 return
-            log.warning(*complaint)
+            log.warning(*warning)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -857,53 +905,57 @@ def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
     return dict(changes)
 
 
-def _closest(name: str, names: Iterable[str]) -> str:
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
     close = meant(name, list(names))
     return f": did you mean `{cut(close)}`?" if close else ""
 
 
-def _compared(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Changes:
+def _changes_between(
+    before: Mapping[str, PluginEntry], after: Mapping[str, PluginEntry]
+) -> Changes:
     both = [(name, before[name], after[name]) for name in after if name in before]
     return Changes(
         added=tuple(name for name in after if name not in before),
         changed=tuple(
             name
             for name, old, new in both
-            if new.loaded is not old.loaded or new.about != old.about or new.enabled != old.enabled
+            if new.loaded is not old.loaded
+            or new.metadata != old.metadata
+            or new.enabled != old.enabled
         ),
         removed=tuple(name for name in before if name not in after),
         failed=tuple(
             name
             for name, entry in after.items()
-            if entry.error is not None and _message(before.get(name)) != entry.error.message
+            if entry.error is not None and _error_message(before.get(name)) != entry.error.message
         ),
     )
 
 
-def _message(entry: Entry | None) -> str | None:
+def _error_message(entry: PluginEntry | None) -> str | None:
     return None if entry is None or entry.error is None else entry.error.message
 
 
-def _watch(
+def _watch_files(
     reference: weakref.ref[PluginSet],
     stop: LockType,
     interval: float,
     on_change: Callable[[Changes], object] | None,
 ) -> None:
-    complaint = None
+    warning = None
     while not stop.acquire(timeout=min(interval, threading.TIMEOUT_MAX)):
         plugins = reference()
         if plugins is None:
             return
         try:
             changes = plugins.reload()
-            complaint = None
+            warning = None
         except ClosedError:
             return
         except Error as error:
-            if error.message != complaint:
-                complaint = error.message
-                log.warning("plugins cannot be reloaded: %s", cut(complaint))
+            if error.message != warning:
+                warning = error.message
+                log.warning("plugins cannot be reloaded: %s", cut(warning))
             continue
         finally:
             del plugins

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
 
-__all__ = ["Ceiling"]
+__all__ = ["SetPolicy"]
 
 
-class Ceiling:
+class SetPolicy:
     """What no manifest of the set can exceed."""
 
     def __init__(
@@ -58,11 +58,11 @@ class Ceiling:
                     "observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process"
                 )
         self.limits = limits or Limits()
-        self._kind: type[CompiledPlugin] = CompiledPlugin
+        self._compiled_class: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
             from .._isolation.plugin import Elsewhere
 
-            self._kind = Elsewhere
+            self._compiled_class = Elsewhere
         self._options: dict[str, Any] = {
             "wasi": wasi,
             "functions": functions if functions is REGISTERED else checked_functions(functions),
@@ -81,16 +81,18 @@ class Ceiling:
             limits=self.limits,
         )
 
-    def compiled(self, name: str, asked: Recipe, seconds: float | None = None) -> CompiledPlugin:
+    def compile(self, name: str, requested: Recipe, seconds: float | None = None) -> CompiledPlugin:
         """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.
 
         What a policy of its own has admitted gets what that grants.
         """
-        if isinstance(asked, Admitted):
-            admitted = asked.copy()
+        if isinstance(requested, Admitted):
+            admitted = requested.copy()
             admitted.compile_seconds = seconds
             options = self._options | {"limits": None, "egress": None}
-            return self._kind(Admitted(admitted, asked.limits, asked.egress), name=name, **options)
-        granted = self._policy.granted(asked, directories=bool(self._options["wasi"]))
+            return self._compiled_class(
+                Admitted(admitted, requested.limits, requested.egress), name=name, **options
+            )
+        granted = self._policy.granted(requested, directories=bool(self._options["wasi"]))
         granted.compile_seconds = seconds
-        return self._kind(granted, name=name, **self._options)  # type: ignore[arg-type]
+        return self._compiled_class(granted, name=name, **self._options)  # type: ignore[arg-type]

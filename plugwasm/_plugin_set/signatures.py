@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     D = TypeVar("D")
     T = TypeVar("T")
 
-    class First(Protocol):
+    class SetFirst(Protocol):
         """Of `PluginSet.first`."""
 
         @overload
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> bytes | None: ...
 
-    class FirstAsync(Protocol):
+    class SetFirstAsync(Protocol):
         """Of `PluginSet.first_async`."""
 
         @overload
@@ -108,7 +108,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> bytes | None: ...
 
-    class All(Protocol):
+    class SetAll(Protocol):
         """Of `PluginSet.all`."""
 
         @overload
@@ -152,7 +152,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> list[Result[bytes]]: ...
 
-    class AllAsync(Protocol):
+    class SetAllAsync(Protocol):
         """Of `PluginSet.all_async`."""
 
         @overload
@@ -200,7 +200,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> list[Result[bytes]]: ...
 
-    class Chain(Protocol):
+    class SetChain(Protocol):
         """Of `PluginSet.chain`."""
 
         @overload
@@ -244,7 +244,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> bytes | D: ...
 
-    class ChainAsync(Protocol):
+    class SetChainAsync(Protocol):
         """Of `PluginSet.chain_async`."""
 
         @overload
@@ -292,7 +292,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> bytes | D: ...
 
-    class Call(Protocol):
+    class SetCall(Protocol):
         """Of `PluginSet.call`."""
 
         @overload
@@ -336,7 +336,7 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> bytes: ...
 
-    class CallAsync(Protocol):
+    class SetCallAsync(Protocol):
         """Of `PluginSet.call_async`."""
 
         @overload
@@ -384,14 +384,14 @@ if TYPE_CHECKING:
             **options: Any,
         ) -> bytes: ...
 
-    def of_first(method: object) -> First: ...
-    def of_first_async(method: object) -> FirstAsync: ...
-    def of_all(method: object) -> All: ...
-    def of_all_async(method: object) -> AllAsync: ...
-    def of_chain(method: object) -> Chain: ...
-    def of_chain_async(method: object) -> ChainAsync: ...
-    def of_call(method: object) -> Call: ...
-    def of_call_async(method: object) -> CallAsync: ...
+    def of_first(method: object) -> SetFirst: ...
+    def of_first_async(method: object) -> SetFirstAsync: ...
+    def of_all(method: object) -> SetAll: ...
+    def of_all_async(method: object) -> SetAllAsync: ...
+    def of_chain(method: object) -> SetChain: ...
+    def of_chain_async(method: object) -> SetChainAsync: ...
+    def of_call(method: object) -> SetCall: ...
+    def of_call_async(method: object) -> SetCallAsync: ...
 
 else:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._host.plugin_log import logger_of
 from .._manifest.messages import cut
 from ..errors import OptionError
-from .dispatch import Unparsed
+from .dispatch import ParseError
 from .metadata import PluginFile
 
 TYPE_CHECKING = False
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
     from .._host.event_loop import Crossing
     from ..errors import Error
-    from .discovery import Source, Stamp
-    from .loaded_plugin import Loaded
+    from .discovery import PluginSource, Stamp
+    from .loaded_plugin import LoadedPlugin
 
-__all__ = ["Entry", "State", "log"]
+__all__ = ["PluginEntry", "State", "log"]
 
 log = logger_of("plugins")
 
 
-class Entry:
+class PluginEntry:
     """A plugin of a set at one time. Once it is in a state, only `last_failure` changes."""
 
-    __slots__ = ("about", "enabled", "error", "last_failure", "loaded", "source", "stamp")
+    __slots__ = ("enabled", "error", "last_failure", "loaded", "metadata", "source", "stamp")
 
     def __init__(
         self,
-        source: Source,
-        about: PluginFile | None = None,
+        source: PluginSource,
+        metadata: PluginFile | None = None,
         *,
         stamp: Stamp | None = None,
         enabled: bool = True,
-        loaded: Loaded | None = None,
+        loaded: LoadedPlugin | None = None,
         error: Error | None = None,
     ) -> None:
         self.source = source
-        self.about = about or PluginFile()
+        self.metadata = metadata or PluginFile()
         self.stamp = stamp
         self.enabled = enabled
         self.loaded = loaded
@@ -60,14 +60,14 @@ class Entry:
         assert self.loaded is not None
         return self.loaded.call(function_name, data, options, crossing)
 
-    def note(self, hook: str, error: Exception, stop: bool) -> Exception:
+    def record_failure(self, hook: str, error: Exception, stop: bool) -> Exception:
         """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
         reason = error
         if isinstance(
             error, OptionError
         ):  # no plugin's fault: the application has given what cannot be sent
             raise error
-        if isinstance(error, Unparsed):
+        if isinstance(error, ParseError):
             reason = error.reason
             what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"
         else:
@@ -85,17 +85,20 @@ class State:
     __slots__ = ("entries", "found", "hooks", "others")
 
     def __init__(
-        self, entries: dict[str, Entry], others: tuple[Entry, ...], order: Mapping[str, int]
+        self,
+        entries: dict[str, PluginEntry],
+        others: tuple[PluginEntry, ...],
+        order: Mapping[str, int],
     ) -> None:
         last = len(order)
         ordered = sorted(
             entries.values(),
-            key=lambda entry: (order.get(entry.name, last), entry.about.plugin.order),
+            key=lambda entry: (order.get(entry.name, last), entry.metadata.plugin.order),
         )
         self.found = entries
         self.entries = {entry.name: entry for entry in ordered}
         self.others = others
-        hooks: dict[str, list[Entry]] = {}
+        hooks: dict[str, list[PluginEntry]] = {}
         for entry in ordered:
             for hook in entry.loaded.hooks if entry.loaded is not None else ():
                 hooks.setdefault(hook, []).append(entry)

@@ -12,8 +12,8 @@ from .._host.deadline import NEVER
 from .._host.waiting_calls import callers
 from .._runtime.threads import need_anyio
 from ..errors import ClosedError, OptionError
-from .map_workers import Item, Team
-from .slots import AS_THE_POOL, seconds
+from .map_workers import MapItem, MapWorkers
+from .slots import POOL_DEFAULT, checked_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     from .pool import PluginPool
 
-PATIENCE = 1.0
+STOP_TIMEOUT = 1.0
 """Seconds that who lets go of a `map` waits at most for the calls under way, which are cancelled."""
-AHEAD = 4
+AHEAD_PER_WORKER = 4
 """Inputs taken ahead for each worker, if nobody says otherwise."""
 
 
 T = TypeVar("T")
 
 
-class Plan:
+class MapJob:
     """What to call, and how.
 
     Attributes:
@@ -69,15 +69,15 @@ class Plan:
         self.pool = pool
         self.function_name = function_name
         self.workers = min(workers or pool.size, pool.size)
-        self.ahead = ahead or AHEAD * self.workers
+        self.ahead = ahead or AHEAD_PER_WORKER * self.workers
         self.return_exceptions = return_exceptions
-        self.wait = wait if wait is AS_THE_POOL else seconds(wait)
+        self.wait = wait if wait is POOL_DEFAULT else checked_wait(wait)
         self.options = options
         self._on_progress = on_progress
         self._done = 0
         self._total: int | None = None
 
-    def measure(self, inputs: object) -> None:
+    def count_inputs(self, inputs: object) -> None:
         """Finds out how many inputs there are, if that can be known."""
         try:
             self._total = len(inputs)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ class Plan:
         """One call."""
         return self.pool.call(self.function_name, data, wait=self.wait, **self.options)
 
-    def judge(self, error: Exception) -> Exception:
+    def handle_error(self, error: Exception) -> Exception:
         """What to yield for a call that failed; raises it if it is not to be yielded."""
         if not self.return_exceptions or (
             isinstance(error, ClosedError) and self.pool._slots.is_closed
@@ -97,7 +97,7 @@ class Plan:
             raise error
         return error
 
-    def report(self) -> None:
+    def report_progress(self) -> None:
         """One output more."""
         self._done += 1
         if self._on_progress is not None:
@@ -107,59 +107,57 @@ class Plan:
 # ---- in threads ------------------------------------------------------------------------------------------------------------------------
 
 
-def outputs(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
+def iterate_outputs(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
     """The outputs for all of the inputs."""
-    plan.measure(inputs)
-    if plan.workers == 1 and not callers():
-        yield from _one_by_one(plan, inputs)
+    job.count_inputs(inputs)
+    if job.workers == 1 and not callers():
+        yield from _iterate_in_caller(job, inputs)
         return
-    team = Team(plan)
-    window: deque[Item] = deque()
-    source = _Source(inputs)
-    patience = NEVER
+    workers = MapWorkers(job)
+    items: deque[MapItem] = deque()
+    source = _InputReader(inputs)
+    timeout = NEVER
     try:
         while True:
-            if not team.is_here():
+            if not workers.is_in_creating_process():
                 raise ClosedError(
                     "this `map` began before a fork, and cannot go on in the child: call `map` again",
-                    plugin=plan.pool.name,
+                    plugin=job.pool.name,
                 )
             may_wait = True  # for the source; but only once while an output is ready
             while (
-                len(window) < plan.ahead
-                and (may_wait or not window[0].is_done())
-                and source.advance()
+                len(items) < job.ahead and (may_wait or not items[0].is_done()) and source.advance()
             ):
-                item = Item(source.current)
-                window.append(item)
-                team.add(item)
+                item = MapItem(source.current)
+                items.append(item)
+                workers.add(item)
                 may_wait = False
-            if not window:
+            if not items:
                 source.check()
                 return
-            team.finish_first(window)
-            output = window.popleft().outcome(plan)
-            plan.report()
+            workers.complete_first(items)
+            output = items.popleft().result(job)
+            job.report_progress()
             yield output
     except GeneratorExit:
         # Perhaps of the garbage collector, in the middle of something that those for whom this waits may need.
-        patience = PATIENCE
+        timeout = STOP_TIMEOUT
         raise
     finally:
-        team.stop(patience)
+        workers.stop(timeout)
 
 
-def _one_by_one(plan: Plan, inputs: Iterable[Any]) -> Iterator[Any]:
+def _iterate_in_caller(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
     for data in inputs:
         try:
-            output = plan.call(data)
+            output = job.call(data)
         except Exception as error:
-            output = plan.judge(error)
-        plan.report()
+            output = job.handle_error(error)
+        job.report_progress()
         yield output
 
 
-class _Source:
+class _InputReader:
     """An iterable whose error waits until all that came before it is done."""
 
     def __init__(self, inputs: Iterable[Any]) -> None:
@@ -195,12 +193,12 @@ class AsyncOutputs(Generic[T]):
 
     __module__ = "plugwasm"
 
-    def __init__(self, plan: Plan, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
-        plan.measure(inputs)
-        self._plan = plan
+    def __init__(self, job: MapJob, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
+        job.count_inputs(inputs)
+        self._job = job
         self._inputs = inputs
-        self._window: deque[_Item] = deque()
-        self._is_fed = False
+        self._items: deque[_AsyncItem] = deque()
+        self._inputs_ended = False
         self._is_over = False
         self._error: Exception | None = None
         self._group: anyio.abc.TaskGroup | None = None
@@ -211,12 +209,12 @@ class AsyncOutputs(Generic[T]):
 
         if self._group is not None:
             raise RuntimeError("this was iterated already: call `map_async` again")
-        self._room = anyio.Semaphore(self._plan.ahead)
-        self._workers = anyio.Semaphore(self._plan.workers)
-        self._news = anyio.Event()
+        self._ahead = anyio.Semaphore(self._job.ahead)
+        self._workers = anyio.Semaphore(self._job.workers)
+        self._changed = anyio.Event()
         group = anyio.create_task_group()
         await group.__aenter__()
-        group.start_soon(self._feed)
+        group.start_soon(self._read_inputs)
         self._group = group
         return self
 
@@ -232,38 +230,38 @@ class AsyncOutputs(Generic[T]):
         # What the block raised is none of the group's business: it would make a group of it.
         await self._group.__aexit__(None, None, None)
 
-    async def _feed(self) -> None:
+    async def _read_inputs(self) -> None:
         assert self._group is not None
         try:
-            read = _reader(self._inputs)
+            read = _async_next(self._inputs)
             while True:
-                await self._room.acquire()
+                await self._ahead.acquire()
                 await self._workers.acquire()
-                item = _Item(await read())
-                self._window.append(item)
+                item = _AsyncItem(await read())
+                self._items.append(item)
                 self._group.start_soon(self._call, item)
         except StopAsyncIteration:
             pass
         except Exception as error:
             self._error = error
-        self._is_fed = True
-        self._tell()
+        self._inputs_ended = True
+        self._notify()
 
-    async def _call(self, item: _Item) -> None:
-        plan = self._plan
+    async def _call(self, item: _AsyncItem) -> None:
+        job = self._job
         try:
-            item.output = await plan.pool.call_async(
-                plan.function_name, item.data, wait=plan.wait, **plan.options
+            item.output = await job.pool.call_async(
+                job.function_name, item.data, wait=job.wait, **job.options
             )
         except Exception as error:
             item.error = error
         item.data = None
         item.is_done = True
         self._workers.release()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        self._news.set()
+    def _notify(self) -> None:
+        self._changed.set()
 
     def __aiter__(self) -> Self:
         return self
@@ -278,24 +276,24 @@ class AsyncOutputs(Generic[T]):
 
         await checkpoint()
         while not self._is_over:
-            if self._window and self._window[0].is_done:
-                item = self._window.popleft()
-                self._room.release()
+            if self._items and self._items[0].is_done:
+                item = self._items.popleft()
+                self._ahead.release()
                 output: T = self._output(item)
                 return output
-            if self._is_fed and not self._window:
+            if self._inputs_ended and not self._items:
                 self._is_over = True
                 if self._error is not None:
                     raise self._error
                 break
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._changed = anyio.Event()
+            await self._changed.wait()
         raise StopAsyncIteration
 
-    def _output(self, item: _Item) -> Any:
+    def _output(self, item: _AsyncItem) -> Any:
         try:
-            output = item.output if item.error is None else self._plan.judge(item.error)
-            self._plan.report()
+            output = item.output if item.error is None else self._job.handle_error(item.error)
+            self._job.report_progress()
         except BaseException:
             assert self._group is not None
             self._is_over = True
@@ -304,7 +302,7 @@ class AsyncOutputs(Generic[T]):
         return output
 
 
-class _Item:
+class _AsyncItem:
     __slots__ = ("data", "error", "is_done", "output")
 
     def __init__(self, data: Any) -> None:
@@ -314,7 +312,7 @@ class _Item:
         self.output: Any = None
 
 
-def _reader(inputs: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
+def _async_next(inputs: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
     """Gives the next input; raises `StopAsyncIteration` after the last."""
     if hasattr(inputs, "__aiter__"):
         return inputs.__aiter__().__anext__

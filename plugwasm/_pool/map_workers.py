@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._runtime.plugin import Plugin
-    from .map import Plan
+    from .map import MapJob
 
-_SHORT = 40e-6
+_SHORT_CALL = 40e-6
 """Seconds of a call that is not worth handing over."""
-_LATE = 0.001
+_MAX_HOLD = 0.001
 """Seconds that an output which is ready may be held back."""
-_NAP = 0.0005
-_PAUSE = 0.005
+_IDLE_INTERVAL = 0.0005
+_STOP_INTERVAL = 0.005
 
 
-class Item:
+class MapItem:
     """An input, and in its time what became of it."""
 
     __slots__ = ("_context", "_data", "_error", "_output", "_pending")
@@ -69,9 +69,9 @@ class Item:
         self._pending.release()
         return perf_counter() - start
 
-    def run_for(self, team: Team) -> None:
+    def set_asking(self, workers: MapWorkers) -> None:
         """Says for whom it will run."""
-        self._context.run(asking.set, team)
+        self._context.run(asking.set, workers)
 
     def is_done(self) -> bool:
         """Whether that was done."""
@@ -82,34 +82,34 @@ class Item:
         if self._pending.acquire(timeout=seconds):
             self._pending.release()
 
-    def outcome(self, plan: Plan) -> Any:
+    def result(self, job: MapJob) -> Any:
         """The output, or what stands for it; raises what is to be raised."""
         error, self._error = self._error, None
         try:
             if error is None:
                 return self._output
             if isinstance(error, Exception):
-                return plan.judge(error)
+                return job.handle_error(error)
             raise error
         finally:
             del error
 
 
-class Team:
+class MapWorkers:
     """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._home = os.getpid()
+    def __init__(self, job: MapJob) -> None:
+        self._job = job
+        self._pid = os.getpid()
         self.callers = callers()
         """Those who wait for the reader; whoever makes a call waits for them."""
         # Where threads are made with little stack, the reader's may be one of those.
         self._has_stack = not 0 < stack_size() < STACK
-        self._new: deque[Item] = deque()
-        self._awaited: Item | None = None
-        self._pace = 0.0  # seconds that calls take of late
-        self._steps = 0  # outputs that the reader came for
-        self._moves = 0  # these, and calls that threads began
+        self._new: deque[MapItem] = deque()
+        self._awaited: MapItem | None = None
+        self._mean_seconds = 0.0  # seconds that calls take of late
+        self._outputs_read = 0  # outputs that the reader came for
+        self._progress = 0  # these, and calls that threads began
         self._is_reader_calling = False
         self._threads = self._calling = 0
         self._running: dict[int, Plugin | None] = {}
@@ -117,39 +117,39 @@ class Team:
         # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
         self._lock = RLock()
 
-    def is_here(self) -> bool:
+    def is_in_creating_process(self) -> bool:
         """Whether the threads are there; a forked child has none of them."""
-        return self._home == os.getpid()
+        return self._pid == os.getpid()
 
     # ---- the reader -----------------------------------------------------------------------------------------------------------------
 
-    def add(self, item: Item) -> None:
+    def add(self, item: MapItem) -> None:
         """Takes it on, after those before it."""
         if self.callers:
-            item.run_for(self)
+            item.set_asking(self)
         with self._lock:
             self._new.append(item)
-        self._recruit()
+        self._start_thread()
 
-    def finish_first(self, window: deque[Item]) -> None:
+    def complete_first(self, items: deque[MapItem]) -> None:
         """Returns when the first of those that are not read yet is done."""
-        first = window[0]
+        first = items[0]
         with self._lock:
-            self._steps += 1
-            self._moves += 1
+            self._outputs_read += 1
+            self._progress += 1
             if first.is_done():
                 return
             self._awaited = first
-            self._is_reader_calling = self._may_call()
+            self._is_reader_calling = self._reader_may_call()
             if self._is_reader_calling:
                 self._new.popleft()
         if self._is_reader_calling:
-            self._learn(first.run(self._plan.call))
+            self._update_mean(first.run(self._job.call))
             self._is_reader_calling = False
-            self._recruit()
+            self._start_thread()
             return
         # To be woken for each output takes as long as a short call does. So that is for a few at a time, if they do not take too long.
-        window[min(self._steps, len(window), self._plan.ahead // 2 + 1) - 1].wait(_LATE)
+        items[min(self._outputs_read, len(items), self._job.ahead // 2 + 1) - 1].wait(_MAX_HOLD)
         waiting = Waiting()
         if not waiting.callers:
             first.wait()
@@ -161,24 +161,24 @@ class Team:
         """Whether its calls are still for the reader."""
         return not self._is_stopped
 
-    def _may_call(self) -> bool:
+    def _reader_may_call(self) -> bool:
         """Whether the reader makes the call that it waits for."""
         if self.callers and self._threads:
             return False
         # Nobody calls yet if that is the next one: calls begin in order, and all before it were read.
         if not self._new or self._new[0] is not self._awaited:
             return False
-        return not self._threads or (self._pace < _SHORT and self._has_stack)
+        return not self._threads or (self._mean_seconds < _SHORT_CALL and self._has_stack)
 
-    def stop(self, patience: float = NEVER) -> None:
+    def stop(self, timeout: float = NEVER) -> None:
         """Cancels what runs, and waits for it, but for what this thread itself is in. After so many seconds another thread does that.
 
         While the interpreter ends, the other threads do not come any more.
         """
-        if not self.is_here():
+        if not self.is_in_creating_process():
             return
         self._is_stopped = True
-        until = monotonic() + patience
+        until = monotonic() + timeout
         while not sys.is_finalizing():
             self._cancel()
             if self._running.keys() <= {get_ident()}:
@@ -186,7 +186,7 @@ class Team:
             if monotonic() >= until:
                 start_new_thread(self.stop, ())
                 return
-            sleep(_PAUSE)
+            sleep(_STOP_INTERVAL)
 
     def _cancel(self) -> None:
         for thread, plugin in self._running.copy().items():
@@ -197,20 +197,20 @@ class Team:
 
     # ---- the threads ----------------------------------------------------------------------------------------------------------------
 
-    def _learn(self, seconds: float) -> None:
-        self._pace += (min(seconds, 20 * _SHORT) - self._pace) / 8
+    def _update_mean(self, seconds: float) -> None:
+        self._mean_seconds += (min(seconds, 20 * _SHORT_CALL) - self._mean_seconds) / 8
 
-    def _most(self) -> int:
+    def _max_threads(self) -> int:
         """How many threads there should be at most."""
-        most = self._plan.workers - self._is_reader_calling
-        return most if self._pace >= _SHORT else min(most, self._calling + 1)
+        most = self._job.workers - self._is_reader_calling
+        return most if self._mean_seconds >= _SHORT_CALL else min(most, self._calling + 1)
 
-    def _recruit(self) -> None:
+    def _start_thread(self) -> None:
         """Has a thread join, if there is something to do for it."""
-        if self._threads >= self._most():
+        if self._threads >= self._max_threads():
             return
         with self._lock:
-            if self._is_stopped or not self._new or self._threads >= self._most():
+            if self._is_stopped or not self._new or self._threads >= self._max_threads():
                 return
             self._threads += 1
         place = allocate_lock()
@@ -232,44 +232,46 @@ class Team:
         while True:
             item = None
             with self._lock:
-                if self._is_stopped or not self._new or self._threads > self._most():
+                if self._is_stopped or not self._new or self._threads > self._max_threads():
                     self._threads -= 1
                     return
                 if (
-                    self._moves == seen
-                    or self._pace >= _SHORT
+                    self._progress == seen
+                    or self._mean_seconds >= _SHORT_CALL
                     or self._new[0] is self._awaited
                     or self.callers
                 ):
                     item = self._new.popleft()
-                    self._moves += 1
+                    self._progress += 1
                     self._calling += 1
-                seen = self._moves
+                seen = self._progress
             if item is None:
-                sleep(_NAP)
+                sleep(_IDLE_INTERVAL)
                 with self._lock:
-                    if self._moves == seen and (self._is_reader_calling or self._calling):
-                        self._pace = max(self._pace, _SHORT)  # for that call takes longer
+                    if self._progress == seen and (self._is_reader_calling or self._calling):
+                        self._mean_seconds = max(
+                            self._mean_seconds, _SHORT_CALL
+                        )  # for that call takes longer
                 continue
-            self._recruit()
+            self._start_thread()
             seconds = item.run(self._call)
             with self._lock:
                 self._calling -= 1
-                self._learn(seconds)
+                self._update_mean(seconds)
 
     def _call(self, data: Any) -> Any:
-        plan, here = self._plan, get_ident()
+        job, here = self._job, get_ident()
         if self._is_stopped:
             return None
         try:
             # No lock while it has a plugin: the reader may be interrupted while it has the lock, by a signal handler that wants a plugin.
-            with plan.pool.plugin(wait=plan.wait) as plugin:
+            with job.pool.plugin(wait=job.wait) as plugin:
                 self._running[here] = plugin
                 try:
                     return (
                         None
                         if self._is_stopped
-                        else plugin.call(plan.function_name, data, **plan.options)
+                        else plugin.call(job.function_name, data, **job.options)
                     )
                 finally:
                     self._running[here] = (

@@ -14,7 +14,7 @@ from .signatures import (
     signature_of_pool_map,
     signature_of_pool_map_async,
 )
-from .slots import AS_THE_POOL, Lease, PoolStats, Slots, Turn, seconds
+from .slots import POOL_DEFAULT, Claim, Lease, PoolStats, Slots, checked_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PluginPool(Closing):
         if unknown:
             refuse_unknown(PluginPool, unknown)
         if size is None:
-            size = _processors()
+            size = _count_processors()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise OptionError(f"size must be a number of plugins, at least 1, not {size!r}")
         if (plugin is None) == (factory is None):
@@ -104,7 +104,7 @@ class PluginPool(Closing):
 
                 observers(observe)  # refuses what is none, here and not in a call
             name = compiled.name
-            factory = _maker(compiled, config, observe)
+            factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
             raise OptionError(
                 f"factory: expected a function that makes a plugin, got {named(factory)}",
@@ -123,7 +123,7 @@ class PluginPool(Closing):
                 observe=NOT_GIVEN if observe is None else observe,
             )
         assert factory is not None
-        refresh = None if not fresh else _throw_away if plugin is not None else _reset
+        refresh = None if not fresh else _never_refresh if plugin is not None else _reset_plugin
         self._slots = Slots(
             checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
         )
@@ -145,7 +145,7 @@ class PluginPool(Closing):
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
         *,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
         """Calls an export, on whichever plugin is free.
@@ -160,19 +160,21 @@ class PluginPool(Closing):
             Error: As `Plugin.call`.
         """
         if parse is None:
-            raise _no_view()
+            raise _view_error()
         slots = self._slots
-        wait = slots.wait if wait is AS_THE_POOL else seconds(wait)
-        turn = Turn()
+        wait = slots.wait if wait is POOL_DEFAULT else checked_wait(wait)
+        claim = Claim()
         try:
-            slots.take(turn, wait)
-            assert turn.slot is not None
-            return slots.plugin(turn.slot).call(function_name, data, parse, host_context, **options)
+            slots.acquire(claim, wait)
+            assert claim.slot is not None
+            return slots.plugin(claim.slot).call(
+                function_name, data, parse, host_context, **options
+            )
         finally:
             try:
-                slots.give_back(turn)
+                slots.release(claim)
             finally:
-                turn.is_over = True  # no call: it is so whatever a signal handler raises
+                claim.is_released = True  # no call: it is so whatever a signal handler raises
 
     @signature_of_pool_call_async
     async def call_async(
@@ -182,14 +184,14 @@ class PluginPool(Closing):
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
         *,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
         """The same for a task of asyncio or trio; see `Plugin.call_async`. The pool's size bounds the threads."""
         from .._runtime.threads import cross
 
         if parse is None:
-            raise _no_view()
+            raise _view_error()
         lease = Lease(self._slots, wait)
         has_begun = False
 
@@ -201,19 +203,19 @@ class PluginPool(Closing):
                 return plugin.call(function_name, data, parse, host_context, **options)
             finally:
                 crossing.leave()
-                lease.give_back()
+                lease.release()
 
         try:
-            await lease.take_async()
+            await lease.acquire_async()
             return await cross(work)
         finally:
             if not has_begun:
                 try:
-                    lease.give_back()
+                    lease.release()
                 finally:
-                    lease.turn.is_over = True
+                    lease.claim.is_released = True
 
-    def plugin(self, *, wait: float | None = AS_THE_POOL) -> Lease:
+    def plugin(self, *, wait: float | None = POOL_DEFAULT) -> Lease:
         """One of the plugins for a while, for several calls on one instance: `with pool.plugin() as plugin`, or `async with`."""
         return Lease(self._slots, wait)
 
@@ -227,7 +229,7 @@ class PluginPool(Closing):
         ahead: int | None = None,
         return_exceptions: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
         """Calls an export with each of the inputs, several at a time, and yields the outputs in the order of the inputs.
@@ -248,13 +250,13 @@ class PluginPool(Closing):
         Raises:
             OptionError: An argument is out of range.
         """
-        from .map import Plan, outputs
+        from .map import MapJob, iterate_outputs
 
         _check_inputs(inputs, "__iter__")
-        plan = Plan(
+        plan = MapJob(
             self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
         )
-        return outputs(plan, inputs)
+        return iterate_outputs(plan, inputs)
 
     @signature_of_pool_map_async
     def map_async(
@@ -266,7 +268,7 @@ class PluginPool(Closing):
         ahead: int | None = None,
         return_exceptions: bool = False,
         on_progress: Callable[[int, int | None], object] | None = None,
-        wait: float | None = AS_THE_POOL,
+        wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> AsyncOutputs[Any]:
         """The same for a task of asyncio or trio: `async with pool.map_async(…) as outputs`, and then `async for output in outputs`.
@@ -274,11 +276,11 @@ class PluginPool(Closing):
         The calls belong to the block: leaving it cancels those under way, and waits for them. Outputs are not held up by inputs that are
         slow to come.
         """
-        from .map import AsyncOutputs, Plan
+        from .map import AsyncOutputs, MapJob
 
         _check_inputs(inputs, "__iter__", "__aiter__")
         return AsyncOutputs(
-            Plan(
+            MapJob(
                 self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
             ),
             inputs,
@@ -314,7 +316,7 @@ class PluginPool(Closing):
         return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"
 
 
-def _maker(
+def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
@@ -324,15 +326,15 @@ def _maker(
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 
-def _processors() -> int:
+def _count_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _throw_away(plugin: Plugin) -> bool:
+def _never_refresh(plugin: Plugin) -> bool:
     return False
 
 
-def _reset(plugin: Plugin) -> bool:
+def _reset_plugin(plugin: Plugin) -> bool:
     plugin.reset()
     return True
 
@@ -349,7 +351,7 @@ def _check_inputs(inputs: object, *ways: str) -> None:
         )
 
 
-def _no_view() -> OptionError:
+def _view_error() -> OptionError:
     return OptionError(
         "a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it"
     )

@@ -1,6 +1,6 @@
 """The slots of a pool, and the queue of those who wait for one.
 
-A slot is idle, or somebody's, who has a `Turn` at it then. The plugin of a slot is made when it is used first, and again when what comes
+A slot is idle, or somebody's, who has a `Claim` at it then. The plugin of a slot is made when it is used first, and again when what comes
 back cannot be used by others. A slot that is given back goes to whoever has waited longest.
 
 Rules. Finalizers and signal handlers may use a pool at any moment of what any thread does with it, and a signal handler may raise there:
@@ -9,8 +9,8 @@ Rules. Finalizers and signal handlers may use a pool at any moment of what any t
    attribute), so whoever comes in between finds it sound.
 2. A slot belongs to the last turn of a chain: each turn that is over may be succeeded by one other, and `setdefault` says by which. It says
    so in the same operation by which the slot is taken, so no slot is ever nobody's.
-3. A turn is over when `is_over` is set, which is no call: after calls signal handlers run. Whoever took a turn sets it whatever happens,
-   though all else that belongs to giving back was interrupted; the next one makes up for that (`is_used`).
+3. A turn is over when `is_released` is set, which is no call: after calls signal handlers run. Whoever took a turn sets it whatever
+   happens, though all else that belongs to giving back was interrupted; the next one makes up for that (`is_dirty`).
 4. Only a turn's own thread or task takes a slot for it. Those who give back ring at the first of the queue, and the first looks of its own
    accord as well, in case that nobody came to ring.
 """
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from .._runtime.plugin import Plugin
 
 
-class _AsThePool:
+class _PoolDefault:
     def __repr__(self) -> str:
         return "<as the pool>"
 
 
-AS_THE_POOL: Any = _AsThePool()
+POOL_DEFAULT: Any = _PoolDefault()
 """Stands for the pool's own limit of waiting, where none was given."""
 
 
@@ -73,7 +73,7 @@ class PoolStats(NamedTuple):
 PoolStats.__module__ = "plugwasm"
 
 
-class Turn:
+class Claim:
     """A place in the queue, and then the right to a slot.
 
     Attributes:
@@ -84,14 +84,14 @@ class Turn:
         slot: What it is the right to, if it has come to that.
     """
 
-    __slots__ = ("is_over", "owner", "ring", "slot", "successor", "task")
+    __slots__ = ("is_released", "slot", "successor", "task", "thread", "wake")
 
     def __init__(self) -> None:
-        self.is_over = False
-        self.owner = self.task = 0
-        self.ring: Callable[[], object] | None = None
+        self.is_released = False
+        self.thread = self.task = 0
+        self.wake: Callable[[], object] | None = None
         self.slot: _Slot | None = None
-        self.successor: dict[None, Turn | None] = {}
+        self.successor: dict[None, Claim | None] = {}
         """The turn that came after it at the slot; None when the slot knows of that one, or the next. So no turn keeps all after it."""
 
 
@@ -104,36 +104,36 @@ class _Slot:
     made, replaced: As in `PoolStats`. Whose turn it is counts.
     """
 
-    __slots__ = ("is_lent", "is_used", "made", "plugin", "replaced", "turn")
+    __slots__ = ("claim", "is_dirty", "made", "plugin", "replaced", "was_lent")
 
     def __init__(self) -> None:
         self.plugin: Plugin | None = None
-        self.turn = Turn()
-        self.turn.is_over = True
-        self.is_used = self.is_lent = False
+        self.claim = Claim()
+        self.claim.is_released = True
+        self.is_dirty = self.was_lent = False
         self.made = self.replaced = 0
 
-    def last(self) -> Turn:
+    def holder(self) -> Claim:
         """The turn whose the slot is, or was."""
         while True:
-            turn: Turn | None = self.turn
-            while turn is not None:
-                last = turn
+            claim: Claim | None = self.claim
+            while claim is not None:
+                holder = claim
                 try:
-                    turn = last.successor[None]
+                    claim = holder.successor[None]
                 except KeyError:
-                    return last
+                    return holder
 
-    def take(self, turn: Turn) -> bool:
+    def acquire(self, claim: Claim) -> bool:
         """Makes it the turn's, if it is idle."""
-        last = self.turn
-        if last.successor:
-            last = self.last()
-        if not last.is_over or last.successor.setdefault(None, turn) is not turn:
+        holder = self.claim
+        if holder.successor:
+            holder = self.holder()
+        if not holder.is_released or holder.successor.setdefault(None, claim) is not claim:
             return False
-        self.turn = turn
-        turn.slot = self
-        last.successor[None] = None
+        self.claim = claim
+        claim.slot = self
+        holder.successor[None] = None
         return True
 
 
@@ -161,20 +161,20 @@ class Slots:
     ) -> None:
         self.name = name
         self.size = size
-        self.wait = seconds(wait)
+        self.wait = checked_wait(wait)
         self.is_closed = False
         self._make = make
         self._refresh = refresh
         self._is_shared = is_shared
         self._slots = tuple(_Slot() for _ in range(size))
-        self._queue: deque[Turn] = deque()
-        _remember(self)
+        self._queue: deque[Claim] = deque()
+        _register(self)
 
     def stats(self) -> PoolStats:
         """What they are doing right now."""
         idle = busy = 0
         for slot in self._slots:
-            if not slot.last().is_over:
+            if not slot.holder().is_released:
                 busy += 1
             elif slot.plugin is not None and not self.is_closed:
                 idle += 1
@@ -191,42 +191,42 @@ class Slots:
     def close(self) -> None:
         """Closes the plugins, and sends away those who wait."""
         self.is_closed = True
-        for turn in self._queue.copy():
-            if turn.ring is not None:
-                turn.ring()
+        for claim in self._queue.copy():
+            if claim.wake is not None:
+                claim.wake()
         for plugin in self.plugins():
             plugin.close()
 
-    def begin(self, turn: Turn) -> bool:
+    def try_acquire(self, claim: Claim) -> bool:
         """Gives it a slot, if one is idle and nobody waits."""
         if self.is_closed:
             raise self.closed_error()
-        return (not self._queue or self._first() is None) and self._take(turn)
+        return (not self._queue or self._first_waiting() is None) and self._take_idle_slot(claim)
 
-    def take(self, turn: Turn, wait: float | None) -> None:
+    def acquire(self, claim: Claim, wait: float | None) -> None:
         """Waits for a slot, for `wait` seconds at most. For a thread.
 
         Raises:
             PoolTimeoutError, ClosedError: There was none in time, or the pool was closed.
         """
-        turn.owner = get_ident()
-        if self.begin(turn):
+        claim.thread = get_ident()
+        if self.try_acquire(claim):
             return
-        bell = allocate_lock()
-        bell.acquire()
-        until, waiting = _until(wait), Waiting()
+        wakeup = allocate_lock()
+        wakeup.acquire()
+        deadline, waiting = _deadline(wait), Waiting()
         try:
-            self.join(turn, lambda: _ring(bell))
-            while not self.serve(turn):
-                if (left := until - monotonic()) <= 0:
+            self.enqueue(claim, lambda: _wake(wakeup))
+            while not self.try_acquire_queued(claim):
+                if (left := deadline - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
-                self.check_others(turn, wait, waiting)
-                bell.acquire(timeout=waiting.pause(min(left, self._pause(turn))))
+                self.check_self_wait(claim, wait, waiting)
+                wakeup.acquire(timeout=waiting.pause(min(left, self._poll_interval(claim))))
         finally:
-            self.leave(turn)
+            self.leave_queue(claim)
 
-    async def take_async(self, turn: Turn, wait: float | None) -> None:
-        """As `take`, for a task."""
+    async def acquire_async(self, claim: Claim, wait: float | None) -> None:
+        """As `acquire`, for a task."""
         from .._host.event_loop import Desk
         from .._runtime.threads import need_anyio
 
@@ -235,118 +235,118 @@ class Slots:
         from anyio.lowlevel import checkpoint
 
         await checkpoint()
-        turn.task = anyio.get_current_task().id
-        if self.begin(turn):
+        claim.task = anyio.get_current_task().id
+        if self.try_acquire(claim):
             return
         desk = Desk()
-        until, waiting = _until(wait), Waiting()
+        deadline, waiting = _deadline(wait), Waiting()
         try:
-            self.join(turn, desk.wake)
-            while not self.serve(turn):
-                if (left := until - monotonic()) <= 0:
+            self.enqueue(claim, desk.wake)
+            while not self.try_acquire_queued(claim):
+                if (left := deadline - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
-                self.check_others(turn, wait, waiting)
-                with anyio.move_on_after(waiting.pause(min(left, self._pause(turn)))):
+                self.check_self_wait(claim, wait, waiting)
+                with anyio.move_on_after(waiting.pause(min(left, self._poll_interval(claim)))):
                     await desk.wait()
         finally:
-            self.leave(turn)
+            self.leave_queue(claim)
 
-    def _pause(self, turn: Turn) -> float:
-        return GLANCE if self.is_first(turn) else LONG_GLANCE
+    def _poll_interval(self, claim: Claim) -> float:
+        return POLL_INTERVAL if self.is_first(claim) else LONG_POLL_INTERVAL
 
-    def join(self, turn: Turn, ring: Callable[[], object]) -> None:
-        """Has it wait in the queue, and be rung. Whatever happens, `leave` comes later."""
-        turn.ring = ring
-        self._queue.append(turn)
+    def enqueue(self, claim: Claim, wake: Callable[[], object]) -> None:
+        """Has it wait in the queue, and be rung. Whatever happens, `leave_queue` comes later."""
+        claim.wake = wake
+        self._queue.append(claim)
 
-    def serve(self, turn: Turn) -> bool:
+    def try_acquire_queued(self, claim: Claim) -> bool:
         """Gives a turn of the queue a slot, if it is the first and one is idle."""
         if self.is_closed:
             raise self.closed_error()
-        return self.is_first(turn) and self._take(turn)
+        return self.is_first(claim) and self._take_idle_slot(claim)
 
-    def is_first(self, turn: Turn) -> bool:
+    def is_first(self, claim: Claim) -> bool:
         """Whether it is the first that waits."""
-        return self._first() is turn
+        return self._first_waiting() is claim
 
-    def leave(self, turn: Turn) -> None:
+    def leave_queue(self, claim: Claim) -> None:
         """Takes it out of the queue."""
-        self._remove(turn)
-        self._ring()
+        self._discard(claim)
+        self._wake_first()
 
-    def _take(self, turn: Turn) -> bool:
+    def _take_idle_slot(self, claim: Claim) -> bool:
         for slot in self._slots:
-            if slot.take(turn):
+            if slot.acquire(claim):
                 break
         else:
             return False
         return True
 
-    def _first(self) -> Turn | None:
+    def _first_waiting(self) -> Claim | None:
         """The first that waits. Those that were given up without leaving are taken out."""
         while True:
             try:
                 first = self._queue[0]
             except IndexError:
                 return None
-            if not first.is_over:
+            if not first.is_released:
                 return first
-            self._remove(first)
+            self._discard(first)
 
-    def _remove(self, turn: Turn) -> None:
+    def _discard(self, claim: Claim) -> None:
         try:
-            self._queue.remove(turn)
+            self._queue.remove(claim)
         except (ValueError, IndexError):
             pass
 
-    def _ring(self) -> None:
+    def _wake_first(self) -> None:
         """Wakes the first that waits, for a slot may be idle."""
-        while (first := self._first()) is not None:
-            if first.ring is None or first.ring() is not False:
+        while (first := self._first_waiting()) is not None:
+            if first.wake is None or first.wake() is not False:
                 return
-            self._remove(first)  # its event loop has ended
+            self._discard(first)  # its event loop has ended
 
-    def give_back(self, turn: Turn) -> None:
+    def release(self, claim: Claim) -> None:
         """Has the next in the queue have the slot. Twice is allowed."""
-        slot = turn.slot
+        slot = claim.slot
         if slot is None:
-            slot = self._slot_of(turn)
-        if slot is None or turn.is_over:
-            turn.is_over = True
+            slot = self._slot_of(claim)
+        if slot is None or claim.is_released:
+            claim.is_released = True
             return
         try:
-            self._settle(slot)
+            self._restore(slot)
         finally:
-            turn.is_over = True
+            claim.is_released = True
             try:
                 if self._queue:
-                    self._ring()
+                    self._wake_first()
             finally:
-                turn.slot = None
+                claim.slot = None
                 if self.is_closed and slot.plugin is not None:
                     slot.plugin.close()
 
-    def _slot_of(self, turn: Turn) -> _Slot | None:
+    def _slot_of(self, claim: Claim) -> _Slot | None:
         """What it took, though it may have been interrupted before it could say so."""
-        return next((slot for slot in self._slots if slot.last() is turn), None)
+        return next((slot for slot in self._slots if slot.holder() is claim), None)
 
     def plugin(self, slot: _Slot) -> Plugin:
         """The slot's plugin, fit for use, which is made when there is none. For the one whose it is."""
         plugin = slot.plugin
         if plugin is not None:
-            if slot.is_used or (self._refresh is not None and plugin._guest is not None):
+            if slot.is_dirty or (self._refresh is not None and plugin._guest is not None):
                 # Who had it before was interrupted when giving it back, or has kept and called it.
-                self._settle(slot)
+                self._restore(slot)
                 plugin = slot.plugin
-            elif slot.is_lent:
+            elif slot.was_lent:
                 plugin._take_back()  # once more: who had it may have kept and changed it
         if plugin is None:
             plugin = self._make()
             plugin._lend()
-            slot.is_lent = self._is_shared
+            slot.was_lent = self._is_shared
             slot.plugin = plugin
             slot.made += 1
-        slot.is_used = True
+        slot.is_dirty = True
         if self.is_closed:
             plugin.close()
             raise self.closed_error()
@@ -355,12 +355,12 @@ class Slots:
     def lend(self, slot: _Slot) -> Plugin:
         """As `plugin`, for a caller who gets the plugin itself."""
         plugin = self.plugin(slot)
-        if not slot.is_lent:
-            slot.is_lent = True
+        if not slot.was_lent:
+            slot.was_lent = True
             plugin._take_back()
         return plugin
 
-    def _settle(self, slot: _Slot) -> None:
+    def _restore(self, slot: _Slot) -> None:
         """Makes sure that the next one can use the plugin, or gets another."""
         plugin = slot.plugin
         if plugin is None or self.is_closed:
@@ -370,15 +370,15 @@ class Slots:
             slot.plugin = None
             slot.replaced += 1
             plugin.close()
-        elif self._refresh is None or self._is_as_new(self._refresh, slot, plugin):
-            if slot.is_lent:
+        elif self._refresh is None or self._try_refresh(self._refresh, slot, plugin):
+            if slot.was_lent:
                 plugin._take_back()
         else:
             slot.plugin = None
             plugin.close()
-        slot.is_used = False
+        slot.is_dirty = False
 
-    def _is_as_new(self, refresh: Callable[[Plugin], bool], slot: _Slot, plugin: Plugin) -> bool:
+    def _try_refresh(self, refresh: Callable[[Plugin], bool], slot: _Slot, plugin: Plugin) -> bool:
         try:
             return refresh(plugin)
         except Exception:
@@ -397,15 +397,15 @@ class Slots:
             plugin=self.name,
         )
 
-    def check_others(self, turn: Turn, wait: float | None, waiting: Waiting) -> None:
+    def check_self_wait(self, claim: Claim, wait: float | None, waiting: Waiting) -> None:
         """Raises if all slots belong to the calls that wait for one, which would wait for themselves.
 
         Their own come back only when they go on. What their thread or task has on lease besides might be given back by another one, so
         that is counted only where the wait has no end.
         """
         for slot in self._slots if waiting.callers else ():
-            holder, plugin = slot.last(), slot.plugin
-            if holder.is_over:
+            holder, plugin = slot.holder(), slot.plugin
+            if holder.is_released:
                 return
             if (
                 plugin is not None
@@ -413,12 +413,12 @@ class Slots:
                 and plugin._guest in waiting.callers
             ):
                 continue
-            if wait is not None or (holder.owner, holder.task) != (turn.owner, turn.task):
+            if wait is not None or (holder.thread, holder.task) != (claim.thread, claim.task):
                 return
         if waiting.callers:
-            raise self.itself_error()
+            raise self.self_wait_error()
 
-    def itself_error(self) -> PoolTimeoutError:
+    def self_wait_error(self) -> PoolTimeoutError:
         """For who would wait for itself."""
         return PoolTimeoutError(
             f"the {self.size} plugins of the pool of plugin `{self.name}` are all in use by the one who waits for another, and so would "
@@ -431,16 +431,16 @@ class Slots:
         # Of the callers only this thread is here. The plugins of the others are in the middle of something.
         self._queue.clear()
         for slot in self._slots:
-            turn = slot.last()
-            if not turn.is_over and turn.owner != get_ident():
+            claim = slot.holder()
+            if not claim.is_released and claim.thread != get_ident():
                 slot.plugin = None
-                slot.is_used = False
-                turn.is_over = True
+                slot.is_dirty = False
+                claim.is_released = True
 
 
-GLANCE = 0.05
+POLL_INTERVAL = 0.05
 """Seconds between two looks of the first in the queue at whether a slot is idle, in case that it was not rung."""
-LONG_GLANCE = 5.0
+LONG_POLL_INTERVAL = 5.0
 """The same for all others, which may have become the first."""
 
 
@@ -449,60 +449,60 @@ class Lease(Owner):
 
     __module__ = "plugwasm"
 
-    __slots__ = ("_slots", "_wait", "turn")
+    __slots__ = ("_slots", "_wait", "claim")
 
     def __init__(self, slots: Slots, wait: float | None) -> None:
         self._slots = slots
-        self._wait = slots.wait if wait is AS_THE_POOL else seconds(wait)
-        self.turn = Turn()
+        self._wait = slots.wait if wait is POOL_DEFAULT else checked_wait(wait)
+        self.claim = Claim()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Waits for a slot."""
-        self._slots.take(self.turn, self._wait)
+        self._slots.acquire(self.claim, self._wait)
 
-    async def take_async(self) -> None:
-        """As `take`, for a task."""
-        await self._slots.take_async(self.turn, self._wait)
+    async def acquire_async(self) -> None:
+        """As `acquire`, for a task."""
+        await self._slots.acquire_async(self.claim, self._wait)
 
-    def try_to_take(self) -> bool:
+    def try_acquire(self) -> bool:
         """Takes a slot if one is idle and nobody waits."""
-        self.turn.owner = get_ident()
-        return self._slots.begin(self.turn)
+        self.claim.thread = get_ident()
+        return self._slots.try_acquire(self.claim)
 
     def plugin(self) -> Plugin:
         """The slot's plugin, which is made when there is none. For who calls it and passes it to nobody."""
-        slot = self.turn.slot
+        slot = self.claim.slot
         if slot is None:
             raise self._slots.closed_error()
         return self._slots.plugin(slot)
 
     def _lend(self) -> Plugin:
-        slot = self.turn.slot
+        slot = self.claim.slot
         if slot is None:
             raise self._slots.closed_error()
         return self._slots.lend(slot)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Lets the next one have it. Twice is allowed."""
         try:
-            self._slots.give_back(self.turn)
+            self._slots.release(self.claim)
         except BaseException:
-            self.turn.is_over = True
+            self.claim.is_released = True
             raise
 
     def __enter__(self) -> Plugin:
         self._check_new()
         self.__del__ = partial(
-            setattr, self.turn, "is_over", True
+            setattr, self.claim, "is_released", True
         )  # for who drops it without leaving it: C alone, see `Owner`
         try:
-            self.take()
+            self.acquire()
             return self._lend()
         except BaseException:
             try:
-                self.give_back()
+                self.release()
             finally:
-                self.turn.is_over = True
+                self.claim.is_released = True
             raise
 
     def __exit__(
@@ -512,24 +512,24 @@ class Lease(Owner):
         traceback: TracebackType | None,
     ) -> None:
         try:  # which covers the entry of this function, see `shielded`
-            self._slots.give_back(self.turn)
+            self._slots.release(self.claim)
         except BaseException:
-            self.turn.is_over = True
+            self.claim.is_released = True
             raise
 
     async def __aenter__(self) -> Plugin:
         self._check_new()
-        self.__del__ = partial(setattr, self.turn, "is_over", True)
+        self.__del__ = partial(setattr, self.claim, "is_released", True)
         from .._runtime.threads import cross
 
         try:
-            await self.take_async()
+            await self.acquire_async()
             plugin: Plugin = await cross(lambda _: self._lend())
         except BaseException:
             try:
-                self.give_back()
+                self.release()
             finally:
-                self.turn.is_over = True
+                self.claim.is_released = True
             raise
         return plugin
 
@@ -542,35 +542,35 @@ class Lease(Owner):
         from .._runtime.threads import finish
 
         try:
-            await finish(self.give_back)
+            await finish(self.release)
         finally:
-            self.turn.is_over = True
+            self.claim.is_released = True
 
     def _check_new(self) -> None:
-        if self.turn.is_over:
-            self.turn = Turn()
-        elif self.turn.slot is not None or self.turn.ring is not None:
+        if self.claim.is_released:
+            self.claim = Claim()
+        elif self.claim.slot is not None or self.claim.wake is not None:
             raise RuntimeError(
                 "this is in use already: call `pool.plugin()` again for another plugin"
             )
 
 
-shielded(Lease.give_back)
+shielded(Lease.release)
 shielded(Lease.__exit__)
 
 
-def _until(wait: float | None) -> float:
+def _deadline(wait: float | None) -> float:
     return NEVER if wait is None else monotonic() + wait
 
 
-def _ring(bell: LockType) -> None:
+def _wake(wakeup: LockType) -> None:
     try:
-        bell.release()
+        wakeup.release()
     except RuntimeError:
         pass  # it rings already
 
 
-def seconds(wait: float | None) -> float | None:
+def checked_wait(wait: float | None) -> float | None:
     """The same, if that is how long one can wait."""
     if wait is not None and not (
         isinstance(wait, (int, float)) and not isinstance(wait, bool) and wait >= 0
@@ -580,17 +580,17 @@ def seconds(wait: float | None) -> float | None:
 
 
 _live: dict[weakref.ref[Slots], None] = {}
-_gone: deque[weakref.ref[Slots]] = deque()
+_dead: deque[weakref.ref[Slots]] = deque()
 
 
-def _remember(slots: Slots) -> None:
+def _register(slots: Slots) -> None:
     # No `WeakSet`: its callback is Python, and whatever a signal handler raises there is lost.
-    while _gone:
+    while _dead:
         try:
-            _live.pop(_gone.popleft(), None)
+            _live.pop(_dead.popleft(), None)
         except IndexError:  # another thread was faster
             pass
-    _live[weakref.ref(slots, _gone.append)] = None
+    _live[weakref.ref(slots, _dead.append)] = None
 
 
 def _after_fork_in_child() -> None:

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from .._version import __version__
 from .commands import cache, call, inspect, replay, schema
 from .parameters import MARKUP, SETTINGS
-from .terminal import INTERRUPTED, USAGE, broken_pipe, usage
+from .terminal import INTERRUPTED, USAGE, print_usage_error, silence_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +50,12 @@ class _Commands(TyperGroup):
                 if command.endswith(" call") and "extra argument" in message
                 else ""
             )
-            usage(message[:1].lower() + message[1:].rstrip(".") + hint, command)
+            print_usage_error(message[:1].lower() + message[1:].rstrip(".") + hint, command)
             code = USAGE
         except typer.Abort:
             code = INTERRUPTED
         except BrokenPipeError:
-            code = broken_pipe()
+            code = silence_stdout()
         if standalone_mode:
             sys.exit(code)
         return code
@@ -119,7 +119,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _root(
+def _root_command(
     context: typer.Context,
     version: Annotated[
         bool,

@@ -1,7 +1,7 @@
 """`plugwasm inspect`: what the modules of a plugin export and import, and who provides what they import.
 
-Modules are compiled but not linked, so a plugin can be looked at that cannot run here. `facts` gives what is known as JSON types, and
-`show` the same to a person.
+Modules are compiled but not linked, so a plugin can be looked at that cannot run here. `collect_facts` gives what is known as JSON types,
+and `print_facts` the same to a person.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .._manifest.limits import DEFAULT
 from .._runtime.linker import WASI, is_callable, is_from_before_1_0
 from .._runtime.modules import Allowance, compiled, engine, engine_for
 from .._wasi.abi import SIGNATURES
-from .terminal import escaped, write_stdout
+from .terminal import escape, write_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _NAMES = {
 # ---- what is known ----------------------------------------------------------------------------------------------------------------------
 
 
-def facts(recipe: Recipe) -> dict[str, Any]:
+def collect_facts(recipe: Recipe) -> dict[str, Any]:
     """What is known of each module, and what the plugin as a whole needs, in JSON types."""
     allowance = Allowance(DEFAULT)
     on = engine_for(
@@ -58,13 +58,13 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         "modules": shown,
         "needs": {
             "wasi": any(item["provider"] == "wasi" for item in imports),
-            "host_functions": _unique(imports, "application"),
-            "missing": _unique(imports, "nobody"),
+            "host_functions": _names_provided_by(imports, "application"),
+            "missing": _names_provided_by(imports, "nobody"),
         },
     }
 
 
-def _unique(imports: list[dict[str, Any]], provider: str) -> list[str]:
+def _names_provided_by(imports: list[dict[str, Any]], provider: str) -> list[str]:
     return list(
         dict.fromkeys(
             f"{item['module']}.{item['name']}" for item in imports if item["provider"] == provider
@@ -89,17 +89,17 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
             "imported": sum(item.kind == "memory" for item in module.imports),
         },
         "exports": [
-            _item(item) | {"callable": is_main and is_callable(item)}
+            _item_facts(item) | {"callable": is_main and is_callable(item)}
             for item in module.exports.values()
         ],
         "imports": [
-            {"module": item.module} | _item(item) | _provider(item, source.name, modules)
+            {"module": item.module} | _item_facts(item) | _provider(item, source.name, modules)
             for item in module.imports
         ],
     }
 
 
-def _item(item: Item) -> dict[str, Any]:
+def _item_facts(item: Item) -> dict[str, Any]:
     type = (
         None
         if item.type is None
@@ -148,8 +148,8 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
 # ---- for a person -----------------------------------------------------------------------------------------------------------------------
 
 
-def show(found: dict[str, Any]) -> None:
-    """Writes `facts` to stdout, as tables."""
+def print_facts(found: dict[str, Any]) -> None:
+    """Writes `collect_facts` to stdout, as tables."""
     from rich.console import Console
 
     console = Console(
@@ -167,7 +167,7 @@ def show(found: dict[str, Any]) -> None:
 def _show_module(console: Any, module: dict[str, Any], plugin: str, several: bool) -> None:
     from rich.text import Text
 
-    title = Text(escaped(module["name"] if several else plugin), "bold")
+    title = Text(escape(module["name"] if several else plugin), "bold")
     if several and module["main"]:
         title.append(" (the plugin)", "not bold")
     console.print(title)
@@ -175,7 +175,7 @@ def _show_module(console: Any, module: dict[str, Any], plugin: str, several: boo
     pages = "1 page" if memories["pages"] == 1 else f"{memories['pages']:,} pages"
     memory = f"{memories['own']}, of {pages} ({memories['pages'] * _PAGE_KIB:,} KiB) at first"
     lines = {
-        "from": escaped(module["origin"]),
+        "from": escape(module["origin"]),
         "size": f"{module['size']:,} bytes",
         "sha256": module["sha256"],
     }
@@ -201,8 +201,8 @@ def _show_items(console: Any, title: str, items: list[dict[str, Any]]) -> None:
     for item in sorted(items, key=lambda item: modules.index(item.get("module"))):
         if (module := item.get("module")) != above:
             above = module
-            table.add_row(Text(f"  {escaped(module or '') or '(no name)'}", "dim"))
-        table.add_row(f"    {escaped(item['name'])}", _type(item), _remark(item))
+            table.add_row(Text(f"  {escape(module or '') or '(no name)'}", "dim"))
+        table.add_row(f"    {escape(item['name'])}", _type(item), _provider_text(item))
     console.print()
     console.print(table)
 
@@ -222,13 +222,13 @@ def _type(item: dict[str, Any]) -> str:
     return f"({', '.join(item['type']['params'])}) -> ({', '.join(item['type']['results'])})"
 
 
-def _remark(item: dict[str, Any]) -> Text:
+def _provider_text(item: dict[str, Any]) -> Text:
     from rich.text import Text
 
     if "provider" not in item:
         return Text("callable", "green") if item["callable"] else Text("")
     provider = item["provider"]
-    name = f"module {escaped(item['provided_by'])}" if provider == "module" else _NAMES[provider]
+    name = f"module {escape(item['provided_by'])}" if provider == "module" else _NAMES[provider]
     remark = Text(name, _STYLES.get(provider, ""))
     if not item["fits"]:
         remark.append(", with another type", "bold red")
@@ -245,12 +245,12 @@ def _show_needs(console: Any, needs: dict[str, Any]) -> None:
         lines.append(
             (
                 "It needs host functions of an application",
-                ", ".join(map(escaped, needs["host_functions"])),
+                ", ".join(map(escape, needs["host_functions"])),
                 "yellow",
             )
         )
     if needs["missing"]:
-        lines.append(("Nobody has", ", ".join(map(escaped, needs["missing"])), "bold red"))
+        lines.append(("Nobody has", ", ".join(map(escape, needs["missing"])), "bold red"))
     if any(name.startswith("env.extism_") for name in needs["missing"]):
         lines.append(
             ("Its kit is from before Extism 1.0", "build it again with a current one", "bold red")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from .._manifest.resolve import MAIN, ModuleSource, Recipe, resolve
 from ..errors import Error, HashMismatchError, OptionError
 from .streams import check_writable
-from .terminal import UsageProblem, cannot_write, escaped, warn
+from .terminal import UsageProblem, escape, print_warning, write_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MAX_CONFIG_FILE = 64 * 2**20
 # ---- what was typed ---------------------------------------------------------------------------------------------------------------------
 
 
-def pair(option: str, text: str, shape: str) -> tuple[str, str]:
+def parse_pair(option: str, text: str, shape: str) -> tuple[str, str]:
     """The two parts of `NAME=REST`. The rest is not repeated in the error, since it may be a secret."""
     name, separator, rest = text.partition("=")
     if not separator or not name:
@@ -42,7 +42,7 @@ def pair(option: str, text: str, shape: str) -> tuple[str, str]:
     return name, rest
 
 
-def milliseconds(text: str) -> int:
+def parse_milliseconds(text: str) -> int:
     """`500`, `500ms`, `2s` or `0.5s`, as milliseconds."""
     number, factor = (
         (text.removesuffix("s"), 1000)
@@ -63,14 +63,14 @@ def milliseconds(text: str) -> int:
     return round(value)
 
 
-def number(option: str, text: str, least: int, most: int) -> int:
+def parse_number(option: str, text: str, least: int, most: int) -> int:
     """A whole number in decimal digits."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise UsageProblem(option, f"expected a whole number from {least} to {most}, got {text!r}")
     return int(text)
 
 
-def log_level(text: str) -> str:
+def parse_log_level(text: str) -> str:
     """The lowest level of the log that is shown, or "off"."""
     if text not in LOG_LEVELS:
         raise UsageProblem(
@@ -80,7 +80,7 @@ def log_level(text: str) -> str:
     return text
 
 
-def granted_path(text: str) -> tuple[str, str]:
+def parse_allowed_path(text: str) -> tuple[str, str]:
     """`[ro:]HOST[:GUEST]` as an entry of `allowed_paths`. Without a guest path the directory keeps its name."""
     prefix = "ro:" if text.startswith("ro:") else ""
     host, separator, guest = text.removeprefix(prefix).rpartition(":")
@@ -94,7 +94,7 @@ def granted_path(text: str) -> tuple[str, str]:
     return prefix + host, guest
 
 
-def _hash(text: str) -> str:
+def _parse_sha256(text: str) -> str:
     """64 hexadecimal digits, in lower case."""
     if len(text) != 64 or not frozenset("0123456789abcdef").issuperset(text.lower()):
         raise UsageProblem(
@@ -103,7 +103,7 @@ def _hash(text: str) -> str:
     return text.lower()
 
 
-def config_of(
+def read_config(
     pairs: Sequence[str], file: str | None, document: str | None = None
 ) -> dict[str, str]:
     """The configuration: that of the file, over it that of the JSON document, and over both what was typed one by one."""
@@ -111,7 +111,7 @@ def config_of(
     if document is not None:
         config |= _config_document(document)
     for text in pairs:
-        key, value = pair("--config", text, "KEY=VALUE")
+        key, value = parse_pair("--config", text, "KEY=VALUE")
         config[key] = value
     for key, value in config.items():
         if not (_is_text(key) and _is_text(value)):
@@ -169,7 +169,7 @@ def _config_file(path: str) -> dict[str, str]:
 # ---- the recipe -------------------------------------------------------------------------------------------------------------------------
 
 
-class Additions:
+class Overrides:
     """What was typed on top of what the plugin says of itself: config, hosts, paths and modules are added, limits replaced.
 
     Raises:
@@ -195,23 +195,25 @@ class Additions:
         atomics: bool = False,
     ) -> None:
         self._features = {"gc": gc, "atomics": atomics}
-        self.timeout_ms = None if timeout is None else milliseconds(timeout)
-        self.max_pages = None if max_pages is None else number("--memory-max", max_pages, 0, 65536)
+        self.timeout_ms = None if timeout is None else parse_milliseconds(timeout)
+        self.max_pages = (
+            None if max_pages is None else parse_number("--memory-max", max_pages, 0, 65536)
+        )
         self.max_http_response_bytes = (
             None
             if http_response_max is None
-            else number("--http-response-max", http_response_max, 0, MAX_NUMBER)
+            else parse_number("--http-response-max", http_response_max, 0, MAX_NUMBER)
         )
         self.max_var_bytes = (
-            None if var_max is None else number("--var-max", var_max, 0, MAX_NUMBER)
+            None if var_max is None else parse_number("--var-max", var_max, 0, MAX_NUMBER)
         )
-        self.pinned = None if sha256 is None else _hash(sha256)
+        self.pinned = None if sha256 is None else _parse_sha256(sha256)
         self.hosts = tuple(hosts)
         if hosts:
             _check_hosts(hosts)
         self.paths: dict[str, str] = {}
         for text in paths:
-            host, guest = granted_path(text)
+            host, guest = parse_allowed_path(text)
             if host in self.paths or guest in self.paths.values():
                 raise UsageProblem(
                     "--allow-path", f"{host if host in self.paths else guest} is given twice"
@@ -219,7 +221,7 @@ class Additions:
             self.paths[host] = guest
         self.links: dict[str, str] = {}
         for text in links:
-            name, source = pair("--link", text, "NAME=PATH")
+            name, source = parse_pair("--link", text, "NAME=PATH")
             if not source or name in self.links:
                 raise UsageProblem(
                     "--link",
@@ -228,7 +230,7 @@ class Additions:
                     else "expected NAME=PATH, got nothing after the =",
                 )
             self.links[name] = source
-        self.config = config_of(config, config_file, set_config)
+        self.config = read_config(config, config_file, set_config)
 
     def apply(self, recipe: Recipe) -> None:
         """Lays them over a recipe."""
@@ -255,7 +257,7 @@ class Additions:
                 what = "the plugin itself" if module.name == MAIN else "another module"
                 raise UsageProblem("--link", f"{module.name} is the name of {what}; choose another")
         recipe.modules = [
-            _linked(name, source) for name, source in self.links.items()
+            _read_linked_module(name, source) for name, source in self.links.items()
         ] + recipe.modules
 
     def limits(self, recipe: Recipe) -> Limits | None:
@@ -267,11 +269,11 @@ class Additions:
         return _with(effective(None, recipe), self._features)
 
 
-def calls(
+def run_calls(
     plugin: str,
     function: str,
     read: Callable[[], bytes],
-    additions: Additions,
+    overrides: Overrides,
     options: Mapping[str, Any],
     *,
     rounds: int,
@@ -286,9 +288,9 @@ def calls(
     from .._runtime.plugin import Plugin
 
     recipe: Any = resolve(plugin)
-    additions.apply(recipe)
+    overrides.apply(recipe)
     with Plugin(
-        CompiledPlugin(recipe, functions=(), limits=additions.limits(recipe), **options)
+        CompiledPlugin(recipe, functions=(), limits=overrides.limits(recipe), **options)
     ) as instance:
         data = read()
         with profiling(instance):
@@ -317,7 +319,9 @@ def _note_lines(error: Error, plugin: Plugin) -> None:
 
 
 @contextmanager
-def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[Observer] | None]:
+def observe_calls(
+    *, stats: bool, trace: bool, record: str | None
+) -> Iterator[list[Observer] | None]:
     """The observers that were asked for; None when none was. A recording is written at the end, also when a call fails."""
     if not (stats or trace or record is not None):
         yield None
@@ -330,7 +334,7 @@ def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[
             try:
                 yield
             finally:
-                print(escaped(_took(call)), file=sys.stderr)
+                print(escape(_format_stats(call)), file=sys.stderr)
 
     observers: list[Observer] = [Stats()] * stats + [Trace()] * trace
     if record is None:
@@ -347,10 +351,10 @@ def observing(*, stats: bool, trace: bool, record: str | None) -> Iterator[list[
             try:
                 recorder.recording.save(record)
             except OSError as error:
-                raise cannot_write(record, error) from error
+                raise write_failure(record, error) from error
 
 
-def _took(call: Call) -> str:
+def _format_stats(call: Call) -> str:
     """The statistics of a call as a line."""
     milliseconds = {
         "guest": call.guest_seconds,
@@ -359,14 +363,18 @@ def _took(call: Call) -> str:
     }
     parts = [f"{what} {seconds * 1e3:.3f}" for what, seconds in milliseconds.items()]
     line = f"{call.function}: {call.seconds * 1e3:.3f} ms ({', '.join(parts)}), {call.input_bytes} bytes in, {call.output_bytes} out"
-    facts = {"host calls": call.host_calls, "HTTP requests": call.http_requests, "fuel": call.fuel}
-    line += "".join(f", {number} {what}" for what, number in facts.items() if number)
+    counts = {
+        "host calls": call.host_calls,
+        "HTTP requests": call.http_requests,
+        "fuel": call.fuel,
+    }
+    line += "".join(f", {number} {what}" for what, number in counts.items() if number)
     return (
         line if call.memory_bytes is None else f"{line}, {call.memory_bytes // 1024} KiB of memory"
     )
 
 
-def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
+def make_profiler(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
     """What takes a profile of a plugin and writes it to the file, also when a call fails; nothing without one."""
     if path is None:
         return nullcontext
@@ -390,14 +398,14 @@ def profile_to(path: str | None) -> Callable[[Plugin], AbstractContextManager[ob
             try:
                 taken.save(path)
             except OSError as error:
-                raise cannot_write(path, error) from error
+                raise write_failure(path, error) from error
             if taken.why_empty is not None:
-                warn(f"the profile {path} is empty: {taken.why_empty} (--loop)")
+                print_warning(f"the profile {path} is empty: {taken.why_empty} (--loop)")
 
     return profiling
 
 
-def _linked(name: str, source: str) -> ModuleSource:
+def _read_linked_module(name: str, source: str) -> ModuleSource:
     modules = resolve(source).modules
     if len(modules) != 1:
         raise UsageProblem("--link", f"expected one module, but {source} has {len(modules)}")

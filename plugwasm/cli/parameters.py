@@ -15,7 +15,7 @@ SETTINGS: dict[str, Any] = {
     "terminal_width": min(_COLUMNS, 80) - 1,
 }
 
-IO, MAY, HTTP, LIMITS, OTHER = (
+IO, PERMISSIONS, HTTP, LIMITS, OTHER = (
     "Input and output",
     "What the plugin is and may do",
     "HTTP",

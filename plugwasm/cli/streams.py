@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from io import BytesIO
 
 from ..errors import SourceError, one_line
-from .terminal import UsageProblem, cannot_write, write_stdout
+from .terminal import UsageProblem, write_failure, write_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-STANDARD = "-"
+STANDARD_STREAM = "-"
 """What names standard input, or standard output, in the place of a file."""
 
 
-def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
+def input_reader(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
     """What reads the input: text, the content of a file, or all of standard input, also when nothing is given and something is piped in."""
     given = [
         name
@@ -36,8 +36,8 @@ def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], by
     ]
     if len(given) > 1:
         raise UsageProblem(" and ".join(given), "only one of them can be given")
-    if stdin or STANDARD in (text, path):
-        return _stdin
+    if stdin or STANDARD_STREAM in (text, path):
+        return _read_stdin
     if text is not None:
         try:
             data = text.encode(
@@ -47,8 +47,8 @@ def input_of(text: str | None, path: str | None, stdin: bool) -> Callable[[], by
             raise UsageProblem("--input", "expected text, got lone surrogates") from None
         return lambda: data
     if path is not None:
-        return lambda: _content(path)
-    return _stdin if _is_piped() else bytes
+        return lambda: _read_file(path)
+    return _read_stdin if _is_piped() else bytes
 
 
 def _is_piped() -> bool:
@@ -64,13 +64,13 @@ def _is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def _stdin() -> bytes:
+def _read_stdin() -> bytes:
     if sys.stdin is None:
         raise UsageProblem("--stdin", "there is no standard input")
     return sys.stdin.buffer.read()
 
 
-def _content(path: str) -> bytes:
+def _read_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -83,7 +83,7 @@ def _content(path: str) -> bytes:
 
 
 @contextmanager
-def output_to(
+def open_output(
     path: str | None, *, lines: bool, raw: bool = False
 ) -> Iterator[Callable[[bytes], None]]:
     """Where each output goes: to stdout, or to a file, which is made when the first output is there.
@@ -93,10 +93,10 @@ def output_to(
             on a terminal.
         raw: Whether a terminal gets the bytes as they are.
     """
-    if path in (None, STANDARD):
+    if path in (None, STANDARD_STREAM):
         on_terminal = sys.stdout is not None and sys.stdout.isatty()
         ended, visible = lines or on_terminal, on_terminal and not raw
-        yield lambda data: write_stdout(_ended(_visible(data) if visible else data, ended))
+        yield lambda data: write_stdout(_end_line(_make_visible(data) if visible else data, ended))
         return
     assert path is not None
     check_writable("--output-file", path)
@@ -107,11 +107,11 @@ def output_to(
         try:
             if file is None:
                 file = open(path, "wb", buffering=0)  # noqa: SIM115
-            rest = memoryview(_ended(data, lines))
+            rest = memoryview(_end_line(data, lines))
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_failure(path, error) from error
 
     try:
         yield write
@@ -132,12 +132,12 @@ def check_writable(option: str, path: str) -> None:
         )
 
 
-def _visible(data: bytes) -> bytes:
+def _make_visible(data: bytes) -> bytes:
     """The same as text that a terminal only shows. Tabs and ends of lines stay."""
     text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
     shown = "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
     return shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
 
 
-def _ended(data: bytes, ended: bool) -> bytes:
+def _end_line(data: bytes, ended: bool) -> bytes:
     return data + b"\n" if ended and data and not data.endswith(b"\n") else data

@@ -55,16 +55,16 @@ class UsageProblem(Exception):
 # ---- text -------------------------------------------------------------------------------------------------------------------------------
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """`text` in one line that a terminal takes for nothing but text."""
     return errors.one_line(text)
 
 
-def escaped_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:
+def escape_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:
     """The same for text that may have several lines; those after the first are indented, and what is too much is counted only."""
     cut, rest = text[:_MAX_CHARACTERS], len(text) - _MAX_CHARACTERS
     lines = cut.replace("\r\n", "\n").rstrip("\n").split("\n")
-    shown = [escaped(line.replace("\t", "    ")) for line in lines[:max_lines]]
+    shown = [escape(line.replace("\t", "    ")) for line in lines[:max_lines]]
     if len(lines) > max_lines:
         shown.append(f"… ({len(lines) - max_lines} more lines)")
     elif rest > 0:
@@ -75,7 +75,7 @@ def escaped_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:
 # ---- errors -----------------------------------------------------------------------------------------------------------------------------
 
 
-def complain(message: str, hint: str = "", *, label: str = "error") -> None:
+def print_error(message: str, hint: str = "", *, label: str = "error") -> None:
     """Writes an error to stderr; `message` and `hint` are escaped already."""
     from rich.text import Text
 
@@ -85,12 +85,12 @@ def complain(message: str, hint: str = "", *, label: str = "error") -> None:
     _stderr().print(text, soft_wrap=True)
 
 
-def warn(message: str) -> None:
+def print_warning(message: str) -> None:
     """Writes to stderr what is no error, but may not be what was wanted."""
     from rich.text import Text
 
     _stderr().print(
-        Text.assemble(("warning:", "bold yellow"), " ", escaped(message)), soft_wrap=True
+        Text.assemble(("warning:", "bold yellow"), " ", escape(message)), soft_wrap=True
     )
 
 
@@ -101,19 +101,19 @@ def _stderr() -> Console:
 
 
 @contextmanager
-def reporting(command: str, *, traceback: bool = False) -> Iterator[None]:
+def report_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
     """Ends the command with a message and an exit code for whatever is raised inside."""
     try:
         yield
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
-        raise typer.Exit(broken_pipe()) from None
+        raise typer.Exit(silence_stdout()) from None
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except UsageProblem as problem:
-        usage(str(problem), command)
+        print_usage_error(str(problem), command)
         raise typer.Exit(USAGE) from None
     except Exception as error:
         if traceback:
@@ -121,14 +121,14 @@ def reporting(command: str, *, traceback: bool = False) -> Iterator[None]:
         raise typer.Exit(_report(error, detailed=traceback)) from None
 
 
-def usage(message: str, command: str) -> None:
+def print_usage_error(message: str, command: str) -> None:
     """Writes what was wrong with the arguments of a command, and where to read what is right."""
-    complain(escaped(message), f"see: {command} --help")
+    print_error(escape(message), f"see: {command} --help")
 
 
 def _report(error: Exception, *, detailed: bool) -> int:
     if isinstance(error, errors.GuestError) and error.guest_message is not None:
-        complain(escaped_lines(error.guest_message or "(no message)"), label="plugin error")
+        print_error(escape_lines(error.guest_message or "(no message)"), label="plugin error")
         return FAILED
     if isinstance(error, errors.Error):
         message = error.message or type(error).__name__
@@ -136,27 +136,27 @@ def _report(error: Exception, *, detailed: bool) -> int:
         for advice, typed in _PYTHON_ADVICE:
             if advice in message:
                 message, hint = message.replace(advice, typed), ""
-        complain(escaped_lines(message), hint)
-        return _code(error)
+        print_error(escape_lines(message), hint)
+        return _exit_code(error)
     if isinstance(error, MemoryError):
-        complain("this machine has not enough memory for that")
+        print_error("this machine has not enough memory for that")
         return LIMIT
     if isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
-        complain(
-            f"{escaped(os.fsdecode(error.filename))}: {reason}"
+        print_error(
+            f"{escape(os.fsdecode(error.filename))}: {reason}"
             if isinstance(error.filename, (str, bytes))
             else reason
         )
         return USAGE
     hint = "" if detailed else "please report it, with what --traceback shows"
-    complain(
-        f"a fault of plugwasm itself: {type(error).__name__}: {escaped_lines(str(error))}", hint
+    print_error(
+        f"a fault of plugwasm itself: {type(error).__name__}: {escape_lines(str(error))}", hint
     )
     return INTERNAL
 
 
-def _code(error: errors.Error) -> int:
+def _exit_code(error: errors.Error) -> int:
     if isinstance(error, _LIMITS):
         return LIMIT
     if isinstance(error, (errors.FunctionNotFoundError, errors.SignatureError)):
@@ -176,7 +176,7 @@ def _hint(error: errors.Error, detailed: bool) -> str:
     ):
         return "see what it exports and imports: plugwasm inspect"
     if isinstance(error, errors.TrapError) and error.backtrace and not detailed:
-        frames = [f"in {escaped(frame)}" for frame in error.backtrace]
+        frames = [f"in {escape(frame)}" for frame in error.backtrace]
         return ", ".join(frames[:_MAX_FRAMES]) + (
             f", … (all {len(frames)} frames: --traceback)" if len(frames) > _MAX_FRAMES else ""
         )
@@ -187,13 +187,13 @@ def _show_traceback(error: Exception) -> None:
     import traceback
 
     for line in "".join(traceback.format_exception(error)).splitlines():
-        print(escaped(line.replace("\t", "    ")), file=sys.stderr)
+        print(escape(line.replace("\t", "    ")), file=sys.stderr)
 
 
 # ---- streams ----------------------------------------------------------------------------------------------------------------------------
 
 
-def broken_pipe() -> int:
+def silence_stdout() -> int:
     """Nobody reads stdout any more: from here on what is written there goes nowhere. Gives the exit code."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -211,19 +211,19 @@ def write_stdout(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise cannot_write("standard output", error) from error
+        raise write_failure("standard output", error) from error
 
 
-def cannot_write(what: str, error: OSError) -> OSError:
+def write_failure(what: str, error: OSError) -> OSError:
     """The same error, that says what could not be written."""
     return OSError(error.errno, error.strerror or type(error).__name__, f"cannot write {what}")
 
 
 @contextmanager
-def logging_to_stderr(level: str) -> Iterator[None]:
+def log_to_stderr(level: str) -> Iterator[None]:
     """Writes what plugins and plugwasm log to stderr, from `level` on; "off" for nothing."""
     logger = logging.getLogger("plugwasm")
-    handler = _StderrLog()
+    handler = _StderrHandler()
     before, propagated = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(LEVELS.get(level, logging.CRITICAL + 1))
@@ -236,7 +236,7 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         logger.propagate = propagated
 
 
-class _StderrLog(logging.Handler):
+class _StderrHandler(logging.Handler):
     _console: Console | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -245,11 +245,11 @@ class _StderrLog(logging.Handler):
         if self._console is None:
             self._console = _stderr()
         level = _LEVEL_NAMES.get(record.levelno, record.levelname.lower())
-        name = escaped(record.name.removeprefix("plugwasm.plugin."))
+        name = escape(record.name.removeprefix("plugwasm.plugin."))
         style = {"warn": "yellow", "error": "red"}.get(level, "dim")
         text = Text.assemble(
             (f"{level:5} ", style),
             (f"{name}: ", "dim"),
-            escaped_lines(record.getMessage(), max_lines=1000),
+            escape_lines(record.getMessage(), max_lines=1000),
         )
         self._console.print(text, soft_wrap=True)

@@ -34,9 +34,9 @@ from ..errors import (
     shown,
 )
 from ._clock import FakeClock
-from ._host_functions import FakeHostFunction, Switchboard
+from ._host_functions import FakeHostFunction, HostCallRouter
 from ._http import FakeHttp
-from ._logs import Logs, Tap
+from ._logs import Logs, RecordingLogger
 from ._records import Call
 from ._usage import Usage
 
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from .._runtime.argument_types import PluginInput
     from ._records import HostCall, LogLine
 
-_PLENTY = 2**62
+_UNLIMITED_FUEL = 2**62
 """Fuel for a plugin that has no limit: so much that it is only measured."""
-_NEVER_RAN = (FunctionNotFoundError, SignatureError, BusyError, ClosedError)
-_LINES = 200
+_NOT_STARTED = (FunctionNotFoundError, SignatureError, BusyError, ClosedError)
+_MAX_TRANSCRIPT_LINES = 200
 """Of a transcript; of a longer one the beginning is left out."""
 
 
@@ -139,32 +139,32 @@ class Harness:
             )
         limits, egress = own_settings(plugin, limits, egress)
         recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
-        self._recipe = _granted(recipe, allowed_hosts, allowed_paths)
+        self._recipe = _apply_grants(recipe, allowed_hosts, allowed_paths)
         self.name = checked_name(name) or shown(recipe.label)
         self.limits = effective(limits, recipe)
-        self.http = FakeHttp(self._keep)
+        self.http = FakeHttp(self._record)
         self.clock = FakeClock()
         self.logs = Logs()
         self.calls: list[Call] = []
-        self._happened: list[object] = []
-        self._switchboard = Switchboard(self._keep, fake_missing)
-        self._tap = Tap(
-            f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._keep_line
+        self._events: list[object] = []
+        self._router = HostCallRouter(self._record, fake_missing)
+        self._logger = RecordingLogger(
+            f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._record_line
         )
         self._wasi = (
             WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
         )
         self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
         self._functions = checked_functions(functions)
-        self._fuel_limit = _PLENTY if fuel_limit is None else fuel_limit
+        self._fuel_limit = _UNLIMITED_FUEL if fuel_limit is None else fuel_limit
         self._settings: dict[str, Any] = {
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "egress": self._policy(egress),
+            "egress": self._fake_egress(egress),
         }
-        self._importable: dict[tuple[str, str], FunctionType] | None = None
+        self._missing_imports: dict[tuple[str, str], FunctionType] | None = None
         self._compiled: CompiledPlugin | None = None
-        self._plugins: list[_Watched] = []
+        self._plugins: list[_RecordedPlugin] = []
 
     # ---- what the test says ---------------------------------------------------------------------------------------------------------
 
@@ -191,15 +191,13 @@ class Harness:
             LinkError: The plugin imports no such function.
         """
         key = self._find_import(name, namespace)
-        expected = len(self._imports()[key].params)
+        expected = len(self._application_imports()[key].params)
         if params and len(params) != expected:
             raise LinkError(
                 f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not {len(params)}",
                 plugin=self.name,
             )
-        fake = self._switchboard.fakes[key] = FakeHostFunction(
-            *key, params or None, returns, raises
-        )
+        fake = self._router.fakes[key] = FakeHostFunction(*key, params or None, returns, raises)
         return fake
 
     def plugin(self) -> Plugin:
@@ -208,7 +206,7 @@ class Harness:
         Raises:
             Error: As `Plugin`.
         """
-        plugin = _Watched(self, self._compile())
+        plugin = _RecordedPlugin(self, self._compile())
         self._plugins.append(plugin)
         return plugin
 
@@ -217,7 +215,7 @@ class Harness:
     @property
     def host_calls(self) -> list[HostCall]:
         """The calls of host functions (`HostCall`), faked or not."""
-        return self._switchboard.calls
+        return self._router.calls
 
     @property
     def vars(self) -> dict[str, bytes]:
@@ -253,7 +251,7 @@ class Harness:
         missed = [f"  {route}" for route in self.http.routes if not route.called]
         missed += [
             f"  host function `{fake.name}`"
-            for fake in self._switchboard.fakes.values()
+            for fake in self._router.fakes.values()
             if not fake.called
         ]
         if missed:
@@ -263,9 +261,11 @@ class Harness:
 
     def transcript(self) -> str:
         """What happened, in order, by lines: calls, and what the plugin did in each."""
-        lines = [str(it) if isinstance(it, Call) else f"    {it}" for it in self._happened]
-        if len(lines) > _LINES:
-            lines[: len(lines) - _LINES] = [f"… {len(lines) - _LINES} lines before"]
+        lines = [str(it) if isinstance(it, Call) else f"    {it}" for it in self._events]
+        if len(lines) > _MAX_TRANSCRIPT_LINES:
+            lines[: len(lines) - _MAX_TRANSCRIPT_LINES] = [
+                f"… {len(lines) - _MAX_TRANSCRIPT_LINES} lines before"
+            ]
         return "\n".join(lines)
 
     # ---- life -----------------------------------------------------------------------------------------------------------------------
@@ -291,14 +291,14 @@ class Harness:
 
     # ---- linking --------------------------------------------------------------------------------------------------------------------
 
-    def _keep(self, record: object) -> None:
-        self._happened.append(record)
+    def _record(self, record: object) -> None:
+        self._events.append(record)
 
-    def _keep_line(self, line: LogLine) -> None:
+    def _record_line(self, line: LogLine) -> None:
         self.logs._lines.append(line)
-        self._keep(line)
+        self._record(line)
 
-    def _policy(self, egress: Egress | None) -> Egress:
+    def _fake_egress(self, egress: Egress | None) -> Egress:
         from .._http.policy import Egress
 
         wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
@@ -311,8 +311,8 @@ class Harness:
             real = {function._imported_as: function for function in self._functions}
             types = {key: function._host.type for key, function in real.items()}
             functions = [
-                self._switchboard.connect(*key, type, real.get(key))
-                for key, type in {**self._imports(), **types}.items()
+                self._router.make_function(*key, type, real.get(key))
+                for key, type in {**self._application_imports(), **types}.items()
             ]
             self._compiled = CompiledPlugin(
                 self._recipe,  # type: ignore[arg-type]
@@ -322,17 +322,17 @@ class Harness:
                 fuel_limit=self._fuel_limit,
                 **self._settings,
             )
-            self._compiled._grants.log._logger = self._tap
+            self._compiled._grants.log._logger = self._logger
         return self._compiled
 
-    def _imports(self) -> dict[tuple[str, str], FunctionType]:
+    def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
-        if self._importable is None:
-            self._importable = wanted(self._recipe, self.limits)
-        return self._importable
+        if self._missing_imports is None:
+            self._missing_imports = wanted(self._recipe, self.limits)
+        return self._missing_imports
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
-        known = self._imports()
+        known = self._application_imports()
         fitting = [key for key in known if key[1] == name and namespace in (None, key[0])]
         if len(fitting) == 1:
             return fitting[0]
@@ -356,7 +356,7 @@ class Harness:
         )
 
 
-class _Watched(Plugin):
+class _RecordedPlugin(Plugin):
     """A plugin whose calls are kept."""
 
     def __init__(self, harness: Harness, plugin: CompiledPlugin) -> None:
@@ -370,7 +370,7 @@ class _Watched(Plugin):
             __tracebackhide__ = True
             call = Call(function_name, args[0] if args else kwargs.get("data", b""))
             self._harness.calls.append(call)
-            self._harness._keep(call)
+            self._harness._record(call)
             start = perf_counter()
             try:
                 output = super().call(function_name, *args, **kwargs)
@@ -387,7 +387,7 @@ class _Watched(Plugin):
                 raise
             finally:
                 call.seconds = perf_counter() - start
-                call.fuel = 0 if isinstance(call.error, _NEVER_RAN) else self.fuel_used or 0
+                call.fuel = 0 if isinstance(call.error, _NOT_STARTED) else self.fuel_used or 0
                 call.memory_bytes = self._memory()
                 call.done = True
 
@@ -405,7 +405,7 @@ class _Watched(Plugin):
         super().close()
 
 
-def _granted(
+def _apply_grants(
     recipe: Recipe,
     allowed_hosts: Sequence[str] | None,
     allowed_paths: Mapping[str | os.PathLike[str], str] | None,

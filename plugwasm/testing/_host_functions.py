@@ -79,7 +79,7 @@ class FakeHostFunction:
         return f"<FakeHostFunction {self.namespace}.{self.name}, called {len(self.calls)} times>"
 
 
-class Switchboard:
+class HostCallRouter:
     """Where a plugin's calls of host functions arrive: a fake takes them, or the application's function, or nobody.
 
     Args:
@@ -87,13 +87,13 @@ class Switchboard:
         fake_missing: Whether functions that nobody provides return zeros, which are empty texts too.
     """
 
-    def __init__(self, keep: Callable[[HostCall], None], fake_missing: bool) -> None:
+    def __init__(self, record: Callable[[HostCall], None], fake_missing: bool) -> None:
         self.fakes: dict[tuple[str, str], FakeHostFunction] = {}
         self.calls: list[HostCall] = []
-        self._keep = keep
+        self._record = record
         self._fake_missing = fake_missing
 
-    def connect(
+    def make_function(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None
     ) -> Function:
         """The host function that is linked for one that the plugin imports."""
@@ -103,14 +103,14 @@ class Switchboard:
     def _body(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None
     ) -> Callable[[Guest, int, Any], None]:
-        params, returned = _annotated(real)
+        params, returned = _annotated_types(real)
 
         def body(guest: Guest, caller: int, values: Any) -> None:
             fake = self.fakes.get((namespace, name))
             kinds = params if fake is None else fake.params
             call = HostCall(namespace, name, seen(guest, signature.params, values, kinds or ()))
             self.calls.append(call)
-            self._keep(call)
+            self._record(call)
             try:
                 if fake is not None:
                     fake.calls.append(call)
@@ -148,16 +148,16 @@ class Switchboard:
             for i, (kind, value) in enumerate(
                 zip(signature.results, result if several else (result,), strict=bool(several))
             ):
-                values[2 * i] = _write(guest, kind, value)
+                values[2 * i] = _encode_result(guest, kind, value)
         except (KeyboardInterrupt, Error):
             raise
         except BaseException as error:
             raise HostFunctionError(
-                f"the host function `{fake.name}` raised {_kind(error)}: {error}"
+                f"the host function `{fake.name}` raised {_type_name(error)}: {error}"
             ) from error
 
 
-def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
+def _annotated_types(real: Function | None) -> tuple[list[Any] | None, Any]:
     """The annotations of an application's function: of its parameters, and of its result."""
     if real is None or type(real) is Function:
         return None, None
@@ -169,7 +169,7 @@ def _annotated(real: Function | None) -> tuple[list[Any] | None, Any]:
     return [hint for hint in hints.values() if hint is not CurrentPlugin], returned
 
 
-def _write(guest: Guest, type: str, value: Any) -> int:
+def _encode_result(guest: Guest, type: str, value: Any) -> int:
     """What the plugin gets for a value of Python: text, bytes and JSON as a handle of a new block."""
     if type in ("f32", "f64"):
         size = "fI" if type == "f32" else "dq"
@@ -183,7 +183,7 @@ def _write(guest: Guest, type: str, value: Any) -> int:
             raise OverflowError(f"{value} does not fit into {bits} bits")
         return value & (1 << bits) - 1
     if type == "i32":
-        raise TypeError(f"it returns an i32 to the plugin, which {_kind(value)} is not")
+        raise TypeError(f"it returns an i32 to the plugin, which {_type_name(value)} is not")
     if isinstance(value, str):
         return guest.give(value.encode())
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -191,5 +191,5 @@ def _write(guest: Guest, type: str, value: Any) -> int:
     return guest.give(msgspec.json.encode(value))
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__

@@ -107,7 +107,7 @@ class Route:
         return f"{self.method or 'any method'} {self.url if isinstance(self.url, str) else f'a URL that fits {self.url.pattern!r}'}"
 
     def __repr__(self) -> str:
-        return f"<Route {self}, requested {_times(len(self.requests))}>"
+        return f"<Route {self}, requested {_count_text(len(self.requests))}>"
 
 
 class FakeHttp:
@@ -126,7 +126,7 @@ class FakeHttp:
     def __init__(self, keep: Callable[[Request], None]) -> None:
         self.routes: list[Route] = []
         self.requests: list[Request] = []
-        self._keep = keep
+        self._record = keep
 
     def route(self, method: str | None, url: str | re.Pattern[str]) -> Route:
         """Expects requests.
@@ -174,14 +174,14 @@ class FakeHttp:
             request.method, request.url, HTTPHeaderDict(request.headers), request.body or b""
         )
         self.requests.append(seen)
-        self._keep(seen)
+        self._record(seen)
         try:
             route = next(
                 (route for route in reversed(self.routes) if route.fits(seen.method, seen.url)),
                 None,
             )
             if route is None:
-                raise UnexpectedRequestError(self._unexpected(seen))
+                raise UnexpectedRequestError(self._unexpected_message(seen))
             response = route.answer(seen)
         except BaseException as error:
             seen.error = error
@@ -189,7 +189,7 @@ class FakeHttp:
         seen.status = response.status
         return response
 
-    def _unexpected(self, request: Request) -> str:
+    def _unexpected_message(self, request: Request) -> str:
         sent = f"{request.method} {request.url}" + (
             f" with {brief(request.body)}" if request.body else ""
         )
@@ -197,10 +197,10 @@ class FakeHttp:
             add = f'harness.http.{request.method.lower()}("{request.url}").respond(…)'
             return f"the test expects no request, but there was {sent}\nto answer it: {add}"
         known = "\n".join(
-            f"  {route}, requested {_times(len(route.requests))}" for route in self.routes
+            f"  {route}, requested {_count_text(len(route.requests))}" for route in self.routes
         )
         return f"the test does not expect {sent}\nit expects:\n{known}"
 
 
-def _times(number: int) -> str:
+def _count_text(number: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")

@@ -43,7 +43,7 @@ class Logs:
         return f"<Logs: {', '.join(map(str, self._lines)) or 'nothing'}>"
 
 
-class Tap(logging.Logger):
+class RecordingLogger(logging.Logger):
     """Stands before the logger of that name, to which it passes on what it keeps; so the application's logging is as it was.
 
     Args:
@@ -52,21 +52,21 @@ class Tap(logging.Logger):
         keep: Called with each line.
     """
 
-    def __init__(self, name: str, level: str, keep: Callable[[LogLine], None]) -> None:
+    def __init__(self, name: str, level: str, record: Callable[[LogLine], None]) -> None:
         if level not in LEVELS:
             raise OptionError(f"log_level: expected one of {', '.join(LEVELS)}, got {level!r}")
         super().__init__(name, LEVELS[level])
         self.parent = logger_of(name.removeprefix("plugwasm."))
-        self.addHandler(_Keeper(keep))
+        self.addHandler(_RecordingHandler(record))
 
 
-class _Keeper(logging.Handler):
-    def __init__(self, keep: Callable[[LogLine], None]) -> None:
+class _RecordingHandler(logging.Handler):
+    def __init__(self, record: Callable[[LogLine], None]) -> None:
         super().__init__()
-        self._keep = keep
+        self._record = record
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._keep(
+        self._record(
             LogLine(
                 _NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())
             )

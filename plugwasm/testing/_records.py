@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _ended(error: BaseException | None, well: str) -> str:
+def _format_outcome(error: BaseException | None, well: str) -> str:
     if error is None:
         return f"-> {well}"
     lines = (error.message if isinstance(error, Error) else str(error)).splitlines()
     return f"raised {type(error).__name__}" + (f": {lines[0]}" if lines else "")
 
 
-def _ended_inside(error: BaseException | None, well: str) -> str:
+def _format_inner_outcome(error: BaseException | None, well: str) -> str:
     """The same for what ended in a call, which says in its own line why."""
-    return f"raised {type(error).__name__}" if isinstance(error, Error) else _ended(error, well)
+    return (
+        f"raised {type(error).__name__}"
+        if isinstance(error, Error)
+        else _format_outcome(error, well)
+    )
 
 
 @dataclass(eq=False, slots=True)
@@ -53,7 +57,7 @@ class Call:
         call = f"{self.function}({brief(self.input) if self.input else ''})"
         if not self.done:
             return f"{call} is under way"
-        return f"{call} {_ended(self.error, brief(self.output))} ({self.fuel} fuel)"
+        return f"{call} {_format_outcome(self.error, brief(self.output))} ({self.fuel} fuel)"
 
 
 Call.__module__ = "plugwasm.testing"
@@ -78,7 +82,7 @@ class HostCall:
     error: BaseException | None = None
 
     def __str__(self) -> str:
-        return f"host {self.name}({', '.join(map(brief, self.args))}) {_ended_inside(self.error, brief(self.result))}"
+        return f"host {self.name}({', '.join(map(brief, self.args))}) {_format_inner_outcome(self.error, brief(self.result))}"
 
 
 HostCall.__module__ = "plugwasm.testing"
@@ -117,7 +121,7 @@ class Request:
 
     def __str__(self) -> str:
         sent = f"{self.method} {self.url}" + (f" with {brief(self.body)}" if self.body else "")
-        return f"{sent} {_ended_inside(self.error, str(self.status))}"
+        return f"{sent} {_format_inner_outcome(self.error, str(self.status))}"
 
 
 Request.__module__ = "plugwasm.testing"

@@ -18,7 +18,7 @@ pytest.importorskip("typer")
 
 from plugwasm import __version__, cache
 from plugwasm.cli import invocation, main
-from plugwasm.cli.terminal import UsageProblem, complain, escaped, escaped_lines
+from plugwasm.cli.terminal import UsageProblem, escape, escape_lines, print_error
 from plugwasm.manifest import json_schema
 from tests.support.command_line import ECHO, WASI, command, is_harmless, typed
 
@@ -152,13 +152,13 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
-    assert invocation.milliseconds(text) == expected
+    assert invocation.parse_milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
 def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
     try:
-        value = invocation.milliseconds(text)
+        value = invocation.parse_milliseconds(text)
     except UsageProblem:
         return
     assert value >= 1
@@ -184,12 +184,12 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
 def test_a_path_is_granted_under_its_own_name_unless_another_is_given(
     text: str, host: str, guest: str
 ) -> None:
-    assert invocation.granted_path(text) == (host, guest)
+    assert invocation.parse_allowed_path(text) == (host, guest)
 
 
 @given(st.text())
 def test_escaped_text_is_one_line_that_a_terminal_only_shows(text: str) -> None:
-    shown = escaped(text)
+    shown = escape(text)
     assert is_harmless(shown)
     assert "\n" not in shown
     if text.isprintable():
@@ -198,17 +198,17 @@ def test_escaped_text_is_one_line_that_a_terminal_only_shows(text: str) -> None:
 
 @given(st.text(alphabet=st.sampled_from("ab\n\r\t\x1b\u2028")))
 def test_lines_after_the_first_are_indented(text: str) -> None:
-    first, *others = escaped_lines(text).split("\n")
+    first, *others = escape_lines(text).split("\n")
     assert all(line.startswith("  ") for line in others)
     assert len(others) <= 21
     assert "\r" not in first
 
 
 def test_long_text_is_cut_and_says_so() -> None:
-    assert escaped_lines("x" * 5000) == "x" * 4000 + "… (1000 more characters)"
-    assert escaped_lines("x\n" * 30).splitlines()[-1] == "  … (10 more lines)"
+    assert escape_lines("x" * 5000) == "x" * 4000 + "… (1000 more characters)"
+    assert escape_lines("x\n" * 30).splitlines()[-1] == "  … (10 more lines)"
 
 
 def test_markup_in_a_complaint_is_text(capsys: pytest.CaptureFixture[str]) -> None:
-    complain("[bold]x[/bold] :smile: [/]", "[red]")
+    print_error("[bold]x[/bold] :smile: [/]", "[red]")
     assert capsys.readouterr().err == "error: [bold]x[/bold] :smile: [/]\n  [red]\n"

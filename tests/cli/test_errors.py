@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 pytest.importorskip("typer")
 
 
-from plugwasm.cli.terminal import reporting
+from plugwasm.cli.terminal import report_errors
 from tests.support.command_line import COUNT, ECHO, EVIL, HOST, WASI, is_harmless, typed
 
 WRONG = [
@@ -303,7 +303,7 @@ def test_a_fault_of_ours_is_one_line_and_asks_for_a_report(
 ) -> None:
     import typer
 
-    with pytest.raises(typer.Exit) as ended, reporting("plugwasm call"):
+    with pytest.raises(typer.Exit) as ended, report_errors("plugwasm call"):
         raise ZeroDivisionError("what\x1b happened")
     assert ended.value.exit_code == 70
     assert capsys.readouterr().err == (

@@ -21,7 +21,7 @@ import pytest
 
 import plugwasm
 from plugwasm import MapBatches, PluginRef
-from plugwasm._distributed.arrow import stream_of
+from plugwasm._distributed.arrow import write_stream
 from plugwasm.errors import BatchError, RowError
 from tests.support.batches import NUMBERS, batch
 from tests.support.guests import export, guest
@@ -276,7 +276,7 @@ def test_what_concerns_every_row_is_raised_as_it_is(ref: PluginRef, on_error: An
 def test_the_outputs_for_a_batch_have_a_limit_together(ref: PluginRef) -> None:
     for mode in ({"column": "in"}, {"returns": pa.schema([("in", pa.string())])}):
         rows = batch(**{"in": ["a" * 1000] * 10})
-        size = 10_000 if "column" in mode else len(stream_of(rows))
+        size = 10_000 if "column" in mode else len(write_stream(rows))
         assert MapBatches(ref, "echo", output_bytes=size, **mode)(rows).num_rows == 10
         with pytest.raises(
             BatchError,
@@ -533,7 +533,7 @@ def limited(values: int) -> PluginRef:
 def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugwasm._distributed.map_batches._AT_ONCE", at_once)
+    monkeypatch.setattr("plugwasm._distributed.map_batches._CHUNK_BYTES", at_once)
     texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
     batch = pa.RecordBatch.from_pydict({"text": texts})
     good = [None, *([[row]] for row in range(20)), None, [[1], [2, 3]], None, []]

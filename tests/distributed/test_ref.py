@@ -567,16 +567,16 @@ def test_one_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_process_keeps_only_so_many() -> None:
-    for index in range(ref_module.KEPT + 8):
+    for index in range(ref_module.MAX_CACHED + 8):
         PluginRef(ECHO, name=f"number {index}").compiled()
-    assert len(ref_module._slots) == ref_module.KEPT
+    assert len(ref_module._cache) == ref_module.MAX_CACHED
 
 
 def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_about_to() -> None:
     ref = PluginRef(COUNT, name="before the fork")
     kept = ref.compiled()
     busy = PluginRef(COUNT, name="busy in another thread")
-    slot = ref_module._slots.setdefault(busy, ref_module._Slot())
+    slot = ref_module._cache.setdefault(busy, ref_module._CacheEntry())
     locked, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:

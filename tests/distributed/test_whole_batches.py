@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugwasm import MapBatches, PluginRef
-from plugwasm._distributed.arrow import batches_in, stream_of
+from plugwasm._distributed.arrow import read_stream, write_stream
 from plugwasm.errors import BatchError
 from tests.support.batches import NUMBERS, batch
 from tests.support.guests import export, guest
@@ -109,8 +109,8 @@ def test_compressed_buffers_are_refused_in_batches_and_in_dictionaries(
         [column.dictionary_encode() if encoded else column], names=["a"]
     )
     with pytest.raises(BatchError, match="its buffers are compressed"):
-        batches_in(stream(rows, compression=compression), rows.schema, 1000, "a guest")
-    assert batches_in(stream(rows), rows.schema, 1000, "a guest") == [rows]
+        read_stream(stream(rows, compression=compression), rows.schema, 1000, "a guest")
+    assert read_stream(stream(rows), rows.schema, 1000, "a guest") == [rows]
 
 
 def test_extension_types_are_refused_before_any_class_of_theirs_sees_the_stream() -> None:
@@ -137,7 +137,7 @@ def test_extension_types_are_refused_before_any_class_of_theirs_sees_the_stream(
         pa.ipc.open_stream(given)
         assert seen == [b"what the guest says"]
         with pytest.raises(BatchError, match="it has an extension type"):
-            batches_in(given, NUMBERS, 1, "a guest")
+            read_stream(given, NUMBERS, 1, "a guest")
         assert len(seen) == 1
     finally:
         pa.unregister_extension_type("plugwasm.tests.spy")
@@ -148,7 +148,7 @@ def test_rows_that_cost_nothing_are_not_taken_in_any_number(nested: bool) -> Non
     type = pa.struct([("b", pa.null())]) if nested else pa.null()
     schema = pa.schema([("a", type)])
     few = stream(pa.RecordBatch.from_arrays([pa.array([None] * 77, type)], schema=schema))
-    assert [one.num_rows for one in batches_in(few, schema, 10, "a guest")] == [77]
+    assert [one.num_rows for one in read_stream(few, schema, 10, "a guest")] == [77]
     lengths = few.count((77).to_bytes(8, "little"))
     assert lengths >= 2
     many = few.replace((77).to_bytes(8, "little"), (10**12).to_bytes(8, "little"))
@@ -159,7 +159,7 @@ def test_rows_that_cost_nothing_are_not_taken_in_any_number(nested: bool) -> Non
     )
     for claimed in (many, only_the_child):
         with pytest.raises(BatchError, match="it claims more rows than it has data for"):
-            batches_in(claimed, schema, 10, "a guest")
+            read_stream(claimed, schema, 10, "a guest")
 
 
 def test_offsets_that_lead_outside_are_refused() -> None:
@@ -169,13 +169,13 @@ def test_offsets_that_lead_outside_are_refused() -> None:
     assert good.count(offsets) == 1
     for end in (b"\x11\0\0\0", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\x07\0\0\0"):
         with pytest.raises(BatchError):
-            batches_in(good.replace(offsets, offsets[:8] + end), rows.schema, 2, "a guest")
+            read_stream(good.replace(offsets, offsets[:8] + end), rows.schema, 2, "a guest")
 
 
 def test_text_that_is_not_utf8_is_refused() -> None:
     rows = batch(a=["abcdefgh"])
     with pytest.raises(BatchError):
-        batches_in(stream(rows).replace(b"abcdefgh", b"abcd\xff\xfegh"), rows.schema, 1, "a guest")
+        read_stream(stream(rows).replace(b"abcdefgh", b"abcd\xff\xfegh"), rows.schema, 1, "a guest")
 
 
 MANY_TYPES = batch(
@@ -186,19 +186,20 @@ MANY_TYPES = batch(
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, len(stream_of(MANY_TYPES)) - 1), st.integers(0, 255)), max_size=4
+        st.tuples(st.integers(0, len(write_stream(MANY_TYPES)) - 1), st.integers(0, 255)),
+        max_size=4,
     ),
     st.integers(0, 40) | st.none(),
 )
 def test_whatever_becomes_of_a_stream_it_is_taken_or_refused(
     changes: list[tuple[int, int]], cut: int | None
 ) -> None:
-    changed = bytearray(stream_of(MANY_TYPES))
+    changed = bytearray(write_stream(MANY_TYPES))
     for place, byte in changes:
         changed[place] = byte
     given = bytes(changed[: len(changed) - cut] if cut else changed)
     try:
-        taken = batches_in(given, MANY_TYPES.schema, 3, "a guest")
+        taken = read_stream(given, MANY_TYPES.schema, 3, "a guest")
     except BatchError:
         return
     for one in taken:

@@ -14,7 +14,7 @@ import plugwasm
 import plugwasm.aio
 from plugwasm import Egress
 from plugwasm._plugin_set import plugin_set
-from plugwasm._plugin_set.metadata import About, parse_plugin_file
+from plugwasm._plugin_set.metadata import PluginTable, parse_plugin_file
 from plugwasm.errors import (
     ManifestError,
 )
@@ -189,7 +189,8 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 TABLE = (
-    st.dictionaries(st.sampled_from([*About.__struct_fields__, "x"]), VALUES, max_size=6) | VALUES
+    st.dictionaries(st.sampled_from([*PluginTable.__struct_fields__, "x"]), VALUES, max_size=6)
+    | VALUES
 )
 FILES = st.dictionaries(st.sampled_from(["plugin", "manifest", "extra", "x"]), TABLE).map(
     lambda file: json.dumps(file).encode()

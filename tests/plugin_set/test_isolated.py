@@ -18,7 +18,7 @@ import pytest
 import plugwasm
 import plugwasm.aio
 from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, ProcessLimits
-from plugwasm._plugin_set.isolated_plugin import Apart
+from plugwasm._plugin_set.isolated_plugin import IsolatedLoadedPlugin
 from plugwasm.errors import (
     OptionError,
     PoolTimeoutError,
@@ -53,7 +53,7 @@ from tests.support.waiting import soon
 def processes(plugins: PluginSet, name: str) -> set[int]:
     """The numbers of a plugin's processes."""
     loaded = plugins._state.entries[name].loaded
-    assert isinstance(loaded, Apart)
+    assert isinstance(loaded, IsolatedLoadedPlugin)
     found = loaded._slots.plugins()
     assert all(isinstance(plugin, IsolatedPlugin) for plugin in found)
     return {plugin._worker.pid for plugin in found}  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ def test_a_task_that_is_cancelled_cancels_no_call_of_others_in_a_process_that_it
 
     def waiting() -> int:
         loaded = plugins._state.entries["b"].loaded
-        assert isinstance(loaded, Apart)
+        assert isinstance(loaded, IsolatedLoadedPlugin)
         return loaded._slots.stats().waiting
 
     options: dict[str, Any] = {"functions": functions_of(doors), "isolated": True, "instances": 1}

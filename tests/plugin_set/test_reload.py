@@ -64,7 +64,7 @@ def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(
 ) -> None:
     path = put(tmp_path / "a.wasm", says("0"))
     tick = time.time_ns()
-    monkeypatch.setattr(discovery, "_stamp", lambda path: (1, 1, 1, tick, tick))
+    monkeypatch.setattr(discovery, "_file_stamp", lambda path: (1, 1, 1, tick, tick))
     with PluginSet.from_directory(tmp_path) as plugins:
         put(path, says("1"))
         assert plugins.reload().changed == ("a",)
@@ -75,7 +75,7 @@ def test_a_file_that_was_left_alone_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(tmp_path / "a.wasm", says("0"))
-    monkeypatch.setattr(plugin_set, "_SETTLED_NS", 0)
+    monkeypatch.setattr(plugin_set, "_RECENT_NS", 0)
     read: list[str] = []
     load = FileSource.load
 

@@ -327,7 +327,7 @@ waiting.start()
 while pool.stats.waiting < 1:
     time.sleep(0.01)
 numbers = pool.map("echo", map(str, range(50)), workers=2)
-half = plugwasm.pool.PluginPool("examples/echo.wasm", functions=[], size=2)
+half = plugwasm.PluginPool("examples/echo.wasm", functions=[], size=2)
 begun = half.map("echo", map(str, range(50)))
 assert next(begun) == b"0"
 pid = os.fork()
@@ -569,7 +569,7 @@ def test_a_plugin_goes_back_to_the_pool_wherever_a_signal_handler_raises(
 
     def profile(frame: Any, what: str, argument: object) -> None:
         nonlocal left
-        if what in events and {"give_back", "_give_back", "_pass_on", "_settle"} & {
+        if what in events and {"release", "_give_back", "_pass_on", "_restore"} & {
             frame.f_code.co_name,
             caller(frame),
         }:

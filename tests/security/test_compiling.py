@@ -15,7 +15,7 @@ import pytest
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
 from plugwasm._engine import LIGHT, is_light, wat_to_wasm, weight
-from plugwasm._plugin_set.compile_budget import LEAST, Shares
+from plugwasm._plugin_set.compile_budget import MIN_SHARE, CompileBudget
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
@@ -412,7 +412,7 @@ def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
 
     monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspection.facts(resolve(slow(3000)))
+        inspection.collect_facts(resolve(slow(3000)))
 
 
 # ---- what the process keeps -------------------------------------------------------------------------------------------------------------
@@ -496,7 +496,7 @@ def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(
     place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
     start = time.monotonic()
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=6)) as plugins:
-        assert time.monotonic() - start < 6 + 12 * LEAST + 6
+        assert time.monotonic() - start < 6 + 12 * MIN_SHARE + 6
         assert plugins.hooks == {"run": ("good", "large")}
         assert plugins.call("large", "run", b"x") == b"x"
         for told in plugins.describe():
@@ -507,7 +507,7 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "plugwasm._plugin_set.compile_budget.LEAST", 0.05
+        "plugwasm._plugin_set.compile_budget.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
     begin = time.monotonic()
     CompiledPlugin(slow(80))
@@ -522,7 +522,7 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
         place, limits=Limits(compile_seconds=min(60.0, 20 * took))
     ) as plugins:
         assert [told.name for told in plugins.describe() if told.error] == ["c"]
-        assert plugins._current().entries["a"].loaded.compiled.limits.compile_seconds == min(
+        assert plugins._current_state().entries["a"].loaded.compiled.limits.compile_seconds == min(
             60.0, 20 * took
         )
     assert [record.args[0] for record in caplog.records if record.name == "plugwasm.plugins"] == [
@@ -545,34 +545,34 @@ def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.Mo
     now = [0.0]
     monkeypatch.setattr("plugwasm._plugin_set.compile_budget.monotonic", lambda: now[0])
 
-    def run(shares: Shares, needs: list[float]) -> list[float]:
+    def run(budget: CompileBudget, needs: list[float]) -> list[float]:
         got = []
         for need in needs:
-            shares.begin()
-            assert shares.share is not None
-            now[0] += min(need, shares.share)
-            if shares.end():
-                got.append(shares.share)
+            budget.begin()
+            assert budget.share is not None
+            now[0] += min(need, budget.share)
+            if budget.end():
+                got.append(budget.share)
         return got
 
-    shares = Shares(60.0, 10)
-    assert run(shares, [0] * 9 + [50]) == []
-    shares = Shares(60.0, 10)
-    late = run(shares, [50] + [0] * 9)
+    budget = CompileBudget(60.0, 10)
+    assert run(budget, [0] * 9 + [50]) == []
+    budget = CompileBudget(60.0, 10)
+    late = run(budget, [50] + [0] * 9)
     assert late == [6.0]
-    again = shares.again(late)
+    again = budget.retry_budget(late)
     assert again is not None
     assert run(again, [50]) == []
     now[0] = 0.0
-    shares = Shares(60.0, 1000)
-    late = run(shares, [100.0] * 1000)
-    assert now[0] <= 60 + 1000 * LEAST
-    assert shares.again(late) is None
+    budget = CompileBudget(60.0, 1000)
+    late = run(budget, [100.0] * 1000)
+    assert now[0] <= 60 + 1000 * MIN_SHARE
+    assert budget.retry_budget(late) is None
     now[0] = 0.0
-    assert run(Shares(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
-    without = Shares(None, 3)
+    assert run(CompileBudget(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
+    without = CompileBudget(None, 3)
     without.begin()
-    assert (without.share, without.end(), without.again([1.0])) == (None, False, None)
+    assert (without.share, without.end(), without.retry_budget([1.0])) == (None, False, None)
 
 
 @pytest.mark.skipif(

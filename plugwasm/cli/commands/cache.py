@@ -7,38 +7,38 @@ import os
 import typer
 
 from ..parameters import MARKUP
-from ..terminal import USAGE, complain, escaped, reporting, write_stdout
+from ..terminal import USAGE, escape, print_error, report_errors, write_stdout
 
 app = typer.Typer(help="The cache of compiled code.", rich_markup_mode=MARKUP)
 
 
 @app.callback(invoke_without_command=True)
-def _root(context: typer.Context) -> None:
+def _root_command(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        with reporting(context.command_path):
+        with report_errors(context.command_path):
             path = _cache_directory()
             sizes = _entry_sizes(path)
             what = "1 entry" if len(sizes) == 1 else f"{len(sizes)} entries"
-            typer.echo(f"{escaped(path)}: {what}, {sum(sizes) / 2**20:.1f} MiB")
+            typer.echo(f"{escape(path)}: {what}, {sum(sizes) / 2**20:.1f} MiB")
 
 
 @app.command("dir")
 def directory(context: typer.Context) -> None:
     """Show where compiled code is kept."""
-    with reporting(context.command_path):
+    with report_errors(context.command_path):
         write_stdout(os.fsencode(_cache_directory()) + b"\n")
 
 
 @app.command("clear")
 def clear(context: typer.Context) -> None:
     """Remove all compiled code that is kept."""
-    with reporting(context.command_path):
+    with report_errors(context.command_path):
         from ..._runtime import code_cache
 
         path = _cache_directory()
         removed = code_cache.clear()
         typer.echo(
-            f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escaped(path)}"
+            f"removed {'1 entry' if removed == 1 else f'{removed} entries'} from {escape(path)}"
         )
 
 
@@ -47,7 +47,7 @@ def _cache_directory() -> str:
 
     path = code_cache.directory()
     if path is None:
-        complain("the cache is off (PLUGWASM_CACHE)")
+        print_error("the cache is off (PLUGWASM_CACHE)")
         raise typer.Exit(USAGE)
     return path
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..parameters import HTTP, IO, LIMITS, MAY, OTHER, PluginArgument, TracebackOption
-from ..terminal import logging_to_stderr, reporting
+from ..parameters import HTTP, IO, LIMITS, OTHER, PERMISSIONS, PluginArgument, TracebackOption
+from ..terminal import log_to_stderr, report_errors
 
 EPILOG = "Exit codes: 1 the plugin failed, 2 wrong usage or no such file, 3 a limit was reached."
 
@@ -79,7 +79,7 @@ def call(
             "-c",
             metavar="KEY=VALUE",
             help="What the plugin can read.",
-            rich_help_panel=MAY,
+            rich_help_panel=PERMISSIONS,
         ),
     ] = None,
     config_file: Annotated[
@@ -88,13 +88,16 @@ def call(
             "--config-file",
             metavar="PATH",
             help="The same from a file: JSON or TOML, all text.",
-            rich_help_panel=MAY,
+            rich_help_panel=PERMISSIONS,
         ),
     ] = None,
     set_config: Annotated[
         str | None,
         typer.Option(
-            "--set-config", metavar="JSON", help="The same as a JSON object.", rich_help_panel=MAY
+            "--set-config",
+            metavar="JSON",
+            help="The same as a JSON object.",
+            rich_help_panel=PERMISSIONS,
         ),
     ] = None,
     wasi: Annotated[
@@ -103,7 +106,7 @@ def call(
             "--wasi",
             metavar="",
             help="Grant WASI: clocks, random numbers, output.",
-            rich_help_panel=MAY,
+            rich_help_panel=PERMISSIONS,
         ),
     ] = False,
     allow_path: Annotated[
@@ -112,7 +115,7 @@ def call(
             "--allow-path",
             metavar="HOST[:GUEST]",
             help="Grant a directory (and WASI); ro: before it for read-only.",
-            rich_help_panel=MAY,
+            rich_help_panel=PERMISSIONS,
         ),
     ] = None,
     link: Annotated[
@@ -121,7 +124,7 @@ def call(
             "--link",
             metavar="NAME=PATH",
             help="A module that the plugin imports from.",
-            rich_help_panel=MAY,
+            rich_help_panel=PERMISSIONS,
         ),
     ] = None,
     manifest: Annotated[
@@ -131,13 +134,16 @@ def call(
             "-m",
             metavar="",
             help="PLUGIN is a manifest, which is seen anyway.",
-            rich_help_panel=MAY,
+            rich_help_panel=PERMISSIONS,
         ),
     ] = False,
     set_hash: Annotated[
         str | None,
         typer.Option(
-            "--set-hash", metavar="SHA256", help="What the module must be.", rich_help_panel=MAY
+            "--set-hash",
+            metavar="SHA256",
+            help="What the module must be.",
+            rich_help_panel=PERMISSIONS,
         ),
     ] = None,
     allow_host: Annotated[
@@ -264,16 +270,16 @@ def call(
 
     Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
     """
-    with reporting(context.command_path, traceback=traceback):
+    with report_errors(context.command_path, traceback=traceback):
         from .. import invocation as run
         from .. import streams
 
         # All that was typed is looked at before anything is read or compiled.
-        rounds = run.number("--loop", loop, 1, run.MAX_NUMBER)
-        fuel_limit = None if fuel is None else run.number("--fuel", fuel, 1, run.MAX_NUMBER)
-        read = streams.input_of(input, input_file, stdin)
-        profiling = run.profile_to(profile)
-        additions = run.Additions(
+        rounds = run.parse_number("--loop", loop, 1, run.MAX_NUMBER)
+        fuel_limit = None if fuel is None else run.parse_number("--fuel", fuel, 1, run.MAX_NUMBER)
+        read = streams.input_reader(input, input_file, stdin)
+        profiling = run.make_profiler(profile)
+        overrides = run.Overrides(
             config=config or (),
             config_file=config_file,
             set_config=set_config,
@@ -289,22 +295,22 @@ def call(
             atomics=atomics,
         )
         with (
-            logging_to_stderr(run.log_level(log_level)),
-            streams.output_to(output_file, lines=rounds > 1, raw=raw) as write,
+            log_to_stderr(run.parse_log_level(log_level)),
+            streams.open_output(output_file, lines=rounds > 1, raw=raw) as write,
         ):
             granted = wasi or bool(allow_path)
-            with run.observing(stats=stats, trace=trace, record=record) as observers:
+            with run.observe_calls(stats=stats, trace=trace, record=record) as observers:
                 options = {
                     "wasi": granted,
                     "fuel_limit": fuel_limit,
                     "observe": observers,
                     "http_response_headers": http_response_headers,
                 }
-                for output in run.calls(
+                for output in run.run_calls(
                     plugin,
                     function,
                     read,
-                    additions,
+                    overrides,
                     options,
                     rounds=rounds,
                     profiling=profiling,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..parameters import PluginArgument, TracebackOption
-from ..terminal import logging_to_stderr, reporting, write_stdout
+from ..terminal import log_to_stderr, report_errors, write_stdout
 
 
 def inspect(
@@ -17,14 +17,14 @@ def inspect(
     traceback: TracebackOption = False,
 ) -> None:
     """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
-    with reporting(context.command_path, traceback=traceback), logging_to_stderr("warn"):
+    with report_errors(context.command_path, traceback=traceback), log_to_stderr("warn"):
         from ..._manifest.resolve import resolve
-        from ..inspection import facts, show
+        from ..inspection import collect_facts, print_facts
 
-        found = facts(resolve(plugin))
+        found = collect_facts(resolve(plugin))
         if as_json:
             import json
 
             write_stdout(json.dumps(found, indent=2).encode() + b"\n")
         else:
-            show(found)
+            print_facts(found)

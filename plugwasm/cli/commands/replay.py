@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..parameters import TracebackOption
-from ..terminal import escaped, reporting
+from ..terminal import escape, report_errors
 
 EPILOG = "Exit codes: 1 the plugin does something else, 2 wrong usage or no such file."
 
@@ -40,12 +40,12 @@ def replay(
 
     The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
     """
-    with reporting(context.command_path, traceback=traceback):
+    with report_errors(context.command_path, traceback=traceback):
         from ..._manifest.limits import Limits
         from ..._recording.recording import load
-        from ..invocation import milliseconds
+        from ..invocation import parse_milliseconds
 
-        limits = None if timeout is None else Limits(timeout=milliseconds(timeout) / 1000)
+        limits = None if timeout is None else Limits(timeout=parse_milliseconds(timeout) / 1000)
         ran = load(recording).replay(plugin, limits=limits)
         count = "1 call" if len(ran.calls) == 1 else f"{len(ran.calls)} calls"
-        typer.echo(f"{escaped(ran.recording.plugin)} does the same: {count}")
+        typer.echo(f"{escape(ran.recording.plugin)} does the same: {count}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from ..terminal import reporting, write_stdout
+from ..terminal import report_errors, write_stdout
 
 
 def schema(context: typer.Context) -> None:
     """Show the JSON Schema of manifests, for editors and other tools."""
-    with reporting(context.command_path):
+    with report_errors(context.command_path):
         import json
 
         from ..._manifest.model import json_schema
