@@ -1,4 +1,4 @@
-"""Recordings: the calls of a plugin with all that the host answered it, to be replayed offline, as a test.
+"""Recordings: the calls of a plugin with all answers of the host, to be replayed offline as tests.
 
     recorder = plugwasm.recording.Recorder()
     with plugwasm.Plugin("report.wasm", functions=[...], observe=recorder) as plugin:
@@ -8,7 +8,8 @@
     def test_report():
         plugwasm.recording.load("report.json").replay("report.wasm")
 
-A recording holds what passed: config, inputs, outputs, answers. Keep it as secret as those.
+A recording holds all data that passed: config, inputs, outputs, answers. Keep it as secret as
+those.
 """
 
 from ._recording.recorder import Recorder
