@@ -5,16 +5,10 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Protocol, TypeAlias
+    from typing import Protocol
 
+    from .body import Body
     from .url import Target
-
-    class Readable(Protocol):
-        """A file open for reading bytes, as far as it is needed here."""
-
-        def read(self, size: int, /) -> bytes: ...
-
-    Body: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
 else:
     Protocol = (
         object  # typing takes its time to import, and a protocol needs nothing of it when it runs

@@ -191,6 +191,8 @@ class _InputReader:
 class AsyncOutputs(Generic[T]):
     """The outputs for all of the inputs, in tasks: an `async with` block that the calls belong to, and an iterator within it."""
 
+    __module__ = "plugwasm"
+
     def __init__(self, job: MapJob, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
         job.count_inputs(inputs)
         self._job = job
