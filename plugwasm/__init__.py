@@ -34,7 +34,7 @@ _PUBLIC_NAMES = {
     "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
     "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
     "_http.body": "Readable",
-    "_http.policy": "Egress",
+    "_http.egress": "Egress",
     "_http.socket_transport": "HttpTransport",
     "_http.transport": "EgressRequest EgressResponse Transport",
     "_isolation.plugin": "IsolatedPlugin",
@@ -103,7 +103,7 @@ if TYPE_CHECKING:
     from ._host.log_handlers import set_log_custom as set_log_custom
     from ._host.log_handlers import set_log_file as set_log_file
     from ._http.body import Readable as Readable
-    from ._http.policy import Egress as Egress
+    from ._http.egress import Egress as Egress
     from ._http.socket_transport import HttpTransport as HttpTransport
     from ._http.transport import EgressRequest as EgressRequest
     from ._http.transport import EgressResponse as EgressResponse

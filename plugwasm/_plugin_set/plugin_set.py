@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     import anyio
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions

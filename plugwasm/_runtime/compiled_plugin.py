@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from .._engine import Item
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
