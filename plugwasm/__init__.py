@@ -58,13 +58,13 @@ if TYPE_CHECKING:
     from ._pool.pool import PluginPool as PluginPool
     from ._pool.slots import Lease as Lease
     from ._pool.slots import PoolStats as PoolStats
+    from ._runtime.abstract_plugin import CancelHandle as CancelHandle
     from ._runtime.argument_types import Observe as Observe
     from ._runtime.argument_types import PluginInput as PluginInput
     from ._runtime.compiled_plugin import CompiledPlugin as CompiledPlugin
     from ._runtime.interfaces import export as export
     from ._runtime.interfaces import host_namespace as host_namespace
     from ._runtime.observers import Measured as Measured
-    from ._runtime.plugin import CancelHandle as CancelHandle
     from ._runtime.plugin import Plugin as Plugin
     from ._version import __version__ as __version__
     from ._wasi.options import Clock as Clock
@@ -127,7 +127,8 @@ _HOMES = {
     "_manifest.model": "Manifest MemoryOptions WasmSource",
     "_runtime.observers": "Measured",
     "_runtime.compiled_plugin": "CompiledPlugin",
-    "_runtime.plugin": "CancelHandle Plugin",
+    "_runtime.plugin": "Plugin",
+    "_runtime.abstract_plugin": "CancelHandle",
     "_plugin_set.plugin_set": "PluginSet",
     "_manifest.policy": "ManifestPolicy",
     "_pool.pool": "PluginPool",

@@ -137,7 +137,7 @@ async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) 
 
     A task that is cancelled cancels the one that runs.
     """
-    from .._runtime.threads import run_in_thread, default_limiter
+    from .._runtime.threads import default_limiter, run_in_thread
 
     def work(crossing: Crossing) -> Any:
         def call(entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]) -> Any:

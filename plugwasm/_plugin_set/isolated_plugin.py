@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._isolation.plugin import RemoteCompiledPlugin, IsolatedPlugin
+from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
 from .._pool.slots import POOL_DEFAULT, Lease, Slots
 from ..errors import PoolTimeoutError
 from .loaded_plugin import LoadedPlugin

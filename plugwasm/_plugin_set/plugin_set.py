@@ -34,8 +34,9 @@ from .._manifest.files import shown_path
 from .._manifest.limits import ProcessLimits, effective
 from .._manifest.messages import cut, meant
 from .._manifest.resolve import Recipe
+from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import CloseOnExit, merge_config
+from .._runtime.inputs import merge_config
 from ..errors import (
     BusyError,
     ClosedError,

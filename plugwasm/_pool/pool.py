@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from .._host.options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
+from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
-from .._runtime.plugin import CloseOnExit, Plugin, merge_config
+from .._runtime.inputs import merge_config
+from .._runtime.plugin import Plugin
 from ..errors import OptionError
 from .signatures import (
     signature_of_pool_call,
