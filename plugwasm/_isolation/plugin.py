@@ -11,18 +11,18 @@ import os
 from time import monotonic
 
 from .. import errors
-from .._engine import FunctionType, Item, shown
+from .._engine import FunctionType, Item, truncate
 from .._host import greenlets
 from .._host.deadline import NEVER
-from .._host.options import NOT_GIVEN, REGISTERED, refuse_unknown
-from .._host.registry import warn_of_registered
-from .._manifest.files import anchored, shown_path
+from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
+from .._host.registry import warn_registered_imports
+from .._manifest.files import make_absolute, format_path
 from .._manifest.limits import ProcessLimits
 from .._runtime.abstract_plugin import AbstractPlugin
 from .._runtime.call_errors import error_for_raised, no_room_error, parse_output
 from .._runtime.call_queue import QueuedCall, hand_over, holds_self, is_calling, queued_calls
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled
-from .._runtime.inputs import encode_input
+from .._runtime.inputs import to_input_bytes
 from .._runtime.plugin import Plugin
 from .._runtime.signatures import signature_of_call
 from .._wasi.options import Clock, WasiOptions
@@ -34,7 +34,7 @@ from ..errors import (
     OutOfMemoryError,
     TimeoutError,
     WorkerError,
-    one_line,
+    escape_line,
 )
 from . import protocol
 from .process import Worker, WorkerLost
@@ -131,7 +131,7 @@ class IsolatedPlugin(_Base):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(IsolatedPlugin, unknown)
+            reject_unknown_arguments(IsolatedPlugin, unknown)
         if process is None:
             process = ProcessLimits()
         elif not isinstance(process, ProcessLimits):
@@ -184,9 +184,9 @@ class IsolatedPlugin(_Base):
             WorkerError: The worker ended in the middle of the call, or misbehaved.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # As in `Plugin.call`, and not a function of both: an interrupt after its return would leave the plugin to nobody.
             del self._idle
@@ -211,12 +211,12 @@ class IsolatedPlugin(_Base):
                     if isinstance(data, str)
                     else data
                     if type(data) is bytes
-                    else encode_input(data)
+                    else to_input_bytes(data)
                 )
             except UnicodeEncodeError as error:
-                from .._host.codecs import no_input
+                from .._host.codecs import unencodable_input_error
 
-                raise no_input(error, self.name, function_name) from None
+                raise unencodable_input_error(error, self.name, function_name) from None
             self._release_view()
             if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
                 raise no_room_error(
@@ -297,9 +297,9 @@ class IsolatedPlugin(_Base):
         guest.cancelled = guest.awaits_blocks = False
         waited = self._queued_deadline is not None
         guest.deadline = self._new_deadline()
-        guest.where = greenlets.here()
+        guest.greenlet = greenlets.current_greenlet()
         guest.host_context = host_context
-        guest.ended = function_name
+        guest.export_name = function_name
         if self._instrumentation is not None:
             self._instrumentation.deadline = guest.deadline
         # Of the time that the call has waited the worker knows nothing, so it will not end by itself.
@@ -360,7 +360,7 @@ class IsolatedPlugin(_Base):
         self, lost: WorkerLost, guest: RemoteGuest, function_name: str
     ) -> BaseException | None:
         """The error for a call whose worker was lost."""
-        where = f"`{shown(function_name)}` of plugin `{self.name}`"
+        where = f"`{truncate(function_name)}` of plugin `{self.name}`"
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
             if guest.cancelled is guest.deadline:
@@ -392,7 +392,7 @@ class IsolatedPlugin(_Base):
         confined: object = None
         loaded: object = None
         try:
-            paths = anchored(compiled._recipe.allowed_paths) if compiled.wasi else {}
+            paths = make_absolute(compiled._spec.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
             fuel = compiled.fuel_limit is not None
             worker.send(
@@ -418,7 +418,7 @@ class IsolatedPlugin(_Base):
                     f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
                 )
         except UnicodeEncodeError as error:
-            what = f"{shown(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
+            what = f"{truncate(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
             raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
         except WorkerLost as lost:
             if lost.kind == "overdue":
@@ -449,25 +449,25 @@ class IsolatedPlugin(_Base):
         compiled = self.compiled_plugin
         return protocol.Bounds(
             compiled.limits.memory_bytes or MAX_MEMORY,
-            sum(len(module.wasm) for module in compiled._recipe.modules),
+            sum(len(module.wasm) for module in compiled._spec.modules),
             max(len(function.handles) for function in self._exposed),
         )
 
     def _load_message(self, paths: dict[str, str]) -> protocol.Load:
         compiled = self.compiled_plugin
-        recipe, limits, options = (
-            compiled._recipe,
+        spec, limits, options = (
+            compiled._spec,
             compiled.limits,
             compiled._grants.wasi or WasiOptions(),
         )
         return protocol.Load(
             modules=[
-                (module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules
+                (module.name, module.wasm, format_path(module.origin)) for module in spec.modules
             ],
-            main=recipe.main,
+            main=spec.main,
             name=compiled.name,
             allowed_paths=paths,
-            timeout_ms=recipe.timeout_ms,
+            timeout_ms=spec.timeout_ms,
             limits={name: getattr(limits, name) for name in limits.__slots__},
             wasi=bool(compiled.wasi),
             clock_resolution=options.clock.resolution,
@@ -542,7 +542,7 @@ class RemoteCompiledPlugin(CompiledPlugin):
     def _warn(self) -> None:
         if self._is_ambient and self._offered and hasattr(self, "_plan"):
             imported = {self._offered.get((item.module, item.name)) for item in self.imports}
-            warn_of_registered(self.name, self.functions, imported)
+            warn_registered_imports(self.name, self.functions, imported)
 
 
 _BUILT = ("_plan", "_pooled_plan")
@@ -595,7 +595,7 @@ def _rebuild_error(failed: protocol.Failed, worker: Worker) -> Error:
     error.__dict__.update(_fields(kind, failed.fields))
     notes = failed.fields.get("__notes__")
     for note in notes if isinstance(notes, list) else ():
-        error.add_note(one_line(note))
+        error.add_note(escape_line(note))
     return error
 
 

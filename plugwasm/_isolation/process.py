@@ -18,17 +18,17 @@ from time import monotonic
 import msgspec
 
 from .._engine import EngineFailure
-from .._host.waiting_calls import callers
-from .._platform.child_processes import Child
+from .._host.waiting_calls import waiting_callers
+from .._platform.child_processes import ChildProcess
 from .._platform.descriptors import Descriptor, SocketDescriptor
 from .._platform.python_executable import (
     VARIABLE,
     Interpreter,
     NoInterpreterError,
-    folders,
-    interpreter,
+    find_interpreter,
+    find_package_folders,
 )
-from ..errors import WorkerError, one_line
+from ..errors import WorkerError, escape_line
 from . import protocol
 from .framing import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
 
@@ -103,7 +103,7 @@ class Worker:
                 SocketDescriptor(own_sock),
                 SocketDescriptor(own_control),
             )
-            self._process = Child(
+            self._process = ChildProcess(
                 _start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True
             )
             ours.pop_all()
@@ -169,7 +169,7 @@ class Worker:
 
     def cpu_time(self) -> float | None:
         """Seconds of processor time that it has used, or None where the system does not tell."""
-        if sys.platform != "linux" or not self._process.is_ours():
+        if sys.platform != "linux" or not self._process.is_unreaped():
             return None
         import time
 
@@ -215,7 +215,7 @@ class Worker:
 
     def _poll(self) -> None:
         self._check_connection()
-        for caller in callers():
+        for caller in waiting_callers():
             if getattr(getattr(caller, "kernel", None), "worker", None) is not self:
                 caller.remaining()
         if self._is_overdue():
@@ -259,13 +259,13 @@ class Worker:
             said = b""
         text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
         lines = "".join(
-            f"\n  {one_line(line)}" for line in text.split("\n")
+            f"\n  {escape_line(line)}" for line in text.split("\n")
         )  # indented: none can pass for a record of a log
         return f"; its last words:{lines}" if text else ""
 
 
 def _release(
-    process: Child, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
+    process: ChildProcess, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
 ) -> None:
     if owner == os.getpid():
         process.kill()
@@ -296,7 +296,7 @@ def _interpreter(python: str | None) -> Interpreter:
     if python is not None:
         return Interpreter(python)  # the application says so
     try:
-        return interpreter()
+        return find_interpreter()
     except NoInterpreterError as error:
         raise WorkerError(
             f"a worker cannot be started: {error.message}; `ProcessLimits.python` or the environment variable {VARIABLE} can name a "
@@ -310,7 +310,15 @@ def _start(python: Interpreter, sock: int, control: int, stderr: int) -> subproc
         options.append("-B")
     if sys.pycache_prefix:
         options += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    command = [python.path, *options, "-c", _PROGRAM, str(sock), str(control), *folders(_PACKAGES)]
+    command = [
+        python.path,
+        *options,
+        "-c",
+        _PROGRAM,
+        str(sock),
+        str(control),
+        *find_package_folders(_PACKAGES),
+    ]
     try:
         return subprocess.Popen(
             command,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from .._engine import EngineFailure
 from .._host import env
-from .._host.functions import InferredFunction, failed
-from .._host.guest import MASK, Guest
-from .._host.waiting_calls import runs_host_functions
+from .._host.functions import InferredFunction, host_function_error
+from .._host.guest import HANDLE_MASK, Guest
+from .._host.waiting_calls import register_host_function_frame
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import OutOfMemoryError
 from . import protocol
@@ -91,7 +91,7 @@ class RemoteKernel:
         """A new block; 0 when `length` is 0 or the limits do not allow it."""
         return self._made(protocol.Alloc(length, self._said()), length)
 
-    def put(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         """A new block with that content; 0 when it is empty or the limits do not allow it."""
         return self._made(protocol.Put(data, self._said()), data)
 
@@ -172,18 +172,20 @@ class RemoteGuest(Guest):
 
     @property
     def function(self) -> str | None:
-        return self.ended
+        return self.export_name
 
-    def content(self, handle: int, most: int | None = None) -> bytes | None:
-        return handle.data[:most] if isinstance(handle, NewBlock) else super().content(handle, most)
+    def find_block(self, handle: int, most: int | None = None) -> bytes | None:
+        return (
+            handle.data[:most] if isinstance(handle, NewBlock) else super().find_block(handle, most)
+        )
 
-    def give(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         if not data:
             return 0
         if len(data) > (self.limits.memory_bytes or MAX_MEMORY):
             raise _no_room(len(data))  # and need not travel
         if self._last is None or not self._last.gives_later:
-            handle = self.kernel.put(data)
+            handle = self.kernel.new_block(data)
             if not handle:
                 raise _no_room(len(data))
             return handle
@@ -204,16 +206,22 @@ class RemoteGuest(Guest):
         values = [0] * (2 * max(len(call.values), function.results, 1))
         values[: 2 * len(call.values) : 2] = call.values
         self.kernel.begin(
-            dict(zip([call.values[i] & MASK for i in function.handles], call.blocks, strict=True))
+            dict(
+                zip(
+                    [call.values[i] & HANDLE_MASK for i in function.handles],
+                    call.blocks,
+                    strict=True,
+                )
+            )
         )
         self._last, self.awaits_blocks = function, False
         try:
             if self.interceptor is not None and function.host is not None:
-                self.interceptor.host_call(self, function.host, 0, values)
+                self.interceptor.call_host_function(self, function.host, 0, values)
             else:
                 function.body(self, 0, values)
             results = values[: 2 * function.results : 2]
-            numbers = [int(value) & MASK for value in results]
+            numbers = [int(value) & HANDLE_MASK for value in results]
         except WorkerLost:
             raise
         except EngineFailure:
@@ -233,13 +241,13 @@ class RemoteGuest(Guest):
         function, self.awaits_blocks = self._last, False
         self.host_exception = _no_room(size)
         if function is not None and function.name is not None:
-            reason = failed(function.name, self.host_exception, self)
+            reason = host_function_error(function.name, self.host_exception, self)
             reason.__cause__ = self.host_exception
             self.host_exception = reason
         self.kernel.worker.send(protocol.Raise())
 
 
-runs_host_functions(RemoteGuest.serve.__code__, "self")
+register_host_function_frame(RemoteGuest.serve.__code__, "self")
 
 
 class ExposedFunction:
@@ -324,7 +332,7 @@ def _random(guest: RemoteGuest, caller: int, values: Any) -> None:
         raise ValueError(
             f"the source of random bytes gave {len(data)} of them where {size} were asked for"
         )
-    values[0] = guest.give(data)
+    values[0] = guest.new_block(data)
 
 
 MAX_RANDOM = 2**20

@@ -22,9 +22,9 @@ import msgspec
 from .. import errors
 from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
 from .._host.deadline import NEVER, ticker
-from .._host.kernel import source as kernel_source
+from .._host.kernel import read_source as kernel_source
 from .._manifest import limits
-from .._manifest.resolve import ModuleSource, Recipe
+from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime import code_cache
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.modules import compile_module, get_engine
@@ -110,7 +110,7 @@ def _operation(guest: Guest, message: Any) -> protocol.Answer:
         block = kernel.block(message.handle)
         return protocol.Answer(0, None if block is None else bytes(block))
     if kind is protocol.Put:
-        return protocol.Answer(kernel.put(message.data), None)
+        return protocol.Answer(kernel.new_block(message.data), None)
     if kind is protocol.Alloc:
         return protocol.Answer(kernel.alloc(message.size), None)
     assert kind is protocol.SetError
@@ -146,7 +146,7 @@ class _Stub:
             for i, value in enumerate(answer.values):
                 values[2 * i] = value
             for i, data in answer.made:
-                handle = values[2 * i] = kernel.put(data)
+                handle = values[2 * i] = kernel.new_block(data)
                 if not handle:
                     application.send(protocol.NoRoom(len(data)))
                     application.receive()
@@ -246,8 +246,8 @@ def _load(application: Application, load: protocol.Load) -> CompiledPlugin:
         )
         granted = WasiOptions(clock=clock, random=source)
     compiled = CompiledPlugin(
-        Recipe(  # type: ignore[arg-type]
-            [ModuleSource(*module) for module in load.modules],
+        PluginSpec(  # type: ignore[arg-type]
+            [ModuleSpec(*module) for module in load.modules],
             main=load.main,
             allowed_paths=load.allowed_paths,
             timeout_ms=load.timeout_ms,
@@ -256,7 +256,9 @@ def _load(application: Application, load: protocol.Load) -> CompiledPlugin:
         functions,  # type: ignore[arg-type]
         name=load.name,
         fuel_limit=load.fuel_limit,
-        limits=limits._with(limits.DEFAULT, load.limits | {"compile_seconds": None}),
+        limits=limits.replace_unchecked(
+            limits.DEFAULT_LIMITS, load.limits | {"compile_seconds": None}
+        ),
     )
     compiled._claim_pool()  # and leave it: there is never more than one instance
     compiled._grants.log = _Log(application)  # type: ignore[assignment]
@@ -361,7 +363,7 @@ def _start_threads(first: protocol.Confine, work: threading.Thread) -> None:
     threading.stack_size(first.stack_bytes + STACK)
     work.start()
     threading.stack_size(0)
-    ticker.stays = True
+    ticker.keeps_thread = True
     ticker.wake()
     compiler = get_engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes)
     compile_module(kernel_source(), compiler, "kernel")

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
     from .loaded_plugin import InstancePolicy
@@ -69,18 +69,18 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
         lease = Lease(self._slots, POOL_DEFAULT)
         try:
-            self._take(lease, function_name, crossing)
+            self._take(lease, function_name, thread_call)
             plugin = lease.plugin()
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
+            if thread_call is not None:
+                thread_call.release_plugin()
             try:
                 lease.release()
             finally:
@@ -88,12 +88,12 @@ class IsolatedLoadedPlugin(LoadedPlugin):
             if self._is_retired.is_set:  # perhaps just when it was given back
                 self.retire()
 
-    def _take(self, lease: Lease, function_name: str, crossing: Crossing | None) -> None:
+    def _take(self, lease: Lease, function_name: str, thread_call: ThreadCall | None) -> None:
         try:
-            if crossing is None:
+            if thread_call is None:
                 lease.acquire()
             elif not lease.try_acquire():
-                crossing.ask(
+                thread_call.run_coroutine(
                     lease.acquire_async, ()
                 )  # the task waits, since it is what can be cancelled
         except PoolTimeoutError as error:

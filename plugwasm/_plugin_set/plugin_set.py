@@ -24,16 +24,16 @@ from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
     check_flag,
-    listed,
-    named,
-    refuse_given,
-    refuse_unknown,
+    check_list,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
 )
-from .._host.plugin_log import log_raised
-from .._manifest.files import shown_path
-from .._manifest.limits import ProcessLimits, effective
-from .._manifest.messages import cut, meant
-from .._manifest.resolve import Recipe
+from .._host.plugin_log import log_exception
+from .._manifest.files import format_path
+from .._manifest.limits import ProcessLimits, effective_limits
+from .._manifest.messages import closest_match, truncate
+from .._manifest.resolve import PluginSpec
 from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.inputs import merge_config
@@ -156,32 +156,32 @@ class PluginSet(CloseOnExit):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(type(self), unknown)
+            reject_unknown_arguments(type(self), unknown)
         if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
             hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
             raise OptionError(
-                f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins"
+                f"plugins: expected a list, got {describe_value(plugins)}: {hint}", field="plugins"
             )
         plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
-        directories = listed("directories", directories, "paths", (str, bytes, os.PathLike))
+        directories = check_list("directories", directories, "paths", (str, bytes, os.PathLike))
         if not (entry_points is None or isinstance(entry_points, str)):
             raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}",
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {describe_value(entry_points)}",
                 field="entry_points",
             )
-        hooks = None if hooks is None else listed("hooks", hooks, "names of exports")
+        hooks = None if hooks is None else check_list("hooks", hooks, "names of exports")
         order, disabled = (
-            listed("order", order, "names of plugins"),
-            listed("disabled", disabled, "names of plugins"),
+            check_list("order", order, "names of plugins"),
+            check_list("disabled", disabled, "names of plugins"),
         )
         if not (config is None or isinstance(config, Mapping)):
             raise OptionError(
-                f"config: expected mappings by the plugins' names, got {named(config)}",
+                f"config: expected mappings by the plugins' names, got {describe_value(config)}",
                 field="config",
             )
-        listed("config", config or {}, "names of plugins")
+        check_list("config", config or {}, "names of plugins")
         check_flag("fresh", fresh)
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
@@ -219,7 +219,7 @@ class PluginSet(CloseOnExit):
             and entry_points is None
             and all(isinstance(plugin, CompiledPlugin) for plugin in given)
         ):
-            refuse_given(
+            reject_unused_options(
                 "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
                 wasi=NOT_GIVEN if wasi is False else wasi,
                 functions=functions,
@@ -436,11 +436,12 @@ class PluginSet(CloseOnExit):
         declared = self._instance_policy.hooks
         if not isinstance(hook, str):
             raise OptionError(
-                f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
+                f"hook: expected the name of an export, as text, got {describe_value(hook)}",
+                field="hook",
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
-                f"there is no hook `{cut(hook)}`{_did_you_mean(hook, declared)}", function=hook
+                f"there is no hook `{truncate(hook)}`{_did_you_mean(hook, declared)}", function=hook
             )
         serving = state.hooks.get(hook, ())
         if (
@@ -453,7 +454,7 @@ class PluginSet(CloseOnExit):
             self._unserved.add(hook)
             log.warning(
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
-                cut(hook),
+                truncate(hook),
                 _did_you_mean(hook, state.hooks),
             )
         return serving
@@ -467,7 +468,9 @@ class PluginSet(CloseOnExit):
                 else "it is disabled"
             )
             raise FunctionNotFoundError(
-                f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name
+                f"plugin `{truncate(name)}` cannot be called: {why}",
+                plugin=name,
+                function=function_name,
             )
         return entry
 
@@ -475,12 +478,13 @@ class PluginSet(CloseOnExit):
         state = self._current_state()
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of a plugin, as text, got {named(name)}", field="name"
+                f"name: expected the name of a plugin, as text, got {describe_value(name)}",
+                field="name",
             )
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{cut(name)}` in the set{_did_you_mean(name, state.entries)}"
+                f"there is no plugin `{truncate(name)}` in the set{_did_you_mean(name, state.entries)}"
             )
         return entry
 
@@ -527,7 +531,7 @@ class PluginSet(CloseOnExit):
                     PluginEntry(
                         source,
                         error=SourceError(
-                            f"there is another plugin `{name}`: {shown_path(taken[name].source.location)}"
+                            f"there is another plugin `{name}`: {format_path(taken[name].source.location)}"
                         ),
                     )
                 )
@@ -563,7 +567,7 @@ class PluginSet(CloseOnExit):
             and (before is None or before.error is None or before.error.message != error.message)
         ):
             self._change_lock.warnings.append(
-                ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
+                ("plugin %s was not loaded: %s", truncate(entry.name), truncate(error.message))
             )
 
     def enable(self, name: str) -> None:
@@ -637,12 +641,12 @@ class PluginSet(CloseOnExit):
         """
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
             raise OptionError(
-                f"interval: expected a number of seconds above 0, got {named(interval)}",
+                f"interval: expected a number of seconds above 0, got {describe_value(interval)}",
                 field="interval",
             )
         if not (on_change is None or callable(on_change)):
             raise OptionError(
-                f"on_change: expected a function that takes the changes, got {named(on_change)}",
+                f"on_change: expected a function that takes the changes, got {describe_value(on_change)}",
                 field="on_change",
             )
         self._current_state()
@@ -736,7 +740,7 @@ class PluginSet(CloseOnExit):
             try:
                 changes = deferred()
             except Error as error:  # of a reload; nobody who asked for it is there any more
-                change.warnings.append(("plugins cannot be reloaded: %s", cut(error.message)))
+                change.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
             else:
                 if isinstance(changes, Changes):
                     found.append(changes)
@@ -806,11 +810,11 @@ class PluginSet(CloseOnExit):
             )
             entry.metadata = metadata
         except Exception as error:
-            said = f"{type(error).__name__}: {cut(str(error))}"
+            said = f"{type(error).__name__}: {truncate(str(error))}"
             reason = (
                 error
                 if isinstance(error, Error)
-                else SourceError(f"{shown_path(source.location)}: {said}")
+                else SourceError(f"{format_path(source.location)}: {said}")
             )
             entry.error = reason.with_traceback(None)
         if old is not None and entry.loaded is old.loaded:
@@ -846,8 +850,8 @@ class PluginSet(CloseOnExit):
         loaded = self._loaded_class(
             compiled, requested, self._config.get(source.name, {}), defaults, self._instance_policy
         )
-        if isinstance(requested, Recipe):
-            loaded.compiled.limits = effective(
+        if isinstance(requested, PluginSpec):
+            loaded.compiled.limits = effective_limits(
                 self._policy.limits, requested
             )  # no longer a share of the time
         return loaded
@@ -907,8 +911,8 @@ def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    close = meant(name, list(names))
-    return f": did you mean `{cut(close)}`?" if close else ""
+    close = closest_match(name, list(names))
+    return f": did you mean `{truncate(close)}`?" if close else ""
 
 
 def _changes_between(
@@ -956,7 +960,7 @@ def _watch_files(
         except Error as error:
             if error.message != warning:
                 warning = error.message
-                log.warning("plugins cannot be reloaded: %s", cut(warning))
+                log.warning("plugins cannot be reloaded: %s", truncate(warning))
             continue
         finally:
             del plugins
@@ -964,4 +968,4 @@ def _watch_files(
             try:
                 on_change(changes)
             except Exception:
-                log_raised(log, "`on_change` raised")
+                log_exception(log, "`on_change` raised")

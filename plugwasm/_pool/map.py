@@ -9,7 +9,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from .._host.deadline import NEVER
-from .._host.waiting_calls import callers
+from .._host.waiting_calls import waiting_callers
 from .._runtime.threads import require_anyio
 from ..errors import ClosedError, OptionError
 from .map_workers import MapItem, MapWorkers
@@ -110,7 +110,7 @@ class MapJob:
 def iterate_outputs(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
     """The outputs for all of the inputs."""
     job.count_inputs(inputs)
-    if job.workers == 1 and not callers():
+    if job.workers == 1 and not waiting_callers():
         yield from _iterate_in_caller(job, inputs)
         return
     workers = MapWorkers(job)

@@ -17,8 +17,8 @@ from contextvars import copy_context
 from time import monotonic, perf_counter
 
 from .._host.deadline import NEVER
-from .._host.waiting_calls import SLICE, Waiting, asking, callers
-from .._platform.daemon_threads import STACK, submit
+from .._host.waiting_calls import POLL_INTERVAL, CallerWait, current_delegation, waiting_callers
+from .._platform.daemon_threads import STACK_BYTES, submit
 from .._platform.native_threads import (
     RLock,
     allocate_lock,
@@ -71,7 +71,7 @@ class MapItem:
 
     def set_asking(self, workers: MapWorkers) -> None:
         """Says for whom it will run."""
-        self._context.run(asking.set, workers)
+        self._context.run(current_delegation.set, workers)
 
     def is_done(self) -> bool:
         """Whether that was done."""
@@ -101,10 +101,10 @@ class MapWorkers:
     def __init__(self, job: MapJob) -> None:
         self._job = job
         self._pid = os.getpid()
-        self.callers = callers()
+        self.callers = waiting_callers()
         """Those who wait for the reader; whoever makes a call waits for them."""
         # Where threads are made with little stack, the reader's may be one of those.
-        self._has_stack = not 0 < stack_size() < STACK
+        self._has_stack = not 0 < stack_size() < STACK_BYTES
         self._new: deque[MapItem] = deque()
         self._awaited: MapItem | None = None
         self._mean_seconds = 0.0  # seconds that calls take of late
@@ -150,11 +150,11 @@ class MapWorkers:
             return
         # To be woken for each output takes as long as a short call does. So that is for a few at a time, if they do not take too long.
         items[min(self._outputs_read, len(items), self._job.ahead // 2 + 1) - 1].wait(_MAX_HOLD)
-        waiting = Waiting()
+        waiting = CallerWait()
         if not waiting.callers:
             first.wait()
         while not first.is_done():
-            first.wait(waiting.pause(SLICE))
+            first.wait(waiting.pause(POLL_INTERVAL))
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 
-from .._host.options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
+)
 from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
 from .._runtime.inputs import merge_config
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from typing import Any, Never, TypeVar
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
@@ -81,7 +88,7 @@ class PluginPool(CloseOnExit):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(PluginPool, unknown)
+            reject_unknown_arguments(PluginPool, unknown)
         if size is None:
             size = _count_processors()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -109,11 +116,11 @@ class PluginPool(CloseOnExit):
             factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
             raise OptionError(
-                f"factory: expected a function that makes a plugin, got {named(factory)}",
+                f"factory: expected a function that makes a plugin, got {describe_value(factory)}",
                 field="factory",
             )
         else:
-            refuse_given(
+            reject_unused_options(
                 "plugins are made by the `factory`, so give it to what that calls",
                 wasi=wasi,
                 config=NOT_GIVEN if config is None else config,
@@ -197,14 +204,14 @@ class PluginPool(CloseOnExit):
         lease = Lease(self._slots, wait)
         has_begun = False
 
-        def work(crossing: Crossing) -> Any:
+        def work(thread_call: ThreadCall) -> Any:
             nonlocal has_begun
             has_begun = True
             try:
-                plugin = crossing.plugin = lease.plugin()
+                plugin = thread_call.plugin = lease.plugin()
                 return plugin.call(function_name, data, parse, host_context, **options)
             finally:
-                crossing.leave()
+                thread_call.release_plugin()
                 lease.release()
 
         try:
@@ -322,9 +329,7 @@ def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
-        merge_config(
-            compiled._recipe.config, config
-        )  # refuses what is none, here and not in a call
+        merge_config(compiled._spec.config, config)  # refuses what is none, here and not in a call
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 
@@ -349,7 +354,7 @@ def _check_inputs(inputs: object, *ways: str) -> None:
             else ""
         )
         raise OptionError(
-            f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs"
+            f"inputs: expected a list of inputs, got {describe_value(inputs)}{hint}", field="inputs"
         )
 
 

@@ -25,10 +25,10 @@ from collections import deque
 from time import monotonic
 from typing import NamedTuple
 
-from .._engine import shielded
+from .._engine import signal_safe
 from .._host.deadline import NEVER
-from .._host.waiting_calls import Waiting
-from .._platform.finalizer import Owner
+from .._host.waiting_calls import CallerWait
+from .._platform.finalizer import Finalizable
 from ..errors import ClosedError, OptionError, PoolTimeoutError
 
 TYPE_CHECKING = False
@@ -214,7 +214,7 @@ class Slots:
             return
         wakeup = allocate_lock()
         wakeup.acquire()
-        deadline, waiting = _deadline(wait), Waiting()
+        deadline, waiting = _deadline(wait), CallerWait()
         try:
             self.enqueue(claim, lambda: _wake(wakeup))
             while not self.try_acquire_queued(claim):
@@ -227,7 +227,7 @@ class Slots:
 
     async def acquire_async(self, claim: Claim, wait: float | None) -> None:
         """As `acquire`, for a task."""
-        from .._host.event_loop import Desk
+        from .._host.event_loop import CoroutineQueue
         from .._runtime.threads import require_anyio
 
         require_anyio()
@@ -238,16 +238,16 @@ class Slots:
         claim.task = anyio.get_current_task().id
         if self.try_acquire(claim):
             return
-        desk = Desk()
-        deadline, waiting = _deadline(wait), Waiting()
+        queue = CoroutineQueue()
+        deadline, waiting = _deadline(wait), CallerWait()
         try:
-            self.enqueue(claim, desk.wake)
+            self.enqueue(claim, queue.wake)
             while not self.try_acquire_queued(claim):
                 if (left := deadline - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
                 self.check_self_wait(claim, wait, waiting)
                 with anyio.move_on_after(waiting.pause(min(left, self._poll_interval(claim)))):
-                    await desk.wait()
+                    await queue.wait()
         finally:
             self.leave_queue(claim)
 
@@ -397,7 +397,7 @@ class Slots:
             plugin=self.name,
         )
 
-    def check_self_wait(self, claim: Claim, wait: float | None, waiting: Waiting) -> None:
+    def check_self_wait(self, claim: Claim, wait: float | None, waiting: CallerWait) -> None:
         """Raises if all slots belong to the calls that wait for one, which would wait for themselves.
 
         Their own come back only when they go on. What their thread or task has on lease besides might be given back by another one, so
@@ -444,7 +444,7 @@ LONG_POLL_INTERVAL = 5.0
 """The same for all others, which may have become the first."""
 
 
-class Lease(Owner):
+class Lease(Finalizable):
     """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts. Before that, a place in the queue."""
 
     __module__ = "plugwasm"
@@ -494,7 +494,7 @@ class Lease(Owner):
         self._check_new()
         self.__del__ = partial(
             setattr, self.claim, "is_released", True
-        )  # for who drops it without leaving it: C alone, see `Owner`
+        )  # for who drops it without leaving it: C alone, see `Finalizable`
         try:
             self.acquire()
             return self._lend()
@@ -511,7 +511,7 @@ class Lease(Owner):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:  # which covers the entry of this function, see `shielded`
+        try:  # which covers the entry of this function, see `signal_safe`
             self._slots.release(self.claim)
         except BaseException:
             self.claim.is_released = True
@@ -555,8 +555,8 @@ class Lease(Owner):
             )
 
 
-shielded(Lease.release)
-shielded(Lease.__exit__)
+signal_safe(Lease.release)
+signal_safe(Lease.__exit__)
 
 
 def _deadline(wait: float | None) -> float:

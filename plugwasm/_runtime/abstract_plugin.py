@@ -18,11 +18,11 @@ from abc import ABCMeta, abstractmethod
 from collections import deque
 from time import monotonic
 
-from .._engine import shown
+from .._engine import truncate
 from .._host.deadline import NEVER
-from .._host.options import named
-from .._host.vars import NO_VARS, Vars, by_text, first_vars
-from .._manifest.messages import meant
+from .._host.options import describe_value
+from .._host.vars import NO_VARS, Vars, decode_names, check_initial_vars
+from .._manifest.messages import closest_match
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 from .call_queue import QueuedCall, hand_over, holds_self, queued_calls
@@ -182,10 +182,10 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
     ) -> None:
         self.compiled_plugin = compiled
         self._closed = False
-        granted = compiled._recipe.config
+        granted = compiled._spec.config
         self._config: dict[str, str] = granted if config is None else merge_config(granted, config)
         limits = compiled.limits
-        self._initial_vars = first_vars(vars, limits) if vars else NO_VARS
+        self._initial_vars = check_initial_vars(vars, limits) if vars else NO_VARS
         self._vars = Vars(limits.var_bytes, limits.vars, self._initial_vars)
         self._lease: LeaseSnapshot | None = None
         self._fuel_used: int | None = None
@@ -267,7 +267,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         """Check that the export can be called, and return whether it returns a code."""
         if not isinstance(function_name, str):
             raise OptionError(
-                f"function_name: expected the name of an export, as text, got {named(function_name)}",
+                f"function_name: expected the name of an export, as text, got {describe_value(function_name)}",
                 field="function_name",
             )
         exports = self.compiled_plugin._plan.main.module.exports
@@ -275,19 +275,19 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         where: Any = {"plugin": self.name, "function": function_name}
         if item is None or item.type is None:
             callable_ = [item.name for item in exports.values() if is_callable_export(item)]
-            close = meant(function_name, callable_)
-            names = [f"`{shown(name)}`" for name in sorted(callable_)]
+            close = closest_match(function_name, callable_)
+            names = [f"`{truncate(name)}`" for name in sorted(callable_)]
             some = ", ".join(names[:20]) + (
                 f" and {len(names) - 20} more" if len(names) > 20 else ""
             )
-            hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
+            hint = f"did you mean `{truncate(close)}`?" if close else f"it exports {some or 'none'}"
             raise FunctionNotFoundError(
-                f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}",
+                f"plugin `{self.name}` exports no function `{truncate(function_name)}`: {hint}",
                 **where,
             )
         if not is_callable_export(item):
             raise SignatureError(
-                f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, "
+                f"export `{truncate(function_name)}` of plugin `{self.name}` is {item.type}, "
                 "but only () -> () and () -> (i32) can be called",
                 **where,
             )
@@ -418,13 +418,13 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")`
         gives them.
         """
-        return by_text(self._vars.snapshot())
+        return decode_names(self._vars.snapshot())
 
     def function_exists(self, name: str) -> bool:
         """Return whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of an export, as text, got {named(name)}", field="name"
+                f"name: expected the name of an export, as text, got {describe_value(name)}", field="name"
             )
         item = self.compiled_plugin._plan.main.module.exports.get(name)
         return item is not None and is_callable_export(item)

@@ -12,13 +12,13 @@ from .._engine import (
     EngineFailure,
     HostRaised,
     Trap,
-    address_space,
-    is_recursion,
-    shown,
+    address_space_limit,
+    is_recursion_error,
+    truncate,
 )
 from .._host.deadline import NEVER
-from .._host.guest import Exited
-from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT
+from .._host.guest import PluginExit
+from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT_OFFSET
 from ..errors import (
     BadHandleError,
     CallError,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._engine import ThreadStack
     from .._host.guest import Guest
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .compiled_plugin import CompiledPlugin
 
 
@@ -85,7 +85,7 @@ def error_for_unwound(
             failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
         )
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
-    if isinstance(failure, HostRaised) and is_recursion(failure.exception):
+    if isinstance(failure, HostRaised) and is_recursion_error(failure.exception):
         failure = Trap(
             STACK_OVERFLOW
         )  # Python's stack, by calls from module to module through the host
@@ -99,7 +99,7 @@ def error_for_unwound(
                 f"it ran out of memory: {shortage}. Then {exception.message}"
             )
         return error_for_raised(exception, guest, facts)
-    where = f"`{shown(function)}` of plugin `{plugin}`"
+    where = f"`{truncate(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         limit = guest.grants.fuel_limit
         return OutOfFuelError(
@@ -132,8 +132,8 @@ def error_for_unwound(
 def error_for_raised(
     exception: BaseException, guest: Guest, facts: dict[str, Any]
 ) -> BaseException | None:
-    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
-    if isinstance(exception, Exited):
+    where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
+    if isinstance(exception, PluginExit):
         code = exception.exit_code
         if (error := error_for_reported(guest, facts, 0)) is not None:
             error.code = code
@@ -147,7 +147,7 @@ def error_for_raised(
         )
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
-            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
+            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.spec)}"
         else:
             exception.message = f"{where}: {exception.message}"
         exception.args = (exception.message,)
@@ -163,23 +163,23 @@ def _pages(limits: Limits) -> str:
     return grown if limits.memory_bytes is None else f"{grown}, and {whole} for everything"
 
 
-def _deadline(limits: Limits, recipe: Recipe) -> str:
+def _deadline(limits: Limits, spec: PluginSpec) -> str:
     seconds = limits.timeout or 0
     shown = f"{seconds * 1000:.0f} ms"
     return (
         f"{shown} (timeout)"
-        if recipe.timeout_ms is not None
+        if spec.timeout_ms is not None
         else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
     )
 
 
 def error_for_reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
-    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
+    where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
     fault, error, text, output, length, denied = read_outcome(guest)
     if not (fault or code):
         return None
-    shortage = guest.shortage(denied)
+    shortage = guest.describe_shortage(denied)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
         reason = GuestError(message, guest_message=message, code=code, **facts)
@@ -208,7 +208,7 @@ def error_for_reported(guest: Guest, facts: dict[str, Any], code: int) -> Error 
 
 
 def _shortage(guest: Guest) -> str | None:
-    return guest.shortage(read_outcome(guest)[-1])
+    return guest.describe_shortage(read_outcome(guest)[-1])
 
 
 def _maybe(shortage: str | None) -> str:
@@ -219,16 +219,16 @@ def read_outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
-    left = guest.store.fuel() if guest.fuelled else 0
-    if guest.fuelled:
+    left = guest.store.fuel() if guest.has_fuel_limit else 0
+    if guest.has_fuel_limit:
         guest.store.set_fuel(left + _FUEL_OF_FAILURE)
     try:
-        return guest.kernel.failure()
+        return guest.kernel.read_failure()
     except HostRaised as failure:  # of a signal handler
         raise failure.exception from None
     finally:
         guest.deadline = deadline  # which holds for what is made of the output
-        if guest.fuelled:
+        if guest.has_fuel_limit:
             guest.store.set_fuel(left)
 
 
@@ -244,7 +244,7 @@ def parse_output(
     An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
     is no `OutputReader` is the application's own, and for it to bound.
     """
-    if not getattr(parse, "is_of_call", False):
+    if not getattr(parse, "takes_limits", False):
         if not callable(parse):
             hint = (
                 "write returns=… for a type"
@@ -252,7 +252,7 @@ def parse_output(
                 else "a function of bytes, bytes itself, or None for a view"
             )
             raise OptionError(
-                f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse"
+                f"parse: expected {hint}, got {truncate(repr(parse), 40)}", field="parse"
             )
         return parse(output)
     if len(output) < _QUICK or monotonic() < deadline:
@@ -260,7 +260,7 @@ def parse_output(
         if monotonic() < deadline:
             return value
     where = f"`{function}` of plugin `{compiled.name}`"
-    allowed = _deadline(compiled.limits, compiled._recipe)
+    allowed = _deadline(compiled.limits, compiled._spec)
     raise TimeoutError(
         f"{where} did not end before its deadline of {allowed}: its output was not read by then",
         plugin=compiled.name,
@@ -291,7 +291,7 @@ def error_for_failed_start(failure: EngineFailure, plugin: str, limits: Limits) 
                 plugin=plugin,
             )
     if "os error 12" in failure.message:
-        space = address_space()
+        space = address_space_limit()
         if space is None:
             hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
         else:
@@ -310,7 +310,7 @@ def no_room_error(
     plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
 ) -> OutOfMemoryError:
     """The error for an input that the kernel has no room for."""
-    needs = -(-(length + INPUT) // _PAGE)
+    needs = -(-(length + INPUT_OFFSET) // _PAGE)
     why = (
         f"its limit is {_pages(limits)}"
         if shortage is None or length > (limits.memory_bytes or length)
@@ -325,7 +325,7 @@ def no_room_error(
 
 def no_stack_error(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
     """The error for a call, or for compiling, on a thread that has too little stack left for it."""
-    where = f"`{shown(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    where = f"`{truncate(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
     room = stack.room()
     if room is None:
         return StackError(

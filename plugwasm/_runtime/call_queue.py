@@ -22,9 +22,9 @@ import sys
 from time import monotonic
 
 from .._host import greenlets
-from .._host.waiting_calls import Waiting
+from .._host.waiting_calls import CallerWait
 from .._platform.native_threads import allocate_lock, get_ident, sleep
-from ..errors import BusyError, CancelledError, TimeoutError, shown
+from ..errors import BusyError, CancelledError, TimeoutError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class QueuedCall:
         self._is_cancelled = False
         self._wakeup = allocate_lock()
         self._wakeup.acquire()
-        self._waiting = Waiting()
+        self._waiting = CallerWait()
         self.plugin = plugin
         self.function = function
         self.thread = get_ident()
@@ -126,7 +126,7 @@ class QueuedCall:
                     else QUEUED_POLL_INTERVAL
                 )
                 if not self._wakeup.acquire(timeout=self._waiting.pause(min(left, pause))):
-                    greenlets.check(plugin, self.function, plugin._guest)
+                    greenlets.check_greenlet(plugin, self.function, plugin._guest)
                 hand_over(owner)
             self._check()
             plugin._begin_queued_call(self)
@@ -162,7 +162,7 @@ class QueuedCall:
             raise self._itself_error(
                 "a task of this thread's event loop awaits a call of it, which may need the event loop"
             ) from None
-        greenlets.check(plugin, self.function)
+        greenlets.check_greenlet(plugin, self.function)
         if _is_forked and self._is_abandoned():
             raise self._itself_error(
                 "a thread called it when this process was forked, and is not here"
@@ -212,7 +212,7 @@ class QueuedCall:
         return False
 
     def _where(self) -> str:
-        return f"`{shown(self.function)}` of plugin `{self.plugin.name}`"
+        return f"`{truncate(self.function)}` of plugin `{self.plugin.name}`"
 
     def _itself_error(self, why: str) -> BusyError:
         return BusyError(

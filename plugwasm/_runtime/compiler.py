@@ -16,8 +16,8 @@ from _thread import get_ident
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from .._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
-from ..errors import ModuleError, shown
+from .._engine import LIGHT_COST, EngineFailure, estimate_cost, strip_long_names, wat_to_wasm
+from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ _CHILD = (
 class CompileBudget:
     """What compiling the modules of one plugin may still take, all together. For one thread.
 
-    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT`, the time of all of them
+    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT_COST`, the time of all of
+    them
     is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
     `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
     """
@@ -60,7 +61,7 @@ class CompileBudget:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._light = LIGHT
+        self._light = LIGHT_COST
         self._seconds = limits.compile_seconds
         self._code = limits.code_bytes
 
@@ -83,7 +84,7 @@ class CompileBudget:
         """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
         if self._seconds is not None and self._seconds <= 0:
             raise ModuleError(
-                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took "
+                f"module `{truncate(name)}` is not compiled, because the modules of the plugin before it took "
                 f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
             )
         return self._seconds
@@ -111,7 +112,7 @@ class CompileBudget:
         """
         if target.images:
             return False
-        weighs = weight(wasm)
+        weighs = estimate_cost(wasm)
         if weighs > self._light:
             return False
         self._light -= weighs
@@ -119,13 +120,13 @@ class CompileBudget:
 
     def add_code(self, module: Module, name: str) -> None:
         """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
-        self._code -= module.kept_bytes
+        self._code -= module.resident_bytes
         if self._code < 0:
             raise self.too_much_code(name)
 
     def too_much_code(self, name: str) -> ModuleError:
         return ModuleError(
-            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            f"module `{truncate(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
             "`Limits.code_bytes`"
         )
 
@@ -135,7 +136,7 @@ class CompileBudget:
             given = f"the {whole:g} seconds of `Limits.compile_seconds`"
         else:
             given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
-        return ModuleError(f"module `{shown(name)}` takes longer to compile than {given}")
+        return ModuleError(f"module `{truncate(name)}` takes longer to compile than {given}")
 
 
 def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, name: str) -> Module:
@@ -153,8 +154,8 @@ def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, na
         or not is_timed
         or (wasm.startswith(b"\0asm") and budget.admits(wasm, target))
     ):
-        is_heavy = budget is not None and not is_timed and weight(wasm) > LIGHT
-        return target.compile(without_long_names(wasm), heavy=is_heavy)
+        is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
+        return target.compile(strip_long_names(wasm), heavy=is_heavy)
     artifact, known = _compile_in_child(wasm, target, budget, name)
     return target.load(artifact).with_facts(known)
 
@@ -206,7 +207,12 @@ if hasattr(os, "register_at_fork"):
 def _run_compiler(
     wasm: bytes, target: Engine, budget: CompileBudget, name: str, seconds: float
 ) -> tuple[bytes, Facts]:
-    from .._platform.python_executable import VARIABLE, NoInterpreterError, folders, interpreter
+    from .._platform.python_executable import (
+        VARIABLE,
+        NoInterpreterError,
+        find_interpreter,
+        find_package_folders,
+    )
 
     memory = budget.memory
     engine = ";".join(f"{name}={int(value)}" for name, value in target.settings.items())
@@ -214,15 +220,15 @@ def _run_compiler(
     try:
         import subprocess
 
-        from .._platform.child_processes import Child
+        from .._platform.child_processes import ChildProcess
 
-        python = interpreter()
+        python = find_interpreter()
         command = [
             python.path,
             *python.options,
             "-c",
             _CHILD,
-            "\n".join(folders(("plugwasm", "wasmtime"))),
+            "\n".join(find_package_folders(("plugwasm", "wasmtime"))),
             *map(str, settings),
         ]
         pipe = subprocess.PIPE
@@ -232,7 +238,7 @@ def _run_compiler(
     except NoInterpreterError as error:
         hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
         raise ModuleError(
-            f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}"
+            f"module `{truncate(name)}`: no process can be started to compile it: {error.message}; {hint}"
         ) from None
     except (
         OSError,
@@ -240,9 +246,9 @@ def _run_compiler(
         ImportError,
     ) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
         raise ModuleError(
-            f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
+            f"module `{truncate(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
         ) from error
-    child = Child(process)
+    child = ChildProcess(process)
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
@@ -252,8 +258,8 @@ def _run_compiler(
             child.kill()  # and waits for it, which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
-            f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
-            "`Limits.compile_bytes`"
+            f"module `{truncate(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes "
+            "of `Limits.compile_bytes`"
         )
     if output[:1] == _TOO_MUCH:
         raise budget.too_much_code(name)
@@ -266,9 +272,9 @@ def _run_compiler(
         or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little")
     ):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        hint = f"it was started with `{shown(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
+        hint = f"it was started with `{truncate(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
         raise ModuleError(
-            f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})"
+            f"module `{truncate(name)}`: the process that compiles it failed: {truncate(last[0], 1000)} ({hint})"
         )
     return output[at:], unpack_facts(output[1 : 1 + _NOTE])
 
@@ -309,13 +315,13 @@ def compile_stdin(engine: str, memory: str, seconds: str, code: str) -> None:
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:
-        binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        binary = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         settings: dict[str, Any] = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in engine.split(";"))
         }
         module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
-        if module.kept_bytes > int(code):
+        if module.resident_bytes > int(code):
             answer = [_TOO_MUCH]
         else:
             artifact = module.serialize()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._engine import shown
-from .._host.options import named
-from .._manifest.messages import check_text
+from .._engine import truncate
+from .._host.options import describe_value
+from .._manifest.messages import check_encodable
 from ..errors import OptionError
 
 TYPE_CHECKING = False
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def encode_input(data: Any) -> bytes | memoryview:
+def to_input_bytes(data: Any) -> bytes | memoryview:
     """Return the bytes to send for an input that is neither text nor `bytes`."""
     try:
         view = memoryview(data)
     except TypeError:
-        from .._host.codecs import encoded
+        from .._host.codecs import encode_input
 
-        return encoded(data)
+        return encode_input(data)
     return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
@@ -40,7 +40,7 @@ def merge_config(config: dict[str, str], changes: Mapping[str, str | None]) -> d
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
             if not isinstance(key, str):
                 raise OptionError(
-                    f"config: keys must be text, but {named(key)} is {type(key).__name__}",
+                    f"config: keys must be text, but {describe_value(key)} is {type(key).__name__}",
                     field="config",
                 )
             hint = (
@@ -49,12 +49,12 @@ def merge_config(config: dict[str, str], changes: Mapping[str, str | None]) -> d
                 else ""
             )
             raise OptionError(
-                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}",
+                f"config: keys and values must be text, but the value of `{truncate(key)}` is {type(value).__name__}{hint}",
                 field="config",
             )
-        check_text(key, "config: a key", field="config")
+        check_encodable(key, "config: a key", field="config")
         if value is not None:
-            check_text(value, f"config: the value of `{shown(key)}`", field="config")
+            check_encodable(value, f"config: the value of `{truncate(key)}`", field="config")
         if value is None:
             changed.pop(key, None)
         else:

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections import deque
 from time import perf_counter
 
-from .._host.codecs import no_input, typed_call
+from .._host.codecs import prepare_typed_call, unencodable_input_error
 from .._host.deadline import NEVER
 from .._host.env import NAMESPACE
-from .._host.guest import Exited
-from .._host.observed_values import seen
-from .._host.plugin_log import log_raised, logger_of
+from .._host.guest import PluginExit
+from .._host.observed_values import observe_values
+from .._host.plugin_log import get_logger, log_exception
 from ..errors import HostFunctionError
 from .call_errors import parse_output
 from .call_queue import QueuedCall, hand_over, holds_self
-from .inputs import encode_input
+from .inputs import to_input_bytes
 from .observers import Call, HostCall, HttpExchange, Measured, Observer, need_local_instance
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .observers import HostCallInterceptor
 
 _HTTP = (NAMESPACE, "http_request")
-_logger = logger_of("observing")
+_logger = get_logger("observing")
 
 
 class CallInstrumentation:
@@ -101,12 +101,12 @@ class CallInstrumentation:
         if is_measured:
             returns = (*getattr(returns, "__args__", ()), ...)[0]
         if returns is not ... or codec is not None:
-            data, parse = typed_call(function, data, parse, returns, codec, plugin.name)
+            data, parse = prepare_typed_call(function, data, parse, returns, codec, plugin.name)
         if type(data) is not bytes:
             try:
-                data = data.encode() if isinstance(data, str) else bytes(encode_input(data))
+                data = data.encode() if isinstance(data, str) else bytes(to_input_bytes(data))
             except UnicodeEncodeError as failure:
-                raise no_input(failure, plugin.name, function) from None
+                raise unencodable_input_error(failure, plugin.name, function) from None
         call = Call(plugin.name, function, data, host_context)
         entered: list[AbstractContextManager[object]] = []
         error: BaseException | None = None
@@ -210,7 +210,9 @@ class CallInstrumentation:
         if self._interceptor is not None:
             self._interceptor.settle(guest)
 
-    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         """Runs a host function, see `Guest.interceptor`."""
         begin = perf_counter()
         call = self.call
@@ -231,7 +233,7 @@ class CallInstrumentation:
         if self._interceptor is None:
             function.body(guest, caller, values)
         else:
-            self._interceptor.host_call(guest, function, caller, values)
+            self._interceptor.call_host_function(guest, function, caller, values)
 
     def _run_with_listeners(
         self, guest: Guest, function: HostFunction, caller: int, values: Any
@@ -241,7 +243,7 @@ class CallInstrumentation:
         seen_call = HostCall(self.call, *function.name)
         params, results = function.type.params, function.type.results
         if self._wants_values:
-            seen_call.args = seen(guest, params, values, function.kinds)
+            seen_call.args = observe_values(guest, params, values, function.python_types)
         if function.name == _HTTP and params:
             seen_call.http = _http(guest, values[0])
         entered: list[AbstractContextManager[object]] = []
@@ -252,9 +254,11 @@ class CallInstrumentation:
             begin = perf_counter()
             self._run_body(guest, function, caller, values)
             if self._wants_values:
-                seen_call.results = seen(guest, results, values, function.kinds[len(params) :])
+                seen_call.results = observe_values(
+                    guest, results, values, function.python_types[len(params) :]
+                )
         except BaseException as exception:
-            if not isinstance(exception, Exited):
+            if not isinstance(exception, PluginExit):
                 error = (type(exception) is HostFunctionError and exception.__cause__) or exception
                 seen_call.error = type(error).__name__
             raise
@@ -277,12 +281,14 @@ def _http(guest: Guest, handle: int) -> HttpExchange:
     from msgspec.json import decode
 
     from .._host.http_request import MAX_DOCUMENT, MAX_VALUES
-    from .._payload_bounds.nesting import is_too_deep
+    from .._payload_bounds.nesting import is_json_too_deep
     from .._payload_bounds.value_count import json_exceeds
 
-    document = guest.content(handle) or b"" if guest.size(handle) <= MAX_DOCUMENT else b""
+    document = (
+        guest.find_block(handle) or b"" if guest.block_length(handle) <= MAX_DOCUMENT else b""
+    )
     asked: Any = None
-    if not (json_exceeds(document, MAX_VALUES) or is_too_deep(document)):
+    if not (json_exceeds(document, MAX_VALUES) or is_json_too_deep(document)):
         try:
             asked = decode(document)
         except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -315,7 +321,7 @@ def _enter(
         except Exception:
             if entered and entered[-1] is context:
                 del entered[-1]
-            log_raised(_logger, "an observer raised; the call goes on")
+            log_exception(_logger, "an observer raised; the call goes on")
 
 
 def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
@@ -327,7 +333,7 @@ def _leave(entered: list[AbstractContextManager[object]], error: BaseException |
             context.__exit__(kind, error, traceback)
         except Exception as raised:
             if raised is not error:
-                log_raised(_logger, "an observer raised; the call goes on")
+                log_exception(_logger, "an observer raised; the call goes on")
         except BaseException:
             del entered[-1]
             _leave(entered, error)

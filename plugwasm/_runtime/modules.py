@@ -16,10 +16,10 @@ from .._engine import (
     Engine,
     EngineFailure,
     Module,
+    benefits_from_images,
     can_pool,
     library_version,
-    shown,
-    wants_images,
+    truncate,
 )
 from .._host.deadline import ticker
 from .._platform import fork
@@ -64,7 +64,7 @@ def engine_for_modules(
     modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False
 ) -> Engine:
     """The engine for all modules of a plugin together."""
-    images = any(map(wants_images, modules))
+    images = any(map(benefits_from_images, modules))
     return get_engine(
         fuel=fuel,
         pooled=pooled,
@@ -119,7 +119,7 @@ def compile_module(
     if module is None:
         module = _compile(engine, wasm, name, budget)
         _seen[key] = module
-        _keep(len(wasm) + module.kept_bytes, module)
+        _keep(len(wasm) + module.resident_bytes, module)
     if budget is not None and not engine.pooled:  # the pool's copy was allowed with the first
         budget.add_code(module, name)
     return module
@@ -170,7 +170,7 @@ def _compile_or_load(
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
-            f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
+            f"module `{truncate(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
         ) from None
     if key:
         code_cache.store(key, module.serialize(), pack_facts(module.facts))
@@ -200,7 +200,7 @@ def _hint(engine: Engine, reason: str) -> str:
 
 def _reason(message: str) -> str:
     """The engine's chain of causes in one line, without its own headline."""
-    lines = [shown(line.rstrip()) for line in message.splitlines()]
+    lines = [truncate(line.rstrip()) for line in message.splitlines()]
     if any(line.lstrip().startswith("-->") for line in lines):
         return "\n".join(lines).strip()
     lines = [line.strip() for line in lines]

@@ -15,16 +15,16 @@ from .._engine import (
     HostRaised,
     Store,
     Trap,
-    ensure_frames,
-    ensure_frames_to_start,
-    is_pool_limit,
-    is_recursion,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
+    is_pool_exhausted,
+    is_recursion_error,
 )
 from .._host import greenlets
 from .._host.deadline import ticker
 from .._host.guest import Guest
-from .._host.kernel import INPUT
-from .._host.options import NOT_GIVEN, REGISTERED, refuse_unknown
+from .._host.kernel import INPUT_OFFSET
+from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
 from .abstract_plugin import AbstractPlugin, LeaseSnapshot
 from .call_errors import (
     START,
@@ -39,7 +39,7 @@ from .call_errors import (
 )
 from .call_queue import QueuedCall, hand_over, holds_self, is_calling, queued_calls
 from .compiled_plugin import CompiledPlugin, ensure_compiled
-from .inputs import encode_input
+from .inputs import to_input_bytes
 from .signatures import signature_of_call
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Never
 
-    from .._engine import Function as Entry
+    from .._engine import WasmFunction as Entry
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
@@ -106,7 +106,7 @@ class Plugin(AbstractPlugin):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Plugin, unknown)
+            reject_unknown_arguments(Plugin, unknown)
         plugin = ensure_compiled(
             CompiledPlugin,
             plugin,
@@ -173,9 +173,9 @@ class Plugin(AbstractPlugin):
             TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
             del self._idle
@@ -192,10 +192,10 @@ class Plugin(AbstractPlugin):
                 raise
         guest = self._guest
         try:
-            running, here = ticker.running, self._stack.here
+            running, measured = ticker.running, self._stack.measurement
             if (
-                len(running) >= here.levels
-                or getrecursionlimit() > here.recursion_limit
+                len(running) >= measured.call_depth
+                or getrecursionlimit() > measured.recursion_limit
                 or "greenlet" in modules
             ):
                 self._check_stack(guest, function_name)
@@ -206,11 +206,11 @@ class Plugin(AbstractPlugin):
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
                 try:
-                    data = data.encode() if isinstance(data, str) else encode_input(data)
+                    data = data.encode() if isinstance(data, str) else to_input_bytes(data)
                 except UnicodeEncodeError as reason:
-                    from .._host.codecs import no_input
+                    from .._host.codecs import unencodable_input_error
 
-                    raise no_input(reason, self.name, function_name) from None
+                    raise unencodable_input_error(reason, self.name, function_name) from None
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -223,16 +223,16 @@ class Plugin(AbstractPlugin):
             try:
                 # As `_enter`, without the price of a call.
                 running[guest] = guest.deadline
-                if ticker.next_look >= guest.deadline:
+                if ticker.next_check >= guest.deadline:
                     ticker.wake()
                 if self._closed:
                     raise self._closed_error(function_name)
                 if length > kernel.capacity:
                     self._reserve(guest, function_name, length)
-                kernel.heap[INPUT : INPUT + length] = data
+                kernel.heap[INPUT_OFFSET : INPUT_OFFSET + length] = data
                 values[0] = target
                 values[2] = length
-                ensure_frames()
+                check_recursion_depth()
                 try:
                     error = invoke()
                 except BaseException:
@@ -273,12 +273,12 @@ class Plugin(AbstractPlugin):
         try:
             if not self._stack.has_room():
                 raise no_stack_error(self.name, function_name, self._stack)
-            greenlets.check(self, function_name)
+            greenlets.check_greenlet(self, function_name)
         except BaseException:
             self._queued_deadline = None
             raise
         if guest is not None:
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
 
     def _begin_queued_call(self, queued_call: QueuedCall) -> None:
         super()._begin_queued_call(queued_call)
@@ -298,25 +298,25 @@ class Plugin(AbstractPlugin):
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
-        target = self._instance.reference(ExportName(function_name))
+        target = self._instance.funcref(ExportName(function_name))
         self._entries[function_name] = (entry.invoke, entry.values, target, entry)
         return guest
 
     def _start(self, host_context: object, until: float) -> Guest:
         """Makes an instance, within the deadline of the call that needs it."""
         compiled = self.compiled_plugin
-        ensure_frames_to_start()
+        check_recursion_depth_to_start()
         try:
             try:
                 return self._instantiate(compiled._plan_for_start(), host_context, until)
             except EngineFailure as failure:
-                if not is_pool_limit(failure):
+                if not is_pool_exhausted(failure):
                     raise
                 return self._instantiate(compiled._plan, host_context, until)
         except EngineFailure as failure:
             raise error_for_failed_start(failure, self.name, compiled.limits) from None
         except ArgumentError as error:
-            if not is_recursion(error):
+            if not is_recursion_error(error):
                 raise
             raise RecursionError(
                 f"Python's stack has no room to start plugin `{self.name}`"
@@ -334,7 +334,7 @@ class Plugin(AbstractPlugin):
         self._guest = guest
         try:
             guest.deadline = until
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
             if self._fuel_limit is not None:
                 self._refill_fuel(guest)
             self._enter(guest, START)
@@ -356,17 +356,17 @@ class Plugin(AbstractPlugin):
     def _enter(self, guest: Guest, function_name: str) -> None:
         """Enters the call among those that are watched."""
         ticker.running[guest] = guest.deadline
-        if ticker.next_look >= guest.deadline:
+        if ticker.next_check >= guest.deadline:
             ticker.wake()
         if self._closed:  # `close` may just have missed it among those
             raise self._closed_error(function_name)
 
     def _refill_fuel(self, guest: Guest) -> None:
         """Fills up the fuel, unless that was done when the instance was made for this call."""
-        if not guest.fuelled:
+        if not guest.has_fuel_limit:
             assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
-            guest.fuelled = True
+            guest.has_fuel_limit = True
 
     def _clean_up_call(self, guest: Guest, function_name: str) -> None:
         """Undoes what was set for one call."""
@@ -374,7 +374,7 @@ class Plugin(AbstractPlugin):
         guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
-            guest.fuelled = False
+            guest.has_fuel_limit = False
         if function_name == "_start":
             self._drop_instance()
 
@@ -386,7 +386,7 @@ class Plugin(AbstractPlugin):
             return
         if not granted:
             raise no_room_error(
-                self.name, function_name, length, guest.limits, guest.shortage(length)
+                self.name, function_name, length, guest.limits, guest.describe_shortage(length)
             )
 
     def _raise_failure(

@@ -153,7 +153,7 @@ def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
     dumper = debugging.dump_on_trap(plugin, tmp_path)
     failure(plugin, "scribble")
     count, pages, _ = (
-        get_engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).own_memories
+        get_engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).defined_memories
     )
     assert (count, pages) == (2, 4)
 

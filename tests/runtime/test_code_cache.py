@@ -141,8 +141,8 @@ def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None
     first, second = compiled(wat), compiled(wat)
     assert len(entries(folder)) == 1
     assert first is not second
-    assert first.own_memories == second.own_memories
-    assert first.own_memories[:2] == (2, 7)
+    assert first.defined_memories == second.defined_memories
+    assert first.defined_memories[:2] == (2, 7)
     assert list(map(repr, first.imports)) == list(map(repr, second.imports))
     assert list(map(repr, first.exports.values())) == list(map(repr, second.exports.values()))
 

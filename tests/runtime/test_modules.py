@@ -233,7 +233,7 @@ def test_a_module_beyond_the_pool_is_told_apart_from_a_bad_one() -> None:
     large = b"(module %s)" % (b"(memory 1)" * 20)
     with pytest.raises(modules.TooLargeForPool):
         compiled(large, pooled=True)
-    assert compiled(large).own_memories[:2] == (20, 20)
+    assert compiled(large).defined_memories[:2] == (20, 20)
     with pytest.raises(ModuleError):
         compiled(b"(module (memory 70000))", pooled=True)
 
