@@ -46,11 +46,12 @@ _PUBLIC_NAMES = {
     "_pool.map": "AsyncOutputs",
     "_pool.pool": "PluginPool",
     "_pool.slots": "Lease PoolStats",
+    "_runtime.abstract_plugin": "CancelHandle",
     "_runtime.argument_types": "Observe PluginInput",
     "_runtime.compiled_plugin": "CompiledPlugin",
     "_runtime.interfaces": "export host_namespace",
     "_runtime.observers": "Measured",
-    "_runtime.plugin": "CancelHandle Plugin",
+    "_runtime.plugin": "Plugin",
     "_version": "__version__",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
     "errors": (
@@ -121,13 +122,13 @@ if TYPE_CHECKING:
     from ._pool.pool import PluginPool as PluginPool
     from ._pool.slots import Lease as Lease
     from ._pool.slots import PoolStats as PoolStats
+    from ._runtime.abstract_plugin import CancelHandle as CancelHandle
     from ._runtime.argument_types import Observe as Observe
     from ._runtime.argument_types import PluginInput as PluginInput
     from ._runtime.compiled_plugin import CompiledPlugin as CompiledPlugin
     from ._runtime.interfaces import export as export
     from ._runtime.interfaces import host_namespace as host_namespace
     from ._runtime.observers import Measured as Measured
-    from ._runtime.plugin import CancelHandle as CancelHandle
     from ._runtime.plugin import Plugin as Plugin
     from ._version import __version__ as __version__
     from ._wasi.options import Clock as Clock

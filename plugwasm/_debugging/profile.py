@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._host.guest import Guest
-    from .._runtime.plugin import LeaseSnapshot, Plugin
+    from .._runtime.abstract_plugin import LeaseSnapshot
+    from .._runtime.plugin import Plugin
 
 FORMATS = (".html", ".svg", ".json", ".txt", ".folded")
 MIN_INTERVAL = 0.0001

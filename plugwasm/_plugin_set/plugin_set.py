@@ -34,8 +34,9 @@ from .._manifest.files import format_path
 from .._manifest.limits import ProcessLimits, effective_limits
 from .._manifest.messages import closest_match, truncate
 from .._manifest.resolve import PluginSpec
+from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import CloseOnExit, merge_config
+from .._runtime.inputs import merge_config
 from ..errors import (
     BusyError,
     ClosedError,

@@ -12,8 +12,10 @@ from .._host.options import (
     reject_unknown_arguments,
     reject_unused_options,
 )
+from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
-from .._runtime.plugin import CloseOnExit, Plugin, merge_config
+from .._runtime.inputs import merge_config
+from .._runtime.plugin import Plugin
 from ..errors import OptionError
 from .signatures import (
     signature_of_pool_call,
