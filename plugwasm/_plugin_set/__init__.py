@@ -9,7 +9,7 @@ description      what a settings page shows of one
 policy           what the application grants to all, and what each gets of it
 loaded_plugin    one that can be called, with its instances
 isolated_plugin  one that runs in processes of its own
-compile_budget   time for compiling, among those that are loaded at once
+compile_shares   time for compiling, among those that are loaded at once
 dispatch         one plugin after the other: whose fault an exception is, and which output is an answer
 signatures       overloads of the methods that ask
 """

@@ -22,8 +22,8 @@ __all__ = [
     "call_chain",
     "call_first",
     "call_one",
+    "dispatch_in_thread",
     "guard_parse",
-    "run_in_thread",
 ]
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class ParseError(Exception):
 
 # ---- one after the other ------------------------------------------------------------------------------------------------------------
 #
-# `call` calls one plugin: `PluginEntry.call`, or in a thread what `run_in_thread` makes of it.
+# `call` calls one plugin: `PluginEntry.call`, or in a thread what `dispatch_in_thread` makes of it.
 
 
 def call_first(
@@ -132,7 +132,7 @@ class _Abandoned(Exception):
     """The task was cancelled, so this error is no plugin's, and no other plugin is asked."""
 
 
-async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) -> Any:
+async def dispatch_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) -> Any:
     """What `dispatch`, one of the above, gives. All plugins are called in one thread.
 
     A task that is cancelled cancels the one that runs.

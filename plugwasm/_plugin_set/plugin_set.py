@@ -46,7 +46,7 @@ from ..errors import (
     SourceError,
 )
 from . import discovery, dispatch, signatures
-from .compile_budget import CompileBudget
+from .compile_shares import CompileShares
 from .description import Description, Grants, describe
 from .dispatch import Result, guard_parse
 from .loaded_plugin import InstancePolicy, LoadedPlugin, is_same_plugin
@@ -358,7 +358,7 @@ class PluginSet(Closing):
             hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
             limiter: As for `Plugin.call_async`.
         """
-        return await dispatch.run_in_thread(
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_first,
             self._entries_for(hook),
@@ -379,7 +379,7 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `all`, for a task; see `first_async`."""
-        return await dispatch.run_in_thread(
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_all,
             self._entries_for(hook),
@@ -400,7 +400,7 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `chain`, for a task; see `first_async`."""
-        return await dispatch.run_in_thread(
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_chain,
             self._entries_for(hook),
@@ -421,7 +421,7 @@ class PluginSet(Closing):
         **options: Any,
     ) -> Any:
         """As `call`, for a task; see `first_async`."""
-        return await dispatch.run_in_thread(
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_one,
             self._callable_entry(name, function_name),
@@ -517,7 +517,7 @@ class PluginSet(Closing):
                 for source in discovery.directory_sources(directory)
             ),
         ]
-        budget = CompileBudget(self._policy.limits.compile_seconds, len(found))
+        shares = CompileShares(self._policy.limits.compile_seconds, len(found))
         slow: dict[str, float] = {}
         for source in found:
             name = source.name
@@ -532,17 +532,17 @@ class PluginSet(Closing):
                 )
                 continue
             old = before.entries.get(name)
-            budget.begin()
+            shares.begin()
             taken[name] = self._refresh(
-                source, old if old is not None and old.source.key == source.key else None, budget
+                source, old if old is not None and old.source.key == source.key else None, shares
             )
             if (
-                budget.end()
-                and budget.share is not None
+                shares.end()
+                and shares.share is not None
                 and isinstance(taken[name].error, ModuleError)
             ):
-                slow[name] = budget.share
-        self._retry_slow(taken, before, budget.retry_budget(list(slow.values())), slow)
+                slow[name] = shares.share
+        self._retry_slow(taken, before, shares.retry_shares(list(slow.values())), slow)
         for name in slow:
             error = taken[name].error
             if error is not None and len(found) > 1 and "compile_seconds" in error.message:
@@ -576,9 +576,9 @@ class PluginSet(Closing):
         def change() -> PluginEntry:
             old = self._find_entry(name)
             self._enabled[name] = True
-            budget = CompileBudget(self._policy.limits.compile_seconds, 1)
-            budget.begin()
-            entry = self._refresh(old.source, old, budget, anew=True)
+            shares = CompileShares(self._policy.limits.compile_seconds, 1)
+            shares.begin()
+            entry = self._refresh(old.source, old, shares, anew=True)
             self._report_load_error(entry, old)
             self._replace_entry(entry)
             return entry
@@ -756,25 +756,25 @@ class PluginSet(Closing):
         self,
         taken: dict[str, PluginEntry],
         before: State,
-        budget: CompileBudget | None,
+        shares: CompileShares | None,
         slow: Iterable[str],
     ) -> None:
         """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
-        for name in slow if budget is not None else ():
-            assert budget is not None
+        for name in slow if shares is not None else ():
+            assert shares is not None
             old = before.entries.get(name)
             source = taken[name].source
-            budget.begin()
+            shares.begin()
             taken[name] = self._refresh(
-                source, old if old is not None and old.source.key == source.key else None, budget
+                source, old if old is not None and old.source.key == source.key else None, shares
             )
-            budget.end()
+            shares.end()
 
     def _refresh(
         self,
         source: PluginSource,
         old: PluginEntry | None,
-        budget: CompileBudget,
+        shares: CompileShares,
         *,
         anew: bool = False,
     ) -> PluginEntry:
@@ -782,10 +782,10 @@ class PluginSet(Closing):
         if old is not None:
             source = old.source
         with source.open():
-            return self._read(source, old, budget, anew)
+            return self._read(source, old, shares, anew)
 
     def _read(
-        self, source: PluginSource, old: PluginEntry | None, budget: CompileBudget, anew: bool
+        self, source: PluginSource, old: PluginEntry | None, shares: CompileShares, anew: bool
     ) -> PluginEntry:
         now, stamp = time.time_ns(), source.stamp()
         if old is not None and not anew and stamp == old.stamp:
@@ -801,7 +801,7 @@ class PluginSet(Closing):
                 entry.metadata = metadata
             entry.enabled = metadata.plugin.enabled if wanted is None else wanted
             entry.loaded = (
-                self._load(source, metadata, entry.loaded, budget) if entry.enabled else None
+                self._load(source, metadata, entry.loaded, shares) if entry.enabled else None
             )
             entry.metadata = metadata
         except Exception as error:
@@ -823,7 +823,7 @@ class PluginSet(Closing):
         source: PluginSource,
         metadata: PluginFile,
         old: LoadedPlugin | None,
-        budget: CompileBudget,
+        shares: CompileShares,
     ) -> LoadedPlugin:
         requested = source.load(metadata, self._policy.limits.module_bytes)
         defaults = {
@@ -840,7 +840,7 @@ class PluginSet(Closing):
         compiled = (
             requested
             if isinstance(requested, CompiledPlugin)
-            else self._policy.compile(source.name, requested, budget.share)
+            else self._policy.compile(source.name, requested, shares.share)
         )
         loaded = self._loaded_class(
             compiled, requested, self._config.get(source.name, {}), defaults, self._instance_policy

@@ -252,7 +252,7 @@ class Slots:
             self.leave_queue(claim)
 
     def _poll_interval(self, claim: Claim) -> float:
-        return POLL_INTERVAL if self.is_first(claim) else LONG_POLL_INTERVAL
+        return POLL_INTERVAL if self.is_first(claim) else QUEUED_POLL_INTERVAL
 
     def enqueue(self, claim: Claim, wake: Callable[[], object]) -> None:
         """Has it wait in the queue, and be rung. Whatever happens, `leave_queue` comes later."""
@@ -440,7 +440,7 @@ class Slots:
 
 POLL_INTERVAL = 0.05
 """Seconds between two looks of the first in the queue at whether a slot is idle, in case that it was not rung."""
-LONG_POLL_INTERVAL = 5.0
+QUEUED_POLL_INTERVAL = 5.0
 """The same for all others, which may have become the first."""
 
 

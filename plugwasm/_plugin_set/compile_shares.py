@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["CompileBudget"]
+__all__ = ["CompileShares"]
 
 MIN_SHARE: Final = 0.25
 """Seconds that a plugin has when none are left: enough for what is small."""
@@ -21,7 +21,7 @@ _RETRY_FACTOR = 1.5
 """How many times as much time there must be for another try."""
 
 
-class CompileBudget:
+class CompileShares:
     """The time of so many plugins. With None there is no limit."""
 
     def __init__(self, seconds: float | None, plugins: int) -> None:
@@ -46,7 +46,7 @@ class CompileBudget:
         self._remaining -= took
         return took >= self.share
 
-    def retry_budget(self, shares: list[float]) -> CompileBudget | None:
+    def retry_shares(self, shares: list[float]) -> CompileShares | None:
         """The shares of another turn for plugins that had those; None when that would not be worth it."""
         if (
             not shares
@@ -54,4 +54,4 @@ class CompileBudget:
             or self._remaining < _RETRY_FACTOR * max(shares) * len(shares)
         ):
             return None
-        return CompileBudget(self._remaining, len(shares))
+        return CompileShares(self._remaining, len(shares))
