@@ -380,7 +380,9 @@ class MapBatches:
         return _KeptPlugin(kept)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._settings,)
+        from functools import partial
+
+        return partial(MapBatches, **self._settings), ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MapBatches) and self._settings == other._settings
@@ -427,10 +429,6 @@ class _KeptPlugin:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-def _rebuild(settings: dict[str, Any]) -> MapBatches:
-    return MapBatches(**settings)
 
 
 # ---- types -------------------------------------------------------------------------------------------------------------------------------

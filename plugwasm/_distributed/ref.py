@@ -279,19 +279,19 @@ class PluginRef:
         return hash((self.digests, self.name, self._config, self.functions, self.limits))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._state(),)
+        return PluginRef._restore, (self._state(),)
+
+    @classmethod
+    def _restore(cls, state: tuple[Any, ...]) -> PluginRef:
+        ref = PluginRef.__new__(cls)
+        for name, value in zip(cls.__slots__, state, strict=True):
+            object.__setattr__(ref, name, value)
+        return ref
 
     def __repr__(self) -> str:
         digests = ", ".join(digest[:12] for digest in self.digests)
         config = f", config keys={[key for key, _ in self._config]}" if self._config else ""
         return f"<PluginRef {self.name!r} sha256={digests}{config}>"
-
-
-def _rebuild(state: tuple[Any, ...]) -> PluginRef:
-    ref = PluginRef.__new__(PluginRef)
-    for name, value in zip(PluginRef.__slots__, state, strict=True):
-        object.__setattr__(ref, name, value)
-    return ref
 
 
 # ---- what a process keeps ----------------------------------------------------------------------------------------------------------------

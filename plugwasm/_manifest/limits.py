@@ -212,7 +212,9 @@ class Limits:
         return hash(tuple(getattr(self, name) for name in _RANGES))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (Limits, {name: getattr(self, name) for name in _RANGES})
+        from functools import partial
+
+        return partial(Limits, **{name: getattr(self, name) for name in _RANGES}), ()
 
     def __repr__(self) -> str:
         defaults = Limits.__init__.__kwdefaults__ or {}
@@ -222,10 +224,6 @@ class Limits:
             if getattr(self, name) != defaults[name]
         ]
         return f"Limits({', '.join(changed)})"
-
-
-def _rebuild(kind: type[Any], values: dict[str, Any]) -> Any:
-    return kind(**values)
 
 
 def _check(
@@ -379,7 +377,9 @@ class ProcessLimits:
         raise AttributeError("ProcessLimits cannot be changed; make others")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (ProcessLimits, {name: getattr(self, name) for name in self.__slots__})
+        from functools import partial
+
+        return partial(ProcessLimits, **{name: getattr(self, name) for name in self.__slots__}), ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ProcessLimits) and all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -118,6 +119,29 @@ def test_public_classes_and_functions_say_a_public_module_as_theirs(module: str)
                 name
             )
             assert getattr(import_module(home), name) is value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        plugwasm.Limits(timeout=2.0),
+        plugwasm.ProcessLimits(),
+        plugwasm.Manifest(wasm=[plugwasm.WasmSource(path="a.wasm")]),
+        plugwasm.ManifestPolicy(),
+        plugwasm.Egress(allowed_hosts=["example.com"]),
+        plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5), random=plugwasm.SeededRandom(1)),
+        plugwasm.PluginRef(b"(module)"),
+        plugwasm.MapBatches(plugwasm.PluginRef(b"(module)"), "f", column="x"),
+        plugwasm.FunctionType(("i64",), ()),
+        plugwasm.Val(plugwasm.ValType.I64, 3),
+        plugwasm.codecs.JSON,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_pickle_names_public_modules_only(value: object) -> None:
+    pickled = pickle.dumps(value)
+    assert type(pickle.loads(pickled)) is type(value)
+    assert b"plugwasm._" not in pickled
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -320,8 +320,8 @@ def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit
 def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(folder: Path) -> None:
     most = 200_000
     program = (
-        f"import plugwasm\nfrom plugwasm import cache\ncache.configure(max_bytes={most})\n"
-        "import os\nfor i in range(800): cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(cache.NOTE))\nprint('done')"
+        f"import plugwasm\nfrom plugwasm._runtime import code_cache\ncode_cache.configure(max_bytes={most})\n"
+        "import os\nfor i in range(800): code_cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(code_cache.NOTE))\nprint('done')"
     )
     processes = [child(program, folder) for _ in range(4)]
     for process in processes:
@@ -566,7 +566,7 @@ def test_on_a_full_disk_plugins_still_run_and_nothing_half_written_stays(folder:
 def test_where_nothing_can_be_written_plugins_still_run() -> None:
     # All is imported before the process becomes another user's, who may have no access to this interpreter.
     become = (
-        "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm.cache._Settings.directory = None; "
+        "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm._runtime.code_cache._Settings.directory = None; "
         "os.setresuid(54321, 54321, 54321)"
     )
     with tempfile.TemporaryDirectory() as parent:

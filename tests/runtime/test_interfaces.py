@@ -606,7 +606,7 @@ def use(plugin: Plugin, isolated: IsolatedPlugin, item: type[Item]) -> None:
     reveal_type(plugin.bind(Abstract).find("a"))  # program.Item
     reveal_type(isolated.bind(Search))  # program.Search
     reveal_type(bind(plugin, Search).find("a", limit=1))  # list[program.Item]
-    reveal_type(host_namespace(plugin))  # list[plugwasm.functions.Function]
+    reveal_type(host_namespace(plugin))  # list[plugwasm._host.functions.Function]
     plugin.bind(Search).find(5)  # error: arg-type
     plugin.bind(Search).found("a")  # error: attr-defined
     plugin.bind(5)  # error: arg-type

@@ -396,6 +396,7 @@ def test_a_stack_that_could_not_be_looked_at_is_no_endless_one() -> None:
 import os, resource
 import plugwasm
 import plugwasm._runtime.plugin, plugwasm.errors, plugwasm._runtime.call_errors
+plugwasm.Plugin, plugwasm.StackError, plugwasm.TrapError  # imported when they are named first
 from plugwasm._host import kernel as _kernel; from plugwasm._runtime import modules as _code
 _kernel.source()
 wat = b'(module (func $r (export "f") (call $r)))'

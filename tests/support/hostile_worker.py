@@ -15,7 +15,7 @@ SIMPLE = guest(export("f", "(call $echo)"))
 PROLOGUE = """
 import os, signal, socket, sys, time
 sys.path += sys.argv[3:]
-from plugwasm._isolation import protocol as messages as m
+from plugwasm._isolation import protocol as m
 s = socket.socket(fileno=int(sys.argv[1]))
 def head(size): s.sendall(size.to_bytes(4, "big"))
 def raw(*parts):
