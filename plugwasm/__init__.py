@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from ._manifest.model import WasmSource as WasmSource
     from ._manifest.policy import ManifestPolicy as ManifestPolicy
     from ._plugin_set.plugin_set import PluginSet as PluginSet
+    from ._pool.lease import Lease as Lease
     from ._pool.pool import PluginPool as PluginPool
-    from ._pool.slots import Lease as Lease
     from ._pool.slots import PoolStats as PoolStats
     from ._runtime.argument_types import Observe as Observe
     from ._runtime.argument_types import PluginInput as PluginInput
@@ -131,7 +131,8 @@ _HOMES = {
     "_plugin_set.plugin_set": "PluginSet",
     "_manifest.policy": "ManifestPolicy",
     "_pool.pool": "PluginPool",
-    "_pool.slots": "Lease PoolStats",
+    "_pool.lease": "Lease",
+    "_pool.slots": "PoolStats",
     "_runtime.argument_types": "Observe PluginInput",
     "_distributed.ref": "FromEnvironment PluginRef",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",

@@ -144,7 +144,9 @@ def test_names_that_a_guest_chose_stay_on_one_line() -> None:
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[int, int]]:
     code = CodeMap(wasm)
-    yield from (code._custom_sections[name] for name in code._custom_sections if name.startswith(".debug"))
+    yield from (
+        code._custom_sections[name] for name in code._custom_sections if name.startswith(".debug")
+    )
 
 
 def test_broken_debug_information_costs_only_the_lines() -> None:

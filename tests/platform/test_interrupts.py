@@ -135,7 +135,7 @@ pool.call("echo", b"x")
 left = 0
 def profile(frame, what, argument):
     global left
-    if frame.f_code.co_filename.endswith(("_pool/slots.py", "_pool/pool.py")):
+    if frame.f_code.co_filename.endswith(("_pool/slots.py", "_pool/claim.py", "_pool/pool.py")):
         left -= 1
         if left <= 0 and left > -times:
             raise KeyboardInterrupt
@@ -410,6 +410,8 @@ print(*pool.stats[2:4])
     "where",
     [
         "_pool/slots.py",
+        "_pool/claim.py",
+        "_pool/lease.py",
         "_host/deadline.py",
         "_pool/pool.py",
         "_pool/map_workers.py",
