@@ -4,9 +4,10 @@ A hook is the name of an export. A plugin serves each hook that it exports as a 
 order. A plugin that fails is passed over and noted; the others are asked all the same.
 """
 
+from ._plugin_set.changes import Changes
 from ._plugin_set.description import Description, Grants
 from ._plugin_set.dispatch import Result
 from ._plugin_set.metadata import Setting
-from ._plugin_set.plugin_set import Changes, PluginSet
+from ._plugin_set.plugin_set import PluginSet
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]

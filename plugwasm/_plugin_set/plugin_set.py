@@ -12,13 +12,8 @@ A manifest in a set only asks. What it gets is bounded by what the application p
 from __future__ import annotations
 
 import os
-import threading
-import time
-import weakref
-from _thread import allocate_lock
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Never, Self, TypeVar
+from typing import Any, Final, Never, Self, TypeVar
 
 from .._host.options import (
     NOT_GIVEN,
@@ -29,35 +24,24 @@ from .._host.options import (
     refuse_given,
     refuse_unknown,
 )
-from .._host.plugin_log import log_raised
-from .._manifest.files import shown_path
-from .._manifest.limits import ProcessLimits, effective
+from .._manifest.limits import ProcessLimits
 from .._manifest.messages import cut, meant
-from .._manifest.resolve import Recipe
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import Closing, changed_config
-from ..errors import (
-    BusyError,
-    ClosedError,
-    Error,
-    FunctionNotFoundError,
-    ModuleError,
-    OptionError,
-    SourceError,
-)
+from .._runtime.plugin import Closing
+from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError
 from . import discovery, dispatch, signatures
-from .compile_shares import CompileShares
+from .changes import ChangeLock, Changes, changes_between
 from .description import Description, Grants, describe
 from .dispatch import Result, guard_parse
-from .loaded_plugin import InstancePolicy, LoadedPlugin, is_same_plugin
-from .metadata import PluginFile, Setting
+from .loaded_plugin import InstancePolicy
+from .loading import Loader, checked_config
+from .metadata import Setting
 from .policy import SetPolicy
 from .state import PluginEntry, State, log
+from .watching import start_watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import LockType
-
     import anyio
 
     from .._host.functions import Function
@@ -65,7 +49,6 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
-    from .discovery import PluginSource
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
 
@@ -75,23 +58,6 @@ ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
 _MAX_UNSERVED_HOOKS: Final = 100
 """Names of hooks that nobody serves, of each of which it is logged once."""
-_RECENT_NS: Final = 2 * 10**9
-"""A file that changed later than this before it was read may change again without its times telling."""
-
-
-class Changes(NamedTuple):
-    """The names of plugins that `reload` found new, changed or gone, and of those that could not be loaded. False when there are none."""
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return any(self)
-
-
-Changes.__module__ = "plugwasm.plugin_set"
 
 
 class PluginSet(Closing):
@@ -192,15 +158,8 @@ class PluginSet(Closing):
             raise OptionError(
                 f"instances: expected a number of at least {fewest}, got {instances!r}"
             )
-        self._instance_policy = InstancePolicy(
-            None if hooks is None else frozenset(hooks), instances, fresh, process
-        )
-        self._loaded_class = LoadedPlugin
-        if process is not None:
-            from .isolated_plugin import IsolatedLoadedPlugin
-
-            self._loaded_class = IsolatedLoadedPlugin
-        self._policy = SetPolicy(
+        self._declared_hooks = None if hooks is None else frozenset(hooks)
+        policy = SetPolicy(
             wasi,
             functions,
             limits,
@@ -231,8 +190,12 @@ class PluginSet(Closing):
             )
         self._unserved: set[str] = set()
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
-        self._enabled = dict.fromkeys(disabled, False)
-        self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
+        self._loader = Loader(
+            policy,
+            InstancePolicy(self._declared_hooks, instances, fresh, process),
+            dict.fromkeys(disabled, False),
+            {name: checked_config(changes) for name, changes in (config or {}).items()},
+        )
         self._directories = [os.fsdecode(directory) for directory in directories]
         self._application_sources = [
             *discovery.application_sources(plugins, egress),
@@ -242,7 +205,7 @@ class PluginSet(Closing):
                 else ()
             ),
         ]
-        self._change_lock = _ChangeLock()
+        self._change_lock = ChangeLock()
         self._stop_functions: list[Callable[[], None]] = []
         self._closed = False
         self._state = State({}, (), self._order)
@@ -432,7 +395,7 @@ class PluginSet(Closing):
 
     def _entries_for(self, hook: str) -> tuple[PluginEntry, ...]:
         state = self._current_state()
-        declared = self._instance_policy.hooks
+        declared = self._declared_hooks
         if not isinstance(hook, str):
             raise OptionError(
                 f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
@@ -507,8 +470,6 @@ class PluginSet(Closing):
 
     def _scan(self) -> Changes:
         before = self._current_state()
-        taken: dict[str, PluginEntry] = {}
-        others: list[PluginEntry] = []
         found = [
             *self._application_sources,
             *(
@@ -517,41 +478,11 @@ class PluginSet(Closing):
                 for source in discovery.directory_sources(directory)
             ),
         ]
-        shares = CompileShares(self._policy.limits.compile_seconds, len(found))
-        slow: dict[str, float] = {}
-        for source in found:
-            name = source.name
-            if name in taken:
-                others.append(
-                    PluginEntry(
-                        source,
-                        error=SourceError(
-                            f"there is another plugin `{name}`: {shown_path(taken[name].source.location)}"
-                        ),
-                    )
-                )
-                continue
-            old = before.entries.get(name)
-            shares.begin()
-            taken[name] = self._refresh(
-                source, old if old is not None and old.source.key == source.key else None, shares
-            )
-            if (
-                shares.end()
-                and shares.share is not None
-                and isinstance(taken[name].error, ModuleError)
-            ):
-                slow[name] = shares.share
-        self._retry_slow(taken, before, shares.retry_shares(list(slow.values())), slow)
-        for name in slow:
-            error = taken[name].error
-            if error is not None and len(found) > 1 and "compile_seconds" in error.message:
-                error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
-                error.args = (error.message,)
+        taken, others = self._loader.load_all(found, before.entries)
         for name, entry in taken.items():
             self._report_load_error(entry, before.entries.get(name))
         self._replace(taken, tuple(others))
-        return _changes_between(before.entries, taken)
+        return changes_between(before.entries, taken)
 
     def _report_load_error(self, entry: PluginEntry, before: PluginEntry | None) -> None:
         """Has it logged why a plugin could not be loaded, unless that was so before."""
@@ -575,10 +506,8 @@ class PluginSet(Closing):
 
         def change() -> PluginEntry:
             old = self._find_entry(name)
-            self._enabled[name] = True
-            shares = CompileShares(self._policy.limits.compile_seconds, 1)
-            shares.begin()
-            entry = self._refresh(old.source, old, shares, anew=True)
+            self._loader.enabled[name] = True
+            entry = self._loader.load_one(old)
             self._report_load_error(entry, old)
             self._replace_entry(entry)
             return entry
@@ -592,7 +521,7 @@ class PluginSet(Closing):
 
         def change() -> None:
             old = self._find_entry(name)
-            self._enabled[name] = False
+            self._loader.enabled[name] = False
             self._replace_entry(PluginEntry(old.source, old.metadata, enabled=False))
 
         self._apply_change(change)
@@ -601,25 +530,7 @@ class PluginSet(Closing):
         """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
 
         def change() -> None:
-            old = self._find_entry(name)
-            self._config[name] = self._config.get(name, {}) | _checked_config(changes)
-            loaded = old.loaded and self._loaded_class(
-                old.loaded.compiled,
-                old.loaded.requested,
-                self._config[name],
-                old.loaded.defaults,
-                self._instance_policy,
-            )
-            self._replace_entry(
-                PluginEntry(
-                    old.source,
-                    old.metadata,
-                    stamp=old.stamp,
-                    enabled=old.enabled,
-                    loaded=loaded,
-                    error=old.error,
-                )
-            )
+            self._replace_entry(self._loader.configure(self._find_entry(name), changes))
 
         self._apply_change(change)
 
@@ -645,21 +556,7 @@ class PluginSet(Closing):
                 field="on_change",
             )
         self._current_state()
-        stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
-        stop.acquire()
-
-        def end() -> None:
-            try:
-                stop.release()
-            except RuntimeError:
-                pass  # it has ended already
-
-        threading.Thread(
-            target=_watch_files,
-            args=(weakref.ref(self), stop, interval, on_change),
-            name="plugwasm-plugin-set",
-            daemon=True,
-        ).start()
+        end = start_watching(self, interval, on_change)
         self._stop_functions.append(end)
         return end
 
@@ -689,7 +586,7 @@ class PluginSet(Closing):
         change = self._change_lock
         if change.pid != os.getpid():
             change = self._change_lock = (
-                _ChangeLock()
+                ChangeLock()
             )  # of a forked child: who held the lock may not be there
         try:
             with change.lock:
@@ -725,7 +622,7 @@ class PluginSet(Closing):
                 )
         return result  # type: ignore[no-any-return]
 
-    def _run_deferred(self, change: _ChangeLock) -> list[Changes]:
+    def _run_deferred(self, change: ChangeLock) -> list[Changes]:
         """Does what signal handlers asked for meanwhile, and gives what that changed."""
         found: list[Changes] = []
         while change.deferred:
@@ -752,105 +649,6 @@ class PluginSet(Closing):
     def _replace_entry(self, entry: PluginEntry) -> None:
         self._replace(self._state.found | {entry.name: entry}, self._state.others)
 
-    def _retry_slow(
-        self,
-        taken: dict[str, PluginEntry],
-        before: State,
-        shares: CompileShares | None,
-        slow: Iterable[str],
-    ) -> None:
-        """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
-        for name in slow if shares is not None else ():
-            assert shares is not None
-            old = before.entries.get(name)
-            source = taken[name].source
-            shares.begin()
-            taken[name] = self._refresh(
-                source, old if old is not None and old.source.key == source.key else None, shares
-            )
-            shares.end()
-
-    def _refresh(
-        self,
-        source: PluginSource,
-        old: PluginEntry | None,
-        shares: CompileShares,
-        *,
-        anew: bool = False,
-    ) -> PluginEntry:
-        """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
-        if old is not None:
-            source = old.source
-        with source.open():
-            return self._read(source, old, shares, anew)
-
-    def _read(
-        self, source: PluginSource, old: PluginEntry | None, shares: CompileShares, anew: bool
-    ) -> PluginEntry:
-        now, stamp = time.time_ns(), source.stamp()
-        if old is not None and not anew and stamp == old.stamp:
-            return old
-        wanted = self._enabled.get(source.name)
-        entry = PluginEntry(source, stamp=stamp, enabled=True if wanted is None else wanted)
-        if old is not None:
-            entry.metadata, entry.loaded = old.metadata, old.loaded
-            entry.enabled = old.enabled if wanted is None else wanted
-        try:
-            metadata = source.read_metadata()
-            if entry.loaded is None:
-                entry.metadata = metadata
-            entry.enabled = metadata.plugin.enabled if wanted is None else wanted
-            entry.loaded = (
-                self._load(source, metadata, entry.loaded, shares) if entry.enabled else None
-            )
-            entry.metadata = metadata
-        except Exception as error:
-            said = f"{type(error).__name__}: {cut(str(error))}"
-            reason = (
-                error
-                if isinstance(error, Error)
-                else SourceError(f"{shown_path(source.location)}: {said}")
-            )
-            entry.error = reason.with_traceback(None)
-        if old is not None and entry.loaded is old.loaded:
-            entry.last_failure = old.last_failure
-        if any(file and max(file[3:]) + _RECENT_NS > now for file in stamp):
-            entry.stamp = None
-        return entry
-
-    def _load(
-        self,
-        source: PluginSource,
-        metadata: PluginFile,
-        old: LoadedPlugin | None,
-        shares: CompileShares,
-    ) -> LoadedPlugin:
-        requested = source.load(metadata, self._policy.limits.module_bytes)
-        defaults = {
-            name: setting.default
-            for name, setting in metadata.plugin.settings.items()
-            if setting.default is not None
-        }
-        if (
-            old is not None
-            and old.defaults == defaults
-            and is_same_plugin(old.requested, requested)
-        ):
-            return old
-        compiled = (
-            requested
-            if isinstance(requested, CompiledPlugin)
-            else self._policy.compile(source.name, requested, shares.share)
-        )
-        loaded = self._loaded_class(
-            compiled, requested, self._config.get(source.name, {}), defaults, self._instance_policy
-        )
-        if isinstance(requested, Recipe):
-            loaded.compiled.limits = effective(
-                self._policy.limits, requested
-            )  # no longer a share of the time
-        return loaded
-
     # ---- describing -------------------------------------------------------------------------------------------------------------------
 
     def describe(self) -> list[Description]:
@@ -860,7 +658,7 @@ class PluginSet(Closing):
         """
         state = self._current_state()
         return [
-            describe(entry, self._config.get(entry.name, ()))
+            describe(entry, self._loader.config.get(entry.name, ()))
             for entry in (*state.entries.values(), *state.others)
         ]
 
@@ -868,99 +666,10 @@ class PluginSet(Closing):
         return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
 
 
-class _ChangeLock:
-    """What changes of a set need, in one process.
-
-    Attributes:
-        is_under_way: Whether the state is about to be replaced, by the thread that has the lock.
-        later: What that thread does when it has replaced it.
-        complaints: What is logged when the lock is free again: handlers of logs have locks themselves.
-    """
-
-    __slots__ = ("deferred", "is_under_way", "lock", "pid", "warnings")
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.RLock()
-        self.is_under_way = False
-        self.deferred: deque[Callable[[], object]] = deque()
-        self.warnings: deque[tuple[str, ...]] = deque()
-
-    def log_warnings(self) -> None:
-        """Logs what was complained of."""
-        while self.warnings:
-            try:
-                warning = self.warnings.popleft()
-            except IndexError:  # another thread was faster
-                return
-            log.warning(*warning)
-
-
 def _do_nothing() -> None:
     pass
-
-
-def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
-    changed_config({}, changes)
-    return dict(changes)
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
     close = meant(name, list(names))
     return f": did you mean `{cut(close)}`?" if close else ""
-
-
-def _changes_between(
-    before: Mapping[str, PluginEntry], after: Mapping[str, PluginEntry]
-) -> Changes:
-    both = [(name, before[name], after[name]) for name in after if name in before]
-    return Changes(
-        added=tuple(name for name in after if name not in before),
-        changed=tuple(
-            name
-            for name, old, new in both
-            if new.loaded is not old.loaded
-            or new.metadata != old.metadata
-            or new.enabled != old.enabled
-        ),
-        removed=tuple(name for name in before if name not in after),
-        failed=tuple(
-            name
-            for name, entry in after.items()
-            if entry.error is not None and _error_message(before.get(name)) != entry.error.message
-        ),
-    )
-
-
-def _error_message(entry: PluginEntry | None) -> str | None:
-    return None if entry is None or entry.error is None else entry.error.message
-
-
-def _watch_files(
-    reference: weakref.ref[PluginSet],
-    stop: LockType,
-    interval: float,
-    on_change: Callable[[Changes], object] | None,
-) -> None:
-    warning = None
-    while not stop.acquire(timeout=min(interval, threading.TIMEOUT_MAX)):
-        plugins = reference()
-        if plugins is None:
-            return
-        try:
-            changes = plugins.reload()
-            warning = None
-        except ClosedError:
-            return
-        except Error as error:
-            if error.message != warning:
-                warning = error.message
-                log.warning("plugins cannot be reloaded: %s", cut(warning))
-            continue
-        finally:
-            del plugins
-        if changes and on_change is not None:
-            try:
-                on_change(changes)
-            except Exception:
-                log_raised(log, "`on_change` raised")
