@@ -204,7 +204,7 @@ def check(data: bytes) -> None:
     peers = Peers(answers)
     try:
         with (
-            mock.patch.object(connection, "resolve", peers.resolve),
+            mock.patch.object(connection, "look_up", peers.resolve),
             mock.patch.object(socket_transport, "connect", peers.connect),
         ):
             response = http_request.perform(document, body, _POLICY, lambda: 5.0)
@@ -244,15 +244,15 @@ class Peers:
         return [PUBLIC]
 
     def connect(
-        self, clock: connection.Clock, addresses: Sequence[str], port: int
-    ) -> connection.Wire:
+        self, clock: connection.CallClock, addresses: Sequence[str], port: int
+    ) -> connection.Connection:
         assert list(addresses) == [PUBLIC], "connected to what was not resolved"
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.sendall(self._answers[len(self._ends) % len(self._answers)])
         theirs.shutdown(socket.SHUT_WR)
         self._ends.append((self.asked[-1], port, theirs))
-        return connection.Wire(ours, clock)
+        return connection.Connection(ours, clock)
 
     def requests(self) -> list[tuple[str, int, bytes]]:
         """What was sent, by host and port."""

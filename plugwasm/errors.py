@@ -94,14 +94,14 @@ __all__ = [
 ]
 
 
-def one_line(text: str) -> str:
+def escape_line(text: str) -> str:
     """Text from outside as one line: line ends, control characters, what turns the direction, and lone surrogates are escaped."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
-def shown(text: str, most: int = 200) -> str:
-    """Text that somebody else chose (a name, a path, what an exception says) for a message: `one_line`, cut after `most` characters."""
-    return one_line(text if len(text) <= most else f"{text[:most]}…")
+def truncate(text: str, most: int = 200) -> str:
+    """Text that somebody else chose (a name, a path, what an exception says) for a message: `escape_line`, cut after `most` characters."""
+    return escape_line(text if len(text) <= most else f"{text[:most]}…")
 
 
 def _escaped(character: str) -> str:
@@ -140,7 +140,7 @@ class Error(Exception):
         backtrace: Sequence[str] = (),
     ) -> None:
         if not (self._has_lines or message.isprintable()):
-            message = one_line(message)
+            message = escape_line(message)
         super().__init__(message)
         self.message = message
         self.plugin = plugin

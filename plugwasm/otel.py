@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 
 from ._host.env import NAMESPACE
-from ._host.event_loop import surroundings
+from ._host.event_loop import context_factory
 from ._http.url import Target
 from ._runtime.linker import WASI
 from ._runtime.observers import Observer
@@ -217,7 +217,7 @@ class _CurrentSpan:
             own.is_valid and own.span_id != get_current_span().get_span_context().span_id
         ):  # otherwise there is nothing new to be below of
             context = set_span_in_context(self._span)
-            self._outer = surroundings.set(partial(_AttachedContext, context))
+            self._outer = context_factory.set(partial(_AttachedContext, context))
             self._token = attach(context)
 
     def __exit__(
@@ -235,7 +235,7 @@ class _CurrentSpan:
             finally:
                 try:
                     if self._outer is not None:
-                        surroundings.reset(self._outer)
+                        context_factory.reset(self._outer)
                 finally:
                     self._span.end()
 
@@ -346,7 +346,7 @@ def _call_attributes(call: Call) -> Attributes:
 def _server_attributes(url: str) -> Attributes:
     """Of a URL the scheme, the host and the port, read as the egress policy reads it; nothing if it refuses to."""
     try:
-        target = Target.of(url)
+        target = Target.parse(url)
     except EgressError:
         return {}
     return {"url.scheme": target.scheme, "server.address": target.host, "server.port": target.port}

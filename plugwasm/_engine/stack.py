@@ -17,7 +17,7 @@ import os
 import sys
 
 from .._platform.native_threads import local
-from .store import Environment, Function, HostFunction, Store
+from .store import Environment, HostFunction, Store, WasmFunction
 from .types import FunctionType
 
 TYPE_CHECKING = False
@@ -37,18 +37,18 @@ _STACK_POINTER = {"x86_64": 20, "aarch64": 54}
 _CONTEXT_WORDS = 600
 
 
-class Measured:
+class StackMeasurement:
     """Of one thread.
 
     Attributes:
-        levels: How many calls, one in the other, there is room for at worst. Fewer under way in the process: no need to look.
+        call_depth: How many calls, one in the other, there is room for at worst. Fewer under way in the process: no need to look.
         recursion_limit: Python's at that time. With a higher one Python may take more.
     """
 
-    __slots__ = ("levels", "recursion_limit")
+    __slots__ = ("call_depth", "recursion_limit")
 
-    def __init__(self, levels: int, recursion_limit: int) -> None:
-        self.levels = levels
+    def __init__(self, call_depth: int, recursion_limit: int) -> None:
+        self.call_depth = call_depth
         self.recursion_limit = recursion_limit
 
 
@@ -57,14 +57,14 @@ class ThreadStack(local):
 
     Attributes:
         need: Bytes that a call needs.
-        here: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
-            As long as the stack cannot be found, it has no levels, and `has_room` looks for it each time.
+        measurement: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
+            As long as the stack cannot be found, it has no call_depth, and `has_room` looks for it each time.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.need = engine.stack_bytes + MARGIN
         self._engine = engine
-        self.here = Measured(0, 0)
+        self.measurement = StackMeasurement(0, 0)
         self._measure()
 
     def _measure(self) -> None:
@@ -74,7 +74,7 @@ class ThreadStack(local):
                 self._engine
             )
             limit = sys.getrecursionlimit()
-            self.here = Measured(
+            self.measurement = StackMeasurement(
                 max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need),
                 limit,
             )
@@ -136,7 +136,7 @@ def _position_by_callback(engine: Engine) -> Callable[[], int]:
     """The same with what the engine passes to a callback, which it keeps on the stack."""
     environment = _Position()
     store = Store(engine, environment)
-    function = Function(store, store.function(_PROBE, environment), 1)
+    function = WasmFunction(store, store.make_import(_PROBE, environment), 1)
 
     def position() -> int:
         function.call(environment.pending)

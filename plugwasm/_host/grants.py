@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
     from .._http.policy import Egress
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .plugin_log import PluginLog
@@ -28,13 +28,13 @@ class Grants:
         "limits",
         "log",
         "preopens",
-        "recipe",
+        "spec",
         "wasi",
     )
 
     def __init__(
         self,
-        recipe: Recipe,
+        spec: PluginSpec,
         limits: Limits,
         *,
         log: PluginLog,
@@ -45,7 +45,7 @@ class Grants:
         has_wasi: bool = False,
         fuel_limit: int | None = None,
     ) -> None:
-        self.recipe = recipe
+        self.spec = spec
         self.limits = limits
         self.log = log
         self.wasi = wasi
@@ -61,18 +61,18 @@ class Grants:
         """What the plugin may send where: what the manifest grants, within what the application does."""
         if self._policy is None:
             from .._http.policy import Egress
-            from .._http.request_owner import Owner
+            from .._http.request_owner import RequestOwner
 
-            recipe = self.recipe
+            spec = self.spec
             own = self._egress or Egress()
             family = hash(
                 (
-                    tuple(module.wasm for module in recipe.modules),
-                    frozenset(recipe.config.items()),
-                    recipe.allowed_hosts,
+                    tuple(module.wasm for module in spec.modules),
+                    frozenset(spec.config.items()),
+                    spec.allowed_hosts,
                 )
             )
             self._policy = own.for_manifest(
-                recipe.allowed_hosts, recipe.max_http_response_bytes
-            ).for_owner(Owner(family))
+                spec.allowed_hosts, spec.max_http_response_bytes
+            ).for_owner(RequestOwner(family))
         return self._policy

@@ -6,8 +6,8 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
-from .._http.client import send
-from .._payload_bounds.nesting import MAX_LEVELS, is_too_deep
+from .._http.client import send_request
+from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 from .._payload_bounds.value_count import json_exceeds
 from ..errors import EgressError
 
@@ -41,7 +41,7 @@ def perform(
         EgressDeniedError: Its target is not granted.
     """
     url, method, headers = _read(request_json)
-    return send(egress, method, url, headers, body, remaining)
+    return send_request(egress, method, url, headers, body, remaining)
 
 
 def check_sizes(document: int, body: int, egress: Egress | None) -> None:
@@ -56,7 +56,7 @@ def check_sizes(document: int, body: int, egress: Egress | None) -> None:
 
 def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     check_sizes(len(request_json), 0, None)
-    if is_too_deep(request_json):
+    if is_json_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     if json_exceeds(request_json, MAX_VALUES):
         raise EgressError(f"the HTTP request document has more than {MAX_VALUES} values")

@@ -12,10 +12,10 @@ It goes only where the policy (`policy`, rules 1 to 3) lets it, carried by a tra
 from __future__ import annotations
 
 from ..errors import EgressDeniedError, EgressError, Error
-from .connection import Clock, resolved
-from .headers import BODY_HEADERS, CREDENTIALS, merged
+from .connection import CallClock, resolve_host
+from .headers import BODY_HEADERS, CREDENTIALS, merge_headers
 from .socket_transport import MAX_HEAD
-from .transport import EgressRequest, EgressResponse, chunks
+from .transport import EgressRequest, EgressResponse, iter_chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .policy import Egress
     from .url import Target
 
-__all__ = ["Response", "send"]
+__all__ = ["Response", "send_request"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DECODED = frozenset(
@@ -56,7 +56,7 @@ class Response:
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
-def send(
+def send_request(
     egress: Egress,
     method: str,
     url: str,
@@ -80,16 +80,16 @@ def send(
         EgressError: A header or the method is not the guest's to set, a limit is passed, or the exchange failed.
         Error: Whatever `remaining` raises.
     """
-    clock = Clock(remaining)
-    clock.left()
+    clock = CallClock(remaining)
+    clock.remaining()
     verb = egress.judge_method(method)
     own = {"Accept-Encoding": "identity", "User-Agent": "plugwasm"}
-    fields = merged(own, egress.judge_headers(headers))
+    fields = merge_headers(own, egress.judge_headers(headers))
     egress.judge_body(len(body or b""))
     target = egress.judge(url)
     is_home = True  # no redirect has led to another origin
     for _ in range(egress.max_redirects + 1):
-        sent = merged(fields, egress.adds_to(target)) if is_home else fields
+        sent = merge_headers(fields, egress.added_for(target)) if is_home else fields
         answer = _exchange(egress, clock, verb, target, sent, body)
         if isinstance(answer, Response):
             return answer
@@ -131,7 +131,7 @@ def _redirected(egress: Egress, source: Target, location: str) -> Target:
 
 def _exchange(
     egress: Egress,
-    clock: Clock,
+    clock: CallClock,
     verb: str,
     target: Target,
     fields: dict[str, str],
@@ -140,7 +140,7 @@ def _exchange(
     """One request and its answer, or the status and the location of a redirect."""
 
     def resolve() -> tuple[str, ...]:
-        return egress.vet(target.host, resolved(clock, target.host, target.port, egress.owner))
+        return egress.vet(target.host, resolve_host(clock, target.host, target.port, egress.owner))
 
     request = EgressRequest(
         verb,
@@ -149,12 +149,12 @@ def _exchange(
         body or None,
         max_response_bytes=egress.max_response_bytes,
         resolve=resolve,
-        remaining=clock.left,
+        remaining=clock.remaining,
     )
     failed = f"{verb} {target.shown} failed"
     ticket = object()
     try:
-        egress.gate.enter(ticket, clock, egress.owner)
+        egress.rate_limiter.acquire(ticket, clock, egress.owner)
         if egress.resolve:
             request.resolve()
         response = egress.transport.send(request)
@@ -169,10 +169,10 @@ def _exchange(
     except Error:
         raise
     except Exception as exc:
-        clock.left()  # whoever gave up because there was no time left, or wrapped the error that said so
+        clock.remaining()  # whoever gave up because there was no time left, or wrapped the error that said so
         raise EgressError(f"{failed}: {_reason(exc)}") from exc
     finally:
-        egress.gate.leave(ticket)
+        egress.rate_limiter.release(ticket)
 
 
 def _reason(exc: Exception) -> str:
@@ -200,12 +200,12 @@ def _reason(exc: Exception) -> str:
 
 
 def _answer(
-    egress: Egress, clock: Clock, request: EgressRequest, response: EgressResponse
+    egress: Egress, clock: CallClock, request: EgressRequest, response: EgressResponse
 ) -> Response | tuple[int, str]:
     """What the guest is given of a response, or the status and the location of a redirect."""
     from itertools import islice
 
-    clock.left()
+    clock.remaining()
     failed = f"{request.method} {request.shown} failed"
     status = response.status
     if not isinstance(status, int) or not 200 <= status <= 999:
@@ -237,7 +237,7 @@ def _text_of_location(location: str) -> str:
 
 def _read(
     egress: Egress,
-    clock: Clock,
+    clock: CallClock,
     request: EgressRequest,
     status: int,
     pairs: list[tuple[str, str]],
@@ -245,7 +245,7 @@ def _read(
 ) -> Response:
     from urllib3 import HTTPHeaderDict, HTTPResponse
 
-    shown = egress.show(pairs)
+    shown = egress.visible_headers(pairs)
     if request.method == "HEAD" or status in (204, 304):
         return Response(status, shown, b"")
     headers = HTTPHeaderDict(pairs)
@@ -257,7 +257,7 @@ def _read(
     failed = f"{request.method} {request.shown} failed"
     over = f"{failed}: the body of the answer is larger than the {limit} bytes allowed"
     source = HTTPResponse(
-        body=_Source(chunks(response.body), clock, 8 * limit + MAX_HEAD, failed),  # type: ignore[arg-type]
+        body=_Source(iter_chunks(response.body), clock, 8 * limit + MAX_HEAD, failed),  # type: ignore[arg-type]
         headers=headers,
         status=status,
         preload_content=False,
@@ -284,7 +284,9 @@ class _Source:
 
     closed = False
 
-    def __init__(self, parts: Iterable[bytes], clock: Clock, allowance: int, failed: str) -> None:
+    def __init__(
+        self, parts: Iterable[bytes], clock: CallClock, allowance: int, failed: str
+    ) -> None:
         self._parts: Iterator[bytes] = iter(parts)
         self._clock = clock
         self._allowance = allowance
@@ -292,7 +294,7 @@ class _Source:
 
     def read(self, size: int | None = None, /) -> bytes:
         for part in self._parts:
-            self._clock.left()
+            self._clock.remaining()
             if not isinstance(part, (bytes, bytearray, memoryview)):
                 raise EgressError(
                     f"{self._failed}: the transport gave a body that is not bytes, but {type(part).__name__}"
@@ -302,7 +304,7 @@ class _Source:
                 raise EgressError("the server sent more than any answer within the limits needs")
             if part:
                 return bytes(part)
-        self._clock.left()
+        self._clock.remaining()
         return b""
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ the application says `X-Tenant`, and a CGI-like server behind would not know whi
 from __future__ import annotations
 
 from ..errors import EgressError, OptionError
-from .url import Origin, listed
+from .url import Origin, check_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .url import Target
 
-__all__ = ["BODY_HEADERS", "CREDENTIALS", "HeaderRules", "is_token", "merged"]
+__all__ = ["BODY_HEADERS", "CREDENTIALS", "HeaderRules", "is_token", "merge_headers"]
 
 CREDENTIALS = frozenset({"authorization", "cookie"})
 """What a guest says to one origin and not to the next."""
@@ -94,16 +94,16 @@ class HeaderRules:
                 )
         return _checked(headers)
 
-    def adds_to(self, target: Target) -> dict[str, str]:
+    def added_for(self, target: Target) -> dict[str, str]:
         """What the application adds to a request for this target."""
         return {
             name: value
             for origin, headers in self._origins
-            if origin.fits(target)
+            if origin.matches(target)
             for name, value in headers.items()
         }
 
-    def show(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    def visible_headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The headers of an answer as a guest sees them: by lower-case name, repeated ones joined, folded ones on one line."""
         shown: dict[str, str] = {}
         for name, value in headers:
@@ -121,8 +121,8 @@ def is_token(text: str) -> bool:
     return bool(text) and text.isascii() and _TOKEN_CHARACTERS.issuperset(text.lower())
 
 
-def merged(headers: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
-    """Both, where a name of `over` wins, however it is written."""
+def merge_headers(headers: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """Both, where a name of `finished` wins, however it is written."""
     names = {_key(name) for name in over}
     return {name: value for name, value in headers.items() if _key(name) not in names} | dict(over)
 
@@ -132,7 +132,7 @@ def _key(name: str) -> str:
 
 
 def _names(names: Iterable[str], setting: str) -> frozenset[str]:
-    given = listed(names, setting, "header names")
+    given = check_list(names, setting, "header names")
     for name in given:
         if not isinstance(name, str) or not is_token(name):
             raise OptionError(f"{setting}: {name!r} is not a header name")

@@ -14,10 +14,10 @@ from __future__ import annotations
 from ..errors import EgressDeniedError, EgressError, ManifestError, OptionError
 from .addresses import Networks, why_not_public
 from .headers import HeaderRules, is_token
-from .rate_limit import Gate
-from .request_owner import Owner
+from .rate_limit import RateLimiter
+from .request_owner import RequestOwner
 from .socket_transport import HttpTransport
-from .url import PORTS, HostRules, Target, is_address, listed
+from .url import PORTS, HostRules, Target, check_list, is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ class Egress:
         "_rules",
         "_settings",
         "allowed_hosts",
-        "gate",
         "max_redirects",
         "max_request_bytes",
         "max_response_bytes",
         "methods",
         "ports",
+        "rate_limiter",
         "resolve",
         "schemes",
         "transport",
@@ -110,12 +110,12 @@ class Egress:
     max_response_bytes: int
     resolve: bool
     transport: Transport
-    gate: Gate
+    rate_limiter: RateLimiter
     _settings: dict[str, Any]
     _headers: HeaderRules
     _inside: str | None
     _networks: Networks
-    _owner: Owner
+    _owner: RequestOwner
     _rules: tuple[HostRules, ...]
     _base: Egress | None
     _limit_of_manifest: int | None
@@ -207,10 +207,10 @@ class Egress:
             _limit_of_manifest=None,
         )
         self._set(
-            _owner=Owner(),
+            _owner=RequestOwner(),
             _inside=None,
             _rules=() if rules is None else (rules,),
-            gate=Gate(max_concurrent, max_per_second),
+            rate_limiter=RateLimiter(max_concurrent, max_per_second),
         )
         self._set(transport=HttpTransport(**wire) if transport is None else transport)  # type: ignore[arg-type]
         self._set(
@@ -245,11 +245,11 @@ class Egress:
         )
         derived._set(
             max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE),
-            _owner=Owner(),
+            _owner=RequestOwner(),
         )
         return derived
 
-    def for_owner(self, owner: Owner) -> Egress:
+    def for_owner(self, owner: RequestOwner) -> Egress:
         """This policy for requests of this owner."""
         derived = object.__new__(type(self))
         derived._set(**{name: getattr(self, name) for name in self.__slots__} | {"_owner": owner})
@@ -262,7 +262,7 @@ class Egress:
         label, and so no name of the Internet, it may have a private address. A download is a GET or a POST, has the limits in number and
         rate of this object, but a limit of its own on the size.
         """
-        derived = self.for_owner(Owner(("download", host)))
+        derived = self.for_owner(RequestOwner(("download", host)))
         rules = self._rules
         if not rules:
             rules = (HostRules(["*", host, *_LOOPBACK.get(host, ())]),)
@@ -278,7 +278,7 @@ class Egress:
         return derived
 
     @property
-    def owner(self) -> Owner:
+    def owner(self) -> RequestOwner:
         """Whose requests these are, where plugins share something: the queue of `gate`, the lookups of names."""
         return self._owner
 
@@ -332,9 +332,9 @@ class Egress:
         """
         if not self._rules or not all(rules.entries for rules in self._rules):
             raise EgressDeniedError("HTTP is off for this plugin: allowed_hosts grants no host")
-        target = Target.of(url)
+        target = Target.parse(url)
         for index, rules in enumerate(self._rules):
-            if not rules.grant(target.host):
+            if not rules.allows(target.host):
                 whose = "" if index == len(self._rules) - 1 else "the application's "
                 raise EgressDeniedError(
                     f"the host {target.host} is not granted: no entry of {whose}allowed_hosts fits it"
@@ -372,13 +372,13 @@ class Egress:
         """The headers that a guest sets. Raises EgressError when one is not its to set."""
         return self._headers.check(headers)
 
-    def adds_to(self, target: Target) -> dict[str, str]:
+    def added_for(self, target: Target) -> dict[str, str]:
         """The headers that the application adds to a request for this target."""
-        return self._headers.adds_to(target)
+        return self._headers.added_for(target)
 
-    def show(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    def visible_headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The headers of an answer, as a guest sees them."""
-        return self._headers.show(headers)
+        return self._headers.visible_headers(headers)
 
     def vet(self, host: str, addresses: Iterable[str]) -> tuple[str, ...]:
         """The addresses of a granted host, in canonical form, if all of them may be connected to.
@@ -398,7 +398,7 @@ class Egress:
                 ) from None
             why = why_not_public(address)
             if why and not (
-                self._networks.grant(address)
+                self._networks.allows(address)
                 or self._is_named(host, address)
                 or self._is_inside(host, address)
             ):
@@ -415,13 +415,13 @@ class Egress:
         return all(not names.isdisjoint(rules.literals) for rules in self._rules)
 
     def _is_inside(self, host: str, address: IPv4Address | IPv6Address) -> bool:
-        return host == self._inside and Networks(_INSIDE, "").grant(address)
+        return host == self._inside and Networks(_INSIDE, "").allows(address)
 
 
 def _words(
     given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str
 ) -> tuple[str, ...]:
-    words = tuple(listed(given, setting, expected))
+    words = tuple(check_list(given, setting, expected))
     if not words or not all(isinstance(word, str) and is_one(word) for word in words):
         raise OptionError(f"{setting}: expected a list of {expected}, got {given!r}")
     return words
@@ -433,7 +433,7 @@ def _is_method(word: str) -> bool:
 
 def _ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
     ports = tuple(
-        [given] if isinstance(given, range) else listed(given, "ports", "numbers and ranges")
+        [given] if isinstance(given, range) else check_list(given, "ports", "numbers and ranges")
     )
     for entry in ports:
         bounds = (entry[0], entry[-1]) if isinstance(entry, range) and entry else (entry,)

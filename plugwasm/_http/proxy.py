@@ -11,15 +11,15 @@ The proxy is the application's choice, so its address is not vetted. What it is 
 from __future__ import annotations
 
 from ..errors import EgressError, OptionError
-from .connection import connect, resolved
+from .connection import connect, resolve_host
 from .url import HostRules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .connection import Clock, Wire
+    from .connection import CallClock, Connection
     from .transport import EgressRequest
 
-__all__ = ["ENVIRONMENT", "Proxy", "proxy_for"]
+__all__ = ["ENVIRONMENT", "Proxy", "select_proxy"]
 
 ENVIRONMENT = "environment"
 """Stands for what `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say when a request is made."""
@@ -66,11 +66,11 @@ class Proxy:
     def __repr__(self) -> str:
         return f"<Proxy {self.authority}>"
 
-    def connect(self, clock: Clock) -> Wire:
+    def connect(self, clock: CallClock) -> Connection:
         """A connection to the proxy itself."""
-        return connect(clock, resolved(clock, self.host, self.port), self.port)
+        return connect(clock, resolve_host(clock, self.host, self.port), self.port)
 
-    def tunnel(self, clock: Clock, request: EgressRequest) -> Wire:
+    def tunnel(self, clock: CallClock, request: EgressRequest) -> Connection:
         """A connection through the proxy to one of the request's addresses; to its host where they were not resolved."""
         refusal = ""
         for host in request.addresses or (request.host,):
@@ -93,7 +93,7 @@ class Proxy:
         raise EgressError(f"{request.method} {request.shown} failed: {refusal}")
 
 
-def _ask(wire: Wire, authority: str, headers: dict[str, str]) -> tuple[int, str]:
+def _ask(wire: Connection, authority: str, headers: dict[str, str]) -> tuple[int, str]:
     import http.client
 
     connection = http.client.HTTPConnection("proxy")
@@ -107,7 +107,7 @@ def _ask(wire: Wire, authority: str, headers: dict[str, str]) -> tuple[int, str]
     return answer.status, answer.reason
 
 
-def proxy_for(setting: Proxy | str | None, request: EgressRequest) -> Proxy | None:
+def select_proxy(setting: Proxy | str | None, request: EgressRequest) -> Proxy | None:
     """The proxy that this request goes through."""
     if setting is None or isinstance(setting, Proxy):
         return setting

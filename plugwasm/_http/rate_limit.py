@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from threading import Condition
     from typing import Any
 
-    from .connection import Clock
-    from .request_owner import Owner
+    from .connection import CallClock
+    from .request_owner import RequestOwner
 
-__all__ = ["Gate"]
+__all__ = ["RateLimiter"]
 
 _PATIENCE = 30.0  # seconds in the queue, when there is no deadline
 _REMEMBERED = 1000  # owners whose last turn is known
 
 
-class Gate:
+class RateLimiter:
     """None of a limit: no limit."""
 
     __slots__ = ("_lines", "max_concurrent", "max_per_second")
@@ -38,8 +38,8 @@ class Gate:
         self.max_per_second = max_per_second
         self._lines: dict[int, _Line] = {}
 
-    def enter(self, ticket: object, clock: Clock, owner: Owner | None = None) -> None:
-        """Waits until the request of this owner, for which the ticket stands, may start. Whatever happens, `leave` comes next.
+    def acquire(self, ticket: object, clock: CallClock, owner: RequestOwner | None = None) -> None:
+        """Waits until the request of this owner, for which the ticket stands, may start. Whatever happens, `release` comes next.
 
         Raises:
             EgressError: It did not come to its turn, and had no deadline that would have ended it before.
@@ -50,9 +50,9 @@ class Gate:
         line = self._line()
         line.join(ticket, owner)
         try:
-            clock.wait(
+            clock.wait_until(
                 lambda pause: self._admitted(line, ticket, pause),
-                _PATIENCE if clock.left() is None else None,
+                _PATIENCE if clock.remaining() is None else None,
             )
         except Error:
             raise
@@ -62,7 +62,7 @@ class Gate:
                 f"at once and {self.max_per_second or 'any number'} a second"
             ) from None
 
-    def leave(self, ticket: object) -> None:
+    def release(self, ticket: object) -> None:
         """The request that the ticket stands for is over, or will not start."""
         if not self._lines:
             return
@@ -127,16 +127,16 @@ class _Line:
         # handler may raise when the lock is taken.
         self.lock = RLock()
         self.changed: Condition = Condition(self.lock)
-        self.waiting: dict[object, Owner | None] = {}
+        self.waiting: dict[object, RequestOwner | None] = {}
         """Tickets and their owners; the same by owner, in the order of their coming, in `_queues`."""
-        self.under_way: dict[object, Owner | None] = {}
+        self.under_way: dict[object, RequestOwner | None] = {}
         self.started: deque[float] = deque()
-        self._queues: dict[Owner | None, dict[object, None]] = {}
+        self._queues: dict[RequestOwner | None, dict[object, None]] = {}
         self._turns: dict[Hashable, int] = {}
         """Owners by their last turn, the latest at the end."""
         self._turns_of_families: dict[Hashable, int] = {}
 
-    def join(self, ticket: object, owner: Owner | None) -> None:
+    def join(self, ticket: object, owner: RequestOwner | None) -> None:
         with self.lock:
             self.waiting[ticket] = owner  # first, so that `leave` finds it after an interrupt here
             self._queues.setdefault(owner, {})[ticket] = None
@@ -174,7 +174,7 @@ class _Line:
         if not candidates:
             return None
 
-        def rank(owner: Owner | None) -> tuple[int, int, int, int]:
+        def rank(owner: RequestOwner | None) -> tuple[int, int, int, int]:
             family = _family(owner)
             return (
                 families[family],
@@ -196,7 +196,7 @@ class _Line:
         del self.waiting[ticket]
 
 
-def _family(owner: Owner | None) -> Hashable:
+def _family(owner: RequestOwner | None) -> Hashable:
     return None if owner is None else owner.family
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from ..errors import EgressError, OptionError
-from .connection import Clock, connect
-from .proxy import ENVIRONMENT, Proxy, proxy_for
+from .connection import CallClock, connect
+from .proxy import ENVIRONMENT, Proxy, select_proxy
 from .transport import EgressResponse
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from .connection import Wire
+    from .connection import Connection
     from .transport import EgressRequest
 
     Path: TypeAlias = str | os.PathLike[str]
@@ -96,8 +96,8 @@ class HttpTransport:
 
     def send(self, request: EgressRequest, /) -> EgressResponse:
         """Send one request over a connection of its own, and give the answer as soon as its headers have come."""
-        clock = Clock(request.remaining)
-        proxy = proxy_for(self._proxy, request)
+        clock = CallClock(request.remaining)
+        proxy = select_proxy(self._proxy, request)
         is_absolute = proxy is not None and request.scheme == "http" and not request.addresses
         if proxy is None:
             wire = connect(clock, request.resolve(), request.port)
@@ -156,7 +156,9 @@ def _no_password() -> str:
     return ""  # rather than be asked for one on the terminal
 
 
-def _converse(wire: Wire, request: EgressRequest, proxy: Proxy | None) -> http.client.HTTPResponse:
+def _converse(
+    wire: Connection, request: EgressRequest, proxy: Proxy | None
+) -> http.client.HTTPResponse:
     """Sends the request and reads the head of the answer. With a proxy, one that takes requests in absolute form."""
     import http.client
 
@@ -195,7 +197,7 @@ class _Content:
 
     __slots__ = ("_answer", "_wire")
 
-    def __init__(self, answer: http.client.HTTPResponse, wire: Wire) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, wire: Connection) -> None:
         self._answer = answer
         self._wire = wire
 

@@ -20,7 +20,7 @@ else:
         object  # typing takes its time to import, and a protocol needs nothing of it when it runs
     )
 
-__all__ = ["EgressRequest", "EgressResponse", "Transport", "chunks"]
+__all__ = ["EgressRequest", "EgressResponse", "Transport", "iter_chunks"]
 
 _CHUNK = 64 << 10
 
@@ -155,7 +155,7 @@ class EgressResponse:
     def read(self) -> bytes:
         """The whole body, as it came; for one who records. It is used up then, so give another `EgressResponse` on."""
         try:
-            return b"".join(chunks(self.body))
+            return b"".join(iter_chunks(self.body))
         finally:
             self.close()
 
@@ -169,7 +169,7 @@ class EgressResponse:
         return f"<EgressResponse {self.status}>"
 
 
-def chunks(body: Body) -> Iterable[bytes]:
+def iter_chunks(body: Body) -> Iterable[bytes]:
     """The parts of a body in the order they come."""
     read = getattr(body, "read", None)
     if read is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-__all__ = ["PORTS", "HostRules", "Origin", "Target", "is_address", "listed"]
+__all__ = ["PORTS", "HostRules", "Origin", "Target", "check_list", "is_address"]
 
 PORTS = {"http": 80, "https": 443}
 """The schemes that there are, and the port of each."""
@@ -45,7 +45,7 @@ class Target:
         self.path = path
 
     @classmethod
-    def of(cls, url: str) -> Target:
+    def parse(cls, url: str) -> Target:
         """Raises EgressDeniedError when the URL is not one that can be read in only one way."""
         if len(url) > _MAX_URL:
             raise EgressDeniedError(f"the URL is refused: it is longer than {_MAX_URL} characters")
@@ -130,7 +130,8 @@ class HostRules:
         """Raises OptionError, naming the setting, when an entry is none."""
         self.entries = tuple(
             dict.fromkeys(
-                _canonical_entry(entry, setting) for entry in listed(entries, setting, "host names")
+                _canonical_entry(entry, setting)
+                for entry in check_list(entries, setting, "host names")
             )
         )
         patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
@@ -141,9 +142,9 @@ class HostRules:
         self._patterns = tuple(map(_Pattern, patterns))
         self.literals = frozenset(self.entries).difference(patterns)
 
-    def grant(self, host: str) -> bool:
+    def allows(self, host: str) -> bool:
         """Whether a canonical host is named, or fits a pattern."""
-        return host in self.literals or any(pattern.fits(host) for pattern in self._patterns)
+        return host in self.literals or any(pattern.matches(host) for pattern in self._patterns)
 
 
 class _Pattern:
@@ -170,7 +171,7 @@ class _Pattern:
             bit <<= 1
         self._end = bit
 
-    def fits(self, name: str) -> bool:
+    def matches(self, name: str) -> bool:
         state, of, any_, stays = 1, self._of.get, self._any, self._stays
         for character in name:
             state = (state & (of(character, 0) | any_)) << 1 | (state & stays)
@@ -201,15 +202,15 @@ class Origin:
         self._hosts = HostRules([host], setting)
         self._port = int(digits)
 
-    def fits(self, target: Target) -> bool:
+    def matches(self, target: Target) -> bool:
         return (
             target.scheme == self._scheme
             and target.port == self._port
-            and self._hosts.grant(target.host)
+            and self._hosts.allows(target.host)
         )
 
 
-def listed(given: Iterable[_T], setting: str, what: str) -> list[_T]:
+def check_list(given: Iterable[_T], setting: str, what: str) -> list[_T]:
     """What an application gave as a list. Raises OptionError, naming the setting, when it is none: one string is one by mistake."""
     try:
         if not isinstance(given, (str, bytes)):

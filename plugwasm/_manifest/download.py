@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .._http.policy import Egress
     from ..errors import EgressError
 
-FETCH_SECONDS: Final = 30.0
+DOWNLOAD_SECONDS: Final = 30.0
 
 
-def shown_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """``url`` without what may be secret in it: user, password, query and fragment."""
     scheme, separator, rest = url.partition("://")
     address = rest.partition("#")[0]
@@ -41,13 +41,13 @@ def shown_url(url: str) -> str:
     return printable if len(printable) <= 300 else f"{printable[:300]}… ({len(shown)} characters)"
 
 
-def fetch(
+def download_module(
     url: str,
     headers: Mapping[str, str] | None = None,
     method: str = "GET",
     *,
     limit: int,
-    seconds: float = FETCH_SECONDS,
+    seconds: float = DOWNLOAD_SECONDS,
     egress: Egress | None = None,
 ) -> bytes:
     """The body at ``url``, at most ``limit`` bytes of it, within ``seconds`` for all of it, else ``SourceError``.
@@ -56,7 +56,7 @@ def fetch(
     """
     from time import monotonic
 
-    from .._http.client import send
+    from .._http.client import send_request
     from .._http.policy import Egress
     from .._http.url import Target
     from ..errors import EgressError
@@ -67,14 +67,14 @@ def fetch(
         left = end - monotonic()
         if left <= 0:
             raise SourceError(
-                f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds (timeout)"
+                f"cannot fetch {redact_url(url)}: it took longer than {seconds:g} seconds (timeout)"
             )
         return left
 
     try:
         address, credentials = _without_userinfo(url)
-        policy = (egress or Egress()).for_module(Target.of(address).host, limit)
-        answer = send(
+        policy = (egress or Egress()).for_module(Target.parse(address).host, limit)
+        answer = send_request(
             policy,
             method,
             address,
@@ -87,7 +87,7 @@ def fetch(
         _refuse(url, error, limit, egress)
     if answer.status != 200:
         raise SourceError(
-            f"cannot fetch {shown_url(url)}: the server answered with status {answer.status}"
+            f"cannot fetch {redact_url(url)}: the server answered with status {answer.status}"
         )
     return answer.body
 
@@ -127,4 +127,4 @@ def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> 
             if egress is not None
             else "; to fetch modules from inside, pass an `egress` that grants it"
         )
-    raise SourceError(f"cannot fetch {shown_url(url)}: {reason}") from cause
+    raise SourceError(f"cannot fetch {redact_url(url)}: {reason}") from cause

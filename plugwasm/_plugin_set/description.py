@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from .._engine import shown
-from .._manifest.files import shown_path
-from .._manifest.resolve import Recipe
-from .._public import publish
+from .._engine import truncate
+from .._manifest.files import format_path
+from .._manifest.resolve import PluginSpec
+from .._public import set_public_module
 from .metadata import Setting  # noqa: TC001  # public: its annotations can be evaluated
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def describe(entry: PluginEntry, configured: Iterable[str]) -> Description:
         author=metadata.author,
         homepage=metadata.homepage,
         description=metadata.description,
-        source=shown_path(entry.source.location),
+        source=format_path(entry.source.location),
         enabled=entry.enabled,
         loaded=loaded is not None,
         hooks=() if loaded is None else loaded.hooks,
@@ -103,23 +103,27 @@ def describe(entry: PluginEntry, configured: Iterable[str]) -> Description:
         grants=None if loaded is None else _grants(loaded),
         imports=()
         if loaded is None
-        else tuple(f"{shown(item.module)}.{shown(item.name)}" for item in loaded.compiled.imports),
+        else tuple(
+            f"{truncate(item.module)}.{truncate(item.name)}" for item in loaded.compiled.imports
+        ),
         extra=entry.metadata.extra,
     )
 
 
 def _grants(loaded: LoadedPlugin) -> Grants:
     compiled, requested = loaded.compiled, loaded.requested
-    recipe, limits = compiled._recipe, compiled.limits
+    spec, limits = compiled._spec, compiled.limits
     imported = {(item.module, item.name) for item in compiled.imports}
     return Grants(
-        hosts=recipe.allowed_hosts,
+        hosts=spec.allowed_hosts,
         hosts_asked=requested.allowed_hosts
-        if isinstance(requested, Recipe)
-        else recipe.allowed_hosts,
-        paths=dict(recipe.allowed_paths) if compiled.wasi else {},
+        if isinstance(requested, PluginSpec)
+        else spec.allowed_hosts,
+        paths=dict(spec.allowed_paths) if compiled.wasi else {},
         functions=tuple(
-            sorted(shown(name) for module, name in compiled._offered if (module, name) in imported)
+            sorted(
+                truncate(name) for module, name in compiled._offered if (module, name) in imported
+            )
         ),
         wasi=bool(compiled.wasi),
         timeout=limits.timeout,
@@ -133,4 +137,4 @@ msgspec.to_builtins(
 )
 
 
-publish("plugwasm.plugin_set", Description, Grants)
+set_public_module("plugwasm.plugin_set", Description, Grants)

@@ -14,7 +14,7 @@ import os
 import stat
 from typing import Final, Self
 
-from .._manifest.files import shown_path
+from .._manifest.files import format_path
 from ..errors import SourceError
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class OpenDirectory:
         """Raises `SourceError` when it could not be opened."""
         if self._error is not None:
             raise SourceError(
-                f"cannot read the directory {shown_path(self.path)}: {_reason(self._error)}"
+                f"cannot read the directory {format_path(self.path)}: {_reason(self._error)}"
             ) from self._error
 
     def entries(self) -> list[tuple[str, bool, bool]]:
@@ -108,7 +108,7 @@ class OpenDirectory:
                 )
         except (OSError, ValueError) as error:
             raise SourceError(
-                f"cannot read the directory {shown_path(self.path)}: {_reason(error)}"
+                f"cannot read the directory {format_path(self.path)}: {_reason(error)}"
             ) from error
 
     def has(self, name: str) -> bool:
@@ -137,12 +137,12 @@ class OpenDirectory:
 
     def read(self, relative: str, limit: int) -> bytes:
         """The content of a regular file beneath that no link leads to, at most `limit` bytes of it. Raises `SourceError`."""
-        place = shown_path(os.path.join(self.path, relative))
+        place = format_path(os.path.join(self.path, relative))
         self.check()
         parts = relative.replace(os.sep, "/").split("/")
         if os.path.isabs(relative) or os.path.splitdrive(relative)[0] or ".." in parts:
             raise SourceError(
-                f"cannot read {shown_path(relative)}: a plugin's files lie in its folder, {shown_path(self.path)}"
+                f"cannot read {format_path(relative)}: a plugin's files lie in its folder, {format_path(self.path)}"
             )
         assert self._at is not None
         try:
@@ -158,7 +158,7 @@ class OpenDirectory:
                     content = file.read(limit + 1) or b""
         except _SymlinkError as link:
             raise SourceError(
-                f"cannot read {place}: {shown_path(link.name)} is a symbolic link, which is not followed"
+                f"cannot read {place}: {format_path(link.name)} is a symbolic link, which is not followed"
             ) from None
         except FileNotFoundError:
             raise SourceError(f"no such file: {place}") from None

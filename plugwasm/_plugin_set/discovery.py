@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from .._manifest.download import shown_url
-from .._manifest.files import anchored, is_file, is_url, looks_like_text, shown_path
-from .._manifest.messages import fault
+from .._manifest.download import redact_url
+from .._manifest.files import format_path, is_file, is_url, looks_like_text, make_absolute
+from .._manifest.messages import field_error
 from .._manifest.model import Manifest, parse
-from .._manifest.resolve import Recipe, from_manifest, module_names, of_one_module, resolve
+from .._manifest.resolve import PluginSpec, name_modules, resolve, resolve_manifest, resolve_module
 from .._runtime.compiled_plugin import CompiledPlugin
-from ..errors import Error, ManifestError, OptionError, SourceError, shown
+from ..errors import Error, ManifestError, OptionError, SourceError, truncate
 from .directory import FileStamp, OpenDirectory
 from .metadata import PluginFile, check_name, parse_plugin_file
 
@@ -83,7 +83,7 @@ class PluginSource:
         """What the author says of the plugin. Raises `Error`."""
         return PluginFile()
 
-    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+    def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec | CompiledPlugin:
         """The plugin itself, not compiled unless it already is. Raises `Error`."""
         raise NotImplementedError
 
@@ -96,7 +96,7 @@ class RejectedSource(PluginSource):
         self._reason = reason
 
     def read_metadata(self) -> PluginFile:
-        raise SourceError(f"{shown_path(self.location)} {self._reason}")
+        raise SourceError(f"{format_path(self.location)} {self._reason}")
 
 
 class UntrustedSource(PluginSource):
@@ -129,9 +129,9 @@ class FileSource(UntrustedSource):
         super().__init__(name, os.path.join(directory, file), directory, None)
         self._files = (file,)
 
-    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe:
-        return of_one_module(
-            self._folder.read(self._files[0], module_bytes), shown_path(self.location)
+    def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec:
+        return resolve_module(
+            self._folder.read(self._files[0], module_bytes), format_path(self.location)
         )
 
 
@@ -153,13 +153,13 @@ class FolderSource(UntrustedSource):
             return PluginFile()
         return self._parse(file, parse_plugin_file)
 
-    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe:
+    def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec:
         file = self._find_one(_MANIFEST_FILES)
         if file is None and metadata.manifest is None:
             self._files = (*self._texts, MODULE_FILE)
-            return of_one_module(
+            return resolve_module(
                 self._folder.read(MODULE_FILE, module_bytes),
-                shown_path(os.path.join(self.location, MODULE_FILE)),
+                format_path(os.path.join(self.location, MODULE_FILE)),
             )
         if file is None:
             file = self._find_one(_METADATA_FILES) or _METADATA_FILES[0]
@@ -168,32 +168,34 @@ class FolderSource(UntrustedSource):
             )
         elif metadata.manifest is not None:
             raise ManifestError(
-                f"{shown_path(self.location)} has two manifests: `[manifest]` and {file}"
+                f"{format_path(self.location)} has two manifests: `[manifest]` and {file}"
             )
         else:
             manifest = self._parse(file, parse)
-        return self._with_location(file, lambda: self._recipe(manifest, module_bytes))
+        return self._with_location(file, lambda: self._spec(manifest, module_bytes))
 
-    def _recipe(self, manifest: Manifest, module_bytes: int) -> Recipe:
-        """The recipe of a manifest whose modules all lie in this folder, and together are no larger than one may be."""
+    def _spec(self, manifest: Manifest, module_bytes: int) -> PluginSpec:
+        """The spec of a manifest whose modules all lie in this folder, and together are no larger than one may be."""
         if len(manifest.wasm) > MAX_MODULES:
-            raise fault("wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}")
+            raise field_error(
+                "wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}"
+            )
         paths = [source.path for source in manifest.wasm if source.path is not None]
         self._files = (*self._texts, *paths)
         modules, left = [], module_bytes
         for index, (source, name) in enumerate(
-            zip(manifest.wasm, module_names(manifest.wasm), strict=True)
+            zip(manifest.wasm, name_modules(manifest.wasm), strict=True)
         ):
             if source.url is not None:
-                raise fault(
+                raise field_error(
                     f"wasm[{index}].url",
                     "a plugin in a folder has its modules there, and fetches none",
                 )
             content = source.data if source.path is None else self._folder.read(source.path, left)
             left -= len(content or b"")
             modules.append(msgspec.structs.replace(source, name=name, path=None, data=content))
-        directories = anchored(manifest.allowed_paths or {}, self.location)
-        return from_manifest(
+        directories = make_absolute(manifest.allowed_paths or {}, self.location)
+        return resolve_manifest(
             msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes
         )
 
@@ -202,7 +204,7 @@ class FolderSource(UntrustedSource):
         there = [file for file in files if self._folder.has(file)]
         if len(there) > 1:
             raise ManifestError(
-                f"{shown_path(self.location)} has both {there[0]} and {there[1]}; one of them would not count"
+                f"{format_path(self.location)} has both {there[0]} and {there[1]}; one of them would not count"
             )
         return there[0] if there else None
 
@@ -215,7 +217,7 @@ class FolderSource(UntrustedSource):
         try:
             return action()
         except Error as error:
-            error.message = f"{shown_path(os.path.join(self.location, file))}: {error.message}"
+            error.message = f"{format_path(os.path.join(self.location, file))}: {error.message}"
             error.args = (error.message,)
             raise
 
@@ -231,22 +233,22 @@ class ApplicationSource(PluginSource):
         self._value = value
         self._files = (path,) if (path := _path_of(value)) is not None else ()
 
-    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+    def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec | CompiledPlugin:
         return self._resolve(self._value, module_bytes)
 
-    def _resolve(self, value: Any, module_bytes: int) -> Recipe | CompiledPlugin:
+    def _resolve(self, value: Any, module_bytes: int) -> PluginSpec | CompiledPlugin:
         if isinstance(value, CompiledPlugin):
             return value
-        recipe = resolve(value, module_bytes=module_bytes, egress=self._egress)
+        spec = resolve(value, module_bytes=module_bytes, egress=self._egress)
         path = _path_of(value)
         self._files = tuple(
             {
                 path: None
-                for path in (path, *(module.origin for module in recipe.modules))
+                for path in (path, *(module.origin for module in spec.modules))
                 if path and is_file(path)
             }
         )
-        return recipe
+        return spec
 
 
 class EntryPointSource(ApplicationSource):
@@ -261,7 +263,7 @@ class EntryPointSource(ApplicationSource):
         )
         self._entry_point = entry_point
 
-    def load(self, metadata: PluginFile, module_bytes: int) -> Recipe | CompiledPlugin:
+    def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec | CompiledPlugin:
         try:
             value = self._entry_point.load()
             if callable(value):
@@ -270,7 +272,7 @@ class EntryPointSource(ApplicationSource):
             if isinstance(error, Error):
                 raise
             raise SourceError(
-                f"{shown_path(self.location)}: it raised {type(error).__name__}: {shown(str(error))}"
+                f"{format_path(self.location)}: it raised {type(error).__name__}: {truncate(str(error))}"
             ) from error
         return self._resolve(value, module_bytes)
 
@@ -306,7 +308,7 @@ def directory_sources(directory: str) -> Iterator[PluginSource]:
         name = file[:-5] if is_module else file
         if wrong := check_name(name):
             yield RejectedSource(
-                shown(name, 80), location, f"cannot be the name of a plugin: it {wrong}"
+                truncate(name, 80), location, f"cannot be the name of a plugin: it {wrong}"
             )
         elif is_link:
             yield RejectedSource(
@@ -357,7 +359,7 @@ def entry_point_sources(group: str, egress: Egress | None = None) -> Iterator[Pl
     ):
         if wrong := check_name(entry_point.name):
             yield RejectedSource(
-                shown(entry_point.name),
+                truncate(entry_point.name),
                 f"entry point of {group}",
                 f"cannot be the name of a plugin: it {wrong}",
             )
@@ -382,7 +384,7 @@ def _default_name(value: object) -> str | None:
     if isinstance(value, CompiledPlugin):
         return value.name
     path = (
-        shown_url(value).removesuffix("?…")
+        redact_url(value).removesuffix("?…")
         if isinstance(value, str) and is_url(value)
         else _path_of(value)
     )
@@ -398,9 +400,9 @@ def _location_of(value: object) -> str:
     if isinstance(value, CompiledPlugin):
         return repr(value)
     if isinstance(value, str) and is_url(value):
-        return shown_url(value)
+        return redact_url(value)
     path = _path_of(value)
-    return shown_path(path) if path is not None else "given by the application"
+    return format_path(path) if path is not None else "given by the application"
 
 
 # ---- files of the application --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .state import PluginEntry
 
     EntryCall = Callable[[PluginEntry, str, Any, dict[str, Any]], Any]
@@ -137,32 +137,32 @@ async def dispatch_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: 
 
     A task that is cancelled cancels the one that runs.
     """
-    from .._runtime.threads import cross, default_limiter
+    from .._runtime.threads import default_limiter, run_in_thread
 
-    def work(crossing: Crossing) -> Any:
+    def work(thread_call: ThreadCall) -> Any:
         def call(entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]) -> Any:
-            if crossing.is_off:
+            if thread_call.is_abandoned:
                 raise _Abandoned
             try:
-                return entry.call(function_name, data, options, crossing)
+                return entry.call(function_name, data, options, thread_call)
             except (Error, ParseError) as error:
-                if _is_cancellation(error) and not _is_awaited(crossing):
+                if _is_cancellation(error) and not _is_awaited(thread_call):
                     raise _Abandoned from error
                 raise
 
         return dispatch(call, *args)
 
-    return await cross(work, default_limiter() if limiter is None else limiter)
+    return await run_in_thread(work, default_limiter() if limiter is None else limiter)
 
 
 def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, CancelledError) or isinstance(error.__cause__, CancelledError)
 
 
-def _is_awaited(crossing: Crossing) -> bool:
+def _is_awaited(thread_call: ThreadCall) -> bool:
     """Whether the task still waits. The thread hears of a coroutine that was cancelled before the task itself has ended."""
     try:
-        crossing.ask(_do_nothing, ())
+        thread_call.run_coroutine(_do_nothing, ())
     except CancelledError:
         return False
     return True
@@ -205,9 +205,9 @@ def _skip_empty(
         others.pop("parse", bytes),
     )
     if returns is not None or codec is not None:
-        from .._host.codecs import OutputReader, UnlessEmpty, typed_call
+        from .._host.codecs import OptionalOutputReader, OutputReader, prepare_typed_call
 
-        data, parse = typed_call(hook, data, parse, returns, codec, plugin)
+        data, parse = prepare_typed_call(hook, data, parse, returns, codec, plugin)
         if isinstance(parse, OutputReader):
-            return data, others | {"parse": UnlessEmpty(parse)}
+            return data, others | {"parse": OptionalOutputReader(parse)}
     return data, others | {"parse": lambda output: parse(output) if output else None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 
-from .._isolation.plugin import Elsewhere, IsolatedPlugin
+from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
 from .._pool.claim import Claim
 from .._pool.lease import Lease
 from .._pool.slots import Slots
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
     from .loaded_plugin import InstancePolicy
@@ -71,7 +71,7 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         self._slots = _ProcessSlots(
             compiled.name, policy.instances, compiled.limits.timeout, make, refresh
         )
-        if isinstance(compiled, Elsewhere) and hasattr(compiled, "_plan"):
+        if isinstance(compiled, RemoteCompiledPlugin) and hasattr(compiled, "_plan"):
             return compiled  # it was loaded before, and is configured anew
         with Lease(self._slots, None) as plugin:  # only its process can say what it exports
             return plugin.compiled_plugin
@@ -81,20 +81,20 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
         slots, claim = self._slots, Claim()
         try:
-            self._acquire(claim, function_name, crossing)
+            self._acquire(claim, function_name, thread_call)
             if claim.slot is None:
                 raise slots.closed_error()
             plugin = slots.plugin(claim.slot)
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
+            if thread_call is not None:
+                thread_call.release_plugin()
             try:
                 slots.release(claim)
             finally:
@@ -102,16 +102,16 @@ class IsolatedLoadedPlugin(LoadedPlugin):
             if self._retired_flag.is_set:  # perhaps just when the slot was given back
                 self.retire()
 
-    def _acquire(self, claim: Claim, function_name: str, crossing: Crossing | None) -> None:
+    def _acquire(self, claim: Claim, function_name: str, thread_call: ThreadCall | None) -> None:
         slots = self._slots
         try:
-            if crossing is None:
+            if thread_call is None:
                 slots.acquire(claim, slots.wait)
                 return
             claim.thread = get_ident()
             if not slots.try_acquire(claim):
                 # The task waits, since it is what can be cancelled.
-                crossing.ask(slots.acquire_async, (claim, slots.wait))
+                thread_call.run_coroutine(slots.acquire_async, (claim, slots.wait))
         except PoolTimeoutError as error:
             error.function = function_name
             raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from .._manifest.resolve import Recipe
-from .._runtime.linker import is_callable
+from .._manifest.resolve import PluginSpec
+from .._runtime.linker import is_callable_export
 from .._runtime.plugin import Plugin
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
 
@@ -57,16 +57,16 @@ class LoadedPlugin:
     def __init__(
         self,
         compiled: CompiledPlugin,
-        requested: Recipe | CompiledPlugin,
+        requested: PluginSpec | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
         instance_policy: InstancePolicy,
     ) -> None:
         self.requested = requested
         self.defaults = defaults
-        self._config = {**defaults, **compiled._recipe.config, **config}
+        self._config = {**defaults, **compiled._spec.config, **config}
         self.compiled = self._prepare(compiled, instance_policy)
-        names = (item.name for item in self.compiled.exports if is_callable(item))
+        names = (item.name for item in self.compiled.exports if is_callable_export(item))
         self.hooks = tuple(
             sorted(
                 name
@@ -91,9 +91,9 @@ class LoadedPlugin:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
-        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
+        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the thread_call."""
         try:
             plugin = (
                 self._idle.pop()
@@ -101,12 +101,12 @@ class LoadedPlugin:
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
+            if thread_call is not None:
+                thread_call.release_plugin()
             self._keep_or_close(plugin)
 
     def _keep_or_close(self, plugin: Plugin) -> None:
@@ -131,11 +131,11 @@ def _is_hook(name: str) -> bool:
     return not name.startswith("_") and name.isprintable()
 
 
-def is_same_plugin(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
-    """Whether two recipes say the same."""
-    if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
+def is_same_plugin(old: PluginSpec | CompiledPlugin, new: PluginSpec | CompiledPlugin) -> bool:
+    """Whether two specs say the same."""
+    if not (isinstance(old, PluginSpec) and isinstance(new, PluginSpec)):
         return old is new
-    fields = [field for field in Recipe.__slots__ if field != "modules"]
+    fields = [field for field in PluginSpec.__slots__ if field != "modules"]
     return all(getattr(old, field) == getattr(new, field) for field in fields) and [
         (m.name, m.wasm) for m in old.modules
     ] == [(m.name, m.wasm) for m in new.modules]

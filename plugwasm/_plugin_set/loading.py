@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 
-from .._manifest.files import shown_path
-from .._manifest.limits import effective
-from .._manifest.messages import cut
-from .._manifest.resolve import Recipe
+from .._manifest.files import format_path
+from .._manifest.limits import effective_limits
+from .._manifest.messages import truncate
+from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import changed_config
+from .._runtime.plugin import merge_config
 from ..errors import Error, ModuleError, SourceError
 from .compile_shares import CompileShares
 from .loaded_plugin import LoadedPlugin, is_same_plugin
@@ -73,7 +73,7 @@ class Loader:
         for source in sources:
             name = source.name
             if name in taken:
-                first = shown_path(taken[name].source.location)
+                first = format_path(taken[name].source.location)
                 error = SourceError(f"there is another plugin `{name}`: {first}")
                 others.append(PluginEntry(source, error=error))
                 continue
@@ -160,11 +160,11 @@ class Loader:
             )
             entry.metadata = metadata
         except Exception as error:
-            said = f"{type(error).__name__}: {cut(str(error))}"
+            said = f"{type(error).__name__}: {truncate(str(error))}"
             reason = (
                 error
                 if isinstance(error, Error)
-                else SourceError(f"{shown_path(source.location)}: {said}")
+                else SourceError(f"{format_path(source.location)}: {said}")
             )
             entry.error = reason.with_traceback(None)
         if old is not None and entry.loaded is old.loaded:
@@ -200,8 +200,8 @@ class Loader:
         loaded = self._loaded_class(
             compiled, requested, self.config.get(source.name, {}), defaults, self._instance_policy
         )
-        if isinstance(requested, Recipe):
-            loaded.compiled.limits = effective(
+        if isinstance(requested, PluginSpec):
+            loaded.compiled.limits = effective_limits(
                 self._policy.limits, requested
             )  # no longer a share of the time
         return loaded
@@ -212,5 +212,5 @@ def _same_source(source: PluginSource, old: PluginEntry | None) -> PluginEntry |
 
 
 def checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
-    changed_config({}, changes)
+    merge_config({}, changes)
     return dict(changes)

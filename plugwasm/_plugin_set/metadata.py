@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .._manifest.messages import fault, shown, translated
+from .._manifest.messages import field_error, from_msgspec, quote
 from .._manifest.model import Manifest
-from .._manifest.parsing import decoded
-from .._public import publish
+from .._manifest.parsing import decode_document
+from .._public import set_public_module
 from ..errors import ManifestError
 
 __all__ = ["PluginFile", "PluginTable", "Setting", "check_name", "parse_plugin_file"]
@@ -74,18 +74,20 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self.homepage.startswith(("https://", "http://"))
             and _NOT_IN_URLS.isdisjoint(self.homepage)
         ):
-            raise fault(
+            raise field_error(
                 "homepage",
                 "expected an address that begins with https:// or http://, and has no spaces or quotes",
             )
         if not -_MAX_ORDER <= self.order <= _MAX_ORDER:
-            raise fault("order", f"expected a number from -{_MAX_ORDER} to {_MAX_ORDER}")
+            raise field_error("order", f"expected a number from -{_MAX_ORDER} to {_MAX_ORDER}")
         if len(self.settings) > MAX_SETTINGS:
-            raise fault("settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}")
+            raise field_error(
+                "settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}"
+            )
         for name in self.settings:
             if reason := check_name(name):
-                raise fault(
-                    "settings", f"expected names that can be shown, but {shown(name)} {reason}"
+                raise field_error(
+                    "settings", f"expected names that can be shown, but {quote(name)} {reason}"
                 )
 
 
@@ -114,16 +116,16 @@ def parse_plugin_file(content: bytes) -> PluginFile:
     Raises:
         ManifestError: It is not valid; the message says which field.
     """
-    document = decoded(content, what="the text")
+    document = decode_document(content, what="the text")
     if isinstance(document, dict):
         for field in document:
             if field in Manifest.__struct_fields__ or field in PluginTable.__struct_fields__:
                 table = "manifest" if field in Manifest.__struct_fields__ else "plugin"
-                raise fault(field, f"it belongs to the table [{table}]", "")
+                raise field_error(field, f"it belongs to the table [{table}]", "")
     try:
         return msgspec.convert(document, PluginFile)
     except msgspec.ValidationError as error:
-        raise translated(error, _known_fields, "") from None
+        raise from_msgspec(error, _known_fields, "") from None
     except RecursionError:
         raise ManifestError("it is nested too deeply") from None
     except UnicodeEncodeError:
@@ -145,13 +147,13 @@ def _known_fields(field: str) -> tuple[str, ...]:
 
 def _check_text(field: str, text: str, length: int) -> None:
     if len(text) > length:
-        raise fault(field, f"expected at most {length} characters, got {len(text)}")
+        raise field_error(field, f"expected at most {length} characters, got {len(text)}")
     if not text.replace("\n", "").isprintable():
-        raise fault(field, "expected text that can be seen, got other characters in it")
+        raise field_error(field, "expected text that can be seen, got other characters in it")
 
 
 # As for manifests: types are looked into once, at import, by one thread.
 parse_plugin_file(b'{"plugin": {"settings": {"x": {}}}, "manifest": {}}')
 
 
-publish("plugwasm.plugin_set", Setting)
+set_public_module("plugwasm.plugin_set", Setting)

@@ -19,15 +19,15 @@ from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
     check_flag,
-    listed,
-    named,
-    refuse_given,
-    refuse_unknown,
+    check_list,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
 )
 from .._manifest.limits import ProcessLimits
-from .._manifest.messages import cut, meant
+from .._manifest.messages import closest_match, truncate
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import Closing
+from .._runtime.plugin import CloseOnExit
 from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError
 from . import discovery, dispatch, signatures
 from .changes import ChangeLock, Changes, changes_between
@@ -60,7 +60,7 @@ _MAX_UNSERVED_HOOKS: Final = 100
 """Names of hooks that nobody serves, of each of which it is logged once."""
 
 
-class PluginSet(Closing):
+class PluginSet(CloseOnExit):
     """The plugins of an application. Any number of threads can use it.
 
     Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
@@ -121,32 +121,32 @@ class PluginSet(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(type(self), unknown)
+            reject_unknown_arguments(type(self), unknown)
         if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
             hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
             raise OptionError(
-                f"plugins: expected a list, got {named(plugins)}: {hint}", field="plugins"
+                f"plugins: expected a list, got {describe_value(plugins)}: {hint}", field="plugins"
             )
         plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
         if isinstance(directories, (str, bytes, os.PathLike)):
             directories = [directories]
-        directories = listed("directories", directories, "paths", (str, bytes, os.PathLike))
+        directories = check_list("directories", directories, "paths", (str, bytes, os.PathLike))
         if not (entry_points is None or isinstance(entry_points, str)):
             raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {named(entry_points)}",
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {describe_value(entry_points)}",
                 field="entry_points",
             )
-        hooks = None if hooks is None else listed("hooks", hooks, "names of exports")
+        hooks = None if hooks is None else check_list("hooks", hooks, "names of exports")
         order, disabled = (
-            listed("order", order, "names of plugins"),
-            listed("disabled", disabled, "names of plugins"),
+            check_list("order", order, "names of plugins"),
+            check_list("disabled", disabled, "names of plugins"),
         )
         if not (config is None or isinstance(config, Mapping)):
             raise OptionError(
-                f"config: expected mappings by the plugins' names, got {named(config)}",
+                f"config: expected mappings by the plugins' names, got {describe_value(config)}",
                 field="config",
             )
-        listed("config", config or {}, "names of plugins")
+        check_list("config", config or {}, "names of plugins")
         check_flag("fresh", fresh)
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
@@ -177,7 +177,7 @@ class PluginSet(Closing):
             and entry_points is None
             and all(isinstance(plugin, CompiledPlugin) for plugin in given)
         ):
-            refuse_given(
+            reject_unused_options(
                 "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
                 wasi=NOT_GIVEN if wasi is False else wasi,
                 functions=functions,
@@ -398,11 +398,12 @@ class PluginSet(Closing):
         declared = self._declared_hooks
         if not isinstance(hook, str):
             raise OptionError(
-                f"hook: expected the name of an export, as text, got {named(hook)}", field="hook"
+                f"hook: expected the name of an export, as text, got {describe_value(hook)}",
+                field="hook",
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
-                f"there is no hook `{cut(hook)}`{_did_you_mean(hook, declared)}", function=hook
+                f"there is no hook `{truncate(hook)}`{_did_you_mean(hook, declared)}", function=hook
             )
         serving = state.hooks.get(hook, ())
         if (
@@ -415,7 +416,7 @@ class PluginSet(Closing):
             self._unserved.add(hook)
             log.warning(
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
-                cut(hook),
+                truncate(hook),
                 _did_you_mean(hook, state.hooks),
             )
         return serving
@@ -429,7 +430,9 @@ class PluginSet(Closing):
                 else "it is disabled"
             )
             raise FunctionNotFoundError(
-                f"plugin `{cut(name)}` cannot be called: {why}", plugin=name, function=function_name
+                f"plugin `{truncate(name)}` cannot be called: {why}",
+                plugin=name,
+                function=function_name,
             )
         return entry
 
@@ -437,12 +440,13 @@ class PluginSet(Closing):
         state = self._current_state()
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of a plugin, as text, got {named(name)}", field="name"
+                f"name: expected the name of a plugin, as text, got {describe_value(name)}",
+                field="name",
             )
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{cut(name)}` in the set{_did_you_mean(name, state.entries)}"
+                f"there is no plugin `{truncate(name)}` in the set{_did_you_mean(name, state.entries)}"
             )
         return entry
 
@@ -493,7 +497,7 @@ class PluginSet(Closing):
             and (before is None or before.error is None or before.error.message != error.message)
         ):
             self._change_lock.warnings.append(
-                ("plugin %s was not loaded: %s", cut(entry.name), cut(error.message))
+                ("plugin %s was not loaded: %s", truncate(entry.name), truncate(error.message))
             )
 
     def enable(self, name: str) -> None:
@@ -547,12 +551,12 @@ class PluginSet(Closing):
         """
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
             raise OptionError(
-                f"interval: expected a number of seconds above 0, got {named(interval)}",
+                f"interval: expected a number of seconds above 0, got {describe_value(interval)}",
                 field="interval",
             )
         if not (on_change is None or callable(on_change)):
             raise OptionError(
-                f"on_change: expected a function that takes the changes, got {named(on_change)}",
+                f"on_change: expected a function that takes the changes, got {describe_value(on_change)}",
                 field="on_change",
             )
         self._current_state()
@@ -632,7 +636,7 @@ class PluginSet(Closing):
             try:
                 changes = deferred()
             except Error as error:  # of a reload; nobody who asked for it is there any more
-                change.warnings.append(("plugins cannot be reloaded: %s", cut(error.message)))
+                change.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
             else:
                 if isinstance(changes, Changes):
                     found.append(changes)
@@ -671,5 +675,5 @@ def _do_nothing() -> None:
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    close = meant(name, list(names))
-    return f": did you mean `{cut(close)}`?" if close else ""
+    close = closest_match(name, list(names))
+    return f": did you mean `{truncate(close)}`?" if close else ""

@@ -6,8 +6,8 @@ import threading
 import weakref
 from _thread import allocate_lock
 
-from .._host.plugin_log import log_raised
-from .._manifest.messages import cut
+from .._host.plugin_log import log_exception
+from .._manifest.messages import truncate
 from ..errors import ClosedError, Error
 from .state import log
 
@@ -66,7 +66,7 @@ def _watch(
         except Error as error:
             if error.message != warning:
                 warning = error.message
-                log.warning("plugins cannot be reloaded: %s", cut(warning))
+                log.warning("plugins cannot be reloaded: %s", truncate(warning))
             continue
         finally:
             del plugins
@@ -74,4 +74,4 @@ def _watch(
             try:
                 on_change(changes)
             except Exception:
-                log_raised(log, "`on_change` raised")
+                log_exception(log, "`on_change` raised")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from _functools import partial  # type: ignore[import-not-found]
 
-from .._engine import shielded
-from .._platform.finalizer import Owner
+from .._engine import signal_safe
+from .._platform.finalizer import Finalizable
 from .claim import Claim
 from .slots import POOL_DEFAULT, check_wait
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .slots import Slots
 
 
-class Lease(Owner):
+class Lease(Finalizable):
     """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts.
 
     Entering the block waits for the plugin.
@@ -51,7 +51,7 @@ class Lease(Owner):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:  # which covers the entry of this function, see `shielded`
+        try:  # which covers the entry of this function, see `signal_safe`
             self._slots.release(self._claim)
         except BaseException:
             self._claim.is_released = True
@@ -60,11 +60,11 @@ class Lease(Owner):
     async def __aenter__(self) -> Plugin:
         self._check_new()
         self._release_when_dropped()
-        from .._runtime.threads import cross
+        from .._runtime.threads import run_in_thread
 
         try:
             await self._slots.acquire_async(self._claim, self._wait)
-            plugin: Plugin = await cross(lambda _: self._lend())
+            plugin: Plugin = await run_in_thread(lambda _: self._lend())
         except BaseException:
             try:
                 self._release()
@@ -79,10 +79,10 @@ class Lease(Owner):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        from .._runtime.threads import finish
+        from .._runtime.threads import run_shielded
 
         try:
-            await finish(self._release)
+            await run_shielded(self._release)
         finally:
             self._claim.is_released = True
 
@@ -108,9 +108,9 @@ class Lease(Owner):
             )
 
     def _release_when_dropped(self) -> None:
-        """Release the slot when the lease is freed inside the block. C alone does that; see `Owner`."""
+        """Release the slot when the lease is freed inside the block. C alone does that; see `Finalizable`."""
         self.__del__ = partial(setattr, self._claim, "is_released", True)
 
 
-shielded(Lease._release)
-shielded(Lease.__exit__)
+signal_safe(Lease._release)
+signal_safe(Lease.__exit__)

@@ -12,8 +12,8 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from .._host.deadline import NEVER
-from .._host.waiting_calls import callers
-from .._runtime.threads import need_anyio
+from .._host.waiting_calls import waiting_callers
+from .._runtime.threads import require_anyio
 from ..errors import ClosedError, OptionError
 from .map_workers import MapItem, MapWorkers
 from .slots import POOL_DEFAULT, check_wait
@@ -114,7 +114,7 @@ class MapJob:
 def iterate_outputs(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
     """Yield the outputs for all inputs, in order."""
     job.count_inputs(inputs)
-    if job.workers == 1 and not callers():
+    if job.workers == 1 and not waiting_callers():
         yield from _iterate_in_caller(job, inputs)
         return
     workers = MapWorkers(job)
@@ -211,7 +211,7 @@ class AsyncOutputs(Generic[T]):
         self._group: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        need_anyio()
+        require_anyio()
         import anyio
 
         if self._group is not None:

@@ -21,8 +21,8 @@ from contextvars import copy_context
 from time import monotonic, perf_counter
 
 from .._host.deadline import NEVER
-from .._host.waiting_calls import SLICE, Waiting, asking, callers
-from .._platform.daemon_threads import STACK, submit
+from .._host.waiting_calls import POLL_INTERVAL, CallerWait, current_delegation, waiting_callers
+from .._platform.daemon_threads import STACK_BYTES, submit
 from .._platform.native_threads import (
     RLock,
     allocate_lock,
@@ -77,7 +77,7 @@ class MapItem:
 
     def set_asking(self, workers: MapWorkers) -> None:
         """Have the call run on behalf of the calls that wait for the reader."""
-        self._context.run(asking.set, workers)
+        self._context.run(current_delegation.set, workers)
 
     def is_done(self) -> bool:
         """Return whether the call was made."""
@@ -110,10 +110,10 @@ class MapWorkers:
     def __init__(self, job: MapJob) -> None:
         self._job = job
         self._pid = os.getpid()
-        self.callers = callers()
+        self.callers = waiting_callers()
         """The calls that wait for the reader. Every call of the `map` is made on their behalf."""
         # Where threads are made with a small stack, the reader's may be one of them.
-        self._has_stack = not 0 < stack_size() < STACK
+        self._has_stack = not 0 < stack_size() < STACK_BYTES
         self._new: deque[MapItem] = deque()
         self._awaited: MapItem | None = None
         self._mean_seconds = 0.0  # seconds that a call takes; recent calls count more
@@ -161,11 +161,11 @@ class MapWorkers:
         # Waking the reader takes as long as a short call does. So it is woken for a few outputs at
         # a time, if they do not take too long.
         items[min(self._outputs_read, len(items), self._job.ahead // 2 + 1) - 1].wait(_MAX_HOLD)
-        waiting = Waiting()
+        waiting = CallerWait()
         if not waiting.callers:
             first.wait()
         while not first.is_done():
-            first.wait(waiting.pause(SLICE))
+            first.wait(waiting.pause(POLL_INTERVAL))
 
     @property
     def is_open(self) -> bool:

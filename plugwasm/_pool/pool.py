@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import os
 
-from .._host.options import NOT_GIVEN, REGISTERED, check_flag, named, refuse_given, refuse_unknown
-from .._runtime.compiled_plugin import CompiledPlugin, as_compiled, checked_name
-from .._runtime.plugin import Closing, Plugin, changed_config
+from .._host.options import (
+    NOT_GIVEN,
+    REGISTERED,
+    check_flag,
+    describe_value,
+    reject_unknown_arguments,
+    reject_unused_options,
+)
+from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
+from .._runtime.plugin import CloseOnExit, Plugin, merge_config
 from ..errors import OptionError
 from .claim import Claim
 from .lease import Lease
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from typing import Any, Never, TypeVar
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._host.functions import Function
     from .._http.policy import Egress
     from .._manifest.limits import Limits
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "PluginPool", "PoolStats"]
 
 
-class PluginPool(Closing):
+class PluginPool(CloseOnExit):
     """Up to `size` plugins of one `CompiledPlugin`, shared by any number of threads and tasks.
 
     A call is served by any of the plugins that is free. What a plugin keeps (memory, vars, the
@@ -90,7 +97,7 @@ class PluginPool(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(PluginPool, unknown)
+            reject_unknown_arguments(PluginPool, unknown)
         if size is None:
             size = _count_processors()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -99,7 +106,7 @@ class PluginPool(Closing):
             raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
         check_flag("fresh", fresh)
         if plugin is not None:
-            compiled = as_compiled(
+            compiled = ensure_compiled(
                 CompiledPlugin,
                 plugin,
                 wasi,
@@ -111,18 +118,18 @@ class PluginPool(Closing):
                 egress,
             )
             if observe is not None:
-                from .._runtime.observers import observers
+                from .._runtime.observers import resolve_observers
 
-                observers(observe)  # rejects what is no observer, here and not in a call
+                resolve_observers(observe)  # rejects what is no observer, here and not in a call
             name = compiled.name
             factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
             raise OptionError(
-                f"factory: expected a function that makes a plugin, got {named(factory)}",
+                f"factory: expected a function that makes a plugin, got {describe_value(factory)}",
                 field="factory",
             )
         else:
-            refuse_given(
+            reject_unused_options(
                 "plugins are made by the `factory`, so give it to what that calls",
                 wasi=wasi,
                 config=NOT_GIVEN if config is None else config,
@@ -136,7 +143,7 @@ class PluginPool(Closing):
         assert factory is not None
         refresh = None if not fresh else _never_refresh if plugin is not None else _reset_plugin
         self._slots = Slots(
-            checked_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
+            validate_name(name) or "pool", size, wait, factory, refresh, is_shared=plugin is None
         )
 
     def bind(self, interface: Callable[..., T]) -> T:
@@ -206,7 +213,7 @@ class PluginPool(Closing):
 
         At most as many threads run calls as the pool has plugins.
         """
-        from .._runtime.threads import cross
+        from .._runtime.threads import run_in_thread
 
         if parse is None:
             raise _view_error()
@@ -215,16 +222,16 @@ class PluginPool(Closing):
         claim = Claim()
         has_begun = False
 
-        def work(crossing: Crossing) -> Any:
+        def work(thread_call: ThreadCall) -> Any:
             nonlocal has_begun
             has_begun = True
             try:
                 if claim.slot is None:
                     raise slots.closed_error()
-                plugin = crossing.plugin = slots.plugin(claim.slot)
+                plugin = thread_call.plugin = slots.plugin(claim.slot)
                 return plugin.call(function_name, data, parse, host_context, **options)
             finally:
-                crossing.leave()
+                thread_call.release_plugin()
                 try:
                     slots.release(claim)
                 finally:
@@ -232,7 +239,7 @@ class PluginPool(Closing):
 
         try:
             await slots.acquire_async(claim, wait)
-            return await cross(work)
+            return await run_in_thread(work)
         finally:
             if not has_begun:
                 try:
@@ -356,7 +363,7 @@ def _plugin_factory(
 ) -> Callable[[], Plugin]:
     if config is not None:
         # This rejects what is no config, here and not in a call.
-        changed_config(compiled._recipe.config, config)
+        merge_config(compiled._spec.config, config)
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 
@@ -381,7 +388,7 @@ def _check_inputs(inputs: object, *ways: str) -> None:
             else ""
         )
         raise OptionError(
-            f"inputs: expected a list of inputs, got {named(inputs)}{hint}", field="inputs"
+            f"inputs: expected a list of inputs, got {describe_value(inputs)}{hint}", field="inputs"
         )
 
 

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from .._host.deadline import NEVER
-from .._host.waiting_calls import Waiting
+from .._host.waiting_calls import CallerWait
 from ..errors import ClosedError, OptionError, PoolTimeoutError
 from .claim import Claim, Slot
 
@@ -156,7 +156,7 @@ class Slots:
             return
         wakeup = allocate_lock()
         wakeup.acquire()
-        deadline, waiting = _deadline(wait), Waiting()
+        deadline, waiting = _deadline(wait), CallerWait()
         try:
             self._enqueue(claim, lambda: _release(wakeup))
             while not self._try_acquire_queued(claim):
@@ -169,10 +169,10 @@ class Slots:
 
     async def acquire_async(self, claim: Claim, wait: float | None) -> None:
         """Wait in this task until `claim` has a slot; otherwise as `acquire`."""
-        from .._host.event_loop import Desk
-        from .._runtime.threads import need_anyio
+        from .._host.event_loop import CoroutineQueue
+        from .._runtime.threads import require_anyio
 
-        need_anyio()
+        require_anyio()
         import anyio
         from anyio.lowlevel import checkpoint
 
@@ -180,16 +180,16 @@ class Slots:
         claim.task = anyio.get_current_task().id
         if self.try_acquire(claim):
             return
-        desk = Desk()
-        deadline, waiting = _deadline(wait), Waiting()
+        queue = CoroutineQueue()
+        deadline, waiting = _deadline(wait), CallerWait()
         try:
-            self._enqueue(claim, desk.wake)
+            self._enqueue(claim, queue.wake)
             while not self._try_acquire_queued(claim):
                 if (left := deadline - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
                 self._check_self_wait(claim, wait, waiting)
                 with anyio.move_on_after(waiting.pause(min(left, self._poll_interval(claim)))):
-                    await desk.wait()
+                    await queue.wait()
         finally:
             self._leave_queue(claim)
 
@@ -283,7 +283,7 @@ class Slots:
             plugin.close()
         elif self._refresh is None or self._try_refresh(self._refresh, slot, plugin):
             if slot.was_lent:
-                plugin._take_back()
+                plugin._end_lease()
         else:
             slot.plugin = None
             plugin.close()
@@ -310,10 +310,10 @@ class Slots:
                 self._restore(slot)
                 plugin = slot.plugin
             elif slot.was_lent:
-                plugin._take_back()  # once more: a borrower may have kept and changed it
+                plugin._end_lease()  # once more: a borrower may have kept and changed it
         if plugin is None:
             plugin = self._make()
-            plugin._lend()
+            plugin._begin_lease()
             slot.was_lent = self._is_shared
             slot.plugin = plugin
             slot.made += 1
@@ -328,7 +328,7 @@ class Slots:
         plugin = self.plugin(slot)
         if not slot.was_lent:
             slot.was_lent = True
-            plugin._take_back()
+            plugin._end_lease()
         return plugin
 
     # ---- errors ----------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ class Slots:
             plugin=self.name,
         )
 
-    def _check_self_wait(self, claim: Claim, wait: float | None, waiting: Waiting) -> None:
+    def _check_self_wait(self, claim: Claim, wait: float | None, waiting: CallerWait) -> None:
         """Raise if all slots belong to the calls that wait for this one.
 
         These slots come back only when the calls go on. Other plugins that this thread or task has

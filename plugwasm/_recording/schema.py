@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from .._public import publish
+from .._public import set_public_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -326,4 +326,4 @@ def to_encodable_text(value: Any) -> str:
         return f"({type(value).__name__}, which cannot be shown)"
 
 
-publish("plugwasm.recording", Call, Data, Failure, HostCall, Value)
+set_public_module("plugwasm.recording", Call, Data, Failure, HostCall, Value)

@@ -25,35 +25,35 @@ from .._engine import (
     HostRaised,
     Store,
     Trap,
-    ensure_frames,
-    ensure_frames_to_start,
-    is_pool_limit,
-    is_recursion,
-    shown,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
+    is_pool_exhausted,
+    is_recursion_error,
+    truncate,
 )
 from .._host import greenlets
 from .._host.deadline import NEVER, ticker
 from .._host.guest import Guest
-from .._host.kernel import INPUT
-from .._host.options import NOT_GIVEN, REGISTERED, named, refuse_unknown
-from .._host.vars import NO_VARS, Vars, by_text, first_vars
-from .._manifest.messages import check_text, meant
+from .._host.kernel import INPUT_OFFSET
+from .._host.options import NOT_GIVEN, REGISTERED, describe_value, reject_unknown_arguments
+from .._host.vars import NO_VARS, Vars, check_initial_vars, decode_names
+from .._manifest.messages import check_encodable, closest_match
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 from .call_errors import (
     START,
-    explain,
-    explain_start,
-    explain_trap_at_start,
-    no_room,
-    no_stack,
-    outcome,
-    parsed,
-    reported,
+    error_for_failed_start,
+    error_for_reported,
+    error_for_trap_at_start,
+    error_for_unwound,
+    no_room_error,
+    no_stack_error,
+    parse_output,
+    read_outcome,
 )
-from .call_queue import Turn, hand_over, holds, is_calling, waiting_for
-from .compiled_plugin import CompiledPlugin, as_compiled
-from .linker import is_callable
+from .call_queue import QueuedCall, hand_over, holds_self, is_calling, queued_calls
+from .compiled_plugin import CompiledPlugin, ensure_compiled
+from .linker import is_callable_export
 from .signatures import signature_of_call, signature_of_call_async
 
 TYPE_CHECKING = False
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from .._engine import Function as Entry
     from .._engine import Item
+    from .._engine import WasmFunction as Entry
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
-    from .instrumentation import Watch
+    from .instrumentation import CallInstrumentation
     from .linker import Plan
 
     T = TypeVar("T")
@@ -89,13 +89,13 @@ class CancelHandle:
 
     __module__ = "plugwasm"
 
-    __slots__ = ("_lent", "_plugin")
+    __slots__ = ("_lease", "_plugin")
 
     def __init__(self, plugin: Plugin) -> None:
         import weakref
 
         self._plugin = weakref.ref(plugin)
-        self._lent = plugin._hold()
+        self._lease = plugin._hold_lease()
 
     def cancel(self) -> bool:
         """Makes the call under way end with `CancelledError`, and all that wait for their turn. False when there is none; later calls are
@@ -104,14 +104,14 @@ class CancelHandle:
         Nor are calls of others: a handle of a pool's plugin ends with the lease that it was made in.
         """
         plugin = self._plugin()
-        return plugin is not None and plugin._lent is self._lent and plugin._cancel()
+        return plugin is not None and plugin._lease is self._lease and plugin._cancel()
 
 
-class Lent:
+class LeaseSnapshot:
     """What a plugin was like when it was lent to a caller, to be restored for the next one.
 
     Besides its instance, a plugin has nothing else that a caller can change. `is_held` when the caller has made something that reaches
-    into the plugin later (a handle, a profile): then the next lease has another `Lent`, by which that sees that its time is over.
+    into the plugin later (a handle, a profile): then the next lease has another `LeaseSnapshot`, by which that sees that its time is over.
     """
 
     __slots__ = ("config", "is_held", "post_mortem")
@@ -122,7 +122,7 @@ class Lent:
         self.is_held = False
 
 
-class Closing:
+class CloseOnExit:
     """Mixed into what is closed at the end of a `with` block, or of an `async with` block."""
 
     __slots__ = ()
@@ -143,9 +143,9 @@ class Closing:
         self.close()
 
     async def __aenter__(self) -> Self:
-        from .threads import need_anyio
+        from .threads import require_anyio
 
-        need_anyio()
+        require_anyio()
         return self
 
     async def __aexit__(
@@ -154,12 +154,12 @@ class Closing:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        from .threads import finish
+        from .threads import run_shielded
 
-        await finish(self.close)
+        await run_shielded(self.close)
 
 
-class Plugin(Closing):
+class Plugin(CloseOnExit):
     """A plugin that can be called. It runs one call at a time: another thread that calls it waits for its turn, first come, first served,
     and no longer than its own deadline allows. For calls at the same time, threads need a plugin each (`PluginPool`).
 
@@ -182,25 +182,25 @@ class Plugin(Closing):
         "_closed",
         "_config",
         "_entries",
-        "_first_vars",
         "_fuel_limit",
         "_fuel_used",
         "_guest",
+        "_has_cleanup",
         "_id",
         "_idle",
+        "_initial_vars",
         "_instance",
-        "_is_wanted",
+        "_instrumentation",
+        "_is_contended",
         "_kernel_entries",
-        "_lent",
+        "_lease",
         "_post_mortem",
         "_queue",
-        "_settles",
+        "_queued_deadline",
         "_stack",
         "_timeout",
-        "_until",
         "_vars",
         "_view",
-        "_watch",
         "compiled_plugin",
     )
 
@@ -221,8 +221,8 @@ class Plugin(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Plugin, unknown)
-        plugin = as_compiled(
+            reject_unknown_arguments(Plugin, unknown)
+        plugin = ensure_compiled(
             CompiledPlugin,
             plugin,
             wasi,
@@ -235,15 +235,13 @@ class Plugin(Closing):
         )
         self.compiled_plugin = plugin
         self._closed = False
-        granted = plugin._recipe.config
-        self._config: dict[str, str] = (
-            granted if config is None else changed_config(granted, config)
-        )
-        self._first_vars = first_vars(vars, plugin.limits) if vars else NO_VARS
-        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
+        granted = plugin._spec.config
+        self._config: dict[str, str] = granted if config is None else merge_config(granted, config)
+        self._initial_vars = check_initial_vars(vars, plugin.limits) if vars else NO_VARS
+        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._initial_vars)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
-        self._lent: Lent | None = None
+        self._lease: LeaseSnapshot | None = None
         self._fuel_limit = plugin.fuel_limit
         self._fuel_used: int | None = None
         self._guest: Guest | None = None
@@ -253,26 +251,28 @@ class Plugin(Closing):
         """Sees the guest of a call that was unwound, and why, before it is freed (`debugging.dump_on_trap`)."""
         timeout = plugin.limits.timeout
         self._timeout = NEVER if timeout is None else timeout
-        self._watch: Watch | None = watch(self, observe)
-        self._settles = self._fuel_limit is not None or bool(plugin.wasi) or self._watch is not None
+        self._instrumentation: CallInstrumentation | None = instrument(self, observe)
+        self._has_cleanup = (
+            self._fuel_limit is not None or bool(plugin.wasi) or self._instrumentation is not None
+        )
         self._stack = plugin._plan.engine.stack
         self._view: memoryview | None = None
-        self._make_free()
+        self._init_queue()
 
-    def _make_free(self) -> None:
+    def _init_queue(self) -> None:
         """The last step of making it."""
-        self._queue: deque[Turn] = deque()
+        self._queue: deque[QueuedCall] = deque()
         self._awaited: dict[object, int] = {}
         """The calls that tasks await, and the threads of their event loops."""
-        self._until: tuple[int, float] | None = None
+        self._queued_deadline: tuple[int, float] | None = None
         """The deadline of the call of a thread that had to wait, until it is entered."""
-        self._is_wanted = False
+        self._is_contended = False
         self._idle = True
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
     @signature_of_call
-    @holds
+    @holds_self
     def call(
         self,
         function_name: str,
@@ -310,29 +310,29 @@ class Plugin(Closing):
             TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
             del self._idle
         except AttributeError:
-            turn = Turn(self, self, function_name)
+            queued_call = QueuedCall(self, self, function_name)
             try:
-                turn.take()
+                queued_call.wait()
             except BaseException:
                 try:
-                    del turn.waits
+                    del queued_call.is_pending
                 except AttributeError:
                     self._idle = True  # it was this call's already
                 hand_over(self)
                 raise
         guest = self._guest
         try:
-            running, here = ticker.running, self._stack.here
+            running, measured = ticker.running, self._stack.measurement
             if (
-                len(running) >= here.levels
-                or getrecursionlimit() > here.recursion_limit
+                len(running) >= measured.call_depth
+                or getrecursionlimit() > measured.recursion_limit
                 or "greenlet" in modules
             ):
                 self._check_stack(guest, function_name)
@@ -343,11 +343,11 @@ class Plugin(Closing):
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
                 try:
-                    data = data.encode() if isinstance(data, str) else octets(data)
+                    data = data.encode() if isinstance(data, str) else encode_input(data)
                 except UnicodeEncodeError as reason:
-                    from .._host.codecs import no_input
+                    from .._host.codecs import unencodable_input_error
 
-                    raise no_input(reason, self.name, function_name) from None
+                    raise unencodable_input_error(reason, self.name, function_name) from None
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -356,29 +356,29 @@ class Plugin(Closing):
             if host_context is not None:
                 guest.host_context = host_context
             if self._fuel_limit is not None:
-                self._fuel(guest)
+                self._refill_fuel(guest)
             try:
                 # As `_enter`, without the price of a call.
                 running[guest] = guest.deadline
-                if ticker.next_look >= guest.deadline:
+                if ticker.next_check >= guest.deadline:
                     ticker.wake()
                 if self._closed:
                     raise self._closed_error(function_name)
                 if length > kernel.capacity:
                     self._reserve(guest, function_name, length)
-                kernel.heap[INPUT : INPUT + length] = data
+                kernel.heap[INPUT_OFFSET : INPUT_OFFSET + length] = data
                 values[0] = target
                 values[2] = length
-                ensure_frames()
+                check_recursion_depth()
                 try:
                     error = invoke()
                 except BaseException:
-                    self._drop()  # of a signal handler, right after the call: how that ended nobody will know
+                    self._drop_instance()  # of a signal handler, right after the call: how that ended nobody will know
                     raise
             finally:
                 running.pop(guest, None)
             if error or values[0]:
-                self._finish(guest, function_name, entry, error)
+                self._raise_failure(guest, function_name, entry, error)
             offset = values[2]
             end = offset + values[4]
             if end > len(kernel.heap):
@@ -390,20 +390,22 @@ class Plugin(Closing):
             return (
                 output
                 if parse is bytes
-                else parsed(parse, output, guest.deadline, self.compiled_plugin, function_name)
+                else parse_output(
+                    parse, output, guest.deadline, self.compiled_plugin, function_name
+                )
             )
         finally:
             try:
                 if guest is not None and (
-                    self._settles or host_context is not None or function_name == "_start"
+                    self._has_cleanup or host_context is not None or function_name == "_start"
                 ):
-                    self._settle(guest, function_name)
+                    self._clean_up_call(guest, function_name)
             finally:
                 self._idle = True
-                if self._is_wanted:
-                    self._attend()
+                if self._is_contended:
+                    self._release_contended()
 
-    def _attend(self) -> None:
+    def _release_contended(self) -> None:
         """Sees to what others have asked for while a call was under way."""
         hand_over(self)
         if self._closed:
@@ -413,24 +415,24 @@ class Plugin(Closing):
         """Raises if no guest may be entered from here."""
         try:
             if not self._stack.has_room():
-                raise no_stack(self.name, function_name, self._stack)
-            greenlets.check(self, function_name)
+                raise no_stack_error(self.name, function_name, self._stack)
+            greenlets.check_greenlet(self, function_name)
         except BaseException:
-            self._until = None
+            self._queued_deadline = None
             raise
         if guest is not None:
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
 
     def _new_deadline(self) -> float:
         """That of a call that begins now; an object of its own (see `Guest.cancelled`)."""
-        waited, self._until = self._until, None
+        waited, self._queued_deadline = self._queued_deadline, None
         if waited is not None and waited[0] == get_ident():
             return waited[1]
         return monotonic() + self._timeout
 
-    def _begin_turn(self, turn: Turn) -> None:
+    def _begin_queued_call(self, queued_call: QueuedCall) -> None:
         """It is that call's turn now. Its deadline is that of its waiting; to say so it must be prepared."""
-        self._until = turn.thread, turn.until
+        self._queued_deadline = queued_call.thread, queued_call.deadline
         self._entries.clear()
 
     def bind(self, interface: Callable[..., T]) -> T:
@@ -461,7 +463,7 @@ class Plugin(Closing):
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
-        target = self._instance.reference(ExportName(function_name))
+        target = self._instance.funcref(ExportName(function_name))
         self._entries[function_name] = (entry.invoke, entry.values, target, entry)
         return guest
 
@@ -469,27 +471,28 @@ class Plugin(Closing):
         """Whether the export returns a code. Raises when it cannot be called."""
         if not isinstance(function_name, str):
             raise OptionError(
-                f"function_name: expected the name of an export, as text, got {named(function_name)}",
+                f"function_name: expected the name of an export, as text, got {describe_value(function_name)}",
                 field="function_name",
             )
         exports = self.compiled_plugin._plan.main.module.exports
         item = exports.get(function_name)
         where: Any = {"plugin": self.name, "function": function_name}
         if item is None or item.type is None:
-            callable_ = [item.name for item in exports.values() if is_callable(item)]
-            close = meant(function_name, callable_)
-            names = [f"`{shown(name)}`" for name in sorted(callable_)]
+            callable_ = [item.name for item in exports.values() if is_callable_export(item)]
+            close = closest_match(function_name, callable_)
+            names = [f"`{truncate(name)}`" for name in sorted(callable_)]
             some = ", ".join(names[:20]) + (
                 f" and {len(names) - 20} more" if len(names) > 20 else ""
             )
-            hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
+            hint = f"did you mean `{truncate(close)}`?" if close else f"it exports {some or 'none'}"
             raise FunctionNotFoundError(
-                f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}",
+                f"plugin `{self.name}` exports no function `{truncate(function_name)}`: {hint}",
                 **where,
             )
-        if not is_callable(item):
+        if not is_callable_export(item):
             raise SignatureError(
-                f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
+                f"export `{truncate(function_name)}` of plugin `{self.name}` is {item.type}, but only "
+                f"() -> () and () -> (i32) can be called",
                 **where,
             )
         return bool(item.type.results)
@@ -497,42 +500,42 @@ class Plugin(Closing):
     def _start(self, host_context: object, until: float) -> Guest:
         """Makes an instance, within the deadline of the call that needs it."""
         compiled = self.compiled_plugin
-        ensure_frames_to_start()
+        check_recursion_depth_to_start()
         try:
             try:
-                return self._start_with(compiled._plan_for_start(), host_context, until)
+                return self._instantiate(compiled._plan_for_start(), host_context, until)
             except EngineFailure as failure:
-                if not is_pool_limit(failure):
+                if not is_pool_exhausted(failure):
                     raise
-                return self._start_with(compiled._plan, host_context, until)
+                return self._instantiate(compiled._plan, host_context, until)
         except EngineFailure as failure:
-            raise explain_start(failure, self.name, compiled.limits) from None
+            raise error_for_failed_start(failure, self.name, compiled.limits) from None
         except ArgumentError as error:
-            if not is_recursion(error):
+            if not is_recursion_error(error):
                 raise
             raise RecursionError(
                 f"Python's stack has no room to start plugin `{self.name}`"
             ) from None
 
-    def _start_with(self, plan: Plan, host_context: object, until: float) -> Guest:
+    def _instantiate(self, plan: Plan, host_context: object, until: float) -> Guest:
         guest = Guest(self.compiled_plugin._grants, self._config, self._vars)
         guest.store = Store(plan.engine, guest)
         guest.host_context = host_context
         guest.entries = self._entries
-        if self._watch is not None:
-            self._watch.attach(guest)
+        if self._instrumentation is not None:
+            self._instrumentation.attach(guest)
         self._entries.clear()
         self._kernel_entries.clear()
         self._guest = guest
         try:
             guest.deadline = until
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
             if self._fuel_limit is not None:
-                self._fuel(guest)
+                self._refill_fuel(guest)
             self._enter(guest, START)
             self._instance = plan.instantiate(guest)
         except (Trap, HostRaised) as failure:
-            reason = explain_trap_at_start(failure, guest, self.name)
+            reason = error_for_trap_at_start(failure, guest, self.name)
             try:
                 if self._post_mortem is not None:
                     self._post_mortem(reason, guest)
@@ -542,13 +545,13 @@ class Plugin(Closing):
         finally:
             ticker.running.pop(guest, None)
             if self._instance is None:
-                self._settle(guest, "_start")
+                self._clean_up_call(guest, "_start")
         return guest
 
     def _enter(self, guest: Guest, function_name: str) -> None:
         """Enters the call among those that are watched."""
         ticker.running[guest] = guest.deadline
-        if ticker.next_look >= guest.deadline:
+        if ticker.next_check >= guest.deadline:
             ticker.wake()
         if self._closed:  # `close` may just have missed it among those
             raise self._closed_error(function_name)
@@ -565,56 +568,60 @@ class Plugin(Closing):
             f"plugin `{self.name}` was closed", plugin=self.name, function=function_name
         )
 
-    def _fuel(self, guest: Guest) -> None:
+    def _refill_fuel(self, guest: Guest) -> None:
         """Fills up the fuel, unless that was done when the instance was made for this call."""
-        if not guest.fuelled:
+        if not guest.has_fuel_limit:
             assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
-            guest.fuelled = True
+            guest.has_fuel_limit = True
 
-    def _settle(self, guest: Guest, function_name: str) -> None:
+    def _clean_up_call(self, guest: Guest, function_name: str) -> None:
         """Undoes what was set for one call."""
         guest.host_context = None
         guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
-            guest.fuelled = False
+            guest.has_fuel_limit = False
         if function_name == "_start":
-            self._drop()
+            self._drop_instance()
 
     def _reserve(self, guest: Guest, function_name: str, length: int) -> None:
         try:
             granted = guest.kernel.reserve(length)
         except EngineFailure as failure:
-            self._unwound(failure, guest, function_name)
+            self._raise_unwound(failure, guest, function_name)
             return
         if not granted:
-            raise no_room(self.name, function_name, length, guest.limits, guest.shortage(length))
+            raise no_room_error(
+                self.name, function_name, length, guest.limits, guest.describe_shortage(length)
+            )
 
-    def _finish(self, guest: Guest, function_name: str, entry: Entry, error: int | None) -> None:
+    def _raise_failure(
+        self, guest: Guest, function_name: str, entry: Entry, error: int | None
+    ) -> None:
         """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
         if error or entry.trapped:
-            self._drop()  # first of all, so that nothing, not even a signal handler's exception, lets it be used again
+            self._drop_instance()  # first of all, so that nothing, not even a signal handler's exception, lets it be used again
             try:
                 entry.fail(error, guest.pending)
             except EngineFailure as failure:
-                self._unwound(failure, guest, function_name)
-            entry.values[2], entry.values[4] = outcome(guest)[3:5]
+                self._raise_unwound(failure, guest, function_name)
+            entry.values[2], entry.values[4] = read_outcome(guest)[3:5]
             return
         code = entry.values[0] & _MASK32
         if code >> 31:
             code -= 1 << 32
-        reason = reported(guest, {"plugin": self.name, "function": function_name}, code)
+        reason = error_for_reported(guest, {"plugin": self.name, "function": function_name}, code)
         try:
             if reason is not None:
                 raise reason
         finally:
             del reason
 
-    def _unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
+    def _raise_unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
         """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
-        self._drop()
-        reason = explain(failure, guest, self.name, function_name)
+        self._drop_instance()
+        reason = error_for_unwound(failure, guest, self.name, function_name)
         try:
             if reason is not None:
                 if self._post_mortem is not None:
@@ -634,7 +641,7 @@ class Plugin(Closing):
         except BufferError:
             pass  # somebody made something of it, e.g. an array; that keeps the memory, so it is safe to read
 
-    def _drop(self) -> None:
+    def _drop_instance(self) -> None:
         """Lets go of the instance; the next call makes a new one. Views of its memory keep what they need."""
         self._guest = self._instance = (
             None  # first of all: a signal handler may raise after a call, such as those that follow
@@ -642,7 +649,7 @@ class Plugin(Closing):
         self._entries.clear()
         self._kernel_entries.clear()
 
-    @holds
+    @holds_self
     def _drop_if_idle(self) -> bool:
         """Lets go of the instance, the vars and a view, unless a call is under way. Whether it did."""
         try:
@@ -651,11 +658,11 @@ class Plugin(Closing):
             return False
         try:
             self._release_view()
-            self._drop()
-            self._vars.restore(self._first_vars)
+            self._drop_instance()
+            self._vars.restore(self._initial_vars)
         finally:
             self._idle = True
-        if self._is_wanted:
+        if self._is_contended:
             hand_over(self)
         return True
 
@@ -664,9 +671,9 @@ class Plugin(Closing):
 
         Which call that is, is settled first, by the object that is its deadline: if it ends meanwhile, the next call has another.
         """
-        waiting = waiting_for(self, thread)
-        for turn in waiting:
-            turn.cancel()
+        waiting = queued_calls(self, thread)
+        for queued_call in waiting:
+            queued_call.cancel()
         guest = self._guest
         call = None if guest is None else ticker.running.get(guest)
         if guest is None or call is None or not (thread is None or is_calling(thread, self)):
@@ -713,7 +720,7 @@ class Plugin(Closing):
 
     def update_config(self, changes: Mapping[str, str | None]) -> None:
         """Changes the configuration, from the next `config_get` on; None removes a key. Only this plugin's, not its compiled plugin's."""
-        config = self._config = changed_config(self._config, changes)
+        config = self._config = merge_config(self._config, changes)
         if self._guest is not None:
             self._guest.config = config
 
@@ -723,16 +730,17 @@ class Plugin(Closing):
 
         A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")` gives them.
         """
-        return by_text(self._vars.snapshot())
+        return decode_names(self._vars.snapshot())
 
     def function_exists(self, name: str) -> bool:
         """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of an export, as text, got {named(name)}", field="name"
+                f"name: expected the name of an export, as text, got {describe_value(name)}",
+                field="name",
             )
         item = self.compiled_plugin._plan.main.module.exports.get(name)
-        return item is not None and is_callable(item)
+        return item is not None and is_callable_export(item)
 
     def cancel_handle(self) -> CancelHandle:
         """Something that another thread can end this plugin's call with."""
@@ -749,23 +757,23 @@ class Plugin(Closing):
                 f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name
             )
 
-    def _lend(self) -> None:
+    def _begin_lease(self) -> None:
         """Remembers what it is like, for it is about to be lent. For who lends it; while no call is under way."""
-        self._lent = Lent(self)
+        self._lease = LeaseSnapshot(self)
 
-    def _hold(self) -> Lent | None:
+    def _hold_lease(self) -> LeaseSnapshot | None:
         """The lease under way, for what reaches into the plugin later and must not outlive that; None for a plugin that is not lent."""
-        lent = self._lent
+        lent = self._lease
         if lent is not None:
             lent.is_held = True
         return lent
 
-    def _take_back(self) -> None:
+    def _end_lease(self) -> None:
         """Undoes what a caller has changed of the plugin itself, and not of its instance: its config, and who looks at its traps.
 
         What the caller keeps (`CancelHandle`, profiles, views) has no hold on it any more. For who lends it; while no call is under way.
         """
-        lent, guest = self._lent, self._guest
+        lent, guest = self._lease, self._guest
         assert lent is not None
         self._fuel_used = None
         if self._view is not None:
@@ -779,16 +787,16 @@ class Plugin(Closing):
         if lent.is_held:
             if guest is not None:
                 guest.sampler = None
-            self._lent = Lent(self)
+            self._lease = LeaseSnapshot(self)
 
     def close(self) -> None:
         """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled, and those that wait for it
         get a `ClosedError`. Closing twice is allowed.
         """
         self._closed = True
-        self._is_wanted = True
-        for turn in waiting_for(self):
-            turn.ring()
+        self._is_contended = True
+        for queued_call in queued_calls(self):
+            queued_call.wake()
         self._drop_if_idle()
         if self._guest is not None:
             self._cancel()
@@ -832,44 +840,44 @@ class Plugin(Closing):
 
 
 class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
-    """Mixed into the classes of plugins that are observed: what they do goes through a `Watch`."""
+    """Mixed into the classes of plugins that are observed: what they do goes through a `CallInstrumentation`."""
 
     __slots__ = ()
-    _watch: Watch
+    _instrumentation: CallInstrumentation
 
     if not TYPE_CHECKING:
 
         def call(
             self, function_name, data=b"", parse=bytes, host_context=None, returns=..., codec=None
         ):
-            return self._watch.run(
+            return self._instrumentation.run(
                 self, super().call, function_name, data, parse, host_context, returns, codec
             )
 
     def _start(self, host_context: object, until: float) -> Guest:
-        return self._watch.starting(super()._start, host_context, until)
+        return self._instrumentation.time_start(super()._start, host_context, until)
 
-    def _settle(self, guest: Guest, function_name: str) -> None:
-        is_fuelled = guest.fuelled  # not if the call ended before it began
-        self._watch.settle(guest)
-        super()._settle(guest, function_name)
+    def _clean_up_call(self, guest: Guest, function_name: str) -> None:
+        is_fuelled = guest.has_fuel_limit  # not if the call ended before it began
+        self._instrumentation.settle(guest)
+        super()._clean_up_call(guest, function_name)
         if is_fuelled:
-            self._watch.call.fuel = self._fuel_used
+            self._instrumentation.call.fuel = self._fuel_used
 
 
 _observed: dict[type[Plugin], type[Plugin]] = {}
 """For classes of plugins, those whose objects are observed."""
 
 
-def watch(plugin: Plugin, observe: Observe) -> Watch | None:
+def instrument(plugin: Plugin, observe: Observe) -> CallInstrumentation | None:
     """Makes a new plugin one that is observed, if it is to be: one of a subclass, so that others pay nothing. Gives what watches it."""
     of_all = plugin.compiled_plugin.observers
     if of_all is None and (observe is None or observe is False):
         return None
-    from .instrumentation import Watch
-    from .observers import observers
+    from .instrumentation import CallInstrumentation
+    from .observers import resolve_observers
 
-    own = observers(observe)
+    own = resolve_observers(observe)
     if of_all is None and own is None:
         return None
     kind = type(plugin)
@@ -880,21 +888,21 @@ def watch(plugin: Plugin, observe: Observe) -> Watch | None:
             {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__},
         )
     plugin.__class__ = _observed[kind]
-    return Watch((*(of_all or ()), *(own or ())), octets)
+    return CallInstrumentation((*(of_all or ()), *(own or ())), encode_input)
 
 
-def octets(data: Any) -> bytes | memoryview:
+def encode_input(data: Any) -> bytes | memoryview:
     """What is sent for anything but text."""
     try:
         view = memoryview(data)
     except TypeError:
-        from .._host.codecs import encoded
+        from .._host.codecs import encode_input
 
-        return encoded(data)
+        return encode_input(data)
     return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
-def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+def merge_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     changed = dict(config)
     if not hasattr(changes, "items"):
         raise OptionError(
@@ -905,7 +913,7 @@ def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) ->
         if not isinstance(key, str) or not (value is None or isinstance(value, str)):
             if not isinstance(key, str):
                 raise OptionError(
-                    f"config: keys must be text, but {named(key)} is {type(key).__name__}",
+                    f"config: keys must be text, but {describe_value(key)} is {type(key).__name__}",
                     field="config",
                 )
             hint = (
@@ -914,12 +922,12 @@ def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) ->
                 else ""
             )
             raise OptionError(
-                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}",
+                f"config: keys and values must be text, but the value of `{truncate(key)}` is {type(value).__name__}{hint}",
                 field="config",
             )
-        check_text(key, "config: a key", field="config")
+        check_encodable(key, "config: a key", field="config")
         if value is not None:
-            check_text(value, f"config: the value of `{shown(key)}`", field="config")
+            check_encodable(value, f"config: the value of `{truncate(key)}`", field="config")
         if value is None:
             changed.pop(key, None)
         else:

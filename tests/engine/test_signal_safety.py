@@ -24,7 +24,7 @@ from plugwasm._engine import (
     Store,
     wat_to_wasm,
 )
-from plugwasm._engine.signal_safety import _read, _write, shielded
+from plugwasm._engine.signal_safety import _read, _write, signal_safe
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -93,7 +93,7 @@ def prepared(
     function = HostFunction(FunctionType(("i64",), ("i64",)), body)
     instance = store.instantiate(
         engine.compile(wat_to_wasm(CALLS_OFTEN)),
-        store.function(function, environment),
+        store.make_import(function, environment),
         environment.pending,
     )
     return instance.function(ExportName(name), 1), environment, function
@@ -239,7 +239,7 @@ module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f))
   (func (export "late") (local $n i64) (local.set $n (i64.const 60000000))
     (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
     (call $f)))'''))
-instance = store.instantiate(module, store.function(host, environment), environment.pending)
+instance = store.instantiate(module, store.make_import(host, environment), environment.pending)
 function = instance.function(ExportName("late"), 1)
 signal.signal(signal.SIGVTALRM, handler)
 signal.setitimer(signal.ITIMER_VIRTUAL, 0.004)  # of computing, so that it cannot come before the guest runs
@@ -289,7 +289,7 @@ def body(environment, caller, values):
 engine, environment = Engine(), Environment()
 store, host = Store(engine, environment), HostFunction(FunctionType((), ()), body)
 module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f)) (func (export "f") (call $f)))'''))
-instance = store.instantiate(module, store.function(host, environment), environment.pending)
+instance = store.instantiate(module, store.make_import(host, environment), environment.pending)
 function = instance.function(ExportName("f"), 1)
 
 def call():
@@ -370,7 +370,7 @@ def test_only_the_start_of_the_first_range_changes() -> None:
         [function(x) for x in (0, 3, 98)],
         list(function.__code__.co_lines()),
     )
-    assert shielded(function) is function
+    assert signal_safe(function) is function
     after, added = (
         entries(),
         2 if sys.version_info < (3, 12) else 0,
@@ -465,5 +465,5 @@ def test_what_cannot_be_shielded_is_refused(make: Callable[[], Any]) -> None:
     function = make()
     code = function.__code__
     with pytest.raises(TypeError, match="cannot be shielded"):
-        shielded(function)
+        signal_safe(function)
     assert function.__code__ is code

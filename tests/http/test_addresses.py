@@ -174,7 +174,7 @@ def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = [["127.0.0.1"], ["10.255.255.1"]]
-    monkeypatch.setattr(wire, "resolve", lambda host, port: answers.pop(0))
+    monkeypatch.setattr(wire, "look_up", lambda host, port: answers.pop(0))
     with Server(reply(b"pinned")) as server:
         assert (
             get(f"http://Plugin.test.:{server.port}/", policy("plugin.test", "127.0.0.1")).body
@@ -215,7 +215,7 @@ def test_a_name_that_does_not_resolve_is_an_error_that_says_so(
         return []
 
     for seam in (fail, find_nothing):
-        monkeypatch.setattr(wire, "resolve", seam)
+        monkeypatch.setattr(wire, "look_up", seam)
         with pytest.raises(EgressError, match="does not resolve"):
             get("http://plugin.test/", policy("*"))
 

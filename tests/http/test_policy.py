@@ -374,11 +374,11 @@ def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str,
 def test_methods_are_those_that_the_application_names() -> None:
     rules = policy(methods=["GET", "PROPFIND"])
     with Server(reply()) as server:
-        client.send(rules, "propfind", server.url, {}, None, no_deadline)
+        client.send_request(rules, "propfind", server.url, {}, None, no_deadline)
         with pytest.raises(EgressError, match="method: expected one of GET, PROPFIND"):
-            client.send(rules, "POST", server.url, {}, None, no_deadline)
+            client.send_request(rules, "POST", server.url, {}, None, no_deadline)
         with pytest.raises(EgressError, match="method: expected one of DELETE, GET"):
-            client.send(policy(), "PROPFIND", server.url, {}, None, no_deadline)
+            client.send_request(policy(), "PROPFIND", server.url, {}, None, no_deadline)
     assert [request.method for request in server.requests] == ["PROPFIND"]
 
 
@@ -388,7 +388,7 @@ def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowe
         Server({"/": redirect("/next", status=303)}) as server,
         pytest.raises(EgressError, match="method: expected one of POST"),
     ):
-        client.send(rules, "POST", server.url, {}, b"body", no_deadline)
+        client.send_request(rules, "POST", server.url, {}, b"body", no_deadline)
     assert len(server.requests) == 1
 
 

@@ -42,7 +42,9 @@ def get(url: str, egress: Egress, method: str = "GET", seconds: float | None = N
             raise TimeoutError("the call did not end in time")
         return left
 
-    return client.send(egress, method, url, {"Authorization": "for the server"}, None, remaining)
+    return client.send_request(
+        egress, method, url, {"Authorization": "for the server"}, None, remaining
+    )
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         return answers[host]
 
     asked = answers["asked"] = []
-    monkeypatch.setattr(wire, "resolve", resolve)
+    monkeypatch.setattr(wire, "look_up", resolve)
     return answers
 
 

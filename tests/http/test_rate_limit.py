@@ -50,7 +50,9 @@ class Held:
 def get(
     egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/"
 ) -> int:
-    return client.send(egress, "GET", "http://plugin.test" + path, {}, None, remaining).status
+    return client.send_request(
+        egress, "GET", "http://plugin.test" + path, {}, None, remaining
+    ).status
 
 
 def egress(transport: Held, **settings: int) -> Egress:
@@ -137,7 +139,7 @@ def test_first_come_first_served() -> None:
     requests = []
     for number in range(5):
         requests.append(InThread(ask, number))
-        assert soon(lambda: len(shared.gate._line().waiting) + held.now == len(requests))
+        assert soon(lambda: len(shared.rate_limiter._line().waiting) + held.now == len(requests))
     held.go.set()
     for request in requests:
         request.result()
@@ -176,8 +178,8 @@ def test_what_was_pickled_together_shares_its_limits_again() -> None:
     one, two = pickle.loads(
         pickle.dumps([shared.for_manifest(["a.test"], 5), shared.for_manifest(["b.test"])])
     )
-    assert one.gate is two.gate
-    assert (one.gate.max_concurrent, one.max_response_bytes) == (1, 5)
+    assert one.rate_limiter is two.rate_limiter
+    assert (one.rate_limiter.max_concurrent, one.max_response_bytes) == (1, 5)
     assert one.judge("http://a.test/").host == "a.test"
     with pytest.raises(EgressError):
         one.judge("http://b.test/")
@@ -199,7 +201,7 @@ shared = egress(held, max_concurrent=1)
 thread = threading.Thread(target=get, args=(shared,))
 thread.start()
 while not held.now: pass
-with shared.gate._line().changed:  # at its worst: another thread holds the place, and this one the lock
+with shared.rate_limiter._line().changed:  # at its worst: another thread holds the place, and this one the lock
     child = os.fork()
 if child == 0:
     held.go.set()

@@ -237,7 +237,9 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
         connection.pause(30)
 
     with Server(on_connect=impatient) as server:
-        response = client.send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
+        response = client.send_request(
+            policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5)
+        )
     assert (response.status, response.body) == (413, b"big")
 
 

@@ -94,13 +94,13 @@ def get(
     url: str = "http://plugin.test/",
     remaining: Callable[[], float | None] = no_deadline,
 ) -> Response:
-    return client.send(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
+    return client.send_request(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     answers = {"plugin.test": ["127.0.0.1"]}
-    monkeypatch.setattr(connection, "resolve", lambda host, port: answers[host])
+    monkeypatch.setattr(connection, "look_up", lambda host, port: answers[host])
     return answers
 
 
@@ -109,7 +109,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 def test_a_mock_answers_without_any_network() -> None:
     mock = Mock(lambda request: EgressResponse(201, {"X-One": "1"}, b"made up"))
-    response = client.send(
+    response = client.send_request(
         policy(mock),
         "post",
         "http://Plugin.TEST:8080/a?b#c",

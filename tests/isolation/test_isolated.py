@@ -171,7 +171,7 @@ def test_nothing_of_the_guest_is_compiled_in_the_application(
         raise AssertionError("compiled here")
 
     for module in (plugwasm._runtime.modules, plugwasm._runtime.linker):
-        monkeypatch.setattr(module, "compiled", never)
+        monkeypatch.setattr(module, "compile_module", never)
     monkeypatch.setattr(plugwasm._engine.Engine, "compile", never)
     monkeypatch.setattr(plugwasm._engine.Engine, "load", never)
     with pytest.raises(AssertionError, match="compiled here"):
@@ -584,7 +584,7 @@ def test_closing_ends_a_call_and_the_worker() -> None:
     plugin = IsolatedPlugin(ENDLESS)
     pid = plugin._worker.pid
     call = InThread(plugin.call, "loop")
-    assert soon(lambda: plugin._running, 10)
+    assert soon(lambda: plugin._running_call, 10)
     plugin.close()
     with pytest.raises((plugwasm.CancelledError, plugwasm.ClosedError)):
         call.result()

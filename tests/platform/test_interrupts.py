@@ -213,7 +213,7 @@ mains, handlers = ([WORK[name] for name in sys.argv[2].split(",")[i].split("+")]
 for work in WORK.values():
     work()
 from plugwasm._host import deadline
-deadline.IDLE = 0.001  # so that the ticker comes and goes
+deadline.IDLE_SECONDS = 0.001  # so that the ticker comes and goes
 came = 0
 def handler(*_):
     global came

@@ -39,7 +39,7 @@ def policy(*hosts: str, **settings: Any) -> Egress:
 def get(
     url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return client.send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
+    return client.send_request(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
 class Names:
