@@ -22,7 +22,14 @@ __all__ = ["ChangeLock", "Changes", "changes_between"]
 
 
 class Changes(NamedTuple):
-    """The names of plugins that `reload` found new, changed or gone, and of those that could not be loaded. False when there are none."""
+    """The changes that `reload` has found, by the names of plugins. False when there are none.
+
+    Attributes:
+        added: Plugins that are new.
+        changed: Plugins that were loaded anew, enabled or disabled.
+        removed: Plugins that are gone.
+        failed: Plugins that could not be loaded.
+    """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -37,25 +44,27 @@ Changes.__module__ = "plugwasm.plugin_set"
 
 
 class ChangeLock:
-    """What changes of a set need, in one process.
+    """The lock for changes of a set in one process, and what is to be done after a change.
 
     Attributes:
-        is_under_way: Whether the state is about to be replaced, by the thread that has the lock.
-        later: What that thread does when it has replaced it.
-        complaints: What is logged when the lock is free again: handlers of logs have locks themselves.
+        pid: The process that the lock belongs to.
+        is_under_way: Whether the thread that holds the lock is about to replace the state.
+        deferred: Changes that this thread makes when it has replaced the state.
+        warnings: Arguments for `log.warning` once the lock is free: handlers of logs have locks
+            themselves.
     """
 
     __slots__ = ("deferred", "is_under_way", "lock", "pid", "warnings")
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self.lock = threading.RLock()
-        self.is_under_way = False
+        self.is_under_way: bool = False
         self.deferred: deque[Callable[[], object]] = deque()
         self.warnings: deque[tuple[str, ...]] = deque()
 
     def log_warnings(self) -> None:
-        """Logs what was complained of."""
+        """Log the warnings that were kept."""
         while self.warnings:
             try:
                 warning = self.warnings.popleft()
@@ -65,6 +74,7 @@ class ChangeLock:
 
 
 def changes_between(before: Mapping[str, PluginEntry], after: Mapping[str, PluginEntry]) -> Changes:
+    """Return what differs between two states of a set."""
     both = [(name, before[name], after[name]) for name in after if name in before]
     return Changes(
         added=tuple(name for name in after if name not in before),

@@ -133,7 +133,10 @@ class Loader:
         *,
         anew: bool = False,
     ) -> PluginEntry:
-        """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
+        """Return the entry of a plugin as its source has it now.
+
+        A loaded plugin stays when the new files cannot be loaded, or say the same.
+        """
         if old is not None:
             source = old.source
         with source.open():
@@ -201,9 +204,8 @@ class Loader:
             compiled, requested, self.config.get(source.name, {}), defaults, self._instance_policy
         )
         if isinstance(requested, PluginSpec):
-            loaded.compiled.limits = effective_limits(
-                self._policy.limits, requested
-            )  # no longer a share of the time
+            # The limit is no longer the share of the time for compiling.
+            loaded.compiled.limits = effective_limits(self._policy.limits, requested)
         return loaded
 
 
@@ -212,5 +214,6 @@ def _same_source(source: PluginSource, old: PluginEntry | None) -> PluginEntry |
 
 
 def checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return a copy of changes of a configuration. Raise `OptionError` if they are not valid."""
     merge_config({}, changes)
     return dict(changes)

@@ -1,12 +1,17 @@
-"""The plugins of an application: found, loaded, asked by hooks, replaced when their files change, described for a settings page.
+"""`PluginSet`: the plugins of an application, found, loaded, called by hooks, and reloaded.
 
-A hook is the name of an export. A plugin serves each hook that it exports as a function, and the set asks those that serve it in
-order. A plugin that fails is passed over and noted; the others are asked all the same.
+A hook is the name of an export. A plugin serves each hook that it exports as a function, and the
+set calls the plugins that serve it in order. A plugin that fails is skipped and its error is noted;
+the others are called all the same.
 
-What a set knows is one immutable `State`. A change makes another and puts it in the place of the first, so a call that is under
-way ends with the plugins that it began with. Modules are compiled before that, and what cannot be loaded replaces nothing.
+The plugins of a set at one time are one immutable `State`. A change makes another state and
+replaces the first, so a call that is under way ends with the plugins that it began with. Modules
+are compiled before that, and a plugin that cannot be loaded replaces nothing.
 
-A manifest in a set only asks. What it gets is bounded by what the application passes: limits, hosts and directories.
+A manifest in a set only asks. What a plugin gets is bounded by what the application passes: limits,
+hosts and directories.
+
+Decisions: docs/decisions.md, 21 and 32.1.
 """
 
 from __future__ import annotations
@@ -57,41 +62,56 @@ T = TypeVar("T")
 ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
 _MAX_UNSERVED_HOOKS: Final = 100
-"""Names of hooks that nobody serves, of each of which it is logged once."""
+"""How many hooks that no plugin serves are logged, each once."""
 
 
 class PluginSet(CloseOnExit):
     """The plugins of an application. Any number of threads can use it.
 
-    Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
-    were found: `plugins`, entry points by name, directories by name. Where two have one name, the first has it.
+    Plugins are called in the order of `order`, then of what their authors say (`order` in
+    `plugin.toml`, 0 by default), then in which they were found: `plugins`, entry points by name,
+    directories by name. If two have one name, the first has it.
 
-    Each call takes an instance of its own; some are kept for the next calls. So a plugin's memory and vars may or may not be there
-    in its next call: what must not depend on that needs `fresh=True`.
+    Each call uses an instance that no other call uses; some are kept for the next calls. So a
+    plugin's memory and vars may or may not be there in its next call. Where that matters, use
+    `fresh=True`.
 
     Args:
-        plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A `CompiledPlugin` is used as it is: none
-            of the arguments below apply to it but those about names, `config` and instances. The others are an error where they would
-            apply to no plugin.
-        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or `manifest.toml` (or `.json`). The
-            plugin is called what the file (without `.wasm`) or folder is called.
-        entry_points: The group of entry points of installed packages to look at: "plugwasm.plugins", say. None for none.
-        hooks: The names that are hooks. If not given, all functions that a plugin exports, but not those that begin with `_`.
-        order: Names of plugins that are asked first, in this order.
+        plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A
+            `CompiledPlugin` is used as it is: of the arguments below only those about names,
+            `config` and instances apply to it. The others are an error where they would apply to
+            no plugin.
+        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or
+            `manifest.toml` (or `.json`). The name of the plugin is that of the file (without
+            `.wasm`) or folder.
+        entry_points: The group of entry points of installed packages to look at, such as
+            "plugwasm.plugins". None for none.
+        hooks: The names that are hooks. By default, all functions that a plugin exports, except
+            those that begin with `_`.
+        order: Names of plugins that are called first, in this order.
         disabled: Names of plugins that are not loaded until they are enabled.
-        config: What plugins read with `config_get`, by the plugin's name, on top of their manifests.
-        wasi, functions, fuel_limit, http_response_headers, observe: As for `CompiledPlugin`, for each plugin.
-        limits: What each plugin may make the host spend; a manifest can only ask for less. If not given, the defaults of `Limits`.
-        egress: What HTTP requests may be. A host must be granted by its `allowed_hosts` and the plugin's manifest; without them, none is.
-        allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front makes one read-only for all.
-        instances: How many idle instances are kept of each plugin; with `isolated`, how many processes each has at most. Further calls
-            wait for one, as long as a call may take, and then fail with a `PoolTimeoutError`.
-        fresh: Whether each call gets a new instance; with `isolated`, a new one in the same process.
-        isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a `CompiledPlugin` too. The first is
-            started when the plugin is loaded. `ProcessLimits` say what each may take.
+        config: What plugins read with `config_get`, by the plugin's name, on top of their
+            manifests.
+        wasi, functions, fuel_limit, http_response_headers, observe: As for `CompiledPlugin`, for
+            each plugin.
+        limits: The limits of each plugin; a manifest can only ask for less. By default, those of
+            `Limits`.
+        egress: The policy for HTTP requests. A host must be granted by its `allowed_hosts` and by
+            the plugin's manifest; without them, none is.
+        allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front
+            makes one read-only for all.
+        instances: How many idle instances are kept of each plugin; with `isolated`, how many
+            processes each has at most. Further calls wait for one, as long as a call may take, and
+            then fail with a `PoolTimeoutError`.
+        fresh: Whether each call gets a new instance; with `isolated`, a new one in the same
+            process.
+        isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a
+            `CompiledPlugin` too. The first is started when the plugin is loaded. `ProcessLimits`
+            are the limits of each.
 
     Raises:
-        SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
+        SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing:
+            `describe` says why.
         OptionError: An argument is not valid.
     """
 
@@ -123,7 +143,10 @@ class PluginSet(CloseOnExit):
         if unknown:
             reject_unknown_arguments(type(self), unknown)
         if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
-            hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
+            hint = (
+                "write directories=[…] for where plugins lie, and [plugin] for one, "
+                "or a mapping by name"
+            )
             raise OptionError(
                 f"plugins: expected a list, got {describe_value(plugins)}: {hint}", field="plugins"
             )
@@ -133,7 +156,8 @@ class PluginSet(CloseOnExit):
         directories = check_list("directories", directories, "paths", (str, bytes, os.PathLike))
         if not (entry_points is None or isinstance(entry_points, str)):
             raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {describe_value(entry_points)}",
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, "
+                f"got {describe_value(entry_points)}",
                 field="entry_points",
             )
         hooks = None if hooks is None else check_list("hooks", hooks, "names of exports")
@@ -178,7 +202,8 @@ class PluginSet(CloseOnExit):
             and all(isinstance(plugin, CompiledPlugin) for plugin in given)
         ):
             reject_unused_options(
-                "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
+                "all plugins of the set are CompiledPlugins, which have options of their own: "
+                "give CompiledPlugin(…) what is to hold",
                 wasi=NOT_GIVEN if wasi is False else wasi,
                 functions=functions,
                 limits=NOT_GIVEN if limits is None else limits,
@@ -213,19 +238,22 @@ class PluginSet(CloseOnExit):
 
     @classmethod
     def from_directory(cls, *directories: str | os.PathLike[str], **options: Any) -> Self:
-        """The plugins of these directories."""
+        """Return a set of the plugins of these directories."""
         return cls(directories=directories, **options)
 
     @classmethod
     def from_entry_points(cls, group: str = ENTRY_POINTS, **options: Any) -> Self:
-        """The plugins that installed packages give as entry points: a path, a manifest, a module, or a function that returns one."""
+        """Return a set of the plugins that installed packages have as entry points.
+
+        An entry point is a path, a manifest, a module, or a function that returns one.
+        """
         return cls(entry_points=group, **options)
 
-    # ---- asking -----------------------------------------------------------------------------------------------------------------------
+    # ---- calling ---------------------------------------------------------------------------------
 
     @property
     def hooks(self) -> dict[str, tuple[str, ...]]:
-        """The names of the plugins that serve each hook, in the order in which they are asked."""
+        """The names of the plugins that serve each hook, in the order in which they are called."""
         return {
             hook: tuple(entry.name for entry in entries)
             for hook, entries in self._current_state().hooks.items()
@@ -235,17 +263,22 @@ class PluginSet(CloseOnExit):
     def first(
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
-        """The first answer: plugins are asked until one gives an output that is not empty.
+        """Call plugins until one gives an answer, and return it.
+
+        An empty output is no answer, whatever `parse` or `returns` would make of it; nor is a None
+        that they make.
 
         Args:
-            hook: The export to call. One that no plugin serves is logged once, unless `hooks` declares it.
+            hook: The export to call. A hook that no plugin serves is logged once, unless `hooks`
+                declares it.
             data: The input.
-            stop_on_error: Whether a plugin's error is raised. If not, it is noted, and the next plugin is asked.
-            **options: As for `Plugin.call`, but `parse` cannot be None. What it raises is the plugin's error. An empty output is not
-                looked at: it is no answer, whatever `parse` or `returns` would make of it; nor is a None that they make.
+            stop_on_error: Whether to raise the error of a plugin. If not, it is noted, and the next
+                plugin is called.
+            **options: As for `Plugin.call`, but `parse` cannot be None. An exception of `parse`
+                counts as the plugin's error.
 
         Returns:
-            The output; None when no plugin gave any.
+            The output; None when no plugin gave an answer.
 
         Raises:
             FunctionNotFoundError: There is no such hook among those that were declared.
@@ -263,7 +296,10 @@ class PluginSet(CloseOnExit):
     def all(
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
-        """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
+        """Call each plugin with the same input, and return all results in order; see `first`.
+
+        A result is an output, which may be empty, or an error.
+        """
         return dispatch.call_all(
             PluginEntry.call,
             self._entries_for(hook),
@@ -277,10 +313,12 @@ class PluginSet(CloseOnExit):
     def chain(
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
-        """What is left after each plugin made its output of the one before it, also of an empty one. A plugin that fails is left out.
+        """Call each plugin with the output of the one before it, and return the last output.
+
+        An empty output is passed on too. A plugin that fails is skipped. Otherwise as `first`.
 
         Returns:
-            The last output, or `data` itself when no plugin made any.
+            The last output, or `data` itself when no plugin gave one.
         """
         return dispatch.call_chain(
             PluginEntry.call,
@@ -293,7 +331,12 @@ class PluginSet(CloseOnExit):
 
     @signatures.of_call
     def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
-        """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
+        """Call a function of one plugin.
+
+        Raises:
+            FunctionNotFoundError: The plugin cannot be called, or has no such function.
+            Error: As `Plugin.call`.
+        """
         return dispatch.call_one(
             PluginEntry.call,
             self._callable_entry(name, function_name),
@@ -312,10 +355,11 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `first`, for a task of asyncio or trio. The plugins run in a thread, one after the other, and host functions that are
-        `async def` in the task.
+        """Call plugins as `first` does, for a task of asyncio or trio.
 
-        A task that is cancelled cancels the plugin that runs, and no other is asked; it goes on when that has ended.
+        The plugins run in a thread, one after the other, and host functions that are `async def`
+        run in the task. When the task is cancelled, the plugin that runs is cancelled too, no other
+        is called, and the task goes on when that plugin has ended.
 
         Args:
             hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
@@ -341,7 +385,7 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `all`, for a task; see `first_async`."""
+        """Call plugins as `all` does, for a task; see `first_async`."""
         return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_all,
@@ -362,7 +406,7 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `chain`, for a task; see `first_async`."""
+        """Call plugins as `chain` does, for a task; see `first_async`."""
         return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_chain,
@@ -383,7 +427,7 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `call`, for a task; see `first_async`."""
+        """Call a plugin as `call` does, for a task; see `first_async`."""
         return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_one,
@@ -415,7 +459,8 @@ class PluginSet(CloseOnExit):
         ):
             self._unserved.add(hook)
             log.warning(
-                "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
+                "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names "
+                "than yours an error",
                 truncate(hook),
                 _did_you_mean(hook, state.hooks),
             )
@@ -446,7 +491,8 @@ class PluginSet(CloseOnExit):
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{truncate(name)}` in the set{_did_you_mean(name, state.entries)}"
+                f"there is no plugin `{truncate(name)}` in the set"
+                f"{_did_you_mean(name, state.entries)}"
             )
         return entry
 
@@ -456,16 +502,18 @@ class PluginSet(CloseOnExit):
             raise ClosedError("the plugin set was closed")
         return state
 
-    # ---- changing ---------------------------------------------------------------------------------------------------------------------
+    # ---- changing --------------------------------------------------------------------------------
 
     def reload(self) -> Changes:
-        """Looks once for plugins that are new, changed or gone. Calls under way end with the plugins that they began with.
+        """Look once for plugins that are new, changed or gone.
 
-        A plugin whose new files cannot be loaded goes on as it was; `describe` has the error. All that are compiled share the time that
-        `Limits.compile_seconds` gives one, so one that is slow fails, and the others are loaded all the same.
+        Calls under way end with the plugins that they began with. A plugin whose new files cannot
+        be loaded goes on as it was; `describe` has the error. All plugins that are compiled share
+        the time that `Limits.compile_seconds` gives one, so a slow one fails, and the others are
+        loaded all the same.
 
-        In a signal handler (or a finalizer) that comes in the middle of a change that its own thread makes, nothing is looked at yet, and
-        the result is empty: who makes that change looks when it is made.
+        In a signal handler (or a finalizer) that interrupts a change in its own thread, the result
+        is empty: the interrupted code reloads once its change is made.
 
         Raises:
             SourceError: A directory cannot be read; nothing was changed.
@@ -489,7 +537,7 @@ class PluginSet(CloseOnExit):
         return changes_between(before.entries, taken)
 
     def _report_load_error(self, entry: PluginEntry, before: PluginEntry | None) -> None:
-        """Has it logged why a plugin could not be loaded, unless that was so before."""
+        """Keep a warning that a plugin could not be loaded, unless it was so before."""
         error = entry.error
         if (
             error is not None
@@ -501,11 +549,13 @@ class PluginSet(CloseOnExit):
             )
 
     def enable(self, name: str) -> None:
-        """Loads a plugin that is disabled, or could not be loaded.
+        """Load a plugin that is disabled, or could not be loaded.
 
         Raises:
-            Error: Why it cannot be loaded. It is enabled all the same, and `reload` loads it when its files have changed.
-            BusyError: A signal handler asks for it in the middle of a change that its own thread makes; so also `disable`, `configure`.
+            Error: It cannot be loaded. It is enabled all the same, and `reload` loads it when its
+                files have changed.
+            BusyError: This is called by a signal handler that interrupts a change in its own
+                thread. `disable` and `configure` raise it too.
         """
 
         def change() -> PluginEntry:
@@ -521,7 +571,7 @@ class PluginSet(CloseOnExit):
             raise entry.error.with_traceback(None)
 
     def disable(self, name: str) -> None:
-        """Asks a plugin no more, and lets go of it. Calls under way end on their own."""
+        """Stop calling a plugin, and drop it. Calls under way end on their own."""
 
         def change() -> None:
             old = self._find_entry(name)
@@ -531,7 +581,7 @@ class PluginSet(CloseOnExit):
         self._apply_change(change)
 
     def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
-        """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
+        """Change the configuration of a plugin; None removes a key, also of the manifest."""
 
         def change() -> None:
             self._replace_entry(self._loader.configure(self._find_entry(name), changes))
@@ -541,10 +591,11 @@ class PluginSet(CloseOnExit):
     def watch(
         self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None
     ) -> Callable[[], None]:
-        """Reloads every `interval` seconds in a thread of its own, and calls `on_change` there when something changed.
+        """Reload every `interval` seconds in a thread, and call `on_change` there after changes.
 
         Returns:
-            A function that ends it. `close` does so too. A forked child watches nothing until it asks for it.
+            A function that ends the thread. `close` does so too. A forked child has no such thread
+            until it calls this.
 
         Raises:
             OptionError: An argument is not valid.
@@ -556,7 +607,8 @@ class PluginSet(CloseOnExit):
             )
         if not (on_change is None or callable(on_change)):
             raise OptionError(
-                f"on_change: expected a function that takes the changes, got {describe_value(on_change)}",
+                f"on_change: expected a function that takes the changes, "
+                f"got {describe_value(on_change)}",
                 field="on_change",
             )
         self._current_state()
@@ -565,7 +617,7 @@ class PluginSet(CloseOnExit):
         return end
 
     def close(self) -> None:
-        """Lets go of all plugins. Calls under way end on their own. Closing twice is allowed."""
+        """Drop all plugins. Calls under way end on their own. Closing twice is allowed."""
         for stop in self._stop_functions:
             stop()
         self._closed = True
@@ -577,27 +629,28 @@ class PluginSet(CloseOnExit):
     def _apply_change(
         self, do: Callable[[], T], *, deferred: Callable[[], T] | None = None
     ) -> T | None:
-        """Makes a change, one at a time.
+        """Make a change, one at a time.
 
-        The lock is reentrant, for a signal handler may come while its thread holds it. What it would find then is half changed, though
-        (`is_under_way`): so it gets None, and `deferred` is done when the change is made. A change has to be undivided, since it replaces
-        the state that it began with. No context manager of Python surrounds it: a signal handler that raises could part that from its
-        block.
+        The lock is reentrant, since a signal handler may run while its thread holds it. It would
+        find the state half changed (`is_under_way`): so it gets None, and `deferred` runs when the
+        change is made. A change must not be interrupted by another one, since it replaces the state
+        that it began with. No context manager written in Python surrounds it: a signal handler that
+        raises could separate that from its block.
 
         Raises:
-            BusyError: There is nothing that could be done later.
+            BusyError: A change is under way in this thread, and `deferred` is None.
         """
         change = self._change_lock
         if change.pid != os.getpid():
-            change = self._change_lock = (
-                ChangeLock()
-            )  # of a forked child: who held the lock may not be there
+            # This is a forked child: the thread that held the lock may not be here.
+            change = self._change_lock = ChangeLock()
         try:
             with change.lock:
                 if change.is_under_way:
                     if deferred is None:
                         raise BusyError(
-                            "the plugin set cannot be changed while this thread is in the middle of another change of it"
+                            "the plugin set cannot be changed while this thread is in the middle "
+                            "of another change of it"
                         )
                     change.deferred.append(deferred)
                     return None
@@ -611,9 +664,7 @@ class PluginSet(CloseOnExit):
                     change.is_under_way = False
         finally:
             change.log_warnings()
-        if (
-            change.deferred
-        ):  # of a signal handler that came just before nothing was under way any more
+        if change.deferred:  # by a signal handler that came just before `is_under_way` was unset
             self._apply_change(_do_nothing)
         result: Any = done
         if isinstance(result, Changes):
@@ -627,7 +678,7 @@ class PluginSet(CloseOnExit):
         return result  # type: ignore[no-any-return]
 
     def _run_deferred(self, change: ChangeLock) -> list[Changes]:
-        """Does what signal handlers asked for meanwhile, and gives what that changed."""
+        """Make the changes that signal handlers asked for meanwhile. Return what they changed."""
         found: list[Changes] = []
         while change.deferred:
             deferred = change.deferred.popleft()
@@ -635,7 +686,7 @@ class PluginSet(CloseOnExit):
                 continue
             try:
                 changes = deferred()
-            except Error as error:  # of a reload; nobody who asked for it is there any more
+            except Error as error:  # of a reload; its caller is no longer there
                 change.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
             else:
                 if isinstance(changes, Changes):
@@ -653,12 +704,13 @@ class PluginSet(CloseOnExit):
     def _replace_entry(self, entry: PluginEntry) -> None:
         self._replace(self._state.found | {entry.name: entry}, self._state.others)
 
-    # ---- describing -------------------------------------------------------------------------------------------------------------------
+    # ---- describing ------------------------------------------------------------------------------
 
     def describe(self) -> list[Description]:
-        """All plugins, in order: those that are asked, those that are disabled, and those that could not be loaded.
+        """Return descriptions of all plugins in order, also of those that are not loaded.
 
-        At the end stand those whose names were taken. `msgspec.to_builtins` makes plain data of a description.
+        Those whose names were taken are at the end. `msgspec.to_builtins` makes plain data of a
+        description.
         """
         state = self._current_state()
         return [

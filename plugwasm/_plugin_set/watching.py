@@ -25,7 +25,9 @@ __all__ = ["start_watching"]
 def start_watching(
     plugins: PluginSet, interval: float, on_change: Callable[[Changes], object] | None
 ) -> Callable[[], None]:
-    """Start a thread that reloads `plugins` every `interval` seconds; return a function that ends it.
+    """Start a thread that reloads `plugins` every `interval` seconds.
+
+    Return a function that ends it.
 
     The thread does not keep the set alive.
     """
