@@ -43,9 +43,10 @@ _PUBLIC_NAMES = {
     "_manifest.policy": "ManifestPolicy",
     "_manifest.resolve": "Admitted",
     "_plugin_set.plugin_set": "PluginSet",
+    "_pool.lease": "Lease",
     "_pool.map": "AsyncOutputs",
     "_pool.pool": "PluginPool",
-    "_pool.slots": "Lease PoolStats",
+    "_pool.slots": "PoolStats",
     "_runtime.abstract_plugin": "CancelHandle",
     "_runtime.argument_types": "Observe PluginInput",
     "_runtime.compiled_plugin": "CompiledPlugin",
@@ -118,9 +119,9 @@ if TYPE_CHECKING:
     from ._manifest.policy import ManifestPolicy as ManifestPolicy
     from ._manifest.resolve import Admitted as Admitted
     from ._plugin_set.plugin_set import PluginSet as PluginSet
+    from ._pool.lease import Lease as Lease
     from ._pool.map import AsyncOutputs as AsyncOutputs
     from ._pool.pool import PluginPool as PluginPool
-    from ._pool.slots import Lease as Lease
     from ._pool.slots import PoolStats as PoolStats
     from ._runtime.abstract_plugin import CancelHandle as CancelHandle
     from ._runtime.argument_types import Observe as Observe
