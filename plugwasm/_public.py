@@ -1,4 +1,4 @@
-"""Public names of classes whose annotations are read at run time."""
+"""Public names for classes whose annotations are read at run time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ def set_public_module(module: str, *classes: type) -> None:
     """Set the `__module__` of classes to the public module that exports them.
 
     msgspec, dataclasses and `get_type_hints` look up names in annotations in the module that
-    `__module__` names, so the annotations are resolved first.
+    `__module__` names, so the annotations
+    are resolved first.
     """
     for published in classes:
         published.__annotations__ = {
