@@ -10,16 +10,10 @@ from ..errors import EgressError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Protocol, TypeAlias
+    from typing import Protocol
 
+    from .body import Body
     from .url import Target
-
-    class Readable(Protocol):
-        """A file open for reading bytes."""
-
-        def read(self, size: int, /) -> bytes: ...
-
-    Body: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
 else:
     Protocol = object  # importing typing takes long, and a protocol needs none of it at run time
 

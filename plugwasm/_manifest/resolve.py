@@ -157,6 +157,8 @@ class PluginSpec:
 class Admitted(PluginSpec):
     """A plugin that a `ManifestPolicy` admitted. Pass it as `plugin` to whatever runs one."""
 
+    __module__ = "plugwasm"
+
     __slots__ = ("egress", "limits")
 
     def __init__(self, granted: PluginSpec, limits: Limits, egress: Egress | None) -> None:

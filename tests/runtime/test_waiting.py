@@ -332,7 +332,7 @@ def test_a_lease_of_this_thread_that_another_one_gives_back_may_be_waited_for() 
     with PluginPool(OTHER, size=1) as pool:
         lease = pool.plugin()
         lease.__enter__()
-        threading.Timer(0.1, lease.release).start()
+        threading.Timer(0.1, lease.__exit__, (None, None, None)).start()
         assert pool.call("ok", wait=60) == b""
 
 
