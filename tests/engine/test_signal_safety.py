@@ -105,7 +105,8 @@ def prepared(
 def test_exception_at_host_callback_entry(dropped: list[Any]) -> None:
     """An exception at the entry of a host callback ends the guest.
 
-    Nearly all of the time passes outside of Python, so nearly all signals are noticed where a callback begins.
+    Nearly all of the time passes outside of Python, so nearly all signals are noticed where a
+    callback begins.
     """
 
     def body(environment: Any, caller: int, values: Any) -> None:
@@ -204,7 +205,8 @@ WATCHERS = [
 def test_ctrl_c_ends_every_call(watcher: str) -> None:
     """Ctrl-C ends every call as a keyboard interrupt and the plugin can be used again.
 
-    Also where a debugger or a profiler, whose functions are the first in which a signal handler runs, looks on.
+    Also where a debugger or a profiler, whose functions are the first in which a signal handler
+    runs, looks on.
     """
     done = subprocess.run(
         [sys.executable, "-c", CTRL_C, watcher],

@@ -486,7 +486,8 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
 def test_fork_with_calls(before: str) -> None:
     """After a fork both processes run time out and cancel.
 
-    `-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be one.
+    `-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be
+    one.
     """
     script = f"""
 p = plugin(300)  # enough for a quick call on a busy machine

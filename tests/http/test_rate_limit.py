@@ -201,7 +201,9 @@ def test_pickled_policies_share_limits() -> None:
 
 
 def test_a_limiter_lives_as_long_as_its_egress() -> None:
-    """Plugins made one after the other share it; another `Egress` with equal settings has its own."""
+    """Plugins made one after the other share it; another `Egress` with equal settings has its
+    own.
+    """
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
     first = shared_limiter(shared)
     assert shared_limiter(shared) is first

@@ -171,7 +171,9 @@ def test_compiled_plugin_is_accepted() -> None:
 
 
 def test_an_isolated_plugin_is_a_plugin_without_its_implementation() -> None:
-    """Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is inherited."""
+    """Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is
+    inherited.
+    """
     assert issubclass(IsolatedPlugin, Plugin)
     assert Plugin not in IsolatedPlugin.__mro__
     assert {name for name in dir(Plugin) if not name.startswith("_")} <= set(dir(IsolatedPlugin))

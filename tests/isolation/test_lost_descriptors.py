@@ -204,7 +204,8 @@ def test_child_with_closed_descriptor_killed(child: ChildProcess) -> None:
 def test_lost_child_is_not_confused(child: ChildProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost child that is over is not taken for another of that number.
 
-    The number is used again by the application: as a stand-in for that, the process began at another time.
+    The number is used again by the application: as a stand-in for that, the process began at
+    another time.
     """
     os.close(number(child))
     began = child_processes._began

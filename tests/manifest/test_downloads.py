@@ -228,7 +228,8 @@ def test_private_address_is_refused(
 def test_redirect_to_private_is_refused(server: Server, names: dict[str, list[str]]) -> None:
     """No redirect leads to an address that is not public.
 
-    The first server has the address that its URL names; what it redirects to has another, or has it by another name.
+    The first server has the address that its URL names; what it redirects to has another, or has it
+    by another name.
     """
     targets = [
         "http://127.0.0.2/",
@@ -354,7 +355,8 @@ def test_what_is_no_module_is_not_shown(content: bytes, tmp_path: Path, server: 
 def test_foreign_manifest_learns_no_paths(tmp_path: Path) -> None:
     """A stranger's manifest learns nothing of the paths that it names.
 
-    Whether there is such a file, what kind of file it is, how large, and what is in it: all is one error.
+    Whether there is such a file, what kind of file it is, how large, and what is in it: all is one
+    error.
     """
     for name, content in {
         "empty": b"",

@@ -188,7 +188,8 @@ time.sleep(1000)
 def test_awaited_thread_is_finished() -> None:
     """What a thread of the application waits for is finished first.
 
-    Python waits for threads that are no daemons, so their maps and event loops go on after the end of the main thread.
+    Python waits for threads that are no daemons, so their maps and event loops go on after the end
+    of the main thread.
 
     Python 3.12 starts no thread from then on, so an event loop there has none to run a plugin in.
     """

@@ -126,7 +126,8 @@ thread.join()
 def test_module_registers_during_fork(tmp_path: Path) -> None:
     """A module that registers for forks during one is served as well.
 
-    Python calls only the second half of what `logging` registers then, which lets go of a lock that nobody has taken.
+    Python calls only the second half of what `logging` registers then, which lets go of a lock that
+    nobody has taken.
     """
     (tmp_path / "slow_module.py").write_text(
         "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.2)\nimport logging\n"
@@ -234,7 +235,8 @@ thread.join()
 def test_fork_finds_guests_at_rest() -> None:
     """A fork finds guests of other threads at rest.
 
-    A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it is at its epoch callback instead.
+    A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it
+    is at its epoch callback instead.
     """
     program = """
 from plugwasm._engine import fork as _quiet

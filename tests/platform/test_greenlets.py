@@ -149,7 +149,8 @@ def test_isolated_plugin_of_own_thread(patch: str, order: str) -> None:
 def test_bare_greenlets_are_refused() -> None:
     """Bare greenlets are refused in whatever order they go on.
 
-    As those of SQLAlchemy and Playwright: a child that switches to its parent in a host function. Nothing is patched.
+    As those of SQLAlchemy and Playwright: a child that switches to its parent in a host function.
+    Nothing is patched.
     """
     script = """
     import greenlet

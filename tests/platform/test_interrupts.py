@@ -162,7 +162,8 @@ for times in (1, 2, 3):
 def test_return_to_pool_survives_interrupts() -> None:
     """A plugin goes back to its pool however often its giving back is interrupted.
 
-    A profiler is called where signal handlers are. One that raises is taken away, so it counts as one interrupt.
+    A profiler is called where signal handlers are. One that raises is taken away, so it counts as
+    one interrupt.
     """
     assert run(TWICE) == "True\n" * 3
 

@@ -458,7 +458,8 @@ def test_cancelled_task_returns_plugin(backend: str) -> None:
 def test_cancel_spares_next_caller(backend: str) -> None:
     """Cancelling one caller leaves the next alone.
 
-    The plugin of a cancelled call goes to the next caller at once, whose call must not be cancelled instead.
+    The plugin of a cancelled call goes to the next caller at once, whose call must not be cancelled
+    instead.
     """
 
     async def main() -> None:

@@ -205,7 +205,9 @@ def test_trio_ended_scope_is_host_error() -> None:
 
 
 def test_foreign_in_pool_and_set() -> None:
-    """What somebody else has cancelled is an error of the host function in a pool and in a set too."""
+    """What somebody else has cancelled is an error of the host function in a pool and in a
+    set too.
+    """
 
     async def answer(text: str) -> str:
         await _awaits_a_cancelled_future()

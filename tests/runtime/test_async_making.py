@@ -188,7 +188,8 @@ def test_errors_are_those_of_class(backend: str, make: Any) -> None:
 def test_event_loop_is_not_blocked(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop goes on while a pool is made.
 
-    The pool is not finished before the event loop has gone on: were it made in the loop, that would wait for ever.
+    The pool is not finished before the event loop has gone on: were it made in the loop, that would
+    wait for ever.
     """
     went_on = threading.Event()
     real = CompiledPlugin._link

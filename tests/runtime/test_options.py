@@ -659,7 +659,8 @@ def test_fuel_exhausted_names_limit(make: Any) -> None:
 def test_unserved_hook_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """A hook that no plugin has is logged once.
 
-    It is no error: which plugins there are is not for the application to say. Where hooks are declared, other names are errors.
+    It is no error: which plugins there are is not for the application to say. Where hooks are
+    declared, other names are errors.
     """
     with PluginSet([ECHO]) as plugins, caplog.at_level(logging.WARNING, "plugwasm.plugins"):
         assert plugins.first("ecko", b"x") is None

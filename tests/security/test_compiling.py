@@ -114,7 +114,8 @@ print(status("VmHWM") - before, *told, sep="\\n")
 def test_heaviest_light_module(first: int) -> None:
     """The heaviest module that is light takes little.
 
-    Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was written.
+    Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
+    written.
     """
     lines = measured(f"""
 from plugwasm._engine import Engine, estimate_cost, is_light
@@ -204,7 +205,8 @@ def test_uncertain_modules_are_not_light(what: str) -> None:
 def test_instructions_are_read_like_engine() -> None:
     """Each instruction that can be light is read as the engine reads it.
 
-    Each stands before what would be heavy if it was taken for code, in numbers of the greatest length.
+    Each stands before what would be heavy if it was taken for code, in numbers of the greatest
+    length.
     """
     poison = b"\xe7\xe7\xe7\xe7\x87\x00"  # of a number that takes six bytes
     text = """(module (memory 1) (table $t 4 funcref) (global $g (mut i32) (i32.const 0)) (type $n (func)) (elem $e func $f) (data $d "x")

@@ -171,7 +171,8 @@ def test_a_plugin_in_its_own_process(place: Path) -> None:
 def test_a_single_look_sees_one_folder(place: Path) -> None:
     """What is read in one look is of one folder.
 
-    Two folders of one author, exchanged: what is said of a plugin is never said of another's module.
+    Two folders of one author, exchanged: what is said of a plugin is never said of another's
+    module.
     """
     folder = put_folder(place / "plugins" / "x", "one")
     put_folder(place / "other", "two")

@@ -424,7 +424,8 @@ print(max(opened), sum(opened), len(mine), attackers[0].open("new", 64, 1)[0], o
 def test_descriptors_of_hundred_guests(limit: int, kept: int, base: Path) -> None:
     """A hundred guests at their limit leave the host its own descriptors.
 
-    A hundred times 64 is more than a process may usually have: then the last quarter of these, at most 256, is the host's.
+    A hundred times 64 is more than a process may usually have: then the last quarter of these, at
+    most 256, is the host's.
     """
     arguments = [sys.executable, "-c", MANY, str(ROOT), str(base / "granted"), str(limit)]
     child = subprocess.run(arguments, capture_output=True, text=True, timeout=60)

@@ -232,7 +232,8 @@ def test_instances_of_threads_leave_nothing() -> None:
 def test_modules_seen_once_are_bounded() -> None:
     """Modules that are seen once leave no more behind than what is kept of them.
 
-    The process keeps some of the modules that it has seen; more of them take the place of the first.
+    The process keeps some of the modules that it has seen; more of them take the place of the
+    first.
     """
     from plugwasm._runtime import modules
 

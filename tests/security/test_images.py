@@ -102,7 +102,8 @@ def test_modules_share_engine() -> None:
 def test_many_segments_with_default_limits() -> None:
     """Forty five thousand segments load within the default limits.
 
-    As standard Go has them. Without images that takes 20 s of a processor and 1.25 GB; here a hundredth of both is enough.
+    As standard Go has them. Without images that takes 20 s of a processor and 1.25 GB; here a
+    hundredth of both is enough.
     """
     wasm = plugin_with(segments(45_000, step=27))
     limits = Limits(compile_bytes=2**28)
@@ -258,7 +259,8 @@ FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"
 def test_sparse_image_in_subprocess() -> None:
     """An image that is mostly empty is made in a process of its own and counts.
 
-    Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there is an image of each.
+    Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there
+    is an image of each.
     """
     memories = b"".join(
         b"\2" + leb128(i) + entry[1:] for i in range(8) for entry in (FAR[:6], FAR[6:])

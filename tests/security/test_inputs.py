@@ -275,7 +275,8 @@ def test_field_type_in_each_manifest_form(field: str, tmp_path: Path) -> None:
 def test_wrong_hash_before_compile() -> None:
     """A wrong hash is found before any module is compiled.
 
-    Else the bytes that nobody vouches for would be the compiler's business already: here they are not even valid.
+    Else the bytes that nobody vouches for would be the compiler's business already: here they are
+    not even valid.
     """
     bad, good = HEADER + b"\xff\xff", wat_to_wasm(b'(module (func (export "f")))')
     right = hashlib.sha256(good).hexdigest()

@@ -55,7 +55,8 @@ def test_current_plugin_after_return() -> None:
 def test_current_plugin_in_other_thread(use: str) -> None:
     """What another thread does with a current plugin works or is an error of ours.
 
-    The engine knows only the stack of the thread that made the call, so what runs in the guest may have to be refused.
+    The engine knows only the stack of the thread that made the call, so what runs in the guest may
+    have to be refused.
     """
     ended: list[Any] = []
 
@@ -184,7 +185,8 @@ def test_views_released_at_call_end(end: str) -> None:
 def test_copies_of_view_after_instance(end: str) -> None:
     """What was made of a view can be read and written after its instance is gone.
 
-    It keeps the memory that it shows; nobody else ever gets that, so new instances find theirs as new.
+    It keeps the memory that it shows; nobody else ever gets that, so new instances find theirs as
+    new.
     """
     kept: list[memoryview] = []
 

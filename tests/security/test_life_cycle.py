@@ -91,7 +91,8 @@ def test_linked_command_with_full_pool() -> None:
 def test_calls_are_never_interleaved() -> None:
     """Calls of many threads are never interleaved inside the guest.
 
-    The guest traps when it is entered while it waits for the host; the host lets other threads run then.
+    The guest traps when it is entered while it waits for the host; the host lets other threads run
+    then.
     """
     plugin = plugin_with(lambda *_: time.sleep(0.0005))
     served, other = [0], []
@@ -408,7 +409,8 @@ def test_close_in_log_handler(caplog: pytest.LogCaptureFixture) -> None:
 def test_last_reference_dropped_in_call() -> None:
     """A plugin whose last reference goes in the middle of its call ends that well.
 
-    It, its compiled plugin and its host function are all dropped by the host function, which then collects garbage.
+    It, its compiled plugin and its host function are all dropped by the host function, which then
+    collects garbage.
     """
     holder: list[Any] = []
     alive: list[bool] = []
@@ -586,7 +588,8 @@ def test_trap_after_nested_call() -> None:
 def test_inner_end_is_not_outer_end() -> None:
     """What ends a call within a call is not told as the end of the outer one.
 
-    An inner timeout or cancellation that is handled does not end the outer call, and its own deadline still does.
+    An inner timeout or cancellation that is handled does not end the outer call, and its own
+    deadline still does.
     """
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:

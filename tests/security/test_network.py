@@ -464,7 +464,9 @@ def test_manifest_cannot_grant_address(server: Server) -> None:
 
 
 def test_rebinding_after_vetting(server: Server, names: Names) -> None:
-    """The address that was vetted is connected to though the name would resolve to another by then."""
+    """The address that was vetted is connected to though the name would resolve to another by
+    then.
+    """
     names.answers["plugin.test"] = [["127.0.0.1"], ["10.0.0.7"]]
     with client("plugin.test", "127.0.0.1") as plugin:
         assert send(plugin, f"http://plugin.test:{server.port}/")

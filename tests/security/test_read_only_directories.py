@@ -390,7 +390,8 @@ def test_read_only_inside_writable_is_refused(inner: str, order: int, base: Path
 def test_hard_link_in_both_directories(base: Path) -> None:
     """A hard link that the host made is one file in both directories.
 
-    A grant is about names: the file is writable through the writable one, and no guest can make such a link.
+    A grant is about names: the file is writable through the writable one, and no guest can make
+    such a link.
     """
     (base / "other" / "shared").hardlink_to(base / "granted" / "file")
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")

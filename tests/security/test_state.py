@@ -116,7 +116,8 @@ def show(wasm):
 def test_instance_takes_what_is_counted(made: str) -> None:
     """An instance takes no more than is counted.
 
-    What the engine does with a module's sections is measured, so that a new version of it that takes more is found.
+    What the engine does with a module's sections is measured, so that a new version of it that
+    takes more is found.
     """
     script = MEASURE + f"show(module({made}))"
     done = subprocess.run(

@@ -134,7 +134,8 @@ def test_numbers_of_every_type() -> None:
 def test_reference_within_plugin_store() -> None:
     """A reference of a command in the plugin's own store is fine.
 
-    One that imports a table as well lives there until the plugin's instance ends, so a reactor can keep its functions.
+    One that imports a table as well lives there until the plugin's instance ends, so a reactor can
+    keep its functions.
     """
     plugin = modules(
         reactor=KEEPER.replace(
@@ -163,7 +164,8 @@ def test_unsupported_type_is_no_key_error() -> None:
 def test_wasi_memory_of_caller() -> None:
     """A WASI call gets the memory of its caller in whatever store that is.
 
-    A command of its own store calls a reactor, which calls a command that lives in the plugin's store, which calls WASI.
+    A command of its own store calls a reactor, which calls a command that lives in the plugin's
+    store, which calls WASI.
     """
     plugin = modules(
         holder='(global (export "global") i32 (i32.const 0))',
@@ -255,7 +257,8 @@ BURN = """(func $burn (param $rounds i32) (loop $again
 def test_fuel_is_spent_once() -> None:
     """Fuel is spent once in whatever store.
 
-    A command that calls back into the plugin's store spends what is left there too: burning there again and again is not for nothing.
+    A command that calls back into the plugin's store spends what is left there too: burning there
+    again and again is not for nothing.
     """
     plugin = modules(
         reactor=f'{BURN} (export "burn" (func $burn))',
@@ -313,7 +316,8 @@ def first_used_by_threads(compiled):
 def test_command_imports_made_before_threads() -> None:
     """What a command imports is made before threads call it.
 
-    Four threads call a command for the first time. What they shared was made by each of them, and freed while others still held it.
+    Four threads call a command for the first time. What they shared was made by each of them, and
+    freed while others still held it.
     """
     program = """
 N = 300
@@ -428,7 +432,8 @@ def test_command_host_functions_made_once() -> None:
 def test_unknown_stack_has_no_room() -> None:
     """A stack that could not be looked at is no endless one.
 
-    With no descriptor left the system does not say where the main thread's stack ends. That is said, and looked at again later.
+    With no descriptor left the system does not say where the main thread's stack ends. That is
+    said, and looked at again later.
     """
     program = """
 import os, resource

@@ -90,7 +90,9 @@ def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPl
     ("way", "pooled"), [*((way, False) for way in WAYS), *((way, True) for way in list(WAYS)[::4])]
 )
 def test_endless_call_times_out(way: str, pooled: bool) -> None:
-    """A call that would not end times out within twice its deadline and its instance is replaced."""
+    """A call that would not end times out within twice its deadline and its instance is
+    replaced.
+    """
     fields = {"timeout_ms": 100, "memory": {"max_pages": 1200}}
     with Plugin(compiled(endless(way), pooled=pooled, fields=fields)) as plugin:
         took = []
@@ -115,7 +117,8 @@ def test_endless_call_times_out(way: str, pooled: bool) -> None:
 def test_bulk_operation_is_finished() -> None:
     """A bulk operation that has begun is finished and the next is not begun.
 
-    The engine looks at the clock between two bulk operations, not inside of one; what bounds that is the size of a memory.
+    The engine looks at the clock between two bulk operations, not inside of one; what bounds that
+    is the size of a memory.
     """
     took = []
     with Plugin(
@@ -410,7 +413,9 @@ for name, (source, function, functions) in guests.items():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX signals")
 def test_ctrl_c_ends_long_call() -> None:
-    """Ctrl-C ends a long call in the main thread within a fifth of a second and the plugin goes on."""
+    """Ctrl-C ends a long call in the main thread within a fifth of a second and the plugin
+    goes on.
+    """
     script = INTERRUPTED
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],

@@ -547,7 +547,8 @@ ON_FD = struct.Struct("<QB7xI28x")
 def test_event_carries_error(guest: Guest, subscription: bytes, expected: str) -> None:
     """An event carries the error of its subscription.
 
-    As wasi-libc has it: one bad descriptor in `poll` is POLLNVAL of that one, and no failure of all.
+    As wasi-libc has it: one bad descriptor in `poll` is POLLNVAL of that one, and no failure of
+    all.
     """
     assert call(guest, "poll_oneoff", subscription, DATA, 1, RESULT) == "ok"
     userdata, error, kind, _, _ = abi.EVENT.unpack(guest.memory.read(DATA, 32))
