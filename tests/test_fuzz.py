@@ -218,7 +218,7 @@ def test_finds_replay_dependence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_batch_read_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream of batches that makes reading fail in another way is found."""
-    monkeypatch.setattr("plugwasm._distributed.arrow._Table.lengths", raising)
+    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raising)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 

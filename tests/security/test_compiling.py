@@ -423,7 +423,7 @@ def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     from plugwasm._manifest.resolve import resolve
     from plugwasm.cli import inspection
 
-    monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(inspection, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
         inspection.collect_facts(resolve(slow(3000)))
 

@@ -422,11 +422,11 @@ def test_reading_time_of_isolated_plugin(observe: bool) -> None:
 def test_late_output_is_not_read() -> None:
     """An output that came at the last moment is not read at all."""
     from plugwasm._host.codecs import make_output_reader
-    from plugwasm._runtime.call_errors import parsed
+    from plugwasm._runtime.call_errors import parse_output
 
     compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
     with pytest.raises(TimeoutError):
-        parsed(
+        parse_output(
             make_output_reader(list, None, None, "echo"),
             b"no JSON" * 10_000,
             time.monotonic() - 1,
