@@ -200,8 +200,10 @@ def test_pickled_policies_share_limits() -> None:
         mine.check_url("http://b.test/")
 
 
-def test_a_limiter_lives_as_long_as_its_egress() -> None:
-    """Plugins made one after the other share it; another `Egress` with equal settings has its
+def test_limiter_lives_with_egress() -> None:
+    """A limiter lives as long as its egress.
+
+    Plugins made one after the other share it; another `Egress` with equal settings has its
     own.
     """
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)

@@ -170,8 +170,10 @@ def test_compiled_plugin_is_accepted() -> None:
             Plugin(plugin.compiled_plugin).call("echo")
 
 
-def test_an_isolated_plugin_is_a_plugin_without_its_implementation() -> None:
-    """Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is
+def test_isolated_plugin_is_a_plugin() -> None:
+    """An isolated plugin is a plugin without its implementation.
+
+    Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is
     inherited.
     """
     assert issubclass(IsolatedPlugin, Plugin)

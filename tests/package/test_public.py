@@ -50,8 +50,11 @@ def test_unknown_name_is_attribute_error() -> None:
         _ = plugwasm.Plugn  # type: ignore[attr-defined]
 
 
-def test_type_checkers_import_the_public_names_and_no_others() -> None:
-    """The imports that only they read are those of the list, in its order."""
+def test_type_checkers_see_public_names() -> None:
+    """Type checkers import the public names and no others.
+
+    The imports that only they read are those of the list, in its order.
+    """
     expected = [f"from . import {module} as {module}" for module in plugwasm._PUBLIC_MODULES]
     for module, names in plugwasm._PUBLIC_NAMES.items():
         expected += [f"from .{module} import {name} as {name}" for name in names.split()]
