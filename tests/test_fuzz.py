@@ -443,7 +443,7 @@ def test_seed_is_reproducible() -> None:
 
 
 def test_decisions_stay_in_range() -> None:
-    """Decisions stay within their alternatives also when the bytes are used up."""
+    """Decisions stay within their alternatives, also when the bytes are used up."""
     chance = random.Random(3)
     for _ in range(300):
         choices = Choices(chance.randbytes(chance.randint(0, 40)))

@@ -49,7 +49,7 @@ def test_call_readme_line() -> None:
 
 
 def test_call_without_input() -> None:
-    """Without input the plugin gets none."""
+    """Without input, the plugin gets none."""
     assert typed("call", ECHO, "echo").out == b""
 
 

@@ -97,7 +97,7 @@ def test_version_names_engine() -> None:
 
 
 def test_no_command_prints_help() -> None:
-    """Without a command there is help and an exit code."""
+    """Without a command, there is help and an exit code."""
     done = typed()
     assert done.code == 2
     assert all(name in done.out.decode() for name in ("call", "inspect", "schema", "cache"))
@@ -126,7 +126,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_missing_extra_is_explained(missing: str) -> None:
-    """Without the extra one line says how to get it."""
+    """Without the extra, one line says how to get it."""
     code = f"import sys; sys.modules[{missing!r}] = None; from plugwasm.cli import main; sys.exit(main(['call', 'x', 'y']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")

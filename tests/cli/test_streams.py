@@ -384,7 +384,7 @@ def test_inspect_plugin_before_1_0(tmp_path: Path) -> None:
 
 
 def test_terminal_output_ends_line() -> None:
-    """On a terminal the output ends its line."""
+    """On a terminal, the output ends its line."""
     assert on_terminal("call", ECHO, "echo", "-i", "abc") == "abc\n"
     assert on_terminal("call", ECHO, "echo", "-i", "abc\n") == "abc\n"
     assert on_terminal("call", ECHO, "echo") == ""

@@ -80,7 +80,7 @@ def test_names_of_rust_are_demangled() -> None:
 
 
 def test_frames_without_debug_info() -> None:
-    """Without debug information frames have functions and offsets."""
+    """Without debug information, frames have functions and offsets."""
     plugin = plugwasm.Plugin(
         '(module (func $inner unreachable) (func (export "outer") (call $inner)))'
     )
@@ -192,7 +192,7 @@ def test_truncated_name_section() -> None:
 
 
 def test_missing_pyelftools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pyelftools the error names the extra."""
+    """Without pyelftools, the error names the extra."""
     error = failure(plugwasm.Plugin(FAULTY), "primes", "x")
     for name in [name for name in sys.modules if name.startswith("elftools")]:
         monkeypatch.delitem(sys.modules, name)

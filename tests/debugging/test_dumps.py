@@ -190,7 +190,7 @@ def test_dumps_are_limited(tmp_path: Path) -> None:
 
 
 def test_close_ends_dumps(tmp_path: Path) -> None:
-    """After close there are no more dumps and another may begin."""
+    """After close, there are no more dumps and another may begin."""
     plugin = plugwasm.Plugin(SCRIBBLE)
     first = debugging.dump_on_trap(plugin, tmp_path)
     with pytest.raises(ValueError, match="writes dumps already"):
@@ -204,7 +204,7 @@ def test_close_ends_dumps(tmp_path: Path) -> None:
 
 
 def test_unwritable_directory_keeps_error(tmp_path: Path) -> None:
-    """Where nothing can be written the error still arrives."""
+    """Where nothing can be written, the error still arrives."""
     (tmp_path / "file").write_text("in the way")
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path / "file")

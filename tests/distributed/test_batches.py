@@ -196,7 +196,7 @@ def test_guest_error_names_row(ref: PluginRef) -> None:
 
 
 def test_null_on_error(ref: PluginRef) -> None:
-    """With `null_on_error` the other rows have their results."""
+    """With `null_on_error`, the other rows have their results."""
     assert results(ref, "picky", ["a", "!", "b", "?", "c", "+", "d"], on_error="null") == [
         "a",
         None,

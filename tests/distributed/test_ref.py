@@ -595,7 +595,7 @@ def test_a_process_keeps_only_so_many() -> None:
 
 
 def test_forked_child_uses_parent_compile() -> None:
-    """A forked child uses what its parent compiled also when a thread was about to."""
+    """A forked child uses what its parent compiled, also when a thread was about to."""
     ref = PluginRef(COUNT, name="before the fork")
     kept = ref.compiled()
     busy = PluginRef(COUNT, name="busy in another thread")

@@ -316,7 +316,7 @@ print(len(lost), plugin.call("add"))
 
 
 def test_call_with_little_python_stack() -> None:
-    """A call with hardly any stack left for Python fails or works but loses nothing.
+    """A call with hardly any stack left for Python fails or works, but loses nothing.
 
     In a process of its own, for what is lost there is a pointer that the engine follows.
     """

@@ -75,7 +75,7 @@ def test_instance_beyond_limit_is_refused(wat: str, limits: dict[str, int]) -> N
 
 
 def test_fuel_is_counted_and_runs_out() -> None:
-    """Fuel is used counted and can run out."""
+    """Fuel is used, counted and can run out."""
     wat = """(module (func (export "f") (param i64)
       (loop $l (br_if $l (i64.ne (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))))"""
     world = World(wat, engine=FUEL_ENGINE)
@@ -121,7 +121,7 @@ class Ends(Environment):
 
 
 def test_tick_asks_environment() -> None:
-    """Each tick makes a running guest ask its environment which can end it."""
+    """Each tick makes a running guest ask its environment, which can end it."""
     environment = Ends(3)
     store = Store(ENGINE, environment)
     module = ENGINE.compile(wat_to_wasm(b'(module (func $spin (export "f") (loop $l (br $l))))'))

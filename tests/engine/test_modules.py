@@ -193,7 +193,7 @@ def test_invalid_bytes_are_refused(wasm: bytes) -> None:
 )
 @settings(max_examples=300, deadline=None)
 def test_damaged_module(at: int, bit: int, cut: int, insert: bytes, do: str) -> None:
-    """A damaged module is refused or compiled but nothing else."""
+    """A damaged module is refused or compiled, but nothing else."""
     if do == "f":
         wasm = RICH[:at] + bytes([RICH[at] ^ 1 << bit]) + RICH[at + 1 :]
     else:

@@ -106,7 +106,7 @@ def test_rust_and_cpp_names(name: str, shown: str) -> None:
 
 
 def test_kernel_frames_are_left_out() -> None:
-    """Frames of the kernel are left out but not those of a guest that happens to be called so."""
+    """Frames of the kernel are left out, but not those of a guest that happens to be called so."""
     assert trace_of("a", "b", module="$kernel") == ("kernel!b", "kernel!a")
 
 

@@ -107,7 +107,7 @@ SENT = [
 
 @pytest.mark.parametrize(("value", "sent"), SENT, ids=lambda value: type(value).__name__)
 def test_input_encoding(plugin: Plugin, value: Any, sent: bytes) -> None:
-    """Text is sent as UTF-8 and bytes as they are and all else as JSON."""
+    """Text is sent as UTF-8, bytes as they are, and all else as JSON."""
     assert plugin.call("echo", value) == sent
 
 
@@ -224,7 +224,7 @@ def test_codec_round_trip(plugin: Plugin, codec: TypedCodec, value: Any, returns
 
 
 def test_codec_encodes_text_input(plugin: Plugin) -> None:
-    """With a codec text is no longer sent as it is but empty bytes are no input."""
+    """With a codec, text is no longer sent as it is, but empty bytes are no input."""
     assert plugin.call("echo", "a", codec=JSON) == b'"a"'
     assert plugin.call("echo", "a", codec=MSGPACK) == b"\xa1a"
     assert plugin.call("echo", "a", codec=RAW) == b"a"

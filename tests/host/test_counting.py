@@ -150,7 +150,7 @@ def test_types_with_sets_and_dicts(kind: Any, sets: set[int], dicts: set[int], w
 
 
 def test_recursive_type_may_hold_sets() -> None:
-    """In a type that is in itself sets may be anywhere."""
+    """In a type that is in itself, sets may be anywhere."""
     assert len(of(Tree).sets) == len(of(list[Model]).sets) == len(of(Keyed | None).dicts) == 256
     assert find_hashed_parts_of_model(Keyed.__pydantic_core_schema__, True).weight == SLOW
     assert find_hashed_parts_of_model(object(), True).any
@@ -193,7 +193,7 @@ def test_hashed_sizes_are_squared(kind: Any, value: Any, size: int) -> None:
 
 
 def test_messagepack_keys_that_are_not_text() -> None:
-    """Of MessagePack without a type the keys count that are no text."""
+    """Of MessagePack without a type, the keys count that are no text."""
     hashed = of(Any, is_json=False)
     words = msgspec.msgpack.encode([{str(i): i for i in range(1000)}, list(range(1000))])
     assert not msgpack_exceeds_keys(words, hashed, 1)

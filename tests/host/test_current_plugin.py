@@ -75,7 +75,7 @@ def cause(
 
 
 def test_input_as_bytes_text_and_view() -> None:
-    """The input can be read as bytes as text and in place."""
+    """The input can be read as bytes, as text and in place."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         assert plugin.input_bytes(value) == b"from the guest"
@@ -105,7 +105,7 @@ def test_write_into_block_reaches_guest() -> None:
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 100_000, 3_000_000])
 def test_allocate_fill_and_return_block(size: int) -> None:
-    """A block can be allocated filled and given."""
+    """A block can be allocated, filled and given."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.alloc(size)

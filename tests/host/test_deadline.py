@@ -199,7 +199,7 @@ def test_calls_started_as_thread_ends(
 
 
 def test_no_thread_guests_tick_themselves(own: tuple[Ticker, Epochs]) -> None:
-    """Where no thread can be started guests are told to tick themselves until one can."""
+    """Where no thread can be started, guests are told to tick themselves until one can."""
     watch, epochs = own
     before = threading.stack_size(2**46)
     try:
@@ -484,7 +484,7 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
     ],
 )
 def test_fork_with_calls(before: str) -> None:
-    """After a fork both processes run time out and cancel.
+    """After a fork, both processes run, time out and cancel.
 
     `-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be
     one.

@@ -593,7 +593,7 @@ def test_no_host_by_default(hosts: list[str] | None) -> None:
 
 
 def test_http_before_any_request() -> None:
-    """Before any request there is no status and there are no headers."""
+    """Before any request, there is no status and there are no headers."""
     with Plugin(HTTP, http_response_headers=True) as plugin:
         assert number(plugin.call("status")) == 0
         assert number(plugin.call("headers")) == 0

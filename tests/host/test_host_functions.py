@@ -547,7 +547,7 @@ def test_one_function_under_two_names() -> None:
 
 
 def test_methods_lambdas_and_callables() -> None:
-    """Methods lambdas and callable objects can be host functions."""
+    """Methods, lambdas and callable objects can be host functions."""
 
     class Greeter:
         def __init__(self, word: str) -> None:

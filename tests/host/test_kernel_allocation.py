@@ -31,7 +31,7 @@ from tests.support.kernel_rig import (
 )
 @settings(max_examples=60, deadline=None)
 def test_freed_blocks_merge_to_one(around: list[tuple[int, int]], order: Any) -> None:
-    """After everything was freed in any order the memory is one piece again."""
+    """After everything was freed in any order, the memory is one piece again."""
     rig = Rig(1024)
     blocks = {
         offset: size

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def test_default_is_all_registered() -> None:
-    """Without functions a plugin gets all that were registered."""
+    """Without functions, a plugin gets all that were registered."""
 
     @host_fn()
     def f(value: str) -> str:

@@ -64,13 +64,13 @@ def run(tmp_path: Path, kind: type[Plugin], **environment: str) -> tuple[str, st
 
 @KINDS
 def test_no_logging_set_up(tmp_path: Path, kind: type[Plugin]) -> None:
-    """Where no logging is set up nothing reaches stderr and the level is off."""
+    """Where no logging is set up, nothing reaches stderr and the level is off."""
     assert run(tmp_path, kind) == (f"{LEVEL_OFF}\n", "")
 
 
 @KINDS
 def test_logging_set_up(tmp_path: Path, kind: type[Plugin]) -> None:
-    """Where it is set up all of it does and the level is that of the application."""
+    """Where it is set up, all of it does, and the level is that of the application."""
     assert run(tmp_path, kind, SET_UP="WARNING") == ("3\n", "hello\none\ntwo\n")
     assert run(tmp_path, kind, SET_UP="ERROR") == ("4\n", "hello\n")
 
@@ -130,7 +130,7 @@ def test_level_of_handler_counts() -> None:
 
 
 def test_removed_handler_turns_level_off() -> None:
-    """Where the only handler was taken away the level is off."""
+    """Where the only handler was taken away, the level is off."""
     top = logging.getLogger("plugwasm")
     with only_handler() as handler, Plugin(SAYS, wasi=True) as plugin:
         assert number(plugin.call("level")) == 3

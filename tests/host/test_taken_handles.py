@@ -140,7 +140,7 @@ def test_custom_function_block_freed_again(kind: type[Plugin]) -> None:
 
 
 def test_kept_starts_are_bounded() -> None:
-    """Of what was taken only the start is kept and a thousand of these."""
+    """Of what was taken, only the start is kept and a thousand of these."""
     rig = Rig(4)
     for _ in range(100_000):
         rig.kernel.free(rig.alloc(40_000))
@@ -162,7 +162,7 @@ def test_logging_loop_keeps_memory_flat(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_growth_frees_older_blocks() -> None:
-    """Before the memory grows all but the last few are freed."""
+    """Before the memory grows, all but the last few are freed."""
     rig = Rig(1000)
     first = rig.alloc(1)
     for _ in range(3000):  # each leaves a hole that is a granule too small for the next
@@ -174,7 +174,7 @@ def test_growth_frees_older_blocks() -> None:
 
 
 def test_refused_growth_frees_all() -> None:
-    """Where the limits refuse more all are freed."""
+    """Where the limits refuse more, all are freed."""
     rig = Rig(2)
     room = 2 * PAGE - INPUT_OFFSET
     for _ in range(3):

@@ -146,7 +146,7 @@ def test_fresh_pool_leaves_no_vars(make: Callable[[CompiledPlugin], PluginPool])
 
 
 def test_batches_with_instance_per_row() -> None:
-    """In batches each row has none where it has an instance of its own."""
+    """In batches, each row has none where it has an instance of its own."""
     pa = pytest.importorskip("pyarrow")
     source = guest(
         export("swap", "(call $give (call $var_get <<k>>)) (call $var_set <<k>> (call $copy))")

@@ -168,7 +168,7 @@ def test_cancel_while_waiting(served: Route) -> None:
 
 @pytest.mark.parametrize("served", [silence, HANGS["stops in the body"]])
 def test_default_timeout_of_server(served: Route, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline a server that says nothing is given up."""
+    """Without a deadline, a server that says nothing is given up."""
     monkeypatch.setattr(wire, "_IDLE", 0.2)
     with Server(served) as server, pytest.raises(EgressError, match="nothing came in time"):
         get(server.url)
@@ -196,7 +196,7 @@ def test_hanging_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_default_timeout_of_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline a lookup is given up."""
+    """Without a deadline, a lookup is given up."""
     release = threading.Event()
     monkeypatch.setattr(wire, "_CONNECT", 0.2)
     monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(30))])

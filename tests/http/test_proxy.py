@@ -90,7 +90,7 @@ def test_proxy_cannot_pass_for_server(
 
 
 def test_http_through_tunnel(names: dict[str, list[str]]) -> None:
-    """HTTP goes through a tunnel too so that the vetted address is the one connected to."""
+    """HTTP goes through a tunnel too, so that the vetted address is the one connected to."""
     with Server(tunnel) as proxy, Server(reply(b"plain")) as server:
         assert get(f"http://plugin.test:{server.port}/", policy(proxy.url)).body == b"plain"
     assert (proxy.requests[0].method, proxy.requests[0].target) == (
@@ -203,7 +203,7 @@ def test_proxy_refusal_is_error(names: dict[str, list[str]]) -> None:
 
 
 def test_next_address_is_tried(names: dict[str, list[str]]) -> None:
-    """When the proxy does not reach one address the next one is tried."""
+    """When the proxy does not reach one address, the next one is tried."""
     names["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
 
     def route(request: Request, connection: Connection) -> None:
@@ -283,7 +283,7 @@ def test_environment_proxy_when_asked(
 
 
 def test_name_without_proxy_is_vetted(names: dict[str, list[str]]) -> None:
-    """Without a proxy for it a name is vetted whatever resolve says."""
+    """Without a proxy for it, a name is vetted, whatever resolve says."""
     names["plugin.test"] = ["10.0.0.7"]
     with pytest.raises(EgressDeniedError, match="private"):
         get("http://plugin.test/", Egress(allowed_hosts=["plugin.test"], resolve=False))

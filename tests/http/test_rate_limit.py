@@ -98,7 +98,7 @@ def test_wait_ends_at_deadline() -> None:
 
 
 def test_wait_ends_without_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline the wait ends all the same."""
+    """Without a deadline, the wait ends all the same."""
     monkeypatch.setattr(rate_limit, "_PATIENCE", 0.1)
     held = Held()
     shared = egress(held, max_concurrent=1)

@@ -287,7 +287,7 @@ def test_a_loop_of_redirects_ends() -> None:
 
 
 def test_redirect_not_followed() -> None:
-    """Where no redirects are followed a redirect is given as it is."""
+    """Where no redirects are followed, a redirect is given as it is."""
     with Server(redirect("http://evil.test/")) as server:
         response = get(server.url, policy(max_redirects=0))
     assert (response.status, response.headers["location"], response.body) == (

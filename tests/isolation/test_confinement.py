@@ -195,7 +195,7 @@ def test_confined_process_capabilities(tmp_path: Path) -> None:
 @pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
 @pytest.mark.parametrize("read_only", [True, False])
 def test_confined_with_directories(read_only: bool, tmp_path: Path) -> None:
-    """With directories granted it can reach those."""
+    """With directories granted, it can reach those."""
     measures, found = attempts(tmp_path, [(str(tmp_path / "inside"), read_only)])
     reached = {name for name, result in found.items() if result == "ok"} - STILL
     if any(measure.startswith("Landlock") for measure in measures):

@@ -127,7 +127,7 @@ def test_reused_numbers_are_not_touched(use: str, theirs: str) -> None:
 
 @pytest.mark.parametrize("theirs", ["Nothing", "Sockets", "Children"])
 def test_exit_without_traceback(theirs: str) -> None:
-    """At exit there is no traceback and the worker ends."""
+    """At exit, there is no traceback and the worker ends."""
     use = "daemonize(); print(first, flush=True)"
     program = PROGRAM.replace("{theirs}", theirs).replace("{use}", use).replace("{options}", "")
     done = subprocess.run(

@@ -325,7 +325,7 @@ def test_invalid_value_is_refused(value: object) -> None:
 
 
 def test_mapping_with_bytes_and_paths() -> None:
-    """A mapping may hold bytes paths and other mappings."""
+    """A mapping may hold bytes, paths and other mappings."""
     for data in (b"(module)", bytearray(b"(module)"), memoryview(b"(module)")):
         assert parse({"wasm": [{"data": data}]}).wasm[0].data == b"(module)"
     parsed = parse(

@@ -206,7 +206,7 @@ RUNNERS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_limits_hosts_and_directories_hold(runner: str, tmp_path: Path, server: Server) -> None:
-    """Limits hosts and directories hold wherever it runs."""
+    """Limits, hosts and directories hold wherever it runs."""
     run = RUNNERS[runner]
     policy = ManifestPolicy(limits=Limits(timeout=0.3))
     with (

@@ -302,7 +302,7 @@ def test_hash_in_either_case() -> None:
 
 
 def test_hash_mismatch_names_module(tmp_path: Path) -> None:
-    """A wrong hash names the module and what was wanted but not what is there."""
+    """A wrong hash names the module and what was wanted, but not what is there."""
     path = write(tmp_path / "lib.wasm", WASM)
     wrong = "0" * 64
     with pytest.raises(HashMismatchError) as caught:

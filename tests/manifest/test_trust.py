@@ -537,7 +537,7 @@ def test_mistakes_are_explained(plugin: Any, error: type[Exception], said: str) 
 
 
 def test_file_object_is_refused() -> None:
-    """A file object is no plugin but its content is."""
+    """A file object is no plugin, but its content is."""
     with (
         open(FILES, "rb") as file,
         pytest.raises(

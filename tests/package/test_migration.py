@@ -159,7 +159,7 @@ def test_first_documented_program(extism: Any) -> None:
 
 @on_both
 def test_manifest_module_path_and_config(extism: Any, tmp_path: Path) -> None:
-    """A manifest as text a module as bytes a path and config."""
+    """A manifest as text, a module as bytes, a path and config."""
     text = json.dumps({"wasm": [{"data": base64.b64encode(WASM).decode()}]})
     (tmp_path / "manifest.json").write_text(text)
     for plugin_input in (
@@ -404,7 +404,7 @@ def test_log_functions(tmp_path: Path) -> None:
 
 
 def test_documentation_over_behaviour() -> None:
-    """Where the official SDK is wrong this one does what its documentation says."""
+    """Where the official SDK is wrong, this one does what its documentation says."""
 
     def fails(a: str) -> str:
         raise LookupError("it was not swallowed")

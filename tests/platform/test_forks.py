@@ -76,7 +76,7 @@ thread.join()
 
 
 def test_unfinished_import_begins_anew(tmp_path: Path) -> None:
-    """Where an import does not end the child begins it anew."""
+    """Where an import does not end, the child begins it anew."""
     package = tmp_path / "stuck_package"
     package.mkdir()
     (package / "part.py").write_text("VALUE = 7\n")

@@ -129,7 +129,7 @@ def test_executable_only_named_python(
 
 @pytest.mark.parametrize("executable", [None, "", "/no/such/python", "/dev/null"])
 def test_executable_is_looked_for(executable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Python does not say where it is it is looked for."""
+    """Where Python does not say where it is, it is looked for."""
     monkeypatch.setattr(sys, "executable", executable)
     assert Plugin(HEAVY).call("run") == b""
     assert IsolatedPlugin(HEAVY).call("run") == b""
@@ -142,7 +142,7 @@ def test_executable_is_looked_for(executable: str | None, monkeypatch: pytest.Mo
 def test_no_interpreter_error(
     executable: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is none the error says what to do."""
+    """Where there is none, the error says what to do."""
     monkeypatch.setattr(sys, "executable", executable)
     monkeypatch.setattr(sys, "_base_executable", executable)
     monkeypatch.delitem(
@@ -217,7 +217,7 @@ def test_pythonhome_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_deleted_current_directory(tmp_path: Path) -> None:
-    """In a directory that is gone plugins are compiled."""
+    """In a directory that is gone, plugins are compiled."""
     gone = tmp_path / "gone"
     gone.mkdir()
     # Python 3.13.0 itself cannot import `socket` there.

@@ -370,7 +370,7 @@ print("well")
 
 
 def test_garbage_collection_anywhere() -> None:
-    """The garbage collector may find leases maps and plugins in the middle of anything."""
+    """The garbage collector may find leases, maps and plugins in the middle of anything."""
     assert run(COLLECTED) == "well\n"
 
 

@@ -76,7 +76,7 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @linux
 def test_no_threads_calls_and_deadlines() -> None:
-    """Where no thread can be started plugins are compiled and run and deadlines hold."""
+    """Where no thread can be started, plugins are compiled and run and deadlines hold."""
     program = """
 seccomp.refuse_threads()
 print(Plugin(ECHO).call("echo", b"small"), Plugin(heavy()).call("echo", b"large"))
@@ -97,7 +97,7 @@ for _ in range(2):
 
 @linux
 def test_no_threads_ctrl_c_and_cancel() -> None:
-    """Where no thread can be started Ctrl-C and cancelling end a call."""
+    """Where no thread can be started, Ctrl-C and cancelling end a call."""
     program = """
 import signal
 threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()  # made before there are no more
@@ -131,7 +131,7 @@ print(outcome(plugin.call, "spin")[:13], ticker.has_no_thread)
 
 @linux
 def test_no_processes() -> None:
-    """Where no process can be started the error says which limit and light modules run."""
+    """Where no process can be started, the error says which limit and light modules run."""
     program = """
 seccomp.refuse_threads(processes=True)
 print(outcome(Plugin, heavy()))
@@ -158,7 +158,7 @@ def test_light_modules_start_no_threads() -> None:
 
 @pytest.mark.parametrize("first", ["", "import subprocess"])
 def test_no_descriptors(first: str) -> None:
-    """Without descriptors the error says so and the next one works."""
+    """Without descriptors, the error says so and the next one works."""
     program = f"""
 {first}
 from plugwasm._platform import python_executable as _interpreter
@@ -184,7 +184,7 @@ print(Plugin(heavy()).call("echo", b"works"))
 @linux
 @pytest.mark.parametrize("gib", [4, 8, 16])
 def test_limited_address_space(gib: int) -> None:
-    """With a limited address space memories reserve less of it."""
+    """With a limited address space, memories reserve less of it."""
     program = """
 plugins = [Plugin(ECHO) for _ in range(4)] + [Plugin(heavy(), fuel_limit=10**6)]
 print({plugin.call("echo", b"x") for plugin in plugins})
@@ -330,7 +330,7 @@ class Children:
 
 
 def test_concurrent_compiles_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many modules only a few are compiled at once and waiting is nobody's time."""
+    """Of many modules, only a few are compiled at once, and waiting is nobody's time."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)

@@ -203,7 +203,7 @@ def test_call_by_name() -> None:
 
 
 def test_order_of_plugins(tmp_path: Path) -> None:
-    """Plugins are asked in the application's order then in their own then as they were found."""
+    """Plugins are asked in the application's order, then in their own, then as they were found."""
     for name, place in (("a", 0), ("b", -5), ("c", 0), ("d", 7), ("e", 9)):
         folder(tmp_path / name, f"[plugin]\norder = {place}\n", says(name))
     with PluginSet.from_directory(tmp_path) as plugins:

@@ -85,7 +85,7 @@ def test_event_loop_is_not_blocked(backend: str, doors: Doors) -> None:
 
 @both
 def test_async_host_functions(backend: str) -> None:
-    """Host functions that are async run in the task also those that ask the set again."""
+    """Host functions that are async run in the task, also those that ask the set again."""
     variable = contextvars.ContextVar("variable", default=0)
     depth: list[int] = []
 

@@ -115,7 +115,7 @@ def test_number_of_processes(doors: Doors) -> None:
 
 
 def test_wait_for_process_is_bounded() -> None:
-    """A call waits for a process as long as it may take itself also for one that it holds."""
+    """A call waits for a process as long as it may take itself, also for one that it holds."""
 
     def enter() -> None:
         found.append(plugins.all("hook")[0].error)
@@ -211,7 +211,7 @@ def test_tasks_take_turns(backend: str) -> None:
 
 
 def test_processes_end_with_plugin(tmp_path: Path, doors: Doors) -> None:
-    """Processes end with what is replaced disabled or closed and calls in them first."""
+    """Processes end with what is replaced, disabled or closed and calls in them first."""
     put(tmp_path / "a.wasm", waits_then_says("old"))
     put(tmp_path / "b.wasm", says("b"))
     with PluginSet.from_directory(

@@ -66,7 +66,7 @@ def test_names_can_be_given() -> None:
 
 
 def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entry points of packages give paths manifests or functions."""
+    """Entry points of packages give paths, manifests or functions."""
     put(
         tmp_path / "set_of_a_test.py",
         f"""

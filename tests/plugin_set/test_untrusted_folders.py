@@ -104,7 +104,7 @@ def test_manifest_in_module_file(tmp_path: Path) -> None:
 
 
 def test_huge_files_and_pipes_are_refused(tmp_path: Path) -> None:
-    """Huge files pipes and too many modules are refused."""
+    """Huge files, pipes and too many modules are refused."""
     with open(tmp_path / "huge.wasm", "wb") as file:
         file.truncate(2**40)
     os.mkfifo(tmp_path / "pipe.wasm")

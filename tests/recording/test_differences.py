@@ -46,7 +46,7 @@ def test_other_argument() -> None:
 
 
 def test_long_values_are_shortened() -> None:
-    """Of long values what differs is shown."""
+    """Of long values, what differs is shown."""
     recording = recorded(
         two_asks("x" * 5000 + "same then" + "y" * 300), ("run", ""), functions=[host_fn("f")(upper)]
     )
@@ -135,7 +135,7 @@ def test_strict_wants_the_very_modules() -> None:
 
 
 def test_default_is_recorded_plugin(tmp_path: Path) -> None:
-    """Without a plugin the files of the recorded one are replayed."""
+    """Without a plugin, the files of the recorded one are replayed."""
     path = tmp_path / "count_vowels.wasm"
     shutil.copy(EXAMPLES / "count_vowels.wasm", path)
     recording = recorded(path, ("count_vowels", "Hello"))

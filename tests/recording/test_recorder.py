@@ -32,7 +32,7 @@ def test_no_recording_before_first_call() -> None:
 
 
 def test_size_limit_ends_recording() -> None:
-    """Beyond its size a recording ends and says so."""
+    """Beyond its size, a recording ends and says so."""
     recorder = Recorder(max_bytes=10_000)
     with Plugin(ENDS, observe=recorder) as plugin:
         plugin.call("fine", b"x" * 1000)

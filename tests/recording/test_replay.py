@@ -393,7 +393,7 @@ CLOCK = wasi_guest(
 
 
 def test_time_and_random() -> None:
-    """Time and chance are as they were also for a build that has them put elsewhere."""
+    """Time and chance are as they were, also for a build that has them put elsewhere."""
     recording = recorded(CLOCK, ("look", b""), ("look", b""), wasi=True)
     replay = recording.replay(CLOCK)
     assert replay.calls[0].output != replay.calls[1].output

@@ -183,7 +183,7 @@ assert threading.stack_size() == 256 * 1024
 
 
 def test_missing_anyio() -> None:
-    """Without anyio the error names the extra."""
+    """Without anyio, the error names the extra."""
     program = """
 import sys
 sys.modules["anyio"] = None

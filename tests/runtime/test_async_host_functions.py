@@ -229,7 +229,7 @@ def test_signature_and_plugin_memory(backend: str) -> None:
 
 @both
 def test_methods_partials_and_callables(backend: str) -> None:
-    """Async host functions can be methods partials and callables."""
+    """Async host functions can be methods, partials and callables."""
 
     class Oracle:
         async def ask(self, question: str) -> str:

@@ -272,7 +272,7 @@ def test_parse_cannot_call_plugin(echo: Plugin) -> None:
 
 
 def test_view_is_read_only(echo: Plugin) -> None:
-    """With `None` for `parse` the result is a view that nobody can write to."""
+    """With `None` for `parse`, the result is a view that nobody can write to."""
     view = echo.call("echo", b"abc", parse=None)
     assert view == b"abc"
     with pytest.raises(TypeError):

@@ -58,7 +58,7 @@ def test_close_keeps_descriptions() -> None:
 
 
 def test_close_by_with_after_exception() -> None:
-    """With closes the plugin also when its body raises."""
+    """`with` closes the plugin, also when its body raises."""
     plugin = Plugin(ECHO)
     with plugin as same:
         assert same is plugin
@@ -112,7 +112,7 @@ def test_close_during_start() -> None:
 
 
 def test_close_from_host_function() -> None:
-    """A host function can close its plugin which ends the call."""
+    """A host function can close its plugin, which ends the call."""
     with calling_back(lambda *_: plugin.close()) as plugin:
         with pytest.raises(CancelledError):
             plugin.call("run")

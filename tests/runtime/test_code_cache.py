@@ -252,7 +252,7 @@ def test_clear_removes_entries_only(folder: Path) -> None:
 
 
 def test_limit_removes_oldest(folder: Path) -> None:
-    """Beyond the limit the entries that were not used for longest go."""
+    """Beyond the limit, the entries that were not used for longest go."""
 
     def module(number: int) -> bytes:
         return b'(module (func (export "f") (result i32) (i32.const %d)))' % number
@@ -300,7 +300,7 @@ def test_store_scans_only_when_full(folder: Path, looks: list[object]) -> None:
 
 
 def test_limit_in_full_cache(folder: Path, looks: list[object]) -> None:
-    """In a full cache the limit holds after each store and few look at all entries."""
+    """In a full cache, the limit holds after each store, and few look at all entries."""
     most = 400_000
     code_cache.configure(max_bytes=most)
     for number in range(600):
@@ -566,7 +566,7 @@ print("done")
 
 
 def test_full_disk(folder: Path) -> None:
-    """On a full disk plugins still run and nothing half written stays."""
+    """On a full disk, plugins still run and nothing half written stays."""
     run()
     before = {path: path.read_bytes() for path in folder.iterdir()}
     full = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
@@ -579,7 +579,7 @@ def test_full_disk(folder: Path) -> None:
 
 @as_root
 def test_unwritable_directory() -> None:
-    """Where nothing can be written plugins still run."""
+    """Where nothing can be written, plugins still run."""
     # All is imported before the process becomes another user's, who may have no access to this interpreter.
     become = (
         "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm._runtime.code_cache._Settings.directory = None; "

@@ -91,7 +91,7 @@ def test_memories_are_known() -> None:
 
 
 def test_no_time_limit_in_process(compilers: list[Any]) -> None:
-    """Without a limit of time this process compiles."""
+    """Without a limit of time, this process compiles."""
     assert Plugin(heavy(), limits=Limits(compile_seconds=None)).call("run", b"x") == b"x"
     assert compilers == []
 
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_subprocess(compilers: list[Any]) -> None:
 
 
 def test_subprocess_start_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no process can be started the error says so."""
+    """Where no process can be started, the error says so."""
     monkeypatch.setenv("PLUGWASM_PYTHON", "/no/such/python")
     with pytest.raises(
         ModuleError,

@@ -285,7 +285,7 @@ class Stores(ABC):
 
 
 def test_abstract_methods_are_exports(plugin: Plugin) -> None:
-    """Of a class with abstract methods only these are exports."""
+    """Of a class with abstract methods, only these are exports."""
     stores = plugin.bind(Stores)
     assert isinstance(stores, Stores)
     assert (stores.text("a"), stores.number(4), stores.twice("a"), stores.size) == ("a", 4, "aa", 3)

@@ -27,7 +27,7 @@ from tests.support.threads import InThread
 
 
 def test_limits_are_values() -> None:
-    """Limits cannot be changed and can be compared copied and pickled."""
+    """Limits cannot be changed and can be compared, copied and pickled."""
     limits = Limits(timeout=2.5, vars=7)
     assert limits == limits.replace() == pickle.loads(pickle.dumps(limits)) == copy.deepcopy(limits)
     assert hash(limits) == hash(limits.replace())

@@ -163,7 +163,7 @@ def test_each_call_has_its_own_fuel() -> None:
 
 
 def test_fuel_not_counted_without_limit() -> None:
-    """Without a limit no fuel is counted."""
+    """Without a limit, no fuel is counted."""
     with Plugin(burns(1000)) as plugin:
         plugin.call("burn")
         assert plugin.fuel_used is None
@@ -271,7 +271,7 @@ def test_memory_maximum_of_module() -> None:
 
 
 def test_memory_without_limit() -> None:
-    """Without a limit memory grows as far as Wasm allows."""
+    """Without a limit, memory grows as far as Wasm allows."""
     with limited(None) as plugin:
         assert number(plugin.call("grow", pages(1000))) == 1
         assert number(plugin.call("grow", pages(65536))) == -1
@@ -497,7 +497,7 @@ def test_guest_abort_with_room_left() -> None:
     ("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")]
 )
 def test_unrelated_trap_when_full(function: str, trap: str) -> None:
-    """A trap that has nothing to do with memory is told as it is also when memory is full."""
+    """A trap that has nothing to do with memory is told as it is, also when memory is full."""
     with limited(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(TrapError) as caught:

@@ -111,7 +111,7 @@ def test_module_order_does_not_matter() -> None:
 
 
 def test_share_memories_globals_and_tables() -> None:
-    """Modules can share memories globals and tables."""
+    """Modules can share memories, globals and tables."""
     lib = """(module (memory (export "m") 1) (data (i32.const 8) "\\2a") (global (export "g") (mut i64) (i64.const 5))
         (table (export "t") 1 funcref) (elem (i32.const 0) $f) (func $f (result i64) (i64.const 100)))"""
     main = guest(
@@ -209,7 +209,7 @@ def test_missing_in_module_is_looked_up_next() -> None:
 
 
 def test_later_host_function_counts() -> None:
-    """Of two host functions of one name the later counts."""
+    """Of two host functions of one name, the later counts."""
     assert (
         ask(
             asks("extism:host/user", "f"),
@@ -229,7 +229,7 @@ def test_host_namespaces_do_not_mix() -> None:
 
 
 def test_linked_module_calls_host() -> None:
-    """A linked module can call the kernel config vars and host functions."""
+    """A linked module can call the kernel, config, vars and host functions."""
     lib = guest(
         '(func (export "work") (call $give (call $config_get <<key>>)) (call $var_set <<v>> <<from the library>>) (call $user))',
         '(import "extism:host/user" "user" (func $user))',
@@ -570,7 +570,7 @@ def test_wrong_kind_between_modules() -> None:
     ],
 )
 def test_mismatched_memory_global_or_table(offered: str, wanted: str) -> None:
-    """Memories globals and tables that do not fit are an error of ours."""
+    """Memories, globals and tables that do not fit are an error of ours."""
     main = guest(export("f", ""), f'(import "lib" "x" {wanted})', memory="")
     with (
         pytest.raises(LinkError, match=r"main|plugin"),

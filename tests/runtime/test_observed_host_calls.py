@@ -102,7 +102,7 @@ HUGE = "(local $b i64) (local.set $b (call $alloc (i64.const 209715200)))"
 
 @pytest.mark.parametrize("call", ["(call $log_trace (local.get $b))", "(call $f (local.get $b))"])
 def test_huge_block_is_truncated(call: str) -> None:
-    """Of a huge block only its beginning is copied for those who watch."""
+    """Of a huge block, only its beginning is copied for those who watch."""
     function = Function(
         "extism:host/user", "f", [ValType.I64], [], lambda plugin, inputs, results: None
     )
@@ -374,7 +374,7 @@ def test_wasi_functions_and_exit() -> None:
 
 
 def test_linked_modules_and_commands() -> None:
-    """Calls by linked modules are seen also from commands with stores of their own."""
+    """Calls by linked modules are seen, also from commands with stores of their own."""
     library = guest('(func (export "g") (call $log_info <<of the library>>))')
     command = guest(
         '(func (export "_start")) (func (export "g") (call $log_info <<of the command>>) (call $f))',

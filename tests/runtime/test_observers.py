@@ -335,7 +335,7 @@ def test_observed_subclass() -> None:
 
 
 def test_pickling() -> None:
-    """Observed plugins cannot be pickled and say so but what was measured can."""
+    """Observed plugins cannot be pickled and say so, but what was measured can."""
     with Plugin(ECHO, observe=True) as plugin:
         with pytest.raises(TypeError, match="a Plugin cannot be copied or pickled"):
             pickle.dumps(plugin)

@@ -250,7 +250,7 @@ def test_failed_start_is_error() -> None:
 
 
 def test_cancelled_waiting_and_closed() -> None:
-    """A cancelled call one that waited too long and one of a closed plugin are told of."""
+    """A cancelled call, one that waited too long and one of a closed plugin are told of."""
     diary = Diary()
     plugin = calls_f(nothing, observe=diary)
     thread = InThread(plugin.call, "spin")

@@ -293,7 +293,7 @@ def test_a_call_that_fails_says_why(told: Told) -> None:
 
 
 def test_host_exception_hides_message(told: Told) -> None:
-    """What a host function raises is told by kind and place but not in its words."""
+    """What a host function raises is told by kind and place, but not in its words."""
 
     def body() -> None:
         raise ValueError("postgres://user:secret@db")
@@ -534,7 +534,7 @@ def test_metrics_bound_names(told: Told, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_unsampled_span_is_parent(told: Told) -> None:
-    """What is not sampled is nobody's span but still the parent."""
+    """What is not sampled is nobody's span, but still the parent."""
     tracers = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     inside = []
     with Plugin(
@@ -574,7 +574,7 @@ ECHO = f"plugwasm.Plugin({str(ROOT / 'examples' / 'echo.wasm')!r}, observe=plugw
 
 
 def test_sdk_set_up_later() -> None:
-    """Without an SDK calls do what they do and one that is set up later is used."""
+    """Without an SDK, calls do what they do, and one that is set up later is used."""
     script = f"""
 import plugwasm
 from opentelemetry import trace
@@ -592,7 +592,7 @@ print(plugin.call("echo", "after"), [span.name for span in exporter.get_finished
 
 
 def test_missing_package() -> None:
-    """Without the package the module can be imported and says what to install."""
+    """Without the package, the module can be imported and says what to install."""
     script = f"""
 import sys
 sys.modules["opentelemetry"] = None

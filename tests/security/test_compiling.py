@@ -361,7 +361,7 @@ def test_modules_share_time(compilers: list[Any]) -> None:
 
 
 def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the time is over no further module is compiled."""
+    """When the time is over, no further module is compiled."""
     budget = _code.CompileBudget(Limits(compile_seconds=0.05))
     with budget.charge_time("first"):
         time.sleep(0.06)
@@ -399,7 +399,7 @@ print(status("VmHWM") - before, refusal, sep="\\n")
 
 
 def test_no_python_to_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a Python to start what is not light is refused."""
+    """Without a Python to start, what is not light is refused."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
         CompiledPlugin(heavy())

@@ -198,7 +198,7 @@ def test_guest_link_leads_nowhere(base: Path) -> None:
 
 @pytest.mark.parametrize("path", ["file/", "file/.", "link/", "sub/inner/", "new/"])
 def test_trailing_slash(path: str, base: Path) -> None:
-    """A slash at the end makes no file of a directory nor the other way."""
+    """A slash at the end makes no file of a directory, nor the other way."""
     attacker = Attacker(base / "granted")
     before = state(base)
     for name in (
@@ -216,7 +216,7 @@ def test_trailing_slash(path: str, base: Path) -> None:
 
 
 def test_move_needs_both_writable(base: Path) -> None:
-    """Between two directories things move only when both are writable."""
+    """Between two directories, things move only when both are writable."""
     attacker = Attacker(base / "granted", base / "other")
     assert attacker.rename("file", "moved", 3, 4) == 0
     assert attacker.link("sub/inner", "linked", 3, 4) == 0

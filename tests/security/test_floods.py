@@ -111,7 +111,7 @@ def test_burst_then_lines_are_dropped(
 
 
 def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[float]) -> None:
-    """After a flood the log says how many lines were lost and goes on."""
+    """After a flood, the log says how many lines were lost and goes on."""
     with Plugin(FLOOD, limits=few()) as plugin:
         plugin.call("log", count(150))
         del records[:]
@@ -165,7 +165,7 @@ def test_rate_of_zero(records: list[logging.LogRecord]) -> None:
 
 
 def test_flood_with_default_limits(records: list[logging.LogRecord]) -> None:
-    """By default a flood is capped and ends with the deadline."""
+    """By default, a flood is capped and ends with the deadline."""
     with Plugin(FLOOD, limits=Limits(timeout=1.0)) as plugin:
         start = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -242,7 +242,7 @@ def test_vars_count_limit(names: int, is_refused: bool) -> None:
 
 
 def test_vars_full_allow_change_and_removal() -> None:
-    """Where no more names are allowed those that are there can be changed and removed."""
+    """Where no more names are allowed, those that are there can be changed and removed."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         plugin.call("many", count(1000))
         plugin.call("again")

@@ -69,7 +69,7 @@ def engine_of(compiled: CompiledPlugin) -> Engine:
     ids=["many segments", "few segments", "much data"],
 )
 def test_initial_data_with_images(wasm: bytes, images: bool) -> None:
-    """Who has much initial data gets images and the data is the same."""
+    """Who has much initial data gets images, and the data is the same."""
     compiled = CompiledPlugin(wasm)
     assert engine_of(compiled).images is images
     for start in range(6):

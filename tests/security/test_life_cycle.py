@@ -114,7 +114,7 @@ def test_calls_are_never_interleaved() -> None:
 
 
 def test_threads_during_call() -> None:
-    """While a call runs other threads can look configure and cancel but not enter."""
+    """While a call runs, other threads can look, configure and cancel, but not enter."""
     stopped = Stopped()
     plugin = stopped.plugin
     assert plugin.function_exists("count")

@@ -101,7 +101,7 @@ def test_kernel_memory_counts(pooled: bool) -> None:
 
 @ENGINES
 def test_default_limit_is_a_gibibyte(pooled: bool) -> None:
-    """Without a word about memory all of it together is a gibibyte."""
+    """Without a word about memory, all of it together is a gibibyte."""
     with plugin_of(growing(), pooled) as plugin:
         assert number(plugin.call("grow", word(GIB // PAGE - 2))) == -1
         assert number(plugin.call("grow", word(GIB // PAGE - 3))) == 1

@@ -367,7 +367,7 @@ def test_redirect_from_https_is_denied() -> None:
 
 
 def test_redirect_limit() -> None:
-    """Ten redirects are followed and the eleventh is not nor a loop."""
+    """Ten redirects are followed, and the eleventh is not, nor a loop."""
 
     def count_down(request: Request, connection: Connection) -> None:
         left = int(request.target[1:])
@@ -385,7 +385,7 @@ def test_redirect_limit() -> None:
 
 
 def test_redirect_not_followed(server: Server) -> None:
-    """Where none are followed the plugin sees the redirect."""
+    """Where none are followed, the plugin sees the redirect."""
     server.routes["/"] = redirect("http://evil.test/")
     with client("127.0.0.1", egress=Egress(max_redirects=0)) as plugin:
         assert send(plugin, server.url + "/") == b"moved"

@@ -401,7 +401,7 @@ def test_endless_recursion_is_error(on_stack: tuple[int, dict[str, str]]) -> Non
 
 
 def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
-    """On a stack of usual size calls work and plugins can call plugins."""
+    """On a stack of usual size, calls work and plugins can call plugins."""
     kib, found = on_stack
     if not 0 < kib < 1024:
         assert {

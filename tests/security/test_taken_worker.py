@@ -277,7 +277,7 @@ return [started, raw]
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
 )
 def test_no_filter_unprivileged_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no filter a user without privileges starts no threads and nothing else is
+    """Where there is no filter, a user without privileges starts no threads, and nothing else is
     promised.
     """
     attack = """
@@ -405,7 +405,7 @@ return sorted(set(found))
 
 @ONLY_LINUX
 def test_worker_without_threads_works() -> None:
-    """A worker that starts no threads still compiles ticks and cancels."""
+    """A worker that starts no threads still compiles, ticks and cancels."""
     many = "".join(
         f'(func (export "f{i}") (param i32) (result i32) (i32.mul (local.get 0) (i32.const {i})))'
         for i in range(300)

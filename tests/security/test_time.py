@@ -491,7 +491,7 @@ print([os.waitpid(pid, 0)[1] for pid in children])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
 @pytest.mark.parametrize("fuel", [None, 10**15], ids=["without fuel", "with fuel"])
 def test_fork_with_live_plugins(fuel: int | None) -> None:
-    """After a fork the live plugins of parent and children go on each for itself."""
+    """After a fork, the live plugins of parent and children go on each for itself."""
     script = FORKED.format(fuel=fuel)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60

@@ -282,7 +282,7 @@ def test_only_imports_can_be_faked() -> None:
 
 
 def test_namespace_tells_functions_apart() -> None:
-    """Of two functions of one name the namespace tells which."""
+    """Of two functions of one name, the namespace tells which."""
     asks = guest(
         export("ask", "(call $give (call $ask (call $other (i64.const 0))))"),
         ASK,

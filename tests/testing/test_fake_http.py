@@ -55,7 +55,7 @@ def test_fake_answers() -> None:
 
 
 def test_last_matching_route_counts() -> None:
-    """Of several routes the last that fits counts."""
+    """Of several routes, the last that fits counts."""
     with Harness(fetcher()) as harness:
         harness.http.route(None, re.compile(r"https://.*\.example\.com/.*")).respond(body=b"any")
         harness.http.post(URL).respond(body=b"one")

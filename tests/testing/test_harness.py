@@ -191,7 +191,7 @@ def test_transcript_is_in_order() -> None:
 
 
 def test_transcript_is_shortened() -> None:
-    """Of a long transcript the end is shown."""
+    """Of a long transcript, the end is shown."""
     with Harness(ASKS) as harness:
         plugin = harness.plugin()
         for number in range(203):

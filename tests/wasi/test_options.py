@@ -78,7 +78,7 @@ def nanoseconds(count: int) -> bytes:
 
 
 def test_default_is_system_clock() -> None:
-    """Without options a plugin sees the system's clocks."""
+    """Without options, a plugin sees the system's clocks."""
     with Plugin(TIMES, wasi=True) as ours:
         before = time.time_ns()
         assert before <= number(ours.call("realtime")) <= time.time_ns()
@@ -94,7 +94,7 @@ def test_a_frozen_clock_stands_still() -> None:
 
 
 def test_frozen_clock_moves_by_sleep() -> None:
-    """With a frozen clock a sleep takes no time and moves the clock."""
+    """With a frozen clock, a sleep takes no time and moves the clock."""
     with plugin(clock=FrozenClock(10**18)) as ours:
         start = time.monotonic()
         ours.call("sleep", nanoseconds(3600 * 10**9))
@@ -171,7 +171,7 @@ def test_random_seed_per_instance() -> None:
 
 
 def test_random_without_seed() -> None:
-    """Without a seed two instances get different bytes."""
+    """Without a seed, two instances get different bytes."""
     with Plugin(TIMES, wasi=True) as one, Plugin(TIMES, wasi=True) as other:
         assert one.call("many_random") != other.call("many_random")
 

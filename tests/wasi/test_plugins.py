@@ -76,7 +76,7 @@ def test_plugin_that_does_not_import_wasi() -> None:
 
 
 def test_default_environment() -> None:
-    """There are no arguments no variables and no input but clocks and randomness."""
+    """There are no arguments, no variables, and no input but clocks and randomness."""
     source = wasi_guest(
         export(
             "look",
@@ -165,7 +165,7 @@ def test_exit_zero_with_bad_handle(function: str) -> None:
 
 @pytest.mark.parametrize("function", ["zero", "three", "_start"])
 def test_exit_replaces_instance(function: str) -> None:
-    """After an exit the instance is replaced."""
+    """After an exit, the instance is replaced."""
     with Plugin(EXITS, wasi=True) as plugin:
         assert number(plugin.call("count")) == 1
         assert number(plugin.call("count")) == 2
@@ -352,7 +352,7 @@ def test_granted_directories(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("allowed", [None, {}], ids=repr)
 def test_no_files_without_grant(allowed: dict[str, str] | None) -> None:
-    """Without a grant there are no files."""
+    """Without a grant, there are no files."""
     with files(allowed) as plugin:
         for path in ("/etc/passwd", "etc/passwd", "."):
             with pytest.raises(GuestError):
