@@ -462,7 +462,7 @@ def test_policy_pickles_with_transport() -> None:
 @pytest.mark.parametrize(
     "setting", [{"proxy": "http://proxy:1"}, {"ca_file": "x"}, {"client_certificate": "x"}]
 )
-def test_settings_of_default_are_refused(setting: dict[str, Any]) -> None:
+def test_default_settings_are_refused(setting: dict[str, Any]) -> None:
     """Settings of the transport that was replaced are refused."""
     with pytest.raises(
         OptionError, match=f"{next(iter(setting))}: it is for the transport to know"

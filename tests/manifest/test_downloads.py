@@ -126,7 +126,7 @@ def test_egress_limits_downloads_of_set(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
-def test_no_download_changes_anything(server: Server, method: str) -> None:
+def test_downloads_by_get_or_post_only(server: Server, method: str) -> None:
     """No manifest makes the host change anything."""
     for egress in (None, EXAMPLE_ONLY, Egress(allowed_hosts=["127.0.0.1"])):
         with pytest.raises(ManifestError, match=r"expected GET or POST"):
@@ -408,7 +408,7 @@ def test_own_manifest_path_errors(tmp_path: Path) -> None:
             resolve({"wasm": [{"path": str(tmp_path / name)}]})
 
 
-def test_own_manifest_content_errors() -> None:
+def test_own_content_is_shown() -> None:
     """What the application names itself is shown."""
     with pytest.raises(ModuleError, match=r"it begins with the bytes 7f 45 4c 46"):
         resolve(b"\x7fELF\x01\x01")

@@ -287,7 +287,7 @@ def test_config_keys() -> None:
     )
 
 
-def test_manifest_within_policy_is_unchanged() -> None:
+def test_manifest_within_policy_is_admitted() -> None:
     """A manifest within a policy is what the policy admits."""
     admitted = Manifest.parse({"wasm": [{"data": DATA}], "timeout_ms": 5}).within(ManifestPolicy())
     with Plugin(admitted) as plugin:

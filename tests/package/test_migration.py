@@ -403,7 +403,7 @@ def test_log_functions(tmp_path: Path) -> None:
     assert "from the plugin" in (tmp_path / "log").read_text()
 
 
-def test_documentation_over_behaviour() -> None:
+def test_official_bugs_are_not_copied() -> None:
     """Where the official SDK is wrong, this one does what its documentation says."""
 
     def fails(a: str) -> str:

@@ -67,7 +67,7 @@ print(said)
 
 
 @pytest.mark.parametrize("reaper", REAPERS)
-def test_foreign_reaper_of_exit_codes(reaper: str) -> None:
+def test_exit_codes_taken_by_others(reaper: str) -> None:
     """Workers and compilers serve where their exit codes are taken by others."""
     program = "import plugwasm._runtime.modules\n" + PROGRAM % REAPERS[reaper]
     done = subprocess.run(

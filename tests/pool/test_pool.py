@@ -589,7 +589,7 @@ print({"anyio", "asyncio", "concurrent", "trio", "inspect"} & set(sys.modules))
 @pytest.mark.parametrize(
     "events", [("call",), ("return", "c_return")], ids=["as functions begin", "as calls end"]
 )
-def test_signal_handler_exception_keeps_pool(events: tuple[str, ...]) -> None:
+def test_plugin_returns_if_handler_raises(events: tuple[str, ...]) -> None:
     """A plugin goes back to the pool wherever a signal handler raises.
 
     A profiler is called where signal handlers are: as functions begin, and as calls end.

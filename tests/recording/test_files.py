@@ -108,7 +108,7 @@ def test_invalid_recording_is_refused(content: bytes, message: str, tmp_path: Pa
         load(path)
 
 
-def test_empty_recording_is_no_test() -> None:
+def test_empty_recording_is_refused() -> None:
     """A recording without calls is no test."""
     from plugwasm._recording.recording import loads
 

@@ -150,7 +150,7 @@ class After:
 
 
 @pytest.mark.parametrize("module", ["instrumentation", "capture"])
-def test_signal_handler_frees_plugin(module: str) -> None:
+def test_plugin_is_free_if_handler_raises(module: str) -> None:
     """A plugin is free again wherever a signal handler raises."""
     recorder = Recorder()
     with calls_f(lambda: None, observe=[recorder, Trace(lambda record: None)]) as plugin:
@@ -174,7 +174,7 @@ def test_signal_handler_frees_plugin(module: str) -> None:
             recording.replay(source)
 
 
-def test_signal_handler_exits_context() -> None:
+def test_context_is_left_if_handler_raises() -> None:
     """A context manager is left where a signal handler raises right after it was entered."""
     events = []
 
