@@ -1,4 +1,4 @@
-"""What is measured inside this process, where both packages are loaded."""
+"""Measurements inside this process, where both packages are loaded."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ AWAITED = 50
 
 
 def bytes_of(count: int) -> bytes:
-    """Text of that many bytes, with vowels."""
+    """Return `count` bytes of text, with vowels."""
     return (b"Hello, World! " * (count // 14 + 1))[:count]
 
 
 def blocks(effort: float) -> list[Block]:
-    """All blocks of this module."""
+    """Return all blocks of this module."""
     sizes = {
         "10 B": 10,
         "1 KB": 1000,

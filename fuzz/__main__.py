@@ -1,4 +1,4 @@
-"""`python -m fuzz`: runs harnesses for as long as asked, prints what they ran and found. A finding makes the exit code 1."""
+"""`python -m fuzz`: run harnesses, and print what they ran and found. Exits with 1 on a finding."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def main() -> int:
         for path in outcome.findings:
             print(f"    python -m fuzz {name} {path}", flush=True)
     found = sum(len(outcome.findings) for outcome in outcomes)
-    print(
-        f"{sum(outcome.executions for outcome in outcomes):,} executions, {found or 'no'} finding{'' if found == 1 else 's'}"
-    )
+    executions = sum(outcome.executions for outcome in outcomes)
+    print(f"{executions:,} executions, {found or 'no'} finding{'' if found == 1 else 's'}")
     return 1 if found else 0
 
 
 def line(outcome: Outcome) -> str:
     return (
-        f"{outcome.name:10} {outcome.executions:>9,} executions in {outcome.seconds:.0f} s{', guided' if outcome.guided else ''}; "
-        f"slowest {outcome.slowest:.2f} s; {outcome.growth / 2**20:+.0f} MiB; {len(outcome.findings) or 'no'} findings"
+        f"{outcome.name:10} {outcome.executions:>9,} executions in {outcome.seconds:.0f} s"
+        f"{', guided' if outcome.guided else ''}; slowest {outcome.slowest:.2f} s; "
+        f"{outcome.growth / 2**20:+.0f} MiB; {len(outcome.findings) or 'no'} findings"
     )
 
 
 def again(name: str, data: bytes) -> int:
-    """Runs one input, and shows what it is and what it does."""
+    """Run one input, and print what it is and what it does."""
     subject = harness(name)
     print(described(subject, data).encode(errors="backslashreplace").decode())
     found = Session(subject).case(data)

@@ -1,4 +1,5 @@
-"""Where the bytes come from: chance, which needs nothing and repeats for a seed, or coverage of our code, which needs atheris."""
+"""Sources of bytes: random mutation, which repeats for a seed, or coverage of plugwasm's code with
+atheris."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ MOST_BYTES = 4096
 
 
 def by_chance(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iterator[bytes]:
-    """The seeds themselves, then without end: new bytes, and seeds that were changed a little."""
+    """Yield the seeds, then without end: new bytes, and seeds with small changes."""
     yield from seeds
     chance = random.Random(seed)
     while True:
@@ -35,14 +36,17 @@ def by_chance(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iter
 
 
 def can_guide() -> bool:
-    """Whether atheris is installed."""
+    """Return whether atheris is installed."""
     from importlib.util import find_spec
 
     return find_spec("atheris") is not None
 
 
 def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> None:
-    """Runs `run` on inputs that reach new lines of what was imported under `instrumented`. Does not return: `run` ends the process."""
+    """Run inputs that reach new lines of the modules that `instrument` measures.
+
+    Does not return: `run` ends the process.
+    """
     import atheris
 
     with tempfile.TemporaryDirectory() as corpus:
@@ -61,9 +65,10 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
 
 
 def instrument(packages: Sequence[str]) -> None:
-    """Has modules of these packages measured that are imported from now on.
+    """Measure the modules of these packages that are imported from now on.
 
-    Not the engine's: `_engine.signal_safety` moves exception tables of its functions, which must be those that the compiler made.
+    The engine is left out: `_engine.signal_safety` moves exception tables of its functions, which
+    must be the ones that the compiler made.
     """
     import atheris
 

@@ -1,7 +1,7 @@
-"""A harness in a child process, since what is looked for may crash or hang it.
+"""Run a harness in a child process, since a finding may crash or hang it.
 
-The child writes each input to a file before it runs it, so when it dies or stands still, the file has the input that did it. It goes on
-in another child then.
+The child writes each input to a file before it runs it, so when it crashes or hangs, the file has
+that input. Another child then continues.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from . import ROOT, harness, inputs
 from .session import Session, resident, save
 
 HANG = 90.0
-"""Seconds without a new case after which the child is ended. Guests end by their own deadlines long before."""
+"""Seconds without a new case after which the child is ended. Guests reach their own deadlines long
+before."""
 CRASHES = 5
-"""After so many a harness is given up for this run."""
+"""How many crashes end the run of a harness."""
 LARGEST_FILE = 2**24
-"""What a guest may write in one file, in bytes."""
+"""The largest file that a guest may write, in bytes."""
 WARM = 200
-"""Executions after which a process has all that it keeps."""
+"""Executions after which a process has everything that it keeps."""
 GROWTH = 512 * 2**20
 """Bytes of memory that a run may add after that."""
 
 
 @dataclass
 class Outcome:
-    """What a run came to."""
+    """The result of a run."""
 
     name: str
     executions: int = 0
@@ -46,7 +47,7 @@ class Outcome:
 
 
 class LeakError(AssertionError):
-    """The process holds more and more memory."""
+    """The memory of the process keeps growing."""
 
 
 def watch(
@@ -58,7 +59,7 @@ def watch(
     guided: bool,
     folder: Path,
 ) -> Outcome:
-    """Runs a harness in children until a limit is reached. Findings are saved in `folder`."""
+    """Run a harness in children until a limit is reached. Findings are saved in `folder`."""
     total = Outcome(name, guided=guided)
     started = monotonic()
     crashes = 0
@@ -103,7 +104,7 @@ def watch(
 
 
 def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
-    """What the child came to, and what went wrong with it, if anything."""
+    """Return the outcome of a child, and what went wrong with it, if anything."""
     with open(scratch / "output", "wb") as output:
         environment = {
             **os.environ,
@@ -136,7 +137,7 @@ def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
                 seen, since = now, monotonic()
             elif monotonic() - since > HANG:
                 why = f"hung: no end after {HANG:.0f} s\n"
-                child.send_signal(signal.SIGABRT)  # which prints where it stands
+                child.send_signal(signal.SIGABRT)  # faulthandler prints the stacks
     try:
         outcome = Outcome(**json.loads((scratch / "outcome").read_text()))
     except (OSError, ValueError):
@@ -149,7 +150,7 @@ def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
 
 
 class _Child:
-    """The other side: runs the cases, and leaves word of each before it runs it."""
+    """Runs the cases in the child process, and reports each before it runs it."""
 
     def __init__(self, job: dict[str, object], scratch: Path) -> None:
         self.seed, self.limit = job["seed"], job["executions"]
@@ -203,7 +204,8 @@ class _Child:
 
 
 def _covered(name: str) -> list[str]:
-    """`COVERED` of a harness, which must be known before what it covers is imported."""
+    """Return `COVERED` of a harness without importing it: what it covers must not be imported
+    yet."""
     import ast
 
     tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
