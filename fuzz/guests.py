@@ -265,7 +265,7 @@ def check(data: bytes) -> None:
     text, starts_badly = _module(choices)
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(connection, "resolve", _resolve),
+        mock.patch.object(connection, "look_up", _resolve),
     ):
         root = Path(folder)
         furnish(root)

@@ -7,7 +7,7 @@ plain engine. Its bookkeeping is checked, too.
 
 from __future__ import annotations
 
-from plugwasm._host.kernel import INPUT
+from plugwasm._host.kernel import INPUT_OFFSET
 from tests.support.kernel_rig import EDGES, GRANULE, Rig
 
 from .choices import Choices
@@ -48,10 +48,10 @@ def check(data: bytes) -> None:
         if name == "call":
             given = bytes(range(256)) * (arguments[0] // 256 + 1)
             outcomes = [rig.call("ok", given[: arguments[0]]) for rig in (plain, pooled)]
-            live = {INPUT: arguments[0]} if arguments[0] else {}
+            live = {INPUT_OFFSET: arguments[0]} if arguments[0] else {}
         elif name == "put":
             outcomes = [
-                rig.kernel.put(b"h" * arguments[0])  # type: ignore[misc]
+                rig.kernel.new_block(b"h" * arguments[0])  # type: ignore[misc]
                 for rig in (plain, pooled)
             ]
         else:
@@ -67,7 +67,7 @@ def check(data: bytes) -> None:
             live = {}
     size = plain.memory_bytes()
     assert plain.failure() == pooled.failure()
-    assert bytes(plain.kernel.range(0, size)) == bytes(pooled.kernel.range(0, size)), (
+    assert bytes(plain.kernel.view(0, size)) == bytes(pooled.kernel.view(0, size)), (
         "the memories differ"
     )
     pooled.check_books(live)
@@ -86,7 +86,7 @@ def build(data: bytes) -> list[tuple[str, tuple[int, ...]]]:
             case 0 | 1:
                 calls.append(("alloc", (choices.pick(_SIZES) + choices.below(3) - 1,)))
             case 2:
-                calls.append(("free", (INPUT + GRANULE * choices.byte(),)))
+                calls.append(("free", (INPUT_OFFSET + GRANULE * choices.byte(),)))
             case 3:
                 calls.append((choices.pick(_PLAIN), (_anywhere(choices),)))
             case 4:
@@ -105,4 +105,6 @@ def build(data: bytes) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _anywhere(choices: Choices) -> int:
-    return choices.pick((choices.pick(EDGES), INPUT + GRANULE * choices.byte(), choices.integer(8)))
+    return choices.pick(
+        (choices.pick(EDGES), INPUT_OFFSET + GRANULE * choices.byte(), choices.integer(8))
+    )

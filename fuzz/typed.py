@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 import plugwasm
-from plugwasm._host.codecs import output_reader
+from plugwasm._host.codecs import make_output_reader
 from plugwasm.codecs import JSON, MSGPACK
 from plugwasm.errors import OutputError
 
@@ -86,7 +86,7 @@ _LIMITS = plugwasm.Limits(decoded_values=VALUES, decoded_keys=KEYS)
 def check(data: bytes) -> None:
     output, type, is_json = build(data)
     try:
-        value = output_reader(type, JSON if is_json else MSGPACK, "plugin", "function")(
+        value = make_output_reader(type, JSON if is_json else MSGPACK, "plugin", "function")(
             output, _LIMITS
         )  # type: ignore[call-arg]
     except OutputError as error:

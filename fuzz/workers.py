@@ -118,7 +118,7 @@ class _Ended:
     def __init__(self, process: None, *, leads: bool) -> None:
         pass
 
-    def is_ours(self) -> bool:
+    def is_unreaped(self) -> bool:
         return False
 
     def wait(self, seconds: float | None = None) -> int:
@@ -150,7 +150,10 @@ def _converse(said: bytes) -> None:
         worker.shutdown(socket.SHUT_WR)
 
     limits = plugwasm.Limits(memory_bytes=2**20, timeout=5)
-    with mock.patch.object(process, "_start", start), mock.patch.object(process, "Child", _Ended):
+    with (
+        mock.patch.object(process, "_start", start),
+        mock.patch.object(process, "ChildProcess", _Ended),
+    ):
         try:
             with plugwasm.IsolatedPlugin(
                 _MODULE, functions=[_own], config={"key": "value"}, limits=limits

@@ -34,7 +34,7 @@ _PUBLIC_NAMES = {
     "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
     "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
     "_http.body": "Readable",
-    "_http.policy": "Egress",
+    "_http.egress": "Egress",
     "_http.socket_transport": "HttpTransport",
     "_http.transport": "EgressRequest EgressResponse Transport",
     "_isolation.plugin": "IsolatedPlugin",
@@ -43,14 +43,16 @@ _PUBLIC_NAMES = {
     "_manifest.policy": "ManifestPolicy",
     "_manifest.resolve": "Admitted",
     "_plugin_set.plugin_set": "PluginSet",
+    "_pool.lease": "Lease",
     "_pool.map": "AsyncOutputs",
     "_pool.pool": "PluginPool",
-    "_pool.slots": "Lease PoolStats",
+    "_pool.slots": "PoolStats",
+    "_runtime.abstract_plugin": "CancelHandle",
     "_runtime.argument_types": "Observe PluginInput",
     "_runtime.compiled_plugin": "CompiledPlugin",
     "_runtime.interfaces": "export host_namespace",
     "_runtime.observers": "Measured",
-    "_runtime.plugin": "CancelHandle Plugin",
+    "_runtime.plugin": "Plugin",
     "_version": "__version__",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
     "errors": (
@@ -103,7 +105,7 @@ if TYPE_CHECKING:
     from ._host.log_handlers import set_log_custom as set_log_custom
     from ._host.log_handlers import set_log_file as set_log_file
     from ._http.body import Readable as Readable
-    from ._http.policy import Egress as Egress
+    from ._http.egress import Egress as Egress
     from ._http.socket_transport import HttpTransport as HttpTransport
     from ._http.transport import EgressRequest as EgressRequest
     from ._http.transport import EgressResponse as EgressResponse
@@ -117,17 +119,17 @@ if TYPE_CHECKING:
     from ._manifest.policy import ManifestPolicy as ManifestPolicy
     from ._manifest.resolve import Admitted as Admitted
     from ._plugin_set.plugin_set import PluginSet as PluginSet
+    from ._pool.lease import Lease as Lease
     from ._pool.map import AsyncOutputs as AsyncOutputs
     from ._pool.pool import PluginPool as PluginPool
-    from ._pool.slots import Lease as Lease
     from ._pool.slots import PoolStats as PoolStats
+    from ._runtime.abstract_plugin import CancelHandle as CancelHandle
     from ._runtime.argument_types import Observe as Observe
     from ._runtime.argument_types import PluginInput as PluginInput
     from ._runtime.compiled_plugin import CompiledPlugin as CompiledPlugin
     from ._runtime.interfaces import export as export
     from ._runtime.interfaces import host_namespace as host_namespace
     from ._runtime.observers import Measured as Measured
-    from ._runtime.plugin import CancelHandle as CancelHandle
     from ._runtime.plugin import Plugin as Plugin
     from ._version import __version__ as __version__
     from ._wasi.options import Clock as Clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_type_hints
 
 
-def publish(module: str, *structs: type) -> None:
+def set_public_module(module: str, *structs: type) -> None:
     """Set the `__module__` of structs to the public module that exports them.
 
     msgspec looks up names in annotations in the module that `__module__` names, so the annotations

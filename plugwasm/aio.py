@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ._runtime.compiled_plugin import CompiledPlugin
 from ._runtime.plugin import Plugin
-from ._runtime.threads import cross, default_limiter
+from ._runtime.threads import default_limiter, run_in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ async def run(make: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = 
     Use it for other things that take time, such as `plugins.reload` or `lambda: pool.bind(Search)`.
     A cancelled task does not wait: what the thread makes after that is closed, if it has a `close`.
     """
-    result: T = await cross(
-        lambda _: make(), default_limiter() if limiter is None else limiter, patient=False
+    result: T = await run_in_thread(
+        lambda _: make(), default_limiter() if limiter is None else limiter, abandon_on_cancel=True
     )
     return result

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from ._manifest.resolve import Recipe
+    from ._manifest.resolve import PluginSpec
     from ._runtime.argument_types import PluginInput
 
 __all__ = [
@@ -58,8 +58,8 @@ def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Back
             'plugwasm[debug]'`.
         ManifestError, SourceError, ModuleError: `plugin` was not read yet, and cannot be.
     """
-    recipe = _recipe(plugin)
-    return resolve_frames(error.backtrace, PluginCodeMap(recipe.modules, recipe.main))
+    spec = _spec(plugin)
+    return resolve_frames(error.backtrace, PluginCodeMap(spec.modules, spec.main))
 
 
 def dump_on_trap(
@@ -87,8 +87,8 @@ def dump_on_trap(
         What was written so far, and a way to stop.
     """
     _check_here(plugin)
-    recipe = _recipe(plugin)
-    return Dumper(plugin, directory, PluginCodeMap(recipe.modules, recipe.main), on=on, most=most)
+    spec = _spec(plugin)
+    return Dumper(plugin, directory, PluginCodeMap(spec.modules, spec.main), on=on, most=most)
 
 
 def profile(plugin: Plugin, *, interval: float = 0.001) -> Profile:
@@ -103,10 +103,10 @@ def profile(plugin: Plugin, *, interval: float = 0.001) -> Profile:
     return Profile(plugin, interval)
 
 
-def _recipe(plugin: Plugin | CompiledPlugin | PluginInput) -> Recipe:
+def _spec(plugin: Plugin | CompiledPlugin | PluginInput) -> PluginSpec:
     if isinstance(plugin, Plugin):
         plugin = plugin.compiled_plugin
-    return plugin._recipe if isinstance(plugin, CompiledPlugin) else resolve(plugin)
+    return plugin._spec if isinstance(plugin, CompiledPlugin) else resolve(plugin)
 
 
 def _check_here(plugin: Plugin) -> None:

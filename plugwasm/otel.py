@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import partial
 
 from ._host.env import NAMESPACE
-from ._host.event_loop import surroundings
+from ._host.event_loop import context_factory
 from ._http.url import Target
 from ._runtime.linker import WASI
 from ._runtime.observers import Observer
@@ -222,7 +222,7 @@ class _CurrentSpan:
         # Otherwise there is no SDK, or this span is current already.
         if own.is_valid and own.span_id != get_current_span().get_span_context().span_id:
             context = set_span_in_context(self._span)
-            self._outer = surroundings.set(partial(_AttachedContext, context))
+            self._outer = context_factory.set(partial(_AttachedContext, context))
             self._token = attach(context)
 
     def __exit__(
@@ -240,7 +240,7 @@ class _CurrentSpan:
             finally:
                 try:
                     if self._outer is not None:
-                        surroundings.reset(self._outer)
+                        context_factory.reset(self._outer)
                 finally:
                     self._span.end()
 
@@ -359,7 +359,7 @@ def _server_attributes(url: str) -> Attributes:
     """Return scheme, host and port of a URL, parsed as the egress policy parses it; empty if it
     rejects the URL."""
     try:
-        target = Target.of(url)
+        target = Target.parse(url)
     except EgressError:
         return {}
     return {"url.scheme": target.scheme, "server.address": target.host, "server.port": target.port}

@@ -6,9 +6,10 @@ set calls those that serve it in order. A plugin that fails is skipped and its f
 others are called all the same.
 """
 
+from ._plugin_set.changes import Changes
 from ._plugin_set.description import Description, Grants
 from ._plugin_set.dispatch import Result
 from ._plugin_set.metadata import Setting
-from ._plugin_set.plugin_set import Changes, PluginSet
+from ._plugin_set.plugin_set import PluginSet
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]

@@ -99,14 +99,14 @@ def raising(*args: Any, **kwargs: Any) -> Any:
 def test_a_manifest_field_that_raises_something_else_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugwasm._manifest.model.checked_hash", raising)
+    monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raising)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
     assert "hash" in described(harness("manifests"), found.data)
 
 
 def test_a_manifest_error_that_shows_a_secret_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugwasm._manifest.model.kind", lambda value: "a value")
+    monkeypatch.setattr("plugwasm._manifest.model.json_type", lambda value: "a value")
     monkeypatch.setattr(
         "plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})"
     )
@@ -118,10 +118,10 @@ def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(
 ) -> None:
     from plugwasm._http.url import Target
 
-    honest = Target.of
+    honest = Target.parse
     monkeypatch.setattr(
         Target,
-        "of",
+        "parse",
         staticmethod(lambda url: honest(url.replace("good.test@", "").replace("@", "."))),
     )
     first_finding("urls", 5000)
@@ -147,7 +147,7 @@ def test_credentials_that_follow_a_redirect_to_another_origin_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "plugwasm._http.headers.HeaderRules.adds_to",
+        "plugwasm._http.headers.HeaderRules.added_for",
         lambda self, target: {"Authorization": "s3cr3t-9f1c"},
     )
     monkeypatch.setattr(
@@ -304,7 +304,7 @@ def test_a_request_that_fails_keeps_nothing_alive(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         port = unused.getsockname()[1]
-        monkeypatch.setattr("plugwasm._http.connection.resolve", resolve)
+        monkeypatch.setattr("plugwasm._http.connection.look_up", resolve)
         text = guest(
             export(
                 "run",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._engine import EngineFailure, shown, wat_to_wasm
+from .._engine import EngineFailure, truncate, wat_to_wasm
 from .code_map import CodeMap
 from .dwarf import SourceLines
 
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .._manifest.resolve import ModuleSource
+    from .._manifest.resolve import ModuleSpec
 
 _MAGIC = b"\0asm"
 _MANGLED = ("_Z", "_R")
@@ -47,10 +47,12 @@ class Frame:
         where = "" if self.offset is None else f" @ {self.offset:#x}"
         if self.file is not None:
             place = ":".join(
-                str(part) for part in (shown(self.file), self.line, self.column) if part is not None
+                str(part)
+                for part in (truncate(self.file), self.line, self.column)
+                if part is not None
             )
             where = f" at {place}"
-        return f"{shown(self.function)}{where}{' (inlined)' if self.inlined else ''}"
+        return f"{truncate(self.function)}{where}{' (inlined)' if self.inlined else ''}"
 
 
 Frame.__module__ = "plugwasm.debugging"
@@ -85,7 +87,7 @@ class PluginCodeMap:
     Each is read on first use.
     """
 
-    def __init__(self, sources: Sequence[ModuleSource], main: str) -> None:
+    def __init__(self, sources: Sequence[ModuleSpec], main: str) -> None:
         self.sources = sources
         self.main = next(i for i, source in enumerate(sources) if source.name == main)
         self._code_maps: dict[int, CodeMap] = {}
@@ -130,7 +132,7 @@ class PluginCodeMap:
         """Return how well a frame fits to a module, or None if it cannot be one of its
         functions."""
         code = self[number]
-        label = "" if code.module_name is None else f"{shown(code.module_name)}!"
+        label = "" if code.module_name is None else f"{truncate(code.module_name)}!"
         if not text.startswith(label):
             return None
         function = code.function_at(offset)
@@ -142,7 +144,7 @@ class PluginCodeMap:
             return (
                 (4, code.display_name(function), place) if name == f"function {function}" else None
             )
-        if shown(known) == name:
+        if truncate(known) == name:
             return 4, known, place
         return (2, name, place) if known.startswith(_MANGLED) else None
 

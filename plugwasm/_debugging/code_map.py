@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from .._engine.wasm_binary import CODE, CUSTOM, leb128, sections
+from .._engine.wasm_binary import CODE, CUSTOM, iter_sections, read_leb128
 
 _IMPORT, _EXPORT = 2, 7
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
@@ -38,7 +38,7 @@ class CodeMap:
         self._names: dict[int, str] = {}
         self._exports: dict[int, str] = {}
         self._custom_sections: dict[str, tuple[int, int]] = {}
-        for section, start, end in sections(wasm):
+        for section, start, end in iter_sections(wasm):
             if section == _IMPORT:
                 self.imported_functions = _count_imported_functions(wasm, start)
             elif section == _EXPORT:
@@ -88,20 +88,20 @@ class CodeMap:
 
     def _read_code_section(self, at: int) -> None:
         self.code_start = at
-        count, at = leb128(self.wasm, at)
+        count, at = read_leb128(self.wasm, at)
         for _ in range(count):
-            size, at = leb128(self.wasm, at)
+            size, at = read_leb128(self.wasm, at)
             self._starts.append(at)
             at += size
             self._ends.append(at)
 
     def _read_export_section(self, at: int) -> None:
         wasm = self.wasm
-        count, at = leb128(wasm, at)
+        count, at = read_leb128(wasm, at)
         for _ in range(count):
             name, at = _read_name(wasm, at, len(wasm))
             kind = wasm[at]
-            index, at = leb128(wasm, at + 1)
+            index, at = read_leb128(wasm, at + 1)
             if kind == _FUNCTION:
                 self._exports.setdefault(index, name)
             elif kind == _MEMORY:
@@ -113,16 +113,16 @@ class CodeMap:
         left = MAX_NAMES
         while at < end:
             kind = wasm[at]
-            size, at = leb128(wasm, at + 1)
+            size, at = read_leb128(wasm, at + 1)
             following = at + size
             if following > end:
                 return
             if kind == _MODULE_NAME:
                 self.module_name, _ = _read_name(wasm, at, following)
             elif kind == _FUNCTION_NAMES:
-                count, at = leb128(wasm, at)
+                count, at = read_leb128(wasm, at)
                 for _ in range(min(count, left)):
-                    index, at = leb128(wasm, at)
+                    index, at = read_leb128(wasm, at)
                     name, at = _read_name(wasm, at, following)
                     if index < functions:
                         self._names[index] = name
@@ -131,7 +131,7 @@ class CodeMap:
 
 
 def _read_name(wasm: bytes, at: int, end: int) -> tuple[str, int]:
-    length, at = leb128(wasm, at)
+    length, at = read_leb128(wasm, at)
     if at + length > end:
         raise IndexError
     return wasm[at : at + length].decode("utf-8", "replace"), at + length
@@ -139,17 +139,17 @@ def _read_name(wasm: bytes, at: int, end: int) -> tuple[str, int]:
 
 def _count_imported_functions(wasm: bytes, at: int) -> int:
     functions = 0
-    count, at = leb128(wasm, at)
+    count, at = read_leb128(wasm, at)
     for _ in range(count):
         for _ in ("module", "name"):
-            length, at = leb128(wasm, at)
+            length, at = read_leb128(wasm, at)
             at += length
         kind, at = wasm[at], at + 1
         if kind == _FUNCTION:
             functions += 1
-            _, at = leb128(wasm, at)
+            _, at = read_leb128(wasm, at)
         elif kind == _TAG:
-            _, at = leb128(wasm, at + 1)
+            _, at = read_leb128(wasm, at + 1)
         elif kind == _GLOBAL:
             at = _skip_type(wasm, at) + 1
         else:
@@ -159,16 +159,16 @@ def _count_imported_functions(wasm: bytes, at: int) -> int:
 
 def _skip_type(wasm: bytes, at: int) -> int:
     if wasm[at] in _TYPED_REFERENCES:
-        _, at = leb128(wasm, at + 1)
+        _, at = read_leb128(wasm, at + 1)
         return at
     return at + 1
 
 
 def _skip_limits(wasm: bytes, at: int) -> int:
     flags = wasm[at]
-    _, at = leb128(wasm, at + 1)
+    _, at = read_leb128(wasm, at + 1)
     if flags & 1:
-        _, at = leb128(wasm, at)
+        _, at = read_leb128(wasm, at)
     if flags & 8:
-        _, at = leb128(wasm, at)
+        _, at = read_leb128(wasm, at)
     return at

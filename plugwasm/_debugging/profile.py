@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._host.guest import Guest
-    from .._runtime.plugin import Lent, Plugin
+    from .._runtime.abstract_plugin import LeaseSnapshot
+    from .._runtime.plugin import Plugin
 
 FORMATS = (".html", ".svg", ".json", ".txt", ".folded")
 MIN_INTERVAL = 0.0001
@@ -69,7 +70,7 @@ class Profile:
         sampler = self._sampler = Sampler(plugin.compiled_plugin, self.interval)
         self._thread = threading.Thread(
             target=self._run,
-            args=(plugin, sampler, plugin._hold()),
+            args=(plugin, sampler, plugin._hold_lease()),
             name="plugwasm-profile",
             daemon=True,
         )
@@ -89,14 +90,14 @@ class Profile:
             guest.sampler = None
         self._json, self._stacks = sampler.finish()
 
-    def _run(self, plugin: Plugin, sampler: Sampler, lent: Lent | None) -> None:
+    def _run(self, plugin: Plugin, sampler: Sampler, lent: LeaseSnapshot | None) -> None:
         before = monotonic()
         last: Guest | None = None
         while not self._stop.acquire(timeout=self.interval):
             now = monotonic()
             guest = plugin._guest
             # With another `_lent`, a call is another caller's, who has the plugin from a pool.
-            if guest is None or guest not in ticker.running or plugin._lent is not lent:
+            if guest is None or guest not in ticker.running or plugin._lease is not lent:
                 last = None
                 sampler.end_call()
             else:

@@ -18,12 +18,12 @@ import threading
 from collections import deque
 from time import monotonic
 
-from .._engine import CALLBACK_CODE, shown
+from .._engine import CALLBACK_CODE, truncate
 from .._engine.profiler import GuestProfiler
-from .._engine.traps import KERNEL_NAME, without_hash
+from .._engine.traps import KERNEL_NAME, strip_rust_hash
 from .._host import kernel
 from .._platform.native_threads import sleep
-from .._runtime.linker import linking_code
+from .._runtime.linker import trampoline_code
 from .backtrace import to_binary
 from .code_map import CodeMap
 
@@ -44,7 +44,7 @@ HOST_FRAME = "[host]"
 """The frame of the application between the engine's calls; followed by the name of a host function,
 the frame of that."""
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_LINKING_CODE = linking_code()
+_LINKING_CODE = trampoline_code()
 MAX_DEPTH = 512
 """Frames of a stack that are kept; of a deeper one, those at both ends."""
 MAX_FRAMES = 2_000_000
@@ -246,10 +246,10 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def _read_code_maps(compiled: CompiledPlugin) -> dict[str, CodeMap]:
-    sources = {source.name: source.wasm for source in compiled._recipe.modules}
+    sources = {source.name: source.wasm for source in compiled._spec.modules}
     return {
         name: CodeMap(to_binary(wasm))
-        for name, wasm in {**sources, KERNEL_NAME: kernel.source()}.items()
+        for name, wasm in {**sources, KERNEL_NAME: kernel.read_source()}.items()
     }
 
 
@@ -270,7 +270,7 @@ def _name_functions(
             text = code.display_name(
                 code.imported_functions + int(text[len(_NAMELESS_PREFIX) :].rstrip(">"))
             )
-        text = shown(without_hash(text))
+        text = truncate(strip_rust_hash(text))
         if text != texts[name]:
             names[function] = len(texts)
             texts.append(text)
@@ -287,7 +287,7 @@ def _sum_stacks(
     titles = []
     for function, name in enumerate(functions):
         library = _library_name(profile, thread, function)
-        titles.append(texts[name] if library == main else f"{shown(library)}!{texts[name]}")
+        titles.append(texts[name] if library == main else f"{truncate(library)}!{texts[name]}")
     table, frames = thread["stackTable"], thread["frameTable"]["func"]
     known: dict[int, tuple[str, ...]] = {}
     kept = sum(map(len, stacks))

@@ -11,7 +11,7 @@ What a guest gives is read only as far as it can be checked:
 
 from __future__ import annotations
 
-from ..errors import BatchError, shown
+from ..errors import BatchError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def read_stream(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]
         struct.error,
     ) as error:
         raise BatchError(
-            f"{who} gave what is no stream of record batches: {shown(str(error), 300)}"
+            f"{who} gave what is no stream of record batches: {truncate(str(error), 300)}"
         ) from error
 
 
@@ -166,4 +166,4 @@ class _FlatTable:
 
 def _indent_schema(schema: Any) -> str:
     lines = schema.to_string(show_field_metadata=False, show_schema_metadata=False).splitlines()
-    return "\n".join(f"    {shown(line)}" for line in lines[:50])
+    return "\n".join(f"    {truncate(line)}" for line in lines[:50])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 
-from .._host.codecs import encoded, output_reader
+from .._host.codecs import encode_input, make_output_reader
 from ..errors import (
     BadHandleError,
     BatchError,
@@ -191,7 +191,7 @@ class MapBatches:
         else:
             self._type, decoded = output_type(returns)
             self._decode = (
-                None if decoded is None else output_reader(decoded, None, ref.name, function)
+                None if decoded is None else make_output_reader(decoded, None, ref.name, function)
             )
 
     def __call__(self, batch: Batch) -> Batch:
@@ -271,7 +271,7 @@ class MapBatches:
             return call_inputs(get_column(batch, self._column))
         names = self._column
         rows = zip(*(get_column(batch, name).to_pylist() for name in names), strict=True)
-        return [encoded(dict(zip(names, row, strict=True))) for row in rows]
+        return [encode_input(dict(zip(names, row, strict=True))) for row in rows]
 
     def _call_rows(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
         """The outputs as a column, and how many values one may have.
@@ -404,7 +404,7 @@ class _OutputReader:
 
     __slots__ = ("_decode", "_size_error", "room")
 
-    is_of_call = True
+    takes_limits = True
 
     def __init__(self, decode: Any, room: int, size_error: Callable[[], BatchError]) -> None:
         self._decode, self.room, self._size_error = decode, room, size_error

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from .._manifest.files import anchored, joined, verified
-from .._manifest.messages import check_text
-from .._manifest.resolve import MAIN, Recipe, told_apart
+from .._manifest.files import absolute_path, make_absolute, verify_module
+from .._manifest.messages import check_encodable
+from .._manifest.resolve import MAIN_MODULE, PluginSpec, classify_input
 from ..errors import OptionError
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ class FromEnvironment:
                 f"{field}: the variable {self.name} is not set in this process's environment",
                 field=field,
             ) from None
-        check_text(value, f"{field}: the variable {self.name}", field=field)
+        check_encodable(value, f"{field}: the variable {self.name}", field=field)
         return value
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -108,9 +108,9 @@ def to_manifest(plugin: Any) -> Manifest:
     """The manifest that `plugin` is, or one around the module that it is. As `_manifest.resolve.resolve`, but modules are not read yet."""
     from .._manifest.model import Manifest, WasmSource
 
-    if isinstance(plugin, Recipe):
-        return _manifest_of_recipe(plugin)
-    kind, value = told_apart(plugin)
+    if isinstance(plugin, PluginSpec):
+        return _manifest_of_spec(plugin)
+    kind, value = classify_input(plugin)
     if kind == "url":
         return Manifest(wasm=[WasmSource(url=value)])
     if kind == "path":
@@ -121,19 +121,19 @@ def to_manifest(plugin: Any) -> Manifest:
     return manifest
 
 
-def _manifest_of_recipe(recipe: Recipe) -> Manifest:
+def _manifest_of_spec(spec: PluginSpec) -> Manifest:
     from .._manifest.model import Manifest, MemoryOptions, WasmSource
 
     return Manifest(
-        wasm=[WasmSource(data=module.wasm, name=module.name) for module in recipe.modules],
-        config=recipe.config,
-        allowed_hosts=list(recipe.allowed_hosts),
-        allowed_paths=recipe.allowed_paths,
-        timeout_ms=recipe.timeout_ms,
+        wasm=[WasmSource(data=module.wasm, name=module.name) for module in spec.modules],
+        config=spec.config,
+        allowed_hosts=list(spec.allowed_hosts),
+        allowed_paths=spec.allowed_paths,
+        timeout_ms=spec.timeout_ms,
         memory=MemoryOptions(
-            max_pages=recipe.max_pages,
-            max_http_response_bytes=recipe.max_http_response_bytes,
-            max_var_bytes=recipe.max_var_bytes,
+            max_pages=spec.max_pages,
+            max_http_response_bytes=spec.max_http_response_bytes,
+            max_var_bytes=spec.max_var_bytes,
         ),
     )
 
@@ -165,7 +165,7 @@ def pin_module(
     )
     check_hash(source, f"wasm[{index}]", path or "the module", content)
     if source.data is None:
-        verified(
+        verify_module(
             content, f"the module of `wasm[{index}]`" if path is None else path, shows_bytes=False
         )
     digest = hashlib.sha256(content).hexdigest()
@@ -178,20 +178,20 @@ def pin_module(
 
 def _absolute_file(path: str) -> str:
     """The same for the same file, where it can be told without looking at links."""
-    full = joined(None, path)
+    full = absolute_path(None, path)
     return full if ".." in full.split(os.sep) else os.path.normpath(full)
 
 
 def absolute_paths(paths: dict[str, str] | None) -> dict[str, str] | None:
     """The current directory where it runs is another."""
-    return anchored(paths) if paths else paths
+    return make_absolute(paths) if paths else paths
 
 
 def label_of(sources: list[WasmSource]) -> str:
-    """As `Recipe.label`, also where the main module is embedded."""
-    from .._manifest.download import shown_url
+    """As `PluginSpec.label`, also where the main module is embedded."""
+    from .._manifest.download import redact_url
 
-    main = next((source for source in sources if source.name == MAIN), sources[-1])
-    place = main.path or shown_url(main.url or "")
+    main = next((source for source in sources if source.name == MAIN_MODULE), sources[-1])
+    place = main.path or redact_url(main.url or "")
     stem = os.path.splitext(os.path.basename(place.partition("?")[0]))[0]
     return stem if stem and " " not in stem else "plugin"

@@ -13,13 +13,20 @@ from __future__ import annotations
 import os
 import threading
 
-from .._host.options import check_flag, check_fuel, check_kinds, listed, named, refuse_unknown
-from .._manifest.limits import DEFAULT, ProcessLimits
-from .._manifest.messages import check_text
-from .._manifest.resolve import own_settings
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
+from .._host.options import (
+    check_flag,
+    check_fuel,
+    check_list,
+    check_option_types,
+    describe_value,
+    reject_unknown_arguments,
+)
+from .._manifest.limits import DEFAULT_LIMITS, ProcessLimits
+from .._manifest.messages import check_encodable
+from .._manifest.resolve import admitted_settings
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
 from .._runtime.plugin import Plugin
-from ..errors import ManifestError, OptionError, shown
+from ..errors import ManifestError, OptionError, truncate
 from .pinned_manifest import (
     FromEnvironment,
     absolute_paths,
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Any, Never, NoReturn
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
     from .._wasi.options import WasiOptions
@@ -118,26 +125,28 @@ class PluginRef:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(PluginRef, unknown)
+            reject_unknown_arguments(PluginRef, unknown)
         import msgspec
 
         from .._manifest.module_files import ModuleReader
 
-        check_kinds(False, limits, None)
+        check_option_types(False, limits, None)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         check_flag("embed", embed)
         if isinstance(functions, str) or callable(functions):
             functions = [functions]
-        functions = listed("functions", functions, "host functions or their names", object)
+        functions = check_list("functions", functions, "host functions or their names", object)
         if not (config is None or hasattr(config, "items")):
-            raise OptionError(f"config: expected a mapping, got {named(config)}", field="config")
+            raise OptionError(
+                f"config: expected a mapping, got {describe_value(config)}", field="config"
+            )
         if isinstance(plugin, CompiledPlugin):
             raise OptionError(
                 "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
             )
         plain, secrets = split_secrets(plugin)
-        limits, egress = own_settings(plain, limits, egress)
+        limits, egress = admitted_settings(plain, limits, egress)
         manifest = to_manifest(plain)
         headers = tuple(
             (place[1], place[2], secret)
@@ -156,17 +165,17 @@ class PluginRef:
                 raise OptionError(
                     f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}"
                 )
-            check_text(key, "config: a key", field="config")
+            check_encodable(key, "config: a key", field="config")
             if isinstance(value, str):
-                check_text(value, f"config: the value of `{shown(key)}`", field="config")
+                check_encodable(value, f"config: the value of `{truncate(key)}`", field="config")
         policy = egress
         if isinstance(egress, str) and any(
             source.url is not None and (embed or source.hash is None) for source in manifest.wasm
         ):
             policy = _import_object(_check_object_name(egress, "egress"), "egress")
-        check_kinds(False, None, None if isinstance(policy, str) else policy)
+        check_option_types(False, None, None if isinstance(policy, str) else policy)
         reader = ModuleReader(
-            (limits or DEFAULT).module_bytes, None if isinstance(policy, str) else policy
+            (limits or DEFAULT_LIMITS).module_bytes, None if isinstance(policy, str) else policy
         )
         sources = [
             pin_module(source, index, headers, embed, reader)
@@ -197,7 +206,7 @@ class PluginRef:
             "functions": tuple(_name_of(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
-            "name": checked_name(name) or shown(label_of(manifest.wasm)),
+            "name": validate_name(name) or truncate(label_of(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)
@@ -224,15 +233,15 @@ class PluginRef:
         """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
-                f"isolated: expected True, False or ProcessLimits, got {named(isolated)}",
+                f"isolated: expected True, False or ProcessLimits, got {describe_value(isolated)}",
                 field="isolated",
             )
         if isolated is False:
             return Plugin(self.compiled())
-        from .._isolation.plugin import Elsewhere, IsolatedPlugin
+        from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
 
         return IsolatedPlugin(
-            self._compile(Elsewhere), process=None if isolated is True else isolated
+            self._compile(RemoteCompiledPlugin), process=None if isolated is True else isolated
         )
 
     def _compile(self, kind: type[CompiledPlugin] = CompiledPlugin) -> CompiledPlugin:
@@ -338,11 +347,13 @@ def _serialize(value: object, field: str) -> str | bytes:
         return _check_object_name(value, field)
     import pickle
 
-    check_kinds(value if field == "wasi" else False, None, value if field == "egress" else None)
+    check_option_types(
+        value if field == "wasi" else False, None, value if field == "egress" else None
+    )
     if field == "observe":
-        from .._runtime.observers import observers
+        from .._runtime.observers import resolve_observers
 
-        observers(value)  # type: ignore[arg-type]
+        resolve_observers(value)  # type: ignore[arg-type]
     try:
         return pickle.dumps(value)
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._host.codecs import encoded
+from .._host.codecs import encode_input
 from ..errors import BatchError, OptionError
 from .arrow import import_pyarrow
 
@@ -136,7 +136,7 @@ def call_inputs(column: Any) -> list[Any]:
     values: list[Any] = column.to_pylist()
     if is_raw(kind):
         return values
-    return [None if value is None else encoded(value) for value in values]
+    return [None if value is None else encode_input(value) for value in values]
 
 
 def add_columns(batch: Any, columns: dict[str, Any]) -> Any:

@@ -14,8 +14,8 @@ fork           the engine at rest in all other threads before a fork
 signal_safety  lets callbacks catch what a signal handler raises at their entry
 """
 
-from ..errors import shown
-from .compile_cost import LIGHT, is_light, weight
+from ..errors import truncate
+from .compile_cost import LIGHT_COST, estimate_cost, is_light
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .module import (
     DEFAULT_STACK,
@@ -26,26 +26,26 @@ from .module import (
     Engine,
     Module,
     can_pool,
-    is_pool_limit,
+    is_pool_exhausted,
     wat_to_wasm,
 )
-from .resources import address_space, can_compile_in_parallel, in_main_interpreter
-from .signal_safety import shielded
+from .resources import address_space_limit, can_compile_in_parallel, in_main_interpreter
+from .signal_safety import signal_safe
 from .stack import ThreadStack
 from .store import (
     CALLBACK_CODE,
     CallerMemory,
     Environment,
     ExportName,
-    Function,
     HostFunction,
     Instance,
-    Memory,
-    Pending,
+    LinearMemory,
+    PendingException,
     Store,
-    context_of,
-    ensure_frames,
-    ensure_frames_to_start,
+    WasmFunction,
+    caller_context,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
 )
 from .traps import (
     OUT_OF_BOUNDS,
@@ -56,16 +56,16 @@ from .traps import (
     EngineFailure,
     HostRaised,
     Trap,
-    is_recursion,
+    is_recursion_error,
 )
 from .types import FunctionType, Item
-from .wasm_binary import Facts, facts, wants_images, without_long_names
+from .wasm_binary import Facts, benefits_from_images, read_facts, strip_long_names
 
 __all__ = [
     "CALLBACK_CODE",
     "DEFAULT_STACK",
     "EXTERN_SIZE",
-    "LIGHT",
+    "LIGHT_COST",
     "MAX_EXPORTS",
     "MAX_IMPORTS",
     "MAX_VALUES",
@@ -81,35 +81,35 @@ __all__ = [
     "Environment",
     "ExportName",
     "Facts",
-    "Function",
     "FunctionType",
     "HostFunction",
     "HostRaised",
     "Instance",
     "Item",
-    "Memory",
+    "LinearMemory",
     "Module",
-    "Pending",
+    "PendingException",
     "Store",
     "ThreadStack",
     "Trap",
-    "address_space",
+    "WasmFunction",
+    "address_space_limit",
+    "benefits_from_images",
+    "caller_context",
     "can_compile_in_parallel",
     "can_pool",
+    "check_recursion_depth",
+    "check_recursion_depth_to_start",
     "check_version",
-    "context_of",
-    "ensure_frames",
-    "ensure_frames_to_start",
-    "facts",
+    "estimate_cost",
     "in_main_interpreter",
     "is_light",
-    "is_pool_limit",
-    "is_recursion",
+    "is_pool_exhausted",
+    "is_recursion_error",
     "library_version",
-    "shielded",
-    "shown",
-    "wants_images",
+    "read_facts",
+    "signal_safe",
+    "strip_long_names",
+    "truncate",
     "wat_to_wasm",
-    "weight",
-    "without_long_names",
 ]

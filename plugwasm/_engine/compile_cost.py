@@ -21,15 +21,15 @@ from .wasm_binary import (
     TABLE,
     TAG,
     TYPE,
-    leb128,
-    sections,
+    iter_sections,
+    read_leb128,
 )
 
 LIGHT_BYTES = 4096
 """Of all but custom sections."""
-LIGHT = 5000
+LIGHT_COST = 5000
 """What the modules of a plugin may weigh together to be compiled where the application runs. One is some 25 µs."""
-HEAVY = LIGHT + 1
+HEAVY_COST = LIGHT_COST + 1
 
 _FUNCTION_TYPE = 0x60
 _VALUE_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x70))
@@ -80,24 +80,24 @@ class _Heavy(Exception):
     """It is not certain that the module is light."""
 
 
-def weight(wasm: bytes) -> int:
-    """What the module weighs at most; `HEAVY` if that is more than `LIGHT`, or not certain."""
+def estimate_cost(wasm: bytes) -> int:
+    """What the module weighs at most; `HEAVY_COST` if that is more than `LIGHT_COST`, or not certain."""
     if len(wasm) > 16 * LIGHT_BYTES:
-        return HEAVY  # counts are claims: following them must not take long either
+        return HEAVY_COST  # counts are claims: following them must not take long either
     try:
-        found = list(sections(wasm))
+        found = list(iter_sections(wasm))
     except IndexError:
         found = []
     if not found or found[-1][2] != len(wasm):
         return 0  # broken off, which the engine finds out before it compiles anything
     if sum(end - at for section, at, end in found if section != CUSTOM) > LIGHT_BYTES:
-        return HEAVY
+        return HEAVY_COST
     total = widest = 0
     try:
         for section, at, end in found:
             if section == TYPE:
                 widest = _widest_type(wasm, at)
-                total += leb128(wasm, at)[0]
+                total += read_leb128(wasm, at)[0]
             elif section == TABLE:
                 _check_tables(wasm, at)
             elif section == CODE:
@@ -107,22 +107,22 @@ def weight(wasm: bytes) -> int:
                     _check_imports(wasm, at)
                 elif section == GLOBAL:
                     _check_globals(wasm, at)
-                total += leb128(wasm, at)[0] * (_ENTRY_WEIGHT + (widest >> 2))
-            if total > LIGHT:
-                return HEAVY
+                total += read_leb128(wasm, at)[0] * (_ENTRY_WEIGHT + (widest >> 2))
+            if total > LIGHT_COST:
+                return HEAVY_COST
     except (IndexError, _Heavy):
-        return HEAVY
+        return HEAVY_COST
     return total
 
 
 def is_light(wasm: bytes) -> bool:
     """Whether it is certain that compiling the module takes little time and memory."""
-    return weight(wasm) <= LIGHT
+    return estimate_cost(wasm) <= LIGHT_COST
 
 
 def _widest_type(wasm: bytes, at: int) -> int:
     """The most parameters and results that a type has."""
-    count, at = leb128(wasm, at)
+    count, at = read_leb128(wasm, at)
     widest = 0
     for _ in range(count):
         if wasm[at] != _FUNCTION_TYPE:
@@ -130,7 +130,7 @@ def _widest_type(wasm: bytes, at: int) -> int:
         at += 1
         both = 0
         for _ in ("parameters", "results"):
-            values, at = leb128(wasm, at)
+            values, at = read_leb128(wasm, at)
             if values > _LIGHT_VALUES or not _VALUE_TYPES.issuperset(wasm[at : at + values]):
                 raise _Heavy
             at += values
@@ -141,22 +141,22 @@ def _widest_type(wasm: bytes, at: int) -> int:
 
 def _check_imports(wasm: bytes, at: int) -> None:
     """Tables, and globals of other types, are heavy: each use of a reference to the host takes as much as a hundred instructions."""
-    count, at = leb128(wasm, at)
+    count, at = read_leb128(wasm, at)
     for _ in range(count):
         for _ in ("module", "name"):
-            length, at = leb128(wasm, at)
+            length, at = read_leb128(wasm, at)
             at += length
         kind = wasm[at]
         at += 1
         if kind == 0:
-            _, at = leb128(wasm, at)
+            _, at = read_leb128(wasm, at)
         elif kind == 2:
             bounds = 2 if wasm[at] & 1 else 1
             if wasm[at] > 5:
                 raise _Heavy
             at += 1
             for _ in range(bounds):
-                _, at = leb128(wasm, at)
+                _, at = read_leb128(wasm, at)
         elif kind == 3 and wasm[at] in _VALUE_TYPES:
             at += 2
         else:
@@ -164,7 +164,7 @@ def _check_imports(wasm: bytes, at: int) -> None:
 
 
 def _check_globals(wasm: bytes, at: int) -> None:
-    count, at = leb128(wasm, at)
+    count, at = read_leb128(wasm, at)
     for _ in range(count):
         if wasm[at] not in _VALUE_TYPES:
             raise _Heavy
@@ -178,39 +178,39 @@ def _check_globals(wasm: bytes, at: int) -> None:
                 at += numbers
                 continue
             for _ in range(numbers):
-                _, at = leb128(wasm, at)
+                _, at = read_leb128(wasm, at)
         at += 1
 
 
 def _check_tables(wasm: bytes, at: int) -> None:
-    count, at = leb128(wasm, at)
+    count, at = read_leb128(wasm, at)
     elements = 0
     for _ in range(count):
         if wasm[at] != _FUNCREF or wasm[at + 1] > 1:
             raise _Heavy
-        first, next_at = leb128(wasm, at + 2)
+        first, next_at = read_leb128(wasm, at + 2)
         elements += first
-        at = leb128(wasm, next_at)[1] if wasm[at + 1] else next_at
+        at = read_leb128(wasm, next_at)[1] if wasm[at + 1] else next_at
     if elements > _LIGHT_TABLES:
         raise _Heavy
 
 
 def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
-    functions, at = leb128(wasm, at)
+    functions, at = read_leb128(wasm, at)
     total = 0
     for _ in range(functions):
-        size, at = leb128(wasm, at)
+        size, at = read_leb128(wasm, at)
         end = at + size
-        groups, at = leb128(wasm, at)
+        groups, at = read_leb128(wasm, at)
         locals = 0
         for _ in range(groups):
-            count, at = leb128(wasm, at)
+            count, at = read_leb128(wasm, at)
             locals += count
             if locals > _LIGHT_LOCALS or wasm[at] not in _VALUE_TYPES:
                 raise _Heavy
             at += 1
         total += _body(wasm, at, end, locals + widest, widest)
-        if total > LIGHT:
+        if total > LIGHT_COST:
             raise _Heavy
         at = end
     if at != end_of_section:
@@ -240,13 +240,13 @@ def _body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
                 calls += 1
                 numbers = 2 if code == _INDIRECT else 1
             elif numbers == _LABELS:
-                numbers, at = leb128(wasm, at)
+                numbers, at = read_leb128(wasm, at)
                 numbers += 1
                 places += numbers
             elif numbers == _SELECT:
-                numbers, at = leb128(wasm, at)
+                numbers, at = read_leb128(wasm, at)
             elif numbers == _BULK:
-                kind, at = leb128(wasm, at)
+                kind, at = read_leb128(wasm, at)
                 if kind >= len(_BULK_NUMBERS):
                     raise _Heavy
                 numbers = _BULK_NUMBERS[kind]

@@ -6,7 +6,7 @@ the engine are called with it (`_engine.ffi`), so that no thread can be in one o
 guests: calls, and instances whose start function runs. There the engine's locks are taken for microseconds, when a guest traps.
 
 Invariant: when a fork begins, each thread that runs a guest is blocked, as far as the system tells (Linux): it waits for Python's lock, or
-for something outside. It is tried for `PATIENCE` seconds, without giving up Python's lock, for a guest that runs on comes to its epoch
+for something outside. It is tried for `WAIT_SECONDS` seconds, without giving up Python's lock, for a guest that runs on comes to its epoch
 callback, which needs it. Calls pay nothing.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .module import Engine
 
-PATIENCE = 0.05
+WAIT_SECONDS = 0.05
 _PAUSE = 100
 """Microseconds."""
 _BLOCKED = b"STtZXI"
@@ -76,7 +76,7 @@ def before_fork() -> None:
     if sys.platform != "linux":
         libc.usleep(10 * _PAUSE)  # which mostly does
         return
-    end = monotonic() + PATIENCE
+    end = monotonic() + WAIT_SECONDS
     while threads and monotonic() < end:
         libc.usleep(_PAUSE)
         threads = [thread for thread in threads if _is_running(libc, thread)]

@@ -9,7 +9,7 @@ from _functools import partial  # type: ignore[import-not-found]  # `functools` 
 from ctypes import c_void_p
 
 from .._platform import fork
-from .._platform.finalizer import Owner
+from .._platform.finalizer import Finalizable
 from .._platform.native_threads import RLock
 from .ffi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 from .fork import engines, register
@@ -23,7 +23,7 @@ from .resources import (
 from .stack import ThreadStack
 from .traps import EngineFailure, take_error
 from .types import VALUE_CODES, FunctionType, Item
-from .wasm_binary import facts, shares_memory
+from .wasm_binary import read_facts, shares_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Engine:
     them it is copied segment by segment, by code that is compiled for each; that is better for small modules, and far worse for large ones.
 
     A pooled engine reserves address space for its memories once, where others map and unmap three memories for each instance of a plugin.
-    It refuses modules and instances beyond the pool's limits (`is_pool_limit`); those belong into an engine without a pool. Both load
+    It refuses modules and instances beyond the pool's limits (`is_pool_exhausted`); those belong into an engine without a pool. Both load
     the same artifacts.
 
     Args:
@@ -176,7 +176,7 @@ class Engine:
             raise EngineFailure(
                 "it has a memory that is shared, and there are no threads to share it with (`Limits.atomics`)"
             )
-        return Module(self, out.value).with_facts(facts(wasm))
+        return Module(self, out.value).with_facts(read_facts(wasm))
 
     def load(self, artifact: bytes) -> Module:
         """A module from what `Module.serialize` gave. The bytes are machine code: they must come from a place that can be trusted."""
@@ -213,7 +213,7 @@ def can_pool() -> bool:
     )
 
 
-def is_pool_limit(failure: EngineFailure) -> bool:
+def is_pool_exhausted(failure: EngineFailure) -> bool:
     """Whether an instance could not be made only because the pool is full."""
     return "maximum concurrent" in failure.message
 
@@ -237,7 +237,7 @@ def _use_pool(config: Any) -> None:
     lib.wasmtime_pooling_allocation_config_delete(pool)
 
 
-class Module(Owner):
+class Module(Finalizable):
     """A compiled module: its imports and exports in the order of the binary."""
 
     def __init__(self, engine: Engine, pointer: int | None) -> None:
@@ -264,19 +264,19 @@ class Module(Owner):
         self.with_facts((0, 0, 0, 0, 0, 0, 0))
 
     def with_facts(self, facts: Facts) -> Module:
-        """The module itself, once it is known what `_engine.wasm_binary.facts` says of it."""
+        """The module itself, once it is known what `_engine.wasm_binary.read_facts` says of it."""
         self.facts = facts
         self.has_start = bool(facts[3] & 1)
         """Whether it has a function that runs when it is instantiated."""
         return self
 
     @property
-    def own_memories(self) -> tuple[int, int, int]:
+    def defined_memories(self) -> tuple[int, int, int]:
         """How many memories it defines (not imports), and the pages at first of all and of the largest."""
         return self.facts[:3]
 
     @property
-    def has_objects(self) -> bool:
+    def may_use_gc(self) -> bool:
         """Whether it may have objects in the collector's heap; also where it only looks like that."""
         return bool(self.facts[3] & 2)
 
@@ -286,7 +286,7 @@ class Module(Owner):
         return self.facts[4]
 
     @property
-    def own_tables(self) -> int:
+    def defined_tables(self) -> int:
         """How many tables it defines."""
         return self.facts[5]
 
@@ -298,7 +298,7 @@ class Module(Owner):
         return (end.value or 0) - (start.value or 0)
 
     @property
-    def kept_bytes(self) -> int:
+    def resident_bytes(self) -> int:
         """About what the process keeps for it, code and all. Of images it may have a copy in a file in memory."""
         return (self.code_bytes << self.engine.images) + _ENTRY_BYTES * self.facts[6]
 

@@ -6,7 +6,7 @@ import ctypes
 from _functools import partial  # type: ignore[import-not-found]
 from ctypes import POINTER, Structure, c_void_p
 
-from .._platform.finalizer import Owner
+from .._platform.finalizer import Finalizable
 from .ffi import ByteVec, lib, take_bytes
 from .traps import take_error
 
@@ -24,7 +24,7 @@ class _NamedModule(Structure):
     _fields_ = (("name", POINTER(ByteVec)), ("module", c_void_p))
 
 
-class GuestProfiler(Owner):
+class GuestProfiler(Finalizable):
     """Stacks of guests of one engine, as far as they run in these modules; frames of others are left out.
 
     `sample` may be called only by `Environment.on_epoch`, for the store that called it. Not safe to use from two threads at once.

@@ -32,7 +32,7 @@ def can_reserve(size: int) -> bool:
     return True
 
 
-def address_space() -> int | None:
+def address_space_limit() -> int | None:
     """The limit of this process's address space in bytes (RLIMIT_AS), or None."""
     if sys.platform != "linux":
         return None
@@ -47,7 +47,11 @@ def memory_reservation() -> int:
 
     A memory keeps its address for life, so what is not reserved when it is made cannot be had later.
     """
-    if sys.platform != "linux" or can_reserve(_UNLIMITED) or (limit := address_space()) is None:
+    if (
+        sys.platform != "linux"
+        or can_reserve(_UNLIMITED)
+        or (limit := address_space_limit()) is None
+    ):
         return RESERVATION
     share = limit // _MEMORIES
     return min(RESERVATION, max(_LEAST, 1 << share.bit_length() - 1))

@@ -2,9 +2,9 @@
 
 CPython runs pending signal handlers when it enters a function, before the first statement and so before any `try` in it. While a guest
 runs, the next function to be entered is one of our callbacks: the KeyboardInterrupt of a Ctrl-C would be raised there, ctypes would print
-and drop it, and the guest would run on. `shielded` widens the function's first `try` to cover its entry too, by moving the start of the
+and drop it, and the guest would run on. `signal_safe` widens the function's first `try` to cover its entry too, by moving the start of the
 first range in its exception table to 0; the stack is as empty at the entry as it is at the `try`. Measured over 30 interrupts each on
-CPython 3.11, 3.12 and 3.13: 30 caught with it, 0 without.
+CPython 3.11, 3.12 and 3.13: 30 caught with it, 0 without; and over hundreds on 3.14 and 3.15, with and without their JIT: all of them.
 
 A trace function or profiler of Python (debuggers, `sys.settrace`, `sys.setprofile`) is itself a function: it is called as ours is entered
 and as it returns, the handler runs in it, and what it raises appears in ours. Python 3.11 looks such an exception up one instruction too
@@ -44,7 +44,7 @@ def _write(value: int, first: bool) -> bytes:
     return bytes([digits[0] | (128 if first else 0), *digits[1:]])
 
 
-def shielded(function: F) -> F:
+def signal_safe(function: F) -> F:
     """The function, with its first `try` covering its entry. The function must begin with that `try` and be no closure or generator."""
     code = function.__code__
     table = code.co_exceptiontable

@@ -17,7 +17,7 @@ import os
 import sys
 
 from .._platform.native_threads import local
-from .store import Environment, Function, HostFunction, Store
+from .store import Environment, HostFunction, Store, WasmFunction
 from .types import FunctionType
 
 TYPE_CHECKING = False
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 MARGIN = 256 * 1024
 """Bytes that must be left besides the guest's own: for the engine, ctypes, and host functions that are called at the end of that."""
+PYTHON_NEEDS = 96 * 1024 if sys.version_info >= (3, 14) else 0
+"""Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free: with less than that, `except` clauses of several classes,
+and library functions that have them, raise RecursionError or let pass what they should catch."""
 _PYTHON_LEVEL = 5 * 1024
 """Bytes that a level of Python's recursion takes at most, where each passes through C."""
 
@@ -37,18 +40,18 @@ _STACK_POINTER = {"x86_64": 20, "aarch64": 54}
 _CONTEXT_WORDS = 600
 
 
-class Measured:
+class StackMeasurement:
     """Of one thread.
 
     Attributes:
-        levels: How many calls, one in the other, there is room for at worst. Fewer under way in the process: no need to look.
+        call_depth: How many calls, one in the other, there is room for at worst. Fewer under way in the process: no need to look.
         recursion_limit: Python's at that time. With a higher one Python may take more.
     """
 
-    __slots__ = ("levels", "recursion_limit")
+    __slots__ = ("call_depth", "recursion_limit")
 
-    def __init__(self, levels: int, recursion_limit: int) -> None:
-        self.levels = levels
+    def __init__(self, call_depth: int, recursion_limit: int) -> None:
+        self.call_depth = call_depth
         self.recursion_limit = recursion_limit
 
 
@@ -57,14 +60,14 @@ class ThreadStack(local):
 
     Attributes:
         need: Bytes that a call needs.
-        here: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
-            As long as the stack cannot be found, it has no levels, and `has_room` looks for it each time.
+        measurement: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
+            As long as the stack cannot be found, it has no call_depth, and `has_room` looks for it each time.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.need = engine.stack_bytes + MARGIN
         self._engine = engine
-        self.here = Measured(0, 0)
+        self.measurement = StackMeasurement(0, 0)
         self._measure()
 
     def _measure(self) -> None:
@@ -74,7 +77,7 @@ class ThreadStack(local):
                 self._engine
             )
             limit = sys.getrecursionlimit()
-            self.here = Measured(
+            self.measurement = StackMeasurement(
                 max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need),
                 limit,
             )
@@ -89,6 +92,11 @@ class ThreadStack(local):
         """Whether it is certain that a guest may be entered from here."""
         room = self.room()
         return room is not None and room >= self.need
+
+    def has_room_for_python(self) -> bool:
+        """Return whether ordinary Python code can run from here. It can where the stack cannot be found: no guest is entered there."""
+        room = self.room()
+        return room is None or room >= PYTHON_NEEDS
 
 
 def _bounds() -> tuple[int, int]:
@@ -136,7 +144,7 @@ def _position_by_callback(engine: Engine) -> Callable[[], int]:
     """The same with what the engine passes to a callback, which it keeps on the stack."""
     environment = _Position()
     store = Store(engine, environment)
-    function = Function(store, store.function(_PROBE, environment), 1)
+    function = WasmFunction(store, store.make_import(_PROBE, environment), 1)
 
     def position() -> int:
         function.call(environment.pending)

@@ -14,7 +14,7 @@ from _functools import partial  # type: ignore[import-not-found]  # `functools` 
 from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
 from types import FunctionType as PythonFunction
 
-from .._platform.finalizer import Owner
+from .._platform.finalizer import Finalizable
 from .ffi import (
     EPOCH_CALLBACK,
     EXTERN_FUNC,
@@ -29,7 +29,7 @@ from .ffi import (
     get_export,
     lib,
 )
-from .signal_safety import shielded
+from .signal_safety import signal_safe
 from .traps import EngineFailure, HostRaised, take_error, take_trap
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = b"ended by the host"
 
 
-class Pending(Owner):
+class PendingException(Finalizable):
     """Holds what a host callback raised while the guest is unwound. Apart from the environment, so that nobody has to refer to that.
 
     It also keeps a trap and an error ready (`ready`), one of which a callback returns then. To make one there would be a call, and after a
@@ -82,13 +82,13 @@ _left: list[list[int]] = []
 class Environment:
     """What host callbacks of one store get: subclass it. `on_epoch` is called soon after each tick and ends the guest by raising.
 
-    `host_call` is called in the place of the bodies of host functions that are watched.
+    `call_host_function` is called in the place of the bodies of host functions that are watched.
     """
 
     __slots__ = ("pending",)
 
     def __init__(self) -> None:
-        self.pending = Pending()
+        self.pending = PendingException()
 
     def on_epoch(self) -> bool | None:
         """Called while a guest runs, after the engine's epoch was incremented.
@@ -98,7 +98,7 @@ class Environment:
         """
         return False
 
-    def host_call(self, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(self, function: HostFunction, caller: int, values: Any) -> None:
         """Runs the body, or whatever takes its place."""
         function.body(self, caller, values)
 
@@ -120,7 +120,7 @@ def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
             return lib.wasmtime_error_new(_INTERRUPTED)
 
 
-_EPOCH = EPOCH_CALLBACK(shielded(_on_epoch))
+_EPOCH = EPOCH_CALLBACK(signal_safe(_on_epoch))
 
 
 def _inner() -> None:
@@ -131,7 +131,7 @@ def _outer() -> None:
     _inner()
 
 
-ensure_frames: Callable[[], object] = (
+check_recursion_depth: Callable[[], object] = (
     partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),))
     if sys.version_info < (3, 12)
     else _outer
@@ -147,46 +147,46 @@ tuples descends as many levels, seven with two to spare, at an eighth of the pri
 _TO_START = 12
 
 
-def ensure_frames_to_start(levels: int = _TO_START) -> None:
+def check_recursion_depth_to_start(levels: int = _TO_START) -> None:
     """The same before an instance is made: near the end of Python's stack, ctypes would report a `RecursionError` as something else."""
     if levels:
-        ensure_frames_to_start(levels - 1)
+        check_recursion_depth_to_start(levels - 1)
 
 
 class HostFunction:
     """A Python function that guests can import. Made once and shared by any number of stores, each of which holds it.
 
-    `body` is called with the environment, the caller (for `CallerMemory` and `context_of`), and the values:
+    `body` is called with the environment, the caller (for `CallerMemory` and `caller_context`), and the values:
     `values[2 * i]` is parameter i as a signed 64-bit integer (of an i32 only the lower half counts), and where result i goes.
 
-    `name` is the module and the name that guests import it by; None for what the linker makes for itself. `kinds` are the Python types of
-    its parameters and then of its results, for those who watch; they may be fewer.
+    `name` is the module and the name that guests import it by; None for what the linker makes for itself. `python_types` are the Python
+    types of its parameters and then of its results, for those who watch; they may be fewer.
     """
 
-    __slots__ = ("_callback", "_watched", "body", "kinds", "name", "type")
+    __slots__ = ("_callback", "_watched", "body", "name", "python_types", "type")
 
     def __init__(
         self,
         type: FunctionType,
         body: Body,
         name: tuple[str, str] | None = None,
-        kinds: tuple[Any, ...] = (),
+        python_types: tuple[Any, ...] = (),
     ) -> None:
         self.type = type
         self.body = body
         self.name = name
-        self.kinds = kinds
+        self.python_types = python_types
         self._watched: HostFunction | None = None
         self._callback = HOST_CALLBACK(_callback_of(body))
 
-    def watched(self) -> HostFunction:
-        """The same for stores whose environment takes the calls (`Environment.host_call`); so all others pay nothing for that."""
+    def make_interceptable(self) -> HostFunction:
+        """The same for stores whose environment takes the calls (`Environment.call_host_function`); so all others pay nothing for that."""
         watched = self._watched
         if watched is None:
             unwatched = self
 
             def pass_on(environment: Environment, caller: int, values: Any) -> None:
-                environment.host_call(unwatched, caller, values)
+                environment.call_host_function(unwatched, caller, values)
 
             # Two threads may each make one: either will do, for the stores hold what they were given.
             watched = self._watched = HostFunction(self.type, pass_on)
@@ -194,7 +194,7 @@ class HostFunction:
 
 
 # `body` is bound as a default, because a closure could not be shielded.
-@shielded
+@signal_safe
 def callback(environment: Any, caller: int, values: Any, count: int, body: Body) -> Any:
     try:
         body(environment, caller, values)
@@ -220,7 +220,7 @@ CALLBACK_CODE: CodeType = callback.__code__
 """The code of all host callbacks, whose variable `environment` is the guest's."""
 
 
-class Memory:
+class LinearMemory:
     """A memory of a guest. Its address never changes (see `Engine`); it grows but never shrinks."""
 
     __slots__ = ("_item", "_store", "address")
@@ -254,12 +254,12 @@ class ExportName:
         self.length = c_size_t(len(self.encoded))
 
 
-class Function:
+class WasmFunction:
     """A Wasm function of one store, ready to be called.
 
     `values` holds the parameters before a call and the results after it: number i is `values[2 * i]`, unsigned. `invoke` is the fastest
     way in: it takes nothing, and when the call failed it leaves `values` as they were; then `fail` must be called with what it returned.
-    Call `ensure_frames` before it.
+    Call `check_recursion_depth` before it.
     """
 
     __slots__ = ("_store", "_trap", "invoke", "values")
@@ -283,9 +283,9 @@ class Function:
             c_void_p(address + 16),
         )
 
-    def call(self, pending: Pending) -> None:
+    def call(self, pending: PendingException) -> None:
         """Runs it. Raises `EngineFailure`; that is `HostRaised` when a host callback raised."""
-        ensure_frames()
+        check_recursion_depth()
         try:
             error = self.invoke()
             if error or self._trap[0]:
@@ -304,14 +304,14 @@ class Function:
         """Whether the last call was ended by a trap that `fail` has yet to report."""
         return bool(self._trap[0])
 
-    def fail(self, error: int | None, pending: Pending) -> NoReturn:
+    def fail(self, error: int | None, pending: PendingException) -> NoReturn:
         """Raises what ended the last call."""
         trap = self._trap[0]
         self._trap[0] = 0
         raise take_failure(error, trap, pending)
 
 
-def take_failure(error: int | None, trap: int | None, pending: Pending) -> EngineFailure:
+def take_failure(error: int | None, trap: int | None, pending: PendingException) -> EngineFailure:
     """What ended a call: what a host callback raised, else what the engine reports."""
     failure = take_error(error) if error else take_trap(trap or 0)
     exception = pending.exception
@@ -322,7 +322,7 @@ def take_failure(error: int | None, trap: int | None, pending: Pending) -> Engin
     return HostRaised(exception, failure.frames)
 
 
-class Store(Owner):
+class Store(Finalizable):
     """Holds instances. Not safe to use from two threads at once. It is freed with the last reference to it; views of memories hold one.
 
     The engine keeps the bare addresses of callbacks. So a store holds each host function that it has made an item of, whoever else does.
@@ -364,7 +364,7 @@ class Store(Owner):
             raise take_error(error)
         return out.value
 
-    def function(self, host: HostFunction, environment: Environment) -> bytes:
+    def make_import(self, host: HostFunction, environment: Environment) -> bytes:
         """A host function as an item that instances of this store can import."""
         self._functions.add(host)
         item = (c_char * EXTERN_SIZE)()
@@ -378,11 +378,11 @@ class Store(Owner):
         )
         return item.raw
 
-    def instantiate(self, module: Module, imports: bytes, pending: Pending) -> Instance:
+    def instantiate(self, module: Module, imports: bytes, pending: PendingException) -> Instance:
         """An instance of the module; its start function runs. `imports` are items, one after the other, in the module's order."""
         out = (c_char * INSTANCE_SIZE)()
         trap = c_void_p()
-        ensure_frames()
+        check_recursion_depth()
         start = (
             lib.wasmtime_instance_new
             if module.has_start
@@ -423,26 +423,30 @@ class Instance:
             found.append(item.raw)
         return found
 
-    def find_memory(self, name: ExportName) -> Memory | None:
+    def find_memory(self, name: ExportName) -> LinearMemory | None:
         """The exported memory of that name, or None."""
         item = (c_char * EXTERN_SIZE)()
         found = get_export(
             self._store.context_pointer, self._handle, name.encoded, name.length, item
         )
-        return Memory(self._store, item.raw[8:]) if found and item.raw[0] == EXTERN_MEMORY else None
+        return (
+            LinearMemory(self._store, item.raw[8:])
+            if found and item.raw[0] == EXTERN_MEMORY
+            else None
+        )
 
-    def memory(self, name: ExportName) -> Memory:
+    def memory(self, name: ExportName) -> LinearMemory:
         """The exported memory of that name. Raises `EngineFailure` when there is none."""
         memory = self.find_memory(name)
         if memory is None:
             raise EngineFailure(f"no exported memory `{name.text}`")
         return memory
 
-    def function(self, name: ExportName, slots: int) -> Function:
+    def function(self, name: ExportName, slots: int) -> WasmFunction:
         """The exported function of that name, with room for so many parameters or results, whichever are more."""
-        return Function(self._store, self._function(name), max(slots, 1))
+        return WasmFunction(self._store, self._function(name), max(slots, 1))
 
-    def reference(self, name: ExportName) -> int:
+    def funcref(self, name: ExportName) -> int:
         """The exported function of that name as a value, to be passed to a Wasm function."""
         raw: int = func_to_raw(self._store.context_pointer, self._function(name)[8:])
         return raw
@@ -478,12 +482,12 @@ class CallerMemory:
             return None
         return words[2], words[3], words[4], words[6]  # what is between these is padding
 
-    def found(self, store: Store) -> Memory:
-        """What was found last, in its store: that of `context_of`."""
-        return Memory(store, self._item.raw[8:])
+    def found(self, store: Store) -> LinearMemory:
+        """What was found last, in its store: that of `caller_context`."""
+        return LinearMemory(store, self._item.raw[8:])
 
 
-def context_of(caller: int) -> int:
+def caller_context(caller: int) -> int:
     """The context of the store that the calling instance lives in: `Store.context`."""
     context: int = lib.wasmtime_caller_context(caller)
     return context

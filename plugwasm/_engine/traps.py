@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ctypes
 
-from ..errors import shown
+from ..errors import truncate
 from .ffi import ByteVec, PointerVec, borrowed_text, lib, take_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-TRAPS = (
+TRAP_NAMES = (
     "stack overflow",
     "out of bounds memory access",
     "misaligned memory access",
@@ -42,7 +42,7 @@ ArgumentError = ctypes.ArgumentError
 """What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
 
 
-def is_recursion(error: BaseException) -> bool:
+def is_recursion_error(error: BaseException) -> bool:
     """Whether it says that Python's stack is at its end."""
     return isinstance(error, RecursionError) or (
         isinstance(error, ArgumentError) and "RecursionError" in str(error)
@@ -62,10 +62,10 @@ MAX_REFERENCES = 12
 
 UNTOLD = "the engine could not tell why"
 
-OUT_OF_FUEL = TRAPS[11]
-STACK_OVERFLOW = TRAPS[0]
-UNREACHABLE = TRAPS[9]
-OUT_OF_BOUNDS = TRAPS[1]
+OUT_OF_FUEL = TRAP_NAMES[11]
+STACK_OVERFLOW = TRAP_NAMES[0]
+UNREACHABLE = TRAP_NAMES[9]
+OUT_OF_BOUNDS = TRAP_NAMES[1]
 
 
 class EngineFailure(Exception):
@@ -78,7 +78,7 @@ class EngineFailure(Exception):
 
 
 class Trap(EngineFailure):
-    """The guest trapped; the message is a member of `TRAPS`."""
+    """The guest trapped; the message is a member of `TRAP_NAMES`."""
 
 
 class HostRaised(EngineFailure):
@@ -103,7 +103,9 @@ def take_trap(pointer: int) -> EngineFailure:
     known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
     lib.wasm_trap_delete(pointer)
     if known:
-        return Trap(TRAPS[code.value] if code.value < len(TRAPS) else f"trap {code.value}", frames)
+        return Trap(
+            TRAP_NAMES[code.value] if code.value < len(TRAP_NAMES) else f"trap {code.value}", frames
+        )
     return EngineFailure(message, frames)
 
 
@@ -142,11 +144,11 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
             name = _demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
         where = (
-            shown(name, MAX_NAME)
+            truncate(name, MAX_NAME)
             if offset == _UNKNOWN
-            else f"{shown(name, MAX_NAME)} @ {offset:#x}"
+            else f"{truncate(name, MAX_NAME)} @ {offset:#x}"
         )
-        frames.append(f"{shown(module, MAX_NAME)}!{where}" if module else where)
+        frames.append(f"{truncate(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
     if message.startswith(
         "error while executing at wasm backtrace:"
@@ -169,11 +171,11 @@ def _demangled(message: str, index: int) -> str | None:
     for line in message.splitlines():
         number, _, rest = line.strip().partition(": ")
         if number == str(index) and rest.lstrip().startswith("0x"):
-            return without_hash(rest.partition(" - ")[2].partition("!")[2])
+            return strip_rust_hash(rest.partition(" - ")[2].partition("!")[2])
     return None
 
 
-def without_hash(name: str) -> str:
+def strip_rust_hash(name: str) -> str:
     """A demangled name without the hash that Rust appends."""
     head, _, last = name.rpartition("::")
     return head if len(last) == 17 and last[0] == "h" else name

@@ -6,8 +6,8 @@ import ctypes
 from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
-from .._platform.finalizer import Owner
-from ..errors import shown
+from .._platform.finalizer import Finalizable
+from ..errors import truncate
 from .ffi import PointerVec, lib
 from .traps import EngineFailure
 
@@ -54,7 +54,7 @@ class FunctionType:
         return found.pointer
 
 
-class _TypePointer(Owner):
+class _TypePointer(Finalizable):
     __slots__ = ("pointer",)
 
     def __init__(self, type: FunctionType) -> None:
@@ -78,7 +78,9 @@ class Item:
         self.type = type
 
     def __repr__(self) -> str:
-        where = f"{shown(self.module)}.{shown(self.name)}" if self.module else shown(self.name)
+        where = (
+            f"{truncate(self.module)}.{truncate(self.name)}" if self.module else truncate(self.name)
+        )
         return f"{self.kind} {where}{self.type or ''}"
 
 

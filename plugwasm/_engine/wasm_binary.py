@@ -38,15 +38,15 @@ _NUMBERS_GO_ON = bytes(range(128, 256))
 Facts = tuple[int, int, int, int, int, int, int]
 
 
-def facts(wasm: bytes) -> Facts:
+def read_facts(wasm: bytes) -> Facts:
     """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, bits for whether it
     starts with a function (1) and whether it may have objects that are collected (2), how many bytes an instance takes outside of memories
     and tables at most, how many tables it defines, and how many types, imports and exports it has."""
     count = total = largest = start = state = tables = functions = references = entries = 0
-    for section, at, end in sections(wasm):
+    for section, at, end in iter_sections(wasm):
         if section in (CUSTOM, CODE):
             continue
-        number, at = leb128(wasm, at)
+        number, at = read_leb128(wasm, at)
         if section in (TYPE, IMPORT, EXPORT):
             entries += number
         if section == TYPE and (_STRUCT in wasm[at:end] or _ARRAY in wasm[at:end]):
@@ -55,12 +55,12 @@ def facts(wasm: bytes) -> Facts:
         if section == MEMORY:
             for _ in range(number):
                 flags = wasm[at]
-                first, at = leb128(wasm, at + 1)
+                first, at = read_leb128(wasm, at + 1)
                 total, largest = total + first, max(largest, first)
                 if flags & 1:
-                    _, at = leb128(wasm, at)
+                    _, at = read_leb128(wasm, at)
                 if flags & 8:
-                    _, at = leb128(wasm, at)
+                    _, at = read_leb128(wasm, at)
             count += number
         elif section == START:
             start |= 1
@@ -91,7 +91,7 @@ MUCH_DATA = 2**17
 """From so many segments, or bytes of them, a module is better off with images of its memories: measured (docs/decisions.md, 38)."""
 
 
-def wants_images(module: bytes) -> bool:
+def benefits_from_images(module: bytes) -> bool:
     """Whether a module, in either format, has so much initial data that images are worth it. It need not be valid; then any answer does."""
     if not module.startswith(b"\0asm"):
         return module.count(b"(data") > MANY_SEGMENTS or (
@@ -100,8 +100,10 @@ def wants_images(module: bytes) -> bool:
     if len(module) <= MANY_SEGMENTS:
         return False
     try:
-        for section, at, end in sections(module):
-            if section == DATA and (end - at > MUCH_DATA or leb128(module, at)[0] > MANY_SEGMENTS):
+        for section, at, end in iter_sections(module):
+            if section == DATA and (
+                end - at > MUCH_DATA or read_leb128(module, at)[0] > MANY_SEGMENTS
+            ):
                 return True
     except IndexError:
         pass
@@ -110,26 +112,26 @@ def wants_images(module: bytes) -> bool:
 
 def shares_memory(wasm: bytes) -> bool:
     """Whether a valid module defines a memory that is shared. (One that it imports, nobody can give it.)"""
-    for section, at, _ in sections(wasm):
+    for section, at, _ in iter_sections(wasm):
         if section == MEMORY:
-            number, at = leb128(wasm, at)
+            number, at = read_leb128(wasm, at)
             for _ in range(number):
                 flags = wasm[at]
                 if flags & 2:
                     return True
-                _, at = leb128(wasm, at + 1)
+                _, at = read_leb128(wasm, at + 1)
                 if flags & 1:
-                    _, at = leb128(wasm, at)
+                    _, at = read_leb128(wasm, at)
                 if flags & 8:
-                    _, at = leb128(wasm, at)
+                    _, at = read_leb128(wasm, at)
     return False
 
 
-def without_long_names(wasm: bytes) -> bytes:
+def strip_long_names(wasm: bytes) -> bytes:
     """The module without its names for functions if one of them is very long: a backtrace has a copy of the name for each frame."""
     kept, begin = [wasm[:8]], 8
     try:
-        for section, at, end in sections(wasm):
+        for section, at, end in iter_sections(wasm):
             if end > len(wasm):
                 return wasm  # broken off as well
             if not (section == CUSTOM and _has_long_names(wasm, at, end)):
@@ -142,20 +144,20 @@ def without_long_names(wasm: bytes) -> bytes:
 
 def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
     """Whether a custom section is one of names, and has a long one for the module or a function, or cannot be read."""
-    length, at = leb128(wasm, at)
+    length, at = read_leb128(wasm, at)
     if wasm[at : at + length] != b"name":
         return False
     at += length
     try:
         while at < end:
             kind = wasm[at]
-            size, at = leb128(wasm, at + 1)
+            size, at = read_leb128(wasm, at + 1)
             after = at + size
-            count, at = leb128(wasm, at) if kind == 1 else (int(kind == 0), at)
+            count, at = read_leb128(wasm, at) if kind == 1 else (int(kind == 0), at)
             for _ in range(count):
                 if kind == 1:
-                    _, at = leb128(wasm, at)
-                size, at = leb128(wasm, at)
+                    _, at = read_leb128(wasm, at)
+                size, at = read_leb128(wasm, at)
                 if size > MAX_NAME:
                     return True
                 at += size
@@ -165,17 +167,17 @@ def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
     return False
 
 
-def sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
+def iter_sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
     """The number of each section, where its content starts, and where that ends."""
     at = 8
     while at < len(wasm):
         section = wasm[at]
-        size, at = leb128(wasm, at + 1)
+        size, at = read_leb128(wasm, at + 1)
         yield section, at, at + size
         at += size
 
 
-def leb128(wasm: bytes, at: int) -> tuple[int, int]:
+def read_leb128(wasm: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = wasm[at]

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from .codecs import JSON, argument_reader
-from .conversion import plain_json, unlimited
-from .guest import MASK, Guest
+from .codecs import JSON, make_argument_reader
+from .conversion import ignore_limits, read_plain_json
+from .guest import HANDLE_MASK, Guest
 from .wasm_values import WRITE, ValType, read_f64, write_f64
 
 TYPE_CHECKING = False
@@ -57,10 +57,10 @@ class Codec:
 
 
 def _bytes(guest: Guest, raw: int) -> bytes:
-    handle = raw & MASK
+    handle = raw & HANDLE_MASK
     block = guest.kernel.block(handle)
     if block is None:
-        return guest.peek(handle, "a host function")
+        return guest.read_block(handle, "a host function")
     return block.tobytes()
 
 
@@ -84,16 +84,16 @@ _QUICK = 2**14
 
 
 def _text(guest: Guest, raw: int) -> str:
-    block = guest.kernel.block(raw & MASK)
+    block = guest.kernel.block(raw & HANDLE_MASK)
     if block is None:
-        return guest.peek(raw, "a host function").decode()
+        return guest.read_block(raw, "a host function").decode()
     return str(block, "utf-8")
 
 
 def _give_text(guest: Guest, value: str) -> int:
     if not isinstance(value, str):
         raise TypeError(f"it should return str, but returned {type(value).__name__}")
-    return guest.give(value.encode())
+    return guest.new_block(value.encode())
 
 
 def _give_bytes(guest: Guest, value: Any) -> int:
@@ -101,7 +101,7 @@ def _give_bytes(guest: Guest, value: Any) -> int:
         view = memoryview(value)
     except TypeError:
         raise TypeError(f"it should return bytes, but returned {type(value).__name__}") from None
-    return guest.give(bytes(view))
+    return guest.new_block(bytes(view))
 
 
 _write_i64 = WRITE[ValType.I64]
@@ -137,7 +137,7 @@ def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
             raise TypeError(
                 f"it should return {expected.__name__}, but returned {type(value).__name__}"
             )
-        return guest.give(codec.encode(value))
+        return guest.new_block(codec.encode(value))
 
     return give
 
@@ -186,7 +186,7 @@ def _plain(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def shown_as(annotation: Any) -> Any:
+def observed_type(annotation: Any) -> Any:
     """What those who watch take its values for: bytes, where only a codec of the application's can read them."""
     marker = _marker(annotation)
     if marker is None:
@@ -194,10 +194,10 @@ def shown_as(annotation: Any) -> Any:
     return annotation if marker is Json or marker is JSON else bytes
 
 
-def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
+def make_decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
     marker = _marker(annotation)
     if marker is Json:
-        return ValType.I64, _reading(plain_json)
+        return ValType.I64, _reading(read_plain_json)
     if marker is UnsafePickle:
         import pickle
 
@@ -208,10 +208,10 @@ def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, De
             "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if the guest is trusted that much"
         )
     if isinstance(marker, Codec):
-        return ValType.I64, _reading(unlimited(marker.codec))
+        return ValType.I64, _reading(ignore_limits(marker.codec))
     codec = _codec(annotation, marker)
     if codec is not None:
-        return ValType.I64, _reading(argument_reader(parameter, annotation, codec))
+        return ValType.I64, _reading(make_argument_reader(parameter, annotation, codec))
     plain = _plain(annotation)
     if plain is str:
         return ValType.I64, _text
@@ -228,16 +228,16 @@ def decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, De
     )
 
 
-def encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
+def make_encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
     marker = _marker(annotation)
     if marker is Json:
         import json
 
-        return ValType.I64, lambda guest, value: guest.give(json.dumps(value).encode())
+        return ValType.I64, lambda guest, value: guest.new_block(json.dumps(value).encode())
     if marker in (Pickle, UnsafePickle):
         import pickle
 
-        return ValType.I64, lambda guest, value: guest.give(pickle.dumps(value))
+        return ValType.I64, lambda guest, value: guest.new_block(pickle.dumps(value))
     if isinstance(marker, Codec):
         convert = marker.codec
         return ValType.I64, lambda guest, value: _give_bytes(guest, convert(value))

@@ -16,24 +16,24 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Protocol
 
-from .._manifest.limits import DEFAULT
-from ..errors import OptionError, OutputError, shown
+from .._manifest.limits import DEFAULT_LIMITS
+from ..errors import OptionError, OutputError, truncate
 from .conversion import (
     NONE,
     DecodeError,
-    begins,
-    cached,
+    describe_error,
+    describe_start,
+    get_reader,
+    ignore_limits,
     is_pydantic,
     json_encoder,
-    json_reader,
+    make_json_reader,
+    make_msgpack_reader,
+    make_raw_reader,
     msgpack_encoder,
-    msgpack_reader,
-    name_of,
-    nothing,
-    placed,
-    raw_reader,
-    told,
-    unlimited,
+    read_none,
+    type_name,
+    with_path,
 )
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ __all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]
 KEPT_BYTES = 256
 """Of an output, in an `OutputError`."""
 
-_limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT)
+_limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT_LIMITS)
 """Of the plugin whose bytes a codec of the application decodes."""
 
 
@@ -83,7 +83,7 @@ class _Json:
         return json_encoder()(value)
 
     def decode(self, data: bytes, type: Any, /) -> Any:
-        return cached(json_reader, type)(data, _limits.get())
+        return get_reader(make_json_reader, type)(data, _limits.get())
 
     def __repr__(self) -> str:
         return "plugwasm.codecs.JSON"
@@ -99,7 +99,7 @@ class _Msgpack:
         return msgpack_encoder()(value)
 
     def decode(self, data: bytes, type: Any, /) -> Any:
-        return cached(msgpack_reader, type)(data, _limits.get())
+        return get_reader(make_msgpack_reader, type)(data, _limits.get())
 
     def __repr__(self) -> str:
         return "plugwasm.codecs.MSGPACK"
@@ -115,10 +115,10 @@ class _Raw:
         return value.encode() if isinstance(value, str) else bytes(memoryview(value))
 
     def decode(self, data: bytes, type: Any, /) -> Any:
-        read = raw_reader(type)
+        read = make_raw_reader(type)
         if read is None:
             raise TypeError(
-                f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(type)}"
+                f"RAW gives str, bytes, bytearray or memoryview, but no {type_name(type)}"
             )
         return read(data)
 
@@ -140,7 +140,7 @@ RAW: TypedCodec = _Raw()
 # ---- what a call sends and gets --------------------------------------------------------------------------------------------------------
 
 
-def encoded(value: Any) -> bytes:
+def encode_input(value: Any) -> bytes:
     """What a call sends for a value that is neither text nor a buffer.
 
     Raises:
@@ -154,9 +154,13 @@ def encoded(value: Any) -> bytes:
         ) from error
 
 
-def no_input(error: UnicodeEncodeError, plugin: str | None, function_name: str) -> OptionError:
+def unencodable_input_error(
+    error: UnicodeEncodeError, plugin: str | None, function_name: str
+) -> OptionError:
     """The error for an input that is text and cannot be sent."""
-    where = f"the input of `{shown(function_name)}`" + (f" of plugin `{plugin}`" if plugin else "")
+    where = f"the input of `{truncate(function_name)}`" + (
+        f" of plugin `{plugin}`" if plugin else ""
+    )
     return OptionError(
         f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}; pass bytes",
         field="data",
@@ -165,13 +169,13 @@ def no_input(error: UnicodeEncodeError, plugin: str | None, function_name: str) 
     )
 
 
-def typed_call(
+def prepare_typed_call(
     function: str, data: Any, parse: Any, returns: Any, codec: TypedCodec | None, plugin: str | None
 ) -> tuple[Any, Callable[[bytes], Any]]:
     """`data` and `parse` for a call that was made with `returns` or `codec`."""
     if returns is None:
         raise OptionError(
-            f"call of `{shown(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
+            f"call of `{truncate(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
             "leave it out for bytes",
             field="returns",
         )
@@ -180,62 +184,66 @@ def typed_call(
     ):
         given = codec if isinstance(codec, str) else type(codec).__name__
         raise OptionError(
-            f"call of `{shown(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with `encode` and `decode`, "
-            f"got {shown(str(given), 40)}",
+            f"call of `{truncate(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with "
+            f"`encode` and `decode`, got {truncate(str(given), 40)}",
             field="codec",
         )
     if codec is not None and not (type(data) is bytes and not data):
         try:
             data = codec.encode(data)
         except UnicodeEncodeError as error:
-            raise no_input(error, plugin, function) from None
+            raise unencodable_input_error(error, plugin, function) from None
     if returns is ...:
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
         raise TypeError(
-            f"call of `{shown(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
+            f"call of `{truncate(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
         )
     if isinstance(returns, (str, bytes, int, float)) or (
         callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")
     ):
         hint = "; did you mean `parse`?" if callable(returns) else ""
         raise TypeError(
-            f"call of `{shown(function)}`: `returns` is to be a type, got {returns!r}{hint}"
+            f"call of `{truncate(function)}`: `returns` is to be a type, got {returns!r}{hint}"
         )
     if parse is not bytes:
-        raise TypeError(f"call of `{shown(function)}`: give either `parse` or `returns`, not both")
-    return data, output_reader(returns, codec, plugin, function)
+        raise TypeError(
+            f"call of `{truncate(function)}`: give either `parse` or `returns`, not both"
+        )
+    return data, make_output_reader(returns, codec, plugin, function)
 
 
 class OutputReader:
     """Makes an output of an export a value of a type, or raises `OutputError`.
 
-    `Plugin.call` knows it by its attribute `is_of_call`, passes the limits of the plugin, and looks at the deadline.
+    `Plugin.call` knows it by its attribute `takes_limits`, passes the limits of the plugin, and looks at the deadline.
     """
 
     __slots__ = ("_facts", "_read")
 
-    is_of_call = True
+    takes_limits = True
 
     def __init__(
         self, returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
     ) -> None:
-        self._read = reader(returns, codec)
+        self._read = make_reader(returns, codec)
         self._facts = returns, plugin, function
 
-    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+    def __call__(self, output: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         try:
             return self._read(output, limits)
         except MemoryError:
             raise
         except Exception as error:
             returns, plugin, function = self._facts
-            reason, path = told(error)
+            reason, path = describe_error(error)
             where = (
-                f"`{shown(function)}` of plugin `{plugin}`" if plugin else f"`{shown(function)}`"
+                f"`{truncate(function)}` of plugin `{plugin}`"
+                if plugin
+                else f"`{truncate(function)}`"
             )
             raise OutputError(
-                f"{where}: the output is no {name_of(returns)}: {placed(reason, path)}; it {begins(output)}",
+                f"{where}: the output is no {type_name(returns)}: {with_path(reason, path)}; it {describe_start(output)}",
                 plugin=plugin,
                 function=function,
                 path=path,
@@ -243,21 +251,21 @@ class OutputReader:
             ) from error
 
 
-class UnlessEmpty:
+class OptionalOutputReader:
     """The same, which makes None of an empty output."""
 
     __slots__ = ("_read",)
 
-    is_of_call = True
+    takes_limits = True
 
     def __init__(self, read: OutputReader) -> None:
         self._read = read
 
-    def __call__(self, output: bytes, limits: Limits = DEFAULT) -> Any:
+    def __call__(self, output: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         return self._read(output, limits) if output else None
 
 
-def output_reader(
+def make_output_reader(
     returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
 ) -> OutputReader:
     """A function that makes an output of that export a value of the type, or raises `OutputError`.
@@ -276,22 +284,22 @@ def output_reader(
 _kept = lru_cache(512)(OutputReader)
 
 
-def reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
+def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
     """A function that makes bytes a value of the type, within the limits that it is given.
 
     Raises:
         TypeError: No bytes could ever be one.
     """
     if codec is None:
-        return cached(_reader, kind)
+        return get_reader(_reader, kind)
     if isinstance(codec, _Json):
-        return cached(json_reader, kind)
+        return get_reader(make_json_reader, kind)
     if isinstance(codec, _Msgpack):
-        return cached(msgpack_reader, kind)
-    if isinstance(codec, _Raw) and raw_reader(kind) is None:
-        raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {name_of(kind)}")
+        return get_reader(make_msgpack_reader, kind)
+    if isinstance(codec, _Raw) and make_raw_reader(kind) is None:
+        raise TypeError(f"RAW gives str, bytes, bytearray or memoryview, but no {type_name(kind)}")
 
-    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+    def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         token = _limits.set(limits)
         try:
             return codec.decode(data, kind)
@@ -303,22 +311,22 @@ def reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
 
 def _reader(kind: Any) -> Reader:
     if kind is NONE:
-        return nothing
-    raw = raw_reader(kind)
-    return json_reader(kind) if raw is None else unlimited(raw)
+        return read_none
+    raw = make_raw_reader(kind)
+    return make_json_reader(kind) if raw is None else ignore_limits(raw)
 
 
-def argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader:
+def make_argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader:
     """A function that makes what a guest passed to a host function a value of the type, or raises `DecodeError`."""
-    read = reader(kind, codec)
+    read = make_reader(kind, codec)
 
-    def decode(data: bytes, limits: Limits = DEFAULT) -> Any:
+    def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         try:
             return read(data, limits)
         except Exception as error:
-            reason, path = told(error)
+            reason, path = describe_error(error)
             raise DecodeError(
-                f"the guest passed for `{parameter}` what is no {name_of(kind)}: {placed(reason, path)}; it {begins(data)}"
+                f"the guest passed for `{parameter}` what is no {type_name(kind)}: {with_path(reason, path)}; it {describe_start(data)}"
             ) from error
 
     return decode

@@ -13,13 +13,19 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-from .._manifest.limits import DEFAULT
-from .._manifest.messages import cut
-from .._payload_bounds.nesting import MAX_LEVELS, is_too_deep, is_too_deep_msgpack
+from .._manifest.limits import DEFAULT_LIMITS
+from .._manifest.messages import truncate
+from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep, is_msgpack_too_deep
 from .._payload_bounds.value_count import json_exceeds, json_upper_bound, msgpack_exceeds
 from .._platform.native_threads import RLock
-from .error_location import ANY_KEY, MOST_BYTES, with_keys
-from .hashing import Hashed, hashed_by, hashed_by_model, json_hashes, msgpack_hashes
+from .error_location import ANY_KEY, MOST_BYTES, locate_keys
+from .hashing import (
+    HashedParts,
+    find_hashed_parts,
+    find_hashed_parts_of_model,
+    json_exceeds_keys,
+    msgpack_exceeds_keys,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,14 +70,14 @@ class DecodeError(ValueError):
 # ---- text and bytes ----------------------------------------------------------------------------------------------------------------------
 
 
-def nothing(data: bytes, limits: Limits = DEFAULT) -> None:
+def read_none(data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
     if data and data != b"null":
         raise DecodeError("expected nothing, or null")
 
 
-def raw_reader(kind: Any) -> Plain | None:
+def make_raw_reader(kind: Any) -> Plain | None:
     """The function for text and bytes, and for subclasses and annotated forms of these; None for other types."""
-    plain = bare(kind)
+    plain = strip_annotations(kind)
     if not isinstance(plain, type) or not issubclass(plain, (str, bytes, bytearray, memoryview)):
         return None
     read: Plain = _text if issubclass(plain, str) else bytes
@@ -99,9 +105,9 @@ def _text(data: bytes) -> str:
         ) from error
 
 
-def unlimited(read: Plain) -> Reader:
+def ignore_limits(read: Plain) -> Reader:
     """As a reader, for what builds one value only."""
-    return lambda data, limits=DEFAULT: read(data)
+    return lambda data, limits=DEFAULT_LIMITS: read(data)
 
 
 def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
@@ -125,45 +131,45 @@ def msgpack_encoder() -> Callable[[Any], bytes]:
     return msgspec.msgpack.Encoder(enc_hook=_plain_of_pydantic).encode
 
 
-def json_reader(kind: Any) -> Reader:
+def make_json_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
         decode: Plain = kind.__pydantic_validator__.validate_json
-        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=True)
+        hashed = find_hashed_parts_of_model(kind.__pydantic_core_schema__, is_json=True)
     else:
-        hashed = hashed_by(_check(kind), is_json=True)
+        hashed = find_hashed_parts(_check(kind), is_json=True)
         decode = msgspec.json.Decoder(_any(kind), dec_hook=_pydantic_of_json).decode
 
-    return _within("JSON", decode, hashed, is_too_deep, json_exceeds, json_hashes)
+    return _within("JSON", decode, hashed, is_json_too_deep, json_exceeds, json_exceeds_keys)
 
 
-def msgpack_reader(kind: Any) -> Reader:
+def make_msgpack_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
         decode: Plain = _then(
             msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python
         )
-        hashed = hashed_by_model(kind.__pydantic_core_schema__, is_json=False).or_(
-            Hashed(untyped=True)
+        hashed = find_hashed_parts_of_model(kind.__pydantic_core_schema__, is_json=False).or_(
+            HashedParts(untyped=True)
         )
     else:
-        hashed = hashed_by(_check(kind), is_json=False)
+        hashed = find_hashed_parts(_check(kind), is_json=False)
         decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
 
     return _within(
-        "MessagePack", decode, hashed, is_too_deep_msgpack, msgpack_exceeds, msgpack_hashes
+        "MessagePack", decode, hashed, is_msgpack_too_deep, msgpack_exceeds, msgpack_exceeds_keys
     )
 
 
 def _within(
     format: str,
     decode: Plain,
-    hashed: Hashed,
+    hashed: HashedParts,
     is_deep: Callable[[bytes], bool],
     exceeds: Callable[[bytes, int], bool],
-    hashes: Callable[[bytes, Hashed, int], bool],
+    hashes: Callable[[bytes, HashedParts, int], bool],
 ) -> Reader:
     """What reads with `decode`, but nothing that goes beyond the limits, and says what is wrong in our words."""
     import msgspec
@@ -179,7 +185,7 @@ def _within(
             return found.reason, found.path
         return None
 
-    def read(data: bytes, limits: Limits = DEFAULT) -> Any:
+    def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         # First of all the values: to see how deep they are takes as long as there are many.
         values, keys = limits.decoded_values, limits.decoded_keys
         if (
@@ -187,9 +193,9 @@ def _within(
             and len(data) > values
             and (exceeds(data, values) or (embedded and json_upper_bound(data) > values))
         ):
-            raise too_many(format, data, limits, is_deep)
+            raise too_many_values_error(format, data, limits, is_deep)
         if is_deep(data):
-            raise too_deep(format)
+            raise too_deep_error(format)
         if is_hashed and keys is not None and hashes(data, hashed, keys):
             raise DecodeError(
                 f"the {format} has more for sets and keys of dicts than the limit of {keys}, past which numbers of one hash would take "
@@ -200,28 +206,28 @@ def _within(
         except msgspec.DecodeError as error:
             told_of = _from_msgspec(error)
             if ANY_KEY in told_of.path and len(data) <= MOST_BYTES[format]:
-                told_of.path = with_keys(
+                told_of.path = locate_keys(
                     data, (told_of.reason, told_of.path), complaint, plain.decode, plain.encode
                 )
                 told_of.args = told_of.reason, told_of.path
             raise told_of from error
         except ValueError as error:  # of pydantic, or text in it that is not UTF-8
-            raise DecodeError(*told(error)) from error
+            raise DecodeError(*describe_error(error)) from error
 
     return read
 
 
-def too_many(
+def too_many_values_error(
     format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]
 ) -> DecodeError:
     if is_deep(data[:_START]):  # which says more
-        return too_deep(format)
+        return too_deep_error(format)
     return DecodeError(
         f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)"
     )
 
 
-def too_deep(format: str) -> DecodeError:
+def too_deep_error(format: str) -> DecodeError:
     return DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
 
 
@@ -229,7 +235,7 @@ _START = 2**14
 """Bytes of data, which are looked at in no time."""
 
 
-def plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
+def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
     import json
 
@@ -243,9 +249,9 @@ def plain_json(data: bytes, limits: Limits = DEFAULT) -> Any:
         data = text.encode("utf-8", "surrogatepass")
     values = limits.decoded_values
     if values is not None and len(data) > values and json_exceeds(data, values):
-        raise too_many("JSON", data, limits, is_too_deep)
-    if is_too_deep(data):
-        raise too_deep("JSON")
+        raise too_many_values_error("JSON", data, limits, is_json_too_deep)
+    if is_json_too_deep(data):
+        raise too_deep_error("JSON")
     if len(data) > _DIGITS and not 0 < sys.get_int_max_str_digits() <= _DIGITS:
         return json.loads(text, parse_int=_whole)
     return json.loads(text)
@@ -284,7 +290,7 @@ def _built(build: Callable[[Any], Reader], kind: Any) -> Reader:
         return build(kind)
 
 
-def cached(build: Callable[[Any], Reader], kind: Any) -> Reader:
+def get_reader(build: Callable[[Any], Reader], kind: Any) -> Reader:
     """What `build` makes of a type, made once. Threads can share it."""
     try:
         hash(kind)
@@ -301,15 +307,15 @@ def _check(kind: Any) -> Any:
     for found, is_dataclass in _own_classes(info, set()):
         if found is object:  # which any value is
             continue
-        inside = "" if found is kind else f" (in {name_of(kind)})"
+        inside = "" if found is kind else f" (in {type_name(kind)})"
         if is_dataclass and is_pydantic(found):
             raise TypeError(
-                f"{name_of(found)}{inside} is a dataclass of pydantic, which is checked only when it is asked for by itself, or within a "
+                f"{type_name(found)}{inside} is a dataclass of pydantic, which is checked only when it is asked for by itself, or within a "
                 "model: make it a model"
             )
         if not (is_dataclass or is_pydantic(found)):
             raise TypeError(
-                f"nothing can be converted to {name_of(found)}{inside}: use builtin types, a dataclass, a Struct, a TypedDict or a "
+                f"nothing can be converted to {type_name(found)}{inside}: use builtin types, a dataclass, a Struct, a TypedDict or a "
                 "NamedTuple of these, or a pydantic model; or give a `codec` of your own"
             )
     return info
@@ -367,7 +373,7 @@ def _validated(validate: Callable[[Any], Any], value: Any) -> Any:
         return validate(value)
     except ValueError as error:
         # Through msgspec, which puts the place of the model in front.
-        raise DecodeError(*told(error)) from None
+        raise DecodeError(*describe_error(error)) from None
 
 
 # ---- what was wrong, and where -----------------------------------------------------------------------------------------------------------
@@ -387,18 +393,18 @@ def _from_msgspec(error: Exception) -> DecodeError:
     return DecodeError(_as_clause(reason), place)
 
 
-def told(error: Exception) -> tuple[str, str]:
+def describe_error(error: Exception) -> tuple[str, str]:
     """The reason and the path of whatever a codec raised."""
     if isinstance(error, DecodeError):
-        return cut(error.reason), cut(error.path)
+        return truncate(error.reason), truncate(error.path)
     complaints = getattr(error, "errors", None)
     if callable(complaints) and _is_pydantic_error(error):
         if (count := error.error_count()) > _MANY:  # type: ignore[attr-defined]
             return f"{count} values of it are not valid", "$"
         first = complaints(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        return cut(_as_clause(first["msg"])), cut("$" + "".join(steps))
-    return cut(f"{type(error).__name__}: {error}"), "$"
+        return truncate(_as_clause(first["msg"])), truncate("$" + "".join(steps))
+    return truncate(f"{type(error).__name__}: {error}"), "$"
 
 
 def _as_clause(reason: str) -> str:
@@ -410,11 +416,11 @@ def _is_pydantic_error(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in ("pydantic", "pydantic_core")
 
 
-def placed(reason: str, path: str) -> str:
+def with_path(reason: str, path: str) -> str:
     return reason if path == "$" else f"{reason} at `{path}`"
 
 
-def begins(data: bytes) -> str:
+def describe_start(data: bytes) -> str:
     """The first bytes, for a message."""
     if not data:
         return "is empty"
@@ -424,7 +430,7 @@ def begins(data: bytes) -> str:
 # ---- types -------------------------------------------------------------------------------------------------------------------------------
 
 
-def bare(annotation: Any) -> Any:
+def strip_annotations(annotation: Any) -> Any:
     """The type without `Annotated`, `NewType` and `type X = …` around it."""
     while True:
         if hasattr(annotation, "__metadata__"):
@@ -437,8 +443,8 @@ def bare(annotation: Any) -> Any:
             return annotation
 
 
-def name_of(kind: Any) -> str:
+def type_name(kind: Any) -> str:
     """A type as its author wrote it, more or less."""
-    kind = bare(kind)
+    kind = strip_annotations(kind)
     name = getattr(kind, "__name__", None) if not hasattr(kind, "__args__") else None
     return f"`{name or str(kind).replace('typing.', '')}`"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .._platform.native_threads import get_ident
 from ..errors import BadHandleError, BusyError, ClosedError, OptionError, OutOfMemoryError
-from .greenlets import here
-from .guest import MASK
-from .vars import name_bytes
+from .greenlets import current_greenlet
+from .guest import HANDLE_MASK
+from .vars import encode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CurrentPlugin:
     def _inside(self) -> Guest:
         """For what enters the guest, which only the thread of the call can."""
         if self._thread != get_ident() or (
-            (guest := self._guest) is not None and guest.where not in (None, here())
+            (guest := self._guest) is not None and guest.greenlet not in (None, current_greenlet())
         ):
             raise BusyError(
                 "only the thread, and greenlet, that the host function was called in can allocate, free or set an error"
@@ -87,7 +87,7 @@ class CurrentPlugin:
         guest = self._now()
         if mem.length == 0:
             return memoryview(bytearray())
-        block = guest.kernel.block(mem.offset & MASK)
+        block = guest.kernel.block(mem.offset & HANDLE_MASK)
         if block is None or not 0 <= mem.length <= len(block):
             raise BadHandleError(f"{mem} is no memory that the plugin has allocated")
         view = block[: mem.length]
@@ -113,16 +113,16 @@ class CurrentPlugin:
 
     def free(self, mem: Memory) -> None:
         """Frees a block; nothing happens when it is none."""
-        self._inside().kernel.free(mem.offset & MASK)
+        self._inside().kernel.free(mem.offset & HANDLE_MASK)
 
     def memory_at_offset(self, offs: int | Val) -> Memory:
         """The block that starts at an offset; of length 0 when none does."""
-        offset = int(offs if isinstance(offs, int) else offs.value) & MASK
+        offset = int(offs if isinstance(offs, int) else offs.value) & HANDLE_MASK
         return Memory(offset, self._now().kernel.length(offset))
 
     def return_bytes(self, output: Val, b: bytes) -> None:
         """Copies bytes into a new block and makes the result refer to it."""
-        output.value = self._inside().give(bytes(b))
+        output.value = self._inside().new_block(bytes(b))
 
     def return_string(self, output: Val, s: str) -> None:
         """The same with text, as UTF-8."""
@@ -138,7 +138,7 @@ class CurrentPlugin:
         Raises:
             BadHandleError: The parameter is no block that the plugin has.
         """
-        return self._now().peek(int(input.value), "a host function")
+        return self._now().read_block(int(input.value), "a host function")
 
     def input_string(self, input: Val) -> str:
         """The same as text. Raises `UnicodeDecodeError` when it is not UTF-8."""
@@ -151,7 +151,7 @@ class CurrentPlugin:
 
     def var(self, name: str | bytes) -> bytes | None:
         """The plugin's var of that name, or None. A name is text, or bytes, for it need not be UTF-8."""
-        return self._now().vars.get(name_bytes(name))
+        return self._now().vars.get(encode_name(name))
 
     def set_var(self, name: str | bytes, value: bytes | None) -> None:
         """Sets a var of the plugin; None deletes it.
@@ -159,7 +159,7 @@ class CurrentPlugin:
         Raises:
             OutOfMemoryError: The plugin's vars would exceed their limit.
         """
-        guest, name = self._now(), name_bytes(name)
+        guest, name = self._now(), encode_name(name)
         if value is None:
             guest.vars.delete(name)
         elif not guest.vars.set(name, bytes(value)):
@@ -171,7 +171,7 @@ class CurrentPlugin:
     def set_error(self, message: str) -> None:
         """Makes the call under way end with that error message, as if the plugin had set it."""
         guest = self._inside()
-        guest.kernel.set_error(guest.give(message.encode()))
+        guest.kernel.set_error(guest.new_block(message.encode()))
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline of the call under way, or None when it has none.

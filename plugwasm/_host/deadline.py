@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 0.1
 """Seconds between two looks at the calls under way."""
-INSIST = 0.005
+OVERDUE_TICK = 0.005
 """Seconds between two ticks while a call is overdue."""
-IDLE = 1.0
+IDLE_SECONDS = 1.0
 """Seconds without any call after which the thread ends."""
 
 _PATIENCE = 1.0
@@ -43,21 +43,21 @@ NEVER = float("inf")
 class Ticker:
     """Watches calls. `running` maps whatever stands for a call to its deadline on the monotonic clock in seconds, or to `NEVER`.
 
-    A call enters itself before it starts and calls `wake` when its deadline comes before `next_look`; it removes itself when it ends.
+    A call enters itself before it starts and calls `wake` when its deadline comes before `next_check`; it removes itself when it ends.
 
     There is no lock, for a signal handler or a finalizer may call a plugin while a call begins, also in the ticker's own thread. Who finds
     no thread that is sure to run, because it has run already, starts one and makes it the one that counts (`_thread`). So there may be two
-    for a moment, of which the other ends at its next look. A thread that ends says so (`next_look` is `NEVER`, so the next call wakes)
+    for a moment, of which the other ends at its next look. A thread that ends says so (`next_check` is `NEVER`, so the next call wakes)
     before it looks for calls under way for the last time; if there are some and no thread counts, it is the one that does.
     """
 
     def __init__(self) -> None:
         self.running: dict[Any, float] = {} if _OUTLIVES_CALLS else _Ending(self)
-        self.next_look = NEVER
+        self.next_check = NEVER
         self.engines: list[Engine] = []
-        self.stays = False
+        self.keeps_thread = False
         """Whether the thread sleeps where it would end: for a process that can start no other."""
-        self.is_absent = False
+        self.has_no_thread = False
         """Whether there is no thread, and none could be started: guests that were ticked once go on as if they were ticked all the time."""
         self._is_over = False
         self._is_forking = False
@@ -87,7 +87,7 @@ class Ticker:
                 )  # before 3.12, to start one would wait for ever
             thread = self._thread = self._new_thread()
             thread.start()
-            self.is_absent = False
+            self.has_no_thread = False
         except BaseException as error:
             # There can be no more threads, or a signal handler raised. The next call tries again.
             if self._thread is thread and (
@@ -96,8 +96,8 @@ class Ticker:
                 self._thread = None
             if not isinstance(error, RuntimeError):
                 raise
-            self.next_look = NEVER
-            self.is_absent = True
+            self.next_check = NEVER
+            self.has_no_thread = True
             self.tick()
 
     def _new_thread(self) -> Thread:
@@ -122,13 +122,13 @@ class Ticker:
         before: set[int] = set()
         while not self._is_relieved(me):
             # In this order, for a call does the opposite: it enters itself, then looks whether somebody will look in time.
-            self.next_look = NEVER
+            self.next_check = NEVER
             deadlines = self.running.copy()
             now = monotonic()
             if deadlines:
                 idle_since = now
-            elif now - idle_since > IDLE:
-                if self.stays:
+            elif now - idle_since > IDLE_SECONDS:
+                if self.keeps_thread:
                     self._alarm.acquire()  # nobody needs it until somebody wakes it
                     idle_since = monotonic()
                     continue
@@ -140,8 +140,8 @@ class Ticker:
                 self.tick()
             before = present
             del deadlines  # which would keep guests that are dropped meanwhile
-            pause = INSIST if first <= now else min(HEARTBEAT, first - now)
-            self.next_look = now + pause
+            pause = OVERDUE_TICK if first <= now else min(HEARTBEAT, first - now)
+            self.next_check = now + pause
             self._alarm.acquire(timeout=pause)
         self._ring()  # what rang may have been for the one in its place
 
@@ -149,7 +149,7 @@ class Ticker:
         """Whether a thread may end because it is not the one that counts."""
         if self._thread is me and not self._is_over:
             return False
-        self.next_look = NEVER
+        self.next_check = NEVER
         if self._thread is None and self.running and not self._is_forking:
             self._thread = (
                 me  # who started it was interrupted, and took it for one that does not run
@@ -157,7 +157,7 @@ class Ticker:
         return self._thread is not me or self._is_over
 
     def _ended(self, me: Thread) -> bool:
-        self.next_look = NEVER
+        self.next_check = NEVER
         if self._thread is me:
             self._thread = None
         if not self.running:
@@ -178,7 +178,7 @@ class Ticker:
         if thread is not None and thread.ident not in (None, get_ident()):
             self._ring()
             thread.join(_PATIENCE)
-        self.next_look = NEVER
+        self.next_check = NEVER
 
     def end(self) -> None:
         """For the end of the interpreter, which does not wait for the thread, and in a subinterpreter ends the process if it is there."""

@@ -7,7 +7,7 @@ that free a handle again, or give one block twice, must not hit the answer.
 from __future__ import annotations
 
 from .._engine import FunctionType, HostFunction
-from ..errors import EgressDeniedError, GuestError
+from ..errors import GuestError
 from .guest import MAX_TEXT
 
 TYPE_CHECKING = False
@@ -23,26 +23,26 @@ def _config_get(guest: Guest, caller: int, values: Any) -> None:
     # Keys are text. What is not UTF-8 is the name of nothing, and nor is what is too long to be looked at as a whole.
     value = None
     handle = values[0]
-    key = guest.peek(handle, "config_get", MAX_TEXT + 1)
+    key = guest.read_block(handle, "config_get", MAX_TEXT + 1)
     if len(key) <= MAX_TEXT:
         try:
             value = guest.config.get(key.decode())
         except UnicodeDecodeError:
             pass
-    values[0] = guest.give(value.encode()) if value else 0
+    values[0] = guest.new_block(value.encode()) if value else 0
     guest.free(handle)
 
 
 def _var_get(guest: Guest, caller: int, values: Any) -> None:
     handle = values[0]
-    value = guest.vars.get(guest.name(handle, "var_get"))
-    values[0] = guest.give(value) if value else 0
+    value = guest.vars.get(guest.read_var_name(handle, "var_get"))
+    values[0] = guest.new_block(value) if value else 0
     guest.free(handle)
 
 
 def _var_set(guest: Guest, caller: int, values: Any) -> None:
     name, handle = values[0], values[2]
-    key = guest.name(name, "var_set")
+    key = guest.read_var_name(name, "var_set")
     limits = guest.limits
     if limits.var_bytes == 0:
         raise GuestError(
@@ -50,8 +50,8 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
         )
     if handle == 0:
         guest.vars.delete(key)
-    elif guest.size(handle) > limits.var_bytes or not guest.vars.set(
-        key, guest.peek(handle, "var_set")
+    elif guest.block_length(handle) > limits.var_bytes or not guest.vars.set(
+        key, guest.read_block(handle, "var_set")
     ):
         raise GuestError(
             f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes (`memory.max_var_bytes`), or of {limits.vars} names"
@@ -61,20 +61,23 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
 
 def _http_request(guest: Guest, caller: int, values: Any) -> None:
     guest.response_status, guest.response_headers = 0, None
-    if not guest.grants.recipe.allowed_hosts:
-        for handle in (values[0], values[2]):
-            guest.peek(handle, "http_request", 0)
-        raise EgressDeniedError(
-            "the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)"
-        )
-    from .http_request import check_sizes, perform
+    from .http_request import check_document_size, perform
 
     document, content = values[0], values[2]
-    check_sizes(guest.size(document), guest.size(content), guest.grants.policy)
-    request, body = guest.peek(document, "http_request"), guest.peek(content, "http_request")
-    response = perform(request, body or None, guest.grants.policy, guest.remaining)
+    client = guest.grants.http_client
+    if (denied := client.policy.no_host_error()) is not None:
+        for handle in (document, content):
+            guest.read_block(handle, "http_request", 0)
+        raise denied
+    check_document_size(guest.block_length(document))
+    client.policy.check_body_size(guest.block_length(content))
+    request, body = (
+        guest.read_block(document, "http_request"),
+        guest.read_block(content, "http_request"),
+    )
+    response = perform(request, body or None, client, guest.remaining)
     guest.response_status, guest.response_headers = response.status, response.headers
-    values[0] = guest.give(response.body)
+    values[0] = guest.new_block(response.body)
     guest.free(document, content)
 
 
@@ -88,7 +91,7 @@ def _http_headers(guest: Guest, caller: int, values: Any) -> None:
         return
     import json
 
-    values[0] = guest.give(json.dumps(guest.response_headers).encode())
+    values[0] = guest.new_block(json.dumps(guest.response_headers).encode())
 
 
 def _get_log_level(guest: Guest, caller: int, values: Any) -> None:
@@ -100,7 +103,7 @@ def _log(level: str) -> Any:
 
     def body(guest: Guest, caller: int, values: Any) -> None:
         handle = values[0]
-        guest.log.write(level, guest.text(handle, name), guest.function)
+        guest.log.write(level, guest.read_text(handle, name), guest.function)
         guest.free(handle)
 
     return body

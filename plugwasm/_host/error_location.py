@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Complaint = tuple[str, str]
 
-__all__ = ["ANY_KEY", "MOST_BYTES", "with_keys"]
+__all__ = ["ANY_KEY", "MOST_BYTES", "locate_keys"]
 
 ANY_KEY = "[...]"
 MOST_BYTES = {"JSON": 2**16, "MessagePack": 2**12}
@@ -23,7 +23,7 @@ MOST_BYTES = {"JSON": 2**16, "MessagePack": 2**12}
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
-def with_keys(
+def locate_keys(
     data: bytes,
     complaint: Complaint,
     probe: Callable[[bytes], Complaint | None],

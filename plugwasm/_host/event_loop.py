@@ -20,7 +20,7 @@ from .._platform.native_threads import RLock, get_ident
 from ..errors import CancelledError, ClosedError, TimeoutError
 from .current_plugin import CurrentPlugin
 from .task import Task
-from .waiting_calls import asking, callers
+from .waiting_calls import current_delegation, waiting_callers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         def _cancel(self, thread: int | None = ..., /) -> bool: ...
 
 
-GLANCE = 0.05
+POLL_INTERVAL = 0.05
 """Seconds between two looks of a thread at the deadline of its call while a coroutine runs."""
 _FIRST, _LAST = 0.001, 0.1
 """Seconds until a guest that was cancelled is cancelled again: it may not have been there yet."""
@@ -52,7 +52,7 @@ _FIRST, _LAST = 0.001, 0.1
 # ---- the side of the task --------------------------------------------------------------------------------------------------------------
 
 
-class Desk:
+class CoroutineQueue:
     """Where threads leave coroutines for a task, and wake it. Made in the task."""
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class Desk:
             getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
         )
         self._rung = anyio.Event()
-        self.requests: deque[Request] = deque()
+        self.requests: deque[CoroutineRequest] = deque()
         self.is_closed = False
-        self._served: Request | None = None
+        self._served: CoroutineRequest | None = None
 
-    def soon(self, function: Callable[..., object], *args: Any) -> bool:
+    def call_soon(self, function: Callable[..., object], *args: Any) -> bool:
         """Has the event loop call it; for any thread. False when that has ended."""
         try:
             self._soon(function, *args)
@@ -78,7 +78,7 @@ class Desk:
 
     def wake(self) -> bool:
         """Makes `wait` return; for any thread. False when the event loop has ended."""
-        return self.soon(self._ring)
+        return self.call_soon(self._ring)
 
     def _ring(self) -> None:
         self._rung.set()
@@ -88,7 +88,7 @@ class Desk:
         await self._rung.wait()
         self._rung = type(self._rung)()
 
-    async def serve(self) -> None:
+    async def run_coroutines(self) -> None:
         """Runs the coroutines that were left here."""
         while self.requests:
             self._served = self.requests.popleft()
@@ -112,7 +112,9 @@ class Desk:
                 return
             request.refuse()
 
-    async def settle(self, is_done: Callable[[], bool], cancel: Callable[[], object]) -> None:
+    async def wait_finished(
+        self, is_done: Callable[[], bool], cancel: Callable[[], object]
+    ) -> None:
         """Waits until it is done, whatever happens to the task; cancels until then."""
         import anyio
 
@@ -130,7 +132,7 @@ class Desk:
                 pause = min(2 * pause, _LAST)
 
 
-class Request:
+class CoroutineRequest:
     """A coroutine that a thread has left for the task."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], answers: SimpleQueue[Any]) -> None:
@@ -138,7 +140,7 @@ class Request:
         self._answers = answers
         self._scope: anyio.CancelScope | None = None
         self.is_open = True
-        self.callers = callers()
+        self.callers = waiting_callers()
         """Those who wait for it; it is made in their thread."""
         # Reentrant, for a signal handler may come in between. What it guards is one step of either.
         self._lock = RLock()
@@ -155,7 +157,7 @@ class Request:
         result: Any = None
         error: BaseException | None = CancelledError("the task that awaits the call was cancelled")
         task = Task()
-        outer, before = is_nested.set(True), asking.set(self)
+        outer, before = call_waits.set(True), current_delegation.set(self)
         try:
             try:
                 with anyio.CancelScope() as self._scope:
@@ -177,8 +179,8 @@ class Request:
             self._answer(result, error)
             del error
             try:
-                is_nested.reset(outer)
-                asking.reset(before)
+                call_waits.reset(outer)
+                current_delegation.reset(before)
             except ValueError:
                 pass  # the event loop has let go of the task, and this is the garbage collector
 
@@ -217,7 +219,7 @@ class _Remote(CurrentPlugin):
 
     __slots__ = ("_plugin", "request")
 
-    request: Request
+    request: CoroutineRequest
 
     def __init__(self, plugin: CurrentPlugin) -> None:
         self._plugin = plugin
@@ -242,31 +244,31 @@ class _Remote(CurrentPlugin):
 # ---- the side of the thread ------------------------------------------------------------------------------------------------------------
 
 
-class Crossing:
+class ThreadCall:
     """What runs in a thread for a task.
 
     Attributes:
         plugin: The one that it calls; set by `work` before it does.
     """
 
-    def __init__(self, desk: Desk, work: Callable[[Crossing], Any]) -> None:
+    def __init__(self, queue: CoroutineQueue, work: Callable[[ThreadCall], Any]) -> None:
         self.plugin: RunningPlugin | None = None
-        self.is_off = False
-        self.is_over = False
+        self.is_abandoned = False
+        self.is_finished = False
         self.result: Any = None
         self.error: BaseException | None = None
-        # The thread must not keep the task, which is behind the desk: what the event loop has let go of shall be freed.
-        self._desk = weakref.ref(desk)
+        # The thread must not keep the task, which is behind the queue: what the event loop has let go of shall be freed.
+        self._queue = weakref.ref(queue)
         self._work = work
         self._thread = 0
 
     def run(self) -> None:
         """What the thread does."""
         try:
-            if self.is_off:
+            if self.is_abandoned:
                 return
             self._thread = get_ident()
-            _crossing.set(self)
+            _thread_call.set(self)
             if "sniffio" in sys.modules:
                 sys.modules["sniffio"].current_async_library_cvar.set(None)
             self.result = self._work(self)
@@ -274,10 +276,10 @@ class Crossing:
             self.error = error
         finally:
             self._thread = 0
-            self.is_over = True
-            desk = self._desk()
-            if desk is not None:
-                desk.wake()
+            self.is_finished = True
+            queue = self._queue()
+            if queue is not None:
+                queue.wake()
 
     def cancel(self) -> bool:
         """Cancels the call that its thread makes. Another thread may call the same plugin just before `leave`; that call goes on.
@@ -287,11 +289,11 @@ class Crossing:
         plugin = self.plugin
         return plugin is not None and plugin._cancel(self._thread)
 
-    def leave(self) -> None:
+    def release_plugin(self) -> None:
         """The plugin is not called any more, and others may have it."""
         self.plugin = None
 
-    def outcome(self) -> Any:
+    def take_result(self) -> Any:
         """The result; raises what the work raised."""
         result, error = self.result, self.error
         self.result = self.error = None
@@ -302,7 +304,7 @@ class Crossing:
         finally:
             del error
 
-    def discard(self) -> None:
+    def discard_result(self) -> None:
         """Closes what was made for nobody."""
         made, self.result = self.result, None
         if hasattr(made, "close"):
@@ -312,7 +314,9 @@ class Crossing:
         """Whether this is its thread."""
         return self._thread == get_ident()
 
-    def ask(self, f: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]) -> Any:
+    def run_coroutine(
+        self, f: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+    ) -> Any:
         """The result of a coroutine, which the task runs. When the call's time is up, it is cancelled."""
         answers: SimpleQueue[Any] = SimpleQueue()
         self._request(f, args, answers)
@@ -321,7 +325,7 @@ class Crossing:
         try:
             while True:
                 try:
-                    box, result, error = answers.get(timeout=GLANCE)
+                    box, result, error = answers.get(timeout=POLL_INTERVAL)
                 except Empty:
                     ended = ended or self._ended()
                     self._check_loop(ended)
@@ -341,21 +345,23 @@ class Crossing:
         args: tuple[Any, ...],
         answers: SimpleQueue[Any],
     ) -> None:
-        desk = self._desk()
-        if desk is None or desk.is_closed:
+        queue = self._queue()
+        if queue is None or queue.is_closed:
             raise CancelledError("the task that awaits the call was cancelled")
         remote = None
         if args and type(args[0]) is CurrentPlugin:
             remote = _Remote(args[0])
             args = (remote, *args[1:])
-        within = surroundings.get()
-        request = Request(f(*args) if within is None else _run_in(within, f, args), answers)
+        within = context_factory.get()
+        request = CoroutineRequest(
+            f(*args) if within is None else _run_in(within, f, args), answers
+        )
         if remote is not None:
             remote.request = request
-        desk.requests.append(request)
-        if desk.is_closed:
-            desk.close()
-        desk.wake()
+        queue.requests.append(request)
+        if queue.is_closed:
+            queue.close()
+        queue.wake()
 
     def _ended(self) -> BaseException | None:
         """What has ended the call while a coroutine runs, or None."""
@@ -369,8 +375,8 @@ class Crossing:
 
     def _check_loop(self, ended: BaseException | None) -> None:
         """Tells the coroutine to stop if the call has ended. Raises if there is no event loop any more that could run it."""
-        desk = self._desk()
-        if desk is None or not desk.soon(desk.stop if ended else _nothing):
+        queue = self._queue()
+        if queue is None or not queue.call_soon(queue.stop if ended else _nothing):
             raise CancelledError("the event loop that awaits the call has ended")
 
 
@@ -396,24 +402,24 @@ def _outcome(
         return None, error
 
 
-_crossing: ContextVar[Crossing | None] = ContextVar("plugwasm_crossing", default=None)
-surroundings: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar(
-    "plugwasm_surroundings", default=None
+_thread_call: ContextVar[ThreadCall | None] = ContextVar("plugwasm_thread_call", default=None)
+context_factory: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar(
+    "plugwasm_context_factory", default=None
 )
 """Makes what coroutines of host functions run in, in the task. An observer sets it in the thread."""
-is_nested: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
+call_waits: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
 """Whether a call waits for what runs here: if that had to wait for a thread as well, the calls might wait for each other."""
 
 
-def on_event_loop(name: str, f: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+def run_on_event_loop(name: str, f: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     """An `async def` as a function that a guest's thread can call: the task that awaits the guest's call runs it."""
 
     def ask(*args: Any) -> Any:
-        crossing = _crossing.get()
-        if crossing is None or not crossing.is_here():
+        thread_call = _thread_call.get()
+        if thread_call is None or not thread_call.is_here():
             raise TypeError(
                 f"`{name}` is `async def`, and there is no event loop to run it on: call the plugin with `call_async`"
             )
-        return crossing.ask(f, args)
+        return thread_call.run_coroutine(f, args)
 
     return ask

@@ -12,13 +12,21 @@ from time import monotonic
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .._engine import EngineFailure, FunctionType, HostFunction
-from .._manifest.messages import check_text
-from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, shown
-from .annotations import Codec, Json, Pickle, UnsafePickle, decoder, encoder, shown_as
+from .._manifest.messages import check_encodable
+from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, truncate
+from .annotations import (
+    Codec,
+    Json,
+    Pickle,
+    UnsafePickle,
+    make_decoder,
+    make_encoder,
+    observed_type,
+)
 from .current_plugin import CurrentPlugin
-from .options import check_flag, named
+from .options import check_flag, describe_value
 from .registry import registered
-from .wasm_values import KIND, READ, WRITE, Val, ValType
+from .wasm_values import READ, WASM_TYPES, WRITE, Val, ValType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,21 +69,21 @@ class Function:
     ) -> None:
         if not isinstance(name, str):
             raise OptionError(
-                f"host function: its name is the text that plugins import it by, not {named(name)}",
+                f"host function: its name is the text that plugins import it by, not {describe_value(name)}",
                 field="name",
             )
         if not (namespace is None or isinstance(namespace, str)):
             raise OptionError(
-                f"host function `{shown(name)}`: its namespace is the text that plugins import it from, not {named(namespace)}",
+                f"host function `{truncate(name)}`: its namespace is the text that plugins import it from, not {describe_value(namespace)}",
                 field="namespace",
             )
         if not callable(f):
             raise OptionError(
-                f"host function `{shown(name)}`: expected a function to call, got {named(f)}",
+                f"host function `{truncate(name)}`: expected a function to call, got {describe_value(f)}",
                 field="f",
             )
         for part in (namespace or "", name):
-            check_text(part, f"host function `{shown(part)}`: its name")
+            check_encodable(part, f"host function `{truncate(part)}`: its name")
         self.namespace = namespace
         self.name = name
         self.args = self._types("args", args)
@@ -100,19 +108,21 @@ class Function:
     def _types(self, what: str, types: Any) -> list[ValType]:
         if isinstance(types, str) or not hasattr(types, "__iter__"):
             raise OptionError(
-                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {named(types)}",
+                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {describe_value(types)}",
                 field=what,
             )
         return list(types)
 
     def _type(self) -> FunctionType:
         for type in (*self.args, *self.returns):
-            if type not in KIND:
+            if type not in WASM_TYPES:
                 shown = getattr(type, "name", repr(type))
                 raise TypeError(
                     f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64"
                 )
-        return FunctionType(tuple(KIND[t] for t in self.args), tuple(KIND[t] for t in self.returns))
+        return FunctionType(
+            tuple(WASM_TYPES[t] for t in self.args), tuple(WASM_TYPES[t] for t in self.returns)
+        )
 
     def _kinds(self) -> tuple[Any, ...]:
         """The Python types of the parameters and the results, as far as they are known."""
@@ -183,7 +193,7 @@ class InferredFunction(Function):
                 raise TypeError(
                     f"host function `{name}`: parameter `{parameter}` has no annotation; annotate all of them, or give a `signature`"
                 )
-        self._decoders = [decoder(name, parameter, hints[parameter]) for parameter in names]
+        self._decoders = [make_decoder(name, parameter, hints[parameter]) for parameter in names]
         returned = hints.get("return")
         self._is_tuple = get_origin(returned) is tuple
         members = (
@@ -193,9 +203,9 @@ class InferredFunction(Function):
             if returned in (None, type(None))
             else (returned,)
         )
-        self._encoders = [encoder(name, member) for member in members]
+        self._encoders = [make_encoder(name, member) for member in members]
         self._shown_as = tuple(
-            map(shown_as, (*(hints[parameter] for parameter in names), *members))
+            map(observed_type, (*(hints[parameter] for parameter in names), *members))
         )
         super().__init__(
             namespace,
@@ -230,7 +240,7 @@ class InferredFunction(Function):
                 except (KeyboardInterrupt, EngineFailure):
                     raise
                 except BaseException as exception:
-                    raise failed(name, exception, guest) from exception
+                    raise host_function_error(name, exception, guest) from exception
                 if guest.cancelled or monotonic() >= guest.deadline:
                     guest.remaining()
 
@@ -273,9 +283,9 @@ def _callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
     code = getattr(target, "__code__", None) or getattr(call, "__code__", None)
     if code is None or not code.co_flags & _CO_COROUTINE:
         return f
-    from .event_loop import on_event_loop
+    from .event_loop import run_on_event_loop
 
-    return on_event_loop(name, f)
+    return run_on_event_loop(name, f)
 
 
 _CO_COROUTINE = 0x80
@@ -291,18 +301,18 @@ def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, i
         except (KeyboardInterrupt, EngineFailure):
             raise
         except BaseException as exception:
-            raise failed(name, exception, guest) from exception
+            raise host_function_error(name, exception, guest) from exception
         if guest.cancelled or monotonic() >= guest.deadline:
             guest.remaining()
 
     return body
 
 
-def failed(name: str, exception: BaseException, guest: Guest) -> Error:
+def host_function_error(name: str, exception: BaseException, guest: Guest) -> Error:
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
         guest.remaining()  # raises it again if it came from there
     try:
-        words = shown(str(exception), MAX_WORDS)
+        words = truncate(str(exception), MAX_WORDS)
     except Exception:
         words = "(it cannot be shown)"
     return HostFunctionError(
@@ -310,7 +320,7 @@ def failed(name: str, exception: BaseException, guest: Guest) -> Error:
     )
 
 
-def inferred(
+def infer_function(
     namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()
 ) -> Function:
     """A host function whose signature follows from its annotations. It is not registered."""
@@ -364,11 +374,12 @@ def host_fn(
         return host_fn(register=register)(name)
     if not (name is None or isinstance(name, str)):
         raise OptionError(
-            f"host_fn: name: expected text, or the function itself, got {named(name)}", field="name"
+            f"host_fn: name: expected text, or the function itself, got {describe_value(name)}",
+            field="name",
         )
     if signature is not None and not (isinstance(signature, (tuple, list)) and len(signature) == 2):
         raise OptionError(
-            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {shown(repr(signature), 60)}",
+            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {truncate(repr(signature), 60)}",
             field="signature",
         )
     check_flag("register", register)
@@ -384,13 +395,13 @@ def host_fn(
     def decorate(f: Callable[..., Any]) -> Function:
         if not callable(f):
             raise OptionError(
-                f"host_fn: expected a function to decorate, got {named(f)}", field="f"
+                f"host_fn: expected a function to decorate, got {describe_value(f)}", field="f"
             )
         own_name = str(getattr(f, "__name__", type(f).__name__)) if own is None else own
         if isinstance(f, Function):
             f = f.f
         if signature is None:
-            function = inferred(namespace, own_name, f, data)
+            function = infer_function(namespace, own_name, f, data)
         else:
             function = Function(namespace, own_name, signature[0], signature[1], f, *data)
         if register:

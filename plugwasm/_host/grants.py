@@ -6,9 +6,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._http.policy import Egress
+    from .._http.client import HttpClient
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .plugin_log import PluginLog
@@ -21,20 +22,20 @@ class Grants:
 
     __slots__ = (
         "_egress",
-        "_policy",
+        "_http_client",
         "fuel_limit",
         "has_wasi",
         "http_response_headers",
         "limits",
         "log",
         "preopens",
-        "recipe",
+        "spec",
         "wasi",
     )
 
     def __init__(
         self,
-        recipe: Recipe,
+        spec: PluginSpec,
         limits: Limits,
         *,
         log: PluginLog,
@@ -45,7 +46,7 @@ class Grants:
         has_wasi: bool = False,
         fuel_limit: int | None = None,
     ) -> None:
-        self.recipe = recipe
+        self.spec = spec
         self.limits = limits
         self.log = log
         self.wasi = wasi
@@ -54,25 +55,28 @@ class Grants:
         self.has_wasi = has_wasi
         self.fuel_limit = fuel_limit
         self._egress = egress
-        self._policy: Egress | None = None
+        self._http_client: HttpClient | None = None
 
     @property
-    def policy(self) -> Egress:
-        """What the plugin may send where: what the manifest grants, within what the application does."""
-        if self._policy is None:
-            from .._http.policy import Egress
-            from .._http.request_owner import Owner
+    def http_client(self) -> HttpClient:
+        """The client that sends the plugin's requests; made when it is first needed."""
+        if self._http_client is None:
+            from .._http.client import HttpClient
+            from .._http.egress import Egress
+            from .._http.request_owner import RequestOwner
 
-            recipe = self.recipe
-            own = self._egress or Egress()
+            spec = self.spec
             family = hash(
                 (
-                    tuple(module.wasm for module in recipe.modules),
-                    frozenset(recipe.config.items()),
-                    recipe.allowed_hosts,
+                    tuple(module.wasm for module in spec.modules),
+                    frozenset(spec.config.items()),
+                    spec.allowed_hosts,
                 )
             )
-            self._policy = own.for_manifest(
-                recipe.allowed_hosts, recipe.max_http_response_bytes
-            ).for_owner(Owner(family))
-        return self._policy
+            self._http_client = HttpClient.for_plugin(
+                self._egress or Egress(),
+                spec.allowed_hosts,
+                spec.max_http_response_bytes,
+                RequestOwner(family),
+            )
+        return self._http_client

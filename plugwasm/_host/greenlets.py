@@ -4,7 +4,7 @@ The engine keeps the calls of a thread in a chain through its native stack, and 
 of their beginning. Greenlets share that stack: one that a host function has switched away from is copied out of it, the engine's part of
 it included, and nothing says in which order they go on.
 
-So while the package `greenlet` is loaded, each call notes down on its guest where it was made (`Guest.where`), and none is made while
+So while the package `greenlet` is loaded, each call notes down on its guest where it was made (`Guest.greenlet`), and none is made while
 another greenlet of its thread is in the middle of one. Without the package nothing is noted down.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from .._platform.native_threads import get_ident
-from ..errors import BusyError, shown
+from ..errors import BusyError, truncate
 from .deadline import ticker
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         def name(self) -> str: ...
 
 
-def here() -> tuple[int, int] | None:
+def current_greenlet() -> tuple[int, int] | None:
     """The thread and the greenlet that this runs in; None where there are no greenlets."""
     greenlet: Any = sys.modules.get("greenlet")
     if greenlet is None or not hasattr(greenlet, "getcurrent"):  # it is being imported
@@ -35,7 +35,7 @@ def here() -> tuple[int, int] | None:
     return get_ident(), id(greenlet.getcurrent())
 
 
-def check(plugin: Named, function: str | None, *others: object) -> None:
+def check_greenlet(plugin: Named, function: str | None, *others: object) -> None:
     """Raises if another greenlet of this thread is in the middle of a call.
 
     Args:
@@ -45,9 +45,9 @@ def check(plugin: Named, function: str | None, *others: object) -> None:
     Raises:
         BusyError: It is.
     """
-    me = here()
+    me = current_greenlet()
     for guest in () if me is None else (*ticker.running.copy(), *others):
-        where = getattr(guest, "where", None)
+        where = getattr(guest, "greenlet", None)
         is_apart = (
             where[0] == me[0] and where[1] != me[1]
             if where and me
@@ -55,7 +55,7 @@ def check(plugin: Named, function: str | None, *others: object) -> None:
         )
         if is_apart:
             raise BusyError(
-                f"`{shown(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "
+                f"`{truncate(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "
                 "and calls of a thread must end in the reverse order of their beginning: make calls in threads of their own, as "
                 "`gevent.get_hub().threadpool.apply` and `eventlet.tpool.execute` do",
                 plugin=plugin.name,

@@ -10,12 +10,12 @@ import weakref
 from contextlib import contextmanager
 from time import monotonic
 
-from .._engine import CallerMemory, Environment, Memory, Store, context_of
-from .._manifest.limits import FIRST_PAGES
+from .._engine import CallerMemory, Environment, LinearMemory, Store, caller_context
+from .._manifest.limits import INITIAL_PAGES
 from .._platform.native_threads import sleep
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 from .deadline import NEVER, ticker
-from .memory_budget import MemoryBudget, most_elements, most_state
+from .memory_budget import MemoryBudget, max_state_bytes, max_table_elements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     class Interceptor(Protocol):
         """What gets the calls of host functions of a guest in the place of their bodies."""
 
-        def host_call(
+        def call_host_function(
             self, guest: Any, function: HostFunction, caller: int, values: Any, /
         ) -> None: ...
 
 
-MASK = 0xFFFFFFFFFFFFFFFF
+HANDLE_MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
 _SLICE = 0.05
 MAX_TEXT = 2**22
@@ -58,15 +58,15 @@ class Guest(Environment):
         "cancelled",
         "config",
         "deadline",
-        "ended",
         "entries",
-        "fuelled",
+        "export_name",
+        "externs",
         "grants",
-        "held",
+        "greenlet",
+        "has_fuel_limit",
         "host_context",
         "instances",
         "interceptor",
-        "items",
         "kernel",
         "limits",
         "log",
@@ -74,11 +74,11 @@ class Guest(Environment):
         "response_headers",
         "response_status",
         "sampler",
+        "state_bytes",
         "store",
         "streams",
         "vars",
         "wasi",
-        "where",
     )
 
     store: Store
@@ -94,18 +94,18 @@ class Guest(Environment):
         self.deadline = NEVER
         self.cancelled: float | bool = False
         """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
-        self.fuelled = False
+        self.has_fuel_limit = False
         self.host_context: Any = None
-        self.where: tuple[int, int] | None = None
+        self.greenlet: tuple[int, int] | None = None
         """The thread and the greenlet of its last call, where there are greenlets."""
         self.vars = vars
         self.instances: dict[int, Instance] = {}
-        self.items: dict[str | HostFunction, bytes] = {}
+        self.externs: dict[str | HostFunction, bytes] = {}
         """What the kernel exports, and host functions, as items of its store."""
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Of instances in its store, by what the engine calls them."""
-        self.held = 0
+        self.state_bytes = 0
         """Bytes of its instances outside of their memories."""
         self.response_status = 0
         self.response_headers: dict[str, str] | None = None
@@ -119,7 +119,7 @@ class Guest(Environment):
         """Gets the calls of host functions, if it was there before they were linked."""
         self.entries: Mapping[str, tuple[Any, ...]] = {}
         """Of the plugin: what it has called, by name."""
-        self.ended: str | None = None
+        self.export_name: str | None = None
         """The export that has just run, while what it left behind is seen to."""
 
     # ---- the call under way -------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Guest(Environment):
             self.sampler(self)
         if self.cancelled or monotonic() >= self.deadline:
             self.remaining()
-        return ticker.is_absent
+        return ticker.has_no_thread
 
     def remaining(self) -> float | None:
         """Seconds left for the call under way, None for no end. Raises when it was cancelled or its deadline has passed."""
@@ -158,25 +158,25 @@ class Guest(Environment):
         """
         return next(
             (name for name, (_, values, target, _) in self.entries.items() if values[0] == target),
-            self.ended,
+            self.export_name,
         )
 
     # ---- host functions -------------------------------------------------------------------------------------------------------------
 
-    def imported(self, function: HostFunction, store: Store) -> bytes:
+    def make_import(self, function: HostFunction, store: Store) -> bytes:
         """The function as an item that instances of the store can import."""
         watched = self.interceptor is not None and function.name is not None
-        return store.function(function.watched() if watched else function, self)
+        return store.make_import(function.make_interceptable() if watched else function, self)
 
-    def host_call(self, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(self, function: HostFunction, caller: int, values: Any) -> None:
         if self.interceptor is None:
             function.body(self, caller, values)
         else:
-            self.interceptor.host_call(self, function, caller, values)
+            self.interceptor.call_host_function(self, function, caller, values)
 
-    def content(self, handle: int, most: int | None = None) -> bytes | None:
+    def find_block(self, handle: int, most: int | None = None) -> bytes | None:
         """A copy of the block, or of its first `most` bytes, for those who watch; None when there is none."""
-        block = self.kernel.block(handle & MASK)
+        block = self.kernel.block(handle & HANDLE_MASK)
         return None if block is None else block[:most].tobytes()
 
     def memory_bytes(self) -> int | None:
@@ -186,9 +186,9 @@ class Guest(Environment):
 
     # ---- memory -------------------------------------------------------------------------------------------------------------------
 
-    def peek(self, handle: int, what: str, most: int | None = None) -> bytes:
+    def read_block(self, handle: int, what: str, most: int | None = None) -> bytes:
         """The first `most` bytes of a block; empty for the null handle. `what` names the function that got the handle, for the error."""
-        handle &= MASK
+        handle &= HANDLE_MASK
         if handle == 0:
             return b""
         block = self.kernel.block(handle)
@@ -201,30 +201,30 @@ class Guest(Environment):
     def free(self, first: int, second: int = 0) -> None:
         """Frees blocks that the host was given, for it owns them: after its answer was made. Both may be the same, or the null handle."""
         if first:
-            self.kernel.free(first & MASK)
+            self.kernel.free(first & HANDLE_MASK)
         if second and second != first:
-            self.kernel.free(second & MASK)
+            self.kernel.free(second & HANDLE_MASK)
 
-    def text(self, handle: int, what: str) -> str:
+    def read_text(self, handle: int, what: str) -> str:
         """The block as text to be read, of bounded length; what is not UTF-8 is replaced. Not for names, of which two would become one.
         Decoding takes up to four times the memory, and time.
         """
-        return self.peek(handle, what, MAX_TEXT).decode("utf-8", "replace")
+        return self.read_block(handle, what, MAX_TEXT).decode("utf-8", "replace")
 
-    def name(self, handle: int, what: str) -> bytes:
+    def read_var_name(self, handle: int, what: str) -> bytes:
         """The block as the name of a var. One that is too long for any var is cut, and stays too long."""
-        return self.peek(handle, what, self.limits.var_bytes + 1)
+        return self.read_block(handle, what, self.limits.var_bytes + 1)
 
-    def size(self, handle: int) -> int:
+    def block_length(self, handle: int) -> int:
         """The length of the block; 0 when there is none. For a look before it is copied."""
-        return self.kernel.length(handle & MASK)
+        return self.kernel.length(handle & HANDLE_MASK)
 
-    def give(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         """A new block for the guest with that content; the null handle when it is empty."""
-        handle = self.kernel.put(data)
+        handle = self.kernel.new_block(data)
         if not handle and data:
             raise OutOfMemoryError(
-                f"the plugin has no room for {len(data)} bytes from the host: {self.shortage(len(data))}"
+                f"the plugin has no room for {len(data)} bytes from the host: {self.describe_shortage(len(data))}"
             )
         return handle
 
@@ -241,7 +241,7 @@ class Guest(Environment):
             return GuestMemory(None)
         memory = self.memories.get(found)
         if memory is None:
-            context = context_of(caller)
+            context = caller_context(caller)
             store = next(
                 store for store in (self.store, *self._running) if store.context == context
             )
@@ -256,7 +256,7 @@ class Guest(Environment):
         return self._running[-1] if self._running else self.store
 
     @contextmanager
-    def entered(self, store: Store) -> Iterator[None]:
+    def enter_store(self, store: Store) -> Iterator[None]:
         """While its guest runs, the fuel is in that store: what is left moves there, and back."""
         before, has_fuel = self.running_store, store.engine.fuel
         if has_fuel:
@@ -288,34 +288,34 @@ class Guest(Environment):
         caps += [] if growth is None else [memories[2] + growth]
         store.limit(
             memory_bytes=-1 if not caps else min(caps) * PAGE,
-            table_elements=most_elements(limits, tables) >> depth,
+            table_elements=max_table_elements(limits, tables) >> depth,
             instances=limits.instances,
             tables=limits.tables,
             memories=limits.memories,
         )
-        with self.entered(store):
+        with self.enter_store(store):
             yield store
 
     def may_grow(self, pages: int) -> bool:
         """Whether the kernel may grow to that many pages; 0 says that it is done."""
         kernel = getattr(self, "kernel", None)
-        return self.budget.may_grow(pages, kernel.pages() if kernel else FIRST_PAGES)
+        return self.budget.may_grow(pages, kernel.pages() if kernel else INITIAL_PAGES)
 
     def limit_memory(self, plan: MemoryPlan) -> None:
         """Sets the limits of the store."""
         self.budget = MemoryBudget(plan, self.store, self.instances)
 
-    def hold(self, state_bytes: int) -> None:
+    def charge_state(self, state_bytes: int) -> None:
         """Counts what one more instance in the guest's own store takes outside of memories. Raises `OutOfMemoryError`."""
-        self.held += state_bytes
-        if self.held > (most := most_state(self.limits)):
+        self.state_bytes += state_bytes
+        if self.state_bytes > (most := max_state_bytes(self.limits)):
             raise OutOfMemoryError(
                 f"the plugin's instances hold more than {most} bytes outside of their memories (`Limits.instance_bytes`)"
             )
 
-    def shortage(self, denied: int) -> str | None:
-        """What memory there was too little of, so that a guest that gave up probably did so for that; see `MemoryBudget.shortage`."""
-        return self.budget.shortage(self.kernel.pages(), denied)
+    def describe_shortage(self, denied: int) -> str | None:
+        """What memory there was too little of, so that a guest that gave up probably did so for that."""
+        return self.budget.describe_shortage(self.kernel.pages(), denied)
 
     # ---- WASI -----------------------------------------------------------------------------------------------------------------------
 
@@ -362,13 +362,13 @@ class Guest(Environment):
 
     def flush(self, function: str) -> None:
         """Logs what the guest wrote since the last end of a line, in a call of that export."""
-        self.ended = function
+        self.export_name = function
         for splitter in self.streams:
             splitter.flush()
-        self.ended = None
+        self.export_name = None
 
 
-class Exited(Exception):
+class PluginExit(Exception):
     """The guest ended itself, with an exit code."""
 
     def __init__(self, exit_code: int) -> None:
@@ -381,7 +381,7 @@ class GuestMemory:
 
     __slots__ = ("_memory", "_view")
 
-    def __init__(self, memory: Memory | None) -> None:
+    def __init__(self, memory: LinearMemory | None) -> None:
         self._memory = memory
         self._view = memory.view() if memory else memoryview(b"")
 

@@ -43,7 +43,7 @@ _NOWHERE: frozenset[int] = frozenset()
 _ANYWHERE = frozenset(range(1, MAX_LEVELS + 1))
 
 
-class Hashed(NamedTuple):
+class HashedParts(NamedTuple):
     """What a type puts into sets and dicts.
 
     Attributes:
@@ -60,9 +60,9 @@ class Hashed(NamedTuple):
     weight: int = 1
     embedded: bool = False
 
-    def or_(self, other: Hashed) -> Hashed:
+    def or_(self, other: HashedParts) -> HashedParts:
         """What both together do."""
-        return Hashed(
+        return HashedParts(
             self.sets | other.sets,
             self.dicts | other.dicts,
             self.untyped or other.untyped,
@@ -70,7 +70,7 @@ class Hashed(NamedTuple):
             self.embedded or other.embedded,
         )
 
-    def anywhere(self) -> Hashed:
+    def anywhere(self) -> HashedParts:
         """The same, if it is not known how deep that is."""
         return self._replace(sets=self.sets and _ANYWHERE, dicts=self.dicts and _ANYWHERE)
 
@@ -83,7 +83,7 @@ class Hashed(NamedTuple):
 # ---- types -------------------------------------------------------------------------------------------------------------------------------
 
 
-def hashed_by(info: Any, is_json: bool) -> Hashed:
+def find_hashed_parts(info: Any, is_json: bool) -> HashedParts:
     """The same for a type, as `msgspec.inspect.type_info` gives it."""
     walk = _Walk(is_json)
     found = walk.of(info, 1, ())
@@ -98,23 +98,23 @@ class _Walk:
         self.is_recursive = False
         self._seen: set[tuple[int, int]] = set()
 
-    def of(self, info: Any, depth: int, within: tuple[int, ...]) -> Hashed:
+    def of(self, info: Any, depth: int, within: tuple[int, ...]) -> HashedParts:
         # By identity: msgspec gives one object for each type within a type, and forms of a generic class are different types.
         this = id(info)
         self.is_recursive |= this in within
         if this in within or (this, depth) in self._seen:
-            return Hashed()
+            return HashedParts()
         self._seen.add((this, depth))
         kind = type(info).__name__
         if kind == "CustomType" and hasattr(info.cls, "__pydantic_core_schema__"):
-            return hashed_by_model(info.cls.__pydantic_core_schema__, self.is_json)
-        found = Hashed(untyped=kind == "AnyType" and not self.is_json)
+            return find_hashed_parts_of_model(info.cls.__pydantic_core_schema__, self.is_json)
+        found = HashedParts(untyped=kind == "AnyType" and not self.is_json)
         if kind in ("SetType", "FrozenSetType") and (weight := _weight(info.item_type)):
-            found = found.or_(Hashed(sets=frozenset((depth,)), weight=weight))
+            found = found.or_(HashedParts(sets=frozenset((depth,)), weight=weight))
         elif kind == "DictType" and type(info.key_type).__name__ == "AnyType":
-            found = found.or_(Hashed(untyped=not self.is_json))
+            found = found.or_(HashedParts(untyped=not self.is_json))
         elif kind == "DictType" and (weight := _weight(info.key_type)):
-            found = found.or_(Hashed(dicts=frozenset((depth,)), weight=weight))
+            found = found.or_(HashedParts(dicts=frozenset((depth,)), weight=weight))
         for part in _parts(info):
             found = found.or_(self.of(part, depth + (kind != "UnionType"), (*within, this)))
         return found
@@ -145,25 +145,25 @@ def _weight(info: Any) -> int:
     return SLOW
 
 
-def hashed_by_model(schema: Any, is_json: bool) -> Hashed:
+def find_hashed_parts_of_model(schema: Any, is_json: bool) -> HashedParts:
     """The same for a core schema of pydantic, wherever in it that is."""
     if not isinstance(schema, dict):  # pydantic has not made it yet
-        return Hashed(_ANYWHERE, _ANYWHERE, True, SLOW, True)
+        return HashedParts(_ANYWHERE, _ANYWHERE, True, SLOW, True)
     kind = schema.get("type")
-    found = Hashed(untyped=kind == "any" and not is_json, embedded=kind == "json")
+    found = HashedParts(untyped=kind == "any" and not is_json, embedded=kind == "json")
     if kind in ("set", "frozenset") and (weight := _weight_in_model(schema.get("items_schema"))):
-        found = found.or_(Hashed(sets=_ANYWHERE, weight=weight))
+        found = found.or_(HashedParts(sets=_ANYWHERE, weight=weight))
     elif kind == "dict":
         keys = schema.get("keys_schema", {"type": "any"})
         if keys["type"] == "any":
-            found = found.or_(Hashed(untyped=not is_json))
+            found = found.or_(HashedParts(untyped=not is_json))
         elif weight := _weight_in_model(keys):
-            found = found.or_(Hashed(dicts=_ANYWHERE, weight=weight))
+            found = found.or_(HashedParts(dicts=_ANYWHERE, weight=weight))
     left = [part for name, part in schema.items() if name not in ("metadata", "serialization")]
     while left:
         part = left.pop()
         if isinstance(part, dict):
-            found = found.or_(hashed_by_model(part, is_json))
+            found = found.or_(find_hashed_parts_of_model(part, is_json))
         elif isinstance(part, (list, tuple)):
             left += part
     return found
@@ -180,7 +180,7 @@ def _weight_in_model(schema: Any) -> int:
 # ---- data --------------------------------------------------------------------------------------------------------------------------------
 
 
-def json_hashes(text: bytes, hashed: Hashed, most: int) -> bool:
+def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
     """Whether more of a JSON text goes into sets and dicts than that."""
     few = most // hashed.weight
     if hashed.embedded and json_upper_bound(text) > few:
@@ -244,7 +244,7 @@ class _Open:
         self.left, self.is_map, self.begin, self.is_key, self.keys = left, is_map, begin, is_key, 0
 
 
-def msgpack_hashes(data: bytes, hashed: Hashed, most: int) -> bool:
+def msgpack_exceeds_keys(data: bytes, hashed: HashedParts, most: int) -> bool:
     """The same of a MessagePack value."""
     few = most // hashed.weight
     if hashed.embedded and json_upper_bound(data) > few:

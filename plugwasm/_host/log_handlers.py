@@ -10,7 +10,7 @@ import os
 from collections import deque
 
 from ..errors import OptionError
-from .plugin_log import LEVELS, TRACE, as_said
+from .plugin_log import LEVELS, TRACE, strip_indentation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class CustomLogger(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "plugin") and "\n" in (message := record.getMessage()):
             record = logging.makeLogRecord(
-                {**record.__dict__, "msg": as_said(message), "args": None}
+                {**record.__dict__, "msg": strip_indentation(message), "args": None}
             )
         self._records.append(self.format(record) + "\n")
 

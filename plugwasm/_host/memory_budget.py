@@ -13,7 +13,7 @@ The engine knows one limit, for each memory by itself, not one for their sum. So
 
 from __future__ import annotations
 
-from .._manifest.limits import FIRST_PAGES
+from .._manifest.limits import INITIAL_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
 
 PAGE = 65536
-MOST_PAGES = 65536
+MAX_PAGES = 65536
 """Of a memory."""
-WISH = 1 << 31
+OPTIONAL_GROWTH = 1 << 31
 KERNEL_MEMORIES, KERNEL_TABLES = 2, 1
 ELEMENT_BYTES = 8
 """Of a table."""
 
 
-def most_elements(limits: Limits, tables: int) -> int:
+def max_table_elements(limits: Limits, tables: int) -> int:
     """How many elements each of so many tables may have."""
     if limits.memory_bytes is None:
         return limits.table_elements
     return min(limits.table_elements, limits.memory_bytes // ELEMENT_BYTES // max(tables, 1))
 
 
-def most_state(limits: Limits) -> int:
+def max_state_bytes(limits: Limits) -> int:
     """How many bytes a plugin's instances may hold outside of memories and tables."""
     return (
         limits.instance_bytes
@@ -56,13 +56,13 @@ class MemoryPlan:
         limits: Of its memory, in whole pages, and of what else the engine counts.
         memories: The plugin's own memories: how many, and the pages at first of all and of the largest. The heap of the collector, if there
             may be one, is one more, with no pages at first.
-        watched: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
+        sole_memory: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
         tables: How many tables the plugin has.
 
     Attributes:
         maximum: Pages of all memories together, or None.
         share: Pages that the kernel may have, or None.
-        cap: Pages that each memory may have, or None; of the watched memory, at first.
+        cap: Pages that each memory may have, or None; of the sole_memory memory, at first.
     """
 
     __slots__ = (
@@ -74,30 +74,30 @@ class MemoryPlan:
         "limits",
         "maximum",
         "share",
-        "watched",
+        "sole_memory",
     )
 
     def __init__(
         self,
         limits: Limits,
         memories: tuple[int, int, int],
-        watched: tuple[int, ExportName] | None = None,
+        sole_memory: tuple[int, ExportName] | None = None,
         tables: int = 0,
     ) -> None:
         self.limits = limits
-        self.elements = most_elements(limits, tables)
+        self.elements = max_table_elements(limits, tables)
         count, total, largest = memories
         self.has_memories = count > 0
         self.first = total
-        self.watched = watched if count == 1 else None
+        self.sole_memory = sole_memory if count == 1 else None
         self.growth = growth = limits.max_pages
         self.maximum = maximum = (
             None if limits.memory_bytes is None else limits.memory_bytes // PAGE
         )
         self.share, self.cap = self._shares(maximum, count, total, largest)
         if growth is not None:
-            share, cap = FIRST_PAGES + growth, min(MOST_PAGES, largest + growth)
-            if self.watched is None and (maximum is None or share + count * cap <= maximum):
+            share, cap = INITIAL_PAGES + growth, min(MAX_PAGES, largest + growth)
+            if self.sole_memory is None and (maximum is None or share + count * cap <= maximum):
                 self.share, self.cap = share, cap  # each has room for all that it may grow
             else:
                 self.share, self.cap = _lower(self.share, share), _lower(self.cap, cap)
@@ -105,14 +105,16 @@ class MemoryPlan:
     def _shares(
         self, maximum: int | None, count: int, total: int, largest: int
     ) -> tuple[int | None, int | None]:
-        """The pages that the kernel may have, and each memory, of so many for all together; of the watched memory, at first."""
+        """The pages that the kernel may have, and each memory, of so many for all together; of the sole_memory memory, at first."""
         if maximum is None or count == 0:
             return maximum, maximum
-        if self.watched is not None:
-            return maximum, maximum - FIRST_PAGES
-        share = FIRST_PAGES + max(0, maximum - FIRST_PAGES - total) // (count + 1)
+        if self.sole_memory is not None:
+            return maximum, maximum - INITIAL_PAGES
+        share = INITIAL_PAGES + max(0, maximum - INITIAL_PAGES - total) // (count + 1)
         cap = (maximum - share) // count
-        return (share, cap) if cap >= largest else (FIRST_PAGES, (maximum - FIRST_PAGES) // count)
+        return (
+            (share, cap) if cap >= largest else (INITIAL_PAGES, (maximum - INITIAL_PAGES) // count)
+        )
 
 
 class MemoryBudget:
@@ -136,7 +138,7 @@ class MemoryBudget:
         self._set: int | None = -1
         self.cap = cap = plan.cap
         self.limit(
-            None if cap is None else max(cap, FIRST_PAGES)
+            None if cap is None else max(cap, INITIAL_PAGES)
         )  # until the kernel is made, and says so
 
     def limit(self, pages: int | None) -> None:
@@ -155,15 +157,15 @@ class MemoryBudget:
     def may_grow(self, pages: int, present: int) -> bool:
         """Whether the kernel, which has `present` pages, may grow to `pages`; 0 says that it is done.
 
-        `WISH` in `pages` says that it would do with less: that is granted where only `Limits.memory_bytes` bounds it.
+        `OPTIONAL_GROWTH` in `pages` says that it would do with less: that is granted where only `Limits.memory_bytes` bounds it.
         """
-        if pages & WISH:
+        if pages & OPTIONAL_GROWTH:
             if self.plan.growth is not None:
                 return False  # the memory may need them
-            pages ^= WISH
+            pages ^= OPTIONAL_GROWTH
         if self.cap is None or self.plan.share is None:
             return True
-        if self.plan.watched is not None:
+        if self.plan.sole_memory is not None:
             if pages == 0:
                 self.cap = self._left(present)
                 self.limit(self.cap)
@@ -181,12 +183,12 @@ class MemoryBudget:
         return False
 
     def _left(self, kernel: int) -> int:
-        """The pages that the watched memory may have beside a kernel with so many; less than it has when they are too many."""
-        left = MOST_PAGES if self.plan.maximum is None else self.plan.maximum - kernel
+        """The pages that the sole_memory memory may have beside a kernel with so many; less than it has when they are too many."""
+        left = MAX_PAGES if self.plan.maximum is None else self.plan.maximum - kernel
         return (
             left
             if self.plan.growth is None
-            else min(left, self.plan.first + self.plan.growth - (kernel - FIRST_PAGES))
+            else min(left, self.plan.first + self.plan.growth - (kernel - INITIAL_PAGES))
         )
 
     def pages(self, kernel: int) -> int | None:
@@ -194,7 +196,7 @@ class MemoryBudget:
         own = self._present() if self.plan.has_memories else 0
         return None if own is None else kernel + own
 
-    def shortage(self, kernel: int, denied: int) -> str | None:
+    def describe_shortage(self, kernel: int, denied: int) -> str | None:
         """Which memory has how much of which limit, when one was refused more, as far as the host can see. None otherwise.
 
         Args:
@@ -243,9 +245,9 @@ class MemoryBudget:
     def _present(self) -> int | None:
         """The pages of the only memory, if it is there yet."""
         if (
-            self.plan.watched is None
-            or (instance := self._instances.get(self.plan.watched[0])) is None
+            self.plan.sole_memory is None
+            or (instance := self._instances.get(self.plan.sole_memory[0])) is None
         ):
             return None
-        memory = instance.find_memory(self.plan.watched[1])
+        memory = instance.find_memory(self.plan.sole_memory[1])
         return None if memory is None else memory.size() // PAGE

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import one_line
-from .wasm_values import READ, TYPES
+from .wasm_values import READ, VAL_TYPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,21 +18,25 @@ _MOST = 16 * 2**20
 """Bytes of a block that are copied. The host may look at less of it, and text takes up to four times as much."""
 
 
-def seen(guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
+def observe_values(
+    guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]
+) -> tuple[Any, ...]:
     """Raw values (number i is `values[2 * i]`) of these Wasm types as Python's; where kinds are missing, None is meant."""
     padded = (*kinds, *[None] * len(types))
-    return tuple(as_kind(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types))
+    return tuple(
+        observe_value(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types)
+    )
 
 
-def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
+def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
     """A raw value of a Wasm type as the Python type `kind`; what cannot be that stays bytes or a number.
 
     If `kind` is None, an i64 is the content of the block that it is the handle of, if it is one, and else a number.
     """
-    number = READ[TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
+    number = READ[VAL_TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
     if type != "i64":
         return bool(number) if kind is bool and type == "i32" else number
-    if kind is int or (data := guest.content(raw, _MOST)) is None:
+    if kind is int or (data := guest.find_block(raw, _MOST)) is None:
         plain = getattr(kind, "__origin__", kind)
         return plain() if not raw and plain in (str, bytes, dict, list) else number
     if kind in (None, bytes) or len(data) == _MOST:
@@ -41,14 +44,14 @@ def as_kind(guest: Guest, type: str, raw: int, kind: Any) -> Any:
     try:
         if kind is str:
             return data.decode()
-        from .conversion import cached, json_reader
+        from .conversion import get_reader, make_json_reader
 
-        return cached(json_reader, kind)(data, guest.limits)
+        return get_reader(make_json_reader, kind)(data, guest.limits)
     except Exception:
         return data
 
 
-def brief(value: object) -> str:
+def shorten(value: object) -> str:
     """A value in a line of text; a long one is cut in its middle."""
     try:
         is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN
@@ -58,8 +61,3 @@ def brief(value: object) -> str:
     if len(text) <= _SHOWN:
         return text
     return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
-
-
-def printable(line: str) -> str:
-    """The line with what a terminal might obey escaped: names may come from a plugin."""
-    return one_line(line)

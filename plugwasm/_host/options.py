@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._manifest.limits import Limits, ProcessLimits
-from ..errors import OptionError, shown
+from ..errors import OptionError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ __all__ = [
     "REGISTERED",
     "check_flag",
     "check_fuel",
-    "check_kinds",
-    "checked_functions",
-    "listed",
-    "named",
-    "refuse_given",
-    "refuse_object",
-    "refuse_unknown",
+    "check_functions",
+    "check_list",
+    "check_option_types",
+    "describe_value",
+    "reject_plugin_object",
+    "reject_unknown_arguments",
+    "reject_unused_options",
 ]
 
 
@@ -72,7 +72,7 @@ _OF_OURS = {
 }
 
 
-def refuse_object(plugin: object) -> None:
+def reject_plugin_object(plugin: object) -> None:
     """Raises `OptionError` for an object of this package that is no source of a plugin, but was made of one."""
     for kind in type(plugin).__mro__:
         if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OF_OURS:
@@ -82,15 +82,15 @@ def refuse_object(plugin: object) -> None:
             )
 
 
-def refuse_unknown(owner: type, unknown: Mapping[str, object]) -> NoReturn:
+def reject_unknown_arguments(owner: type, unknown: Mapping[str, object]) -> NoReturn:
     """Raises the error for keyword arguments that there are none of."""
-    from .._manifest.messages import meant
+    from .._manifest.messages import closest_match
 
     code = owner.__init__.__code__  # type: ignore[misc]
     known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     name = next(iter(unknown))
     raise TypeError(
-        f"{owner.__name__}: there is no argument `{shown(name)}`; {_instead(name, known, meant)}"
+        f"{owner.__name__}: there is no argument `{truncate(name)}`; {_instead(name, known, closest_match)}"
     )
 
 
@@ -107,7 +107,7 @@ def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
     if "timeout" in known and name == "timeout_ms":
         return "write timeout=…, in seconds"
     if "egress" in known:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         if name in (Egress.__init__.__kwdefaults__ or ()):
             return f"write egress=Egress({name}=…)"
@@ -115,7 +115,7 @@ def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
     return f"did you mean `{close}`?" if close else f"known are {', '.join(known)}"
 
 
-def refuse_given(where: str, **options: Any) -> None:
+def reject_unused_options(where: str, **options: Any) -> None:
     """Raises `OptionError` for the options that were given although nothing would use them.
 
     Args:
@@ -137,7 +137,9 @@ def refuse_given(where: str, **options: Any) -> None:
 
 def check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise OptionError(f"{name}: expected True or False, got {named(value)}", field=name)
+        raise OptionError(
+            f"{name}: expected True or False, got {describe_value(value)}", field=name
+        )
 
 
 def check_fuel(value: object) -> None:
@@ -145,18 +147,19 @@ def check_fuel(value: object) -> None:
         isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
     ):
         raise OptionError(
-            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {shown(repr(value))}",
+            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {truncate(repr(value))}",
             field="fuel_limit",
         )
 
 
-def check_kinds(wasi: object, limits: object, egress: object) -> None:
+def check_option_types(wasi: object, limits: object, egress: object) -> None:
     if not isinstance(wasi, bool):
         from .._wasi.options import WasiOptions
 
         if not isinstance(wasi, WasiOptions):
             raise OptionError(
-                f"wasi: expected True, False or WasiOptions, got {named(wasi)}", field="wasi"
+                f"wasi: expected True, False or WasiOptions, got {describe_value(wasi)}",
+                field="wasi",
             )
     if not (limits is None or isinstance(limits, Limits)):
         raise OptionError(
@@ -164,7 +167,7 @@ def check_kinds(wasi: object, limits: object, egress: object) -> None:
             field="limits",
         )
     if egress is not None:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         if not isinstance(egress, Egress):
             raise OptionError(
@@ -173,7 +176,7 @@ def check_kinds(wasi: object, limits: object, egress: object) -> None:
             )
 
 
-def checked_functions(functions: Any) -> tuple[Function, ...]:
+def check_functions(functions: Any) -> tuple[Function, ...]:
     """The host functions of `functions`: a list of them, or one. Raises for what is none."""
     if functions is None:
         return ()
@@ -192,28 +195,31 @@ def checked_functions(functions: Any) -> tuple[Function, ...]:
     found = tuple(functions)
     for function in found:
         if not hasattr(function, "_host"):
-            given = shown(getattr(function, "__name__", repr(function)))
+            given = truncate(getattr(function, "__name__", repr(function)))
             raise TypeError(
                 f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them"
             )
     return found
 
 
-def listed(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
+def check_list(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
     """The elements of a list. Raises `OptionError` for one string, what is no list, and elements of other types."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise OptionError(
-            f"{name}: expected a list, got {named(value)}: write a list of {of}", field=name
+            f"{name}: expected a list, got {describe_value(value)}: write a list of {of}",
+            field=name,
         )
     elements = list(value)
     for element in elements:
         if not isinstance(element, kinds):
-            raise OptionError(f"{name}: expected {of}, but one is {named(element)}", field=name)
+            raise OptionError(
+                f"{name}: expected {of}, but one is {describe_value(element)}", field=name
+            )
     return elements
 
 
-def named(value: object) -> str:
+def describe_value(value: object) -> str:
     """What was given instead of what was expected: the value where that is short, else its type."""
     if value is None or isinstance(value, (bool, int, float)):
-        return shown(repr(value), 40)
+        return truncate(repr(value), 40)
     return type(value).__name__

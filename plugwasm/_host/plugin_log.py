@@ -3,14 +3,14 @@
 A plugin may log as much as its limits say; the rest is dropped, and counted. The record that comes after a flood says how much was lost.
 
 A message keeps its lines, and each but the first is indented: so it can be read, and none of its lines can pass for a record. For whom
-records are told apart by other means, `as_said` takes that back.
+records are told apart by other means, `strip_indentation` takes that back.
 """
 
 from __future__ import annotations
 
 from time import monotonic
 
-from ..errors import shown
+from ..errors import truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRACE = 5
 """The level of `log_trace`, below `logging.DEBUG`."""
 LEVELS = {"trace": TRACE, "debug": 10, "info": 20, "warn": 30, "error": 40}
-OFF = 2**31 - 1
+LEVEL_OFF = 2**31 - 1
 MAX_MESSAGE = 65536
 """Characters of a message that are kept."""
 BURST_SECONDS = 10
@@ -40,7 +40,7 @@ MAX_LINES = 200
 _INDENT = "\n    "
 
 
-def logger_of(name: str) -> logging.Logger:
+def get_logger(name: str) -> logging.Logger:
     """The logger `plugwasm.NAME`. As of any library, nothing of it reaches stderr unless the application has set up logging."""
     import logging
 
@@ -50,7 +50,7 @@ def logger_of(name: str) -> logging.Logger:
     return top.getChild(name)
 
 
-def as_said(message: str) -> str:
+def strip_indentation(message: str) -> str:
     """The message of a plugin's record without the indentation of its lines."""
     return message.replace(_INDENT, "\n")
 
@@ -71,7 +71,7 @@ def _lowest(logger: logging.Logger) -> int | None:
         at = at.parent
 
 
-def log_raised(logger: logging.Logger, message: str) -> None:
+def log_exception(logger: logging.Logger, message: str) -> None:
     """Logs the exception that is being handled, as `Logger.exception` does.
 
     What exceptions say comes from anywhere, also with lines that look like records. So each line of the traceback is escaped and indented.
@@ -88,11 +88,11 @@ def log_raised(logger: logging.Logger, message: str) -> None:
     file, line, function, _ = logger.findCaller(stacklevel=2)
     level, exc_info = LEVELS["error"], (kind, error, frames)
     record = logger.makeRecord(logger.name, level, file, line, message, (), exc_info, function)  # type: ignore[arg-type]
-    record.exc_text = "\n".join(f"    {shown(line, 1000)}" for line in lines)
+    record.exc_text = "\n".join(f"    {truncate(line, 1000)}" for line in lines)
     logger.handle(record)
 
 
-class Allowance:
+class TokenBucket:
     """How much of something may pass: an average over `BURST_SECONDS` (a token bucket). None as the rate lets everything pass."""
 
     __slots__ = ("_left", "_rate", "_seen")
@@ -130,15 +130,15 @@ class PluginLog:
         self.dropped = 0
         self._unsaid = 0
         self._limits = limits
-        self._lines: Allowance | None = None
-        self._bytes: Allowance | None = None
+        self._lines: TokenBucket | None = None
+        self._bytes: TokenBucket | None = None
         self._logger: logging.Logger | None = None
 
     @property
     def logger(self) -> logging.Logger:
         """`plugwasm.plugin.NAME`."""
         if self._logger is None:
-            self._logger = logger_of(f"plugin.{self.name.replace('.', '_')}")
+            self._logger = get_logger(f"plugin.{self.name.replace('.', '_')}")
         return self._logger
 
     def write(self, level: str, message: str, function: str | None = None) -> None:
@@ -166,13 +166,13 @@ class PluginLog:
             LEVELS[level],
             "%s",
             text,
-            extra={"plugin": self.name, "function": function and shown(function)},
+            extra={"plugin": self.name, "function": function and truncate(function)},
         )
 
     def _passes(self) -> bool:
         if self._lines is None or self._bytes is None:
-            self._lines = Allowance(self._limits.log_lines_per_second)
-            self._bytes = Allowance(self._limits.log_bytes_per_second)
+            self._lines = TokenBucket(self._limits.log_lines_per_second)
+            self._bytes = TokenBucket(self._limits.log_bytes_per_second)
         # After a flood it begins again only when there is room for a while, or each line would bring two that tell of the loss.
         lines = max(1, self._limits.log_lines_per_second or 0) if self._unsaid else 1
         if not (self._lines.has(lines) and self._bytes.has(1)):
@@ -209,4 +209,4 @@ class PluginLog:
             for number, value in enumerate(LEVELS.values()):
                 if value >= lowest and logger.isEnabledFor(value):
                     return number
-        return OFF
+        return LEVEL_OFF

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .functions import Function
 
-__all__ = ["offer_registered", "registered", "warn_of_registered"]
+__all__ = ["registered", "registered_functions", "warn_registered_imports"]
 
 MOST_WARNINGS = 1000
 """Pairs of a plugin and a function that are remembered. What comes later is not logged."""
@@ -21,12 +21,12 @@ registered: list[Function] = []
 _warned: set[tuple[str, str | None, str]] = set()
 
 
-def offer_registered() -> tuple[Function, ...]:
+def registered_functions() -> tuple[Function, ...]:
     """All of them, as they are now."""
     return tuple(registered)
 
 
-def warn_of_registered(
+def warn_registered_imports(
     plugin: str, functions: Iterable[Function], imported: Container[Any]
 ) -> None:
     """Logs which of the functions, that nobody passed to the plugin, it imports.
@@ -45,11 +45,11 @@ def warn_of_registered(
     if new:
         import logging
 
-        from ..errors import shown
+        from ..errors import truncate
 
         logging.getLogger("plugwasm.functions").warning(
             "plugin %s imports host functions that were not passed to it, but registered by host_fn somewhere in this process: %s; "
             "pass functions=[…] to say which it may call, and make functions for some plugins only with host_fn(register=False)",
             plugin,
-            ", ".join(shown(name) for name in dict.fromkeys(new)),
+            ", ".join(truncate(name) for name in dict.fromkeys(new)),
         )

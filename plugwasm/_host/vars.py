@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     VarsByName = Mapping[str, bytes] | Mapping[bytes, bytes]
 
 
-def name_bytes(name: str | bytes) -> bytes:
+def encode_name(name: str | bytes) -> bytes:
     """The name of a var, as the application has it, as bytes.
 
     Raises:
@@ -36,14 +36,14 @@ def name_bytes(name: str | bytes) -> bytes:
         ) from None
 
 
-def name_text(name: bytes) -> str:
-    """The name of a var for the application; `name_bytes` takes it back."""
+def decode_name(name: bytes) -> str:
+    """The name of a var for the application; `encode_name` takes it back."""
     return name.decode("utf-8", "surrogateescape")
 
 
-def by_text(vars: Mapping[bytes, bytes]) -> dict[str, bytes]:
+def decode_names(vars: Mapping[bytes, bytes]) -> dict[str, bytes]:
     """A copy for the application."""
-    return {name_text(name): value for name, value in vars.items()}
+    return {decode_name(name): value for name, value in vars.items()}
 
 
 NO_VARS: Mapping[bytes, bytes] = {}
@@ -100,7 +100,7 @@ class Vars:
         return 0 if value is None else len(name) + len(value)
 
 
-def first_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes]:
+def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes]:
     """What the application gives a plugin as its vars to begin with, checked.
 
     Raises:
@@ -116,7 +116,7 @@ def first_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes
     for name, value in given.items():
         if not isinstance(name, (str, bytes)) or not isinstance(value, bytes):
             raise OptionError(_misfit(name, value), field="vars")
-        key = name_bytes(name)
+        key = encode_name(name)
         if vars.get(key) is not None:
             raise OptionError(
                 f"vars: {name!a:.100} names a var that is there already, as text or as bytes"

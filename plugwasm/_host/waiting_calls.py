@@ -1,7 +1,7 @@
 """The calls that wait while something here waits: those whose host functions are under way on this thread, or for this task.
 
 Invariant: waiting for a plugin counts towards the calls that wait for it. Whoever waits for something that another call may hold (a plugin
-of a pool, the outputs of a `map`, the process of an isolated plugin) asks `Waiting` between two looks, which raises when one of them was
+of a pool, the outputs of a `map`, the process of an isolated plugin) asks `CallerWait` between two looks, which raises when one of them was
 cancelled or is over its deadline.
 
 Nothing is noted down when a host function is called, since that would be paid by all of them. Who has to wait reads it off the stack.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
         def remaining(self) -> float | None: ...
 
-    class Asking(Protocol):
+    class Delegation(Protocol):
         """Stands for calls that wait in another thread."""
 
         @property
@@ -34,17 +34,19 @@ if TYPE_CHECKING:
         def callers(self) -> tuple[Caller, ...]: ...
 
 
-SLICE = 0.05
+POLL_INTERVAL = 0.05
 """Seconds: how late a deadline or a cancel is seen."""
 
-asking: ContextVar[Asking | None] = ContextVar("plugwasm_asking", default=None)
+current_delegation: ContextVar[Delegation | None] = ContextVar(
+    "plugwasm_current_delegation", default=None
+)
 """Set where a coroutine of a host function, or an item of a `map`, runs for calls of another thread."""
 
 _guests: dict[tuple[str, str], str] = {}
 """Of functions that run host functions, by name and file, the variable that is the guest."""
 
 
-def runs_host_functions(code: CodeType, guest: str) -> None:
+def register_host_function_frame(code: CodeType, guest: str) -> None:
     """Registers the code of a function that runs host functions.
 
     Args:
@@ -54,10 +56,10 @@ def runs_host_functions(code: CodeType, guest: str) -> None:
     _guests[code.co_name, code.co_filename] = guest
 
 
-runs_host_functions(CALLBACK_CODE, "environment")
+register_host_function_frame(CALLBACK_CODE, "environment")
 
 
-def callers() -> tuple[Caller, ...]:
+def waiting_callers() -> tuple[Caller, ...]:
     """The guests whose host functions are under way, innermost first."""
     found: list[Any] = []
     frame = sys._getframe(1)
@@ -71,25 +73,25 @@ def callers() -> tuple[Caller, ...]:
         ):
             found.append(guest)
         frame = frame.f_back  # type: ignore[assignment]
-    other = asking.get()
+    other = current_delegation.get()
     if other is not None and other.is_open:
         found += [guest for guest in other.callers if guest not in found]
     return tuple(found)
 
 
-class Waiting:
+class CallerWait:
     """A wait that is about to begin."""
 
     __slots__ = ("callers",)
 
     def __init__(self) -> None:
-        self.callers = callers()
+        self.callers = waiting_callers()
 
     def pause(self, seconds: float) -> float:
         """How long to wait until the next look."""
         if not self.callers:
             return seconds
-        rest = min(seconds, SLICE)
+        rest = min(seconds, POLL_INTERVAL)
         for caller in self.callers:
             left = caller.remaining()
             if left is not None:

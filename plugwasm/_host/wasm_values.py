@@ -44,8 +44,8 @@ class Val:
         return f"Val({self.t}, {self.value})"
 
 
-KIND = {ValType.I32: "i32", ValType.I64: "i64", ValType.F32: "f32", ValType.F64: "f64"}
-TYPES = {kind: type for type, kind in KIND.items()}
+WASM_TYPES = {ValType.I32: "i32", ValType.I64: "i64", ValType.F32: "f32", ValType.F64: "f64"}
+VAL_TYPES = {kind: type for type, kind in WASM_TYPES.items()}
 
 
 def _read_i32(raw: int) -> int:

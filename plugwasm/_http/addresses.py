@@ -7,7 +7,7 @@ metadata services hand out credentials to whoever can reach them, so no network 
 from __future__ import annotations
 
 from ..errors import OptionError
-from .url import listed
+from .url import check_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class Networks:
     def __init__(self, entries: Iterable[str], setting: str) -> None:
         """Raises OptionError, naming the setting, when an entry is none."""
         self._networks = tuple(
-            _network(entry, setting) for entry in listed(entries, setting, "networks")
+            _network(entry, setting) for entry in check_list(entries, setting, "networks")
         )
         self.entries = tuple(map(str, self._networks))
 
-    def grant(self, address: Address) -> bool:
+    def allows(self, address: Address) -> bool:
         from ipaddress import ip_network
 
         if address.version == 6 and address.scope_id is not None:
@@ -93,7 +93,7 @@ class Networks:
         ):
             return False
         inner = _inner(address)
-        return inner is None or why_not_public(inner) is None or self.grant(inner)
+        return inner is None or why_not_public(inner) is None or self.allows(inner)
 
 
 def _network(entry: str, setting: str) -> IPv4Network | IPv6Network:

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from .lookups import Lookup
-    from .request_owner import Owner
+    from .request_owner import RequestOwner
     from .tls import TlsSocket
 
     _T = TypeVar("_T")
     Remaining = Callable[[], float | None]
 
-__all__ = ["Clock", "Wire", "connect", "resolve", "resolved"]
+__all__ = ["SENT_TOO_MUCH", "CallClock", "Connection", "connect", "look_up", "resolve_host"]
+
+SENT_TOO_MUCH = "the server sent more than any answer within the limits needs"
 
 _MAX_ADDRESSES = 8
 _MAX_LOOKUPS = 128  # at once, of all plugins; how they are shared among them: `lookups`
@@ -38,7 +40,7 @@ _CONNECT = 10.0  # seconds for each address, for resolving, and for the TLS hand
 _IDLE = 30.0  # seconds without a byte in either direction, when there is no deadline
 
 
-def resolve(host: str, port: int) -> list[str]:
+def look_up(host: str, port: int) -> list[str]:
     """The addresses of a name, as the system gives them. Looked up here at each call, so that a test can replace it."""
     import socket
 
@@ -49,7 +51,9 @@ def resolve(host: str, port: int) -> list[str]:
     )
 
 
-def resolved(clock: Clock, host: str, port: int, owner: Owner | None = None) -> list[str]:
+def resolve_host(
+    clock: CallClock, host: str, port: int, owner: RequestOwner | None = None
+) -> list[str]:
     """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind.
 
     Args:
@@ -72,23 +76,23 @@ def resolved(clock: Clock, host: str, port: int, owner: Owner | None = None) -> 
 
     def ask() -> None:
         try:
-            answers.append(resolve(host, port))
+            answers.append(look_up(host, port))
         except Exception as exc:
             failures.append(exc)
         finally:
-            lookup.over()
+            lookup.finish()
             done.set()
 
-    limit = _CONNECT if clock.left() is None else None
+    limit = _CONNECT if clock.remaining() is None else None
     thread = threading.Thread(target=ask, name=_LOOKUP, daemon=True)
     try:
-        clock.wait(lambda pause: _may_look_up(lookup, pause), limit)
+        clock.wait_until(lambda pause: _may_look_up(lookup, pause), limit)
         thread.start()
     except BaseException:
         if thread.ident is None:  # else it says so itself
-            lookup.over()
+            lookup.finish()
         raise
-    clock.wait(done.wait, limit)
+    clock.wait_until(done.wait, limit)
     if failures:
         raise failures.pop()  # not kept here: its traceback has this frame
     return answers[0]
@@ -98,15 +102,15 @@ def _may_look_up(lookup: Lookup, pause: float) -> bool:
     """Whether there is room for one more lookup; waits a little if not."""
     from time import sleep
 
-    from .lookups import may_start
+    from .lookups import try_start
 
-    if may_start(lookup, _MAX_LOOKUPS):
+    if try_start(lookup, _MAX_LOOKUPS):
         return True
     sleep(pause)
     return False
 
 
-def connect(clock: Clock, addresses: Sequence[str], port: int) -> Wire:
+def connect(clock: CallClock, addresses: Sequence[str], port: int) -> Connection:
     """A connection to the first of the addresses that takes one.
 
     Raises:
@@ -118,7 +122,7 @@ def connect(clock: Clock, addresses: Sequence[str], port: int) -> Wire:
     addresses = addresses[:_MAX_ADDRESSES]
     failure: OSError = socket.gaierror()
     for index, address in enumerate(addresses):
-        left = clock.left()
+        left = clock.remaining()
         limit = _CONNECT if left is None else min(_CONNECT, left / (len(addresses) - index))
         try:
             return _connected(clock, address, port, limit)
@@ -132,7 +136,7 @@ def connect(clock: Clock, addresses: Sequence[str], port: int) -> Wire:
         del failure  # its traceback has this frame
 
 
-def _connected(clock: Clock, address: str, port: int, limit: float) -> Wire:
+def _connected(clock: CallClock, address: str, port: int, limit: float) -> Connection:
     import errno
     import os
     import socket
@@ -146,32 +150,32 @@ def _connected(clock: Clock, address: str, port: int, limit: float) -> Wire:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failed = sock.connect_ex((address, port))
         if failed in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-            clock.wait(partial(wait_for_write, sock), limit)
+            clock.wait_until(partial(wait_for_write, sock), limit)
             failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
             raise OSError(failed, os.strerror(failed))
     except BaseException:
         sock.close()
         raise
-    return Wire(sock, clock)
+    return Connection(sock, clock)
 
 
-class Clock:
+class CallClock:
     """Cuts every wait into slices, so that a deadline or a cancel is seen while nothing happens."""
 
-    __slots__ = ("left",)
+    __slots__ = ("remaining",)
 
     def __init__(self, remaining: Remaining) -> None:
-        self.left = remaining
+        self.remaining = remaining
         """Gives the seconds left to the call, None for no end; raises when it is to end."""
 
-    def wait(self, ready: Callable[[float], bool], limit: float | None) -> None:
+    def wait_until(self, ready: Callable[[float], bool], limit: float | None) -> None:
         """Until `ready` is true. Raises the built-in TimeoutError after `limit` seconds."""
         from time import monotonic
 
         end = None if limit is None else monotonic() + limit
         while True:
-            left = self.left()
+            left = self.remaining()
             pause = _SLICE if left is None else max(0.0, min(_SLICE, left))
             if ready(pause):
                 return
@@ -185,7 +189,7 @@ def _wait_for_either(sock: socket.socket, timeout: float) -> bool:
     return wait_for_socket(sock, read=True, write=True, timeout=timeout)
 
 
-class Wire(io.RawIOBase):
+class Connection(io.RawIOBase):
     """A connected socket, as much of it as `http.client` wants, on which no operation outlives the deadline.
 
     Attributes:
@@ -194,7 +198,7 @@ class Wire(io.RawIOBase):
         allowance: How many may be read; None while nothing was asked.
     """
 
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+    def __init__(self, sock: socket.socket, clock: CallClock) -> None:
         self.socket: socket.socket | TlsSocket = sock
         self.clock = clock
         self.received = 0
@@ -211,7 +215,7 @@ class Wire(io.RawIOBase):
 
         from .tls import MadeProgress, WantReadOrWrite
 
-        if self.clock.left() is None and limit is None:
+        if self.clock.remaining() is None and limit is None:
             limit = _IDLE
         while True:
             try:
@@ -226,7 +230,7 @@ class Wire(io.RawIOBase):
                 until = wait_for_write
             except WantReadOrWrite:
                 until = _wait_for_either
-            self.clock.wait(partial(until, self.socket), limit)
+            self.clock.wait_until(partial(until, self.socket), limit)
 
     def start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """The handshake, in which the server proves to be `name`."""
@@ -245,7 +249,7 @@ class Wire(io.RawIOBase):
         self.received += count
         self.at_end = not count
         if self.allowance is not None and self.received > self.allowance:
-            raise EgressError("the server sent more than any answer within the limits needs")
+            raise EgressError(SENT_TOO_MUCH)
         return count
 
     def sendall(self, data: bytes) -> None:

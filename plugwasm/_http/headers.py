@@ -7,7 +7,7 @@ the application says `X-Tenant`, and a CGI-like server behind would not know whi
 from __future__ import annotations
 
 from ..errors import EgressError, OptionError
-from .url import Origin, listed
+from .url import Origin, check_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .url import Target
 
-__all__ = ["BODY_HEADERS", "CREDENTIALS", "HeaderRules", "is_token", "merged"]
+__all__ = ["BODY_HEADERS", "CREDENTIALS", "HeaderRules", "is_token", "merge_headers"]
 
 CREDENTIALS = frozenset({"authorization", "cookie"})
 """What a guest says to one origin and not to the next."""
@@ -77,9 +77,9 @@ class HeaderRules:
         for text, headers in given.items():
             setting = f"added_headers[{text!r}]"
             try:
-                checked = _checked(headers)
-            except EgressError as exc:
-                raise OptionError(f"{setting}: {exc.message.removeprefix('headers: ')}") from None
+                checked = _check_headers(headers)
+            except _InvalidHeader as error:
+                raise OptionError(f"{setting}: {error}") from None
             self._origins.append((Origin(text, "added_headers"), checked))
             self.added[text] = checked
 
@@ -92,18 +92,21 @@ class HeaderRules:
                 raise EgressError(
                     f"headers: {name[:64]!r} is not the guest's to set: the application does not allow it"
                 )
-        return _checked(headers)
+        try:
+            return _check_headers(headers)
+        except _InvalidHeader as error:
+            raise EgressError(f"headers: {error}") from None
 
-    def adds_to(self, target: Target) -> dict[str, str]:
+    def added_for(self, target: Target) -> dict[str, str]:
         """What the application adds to a request for this target."""
         return {
             name: value
             for origin, headers in self._origins
-            if origin.fits(target)
+            if origin.matches(target)
             for name, value in headers.items()
         }
 
-    def show(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    def visible_headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The headers of an answer as a guest sees them: by lower-case name, repeated ones joined, folded ones on one line."""
         shown: dict[str, str] = {}
         for name, value in headers:
@@ -121,10 +124,14 @@ def is_token(text: str) -> bool:
     return bool(text) and text.isascii() and _TOKEN_CHARACTERS.issuperset(text.lower())
 
 
-def merged(headers: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
-    """Both, where a name of `over` wins, however it is written."""
+def merge_headers(headers: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """Both, where a name of `finished` wins, however it is written."""
     names = {_key(name) for name in over}
     return {name: value for name, value in headers.items() if _key(name) not in names} | dict(over)
+
+
+class _InvalidHeader(ValueError):
+    """A header that neither a guest nor an application may set; its text says why."""
 
 
 def _key(name: str) -> str:
@@ -132,39 +139,37 @@ def _key(name: str) -> str:
 
 
 def _names(names: Iterable[str], setting: str) -> frozenset[str]:
-    given = listed(names, setting, "header names")
+    given = check_list(names, setting, "header names")
     for name in given:
         if not isinstance(name, str) or not is_token(name):
             raise OptionError(f"{setting}: {name!r} is not a header name")
     return frozenset(map(_key, given))
 
 
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     checked: dict[str, str] = {}
     seen: set[str] = set()
     size = 0
     for name, value in headers.items():
         if not isinstance(name, str) or not is_token(name):
-            raise EgressError(f"headers: {str(name)[:64]!r} is not a header name")
+            raise _InvalidHeader(f"{str(name)[:64]!r} is not a header name")
         key = _key(name)
         if key in _FRAMING or key.partition("-")[0] == "proxy":  # `Proxy` is `HTTP_PROXY` to a CGI
-            raise EgressError(f"headers: {name[:64]} is not the guest's to set")
+            raise _InvalidHeader(f"{name[:64]} is not the guest's to set")
         if key in seen:
-            raise EgressError(f"headers: {name[:64]} is given twice")
+            raise _InvalidHeader(f"{name[:64]} is given twice")
         try:
             text = value.strip(" \t")
             encoded = text.encode()
         except (UnicodeEncodeError, AttributeError):
-            raise EgressError(f"headers: the value of {name[:64]} is not text") from None
+            raise _InvalidHeader(f"the value of {name[:64]} is not text") from None
         if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in encoded):
-            raise EgressError(
-                f"headers: the value of {name[:64]} has a line break or another control character"
+            raise _InvalidHeader(
+                f"the value of {name[:64]} has a line break or another control character"
             )
         seen.add(key)
         checked[name] = text
         size += len(name) + len(encoded) + 4
     if len(checked) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
-        raise EgressError(
-            f"headers: more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes"
-        )
+        raise _InvalidHeader(f"more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes")
     return checked

@@ -18,9 +18,9 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .request_owner import Owner
+    from .request_owner import RequestOwner
 
-__all__ = ["Lookup", "may_start"]
+__all__ = ["Lookup", "try_start"]
 
 OWN = 16
 """Lookups of one owner."""
@@ -31,10 +31,10 @@ class Lookup:
 
     __slots__ = ("owner",)
 
-    def __init__(self, owner: Owner | None) -> None:
+    def __init__(self, owner: RequestOwner | None) -> None:
         self.owner = owner
 
-    def over(self) -> None:
+    def finish(self) -> None:
         """Its thread ends, or will not start. May be said more than once."""
         under_way = _state.under_way
         with _state.lock:
@@ -44,8 +44,8 @@ class Lookup:
                     del under_way[self.owner]
 
 
-def may_start(lookup: Lookup, most: int) -> bool:
-    """Whether there is room for it among `most`. If so, it counts from now on until it is `over`."""
+def try_start(lookup: Lookup, most: int) -> bool:
+    """Whether there is room for it among `most`. If so, it counts from now on until it is `finished`."""
     with _state.lock:
         under_way = _state.under_way
         count = sum(map(len, under_way.values()))
@@ -55,7 +55,7 @@ def may_start(lookup: Lookup, most: int) -> bool:
         return True
 
 
-def _has_share(owner: Owner | None, count: int, half: int) -> bool:
+def _has_share(owner: RequestOwner | None, count: int, half: int) -> bool:
     if owner is None:
         return True
     own = len(_state.under_way.get(owner, ()))
@@ -70,7 +70,7 @@ def _has_share(owner: Owner | None, count: int, half: int) -> bool:
 class _State:
     def __init__(self) -> None:
         self.lock = threading.RLock()  # re-entrant: a signal handler may run a plugin
-        self.under_way: dict[Owner | None, set[Lookup]] = {}
+        self.under_way: dict[RequestOwner | None, set[Lookup]] = {}
 
 
 _state = _State()

@@ -10,16 +10,17 @@ The proxy is the application's choice, so its address is not vetted. What it is 
 
 from __future__ import annotations
 
-from ..errors import EgressError, OptionError
-from .connection import connect, resolved
+from ..errors import OptionError
+from .connection import connect, resolve_host
+from .transport import request_error
 from .url import HostRules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .connection import Clock, Wire
+    from .connection import CallClock, Connection
     from .transport import EgressRequest
 
-__all__ = ["ENVIRONMENT", "Proxy", "proxy_for"]
+__all__ = ["ENVIRONMENT", "Proxy", "select_proxy"]
 
 ENVIRONMENT = "environment"
 """Stands for what `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say when a request is made."""
@@ -66,11 +67,11 @@ class Proxy:
     def __repr__(self) -> str:
         return f"<Proxy {self.authority}>"
 
-    def connect(self, clock: Clock) -> Wire:
+    def connect(self, clock: CallClock) -> Connection:
         """A connection to the proxy itself."""
-        return connect(clock, resolved(clock, self.host, self.port), self.port)
+        return connect(clock, resolve_host(clock, self.host, self.port), self.port)
 
-    def tunnel(self, clock: Clock, request: EgressRequest) -> Wire:
+    def tunnel(self, clock: CallClock, request: EgressRequest) -> Connection:
         """A connection through the proxy to one of the request's addresses; to its host where they were not resolved."""
         refusal = ""
         for host in request.addresses or (request.host,):
@@ -90,10 +91,10 @@ class Proxy:
             refusal = f"the proxy {self.authority} did not connect to it: {status} {reason[:64]!r}"
             if status < 500:
                 break
-        raise EgressError(f"{request.method} {request.shown} failed: {refusal}")
+        raise request_error(request, refusal)
 
 
-def _ask(wire: Wire, authority: str, headers: dict[str, str]) -> tuple[int, str]:
+def _ask(wire: Connection, authority: str, headers: dict[str, str]) -> tuple[int, str]:
     import http.client
 
     connection = http.client.HTTPConnection("proxy")
@@ -107,7 +108,7 @@ def _ask(wire: Wire, authority: str, headers: dict[str, str]) -> tuple[int, str]
     return answer.status, answer.reason
 
 
-def proxy_for(setting: Proxy | str | None, request: EgressRequest) -> Proxy | None:
+def select_proxy(setting: Proxy | str | None, request: EgressRequest) -> Proxy | None:
     """The proxy that this request goes through."""
     if setting is None or isinstance(setting, Proxy):
         return setting
@@ -119,7 +120,5 @@ def proxy_for(setting: Proxy | str | None, request: EgressRequest) -> Proxy | No
         return None
     try:
         return Proxy(url if "://" in url else f"http://{url}")
-    except OptionError as exc:
-        raise EgressError(
-            f"{request.method} {request.shown} failed: in the environment, {exc.message}"
-        ) from None
+    except OptionError as error:
+        raise request_error(request, f"in the environment, {error.message}") from None

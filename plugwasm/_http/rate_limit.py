@@ -10,6 +10,8 @@ The state belongs to a process: a forked child starts with none under way, whate
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from ..errors import EgressError, Error
 
 TYPE_CHECKING = False
@@ -19,17 +21,30 @@ if TYPE_CHECKING:
     from threading import Condition
     from typing import Any
 
-    from .connection import Clock
-    from .request_owner import Owner
+    from .connection import CallClock
+    from .egress import Egress
+    from .request_owner import RequestOwner
 
-__all__ = ["Gate"]
+__all__ = ["RateLimiter", "shared_limiter"]
 
 _PATIENCE = 30.0  # seconds in the queue, when there is no deadline
 _REMEMBERED = 1000  # owners whose last turn is known
 
 
-class Gate:
-    """None of a limit: no limit."""
+def shared_limiter(egress: Egress) -> RateLimiter:
+    """Return the limiter that all plugins with this `Egress` object share in this process."""
+    limiter = _limiters.get(egress)
+    if limiter is None:
+        limits = egress._policy
+        # Atomic: of two threads, both get the one that came first.
+        limiter = _limiters.setdefault(
+            egress, RateLimiter(limits.max_concurrent, limits.max_per_second)
+        )
+    return limiter
+
+
+class RateLimiter:
+    """The queue of those who share an `Egress`. A limit of None means unlimited."""
 
     __slots__ = ("_lines", "max_concurrent", "max_per_second")
 
@@ -38,8 +53,8 @@ class Gate:
         self.max_per_second = max_per_second
         self._lines: dict[int, _Line] = {}
 
-    def enter(self, ticket: object, clock: Clock, owner: Owner | None = None) -> None:
-        """Waits until the request of this owner, for which the ticket stands, may start. Whatever happens, `leave` comes next.
+    def acquire(self, ticket: object, clock: CallClock, owner: RequestOwner | None = None) -> None:
+        """Waits until the request of this owner, for which the ticket stands, may start. Whatever happens, `release` comes next.
 
         Raises:
             EgressError: It did not come to its turn, and had no deadline that would have ended it before.
@@ -50,9 +65,9 @@ class Gate:
         line = self._line()
         line.join(ticket, owner)
         try:
-            clock.wait(
+            clock.wait_until(
                 lambda pause: self._admitted(line, ticket, pause),
-                _PATIENCE if clock.left() is None else None,
+                _PATIENCE if clock.remaining() is None else None,
             )
         except Error:
             raise
@@ -62,7 +77,7 @@ class Gate:
                 f"at once and {self.max_per_second or 'any number'} a second"
             ) from None
 
-    def leave(self, ticket: object) -> None:
+    def release(self, ticket: object) -> None:
         """The request that the ticket stands for is over, or will not start."""
         if not self._lines:
             return
@@ -127,16 +142,16 @@ class _Line:
         # handler may raise when the lock is taken.
         self.lock = RLock()
         self.changed: Condition = Condition(self.lock)
-        self.waiting: dict[object, Owner | None] = {}
+        self.waiting: dict[object, RequestOwner | None] = {}
         """Tickets and their owners; the same by owner, in the order of their coming, in `_queues`."""
-        self.under_way: dict[object, Owner | None] = {}
+        self.under_way: dict[object, RequestOwner | None] = {}
         self.started: deque[float] = deque()
-        self._queues: dict[Owner | None, dict[object, None]] = {}
+        self._queues: dict[RequestOwner | None, dict[object, None]] = {}
         self._turns: dict[Hashable, int] = {}
         """Owners by their last turn, the latest at the end."""
         self._turns_of_families: dict[Hashable, int] = {}
 
-    def join(self, ticket: object, owner: Owner | None) -> None:
+    def join(self, ticket: object, owner: RequestOwner | None) -> None:
         with self.lock:
             self.waiting[ticket] = owner  # first, so that `leave` finds it after an interrupt here
             self._queues.setdefault(owner, {})[ticket] = None
@@ -174,7 +189,7 @@ class _Line:
         if not candidates:
             return None
 
-        def rank(owner: Owner | None) -> tuple[int, int, int, int]:
+        def rank(owner: RequestOwner | None) -> tuple[int, int, int, int]:
             family = _family(owner)
             return (
                 families[family],
@@ -196,7 +211,7 @@ class _Line:
         del self.waiting[ticket]
 
 
-def _family(owner: Owner | None) -> Hashable:
+def _family(owner: RequestOwner | None) -> Hashable:
     return None if owner is None else owner.family
 
 
@@ -206,3 +221,7 @@ def _take_turn(turns: dict[Hashable, int], whose: Hashable) -> None:
     turns[whose] = number
     if len(turns) > _REMEMBERED:
         del turns[next(iter(turns))]
+
+
+_limiters: WeakKeyDictionary[Egress, RateLimiter] = WeakKeyDictionary()
+"""By the identity of the `Egress`, for as long as that lives."""

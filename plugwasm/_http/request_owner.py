@@ -1,4 +1,4 @@
-"""Whose a request is, where plugins share something that a request takes: the queue of a `Gate`, the threads that look up names."""
+"""Whose a request is, where plugins share something that a request takes: the queue of a `RateLimiter`, the threads that look up names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["Owner"]
+__all__ = ["RequestOwner"]
 
 
-class Owner:
+class RequestOwner:
     """A compiled plugin, or a download. Each object is one of its own.
 
     Attributes:

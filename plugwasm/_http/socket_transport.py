@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from ..errors import EgressError, OptionError
-from .connection import Clock, connect
-from .proxy import ENVIRONMENT, Proxy, proxy_for
-from .transport import EgressResponse
+from ..errors import OptionError
+from .connection import CallClock, connect
+from .proxy import ENVIRONMENT, Proxy, select_proxy
+from .transport import EgressResponse, request_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from .connection import Wire
+    from .connection import Connection
     from .transport import EgressRequest
 
     Path: TypeAlias = str | os.PathLike[str]
@@ -96,8 +96,8 @@ class HttpTransport:
 
     def send(self, request: EgressRequest, /) -> EgressResponse:
         """Send one request over a connection of its own, and give the answer as soon as its headers have come."""
-        clock = Clock(request.remaining)
-        proxy = proxy_for(self._proxy, request)
+        clock = CallClock(request.remaining)
+        proxy = select_proxy(self._proxy, request)
         is_absolute = proxy is not None and request.scheme == "http" and not request.addresses
         if proxy is None:
             wire = connect(clock, request.resolve(), request.port)
@@ -156,7 +156,9 @@ def _no_password() -> str:
     return ""  # rather than be asked for one on the terminal
 
 
-def _converse(wire: Wire, request: EgressRequest, proxy: Proxy | None) -> http.client.HTTPResponse:
+def _converse(
+    wire: Connection, request: EgressRequest, proxy: Proxy | None
+) -> http.client.HTTPResponse:
     """Sends the request and reads the head of the answer. With a proxy, one that takes requests in absolute form."""
     import http.client
 
@@ -178,13 +180,12 @@ def _converse(wire: Wire, request: EgressRequest, proxy: Proxy | None) -> http.c
         pass  # a server may answer, and hang up, without reading the whole body
     wire.allowance = wire.received + MAX_HEAD
     answer = connection.getresponse()
-    failed = f"{request.method} {request.shown} failed"
     if wire.at_end:  # within the headers, which `http.client` takes for the end of them
-        raise EgressError(f"{failed}: the answer is broken off within its headers")
+        raise request_error(request, "the answer is broken off within its headers")
     if answer.status < 200:
-        raise EgressError(f"{failed}: the server switched to a protocol that was not asked for")
+        raise request_error(request, "the server switched to a protocol that was not asked for")
     if proxy is not None and answer.status == 407:
-        raise EgressError(f"{failed}: the proxy {proxy.authority} asks for credentials")
+        raise request_error(request, f"the proxy {proxy.authority} asks for credentials")
     # One-byte chunks cost six bytes each; more than eight for one is a stream that goes on without saying anything.
     wire.allowance = wire.received + 8 * request.max_response_bytes + MAX_HEAD
     return answer
@@ -195,7 +196,7 @@ class _Content:
 
     __slots__ = ("_answer", "_wire")
 
-    def __init__(self, answer: http.client.HTTPResponse, wire: Wire) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, wire: Connection) -> None:
         self._answer = answer
         self._wire = wire
 

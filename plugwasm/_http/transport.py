@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import EgressError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +16,7 @@ else:
         object  # typing takes its time to import, and a protocol needs nothing of it when it runs
     )
 
-__all__ = ["EgressRequest", "EgressResponse", "Transport", "chunks"]
+__all__ = ["EgressRequest", "EgressResponse", "Transport", "iter_chunks", "request_error"]
 
 _CHUNK = 64 << 10
 
@@ -149,7 +151,7 @@ class EgressResponse:
     def read(self) -> bytes:
         """The whole body, as it came; for one who records. It is used up then, so give another `EgressResponse` on."""
         try:
-            return b"".join(chunks(self.body))
+            return b"".join(iter_chunks(self.body))
         finally:
             self.close()
 
@@ -163,7 +165,7 @@ class EgressResponse:
         return f"<EgressResponse {self.status}>"
 
 
-def chunks(body: Body) -> Iterable[bytes]:
+def iter_chunks(body: Body) -> Iterable[bytes]:
     """The parts of a body in the order they come."""
     read = getattr(body, "read", None)
     if read is not None:
@@ -172,3 +174,10 @@ def chunks(body: Body) -> Iterable[bytes]:
         whole = memoryview(body).cast("B")
         return (bytes(whole[start : start + _CHUNK]) for start in range(0, len(whole), _CHUNK))
     return iter(body)  # type: ignore[arg-type]
+
+
+def request_error(request: EgressRequest, reason: str, *, limit: str | None = None) -> EgressError:
+    """Return the error for a request that was sent, or was about to be, and failed."""
+    return EgressError(
+        f"{request.method} {request.shown} failed: {reason}", reason=reason, limit=limit
+    )

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-__all__ = ["PORTS", "HostRules", "Origin", "Target", "is_address", "listed"]
+__all__ = [
+    "PORTS",
+    "HostRules",
+    "InvalidHostEntry",
+    "Origin",
+    "Target",
+    "canonical_host_entry",
+    "check_list",
+    "is_address",
+]
 
 PORTS = {"http": 80, "https": 443}
 """The schemes that there are, and the port of each."""
@@ -45,7 +54,7 @@ class Target:
         self.path = path
 
     @classmethod
-    def of(cls, url: str) -> Target:
+    def parse(cls, url: str) -> Target:
         """Raises EgressDeniedError when the URL is not one that can be read in only one way."""
         if len(url) > _MAX_URL:
             raise EgressDeniedError(f"the URL is refused: it is longer than {_MAX_URL} characters")
@@ -130,7 +139,7 @@ class HostRules:
         """Raises OptionError, naming the setting, when an entry is none."""
         self.entries = tuple(
             dict.fromkeys(
-                _canonical_entry(entry, setting) for entry in listed(entries, setting, "host names")
+                _check_entry(entry, setting) for entry in check_list(entries, setting, "host names")
             )
         )
         patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
@@ -141,9 +150,9 @@ class HostRules:
         self._patterns = tuple(map(_Pattern, patterns))
         self.literals = frozenset(self.entries).difference(patterns)
 
-    def grant(self, host: str) -> bool:
+    def allows(self, host: str) -> bool:
         """Whether a canonical host is named, or fits a pattern."""
-        return host in self.literals or any(pattern.fits(host) for pattern in self._patterns)
+        return host in self.literals or any(pattern.matches(host) for pattern in self._patterns)
 
 
 class _Pattern:
@@ -170,7 +179,7 @@ class _Pattern:
             bit <<= 1
         self._end = bit
 
-    def fits(self, name: str) -> bool:
+    def matches(self, name: str) -> bool:
         state, of, any_, stays = 1, self._of.get, self._any, self._stays
         for character in name:
             state = (state & (of(character, 0) | any_)) << 1 | (state & stays)
@@ -201,15 +210,15 @@ class Origin:
         self._hosts = HostRules([host], setting)
         self._port = int(digits)
 
-    def fits(self, target: Target) -> bool:
+    def matches(self, target: Target) -> bool:
         return (
             target.scheme == self._scheme
             and target.port == self._port
-            and self._hosts.grant(target.host)
+            and self._hosts.allows(target.host)
         )
 
 
-def listed(given: Iterable[_T], setting: str, what: str) -> list[_T]:
+def check_list(given: Iterable[_T], setting: str, what: str) -> list[_T]:
     """What an application gave as a list. Raises OptionError, naming the setting, when it is none: one string is one by mistake."""
     try:
         if not isinstance(given, (str, bytes)):
@@ -252,12 +261,12 @@ def _canonical_host(host: str) -> str:
     return host
 
 
-def _canonical_entry(entry: str, setting: str) -> str:
-    if not isinstance(entry, str):
-        raise OptionError(f"{setting}: expected host names, got {entry!r}")
+def canonical_host_entry(entry: str) -> str:
+    """Return an entry of `allowed_hosts` in its one spelling. Raise `InvalidHostEntry`."""
     if len(entry) > _MAX_AUTHORITY:
-        raise OptionError(
-            f"{setting}: {entry[:64]!r}… is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}"
+        raise InvalidHostEntry(
+            f"{entry[:64]!r}…",
+            f"is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}",
         )
     text = entry.lower()
     try:
@@ -273,14 +282,37 @@ def _canonical_entry(entry: str, setting: str) -> str:
         if len(text) > _MAX_NAME:
             raise ValueError(f"a pattern has at most {_MAX_NAME} characters, as a host name has")
         return text
-    except ValueError as exc:
+    except ValueError as error:
         if "://" in text or "/" in text:
-            raise OptionError(f"{setting}: {entry!r} is a URL; expected its host alone") from None
-        if text.count(":") == 1:
-            raise OptionError(
-                f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)"
-            ) from None
-        raise OptionError(f"{setting}: {entry!r} is not a host name: {exc}") from None
+            reason = "is a URL; expected its host alone"
+        elif text.count(":") == 1:
+            reason = "has a port; expected the host alone (`Egress.ports` says which ports)"
+        else:
+            reason = f"is not a host name: {error}"
+        raise InvalidHostEntry(repr(entry), reason) from None
+
+
+class InvalidHostEntry(Exception):
+    """An entry that is neither a host nor a pattern over hosts.
+
+    Attributes:
+        entry: The entry as a message quotes it.
+        reason: What is wrong with it, in words that follow the entry.
+    """
+
+    def __init__(self, entry: str, reason: str) -> None:
+        super().__init__(f"{entry} {reason}")
+        self.entry = entry
+        self.reason = reason
+
+
+def _check_entry(entry: str, setting: str) -> str:
+    if not isinstance(entry, str):
+        raise OptionError(f"{setting}: expected host names, got {entry!r}")
+    try:
+        return canonical_host_entry(entry)
+    except InvalidHostEntry as error:
+        raise OptionError(f"{setting}: {error}", reason=str(error)) from None
 
 
 def _encode_label(label: str) -> str:

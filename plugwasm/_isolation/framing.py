@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    Look = Callable[[], object]
+    Poll = Callable[[], object]
 
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 """Applications in which Python is embedded may not ignore SIGPIPE."""
@@ -59,7 +59,7 @@ class Channel:
         self._spare: bytearray | None = None
         self._start = self._end = 0
 
-    def send(self, message: object, look: Look = _do_nothing) -> None:
+    def send(self, message: object, poll: Poll = _do_nothing) -> None:
         """Sends a message.
 
         Raises:
@@ -78,14 +78,14 @@ class Channel:
                 try:
                     done += self._sock.send(view[done:] if done else view, NO_SIGNAL)
                 except TimeoutError:
-                    look()
+                    poll()
                 except OSError:
                     raise ChannelClosed from None
         if size > _KEPT:
             self._out = bytearray(HEADER)
 
     def receive(
-        self, look: Look = _do_nothing, limits: Mapping[int, int] | None = None
+        self, poll: Poll = _do_nothing, limits: Mapping[int, int] | None = None
     ) -> memoryview:
         """The next message. One of up to `SHORT` bytes stands in a buffer that the next ones are read into; a longer one has its own.
 
@@ -100,24 +100,24 @@ class Channel:
         """
         if self._start == self._end:
             self._start = self._end = 0
-        self._fill(HEADER, look)
+        self._fill(HEADER, poll)
         start = self._start
         length = int.from_bytes(self._buffer[start : start + HEADER], "big")
         if length > self._limit:
             raise MessageTooLarge(f"a message of {length} bytes, where {self._limit} are the most")
         self._start = start = start + HEADER
         if limits is not None and length > SHORT:
-            self._check_kind(length, limits, look)
+            self._check_kind(length, limits, poll)
             start = self._start
         if length > len(self._buffer) - start:
-            return self._receive_large(length, look)
-        self._fill(length, look)
+            return self._receive_large(length, poll)
+        self._fill(length, poll)
         self._start = start + length
         return memoryview(self._buffer)[start : start + length]
 
-    def _check_kind(self, length: int, limits: Mapping[int, int], look: Look) -> None:
+    def _check_kind(self, length: int, limits: Mapping[int, int], poll: Poll) -> None:
         """Looks at the first two bytes: of a message they are the head of a short array and the number. The decoder refuses all else."""
-        self._fill(2, look)
+        self._fill(2, poll)
         head, kind = self._buffer[self._start : self._start + 2]
         limit = (
             limits.get(kind, SHORT)
@@ -131,7 +131,7 @@ class Channel:
                 f"a message of {length} bytes, where {limit} are the most of its kind"
             )
 
-    def _receive_large(self, length: int, look: Look) -> memoryview:
+    def _receive_large(self, length: int, poll: Poll) -> memoryview:
         # The buffer grows with what has come, not with what was announced.
         large, self._spare = _unused(self._spare), None
         done = self._end - self._start
@@ -140,16 +140,16 @@ class Channel:
         large[:done] = self._buffer[self._start : self._end]
         self._start = self._end = 0
         while done < length:
-            look()
+            poll()
             if done == len(large):
                 large += bytes(min(length - done, max(done, 16 * _CHUNK)))
             with memoryview(large) as view:
-                done += self._read(view[done:length], look)
+                done += self._read(view[done:length], poll)
         if len(large) <= _KEPT:
             self._spare = large
         return memoryview(large)[:length]
 
-    def _fill(self, size: int, look: Look) -> None:
+    def _fill(self, size: int, poll: Poll) -> None:
         """Makes sure that so many bytes stand at `_start`; they must fit."""
         if self._start + size > len(self._buffer):
             kept = self._buffer[self._start : self._end]
@@ -157,16 +157,16 @@ class Channel:
             self._start, self._end = 0, len(kept)
         while self._end - self._start < size:
             with memoryview(self._buffer) as view:
-                self._end += self._read(view[self._end :], look)
+                self._end += self._read(view[self._end :], poll)
             if self._end - self._start < size:
-                look()  # what comes in drops is never silent
+                poll()  # what comes in drops is never silent
 
-    def _read(self, into: memoryview, look: Look) -> int:
+    def _read(self, into: memoryview, poll: Poll) -> int:
         while True:
             try:
                 count = self._sock.recv_into(into)
             except TimeoutError:
-                look()
+                poll()
             except OSError:
                 raise ChannelClosed from None
             else:

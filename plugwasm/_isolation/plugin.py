@@ -11,18 +11,19 @@ import os
 from time import monotonic
 
 from .. import errors
-from .._engine import FunctionType, Item, shown
+from .._engine import FunctionType, Item, truncate
 from .._host import greenlets
 from .._host.deadline import NEVER
-from .._host.options import NOT_GIVEN, REGISTERED, refuse_unknown
-from .._host.registry import warn_of_registered
-from .._host.vars import Vars, first_vars
-from .._manifest.files import anchored, shown_path
+from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
+from .._host.registry import warn_registered_imports
+from .._manifest.files import format_path, make_absolute
 from .._manifest.limits import ProcessLimits
-from .._runtime.call_errors import no_room, parsed, raised
-from .._runtime.call_queue import Turn, hand_over, holds, is_calling, waiting_for
-from .._runtime.compiled_plugin import CompiledPlugin, as_compiled
-from .._runtime.plugin import Plugin, changed_config, octets, watch
+from .._runtime.abstract_plugin import AbstractPlugin
+from .._runtime.call_errors import error_for_raised, no_room_error, parse_output
+from .._runtime.call_queue import QueuedCall, hand_over, holds_self, is_calling, queued_calls
+from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled
+from .._runtime.inputs import to_input_bytes
+from .._runtime.plugin import Plugin
 from .._runtime.signatures import signature_of_call
 from .._wasi.options import Clock, WasiOptions
 from ..errors import (
@@ -33,11 +34,11 @@ from ..errors import (
     OutOfMemoryError,
     TimeoutError,
     WorkerError,
-    one_line,
+    escape_line,
 )
-from . import protocol as m
-from .process import Lost, Worker
-from .remote_guest import MAX_MEMORY, RemoteGuest, served
+from . import protocol
+from .process import Worker, WorkerLost
+from .remote_guest import MAX_MEMORY, RemoteGuest, expose_functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
 
@@ -72,7 +73,13 @@ _ERRORS: dict[str, type[Error]] = {
 }
 
 
-class IsolatedPlugin(Plugin):
+if TYPE_CHECKING:
+    _Base = Plugin  # for type checkers as for `isinstance`, which `Plugin.register` tells below
+else:
+    _Base = AbstractPlugin
+
+
+class IsolatedPlugin(_Base):
     """A `Plugin` that runs in a process of its own. It takes and does the same; each call costs two switches between processes.
 
     One worker process is started for each plugin, when it is made, and serves all of its calls. It is confined as far as the system allows
@@ -94,12 +101,12 @@ class IsolatedPlugin(Plugin):
     __module__ = "plugwasm"
 
     __slots__ = (
-        "_calls",
+        "_call_count",
         "_confinement",
+        "_exposed",
+        "_needs_new_instance",
         "_process",
-        "_running",
-        "_served",
-        "_stale",
+        "_running_call",
         "_types",
         "_worker",
     )
@@ -124,13 +131,13 @@ class IsolatedPlugin(Plugin):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(IsolatedPlugin, unknown)
+            reject_unknown_arguments(IsolatedPlugin, unknown)
         if process is None:
             process = ProcessLimits()
         elif not isinstance(process, ProcessLimits):
             raise OptionError(f"process: expected ProcessLimits, got {type(process).__name__}")
-        plugin = as_compiled(
-            Elsewhere,
+        plugin = ensure_compiled(
+            RemoteCompiledPlugin,
             plugin,
             wasi,
             functions,
@@ -140,40 +147,28 @@ class IsolatedPlugin(Plugin):
             limits,
             egress,
         )
-        granted = plugin._recipe.config
-        self._config = granted if config is None else changed_config(granted, config)
-        self._closed = False
-        self._lent = None
-        self._guest = None
-        self._fuel_used = None
-        self._id = None
-        self._first_vars = first_vars(vars, plugin.limits)
-        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
-        self._view = None
-        self._calls = 0
-        self._process = process
-        self._stale = False
-        self._running = 0
-        self._types, self._served = served(plugin.functions)
-        self.compiled_plugin = Elsewhere.like(plugin)
-        self._watch = watch(self, observe)
-        if self._watch is not None and self._watch.needs_guest:
+        AbstractPlugin.__init__(
+            self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe
+        )
+        if self._instrumentation is not None and self._instrumentation.needs_local_instance:
             raise TypeError(
                 "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead"
             )
-        timeout = plugin.limits.timeout
-        self._timeout = NEVER if timeout is None else timeout
-        self._entries = {}
+        self._call_count = 0
+        self._process = process
+        self._needs_new_instance = False
+        self._running_call = 0
+        self._types, self._exposed = expose_functions(plugin.functions)
         self._worker: Worker | None = None
         self._start_worker()
         self.compiled_plugin._check_memory()
         self.compiled_plugin._warn()
-        self._make_free()
+        self._idle = True
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
     @signature_of_call
-    @holds
+    @holds_self
     def call(
         self,
         function_name: str,
@@ -189,19 +184,19 @@ class IsolatedPlugin(Plugin):
             WorkerError: The worker ended in the middle of the call, or misbehaved.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # As in `Plugin.call`, and not a function of both: an interrupt after its return would leave the plugin to nobody.
             del self._idle
         except AttributeError:
-            turn = Turn(self, self, function_name)
+            queued_call = QueuedCall(self, self, function_name)
             try:
-                turn.take()
+                queued_call.wait()
             except BaseException:
                 try:
-                    del turn.waits
+                    del queued_call.is_pending
                 except AttributeError:
                     self._idle = True  # it was this call's already
                 hand_over(self)
@@ -216,34 +211,36 @@ class IsolatedPlugin(Plugin):
                     if isinstance(data, str)
                     else data
                     if type(data) is bytes
-                    else octets(data)
+                    else to_input_bytes(data)
                 )
             except UnicodeEncodeError as error:
-                from .._host.codecs import no_input
+                from .._host.codecs import unencodable_input_error
 
-                raise no_input(error, self.name, function_name) from None
+                raise unencodable_input_error(error, self.name, function_name) from None
             self._release_view()
             if view.nbytes > (self.compiled_plugin.limits.memory_bytes or MAX_MEMORY):
-                raise no_room(self.name, function_name, view.nbytes, self.compiled_plugin.limits)
-            outcome, deadline = self._run(function_name, view, host_context)
+                raise no_room_error(
+                    self.name, function_name, view.nbytes, self.compiled_plugin.limits
+                )
+            message_output, deadline = self._run(function_name, view, host_context)
             if parse is None:
-                self._view = memoryview(bytes(outcome))
+                self._view = memoryview(bytes(message_output))
                 return self._view
-            output = bytes(outcome)
+            output = bytes(message_output)
             return (
                 output
                 if parse is bytes
-                else parsed(parse, output, deadline, self.compiled_plugin, function_name)
+                else parse_output(parse, output, deadline, self.compiled_plugin, function_name)
             )
         finally:
-            self._running = 0
+            self._running_call = 0
             if self._guest is not None:
                 self._guest.host_context = None
-                if self._watch is not None:
-                    self._watch.settle(self._guest)
+                if self._instrumentation is not None:
+                    self._instrumentation.settle(self._guest)
             self._idle = True
-            if self._is_wanted:
-                self._attend()
+            if self._is_contended:
+                self._release_contended()
 
     def _run(
         self, function_name: str, data: memoryview, host_context: Any
@@ -253,27 +250,27 @@ class IsolatedPlugin(Plugin):
         Whatever else is raised meanwhile, by a signal handler say, costs the worker its life.
         """
         worker, guest = self._begin(function_name, host_context)
-        number, fresh = self._calls, self._stale
-        self._stale = False
-        message: m.Done | m.Failed | None = None
+        number, fresh = self._call_count, self._needs_new_instance
+        self._needs_new_instance = False
+        message: protocol.Done | protocol.Failed | None = None
         try:
             if self._closed:
                 raise self._closed_error(function_name)
-            worker.send(m.Call(number, function_name, data, fresh))
-            message = self._converse(worker, guest)
-            reason = self._reason(message, guest, worker, function_name)
-        except Lost as lost:
+            worker.send(protocol.CallExport(number, function_name, data, fresh))
+            message = self._serve_call(worker, guest)
+            reason = self._find_error(message, guest, worker, function_name)
+        except WorkerLost as lost:
             message = None
-            reason = guest.kept or self._explain(lost, guest, function_name)
+            reason = guest.host_exception or self._error_for_lost_worker(lost, guest, function_name)
         finally:
-            worker.until = NEVER
-            guest.kept = None
+            worker.deadline = NEVER
+            guest.host_exception = None
             if message is None:
-                self._discard()
+                self._end_worker()
         if message is not None:
             self._fuel_used = message.fuel_used
-            if self._watch is not None:
-                self._watch.call.fuel = message.fuel_used
+            if self._instrumentation is not None:
+                self._instrumentation.call.fuel = message.fuel_used
             if not message.live:
                 self._guest = None
         try:
@@ -281,7 +278,7 @@ class IsolatedPlugin(Plugin):
                 raise reason from reason.__cause__
         finally:
             del reason
-        assert type(message) is m.Done
+        assert type(message) is protocol.Done
         return message.output, guest.deadline
 
     def _begin(self, function_name: str, host_context: Any) -> tuple[Worker, RemoteGuest]:
@@ -289,80 +286,88 @@ class IsolatedPlugin(Plugin):
         process = self._process
         worker, guest = self._worker, self._guest
         if worker is None or not worker.usable:
-            self._discard()
+            self._end_worker()
             worker, guest = self._start_worker(), None
         if guest is None:
             guest = self._guest = RemoteGuest(
                 self.compiled_plugin._grants, self._config, self._vars, worker
             )
-            if self._watch is not None:
-                self._watch.attach(guest)
-        guest.cancelled = guest.made = False
-        waited = self._until is not None
+            if self._instrumentation is not None:
+                self._instrumentation.attach(guest)
+        guest.cancelled = guest.awaits_blocks = False
+        waited = self._queued_deadline is not None
         guest.deadline = self._new_deadline()
-        guest.where = greenlets.here()
+        guest.greenlet = greenlets.current_greenlet()
         guest.host_context = host_context
-        guest.ended = function_name
-        if self._watch is not None:
-            self._watch.until = guest.deadline
+        guest.export_name = function_name
+        if self._instrumentation is not None:
+            self._instrumentation.deadline = guest.deadline
         # Of the time that the call has waited the worker knows nothing, so it will not end by itself.
-        worker.until = guest.deadline + (0 if waited else process.grace)
+        worker.deadline = guest.deadline + (0 if waited else process.grace)
         if process.cpu_seconds is not None:
             used = worker.cpu_time()
             worker.cpu_until = None if used is None else used + process.cpu_seconds
-        self._calls += 1
-        self._running = worker.call = self._calls
+        self._call_count += 1
+        self._running_call = worker.call = self._call_count
         return worker, guest
 
-    def _converse(self, worker: Worker, guest: RemoteGuest) -> m.Done | m.Failed:
+    def _serve_call(self, worker: Worker, guest: RemoteGuest) -> protocol.Done | protocol.Failed:
         """Serves what the guest asks for until the call has ended."""
         while True:
             message = worker.receive(worker.bounds.call)
-            if isinstance(message, (m.Done, m.Failed)):
-                if message.number != self._calls:
-                    raise worker.nonsense("the end of another call")
+            if isinstance(message, (protocol.Done, protocol.Failed)):
+                if message.number != self._call_count:
+                    raise worker.protocol_violation("the end of another call")
                 return message
-            if isinstance(message, m.HostCall):
-                guest.serve(message, self._served)
-            elif isinstance(message, m.Line):
+            if isinstance(message, protocol.HostCall):
+                guest.serve(message, self._exposed)
+            elif isinstance(message, protocol.Line):
                 level = "warn" if message.is_error else "info"
                 guest.log.write_line(level, message.line, message.lost, guest.function)
-            elif isinstance(message, m.NoRoom) and guest.made:
+            elif isinstance(message, protocol.NoRoom) and guest.awaits_blocks:
                 guest.no_room(message.size)
             else:
-                raise worker.nonsense(f"`{type(message).__name__}` in the middle of a call")
+                raise worker.protocol_violation(
+                    f"`{type(message).__name__}` in the middle of a call"
+                )
 
-    def _reason(
-        self, message: m.Done | m.Failed, guest: RemoteGuest, worker: Worker, function_name: str
+    def _find_error(
+        self,
+        message: protocol.Done | protocol.Failed,
+        guest: RemoteGuest,
+        worker: Worker,
+        function_name: str,
     ) -> BaseException | None:
         """The exception that the call ends with, or None. What a host function raised comes before all else, whatever the worker says."""
-        if guest.kept is not None:
+        if guest.host_exception is not None:
             facts: dict[str, Any] = {
                 "plugin": self.name,
                 "function": function_name,
                 "backtrace": (),
             }
-            if type(message) is m.Failed and message.error is None:
+            if type(message) is protocol.Failed and message.error is None:
                 facts |= _fields(Error, message.fields)
-            return raised(
-                guest.kept,
+            return error_for_raised(
+                guest.host_exception,
                 guest,
                 {name: facts[name] for name in ("plugin", "function", "backtrace")},
             )
-        if type(message) is m.Done:
+        if type(message) is protocol.Done:
             return None
-        return _rebuilt(message, worker)  # type: ignore[arg-type]
+        return _rebuild_error(message, worker)  # type: ignore[arg-type]
 
-    def _explain(self, lost: Lost, guest: RemoteGuest, function_name: str) -> BaseException | None:
+    def _error_for_lost_worker(
+        self, lost: WorkerLost, guest: RemoteGuest, function_name: str
+    ) -> BaseException | None:
         """The error for a call whose worker was lost."""
-        where = f"`{shown(function_name)}` of plugin `{self.name}`"
+        where = f"`{truncate(function_name)}` of plugin `{self.name}`"
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
             if guest.cancelled is guest.deadline:
                 return CancelledError(
                     f"{where}: the call was cancelled, and its process killed", **facts
                 )
-            return raised(TimeoutError(), guest, facts)
+            return error_for_raised(TimeoutError(), guest, facts)
         if lost.kind == "used up":
             return TimeoutError(
                 f"{where} used more than {self._process.cpu_seconds} s of processor time (timeout; `ProcessLimits.cpu_seconds`)",
@@ -383,15 +388,15 @@ class IsolatedPlugin(Plugin):
             raise WorkerError(
                 f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name
             ) from error
-        worker.until = monotonic() + process.start_seconds
+        worker.deadline = monotonic() + process.start_seconds
         confined: object = None
         loaded: object = None
         try:
-            paths = anchored(compiled._recipe.allowed_paths) if compiled.wasi else {}
+            paths = make_absolute(compiled._spec.allowed_paths) if compiled.wasi else {}
             kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
             fuel = compiled.fuel_limit is not None
             worker.send(
-                m.Confine(
+                protocol.Confine(
                     process.memory_bytes,
                     limits.descriptors,
                     process.user,
@@ -401,21 +406,21 @@ class IsolatedPlugin(Plugin):
                     fuel,
                 )
             )
-            worker.send(self._to_load(paths))
+            worker.send(self._load_message(paths))
             confined = worker.receive(worker.bounds.start)
             seconds = limits.compile_seconds
-            worker.until = NEVER if seconds is None else monotonic() + seconds
+            worker.deadline = NEVER if seconds is None else monotonic() + seconds
             loaded = worker.receive(worker.bounds.load)
-            if type(loaded) is m.Failed:
-                raise _rebuilt(loaded, worker)
-            if type(confined) is not m.Confined or type(loaded) is not m.Loaded:
-                raise worker.nonsense(
+            if type(loaded) is protocol.Failed:
+                raise _rebuild_error(loaded, worker)
+            if type(confined) is not protocol.Confined or type(loaded) is not protocol.Loaded:
+                raise worker.protocol_violation(
                     f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
                 )
         except UnicodeEncodeError as error:
-            what = f"{shown(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
+            what = f"{truncate(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
             raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
-        except Lost as lost:
+        except WorkerLost as lost:
             if lost.kind == "overdue":
                 if confined is not None:
                     allowed = f"the {limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
@@ -431,38 +436,38 @@ class IsolatedPlugin(Plugin):
                 f"plugin `{self.name}`: its process {lost.message}", plugin=self.name
             ) from None
         finally:
-            if type(loaded) is not m.Loaded:
+            if type(loaded) is not protocol.Loaded:
                 worker.end()
-        worker.until = NEVER
+        worker.deadline = NEVER
         self._confinement = tuple(confined.measures)
-        compiled._plan = _PlanElsewhere(loaded)  # type: ignore[assignment]
-        self._stale = False
+        compiled._plan = RemotePlan(loaded)  # type: ignore[assignment]
+        self._needs_new_instance = False
         self._worker = worker
         return worker
 
-    def _bounds(self) -> m.Bounds:
+    def _bounds(self) -> protocol.Bounds:
         compiled = self.compiled_plugin
-        return m.Bounds(
+        return protocol.Bounds(
             compiled.limits.memory_bytes or MAX_MEMORY,
-            sum(len(module.wasm) for module in compiled._recipe.modules),
-            max(len(function.handles) for function in self._served),
+            sum(len(module.wasm) for module in compiled._spec.modules),
+            max(len(function.handles) for function in self._exposed),
         )
 
-    def _to_load(self, paths: dict[str, str]) -> m.Load:
+    def _load_message(self, paths: dict[str, str]) -> protocol.Load:
         compiled = self.compiled_plugin
-        recipe, limits, options = (
-            compiled._recipe,
+        spec, limits, options = (
+            compiled._spec,
             compiled.limits,
             compiled._grants.wasi or WasiOptions(),
         )
-        return m.Load(
+        return protocol.Load(
             modules=[
-                (module.name, module.wasm, shown_path(module.origin)) for module in recipe.modules
+                (module.name, module.wasm, format_path(module.origin)) for module in spec.modules
             ],
-            main=recipe.main,
+            main=spec.main,
             name=compiled.name,
             allowed_paths=paths,
-            timeout_ms=recipe.timeout_ms,
+            timeout_ms=spec.timeout_ms,
             limits={name: getattr(limits, name) for name in limits.__slots__},
             wasi=bool(compiled.wasi),
             clock_resolution=options.clock.resolution,
@@ -472,31 +477,31 @@ class IsolatedPlugin(Plugin):
             functions=self._types,
         )
 
-    def _discard(self) -> None:
+    def _end_worker(self) -> None:
         """Ends the worker, and forgets what belonged to its instance."""
         worker, self._worker = self._worker, None
         self._guest = None
         if worker is not None:
             worker.end()
 
-    def _drop(self) -> None:
+    def _drop_instance(self) -> None:
         self._guest = None
-        self._stale = True
+        self._needs_new_instance = True
         if self._closed:
-            self._discard()
+            self._end_worker()
 
     def _cancel(self, thread: int | None = None) -> bool:
-        waiting = waiting_for(self, thread)
-        for turn in waiting:
-            turn.cancel()
-        worker, guest, number = self._worker, self._guest, self._running
+        waiting = queued_calls(self, thread)
+        for queued_call in waiting:
+            queued_call.cancel()
+        worker, guest, number = self._worker, self._guest, self._running_call
         if worker is None or guest is None or not number:
             return bool(waiting)
         call = guest.deadline
-        if self._running != number or not (thread is None or is_calling(thread, self)):
+        if self._running_call != number or not (thread is None or is_calling(thread, self)):
             return bool(waiting)
         guest.cancelled = call
-        worker.hurry = number, min(worker.until, monotonic() + self._process.grace)
+        worker.cancelled_call = number, min(worker.deadline, monotonic() + self._process.grace)
         worker.cancel(number)
         return True
 
@@ -514,13 +519,16 @@ class IsolatedPlugin(Plugin):
         return f"<IsolatedPlugin {self.name!r}{', closed' if self._closed else ''}>"
 
 
-class Elsewhere(CompiledPlugin):
+Plugin.register(IsolatedPlugin)
+
+
+class RemoteCompiledPlugin(CompiledPlugin):
     """The modules and the settings of a plugin. What is compiled is not here, but in a worker."""
 
     __slots__ = ()
 
     @classmethod
-    def like(cls, plugin: CompiledPlugin) -> Elsewhere:
+    def from_compiled(cls, plugin: CompiledPlugin) -> RemoteCompiledPlugin:
         """The same modules and settings as another one's."""
         made = cls.__new__(cls)
         for name in CompiledPlugin.__slots__:
@@ -534,21 +542,21 @@ class Elsewhere(CompiledPlugin):
     def _warn(self) -> None:
         if self._is_ambient and self._offered and hasattr(self, "_plan"):
             imported = {self._offered.get((item.module, item.name)) for item in self.imports}
-            warn_of_registered(self.name, self.functions, imported)
+            warn_registered_imports(self.name, self.functions, imported)
 
 
 _BUILT = ("_plan", "_pooled_plan")
 
 
-class _PlanElsewhere:
+class RemotePlan:
     """What a worker says of a plugin that it has linked: as much of a `Plan` as can be asked for here."""
 
     __slots__ = ("first_pages", "main", "main_pages", "module")
 
-    def __init__(self, loaded: m.Loaded) -> None:
+    def __init__(self, loaded: protocol.Loaded) -> None:
         self.first_pages, self.main_pages = loaded.first_pages, loaded.main_pages
         self.main = self
-        self.module = _Module(
+        self.module = RemoteModule(
             {item.name: _item(item) for item in loaded.exports},
             tuple(map(_item, loaded.imports)),
         )
@@ -560,7 +568,7 @@ class _PlanElsewhere:
         )
 
 
-class _Module:
+class RemoteModule:
     __slots__ = ("exports", "imports")
 
     def __init__(self, exports: dict[str, Item], imports: tuple[Item, ...]) -> None:
@@ -568,7 +576,7 @@ class _Module:
         self.imports = imports
 
 
-def _item(item: m.ItemType) -> Item:
+def _item(item: protocol.ItemType) -> Item:
     type = (
         None
         if item.params is None or item.results is None
@@ -577,17 +585,17 @@ def _item(item: m.ItemType) -> Item:
     return Item(item.module, item.name, item.kind, type)
 
 
-def _rebuilt(failed: m.Failed, worker: Worker) -> Error:
+def _rebuild_error(failed: protocol.Failed, worker: Worker) -> Error:
     """The error that a worker reports: a class of ours, and of its fields those that it has, if they are of their types."""
     kind = _ERRORS.get(failed.error or "")
     if kind is None:
-        raise worker.nonsense(f"an error of the class {failed.error!r:.100}")
+        raise worker.protocol_violation(f"an error of the class {failed.error!r:.100}")
     message = failed.fields.get("message")
     error = kind(message if isinstance(message, str) else "")
     error.__dict__.update(_fields(kind, failed.fields))
     notes = failed.fields.get("__notes__")
     for note in notes if isinstance(notes, list) else ():
-        error.add_note(one_line(note))
+        error.add_note(escape_line(note))
     return error
 
 

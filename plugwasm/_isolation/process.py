@@ -18,25 +18,25 @@ from time import monotonic
 import msgspec
 
 from .._engine import EngineFailure
-from .._host.waiting_calls import callers
-from .._platform.child_processes import Child
+from .._host.waiting_calls import waiting_callers
+from .._platform.child_processes import ChildProcess
 from .._platform.descriptors import Descriptor, SocketDescriptor
 from .._platform.python_executable import (
     VARIABLE,
     Interpreter,
     NoInterpreterError,
-    folders,
-    interpreter,
+    find_interpreter,
+    find_package_folders,
 )
-from ..errors import WorkerError, one_line
-from . import protocol as m
+from ..errors import WorkerError, escape_line
+from . import protocol
 from .framing import MAX_MESSAGE, NO_SIGNAL, Channel, ChannelClosed, MessageTooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GLANCE = 0.1
+POLL_INTERVAL = 0.1
 """Seconds between two looks at the clocks while the application waits for the worker."""
 EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71
 MAX_STDERR = 2000
@@ -48,11 +48,13 @@ _PROGRAM = (
 )
 _PACKAGES = ("plugwasm", "wasmtime", "msgspec")
 
-_decoder: msgspec.msgpack.Decoder[m.FromWorker] = msgspec.msgpack.Decoder(m.FromWorker)
+_decoder: msgspec.msgpack.Decoder[protocol.FromWorker] = msgspec.msgpack.Decoder(
+    protocol.FromWorker
+)
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
-class Lost(EngineFailure):
+class WorkerLost(EngineFailure):
     """The worker has ended, or was ended; `kind` may be "overdue", "used up" (its processor time) or "out of memory".
 
     It is of the engine's kind, which passes through host functions as it is.
@@ -75,17 +77,17 @@ class Worker:
         cpu_until: How much processor time it may have used by then, in seconds, or None.
     """
 
-    def __init__(self, python: str | None, bounds: m.Bounds) -> None:
+    def __init__(self, python: str | None, bounds: protocol.Bounds) -> None:
         self.bounds = bounds
         self.measures: tuple[str, ...] = ()
-        self.until = monotonic()
+        self.deadline = monotonic()
         self.call = 0
-        self.hurry = -1, 0.0
+        self.cancelled_call = -1, 0.0
         self.cpu_until: float | None = None
         self.owner = os.getpid()
         self._ended = False
         self._lost: tuple[str, str] | None = None
-        """What the `Lost` says that is raised from now on. That itself would refer to this object by its traceback."""
+        """What the `WorkerLost` says that is raised from now on. That itself would refer to this object by its traceback."""
         with ExitStack() as ours, ExitStack() as theirs:
             own_stderr, stderr = os.pipe()
             ours.callback(os.close, own_stderr)
@@ -101,12 +103,14 @@ class Worker:
                 SocketDescriptor(own_sock),
                 SocketDescriptor(own_control),
             )
-            self._process = Child(
+            self._process = ChildProcess(
                 _start(_interpreter(python), sock.fileno(), control.fileno(), stderr), leads=True
             )
             ours.pop_all()
-        own_sock.settimeout(GLANCE)
-        self._channel = Channel(own_sock, m.encoder, min(max(bounds.call.values()), MAX_MESSAGE))
+        own_sock.settimeout(POLL_INTERVAL)
+        self._channel = Channel(
+            own_sock, protocol.encoder, min(max(bounds.call.values()), MAX_MESSAGE)
+        )
         self._release = weakref.finalize(
             self, _release, self._process, self._sock, self._control, self._stderr, self.owner
         )
@@ -129,14 +133,14 @@ class Worker:
             Lost: There is nobody to send it to.
         """
         if self._lost is not None:
-            raise Lost(*self._lost)
+            raise WorkerLost(*self._lost)
         self._check_connection()
         try:
-            self._channel.send(message, self._glance)
+            self._channel.send(message, self._poll)
         except ChannelClosed:
             raise self._died() from None
 
-    def receive(self, limits: Mapping[int, int]) -> m.FromWorker:
+    def receive(self, limits: Mapping[int, int]) -> protocol.FromWorker:
         """The next message, of which only the types and the sizes are sure.
 
         Args:
@@ -146,26 +150,26 @@ class Worker:
             Lost: There is none, or none that could be one.
         """
         if self._lost is not None:
-            raise Lost(*self._lost)
+            raise WorkerLost(*self._lost)
         try:
             if self._is_overdue():
-                self._glance()
-            return _decoder.decode(self._channel.receive(self._glance, limits))
+                self._poll()
+            return _decoder.decode(self._channel.receive(self._poll, limits))
         except ChannelClosed:
             raise self._died() from None
         except (MessageTooLarge, msgspec.DecodeError, RecursionError) as error:
-            raise self.nonsense(str(error)) from None
+            raise self.protocol_violation(str(error)) from None
 
-    def nonsense(self, what: str) -> Lost:
+    def protocol_violation(self, what: str) -> WorkerLost:
         """The end of a worker that said something impossible."""
         self.end()
-        return self._lose(
-            Lost(f"said what no worker says, and was killed: {what}{self._last_words()}")
+        return self._set_lost(
+            WorkerLost(f"said what no worker says, and was killed: {what}{self._read_stderr()}")
         )
 
     def cpu_time(self) -> float | None:
         """Seconds of processor time that it has used, or None where the system does not tell."""
-        if sys.platform != "linux" or not self._process.is_ours():
+        if sys.platform != "linux" or not self._process.is_unreaped():
             return None
         import time
 
@@ -177,7 +181,7 @@ class Worker:
     def cancel(self, number: int) -> None:
         """Asks it to end a call. Can be used from any thread."""
         if self._control.number < 0:
-            return  # the connection is as good as lost too, and if not, `hurry` ends the call
+            return  # the connection is as good as lost too, and if not, `cancelled_call` ends the call
         try:
             self._control.socket.send(number.to_bytes(8, "big"), socket.MSG_DONTWAIT | NO_SIGNAL)
         except OSError:
@@ -193,37 +197,39 @@ class Worker:
         self._control.close()
 
     def _is_overdue(self) -> bool:
-        call, until = self.hurry
-        return monotonic() >= (min(self.until, until) if call == self.call else self.until)
+        call, deadline = self.cancelled_call
+        return monotonic() >= (min(self.deadline, deadline) if call == self.call else self.deadline)
 
     def _check_connection(self) -> None:
         """What is sent reaches nobody else. Asked before each message, and while one is awaited."""
         if not self._ended and self._sock.number < 0:
             raise self._cut_off()
 
-    def _cut_off(self) -> Lost:
+    def _cut_off(self) -> WorkerLost:
         self.end()
-        return self._lose(
-            Lost(
+        return self._set_lost(
+            WorkerLost(
                 "was ended, because the application has closed the descriptors that it was reached by (daemons close all); call again"
             )
         )
 
-    def _glance(self) -> None:
+    def _poll(self) -> None:
         self._check_connection()
-        for caller in callers():
+        for caller in waiting_callers():
             if getattr(getattr(caller, "kernel", None), "worker", None) is not self:
                 caller.remaining()
         if self._is_overdue():
             self.end()
-            raise self._lose(Lost("did not answer in time, and was killed", "overdue"))
+            raise self._set_lost(WorkerLost("did not answer in time, and was killed", "overdue"))
         if self.cpu_until is not None:
             used = self.cpu_time()
             if used is not None and used > self.cpu_until:
                 self.end()
-                raise self._lose(Lost("used up its processor time, and was killed", "used up"))
+                raise self._set_lost(
+                    WorkerLost("used up its processor time, and was killed", "used up")
+                )
 
-    def _died(self) -> Lost:
+    def _died(self) -> WorkerLost:
         """It has closed its end of the connection: it has ended, or is made to."""
         if not self._ended and self._sock.number < 0:
             return self._cut_off()
@@ -232,32 +238,34 @@ class Worker:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             self.end()
-            return self._lose(Lost(f"closed its connection, and was killed{self._last_words()}"))
+            return self._set_lost(
+                WorkerLost(f"closed its connection, and was killed{self._read_stderr()}")
+            )
         self.end()
         if code == EXIT_OUT_OF_MEMORY:
-            return self._lose(
-                Lost("ran out of memory (`ProcessLimits.memory_bytes`)", "out of memory")
+            return self._set_lost(
+                WorkerLost("ran out of memory (`ProcessLimits.memory_bytes`)", "out of memory")
             )
-        return self._lose(Lost(f"ended {_ending(code)}{self._last_words()}"))
+        return self._set_lost(WorkerLost(f"ended {_describe_exit(code)}{self._read_stderr()}"))
 
-    def _lose(self, lost: Lost) -> Lost:
+    def _set_lost(self, lost: WorkerLost) -> WorkerLost:
         self._lost = str(lost), lost.kind
         return lost
 
-    def _last_words(self) -> str:
+    def _read_stderr(self) -> str:
         try:
             said = os.read(self._stderr.number, 65536)
         except OSError:
             said = b""
         text = said.decode("utf-8", "replace").strip()[-MAX_STDERR:]
         lines = "".join(
-            f"\n  {one_line(line)}" for line in text.split("\n")
+            f"\n  {escape_line(line)}" for line in text.split("\n")
         )  # indented: none can pass for a record of a log
         return f"; its last words:{lines}" if text else ""
 
 
 def _release(
-    process: Child, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
+    process: ChildProcess, sock: Descriptor, control: Descriptor, stderr: Descriptor, owner: int
 ) -> None:
     if owner == os.getpid():
         process.kill()
@@ -288,7 +296,7 @@ def _interpreter(python: str | None) -> Interpreter:
     if python is not None:
         return Interpreter(python)  # the application says so
     try:
-        return interpreter()
+        return find_interpreter()
     except NoInterpreterError as error:
         raise WorkerError(
             f"a worker cannot be started: {error.message}; `ProcessLimits.python` or the environment variable {VARIABLE} can name a "
@@ -302,7 +310,15 @@ def _start(python: Interpreter, sock: int, control: int, stderr: int) -> subproc
         options.append("-B")
     if sys.pycache_prefix:
         options += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    command = [python.path, *options, "-c", _PROGRAM, str(sock), str(control), *folders(_PACKAGES)]
+    command = [
+        python.path,
+        *options,
+        "-c",
+        _PROGRAM,
+        str(sock),
+        str(control),
+        *find_package_folders(_PACKAGES),
+    ]
     try:
         return subprocess.Popen(
             command,
@@ -319,7 +335,7 @@ def _start(python: Interpreter, sock: int, control: int, stderr: int) -> subproc
         raise WorkerError(f"cannot start a worker with `{python.path}`: {error}") from error
 
 
-def _ending(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     if code is None:
         return "(how is not known: something else in the application waits for all child processes, or has them ignored)"
     if code >= 0:

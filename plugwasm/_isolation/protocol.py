@@ -100,7 +100,7 @@ class Load(Message, tag=2):
     functions: list[HostFunctionType]
 
 
-class Call(Message, tag=3):
+class CallExport(Message, tag=3):
     """Calls an export. `number` tells this call from others; `fresh` asks for a new instance."""
 
     number: int
@@ -235,7 +235,7 @@ class NoRoom(Message, tag=9):
     size: U64
 
 
-ToWorker = Confine | Load | Call | Return | Raise | Peek | Put | Alloc | SetError
+ToWorker = Confine | Load | CallExport | Return | Raise | Peek | Put | Alloc | SetError
 FromWorker = Confined | Loaded | Failed | Done | HostCall | Line | Answer | NotNow | NoRoom
 
 encoder = msgspec.msgpack.Encoder()

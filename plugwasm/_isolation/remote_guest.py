@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from .._engine import EngineFailure
 from .._host import env
-from .._host.functions import InferredFunction, failed
-from .._host.guest import MASK, Guest
-from .._host.waiting_calls import runs_host_functions
+from .._host.functions import InferredFunction, host_function_error
+from .._host.guest import HANDLE_MASK, Guest
+from .._host.waiting_calls import register_host_function_frame
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import OutOfMemoryError
-from . import protocol as m
-from .process import Lost
+from . import protocol
+from .process import WorkerLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ class RemoteKernel:
 
     def alloc(self, length: int) -> int:
         """A new block; 0 when `length` is 0 or the limits do not allow it."""
-        return self._made(m.Alloc(length, self._said()), length)
+        return self._made(protocol.Alloc(length, self._said()), length)
 
-    def put(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         """A new block with that content; 0 when it is empty or the limits do not allow it."""
-        return self._made(m.Put(data, self._said()), data)
+        return self._made(protocol.Put(data, self._said()), data)
 
     def free(self, offset: int) -> None:
         """Frees the block that starts there; nothing happens when none does."""
@@ -106,24 +106,24 @@ class RemoteKernel:
 
     def set_error(self, handle: int) -> None:
         """Sets the error, as the guest would."""
-        self._ask(m.SetError(handle, self._said()))
+        self._ask(protocol.SetError(handle, self._said()))
 
     def _content(self, offset: int) -> bytes | None:
         known = self._blocks.get(offset, -1)
         if isinstance(known, int):
-            data = self._ask(m.Peek(offset, self._said())).data
+            data = self._ask(protocol.Peek(offset, self._said())).data
             if known >= 0 and (data is None or len(data) != known):
-                raise self.worker.nonsense(f"another length of a block than {known}")
+                raise self.worker.protocol_violation(f"another length of a block than {known}")
             if data is not None:
                 self._held += len(data)
                 if self._held > self.worker.bounds.memory_bytes:
-                    raise self.worker.nonsense(
+                    raise self.worker.protocol_violation(
                         f"blocks of more than the {self.worker.bounds.memory_bytes} bytes that the guest may have"
                     )
             known = self._blocks[offset] = data
         return known
 
-    def _made(self, question: m.Alloc | m.Put, known: bytes | int) -> int:
+    def _made(self, question: protocol.Alloc | protocol.Put, known: bytes | int) -> int:
         handle = self._ask(question).value
         if handle:
             self._blocks[handle] = known
@@ -134,13 +134,13 @@ class RemoteKernel:
         freed, self._freed = self._freed, []
         return freed
 
-    def _ask(self, question: object) -> m.Answer:
+    def _ask(self, question: object) -> protocol.Answer:
         self.worker.send(question)
         answer = self.worker.receive(self.worker.bounds.answer)
-        if type(answer) is m.NotNow:
+        if type(answer) is protocol.NotNow:
             raise EngineFailure("the guest was ended while a host function ran")
-        if type(answer) is not m.Answer:
-            raise self.worker.nonsense(f"`{type(answer).__name__}` as an answer")
+        if type(answer) is not protocol.Answer:
+            raise self.worker.protocol_violation(f"`{type(answer).__name__}` as an answer")
         return answer
 
 
@@ -152,16 +152,16 @@ class RemoteGuest(Guest):
         made: Whether the worker was last asked to make blocks, for results of a host function.
     """
 
-    __slots__ = ("_last", "clock", "kept", "made", "random")
+    __slots__ = ("_last", "awaits_blocks", "clock", "host_exception", "random")
 
     kernel: RemoteKernel  # type: ignore[assignment]
 
     def __init__(self, grants: Grants, config: dict[str, str], vars: Vars, worker: Worker) -> None:
         super().__init__(grants, config, vars)
         self.kernel = RemoteKernel(worker)
-        self.kept: BaseException | None = None
-        self._last: Served | None = None
-        self.made = False
+        self.host_exception: BaseException | None = None
+        self._last: ExposedFunction | None = None
+        self.awaits_blocks = False
         options = grants.wasi or WasiOptions()
         self.clock = options.clock.for_instance()
         self.random = (
@@ -172,18 +172,20 @@ class RemoteGuest(Guest):
 
     @property
     def function(self) -> str | None:
-        return self.ended
+        return self.export_name
 
-    def content(self, handle: int, most: int | None = None) -> bytes | None:
-        return handle.data[:most] if isinstance(handle, NewBlock) else super().content(handle, most)
+    def find_block(self, handle: int, most: int | None = None) -> bytes | None:
+        return (
+            handle.data[:most] if isinstance(handle, NewBlock) else super().find_block(handle, most)
+        )
 
-    def give(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         if not data:
             return 0
         if len(data) > (self.limits.memory_bytes or MAX_MEMORY):
             raise _no_room(len(data))  # and need not travel
         if self._last is None or not self._last.gives_later:
-            handle = self.kernel.put(data)
+            handle = self.kernel.new_block(data)
             if not handle:
                 raise _no_room(len(data))
             return handle
@@ -191,56 +193,64 @@ class RemoteGuest(Guest):
         block.data = data
         return block
 
-    def serve(self, call: m.HostCall, functions: Sequence[Served]) -> None:
+    def serve(self, call: protocol.HostCall, functions: Sequence[ExposedFunction]) -> None:
         """Runs a host function that the guest has called, and answers. What it raises is kept, and the guest unwound."""
         worker = self.kernel.worker
         if call.function >= len(functions) or call.function < 0:
-            raise worker.nonsense(f"a call of host function {call.function}")
+            raise worker.protocol_violation(f"a call of host function {call.function}")
         function = functions[call.function]
         if len(call.values) != len(function.params) or len(call.blocks) != len(function.handles):
-            raise worker.nonsense("a call of a host function with too many or too few parameters")
+            raise worker.protocol_violation(
+                "a call of a host function with too many or too few parameters"
+            )
         values = [0] * (2 * max(len(call.values), function.results, 1))
         values[: 2 * len(call.values) : 2] = call.values
         self.kernel.begin(
-            dict(zip([call.values[i] & MASK for i in function.handles], call.blocks, strict=True))
+            dict(
+                zip(
+                    [call.values[i] & HANDLE_MASK for i in function.handles],
+                    call.blocks,
+                    strict=True,
+                )
+            )
         )
-        self._last, self.made = function, False
+        self._last, self.awaits_blocks = function, False
         try:
             if self.interceptor is not None and function.host is not None:
-                self.interceptor.host_call(self, function.host, 0, values)
+                self.interceptor.call_host_function(self, function.host, 0, values)
             else:
                 function.body(self, 0, values)
             results = values[: 2 * function.results : 2]
-            numbers = [int(value) & MASK for value in results]
-        except Lost:
+            numbers = [int(value) & HANDLE_MASK for value in results]
+        except WorkerLost:
             raise
         except EngineFailure:
-            worker.send(m.Raise())  # the worker knows why
+            worker.send(protocol.Raise())  # the worker knows why
             return
         except BaseException as exception:
-            self.kept = exception
-            worker.send(m.Raise())
+            self.host_exception = exception
+            worker.send(protocol.Raise())
             return
         made = [(i, value.data) for i, value in enumerate(results) if type(value) is NewBlock]
         freed, written = self.kernel.end()
-        self.made = bool(made)
-        worker.send(m.Return(numbers, made, freed, written))
+        self.awaits_blocks = bool(made)
+        worker.send(protocol.Return(numbers, made, freed, written))
 
     def no_room(self, size: int) -> None:
         """A result of the host function that ran last has no room."""
-        function, self.made = self._last, False
-        self.kept = _no_room(size)
+        function, self.awaits_blocks = self._last, False
+        self.host_exception = _no_room(size)
         if function is not None and function.name is not None:
-            reason = failed(function.name, self.kept, self)
-            reason.__cause__ = self.kept
-            self.kept = reason
-        self.kernel.worker.send(m.Raise())
+            reason = host_function_error(function.name, self.host_exception, self)
+            reason.__cause__ = self.host_exception
+            self.host_exception = reason
+        self.kernel.worker.send(protocol.Raise())
 
 
-runs_host_functions(RemoteGuest.serve.__code__, "self")
+register_host_function_frame(RemoteGuest.serve.__code__, "self")
 
 
-class Served:
+class ExposedFunction:
     """A function of the application that a worker can call by its number: its body, and how what it takes and gives travels.
 
     Args:
@@ -273,26 +283,30 @@ def _no_room(size: int) -> OutOfMemoryError:
     return OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")
 
 
-def served(functions: Sequence[Function]) -> tuple[list[m.HostFunctionType], list[Served]]:
+def expose_functions(
+    functions: Sequence[Function],
+) -> tuple[list[protocol.HostFunctionType], list[ExposedFunction]]:
     """What a worker may call by number: the host half of `extism:host/env`, the application's functions, its clock and random bytes."""
     types = [
-        m.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results))
+        protocol.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results))
         for name, f in env.FUNCTIONS.items()
     ]
     table = [
-        Served(None, f.type.params, len(f.type.results), f.body, True, f)
+        ExposedFunction(None, f.type.params, len(f.type.results), f.body, True, f)
         for f in env.FUNCTIONS.values()
     ]
     for function in functions:
         host = function._host
         types.append(
-            m.HostFunctionType(
+            protocol.HostFunctionType(
                 *function._imported_as, list(host.type.params), list(host.type.results)
             )
         )
         later = isinstance(function, InferredFunction) and not function._wants_plugin
         table.append(
-            Served(function.name, host.type.params, len(host.type.results), host.body, later, host)
+            ExposedFunction(
+                function.name, host.type.params, len(host.type.results), host.body, later, host
+            )
         )
     return types, [*table, *_OF_WASI]
 
@@ -318,13 +332,13 @@ def _random(guest: RemoteGuest, caller: int, values: Any) -> None:
         raise ValueError(
             f"the source of random bytes gave {len(data)} of them where {size} were asked for"
         )
-    values[0] = guest.give(data)
+    values[0] = guest.new_block(data)
 
 
 MAX_RANDOM = 2**20
 _OF_WASI = [
-    Served(None, (), 1, _realtime, True),
-    Served(None, (), 1, _monotonic, True),
-    Served(None, ("i32",), 0, _sleep, True),
-    Served(None, ("i32",), 1, _random, True),
+    ExposedFunction(None, (), 1, _realtime, True),
+    ExposedFunction(None, (), 1, _monotonic, True),
+    ExposedFunction(None, ("i32",), 0, _sleep, True),
+    ExposedFunction(None, ("i32",), 1, _random, True),
 ]

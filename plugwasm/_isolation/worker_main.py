@@ -22,17 +22,16 @@ import msgspec
 from .. import errors
 from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
 from .._host.deadline import NEVER, ticker
-from .._host.kernel import source as kernel_source
+from .._host.kernel import read_source as kernel_source
 from .._manifest import limits
-from .._manifest.resolve import ModuleSource, Recipe
+from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime import code_cache
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.modules import compiled as compiled_module
-from .._runtime.modules import engine
+from .._runtime.modules import compile_module, get_engine
 from .._runtime.plugin import Plugin
 from .._wasi import files, preview1
 from .._wasi.options import Clock, WasiOptions
-from . import protocol as m
+from . import protocol
 from .confinement import confine
 from .framing import SHORT, Channel, ChannelClosed
 
@@ -61,11 +60,13 @@ class Application:
     """The application's end of the connection."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._channel = Channel(sock, m.encoder, 2**32 - 1)
-        self._decoder: msgspec.msgpack.Decoder[m.ToWorker] = msgspec.msgpack.Decoder(m.ToWorker)
+        self._channel = Channel(sock, protocol.encoder, 2**32 - 1)
+        self._decoder: msgspec.msgpack.Decoder[protocol.ToWorker] = msgspec.msgpack.Decoder(
+            protocol.ToWorker
+        )
         self.send = self._channel.send
 
-    def receive(self) -> m.ToWorker:
+    def receive(self) -> protocol.ToWorker:
         return self._decoder.decode(self._channel.receive())
 
     def ask(
@@ -74,58 +75,60 @@ class Application:
         values: list[int],
         blocks: list[bytes | int | None],
         guest: Guest | None,
-    ) -> m.Return:
+    ) -> protocol.Return:
         """Lets the application run a host function, and serves what that asks for meanwhile.
 
         Raises:
             KeptError: It raised.
         """
-        self.send(m.HostCall(function, values, blocks))
+        self.send(protocol.HostCall(function, values, blocks))
         failure: EngineFailure | None = None
         while True:
             message = self.receive()
             kind = type(message)
-            if kind is m.Return:
+            if kind is protocol.Return:
                 if failure is not None:
                     raise failure
                 return message  # type: ignore[return-value]
-            if kind is m.Raise:
+            if kind is protocol.Raise:
                 raise failure or KeptError()
             assert guest is not None
             try:
                 answer: object = _operation(guest, message)
             except EngineFailure as caught:
-                failure, answer = caught, m.NotNow()
+                failure, answer = caught, protocol.NotNow()
             self.send(answer)
 
 
-def _operation(guest: Guest, message: Any) -> m.Answer:
+def _operation(guest: Guest, message: Any) -> protocol.Answer:
     """What a host function does with the guest's memory."""
     kernel = guest.kernel
     for handle in message.freed:
         kernel.free(handle)
     kind = type(message)
-    if kind is m.Peek:
+    if kind is protocol.Peek:
         block = kernel.block(message.handle)
-        return m.Answer(0, None if block is None else bytes(block))
-    if kind is m.Put:
-        return m.Answer(kernel.put(message.data), None)
-    if kind is m.Alloc:
-        return m.Answer(kernel.alloc(message.size), None)
-    assert kind is m.SetError
+        return protocol.Answer(0, None if block is None else bytes(block))
+    if kind is protocol.Put:
+        return protocol.Answer(kernel.new_block(message.data), None)
+    if kind is protocol.Alloc:
+        return protocol.Answer(kernel.alloc(message.size), None)
+    assert kind is protocol.SetError
     kernel.set_error(message.handle)
-    return m.Answer(0, None)
+    return protocol.Answer(0, None)
 
 
 class _Stub:
     """Stands for a host function of the application."""
 
-    def __init__(self, application: Application, number: int, type: m.HostFunctionType) -> None:
+    def __init__(
+        self, application: Application, number: int, type: protocol.HostFunctionType
+    ) -> None:
         self.name = type.name
         self._imported_as = type.namespace, type.name
         params = len(type.params)
         handles = [i for i, kind in enumerate(type.params) if kind == "i64"]
-        ask, inline = application.ask, m.INLINE
+        ask, inline = application.ask, protocol.INLINE
 
         def body(guest: Guest, caller: int, values: Any) -> None:
             blocks: list[bytes | int | None] = []
@@ -143,9 +146,9 @@ class _Stub:
             for i, value in enumerate(answer.values):
                 values[2 * i] = value
             for i, data in answer.made:
-                handle = values[2 * i] = kernel.put(data)
+                handle = values[2 * i] = kernel.new_block(data)
                 if not handle:
-                    application.send(m.NoRoom(len(data)))
+                    application.send(protocol.NoRoom(len(data)))
                     application.receive()
                     raise KeptError
             for handle in answer.freed:  # last, for kits free handles again
@@ -165,7 +168,7 @@ class _Log:
         self._application = application
 
     def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
-        self._application.send(m.Line(level == "warn", line, lost))
+        self._application.send(protocol.Line(level == "warn", line, lost))
 
 
 class _RemoteClock(Clock):
@@ -184,7 +187,7 @@ class _RemoteClock(Clock):
         wait(0.0)
 
 
-class _Calls:
+class _CallTracker:
     """The call under way, for the thread that reads the second socket. Numbers of calls only grow."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -204,7 +207,7 @@ class _Calls:
         with self._lock:
             self._running = False
 
-    def watch(self) -> NoReturn:
+    def serve_control(self) -> NoReturn:
         """Cancels what it is told to cancel, and ends the process when the application is gone."""
         while True:
             message = self._sock.recv(CANCEL)
@@ -226,7 +229,7 @@ class _Calls:
             )
 
 
-def _load(application: Application, load: m.Load) -> CompiledPlugin:
+def _load(application: Application, load: protocol.Load) -> CompiledPlugin:
     functions = [_Stub(application, number, type) for number, type in enumerate(load.functions)]
     granted: bool | WasiOptions = load.wasi
     if load.wasi:
@@ -243,8 +246,8 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
         )
         granted = WasiOptions(clock=clock, random=source)
     compiled = CompiledPlugin(
-        Recipe(  # type: ignore[arg-type]
-            [ModuleSource(*module) for module in load.modules],
+        PluginSpec(  # type: ignore[arg-type]
+            [ModuleSpec(*module) for module in load.modules],
             main=load.main,
             allowed_paths=load.allowed_paths,
             timeout_ms=load.timeout_ms,
@@ -253,16 +256,18 @@ def _load(application: Application, load: m.Load) -> CompiledPlugin:
         functions,  # type: ignore[arg-type]
         name=load.name,
         fuel_limit=load.fuel_limit,
-        limits=limits._with(limits.DEFAULT, load.limits | {"compile_seconds": None}),
+        limits=limits.replace_unchecked(
+            limits.DEFAULT_LIMITS, load.limits | {"compile_seconds": None}
+        ),
     )
     compiled._claim_pool()  # and leave it: there is never more than one instance
     compiled._grants.log = _Log(application)  # type: ignore[assignment]
     return compiled
 
 
-def _items(items: Sequence[Any]) -> list[m.ItemType]:
+def _items(items: Sequence[Any]) -> list[protocol.ItemType]:
     return [
-        m.ItemType(
+        protocol.ItemType(
             i.module,
             i.name,
             i.kind,
@@ -272,10 +277,10 @@ def _items(items: Sequence[Any]) -> list[m.ItemType]:
     ]
 
 
-def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> m.Failed:
+def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> protocol.Failed:
     fields = {name: _short(value) for name, value in vars(error).items()}
     name = None if isinstance(error, KeptError) else type(error).__name__
-    return m.Failed(
+    return protocol.Failed(
         number,
         name,
         fields,
@@ -287,18 +292,18 @@ def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> m.Failed
 def _short(value: Any) -> Any:
     """A field of an error as it travels. Who traps may have a long message, and many frames."""
     return (
-        [*value[: m.MAX_FRAMES]]
+        [*value[: protocol.MAX_FRAMES]]
         if isinstance(value, tuple)
-        else value[: m.MAX_TEXT]
+        else value[: protocol.MAX_TEXT]
         if isinstance(value, str)
         else value
     )
 
 
-def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
+def _serve(application: Application, calls: _CallTracker, plugin: Plugin) -> NoReturn:
     while True:
         call = application.receive()
-        assert type(call) is m.Call
+        assert type(call) is protocol.CallExport
         data: bytes | memoryview = b""
         if call.fresh:
             plugin.reset()
@@ -307,7 +312,9 @@ def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
             # What an instance does at its start may need messages, and those the buffer that a short one is in.
             data = call.data if len(call.data) > SHORT else bytes(call.data)
             output = plugin.call(call.function, data, parse=None)
-            reply: object = m.Done(call.number, output, plugin.fuel_used, plugin._guest is not None)
+            reply: object = protocol.Done(
+                call.number, output, plugin.fuel_used, plugin._guest is not None
+            )
         except errors.Error as error:
             reply = _failed(call.number, error, plugin)
         finally:
@@ -316,12 +323,14 @@ def _serve(application: Application, calls: _Calls, plugin: Plugin) -> NoReturn:
         del call, data, reply
 
 
-def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confined]) -> None:
+def _work(
+    application: Application, calls: _CallTracker, confined: SimpleQueue[protocol.Confined]
+) -> None:
     status = EXIT_FAILED
     try:
         application.send(confined.get())
         load = application.receive()
-        assert type(load) is m.Load
+        assert type(load) is protocol.Load
         try:
             compiled = _load(application, load)
         except errors.Error as error:
@@ -334,7 +343,7 @@ def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confi
                 _items(list(plan.main.module.exports.values())),
                 _items(plan.main.module.imports),
             )
-            application.send(m.Loaded(exports, imports, plan.first_pages, plan.main_pages))
+            application.send(protocol.Loaded(exports, imports, plan.first_pages, plan.main_pages))
             _serve(application, calls, calls.plugin)
     except ChannelClosed:
         status = 0
@@ -345,7 +354,7 @@ def _work(application: Application, calls: _Calls, confined: SimpleQueue[m.Confi
     os._exit(status)
 
 
-def _start_threads(first: m.Confine, work: threading.Thread) -> None:
+def _start_threads(first: protocol.Confine, work: threading.Thread) -> None:
     """Starts all threads that there will ever be: the one that runs the plugin, the one that ticks, and those of the compiler.
 
     The plugin's has a stack as large as it needs to be. The compiler starts its own with the first module that is said to be heavy, if
@@ -354,10 +363,10 @@ def _start_threads(first: m.Confine, work: threading.Thread) -> None:
     threading.stack_size(first.stack_bytes + STACK)
     work.start()
     threading.stack_size(0)
-    ticker.stays = True
+    ticker.keeps_thread = True
     ticker.wake()
-    compiler = engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes)
-    compiled_module(kernel_source(), compiler, "kernel")
+    compiler = get_engine(fuel=first.fuel, pooled=False, stack_bytes=first.stack_bytes)
+    compile_module(kernel_source(), compiler, "kernel")
     compiler.compile(wat_to_wasm(b"(module (func))"), heavy=True)
 
 
@@ -369,15 +378,15 @@ def main(channel: int, control: int) -> NoReturn:
             descriptor, True
         )  # which they are not where the application's sockets are gevent's or eventlet's
     application = Application(socket.socket(fileno=channel))
-    calls = _Calls(socket.socket(fileno=control))
+    calls = _CallTracker(socket.socket(fileno=control))
     code_cache.configure(enabled=False)
     kernel_source()
     try:
         first = application.receive()
     except ChannelClosed:
         os._exit(0)
-    assert type(first) is m.Confine
-    confined: SimpleQueue[m.Confined] = SimpleQueue()
+    assert type(first) is protocol.Confine
+    confined: SimpleQueue[protocol.Confined] = SimpleQueue()
     work = threading.Thread(target=_work, args=(application, calls, confined), daemon=True)
     measures = confine(
         first.memory_bytes,
@@ -387,5 +396,5 @@ def main(channel: int, control: int) -> NoReturn:
         memories=first.memories,
         start=lambda: _start_threads(first, work),
     )
-    confined.put(m.Confined(measures))
-    calls.watch()
+    confined.put(protocol.Confined(measures))
+    calls.serve_control()

@@ -1,7 +1,7 @@
 """From what an application passes as a plugin to its modules' bytes and its grants.
 
 model         `Manifest`, `WasmSource`, `MemoryOptions`
-resolve       path, bytes, URL, text or manifest to a `Recipe`
+resolve       path, bytes, URL, text or manifest to a `PluginSpec`
 parsing       JSON and TOML as plain values, within bounds
 validation    rules of the fields
 module_files  the modules that a manifest names

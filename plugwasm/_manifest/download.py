@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final, NoReturn
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from ..errors import EgressError
 
-FETCH_SECONDS: Final = 30.0
+DOWNLOAD_SECONDS: Final = 30.0
 
 
-def shown_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """``url`` without what may be secret in it: user, password, query and fragment."""
     scheme, separator, rest = url.partition("://")
     address = rest.partition("#")[0]
@@ -41,13 +41,13 @@ def shown_url(url: str) -> str:
     return printable if len(printable) <= 300 else f"{printable[:300]}… ({len(shown)} characters)"
 
 
-def fetch(
+def download_module(
     url: str,
     headers: Mapping[str, str] | None = None,
     method: str = "GET",
     *,
     limit: int,
-    seconds: float = FETCH_SECONDS,
+    seconds: float = DOWNLOAD_SECONDS,
     egress: Egress | None = None,
 ) -> bytes:
     """The body at ``url``, at most ``limit`` bytes of it, within ``seconds`` for all of it, else ``SourceError``.
@@ -56,8 +56,8 @@ def fetch(
     """
     from time import monotonic
 
-    from .._http.client import send
-    from .._http.policy import Egress
+    from .._http.client import HttpClient
+    from .._http.egress import Egress
     from .._http.url import Target
     from ..errors import EgressError
 
@@ -67,15 +67,14 @@ def fetch(
         left = end - monotonic()
         if left <= 0:
             raise SourceError(
-                f"cannot fetch {shown_url(url)}: it took longer than {seconds:g} seconds (timeout)"
+                f"cannot fetch {redact_url(url)}: it took longer than {seconds:g} seconds (timeout)"
             )
         return left
 
     try:
         address, credentials = _without_userinfo(url)
-        policy = (egress or Egress()).for_module(Target.of(address).host, limit)
-        answer = send(
-            policy,
+        client = HttpClient.for_download(egress or Egress(), Target.parse(address).host, limit)
+        answer = client.send(
             method,
             address,
             credentials | dict(headers or {}),
@@ -87,7 +86,7 @@ def fetch(
         _refuse(url, error, limit, egress)
     if answer.status != 200:
         raise SourceError(
-            f"cannot fetch {shown_url(url)}: the server answered with status {answer.status}"
+            f"cannot fetch {redact_url(url)}: the server answered with status {answer.status}"
         )
     return answer.body
 
@@ -115,9 +114,9 @@ def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> 
 
     from ..errors import EgressDeniedError
 
-    reason = error.message.partition(" failed: ")[2] or error.message
+    reason = error.reason or error.message
     cause = error.__cause__
-    if reason.endswith(f"larger than the {limit} bytes allowed"):
+    if error.limit == "max_response_bytes":
         reason = f"it is larger than the limit of {limit} bytes"
     elif isinstance(cause, ssl.SSLError) and cause.reason:
         reason += f" ({cause.reason})"
@@ -127,4 +126,4 @@ def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> 
             if egress is not None
             else "; to fetch modules from inside, pass an `egress` that grants it"
         )
-    raise SourceError(f"cannot fetch {shown_url(url)}: {reason}") from cause
+    raise SourceError(f"cannot fetch {redact_url(url)}: {reason}") from cause

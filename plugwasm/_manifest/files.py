@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import ManifestError, ModuleError, SourceError, shown
+from ..errors import ManifestError, ModuleError, SourceError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def sniff(content: bytes) -> str:
     return "binary" if any(byte < 9 or 13 < byte < 32 for byte in start[:64]) else "text"
 
 
-def verified(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
+def verify_module(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
     """The bytes of a core module, or its text without a mark before it; else the error that says what they are instead.
 
     With ``shows_bytes`` that has the first of them, so not where somebody else chose what is read.
@@ -41,20 +41,20 @@ def verified(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
     if kind == "wat":
         return content.removeprefix(b"\xef\xbb\xbf")
     if kind == "empty":
-        raise SourceError(f"{shown_path(origin)} is empty; expected a Wasm module")
+        raise SourceError(f"{format_path(origin)} is empty; expected a Wasm module")
     if kind == "component":
         raise ModuleError(
-            f"{shown_path(origin)} is a Wasm component, and components are not supported; build it as a core module"
+            f"{format_path(origin)} is a Wasm component, and components are not supported; build it as a core module"
         )
     begins = (
         f": it begins with the bytes {content[:4].hex(' ')}, not"
         if shows_bytes
         else ": it does not begin"
     )
-    raise ModuleError(f"{shown_path(origin)} is not a Wasm module{begins} with 00 61 73 6d")
+    raise ModuleError(f"{format_path(origin)} is not a Wasm module{begins} with 00 61 73 6d")
 
 
-def anchored(paths: Mapping[str, str], base: str | None = None) -> dict[str, str]:
+def make_absolute(paths: Mapping[str, str], base: str | None = None) -> dict[str, str]:
     """Directories of ``allowed_paths``, relative to ``base`` or else to the current directory, as absolute ones.
 
     Raises:
@@ -63,17 +63,17 @@ def anchored(paths: Mapping[str, str], base: str | None = None) -> dict[str, str
     absolute: dict[str, str] = {}
     for path, guest_path in paths.items():
         prefix, place = ("ro:", path[3:]) if path.startswith("ro:") else ("", path)
-        full = prefix + (joined(base, place) if place else place)
+        full = prefix + (absolute_path(base, place) if place else place)
         if full in absolute:
             raise ManifestError(
-                f"manifest field `allowed_paths`: it has {shown_path(full)} twice, in two spellings",
+                f"manifest field `allowed_paths`: it has {format_path(full)} twice, in two spellings",
                 field="allowed_paths",
             )
         absolute[full] = guest_path
     return absolute
 
 
-def joined(base: str | None, path: str) -> str:
+def absolute_path(base: str | None, path: str) -> str:
     """``path`` where it is relative to ``base``, else to the current directory. ``..`` is left to the system, for there may be links."""
     if os.path.isabs(path):
         return path
@@ -103,7 +103,7 @@ def looks_like_text(text: str) -> bool:
     return start.startswith(("{", "(", ";;")) and not text.lower().endswith(_MODULE_SUFFIXES)
 
 
-def encoded(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -127,23 +127,23 @@ def read_file(path: str, limit: int) -> bytes:
             content = file.read(status.st_size) if status.st_size <= limit else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(
-            f"no such file: {shown_path(path)} (current directory: {_current_directory()})"
+            f"no such file: {format_path(path)} (current directory: {_current_directory()})"
         ) from error
     except OSError as error:
         raise SourceError(
-            f"cannot read {shown_path(path)}: {error.strerror or type(error).__name__}"
+            f"cannot read {format_path(path)}: {error.strerror or type(error).__name__}"
         ) from error
     except ValueError as error:
         raise SourceError(
-            f"cannot read {shown_path(path)}: that cannot be the name of a file"
+            f"cannot read {format_path(path)}: that cannot be the name of a file"
         ) from error
     if status.st_size > limit:
         raise SourceError(
-            f"cannot read {shown_path(path)}: it is larger than the limit of {limit} bytes"
+            f"cannot read {format_path(path)}: it is larger than the limit of {limit} bytes"
         )
     if not content:
         raise SourceError(
-            f"cannot read {shown_path(path)}: it is empty; expected a Wasm module or a manifest"
+            f"cannot read {format_path(path)}: it is empty; expected a Wasm module or a manifest"
         )
     return content
 
@@ -151,11 +151,11 @@ def read_file(path: str, limit: int) -> bytes:
 def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise SourceError(
-            f"cannot read {shown_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet"
+            f"cannot read {format_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet"
         )
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(
-            f"cannot read {shown_path(path)}: it is not a regular file; pass its content as bytes"
+            f"cannot read {format_path(path)}: it is not a regular file; pass its content as bytes"
         )
 
 
@@ -163,9 +163,9 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
-def shown_path(path: str) -> str:
+def format_path(path: str) -> str:
     """A path for a message."""
-    return f"{shown(path, 300)}{f' ({len(path)} characters)' if len(path) > 300 else ''}"
+    return f"{truncate(path, 300)}{f' ({len(path)} characters)' if len(path) > 300 else ''}"
 
 
 def _current_directory() -> str:

@@ -14,14 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Never, NoReturn
 
-    from .resolve import Recipe
+    from .resolve import PluginSpec
 
 __all__ = ["Limits", "ProcessLimits"]
 
-PAGE = 65536
-FIRST_PAGES = 2
+PAGE_SIZE = 65536
+INITIAL_PAGES = 2
 """Pages of 64 KiB that plugins can reach when the kernel is new: what it takes of each limit on memory."""
-DEFAULT_STACK = 512 * 1024
+DEFAULT_STACK_BYTES = 512 * 1024
 """Bytes; what `Limits.stack_bytes` is if not given."""
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -150,7 +150,7 @@ class Limits:
         table_elements: int = 1_000_000,
         instance_bytes: int = 8 * 2**20,
         instances: int = 1000,
-        stack_bytes: int = DEFAULT_STACK,
+        stack_bytes: int = DEFAULT_STACK_BYTES,
         var_bytes: int = 2**20,
         vars: int = 10_000,
         log_lines_per_second: int | None = 1000,
@@ -186,10 +186,10 @@ class Limits:
                 most,
                 none=name in _MAY_BE_NONE,
             )
-            if name == "memory_bytes" and value is not None and 0 < value < PAGE:
+            if name == "memory_bytes" and value is not None and 0 < value < PAGE_SIZE:
                 raise OptionError(
-                    f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has {PAGE}: no plugin could start; "
-                    f"{value} pages would be memory_bytes={value} * {PAGE}",
+                    f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has {PAGE_SIZE}: no plugin could start; "
+                    f"{value} pages would be memory_bytes={value} * {PAGE_SIZE}",
                     field="memory_bytes",
                 )
             object.__setattr__(self, name, value)
@@ -254,40 +254,41 @@ def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> N
         )
     if name == "memory":
         raise TypeError(
-            f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE} for each page"
+            f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE_SIZE} for each page"
         )
-    from .messages import meant
+    from .messages import closest_match
 
-    close = meant(name, known)
+    close = closest_match(name, known)
     raise TypeError(
         f"{owner}: there is no argument `{name}`; "
         + (f"did you mean `{close}`?" if close else f"known are {', '.join(known)}")
     )
 
 
-DEFAULT = Limits()
+DEFAULT_LIMITS = Limits()
 
 
-def effective(limits: Limits | None, recipe: Recipe) -> Limits:
+def effective_limits(limits: Limits | None, spec: PluginSpec) -> Limits:
     """What counts for a plugin: what the application set, and what its manifest says."""
     said: dict[str, Any] = {}
-    if recipe.timeout_ms is not None:
-        said["timeout"] = recipe.timeout_ms / 1000
-    if recipe.max_pages is not None:
-        said["max_pages"] = recipe.max_pages
-    if recipe.max_var_bytes is not None:
-        said["var_bytes"] = recipe.max_var_bytes
-    if recipe.compile_seconds is not None:
-        said["compile_seconds"] = recipe.compile_seconds
+    if spec.timeout_ms is not None:
+        said["timeout"] = spec.timeout_ms / 1000
+    if spec.max_pages is not None:
+        said["max_pages"] = spec.max_pages
+    if spec.max_var_bytes is not None:
+        said["var_bytes"] = spec.max_var_bytes
+    if spec.compile_seconds is not None:
+        said["compile_seconds"] = spec.compile_seconds
     if not said:
-        return limits or DEFAULT
+        return limits or DEFAULT_LIMITS
     if limits is None:
-        if recipe.max_pages is not None:
+        if spec.max_pages is not None:
             said["memory_bytes"] = max(
-                DEFAULT.memory_bytes or 0, min(2**32, (2 * recipe.max_pages + FIRST_PAGES) * PAGE)
+                DEFAULT_LIMITS.memory_bytes or 0,
+                min(2**32, (2 * spec.max_pages + INITIAL_PAGES) * PAGE_SIZE),
             )
-        return _with(DEFAULT, said)
-    return _with(
+        return replace_unchecked(DEFAULT_LIMITS, said)
+    return replace_unchecked(
         limits,
         {
             name: value if (own := getattr(limits, name)) is None else min(value, own)
@@ -296,7 +297,7 @@ def effective(limits: Limits | None, recipe: Recipe) -> Limits:
     )
 
 
-def _with(limits: Limits, values: dict[str, Any]) -> Limits:
+def replace_unchecked(limits: Limits, values: dict[str, Any]) -> Limits:
     """Without the checks: a manifest's values have been checked, and their ranges are wider."""
     changed = Limits.__new__(Limits)
     for name in _RANGES:

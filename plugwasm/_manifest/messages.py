@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from msgspec import ValidationError
 
-__all__ = ["check_text", "cut", "fault", "kind", "meant", "shown", "translated"]
+__all__ = [
+    "check_encodable",
+    "closest_match",
+    "field_error",
+    "from_msgspec",
+    "json_type",
+    "quote",
+    "truncate",
+]
 
 _KINDS: Final = {
     "str": "a string",
@@ -32,7 +40,7 @@ _KINDS: Final = {
 }
 
 
-def kind(value: object) -> str:
+def json_type(value: object) -> str:
     """The type of a value in the words of JSON."""
     return _KINDS.get(type(value).__name__, type(value).__name__)
 
@@ -41,7 +49,7 @@ MOST_COMPARED = 500
 """Names among which one is looked for that may have been meant: comparing takes 0.1 ms each, and a stranger may have chosen them."""
 
 
-def meant(name: str, names: Sequence[str]) -> str | None:
+def closest_match(name: str, names: Sequence[str]) -> str | None:
     """The one of the names that may have been meant."""
     if len(names) > MOST_COMPARED:
         return None
@@ -50,17 +58,17 @@ def meant(name: str, names: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, 1)), None)
 
 
-def cut(text: str) -> str:
+def truncate(text: str) -> str:
     """Text from outside, for a message: printable and not too long."""
-    return errors.shown(text)
+    return errors.truncate(text)
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """The same in quotes."""
-    return f'"{cut(text)}"'
+    return f'"{truncate(text)}"'
 
 
-def check_text(text: str, where: str, *, field: str | None = None) -> None:
+def check_encodable(text: str, where: str, *, field: str | None = None) -> None:
     """Raises `OptionError` for text that UTF-8 cannot say."""
     try:
         text.isascii() or text.encode()
@@ -71,15 +79,16 @@ def check_text(text: str, where: str, *, field: str | None = None) -> None:
         ) from None
 
 
-def fault(field: str, reason: str, what: str = "manifest") -> ManifestError:
+def field_error(field: str, reason: str, what: str = "manifest") -> ManifestError:
     """The error for a field, by its place (empty: the manifest as a whole), that says what was expected and what was there."""
     return ManifestError(
         f"{what} field `{field}`: {reason}".lstrip() if field else f"{what or 'file'}: {reason}",
         field=field or None,
+        reason=reason,
     )
 
 
-def translated(
+def from_msgspec(
     error: ValidationError, known_fields: Callable[[str], Sequence[str]], of: str = "manifest"
 ) -> ManifestError:
     """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``.
@@ -94,25 +103,25 @@ def translated(
     where = path.removeprefix("key` in `").removesuffix("`").removeprefix("$").removeprefix(".")
     cause = error.__cause__
     if isinstance(cause, ManifestError):
-        field, reason = cause.field or "", cause.message.partition(": ")[2]
-        if cause.field is not None:
-            reason = cause.message.removeprefix(f"manifest field `{field}`: ")
-        return fault(f"{where}{'.' if where and field else ''}{field}", reason, of)
+        field = cause.field or ""
+        return field_error(f"{where}{'.' if where and field else ''}{field}", cause.reason, of)
     quoted = what.split("`")
     if what.startswith("Object contains unknown field"):
         return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where), of)
     if what.startswith("Object missing required field"):
-        return fault(quoted[1], "it is missing, and says what to run", of)
+        return field_error(quoted[1], "it is missing, and says what to run", of)
     if is_key:
-        return fault(
+        return field_error(
             where, "expected names of fields that are strings, got another type as a name", of
         )
     if what.startswith("Expected") and len(quoted) >= 4:
         expected = " or ".join(_KINDS.get(name, name) for name in quoted[1].split(" | "))
         if where.endswith(".data"):
             expected = "bytes, base64 text or null"
-        return fault(where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}", of)
-    return fault(where, what, of)
+        return field_error(
+            where, f"expected {expected}, got {_KINDS.get(quoted[3], quoted[3])}", of
+        )
+    return field_error(where, what, of)
 
 
 def _unknown(where: str, name: str, known: Sequence[str], of: str) -> ManifestError:
@@ -120,4 +129,6 @@ def _unknown(where: str, name: str, known: Sequence[str], of: str) -> ManifestEr
 
     close = difflib.get_close_matches(name[:64], known, n=1)
     hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
-    return fault(f"{where}{'.' if where else ''}{cut(name)}", f"unknown field; {hint}", of)
+    return field_error(
+        f"{where}{'.' if where else ''}{truncate(name)}", f"unknown field; {hint}", of
+    )

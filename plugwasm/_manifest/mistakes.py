@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 
-from .download import shown_url
-from .files import is_url, shown_path
-from .messages import kind, meant, shown
+from .download import redact_url
+from .files import format_path, is_url
+from .messages import closest_match, json_type, quote
 
 __all__ = [
     "EMPTY_BYTES",
     "TEXT_IN_BYTES",
     "TEXT_IN_FILE",
-    "as_source",
-    "file_meant",
-    "got",
-    "instead",
+    "describe_type",
+    "suggest_file",
+    "suggest_plugin",
+    "suggest_source",
 ]
 
 _SUFFIXES = (".wasm", ".wat", ".json", ".toml")
@@ -34,7 +34,7 @@ TEXT_IN_FILE = (
 )
 
 
-def file_meant(path: str) -> str:
+def suggest_file(path: str) -> str:
     """The end of a message about a file that is not there: a module in the same directory whose name is like it, if there is one."""
     if not path:
         return ": the path is empty; pass such as 'plugin.wasm'"
@@ -44,33 +44,33 @@ def file_meant(path: str) -> str:
         return "; as the text of a manifest it would begin with `{`, or have `[[wasm]]` and a line with `path = …`"
     folder, name = os.path.split(path)
     try:
-        close = meant(
+        close = closest_match(
             name,
             [entry for entry in os.listdir(folder or ".") if entry.lower().endswith(_SUFFIXES)],
         )
     except (OSError, ValueError):
         close = None
-    return "" if close is None else f"; did you mean {shown_path(os.path.join(folder, close))}?"
+    return "" if close is None else f"; did you mean {format_path(os.path.join(folder, close))}?"
 
 
-def as_source(value: object) -> str:
+def suggest_source(value: object) -> str:
     """What to write in a manifest for a module that was given as it is."""
     if isinstance(value, bytes):
         return '{"data": …}'
     text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
     field = "url" if is_url(text) else "path"
-    text = shown_url(text) if field == "url" else text
-    return f'{{"{field}": {shown(text) if len(text) <= 100 else "…"}}}'
+    text = redact_url(text) if field == "url" else text
+    return f'{{"{field}": {quote(text) if len(text) <= 100 else "…"}}}'
 
 
-def got(value: object) -> str:
+def describe_type(value: object) -> str:
     """The type of what was passed, in the words of JSON where it is of JSON."""
     if isinstance(value, os.PathLike):
         return "a path"
-    return "a class" if isinstance(value, type) else "None" if value is None else kind(value)
+    return "a class" if isinstance(value, type) else "None" if value is None else json_type(value)
 
 
-def instead(value: object) -> str:
+def suggest_plugin(value: object) -> str:
     """The end of a message about what can be no plugin: what to pass."""
     if hasattr(value, "read") and not isinstance(value, type):
         return "; pass what its `read()` gives, or the path"

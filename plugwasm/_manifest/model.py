@@ -19,12 +19,12 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from .._public import publish
+from .._public import set_public_module
 from ..errors import ManifestError
-from .download import shown_url
-from .files import anchored, is_url, read_file, shown_path
-from .messages import fault, kind, shown, translated
-from .parsing import MAX_TEXT_BYTES, decoded
+from .download import redact_url
+from .files import format_path, is_url, make_absolute, read_file
+from .messages import field_error, from_msgspec, json_type, quote
+from .parsing import MAX_TEXT_BYTES, decode_document
 from .validation import (
     MAX_CONFIG,
     MAX_HEADERS,
@@ -39,8 +39,8 @@ from .validation import (
     check_paths,
     check_range,
     check_total,
-    checked_hash,
-    encodable,
+    is_encodable,
+    normalize_hash,
 )
 
 TYPE_CHECKING = False
@@ -112,36 +112,38 @@ class WasmSource(
     def __post_init__(self) -> None:
         given = [field for field in ("path", "data", "url") if getattr(self, field) is not None]
         if len(given) != 1:
-            raise fault(
+            raise field_error(
                 "",
                 f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}",
             )
         for field in ("headers", "method"):
             if getattr(self, field) and self.url is None:
-                raise fault(field, f"expected only together with `url`, got it with `{given[0]}`")
+                raise field_error(
+                    field, f"expected only together with `url`, got it with `{given[0]}`"
+                )
         if isinstance(self.url, str) and not (
             is_url(self.url) and self.url.partition("://")[2].strip("/")
         ):
-            raise fault(
+            raise field_error(
                 "url",
-                f"expected an http:// or https:// URL, got one that begins with {shown(self.url[:8])}",
+                f"expected an http:// or https:// URL, got one that begins with {quote(self.url[:8])}",
             )
         # Nothing is changed on a server by loading a plugin. POST is left because there are servers that want it.
         if isinstance(self.method, str) and self.method.upper() not in _METHODS:
-            raise fault("method", f"expected GET or POST, got {shown(self.method)}")
+            raise field_error("method", f"expected GET or POST, got {quote(self.method)}")
         for field in ("name", "path", "url"):
             check_length(field, getattr(self, field), MAX_LENGTHS[field])
         if isinstance(self.headers, Mapping):
             check_headers(self.headers)
         for field, what in (("name", "a name"), ("path", "the path of a file")):
             if getattr(self, field) == "":
-                raise fault(field, f"expected {what}, got an empty string")
+                raise field_error(field, f"expected {what}, got an empty string")
         if isinstance(self.path, str) and "\0" in self.path:
-            raise fault(
+            raise field_error(
                 "path", "expected the path of a file, got one with a zero byte, which none has"
             )
         if isinstance(self.hash, str):
-            msgspec.structs.force_setattr(self, "hash", checked_hash(self.hash))
+            msgspec.structs.force_setattr(self, "hash", normalize_hash(self.hash))
 
     def __repr__(self) -> str:
         values = {
@@ -149,7 +151,7 @@ class WasmSource(
             "data": f"<{len(self.data)} bytes>"
             if isinstance(self.data, bytes)
             else self.data and "<not bytes>",
-            "url": shown_url(self.url) if isinstance(self.url, str) else self.url,
+            "url": redact_url(self.url) if isinstance(self.url, str) else self.url,
             "headers": sorted(self.headers) if self.headers else None,
             "method": self.method,
             "name": self.name,
@@ -251,14 +253,14 @@ class Manifest(
         if not isinstance(self.wasm, (list, tuple)):
             return
         if not self.wasm:
-            raise fault("wasm", "expected at least one module, got an empty list")
+            raise field_error("wasm", "expected at least one module, got an empty list")
         seen: dict[str, int] = {}
         for index, source in enumerate(self.wasm):
             name = getattr(source, "name", None)
             if isinstance(name, str) and seen.setdefault(name, index) != index:
-                raise fault(
+                raise field_error(
                     f"wasm[{index}].name",
-                    f"expected a name of its own, got {shown(name)}, the name of wasm[{seen[name]}]",
+                    f"expected a name of its own, got {quote(name)}, the name of wasm[{seen[name]}]",
                 )
 
     @classmethod
@@ -328,16 +330,17 @@ def parse(
 ) -> Manifest:
     """The same as ``Manifest.parse``."""
     if isinstance(value, (str, bytes, bytearray, memoryview)):
-        manifest = _convert(decoded(value, format))
+        manifest = _convert(decode_document(value, format))
     elif isinstance(value, (Mapping, Manifest)):
         manifest = _convert(value)
     else:
-        from .mistakes import got, instead
+        from .mistakes import describe_type, suggest_plugin
 
         raise ManifestError(
-            f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; got {got(value)}{instead(value)}"
+            f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; "
+            f"got {describe_type(value)}{suggest_plugin(value)}"
         )
-    return manifest if base is None else based(manifest, os.fsdecode(base))
+    return manifest if base is None else with_base(manifest, os.fsdecode(base))
 
 
 parse.__module__ = "plugwasm.manifest"
@@ -350,13 +353,13 @@ def load(path: str | os.PathLike[str]) -> Manifest:
     try:
         return parse(content, base=os.path.dirname(name) or None)
     except ManifestError as error:
-        raise ManifestError(f"{shown_path(name)}: {error.message}", field=error.field) from None
+        raise ManifestError(f"{format_path(name)}: {error.message}", field=error.field) from None
 
 
 load.__module__ = "plugwasm.manifest"
 
 
-def based(manifest: Manifest, base: str) -> Manifest:
+def with_base(manifest: Manifest, base: str) -> Manifest:
     """The same with its relative paths, of modules and of directories, relative to ``base``."""
     sources = [
         source
@@ -366,7 +369,7 @@ def based(manifest: Manifest, base: str) -> Manifest:
     ]
     paths = manifest.allowed_paths
     return msgspec.structs.replace(
-        manifest, wasm=sources, allowed_paths=anchored(paths, base) if paths else paths
+        manifest, wasm=sources, allowed_paths=make_absolute(paths, base) if paths else paths
     )
 
 
@@ -398,7 +401,7 @@ def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
     try:
         return msgspec.convert(plain, Manifest, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise translated(error, _known_fields) from None
+        raise from_msgspec(error, _known_fields) from None
     except RecursionError:
         raise ManifestError("the manifest is nested too deeply") from None
     except UnicodeEncodeError:  # where msgspec wants something else, it reads a string as UTF-8
@@ -432,11 +435,11 @@ def _plain_manifest(value: object) -> object:
         return value
     _drop_null(plain, "memory", "config")
     if isinstance(plain.get("wasm"), (str, bytes, os.PathLike, Mapping, WasmSource)):
-        from .mistakes import as_source, got
+        from .mistakes import describe_type, suggest_source
 
         one = plain["wasm"]
-        item = "{…}" if isinstance(one, (Mapping, WasmSource)) else as_source(one)
-        raise fault("wasm", f"expected a list, got {got(one)}; write [{item}]")
+        item = "{…}" if isinstance(one, (Mapping, WasmSource)) else suggest_source(one)
+        raise field_error("wasm", f"expected a list, got {describe_type(one)}; write [{item}]")
     if isinstance(plain.get("wasm"), (list, tuple)):
         plain["wasm"] = [
             _plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])
@@ -452,9 +455,11 @@ def _plain_manifest(value: object) -> object:
 def _plain_source(value: object, where: str) -> object:
     plain = _fields(value)
     if isinstance(value, (str, bytes, os.PathLike)):
-        from .mistakes import as_source, got
+        from .mistakes import describe_type, suggest_source
 
-        raise fault(where, f"expected an object, got {got(value)}; write {as_source(value)}")
+        raise field_error(
+            where, f"expected an object, got {describe_type(value)}; write {suggest_source(value)}"
+        )
     if plain is None:
         return value
     _drop_null(plain, "headers")
@@ -465,7 +470,7 @@ def _plain_source(value: object, where: str) -> object:
         try:
             plain["data"] = binascii.a2b_base64("".join(data.split()), strict_mode=True)
         except ValueError:
-            raise fault(
+            raise field_error(
                 f"{where}.data", f"expected base64 text, got {len(data)} characters that are not"
             ) from None
     elif isinstance(data, (bytearray, memoryview)):
@@ -490,12 +495,14 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
             )
         if not isinstance(key, str):
             hint = f'; write "{key}"' if isinstance(key, (int, float)) and abs(key) < 2**64 else ""
-            raise fault(where, f"expected keys that are strings, got {kind(key)} as a key{hint}")
+            raise field_error(
+                where, f"expected keys that are strings, got {json_type(key)} as a key{hint}"
+            )
         if not isinstance(item, str):
-            raise fault(f"{where}[{shown(key)}]", f"expected a string, got {kind(item)}")
-        if not paths and not (encodable(key) and encodable(item)):
-            raise fault(
-                f"{where}[{shown(key)}]",
+            raise field_error(f"{where}[{quote(key)}]", f"expected a string, got {json_type(item)}")
+        if not paths and not (is_encodable(key) and is_encodable(item)):
+            raise field_error(
+                f"{where}[{quote(key)}]",
                 "expected text that can be encoded as UTF-8, got lone surrogates",
             )
         plain[key] = item
@@ -506,4 +513,4 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
 parse({"wasm": [{"path": "x"}]})
 
 
-publish("plugwasm", Manifest, MemoryOptions, WasmSource)
+set_public_module("plugwasm", Manifest, MemoryOptions, WasmSource)

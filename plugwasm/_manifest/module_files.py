@@ -13,20 +13,20 @@ from __future__ import annotations
 
 from time import monotonic
 
-from ..errors import HashMismatchError, ModuleError, SourceError, shown
-from .files import read_file, shown_path, sniff, verified
+from ..errors import HashMismatchError, ModuleError, SourceError, truncate
+from .files import format_path, read_file, sniff, verify_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .model import WasmSource
 
-__all__ = ["FETCH_ALL_SECONDS", "TOGETHER", "ModuleReader", "check_hash"]
+__all__ = ["MAX_TOTAL_BYTES", "TOTAL_DOWNLOAD_SECONDS", "ModuleReader", "check_hash"]
 
-TOGETHER: Final = 256 * 2**20
-FETCH_ALL_SECONDS: Final = 120.0
+MAX_TOTAL_BYTES: Final = 256 * 2**20
+TOTAL_DOWNLOAD_SECONDS: Final = 120.0
 _TEXT_SUFFIXES: Final = (".wat", ".wast")
 
 
@@ -40,7 +40,7 @@ class ModuleReader:
 
     def __init__(self, module_bytes: int, egress: Egress | None) -> None:
         self._module_bytes = module_bytes
-        self._left = max(module_bytes, TOGETHER)
+        self._left = max(module_bytes, MAX_TOTAL_BYTES)
         self._egress = egress
         self._fetching = 0.0
 
@@ -56,12 +56,12 @@ class ModuleReader:
         except (SourceError, ModuleError) as error:
             if is_strangers:
                 raise SourceError(
-                    f"manifest field `{field}.path`: {shown_path(source.path or '')} cannot be read as a module: there is no such file, or "
-                    "it may not be read, or it is too large, or none"
+                    f"manifest field `{field}.path`: {format_path(source.path or '')} cannot be read as a module: there is no such file, "
+                    "or it may not be read, or it is too large, or none"
                 ) from error
             raise SourceError(f"manifest field `{field}`: {error.message}") from error.__cause__
         check_hash(source, field, origin, content)
-        return verified(content, origin, shows_bytes=source.data is not None), origin
+        return verify_module(content, origin, shows_bytes=source.data is not None), origin
 
     def content(self, source: WasmSource) -> bytes:
         """The bytes of a module, which may be anything. Raises `SourceError`."""
@@ -73,30 +73,30 @@ class ModuleReader:
             origin = source.path
             content = read_file(source.path, limit)
         elif source.url is not None:
-            from .download import shown_url
+            from .download import redact_url
 
-            origin = shown_url(source.url)
+            origin = redact_url(source.url)
             content = self._fetched(source, limit)
         else:
             content = source.data or b""
         self._left -= len(content)
         if self._left < 0:
             raise SourceError(
-                f"the modules up to this one have more bytes than the {max(self._module_bytes, TOGETHER)} that all may have"
+                f"the modules up to this one have more bytes than the {max(self._module_bytes, MAX_TOTAL_BYTES)} that all may have"
             )
         return content, origin
 
     def _fetched(self, source: WasmSource, limit: int) -> bytes:
-        from .download import FETCH_SECONDS, fetch
+        from .download import DOWNLOAD_SECONDS, download_module
 
         began = monotonic()
         try:
-            return fetch(
+            return download_module(
                 source.url or "",
                 source.headers,
                 (source.method or "GET").upper(),
                 limit=limit,
-                seconds=max(0.0, min(FETCH_SECONDS, FETCH_ALL_SECONDS - self._fetching)),
+                seconds=max(0.0, min(DOWNLOAD_SECONDS, TOTAL_DOWNLOAD_SECONDS - self._fetching)),
                 egress=self._egress,
             )
         finally:
@@ -112,9 +112,9 @@ def check_hash(source: WasmSource, field: str, origin: str, content: bytes) -> N
     digest = hashlib.sha256(content).hexdigest()
     if digest != source.hash:
         found = "another" if source.data is None else digest
-        named = f" (module `{shown(source.name)}`)" if source.name is not None else ""
+        named = f" (module `{truncate(source.name)}`)" if source.name is not None else ""
         raise HashMismatchError(
-            f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {shown_path(origin)}{named} is {found}; "
+            f"manifest field `{field}.hash`: expected {source.hash}, but the sha256 of {format_path(origin)}{named} is {found}; "
             "it is not the module that was pinned. If it should be, pin it anew: `plugwasm inspect` and `sha256sum` tell what a file's is",
             field=f"{field}.hash",
         )
@@ -123,6 +123,6 @@ def check_hash(source: WasmSource, field: str, origin: str, content: bytes) -> N
 def _check_is_module(content: bytes, path: str) -> None:
     kind = sniff(content)
     if kind == "wat" and not path.lower().endswith(_TEXT_SUFFIXES):
-        raise ModuleError(f"{shown_path(path)} is text, and its name does not end with .wat")
+        raise ModuleError(f"{format_path(path)} is text, and its name does not end with .wat")
     if kind != "wat":
-        verified(content, path, shows_bytes=False)
+        verify_module(content, path, shows_bytes=False)

@@ -17,9 +17,9 @@ import msgspec
 from .._payload_bounds.nesting import MAX_LEVELS
 from ..errors import ManifestError, OptionError
 from .files import sniff
-from .messages import cut
+from .messages import truncate
 
-__all__ = ["MANIFEST", "MAX_PARTS", "MAX_TEXT_BYTES", "MAX_TOML_BYTES", "decoded"]
+__all__ = ["MANIFEST", "MAX_PARTS", "MAX_TEXT_BYTES", "MAX_TOML_BYTES", "decode_document"]
 
 MANIFEST: Final = "the manifest"
 MAX_TEXT_BYTES: Final = 64 * 2**20
@@ -40,7 +40,7 @@ _TOML_PART: Final = re.compile(
 )
 
 
-def decoded(
+def decode_document(
     text: str | bytes | bytearray | memoryview, format: str | None = None, *, what: str = MANIFEST
 ) -> object:
     """The document that is written in ``text``, in JSON ("json") or TOML ("toml"); if not given, JSON begins with ``{``. ``what`` it is,
@@ -91,7 +91,7 @@ def _decode_json(text: str, what: str) -> object:
 
 
 def _is_too_deep(text: str) -> bool:
-    """As `_payload_bounds.nesting.is_too_deep`, by the parts that were counted already."""
+    """As `_payload_bounds.nesting.is_json_too_deep`, by the parts that were counted already."""
     depth = 0
     for part in _JSON_PART.finditer(text):
         first = text[part.start()]
@@ -125,7 +125,7 @@ def _decode_toml(text: str, what: str) -> object:
     try:
         return tomllib.loads(text)
     except ValueError as error:
-        reason = cut(str(error))
+        reason = truncate(str(error))
         if what != MANIFEST:
             raise ManifestError(
                 f"{what} is neither JSON (no `{{` first) nor TOML: {reason}"

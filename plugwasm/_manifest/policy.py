@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import os
 
-from ..errors import ManifestError, OptionError, shown
-from .files import joined, shown_path
-from .limits import DEFAULT, Limits
-from .resolve import Admitted, Recipe, from_manifest
+from ..errors import ManifestError, OptionError, truncate
+from .files import absolute_path, format_path
+from .limits import DEFAULT_LIMITS, Limits
+from .resolve import Admitted, PluginSpec, resolve_manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, NoReturn
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .model import Manifest, WasmSource
 
 __all__ = ["Admitted", "ManifestPolicy"]
@@ -129,7 +129,7 @@ class ManifestPolicy:
             "config": None
             if config is None
             else frozenset(_listed("config", config, (str,), "keys")),
-            "limits": limits or DEFAULT,
+            "limits": limits or DEFAULT_LIMITS,
             "_directories": {
                 _real("allowed_paths", path.removeprefix("ro:")): _anchored(path) for path in paths
             },
@@ -157,7 +157,7 @@ class ManifestPolicy:
             ManifestError: It is not valid, or asks for more than it may.
             HashMismatchError, SourceError, ModuleError: As for `CompiledPlugin`.
         """
-        from .._http.policy import Egress
+        from .._http.egress import Egress
         from .model import Manifest
 
         asked = Manifest.parse(manifest, base=base)
@@ -171,12 +171,12 @@ class ManifestPolicy:
         self._check_config(asked.config)
         self._granted_paths(asked.allowed_paths or {})
         strangers = self.downloads or Egress(allowed_hosts=())
-        recipe = self.granted(
-            from_manifest(_with_sources(asked, sources), self.limits.module_bytes, strangers)
+        spec = self.granted(
+            resolve_manifest(_with_sources(asked, sources), self.limits.module_bytes, strangers)
         )
-        return Admitted(recipe, self.limits, self.egress)
+        return Admitted(spec, self.limits, self.egress)
 
-    def granted(self, asked: Recipe, *, directories: bool = True) -> Recipe:
+    def granted(self, asked: PluginSpec, *, directories: bool = True) -> PluginSpec:
         """The same modules, with what is granted of what they ask for; `directories`: whether any can be. Raises `ManifestError`."""
         self._check_config(asked.config)
         grants_hosts = self.egress is not None and self.egress.allowed_hosts is not None
@@ -201,7 +201,8 @@ class ManifestPolicy:
         ):
             raise _refusal(
                 f"wasm[{index}].path",
-                f"it asks for {shown_path(source.path)}, which is in no directory that the application grants for modules (`module_paths`)",
+                f"it asks for {format_path(source.path)}, which is in no directory "
+                "that the application grants for modules (`module_paths`)",
             )
         return msgspec.structs.replace(source, path=real)
 
@@ -211,7 +212,8 @@ class ManifestPolicy:
         for key in asked:
             if key not in self.config:
                 raise _refusal(
-                    f'config["{shown(key)}"]', "the application lets no manifest set it (`config`)"
+                    f'config["{truncate(key)}"]',
+                    "the application lets no manifest set it (`config`)",
                 )
 
     def _granted_paths(self, asked: Mapping[str, str]) -> dict[str, str]:
@@ -224,12 +226,12 @@ class ManifestPolicy:
             if own is None:
                 raise _refusal(
                     "allowed_paths",
-                    f"it asks for {shown_path(place)}, which the application grants to no plugin (`allowed_paths`)",
+                    f"it asks for {format_path(place)}, which the application grants to no plugin (`allowed_paths`)",
                 )
             if path.startswith("ro:") and not own.startswith("ro:"):
                 own = f"ro:{own}"
             if own in granted:
-                raise _refusal("allowed_paths", f"it asks for {shown_path(place)} twice")
+                raise _refusal("allowed_paths", f"it asks for {format_path(place)} twice")
             granted[own] = guest_path
         return granted
 
@@ -248,13 +250,13 @@ class ManifestPolicy:
 
 
 def _refusal(field: str, reason: str) -> ManifestError:
-    return ManifestError(f"manifest field `{field}`: {reason}", field=field)
+    return ManifestError(f"manifest field `{field}`: {reason}", field=field, reason=reason)
 
 
 def _check_egress(name: str, value: object) -> None:
     if value is None:
         return
-    from .._http.policy import Egress
+    from .._http.egress import Egress
 
     if not isinstance(value, Egress):
         raise OptionError(f"{name}: expected an Egress, got {type(value).__name__}", field=name)
@@ -281,7 +283,7 @@ def _real(name: str, path: str) -> str:
     real = _real_or_none(path)
     if real is None:
         raise OptionError(
-            f"{name}: {shown_path(path)} cannot be the name of a directory", field=name
+            f"{name}: {format_path(path)} cannot be the name of a directory", field=name
         )
     return real
 
@@ -294,7 +296,11 @@ def _real_or_none(path: str) -> str | None:
 
 
 def _anchored(path: str) -> str:
-    return f"ro:{joined(None, path[3:])}" if path.startswith("ro:") else joined(None, path)
+    return (
+        f"ro:{absolute_path(None, path[3:])}"
+        if path.startswith("ro:")
+        else absolute_path(None, path)
+    )
 
 
 def _with_sources(manifest: Manifest, sources: list[WasmSource]) -> Manifest:

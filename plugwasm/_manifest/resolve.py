@@ -1,7 +1,7 @@
 """From what an application passes as a plugin to the bytes of its modules and the settings they run under.
 
 A plugin can be a path, the bytes of a module, a URL, or a manifest. ``resolve`` tells them apart, reads or fetches every module, checks
-the pinned hashes and gives one ``Recipe``: all that the rest of the package needs. Nothing is compiled here, so a wrong hash is found
+the pinned hashes and gives one ``PluginSpec``: all that the rest of the package needs. Nothing is compiled here, so a wrong hash is found
 before any of the bytes are looked at.
 
 A manifest grants, so what is one is said by whoever passes it, and never by the content: an object, text (``str``), or a file that is named
@@ -17,15 +17,15 @@ import os
 
 from ..errors import ModuleError, OptionError, SourceError
 from .files import (
-    anchored,
-    encoded,
+    encode_text,
+    format_path,
     is_file,
     is_url,
     looks_like_text,
+    make_absolute,
     read_file,
-    shown_path,
     sniff,
-    verified,
+    verify_module,
 )
 
 TYPE_CHECKING = False
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final, TypeVar
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .limits import Limits
     from .model import Manifest, WasmSource
 
     T = TypeVar("T")
 
 MAX_MODULE_BYTES: Final = 256 * 2**20
-MAIN: Final = "main"
+MAIN_MODULE: Final = "main"
 
 _MANIFEST_SUFFIXES: Final = (".json", ".toml")
 
 
-class ModuleSource:
+class ModuleSpec:
     """One module that was read but not compiled.
 
     Attributes:
-        name: What other modules import it by; unique within a recipe.
+        name: What other modules import it by; unique within a spec.
         wasm: The bytes of a core module, or its text format as UTF-8.
         origin: Where the bytes came from, for messages.
     """
@@ -62,10 +62,12 @@ class ModuleSource:
         self.origin = origin
 
     def __repr__(self) -> str:
-        return f"ModuleSource(name={self.name!r}, origin={self.origin!r}, wasm=<{len(self.wasm)} bytes>)"
+        return (
+            f"ModuleSpec(name={self.name!r}, origin={self.origin!r}, wasm=<{len(self.wasm)} bytes>)"
+        )
 
 
-class Recipe:
+class PluginSpec:
     """The modules of a plugin and what they may do.
 
     Attributes:
@@ -98,9 +100,9 @@ class Recipe:
 
     def __init__(
         self,
-        modules: list[ModuleSource],
+        modules: list[ModuleSpec],
         *,
-        main: str = MAIN,
+        main: str = MAIN_MODULE,
         config: Mapping[str, str] | None = None,
         allowed_hosts: tuple[str, ...] = (),
         allowed_paths: Mapping[str, str] | None = None,
@@ -114,7 +116,7 @@ class Recipe:
         self.main = main
         self.config = dict(config or {})
         self.allowed_hosts = allowed_hosts
-        self.allowed_paths = anchored(allowed_paths) if allowed_paths else {}
+        self.allowed_paths = make_absolute(allowed_paths) if allowed_paths else {}
         self.timeout_ms = timeout_ms
         self.max_pages = max_pages
         self.max_http_response_bytes = max_http_response_bytes
@@ -132,32 +134,32 @@ class Recipe:
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
 
-    def copy(self) -> Recipe:
+    def copy(self) -> PluginSpec:
         """One of its own, with the same modules and grants."""
-        copied = Recipe(self.modules)
-        for name in Recipe.__slots__:
+        copied = PluginSpec(self.modules)
+        for name in PluginSpec.__slots__:
             setattr(copied, name, getattr(self, name))
         return copied
 
     def __repr__(self) -> str:
-        return f"Recipe(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
+        return f"PluginSpec(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
 
 
-class Admitted(Recipe):
+class Admitted(PluginSpec):
     """A plugin that a `ManifestPolicy` has admitted. Pass it as `plugin` to whatever runs one."""
 
     __module__ = "plugwasm"
 
     __slots__ = ("egress", "limits")
 
-    def __init__(self, granted: Recipe, limits: Limits, egress: Egress | None) -> None:
-        for name in Recipe.__slots__:
+    def __init__(self, granted: PluginSpec, limits: Limits, egress: Egress | None) -> None:
+        for name in PluginSpec.__slots__:
             setattr(self, name, getattr(granted, name))
         self.limits = limits
         self.egress = egress
 
 
-def own_settings(
+def admitted_settings(
     plugin: object, limits: Limits | None, egress: T
 ) -> tuple[Limits | None, T | Egress | None]:
     """The limits and the egress that hold for a plugin: its own where a `ManifestPolicy` has admitted it. Raises `OptionError`."""
@@ -174,12 +176,12 @@ def own_settings(
 
 def resolve(
     plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None
-) -> Recipe:
+) -> PluginSpec:
     """Reads everything that ``plugin`` stands for.
 
     ``plugin`` is a path, an ``http(s)://`` URL of a module, the bytes of a module, the text of a manifest or of a module, a mapping, or a
-    ``Manifest``. A string that names an existing file is a path, whatever else it might mean. A ``Recipe`` is the answer already. No file
-    or download may be larger than ``module_bytes``, and what is fetched must be granted by ``egress`` if there is one.
+    ``Manifest``. A string that names an existing file is a path, whatever else it might mean. A ``PluginSpec`` is the answer already. No
+    file or download may be larger than ``module_bytes``, and what is fetched must be granted by ``egress`` if there is one.
 
     Raises:
         ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
@@ -187,23 +189,25 @@ def resolve(
         SourceError: A file or URL cannot be read.
         ModuleError: The bytes are neither a core module nor its text.
     """
-    if isinstance(plugin, Recipe):
+    if isinstance(plugin, PluginSpec):
         return plugin
-    kind, value = told_apart(plugin)
+    kind, value = classify_input(plugin)
     if kind == "url":
-        from .download import fetch, shown_url
+        from .download import download_module, redact_url
 
-        return of_one_module(fetch(value, limit=module_bytes, egress=egress), shown_url(value))
+        return resolve_module(
+            download_module(value, limit=module_bytes, egress=egress), redact_url(value)
+        )
     if kind == "path":
-        return of_one_module(_module_in(value, module_bytes), value)
+        return resolve_module(_module_in(value, module_bytes), value)
     if kind == "bytes":
-        return of_one_module(
+        return resolve_module(
             value, "the text given" if isinstance(plugin, str) else "the bytes given"
         )
-    return from_manifest(value, module_bytes, egress)
+    return resolve_manifest(value, module_bytes, egress)
 
 
-def told_apart(plugin: object) -> tuple[str, Any]:
+def classify_input(plugin: object) -> tuple[str, Any]:
     """What ``plugin`` is: ("url", str), ("path", str) of a module, ("bytes", bytes) of a module, or ("manifest", Manifest).
 
     Raises:
@@ -213,7 +217,7 @@ def told_apart(plugin: object) -> tuple[str, Any]:
         if is_url(plugin):
             return "url", plugin
         if not is_file(plugin) and looks_like_text(plugin):
-            content = encoded(plugin)
+            content = encode_text(plugin)
             if sniff(content) == "wat":
                 return "bytes", content
             from .model import parse
@@ -251,14 +255,14 @@ def _module_in(path: str, limit: int) -> bytes:
         content = read_file(path, limit)
     except SourceError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            from .mistakes import file_meant
+            from .mistakes import suggest_file
 
-            raise SourceError(f"{error.message}{file_meant(path)}") from error.__cause__
+            raise SourceError(f"{error.message}{suggest_file(path)}") from error.__cause__
         raise
     if sniff(content) == "text":
         from .mistakes import TEXT_IN_FILE
 
-        raise ModuleError(f"{shown_path(path)} is not a Wasm module, but text. {TEXT_IN_FILE}")
+        raise ModuleError(f"{format_path(path)} is not a Wasm module, but text. {TEXT_IN_FILE}")
     return content
 
 
@@ -270,21 +274,23 @@ def _check_no_manifest(content: bytes) -> None:
         raise SourceError(EMPTY_BYTES) if kind == "empty" else ModuleError(TEXT_IN_BYTES)
 
 
-def of_one_module(content: bytes, origin: str) -> Recipe:
-    """The recipe of a module without a manifest. Raises as ``verified``."""
-    return Recipe([ModuleSource(MAIN, verified(content, origin), origin)])
+def resolve_module(content: bytes, origin: str) -> PluginSpec:
+    """The spec of a module without a manifest. Raises as ``verified``."""
+    return PluginSpec([ModuleSpec(MAIN_MODULE, verify_module(content, origin), origin)])
 
 
-def from_manifest(manifest: Manifest, module_bytes: int, egress: Egress | None = None) -> Recipe:
+def resolve_manifest(
+    manifest: Manifest, module_bytes: int, egress: Egress | None = None
+) -> PluginSpec:
     from .module_files import ModuleReader
 
     reader = ModuleReader(module_bytes, egress)
     contents = [reader.read(source, index) for index, source in enumerate(manifest.wasm)]
-    names = module_names(manifest.wasm)
+    names = name_modules(manifest.wasm)
     memory = manifest.memory
-    return Recipe(
+    return PluginSpec(
         [
-            ModuleSource(name, content, origin)
+            ModuleSpec(name, content, origin)
             for name, (content, origin) in zip(names, contents, strict=True)
         ],
         config=manifest.config,
@@ -297,22 +303,24 @@ def from_manifest(manifest: Manifest, module_bytes: int, egress: Egress | None =
     )
 
 
-def module_names(sources: list[WasmSource]) -> list[str]:
+def name_modules(sources: list[WasmSource]) -> list[str]:
     """Names every module: the main one ``main``; another by its own name, else by its file, else by its place in the list.
 
     A name made from a file never takes the place of the kernel, of WASI or of a name that somebody chose.
     """
-    from .download import shown_url
+    from .download import redact_url
 
-    main = next((i for i, source in enumerate(sources) if source.name == MAIN), len(sources) - 1)
+    main = next(
+        (i for i, source in enumerate(sources) if source.name == MAIN_MODULE), len(sources) - 1
+    )
     names: list[str] = []
-    taken = {source.name for source in sources} | {MAIN, "env"}
+    taken = {source.name for source in sources} | {MAIN_MODULE, "env"}
     for index, source in enumerate(sources):
         name = source.name
         if index == main:
-            name = MAIN
+            name = MAIN_MODULE
         elif name is None:
-            place = source.path or shown_url(source.url or "").removesuffix("?…")
+            place = source.path or redact_url(source.url or "").removesuffix("?…")
             stem = os.path.splitext(os.path.basename(place))[0]
             name = (
                 stem

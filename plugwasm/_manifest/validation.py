@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .._http.url import HostRules
-from ..errors import OptionError
-from .download import shown_url
-from .messages import fault, shown
+from .._http.url import InvalidHostEntry, canonical_host_entry
+from .download import redact_url
+from .messages import field_error, quote
 
 MAX_MODULES: Final = 256
 MAX_HEADERS: Final = 100
@@ -34,7 +33,7 @@ _HEADER_VALUE: Final = frozenset(
 )
 
 
-def encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
@@ -44,25 +43,25 @@ def encodable(text: str) -> bool:
 def check_range(field: str, value: object, maximum: int) -> None:
     if isinstance(value, int) and not 0 <= value <= maximum:
         got = str(value) if abs(value) < 2**128 else "one of more digits"
-        raise fault(field, f"expected an integer from 0 to {maximum}, got {got}")
+        raise field_error(field, f"expected an integer from 0 to {maximum}, got {got}")
 
 
 def check_count(field: str, value: object, most: int, what: str) -> None:
     if isinstance(value, (list, tuple, Mapping)) and len(value) > most:
-        raise fault(field, f"expected at most {most} {what}, got {len(value)}")
+        raise field_error(field, f"expected at most {most} {what}, got {len(value)}")
 
 
 def check_host(field: str, entry: str) -> None:
+    """Check an entry of `allowed_hosts`. The message repeats it without a password."""
     try:
-        HostRules([entry], "")
-    except OptionError as error:
-        reason = error.message.removeprefix(": ").replace(
-            repr(entry), shown(shown_url(entry))
-        )  # which may have a password
-        write = _host_of(entry)
-        raise fault(
+        canonical_host_entry(entry)
+    except InvalidHostEntry as error:
+        alone = _host_of(entry)
+        hint = f"; write {quote(alone)}" if alone else ""
+        raise field_error(
             field,
-            f"expected the name of a host or a pattern; {reason}{f'; write {shown(write)}' if write else ''}",
+            "expected the name of a host or a pattern; "
+            f"{quote(redact_url(entry))} {error.reason}{hint}",
         ) from None
 
 
@@ -74,8 +73,8 @@ def _host_of(entry: str) -> str | None:
     if colon and (port.isdigit() or port in ("", "*")):
         host = name
     try:
-        HostRules([host], "")
-    except OptionError:
+        canonical_host_entry(host)
+    except InvalidHostEntry:
         return None
     return host
 
@@ -86,13 +85,13 @@ def check_paths(paths: Mapping[str, str]) -> None:
         for text in (path, guest_path):
             check_length("allowed_paths", text, MAX_LENGTHS["allowed_paths"])
             if isinstance(text, str) and "\0" in text:
-                raise fault(
-                    f"allowed_paths[{shown(path)}]",
+                raise field_error(
+                    f"allowed_paths[{quote(path)}]",
                     "expected paths, got one with a zero byte, which none has",
                 )
         if isinstance(path, str) and not path.removeprefix("ro:"):
-            raise fault(
-                f"allowed_paths[{shown(path)}]",
+            raise field_error(
+                f"allowed_paths[{quote(path)}]",
                 "expected a directory of the host, got an empty path; the current one is `.`",
             )
         if (
@@ -100,21 +99,21 @@ def check_paths(paths: Mapping[str, str]) -> None:
             and isinstance(guest_path, str)
             and (first := named.setdefault(guest_path, path)) != path
         ):
-            raise fault(
-                f"allowed_paths[{shown(path)}]",
-                f"expected a path of its own, got {shown(guest_path)}, that of {shown(first)}",
+            raise field_error(
+                f"allowed_paths[{quote(path)}]",
+                f"expected a path of its own, got {quote(guest_path)}, that of {quote(first)}",
             )
 
 
 def check_length(field: str, value: object, most: int) -> None:
     if isinstance(value, str) and len(value) > most:
-        raise fault(field, f"expected at most {most} characters, got {len(value)}")
+        raise field_error(field, f"expected at most {most} characters, got {len(value)}")
 
 
 def check_total(field: str, values: Mapping[str, str], most: int) -> None:
     size = sum(len(text) for pair in values.items() for text in pair if isinstance(text, str))
     if size > most:
-        raise fault(
+        raise field_error(
             field, f"expected at most {most} characters, names and values together, got {size}"
         )
 
@@ -124,20 +123,20 @@ def check_headers(headers: Mapping[str, str]) -> None:
     check_total("headers", headers, MAX_HEADER_BYTES)
     for name, value in headers.items():
         if isinstance(name, str) and not (name and _TOKEN.issuperset(name)):
-            raise fault(
-                f"headers[{shown(name)}]",
+            raise field_error(
+                f"headers[{quote(name)}]",
                 "expected the name of an HTTP header, got other characters in it",
             )
         if isinstance(value, str) and not _HEADER_VALUE.issuperset(value):
-            raise fault(
-                f"headers[{shown(name)}]",
+            raise field_error(
+                f"headers[{quote(name)}]",
                 "expected Latin-1 text without control characters, got others (not shown)",
             )
 
 
-def checked_hash(text: str) -> str:
+def normalize_hash(text: str) -> str:
     if len(text) != 64:
-        raise fault("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
+        raise field_error("hash", f"expected 64 hexadecimal digits, got {len(text)} characters")
     if not frozenset("0123456789abcdefABCDEF").issuperset(text):
-        raise fault("hash", "expected 64 hexadecimal digits, got other characters among them")
+        raise field_error("hash", "expected 64 hexadecimal digits, got other characters among them")
     return text.lower()

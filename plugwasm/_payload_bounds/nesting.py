@@ -8,7 +8,7 @@ MAX_LEVELS = 256
 """What is read; a level takes a parser some 300 bytes of stack."""
 
 
-def is_too_deep(text: bytes) -> bool:
+def is_json_too_deep(text: bytes) -> bool:
     """Whether the arrays and objects of a JSON text are more than `MAX_LEVELS` within each other."""
     if text.count(b"[") + text.count(b"{") <= MAX_LEVELS:
         return False
@@ -30,7 +30,7 @@ def is_too_deep(text: bytes) -> bool:
 _CONTAINERS = bytes(range(0x80, 0xA0)) + b"\xdc\xdd\xde\xdf"
 
 
-def is_too_deep_msgpack(data: bytes) -> bool:
+def is_msgpack_too_deep(data: bytes) -> bool:
     """Whether the arrays and maps of a MessagePack value are more than `MAX_LEVELS` within each other."""
     if len(data) - len(data.translate(None, _CONTAINERS)) <= MAX_LEVELS:
         return False

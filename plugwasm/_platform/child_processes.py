@@ -32,7 +32,7 @@ _CAN_LOOK = hasattr(os, "waitid")
 """Without taking the exit code. Where not, `Popen` knows no better."""
 
 
-class Child:
+class ChildProcess:
     """A process that was just started.
 
     Args:
@@ -48,7 +48,7 @@ class Child:
         self._began = _began(process.pid)
         self._descriptor = _opened(process.pid)
         if (
-            self._descriptor is not None and not self.is_ours()
+            self._descriptor is not None and not self.is_unreaped()
         ):  # it has ended already, and the number may be another's
             self.forget()
 
@@ -76,7 +76,7 @@ class Child:
         kind, number = (os.P_PID, self.process.pid) if number < 0 else (os.P_PIDFD, number)
         return os.waitid(kind, number, os.WEXITED | options)
 
-    def is_ours(self) -> bool:
+    def is_unreaped(self) -> bool:
         """Whether it is there still, be it that it has ended and nobody has waited for it."""
         if self._is_over:
             return False
@@ -90,7 +90,7 @@ class Child:
 
     def kill(self) -> None:
         """Ends it, if it has not ended, and waits for that. Twice is allowed."""
-        if self.is_ours():
+        if self.is_unreaped():
             if self._leads:
                 try:
                     os.killpg(self.process.pid, signal.SIGKILL)

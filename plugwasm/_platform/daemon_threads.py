@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
-STACK = 8 * 2**20
+STACK_BYTES = 8 * 2**20
 """Bytes of stack of a thread, where the application gives its threads less."""
-KEPT = 60.0
+IDLE_SECONDS = 60.0
 """Seconds that a thread waits for another job."""
 
 
@@ -43,7 +43,7 @@ class _Worker:
         idle = _idle
         while True:
             try:
-                future, function, args = self.jobs.get(timeout=KEPT)
+                future, function, args = self.jobs.get(timeout=IDLE_SECONDS)
             except Empty:
                 try:
                     idle.remove(self)
@@ -90,10 +90,10 @@ def _start(worker: _Worker) -> None:
     thread = Thread(worker.run, "plugwasm")
     with _sizing:
         configured = stack_size()
-        if not 0 < configured < STACK:
+        if not 0 < configured < STACK_BYTES:
             thread.start()
             return
-        stack_size(STACK)
+        stack_size(STACK_BYTES)
         try:
             thread.start()
         finally:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Owner:
+class Finalizable:
     """Has `__del__` called when it is freed, if that was set."""
 
     __slots__ = ("__del__",)

@@ -5,7 +5,7 @@ needed first, so that a process starts fast; a child would then wait for ever at
 
 Invariants, for the modules that plugins may need (the standard library, and packages of `PACKAGES`):
 
-1. A fork waits until no other thread imports any of them, for at most `PATIENCE` seconds. What an application imports itself is not
+1. A fork waits until no other thread imports any of them, for at most `WAIT_SECONDS` seconds. What an application imports itself is not
    waited for: it may be a program that runs from within its import.
 2. Where that was not enough, the child lets go of what the others had begun: the locks, and the modules that are half there, with their
    submodules. It imports them anew.
@@ -40,7 +40,7 @@ PACKAGES = frozenset(
         "pyarrow",
     )
 )
-PATIENCE = 2.0
+WAIT_SECONDS = 2.0
 _LAST_PATIENCE = 0.1
 _PAUSE = 0.001
 _PAIRED = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
@@ -71,7 +71,7 @@ def before_fork() -> None:
     """Waits for that to end."""
     global _absent
     _absent = [(name, lock) for name, lock in _PAIRED if not hasattr(sys.modules.get(name), lock)]
-    _wait(PATIENCE)
+    _wait(WAIT_SECONDS)
 
 
 def before_fork_last() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def original(name: str) -> Any:
+def load_unpatched(name: str) -> Any:
     """Another copy of a module of C, as the interpreter makes it."""
     from importlib.util import find_spec, module_from_spec
 
@@ -34,8 +34,8 @@ def original(name: str) -> Any:
 
 _thread: Any = sys.modules["_thread"]
 if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
-    _thread = original("_thread")
-_time: Any = time if isinstance(time.sleep, BuiltinFunctionType) else original("time")
+    _thread = load_unpatched("_thread")
+_time: Any = time if isinstance(time.sleep, BuiltinFunctionType) else load_unpatched("time")
 
 allocate_lock: Callable[[], LockType] = _thread.allocate_lock
 get_ident: Callable[[], int] = _thread.get_ident

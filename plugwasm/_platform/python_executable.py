@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import Error, shown
+from ..errors import Error, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _found: dict[tuple[str, ...], Interpreter] = {}
 """Those that answered, by what they were found by. The state of this module."""
 
 
-def interpreter() -> Interpreter:
+def find_interpreter() -> Interpreter:
     """The interpreter to start.
 
     Raises:
@@ -68,7 +68,7 @@ def interpreter() -> Interpreter:
     return known
 
 
-def folders(packages: Iterable[str]) -> list[str]:
+def find_package_folders(packages: Iterable[str]) -> list[str]:
     """Where the packages are, to be put into the path of a process that is started without the application's paths."""
     from importlib.util import find_spec
 
@@ -93,7 +93,7 @@ def _named(path: str) -> Interpreter:
     found = _asked(path)
     if isinstance(found, str):
         raise NoInterpreterError(
-            f"`{shown(path)}`, which the environment variable {VARIABLE} names, {found}"
+            f"`{truncate(path)}`, which the environment variable {VARIABLE} names, {found}"
         )
     return found
 
@@ -114,7 +114,7 @@ def _search() -> Interpreter:
             "Python does not say where its interpreter is (`sys.executable` is empty)"
         )
     raise NoInterpreterError(
-        f"`{shown(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
+        f"`{truncate(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
     )
 
 
@@ -199,7 +199,7 @@ def _asked(path: str) -> Interpreter | str:
 def _wrong_with(asked: Interpreter) -> str | None:
     import subprocess
 
-    from .child_processes import Child
+    from .child_processes import ChildProcess
 
     one, other = (int.from_bytes(os.urandom(4), "big") for _ in range(2))
     command = [asked.path, *asked.options, "-c", _QUESTION.format(one, other)]
@@ -215,7 +215,7 @@ def _wrong_with(asked: Interpreter) -> str | None:
         )
     except (OSError, ValueError) as error:
         return f"cannot be started: {getattr(error, 'strerror', None) or error}"
-    child = Child(process, leads=True)
+    child = ChildProcess(process, leads=True)
     with process:
         try:
             answer = process.communicate(timeout=ANSWER_SECONDS)[0][:1000].split()
@@ -227,5 +227,5 @@ def _wrong_with(asked: Interpreter) -> str | None:
         return "is no Python interpreter: it does not do what it is told by `-c`"
     ours = str(sys.implementation.cache_tag)
     if answer[1] != ours.encode():
-        return f"is another Python ({shown(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
+        return f"is another Python ({truncate(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
     return None

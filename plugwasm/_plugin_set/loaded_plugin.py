@@ -1,12 +1,12 @@
-"""A plugin of a set that can be called, and the instances that are kept for its next calls."""
+"""A plugin of a set that can be called, with the instances that are kept for its next calls."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import NamedTuple
 
-from .._manifest.resolve import Recipe
-from .._runtime.linker import is_callable
+from .._manifest.resolve import PluginSpec
+from .._runtime.linker import is_callable_export
 from .._runtime.plugin import Plugin
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
 
@@ -26,9 +26,10 @@ class InstancePolicy(NamedTuple):
 
     Attributes:
         hooks: The names that are hooks; None for all that are exported.
-        instances: How many instances of a plugin are kept; of a plugin in processes of its own, how many there are at most.
+        instances: How many idle instances of a plugin are kept; of a plugin in processes of its
+            own, how many processes there are at most.
         fresh: Whether each call gets a new instance.
-        process: What each process may take; None for plugins in the process of the application.
+        process: The limits of each process; None for plugins in the process of the application.
     """
 
     hooks: frozenset[str] | None
@@ -40,7 +41,14 @@ class InstancePolicy(NamedTuple):
 class LoadedPlugin:
     """A plugin that can be called, with instances that wait for calls.
 
-    No lock: appending and popping are atomic, and of `retire` and `_keep_or_close`, whichever comes last empties `_idle`.
+    There is no lock: appending and popping are atomic, and of `retire` and `_keep_or_close`,
+    whichever comes last empties `_idle`.
+
+    Attributes:
+        compiled: The compiled plugin.
+        requested: What the source gave, before the policy of the set was applied.
+        defaults: The defaults of its settings.
+        hooks: The hooks that it serves, sorted.
     """
 
     __slots__ = (
@@ -57,16 +65,16 @@ class LoadedPlugin:
     def __init__(
         self,
         compiled: CompiledPlugin,
-        requested: Recipe | CompiledPlugin,
+        requested: PluginSpec | CompiledPlugin,
         config: Mapping[str, str | None],
         defaults: dict[str, str],
         instance_policy: InstancePolicy,
     ) -> None:
         self.requested = requested
         self.defaults = defaults
-        self._config = {**defaults, **compiled._recipe.config, **config}
+        self._config = {**defaults, **compiled._spec.config, **config}
         self.compiled = self._prepare(compiled, instance_policy)
-        names = (item.name for item in self.compiled.exports if is_callable(item))
+        names = (item.name for item in self.compiled.exports if is_callable_export(item))
         self.hooks = tuple(
             sorted(
                 name
@@ -80,7 +88,7 @@ class LoadedPlugin:
         )
 
     def _prepare(self, compiled: CompiledPlugin, instance_policy: InstancePolicy) -> CompiledPlugin:
-        """Makes room for instances. Gives the plugin with what it exports."""
+        """Prepare for instances. Return a compiled plugin that knows its exports."""
         self._idle: deque[Plugin] = deque()
         self._max_idle = 0 if instance_policy.fresh else instance_policy.instances
         self._retired = False
@@ -91,22 +99,24 @@ class LoadedPlugin:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
-        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the crossing."""
+        """Call an export on an instance that no other call uses.
+
+        If a task awaits the call, `thread_call` is how a cancellation reaches the plugin.
+        """
         try:
-            plugin = (
-                self._idle.pop()
-            )  # the one that was used last: its memory is still in the processor's caches
+            # The one that was used last: its memory is still in the processor's caches.
+            plugin = self._idle.pop()
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
-            if crossing is not None:
-                crossing.plugin = plugin
+            if thread_call is not None:
+                thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
         finally:
-            if crossing is not None:
-                crossing.leave()
+            if thread_call is not None:
+                thread_call.release_plugin()
             self._keep_or_close(plugin)
 
     def _keep_or_close(self, plugin: Plugin) -> None:
@@ -118,7 +128,7 @@ class LoadedPlugin:
             self.retire()
 
     def retire(self) -> None:
-        """Lets go of the instances, now and as their calls end."""
+        """Close the instances, now and as their calls end."""
         self._retired = True
         while True:
             try:
@@ -131,11 +141,11 @@ def _is_hook(name: str) -> bool:
     return not name.startswith("_") and name.isprintable()
 
 
-def is_same_plugin(old: Recipe | CompiledPlugin, new: Recipe | CompiledPlugin) -> bool:
-    """Whether two recipes say the same."""
-    if not (isinstance(old, Recipe) and isinstance(new, Recipe)):
+def is_same_plugin(old: PluginSpec | CompiledPlugin, new: PluginSpec | CompiledPlugin) -> bool:
+    """Whether two specs say the same."""
+    if not (isinstance(old, PluginSpec) and isinstance(new, PluginSpec)):
         return old is new
-    fields = [field for field in Recipe.__slots__ if field != "modules"]
+    fields = [field for field in PluginSpec.__slots__ if field != "modules"]
     return all(getattr(old, field) == getattr(new, field) for field in fields) and [
         (m.name, m.wasm) for m in old.modules
     ] == [(m.name, m.wasm) for m in new.modules]

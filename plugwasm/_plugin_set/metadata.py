@@ -1,12 +1,17 @@
-"""`plugin.toml` and `plugin.json`: what the author of a plugin says about it, for people and for the application.
+"""`plugin.toml` and `plugin.json`: what the author of a plugin says about it.
 
-    [plugin]                    title, version, description, author, homepage, order, enabled: all of them may be missing
-    [plugin.settings.NAME]      description, default, secret: what the plugin reads with `config_get`
-    [manifest]                  the manifest, as it is; if missing, it is in a file beside, or else the module is `plugin.wasm`
-    [extra]                     anything, for the application
+    [plugin]                title, version, description, author, homepage, order, enabled; all
+    optional [plugin.settings.NAME]  description, default, secret: what the plugin reads with
+    `config_get` [manifest]              the manifest; if missing, it is in a file beside this one,
+    or else the
+                            module is `plugin.wasm`
+    [extra]                 anything, for the application
 
-The manifest has a table of its own because it is the same for each Extism host, and has no room for other fields. Everything here is
-a stranger's claim: texts are bounded and printable, and a homepage is a web page. Nothing here grants anything.
+The manifest has a table of its own because it is the same for each Extism host, and has no room for
+other fields. Nothing here is trusted: texts are bounded and printable, and a homepage is a web
+page. Nothing here grants anything.
+
+Decisions: docs/decisions.md, 21.1 and 21.2.
 """
 
 from __future__ import annotations
@@ -15,10 +20,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .._manifest.messages import fault, shown, translated
+from .._manifest.messages import field_error, from_msgspec, quote
 from .._manifest.model import Manifest
-from .._manifest.parsing import decoded
-from .._public import publish
+from .._manifest.parsing import decode_document
+from .._public import set_public_module
 from ..errors import ManifestError
 
 __all__ = ["PluginFile", "PluginTable", "Setting", "check_name", "parse_plugin_file"]
@@ -37,12 +42,12 @@ _MAX_ORDER: Final = 10**6
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A setting that a plugin has.
+    """A setting of a plugin.
 
     Attributes:
         description: What it is for.
-        default: What the plugin reads where nothing was set.
-        secret: Whether what is set should not be shown.
+        default: The value that the plugin reads where nothing was set.
+        secret: Whether the value should not be shown.
     """
 
     description: str = ""
@@ -74,23 +79,26 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self.homepage.startswith(("https://", "http://"))
             and _NOT_IN_URLS.isdisjoint(self.homepage)
         ):
-            raise fault(
+            raise field_error(
                 "homepage",
-                "expected an address that begins with https:// or http://, and has no spaces or quotes",
+                "expected an address that begins with https:// or http://, "
+                "and has no spaces or quotes",
             )
         if not -_MAX_ORDER <= self.order <= _MAX_ORDER:
-            raise fault("order", f"expected a number from -{_MAX_ORDER} to {_MAX_ORDER}")
+            raise field_error("order", f"expected a number from -{_MAX_ORDER} to {_MAX_ORDER}")
         if len(self.settings) > MAX_SETTINGS:
-            raise fault("settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}")
+            raise field_error(
+                "settings", f"expected at most {MAX_SETTINGS}, got {len(self.settings)}"
+            )
         for name in self.settings:
             if reason := check_name(name):
-                raise fault(
-                    "settings", f"expected names that can be shown, but {shown(name)} {reason}"
+                raise field_error(
+                    "settings", f"expected names that can be shown, but {quote(name)} {reason}"
                 )
 
 
 class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file; the manifest is looked at elsewhere."""
+    """The whole file. The manifest is validated elsewhere."""
 
     plugin: PluginTable = msgspec.field(default_factory=PluginTable)
     manifest: dict[str, Any] | None = None
@@ -98,7 +106,7 @@ class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def check_name(name: str) -> str | None:
-    """Why something cannot be called that, or None if it can."""
+    """Return why a plugin cannot have this name; None if it can."""
     if not name:
         return "is empty"
     if len(name) > MAX_NAME:
@@ -109,21 +117,21 @@ def check_name(name: str) -> str | None:
 
 
 def parse_plugin_file(content: bytes) -> PluginFile:
-    """What the text of such a file says.
+    """Parse the text of such a file.
 
     Raises:
         ManifestError: It is not valid; the message says which field.
     """
-    document = decoded(content, what="the text")
+    document = decode_document(content, what="the text")
     if isinstance(document, dict):
         for field in document:
             if field in Manifest.__struct_fields__ or field in PluginTable.__struct_fields__:
                 table = "manifest" if field in Manifest.__struct_fields__ else "plugin"
-                raise fault(field, f"it belongs to the table [{table}]", "")
+                raise field_error(field, f"it belongs to the table [{table}]", "")
     try:
         return msgspec.convert(document, PluginFile)
     except msgspec.ValidationError as error:
-        raise translated(error, _known_fields, "") from None
+        raise from_msgspec(error, _known_fields, "") from None
     except RecursionError:
         raise ManifestError("it is nested too deeply") from None
     except UnicodeEncodeError:
@@ -145,13 +153,13 @@ def _known_fields(field: str) -> tuple[str, ...]:
 
 def _check_text(field: str, text: str, length: int) -> None:
     if len(text) > length:
-        raise fault(field, f"expected at most {length} characters, got {len(text)}")
+        raise field_error(field, f"expected at most {length} characters, got {len(text)}")
     if not text.replace("\n", "").isprintable():
-        raise fault(field, "expected text that can be seen, got other characters in it")
+        raise field_error(field, "expected text that can be seen, got other characters in it")
 
 
-# As for manifests: types are looked into once, at import, by one thread.
+# As for manifests: msgspec inspects types once, at import, in one thread.
 parse_plugin_file(b'{"plugin": {"settings": {"x": {}}}, "manifest": {}}')
 
 
-publish("plugwasm.plugin_set", Setting)
+set_public_module("plugwasm.plugin_set", Setting)

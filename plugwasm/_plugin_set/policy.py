@@ -1,4 +1,7 @@
-"""What the application grants to all plugins of a set, and the way from what one asks for to what it gets."""
+"""The policy of a set: what the application grants to all plugins, and what each of them gets.
+
+Decisions: docs/decisions.md, 21.3.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ from .._host.options import (
     REGISTERED,
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    listed,
+    check_functions,
+    check_list,
+    check_option_types,
 )
 from .._manifest.limits import Limits
 from .._manifest.policy import MAX_MODULES, ManifestPolicy
-from .._manifest.resolve import Admitted, Recipe
+from .._manifest.resolve import Admitted, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from ..errors import OptionError
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
 
@@ -30,7 +33,11 @@ __all__ = ["SetPolicy"]
 
 
 class SetPolicy:
-    """What no manifest of the set can exceed."""
+    """What no manifest of the set can exceed.
+
+    Attributes:
+        limits: The limits of each plugin; a manifest can only ask for less.
+    """
 
     def __init__(
         self,
@@ -44,35 +51,35 @@ class SetPolicy:
         observe: Observe,
         elsewhere: bool,
     ) -> None:
-        check_kinds(wasi, limits, egress)
+        check_option_types(wasi, limits, egress)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if observe is not None:
-            from .._runtime.observers import need_guest, observers
+            from .._runtime.observers import need_local_instance, resolve_observers
 
-            given = (
-                observers(observe) or ()
-            )  # refuses what is none, here and not once for each plugin that is loaded
-            if elsewhere and need_guest(given):
+            # This rejects what is no observer, here and not once for each plugin.
+            given = resolve_observers(observe) or ()
+            if elsewhere and need_local_instance(given):
                 raise OptionError(
-                    "observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process"
+                    "observe: plugins that are `isolated` cannot be recorded, for their WASI runs "
+                    "in another process"
                 )
-        self.limits = limits or Limits()
+        self.limits: Limits = limits or Limits()
         self._compiled_class: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
-            from .._isolation.plugin import Elsewhere
+            from .._isolation.plugin import RemoteCompiledPlugin
 
-            self._compiled_class = Elsewhere
+            self._compiled_class = RemoteCompiledPlugin
         self._options: dict[str, Any] = {
             "wasi": wasi,
-            "functions": functions if functions is REGISTERED else checked_functions(functions),
+            "functions": functions if functions is REGISTERED else check_functions(functions),
             "limits": self.limits,
             "egress": egress,
             "fuel_limit": fuel_limit,
             "http_response_headers": http_response_headers,
             "observe": observe,
         }
-        allowed_paths = listed("allowed_paths", allowed_paths, "paths")
+        allowed_paths = check_list("allowed_paths", allowed_paths, "paths")
         self._policy = ManifestPolicy(
             modules=MAX_MODULES,
             egress=egress,
@@ -81,10 +88,17 @@ class SetPolicy:
             limits=self.limits,
         )
 
-    def compile(self, name: str, requested: Recipe, seconds: float | None = None) -> CompiledPlugin:
-        """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.
+    def compile(
+        self, name: str, requested: PluginSpec, seconds: float | None = None
+    ) -> CompiledPlugin:
+        """Return a plugin with what it is granted, compiled unless a process of its own does that.
 
-        What a policy of its own has admitted gets what that grants.
+        A plugin that a `ManifestPolicy` has admitted gets what that policy grants.
+
+        Args:
+            name: The name of the plugin.
+            requested: The plugin as its source describes it.
+            seconds: Seconds that compiling may take; None for the limit of the plugin.
         """
         if isinstance(requested, Admitted):
             admitted = requested.copy()

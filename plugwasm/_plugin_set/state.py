@@ -1,9 +1,14 @@
-"""What a set knows at one time. A change makes another state; nothing in one changes but what failed last."""
+"""The plugins of a set at one time. A change makes a new state.
+
+Nothing in a state changes, except which failure was the last.
+
+Decisions: docs/decisions.md, 21.8.
+"""
 
 from __future__ import annotations
 
-from .._host.plugin_log import logger_of
-from .._manifest.messages import cut
+from .._host.plugin_log import get_logger
+from .._manifest.messages import truncate
 from ..errors import OptionError
 from .dispatch import ParseError
 from .metadata import PluginFile
@@ -13,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import Crossing
+    from .._host.event_loop import ThreadCall
     from ..errors import Error
     from .discovery import PluginSource, Stamp
     from .loaded_plugin import LoadedPlugin
 
 __all__ = ["PluginEntry", "State", "log"]
 
-log = logger_of("plugins")
+log = get_logger("plugins")
 
 
 class PluginEntry:
@@ -55,32 +60,40 @@ class PluginEntry:
         function_name: str,
         data: Any,
         options: dict[str, Any],
-        crossing: Crossing | None = None,
+        thread_call: ThreadCall | None = None,
     ) -> Any:
         assert self.loaded is not None
-        return self.loaded.call(function_name, data, options, crossing)
+        return self.loaded.call(function_name, data, options, thread_call)
 
     def record_failure(self, hook: str, error: Exception, stop: bool) -> Exception:
-        """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
+        """Keep and log the error of a call. Return it, or raise it if `stop` is set."""
         reason = error
-        if isinstance(
-            error, OptionError
-        ):  # no plugin's fault: the application has given what cannot be sent
-            raise error
+        if isinstance(error, OptionError):
+            raise error  # no plugin's fault: the application has passed what cannot be sent
         if isinstance(error, ParseError):
             reason = error.reason
-            what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"
+            what = (
+                f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: "
+                f"{type(reason).__name__}: {reason}"
+            )
         else:
             what = str(getattr(error, "message", error))
-        self.last_failure = cut(what)
+        self.last_failure = truncate(what)
         if stop:
             raise reason from reason.__cause__
-        log.warning("plugin %s failed: %s", cut(self.name), self.last_failure)
+        log.warning("plugin %s failed: %s", truncate(self.name), self.last_failure)
         return reason
 
 
 class State:
-    """The plugins of a set at one time: `found` in the order in which they were found, `entries` in that in which they are asked."""
+    """The plugins of a set at one time.
+
+    Attributes:
+        found: The plugins by name, in the order in which they were found.
+        entries: The plugins by name, in the order in which they are called.
+        others: Plugins whose names were taken.
+        hooks: The plugins that serve each hook, in the order in which they are called.
+    """
 
     __slots__ = ("entries", "found", "hooks", "others")
 

@@ -11,9 +11,9 @@ from time import gmtime, strftime
 from .._engine import EngineFailure, HostRaised
 from .._host.env import FUNCTIONS, NAMESPACE
 from .._host.functions import USER_NAMESPACE
-from .._host.guest import Exited
+from .._host.guest import PluginExit
 from .._manifest.limits import Limits
-from .._runtime.linker import WASI, is_own_wasi
+from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi.abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from . import wasi_calls
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .._engine import HostFunction
     from .._host.guest import Guest
     from .._runtime import observers
-    from .._wasi.abi import Memory
+    from .._wasi.abi import WasiMemory
 
 HTTP_REQUEST = "http_request"
 _CALL_OVERHEAD = 500
@@ -109,19 +109,19 @@ class RecordingBuffer:
         from hashlib import sha256
 
         grants = self._grants
-        recipe = grants.recipe
+        spec = grants.spec
         if not self._modules:
             self._modules = [
                 RecordedModule(
                     module.name, sha256(module.wasm).hexdigest(), to_encodable_text(module.origin)
                 )
-                for module in recipe.modules
+                for module in spec.modules
             ]
         return {
             "plugwasm_recording": FORMAT_VERSION,
             "plugin": self.plugin,
             "modules": self._modules,
-            "main": recipe.main,
+            "main": spec.main,
             "wasi": grants.has_wasi,
             "fuel_limit": grants.fuel_limit,
             "http_response_headers": grants.http_response_headers,
@@ -272,12 +272,14 @@ class Capture:
 
     # ---- host calls ------------------------------------------------------------------------------
 
-    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         assert function.name is not None
         namespace, name = function.name
         if self._buffer.incomplete:
             function.body(guest, caller, values)
-        elif is_own_wasi(function):
+        elif is_builtin_wasi(function):
             function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
         elif is_state(function):
             function.body(guest, caller, values)  # its answer follows from what is recorded
@@ -298,7 +300,7 @@ class Capture:
         values: Any,
     ) -> None:
         passed = sum(
-            guest.size(values[2 * i])
+            guest.block_length(values[2 * i])
             for i, type in enumerate(function.type.params)
             if type == "i64"
         )
@@ -314,7 +316,7 @@ class Capture:
             with tracker:
                 function.body(guest, caller, values)
             results = tracker.read_results(
-                function.type.results, function.kinds[len(args) :], values
+                function.type.results, function.python_types[len(args) :], values
             )
         except BaseException as exception:
             error = exception
@@ -325,7 +327,7 @@ class Capture:
                 if (namespace, name) == (NAMESPACE, HTTP_REQUEST)
                 else None
             )
-            args = tracker.resolve_arguments(args, raws, function.kinds)
+            args = tracker.resolve_arguments(args, raws, function.python_types)
             space = (
                 USER_NAMESPACE if namespace == USER_NAMESPACE else namespace
             )  # identical to the default, so it is not written
@@ -343,7 +345,7 @@ class Capture:
             )
             del error
 
-    def call_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
+    def call_wasi(self, guest: Guest, name: str, memory: WasiMemory, args: tuple[int, ...]) -> int:
         """Run a function of the plugin's WASI, and capture it."""
         answer = getattr(guest.wasi_state(), name)
         if self._streams.bypass_recording(name, args):
@@ -397,7 +399,7 @@ class Capture:
             self._host_calls = []
 
     def _record_exception(self, error: BaseException | None) -> Failure | None:
-        if error is None or isinstance(error, Exited):
+        if error is None or isinstance(error, PluginExit):
             return None
         if isinstance(error, HostRaised):  # raised while the host function was in the kernel
             error = error.exception
@@ -447,11 +449,11 @@ class WasiGuestProxy:
     def wasi_state(self) -> WasiGuestProxy:
         return self
 
-    def memory_of(self, caller: int) -> Memory:
+    def memory_of(self, caller: int) -> WasiMemory:
         return self._guest.memory_of(caller)
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         return partial(self._answer, name)
 
-    def _answer(self, name: str, memory: Memory, *args: int) -> int:
+    def _answer(self, name: str, memory: WasiMemory, *args: int) -> int:
         return int(self._host.call_wasi(self._guest, name, memory, args))

@@ -37,7 +37,7 @@ def read_arguments(guest: Guest, function: HostFunction, values: Any) -> list[Va
     args = []
     for i, type in enumerate(function.type.params):
         raw = values[2 * i]
-        data = guest.content(raw) if type == "i64" else None
+        data = guest.find_block(raw) if type == "i64" else None
         args.append(Value.number(type, raw) if data is None else Value.content(data))
     return args
 
@@ -175,9 +175,9 @@ class _TrackedKernel:
             self._tracker.add_block(Alloc(length), offset, None)
         return offset
 
-    def put(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         try:
-            offset = self._kernel.put(data)
+            offset = self._kernel.new_block(data)
         except EngineFailure:
             self._tracker.effects.append(Alloc(len(data)))
             raise
@@ -251,7 +251,7 @@ def apply_effects(guest: Guest, call: HostCall, values: Any, params: Sequence[in
             if not offset and size:
                 raise OutOfMemoryError(f"the plugin has no room for {size} bytes from the host")
             if data is not None:
-                kernel.range(offset, size)[:] = data
+                kernel.view(offset, size)[:] = data
             blocks.append(offset)
         elif isinstance(effect, SetVar):
             if effect.data is None:

@@ -3,7 +3,8 @@ shows."""
 
 from __future__ import annotations
 
-from .._host.observed_values import brief, printable
+from .._host.observed_values import shorten
+from ..errors import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,12 +17,12 @@ _CONTEXT, _EXCERPT, _MAX_MESSAGE = 20, 100, 500
 
 def format_value(value: Value | Data) -> str:
     """Format a value briefly."""
-    return brief(_unwrap(value))
+    return shorten(_unwrap(value))
 
 
 def format_call(name: str, args: Sequence[Value]) -> str:
     """Format a call of a host function."""
-    return f"{printable(name)}({', '.join(map(format_value, args))})"
+    return f"{escape_line(name)}({', '.join(map(format_value, args))})"
 
 
 def format_host_call(call: HostCall) -> str:
@@ -34,11 +35,11 @@ def format_failure(error: Failure) -> str:
     facts = [f"the code {error.code}"] if error.code else []
     facts += [f"the trap {error.trap!r}"] if error.trap else []
     said = (
-        brief(error.guest_message)
+        shorten(error.guest_message)
         if error.guest_message is not None
-        else printable(error.message[:_MAX_MESSAGE])
+        else escape_line(error.message[:_MAX_MESSAGE])
     )
-    return f"{printable(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
+    return f"{escape_line(error.type)}{' with ' + ' and '.join(facts) if facts else ''}: {said}"
 
 
 def format_call_pair(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
@@ -48,8 +49,8 @@ def format_call_pair(recorded: HostCall, name: str, args: Sequence[Value]) -> tu
     before += map(format_value, recorded.args[len(pairs) :])
     after += map(format_value, args[len(pairs) :])
     return (
-        f"{printable(recorded.name)}({', '.join(before)})",
-        f"{printable(name)}({', '.join(after)})",
+        f"{escape_line(recorded.name)}({', '.join(before)})",
+        f"{escape_line(name)}({', '.join(after)})",
     )
 
 
@@ -57,7 +58,7 @@ def format_pair(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
     """Format two values; of long ones, the part where they begin to differ."""
     a, b = _unwrap(recorded), _unwrap(now)
     if not (isinstance(a, (str, bytes)) and type(a) is type(b) and max(len(a), len(b)) > _EXCERPT):
-        return brief(a), brief(b)
+        return shorten(a), shorten(b)
     at = common_prefix_length(a, b)
     start = max(0, at - _CONTEXT)
     return _excerpt(a, start), _excerpt(b, start)

@@ -6,11 +6,17 @@ from __future__ import annotations
 from .. import errors
 from .._engine import EngineFailure
 from .._host.env import NAMESPACE
-from .._host.guest import MASK
-from .._host.observed_values import printable
-from .._runtime.linker import WASI, is_own_wasi
+from .._host.guest import HANDLE_MASK
+from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi import abi
-from ..errors import CancelledError, Error, HostFunctionError, RecordingError, TimeoutError
+from ..errors import (
+    CancelledError,
+    Error,
+    HostFunctionError,
+    RecordingError,
+    TimeoutError,
+    escape_line,
+)
 from . import wasi_calls
 from .capture import HTTP_REQUEST, WasiGuestProxy, is_state
 from .effects import apply_effects, read_arguments, resolve_block
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from .._engine import HostFunction
     from .._host.guest import Guest
     from .._runtime import observers
-    from .._wasi.abi import Memory
+    from .._wasi.abi import WasiMemory
     from .schema import Call, Failure, HostCall, Value
 
 _HOST_INTERRUPTIONS = {"TimeoutError": TimeoutError, "CancelledError": CancelledError}
@@ -76,12 +82,14 @@ class Playback:
         if vars != self.vars:  # equal vars stay one object: a replay of many calls holds them once
             self.vars = vars
 
-    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         assert function.name is not None
         namespace, name = function.name
         try:
             if function.name not in self._overrides:
-                if is_own_wasi(function):
+                if is_builtin_wasi(function):
                     function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
                     return
                 if namespace == NAMESPACE and name == "get_log_level":
@@ -126,7 +134,7 @@ class Playback:
             raw = resolve_block(value, params, blocks)
             values[2 * i] = raw - (1 << 64) if raw >> 63 else raw
 
-    def call_wasi(self, guest: Guest, name: str, memory: Memory, args: tuple[int, ...]) -> int:
+    def call_wasi(self, guest: Guest, name: str, memory: WasiMemory, args: tuple[int, ...]) -> int:
         """Answer a call of the plugin's WASI; only its own streams are real."""
         try:
             if self._streams.bypass_recording(name, args):
@@ -164,8 +172,8 @@ class Playback:
             before, after = format_host_call(recorded), format_call(name, args)
             if recorded.name == name:
                 before, after = (
-                    f"{printable(recorded.namespace)} {before}",
-                    f"{printable(namespace)} {after}",
+                    f"{escape_line(recorded.namespace)} {before}",
+                    f"{escape_line(namespace)} {after}",
                 )
             raise Mismatch(self.given, before, after)
         if len(recorded.args) != len(args) or any(
@@ -210,6 +218,6 @@ def _is_same(recorded: Value, now: Value) -> bool:
 def _match_recorded_type(recorded: Value, now: Value, raw: int) -> Value:
     """Return the recorded number if the plugin passes the same bits: only the application's
     function knows whether they are a handle."""
-    if recorded.i64 is not None and now.octets is not None and recorded.raw == raw & MASK:
+    if recorded.i64 is not None and now.octets is not None and recorded.raw == raw & HANDLE_MASK:
         return recorded
     return now

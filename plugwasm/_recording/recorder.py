@@ -130,7 +130,7 @@ class Recorder(Observer):
                     Recording(**buffer.fields()).to_json(),
                 )
 
-    def _understudy(self, guest: Guest) -> Capture:
+    def _make_interceptor(self, guest: Guest) -> Capture:
         buffer = RecordingBuffer(guest, self._max_bytes)
         self._buffers.append(buffer)
         return Capture(guest, buffer, self._on_call_end)

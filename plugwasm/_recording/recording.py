@@ -14,11 +14,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from .._host.observed_values import printable
-from .._manifest.files import read_file, shown_path
+from .._manifest.files import format_path, read_file
 from .._payload_bounds.nesting import MAX_LEVELS
-from .._public import publish
-from ..errors import RecordingError, SourceError
+from .._public import set_public_module
+from ..errors import RecordingError, SourceError, escape_line
 from .files import write_file
 from .json_size import JsonSize
 from .schema import FORMAT_VERSION, Call, Count, Data, Int32, RecordedModule
@@ -158,10 +157,10 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
     """Parse the content of a file; `origin` is for error messages. Raises `RecordingError`."""
     size = JsonSize(content)
     if size.depth > MAX_LEVELS:
-        raise RecordingError(f"{shown_path(origin)} is no recording: it is nested too deep")
+        raise RecordingError(f"{format_path(origin)} is no recording: it is nested too deep")
     if size.memory_bytes > max(MAX_MEMORY_FACTOR * len(content), MIN_MEMORY_BOUND):
         raise RecordingError(
-            f"{shown_path(origin)} has {len(content)} bytes, but would take {size.memory_bytes} "
+            f"{format_path(origin)} has {len(content)} bytes, but would take {size.memory_bytes} "
             "of memory: no plugin is recorded that densely"
         )
     try:
@@ -169,17 +168,17 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         if header.plugwasm_recording > FORMAT_VERSION:
             known = f"this plugwasm knows {FORMAT_VERSION}: update it"
             raise RecordingError(
-                f"{shown_path(origin)} has version {header.plugwasm_recording} of the format, "
+                f"{format_path(origin)} has version {header.plugwasm_recording} of the format, "
                 f"and {known}"
             )
         if len(bytes(header.limits)) > MAX_LIMITS_BYTES:
             raise RecordingError(
-                f"{shown_path(origin)} is no recording: there are not so many limits"
+                f"{format_path(origin)} is no recording: there are not so many limits"
             )
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(
-            f"{shown_path(origin)} is no recording: {printable(str(error))}"
+            f"{format_path(origin)} is no recording: {escape_line(str(error))}"
         ) from None
 
 
@@ -188,4 +187,4 @@ class _Header(Struct):
     limits: msgspec.Raw = msgspec.Raw()
 
 
-publish("plugwasm.recording", Recording)
+set_public_module("plugwasm.recording", Recording)

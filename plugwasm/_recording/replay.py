@@ -22,16 +22,16 @@ from time import monotonic
 
 from .. import errors
 from .._engine import HostFunction
-from .._host.observed_values import brief, printable
-from .._host.vars import by_text, name_text
+from .._host.observed_values import shorten
+from .._host.vars import decode_name, decode_names
 from .._manifest.files import read_file
-from .._manifest.limits import DEFAULT
-from .._manifest.resolve import ModuleSource, Recipe, resolve
+from .._manifest.limits import DEFAULT_LIMITS
+from .._manifest.resolve import ModuleSpec, PluginSpec, resolve
 from .._runtime import import_stubs
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
 from .._runtime.plugin import Plugin
-from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError
+from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError, escape_line
 from . import formatting
 from .capture import RECORDED_LIMITS, make_failure
 from .playback import Mismatch, Playback
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
-    from .._runtime.observers import Understudy
+    from .._runtime.observers import HostCallInterceptor
     from .recording import Recording
 
 _MIN_TIMEOUT = 60.0
@@ -103,7 +103,7 @@ class _PlaybackObserver(Observer):
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
 
-    def _understudy(self, guest: Guest) -> Understudy:
+    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor:
         return self._playback
 
 
@@ -114,21 +114,21 @@ def replay(
     __tracebackhide__ = True
     if recording.incomplete:
         raise RecordingError(
-            f"the recording of `{printable(recording.plugin)}` is not complete: "
-            f"{brief(recording.incomplete)}"
+            f"the recording of `{escape_line(recording.plugin)}` is not complete: "
+            f"{shorten(recording.incomplete)}"
         )
     if not recording.calls:
         raise RecordingError(
-            f"the recording of `{printable(recording.plugin)}` has no calls, "
+            f"the recording of `{escape_line(recording.plugin)}` has no calls, "
             "so a replay would show nothing"
         )
-    ceiling = limits or DEFAULT
-    recipe = _make_recipe(recording, plugin, ceiling)
+    ceiling = limits or DEFAULT_LIMITS
+    spec = _make_recipe(recording, plugin, ceiling)
     if strict:
-        _check_digests(recording, recipe)
+        _check_digests(recording, spec)
     playback = Playback(recording.overrides, recording.log_level)
     time_budget = _TimeBudget(ceiling)
-    with _make_plugin(recording, recipe, playback, ceiling) as loaded:
+    with _make_plugin(recording, spec, playback, ceiling) as loaded:
         calls: list[ReplayedCall] = []
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
@@ -166,7 +166,7 @@ class _TimeBudget:
         A call that ended at its deadline gets no more than it had.
         """
         self.check(recording, number, call)
-        recorded = recording.limits.get("timeout", DEFAULT.timeout)
+        recorded = recording.limits.get("timeout", DEFAULT_LIMITS.timeout)
         if recorded is None or call.error is None or call.error.type != "TimeoutError":
             recorded = max(recorded or _DEFAULT_TIMEOUT, _MIN_TIMEOUT)
         return min(recorded, self._most, max(0.001, self._until - monotonic()))
@@ -191,42 +191,41 @@ class _TimeBudget:
 # ---- the plugin ----------------------------------------------------------------------------------
 
 
-def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> Recipe:
+def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> PluginSpec:
     """Return the plugin's modules, with no grants except what is in the recording."""
     most = ceiling.module_bytes
     try:
-        recipe = resolve(
+        spec = resolve(
             plugin if plugin is not None else _read_recorded_modules(recording, most),
             module_bytes=most,
         ).copy()
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
-    recipe.config = dict(recording.config)
-    recipe.allowed_hosts, recipe.allowed_paths = (), {}
-    recipe.timeout_ms = recipe.max_pages = recipe.max_http_response_bytes = recipe.max_var_bytes = (
-        None
-    )
-    return recipe
+    spec.config = dict(recording.config)
+    spec.allowed_hosts, spec.allowed_paths = (), {}
+    spec.timeout_ms = spec.max_pages = spec.max_http_response_bytes = spec.max_var_bytes = None
+    return spec
 
 
-def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
+def _read_recorded_modules(recording: Recording, most: int) -> PluginSpec:
     """Read the files that the recorded plugin was made of."""
     modules = []
     for module in recording.modules:
         if not _is_file(module.origin):
             raise RecordingError(
-                f"the module {brief(module.name)} of the recorded plugin came from "
-                f"{brief(module.origin)}, which is no file: say which plugin is to be replayed"
+                f"the module {shorten(module.name)} of the recorded plugin came from "
+                f"{shorten(module.origin)}, which is no file: say which plugin is to be replayed"
             )
         content = read_file(module.origin, most)
         most -= len(content)
         if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
             raise RecordingError(
-                f"the module {brief(module.name)} of the recorded plugin came from "
-                f"{brief(module.origin)}, which is neither that module nor another one in the "
+                f"the module {shorten(module.name)} of the recorded plugin came from "
+                f"{shorten(module.origin)}, which is neither that "
+                "module nor another one in the "
                 "binary format: say which plugin is to be replayed"
             )
-        modules.append(ModuleSource(module.name, content, module.origin))
+        modules.append(ModuleSpec(module.name, content, module.origin))
     if recording.main not in [module.name for module in modules] or len(
         {module.name for module in modules}
     ) < len(modules):
@@ -234,7 +233,7 @@ def _read_recorded_modules(recording: Recording, most: int) -> Recipe:
             "the recording is damaged: its modules have no names of their own, "
             "or none is the main one"
         )
-    return Recipe(modules, main=recording.main)
+    return PluginSpec(modules, main=recording.main)
 
 
 def _is_file(path: str) -> bool:
@@ -249,29 +248,29 @@ def _is_file(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
-def _check_digests(recording: Recording, recipe: Recipe) -> None:
-    now = {module.name: sha256(module.wasm).hexdigest() for module in recipe.modules}
+def _check_digests(recording: Recording, spec: PluginSpec) -> None:
+    now = {module.name: sha256(module.wasm).hexdigest() for module in spec.modules}
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
             raise RecordingError(
-                f"the module {brief(module.name)} is not the one that was recorded "
-                f"(sha256 {brief(module.sha256)})"
+                f"the module {shorten(module.name)} is not the one that was recorded "
+                f"(sha256 {shorten(module.sha256)})"
             )
     if now:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
 
 
 def _make_plugin(
-    recording: Recording, recipe: Recipe, playback: Playback, ceiling: Limits
+    recording: Recording, spec: PluginSpec, playback: Playback, ceiling: Limits
 ) -> Plugin:
     __tracebackhide__ = True
     limits = _merge_limits(recording, ceiling)
     vars = join_vars(recording.vars, recording.more_vars)
     try:
         compiled = CompiledPlugin(
-            recipe,  # type: ignore[arg-type]
+            spec,  # type: ignore[arg-type]
             recording.wasi,
-            _make_stubs(recipe, limits, recording.overrides),
+            _make_stubs(spec, limits, recording.overrides),
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
             limits=limits,
@@ -280,7 +279,7 @@ def _make_plugin(
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: {error.message}") from None
     except Error as error:
-        said = printable(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
+        said = escape_line(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
         raise ReplayError(said, plugin=recording.plugin) from error
 
 
@@ -290,7 +289,7 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
     for name in recording.limits:
         if name not in RECORDED_LIMITS:
             raise RecordingError(
-                f"the recording is damaged: its limits: {brief(name)} is none of "
+                f"the recording is damaged: its limits: {shorten(name)} is none of "
                 f"{', '.join(RECORDED_LIMITS)}"
             )
         value, most = recording.limits[name], getattr(ceiling, name)
@@ -302,7 +301,7 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
         limits[name] = value
     for name in RECORDED_LIMITS:
         # Defaults are not in a recording.
-        value, most = getattr(DEFAULT, name), getattr(ceiling, name)
+        value, most = getattr(DEFAULT_LIMITS, name), getattr(ceiling, name)
         limits.setdefault(
             name, value if most is None else most if value is None else min(value, most)
         )
@@ -312,11 +311,13 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
         raise RecordingError(f"the recording is damaged: its limits: {error}") from None
 
 
-def _make_stubs(recipe: Recipe, limits: Limits, overrides: list[tuple[str, str]]) -> list[Function]:
+def _make_stubs(
+    spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
+) -> list[Function]:
     """Return functions to link; each call is answered before it reaches them."""
-    wanted = import_stubs.wanted(recipe, limits, overrides)
+    wanted = import_stubs.required_functions(spec, limits, overrides)
     return [
-        import_stubs.stand_in(*name, HostFunction(type, _fail, name))
+        import_stubs.make_stub(*name, HostFunction(type, _fail, name))
         for name, type in wanted.items()
     ]
 
@@ -343,7 +344,7 @@ def _replay_call(plugin: Plugin, playback: Playback, call: Call, timeout: float)
         call.input.octets,
         output,
         error,
-        by_text(playback.vars),
+        decode_names(playback.vars),
         playback.given,
         plugin.fuel_used,
     )
@@ -361,7 +362,7 @@ def _compare(
     stopped = playback.stopped
     if isinstance(stopped, RecordingError):
         raise RecordingError(
-            f"{_format_location(recording, number, call)}: {printable(stopped.message)}"
+            f"{_format_location(recording, number, call)}: {escape_line(stopped.message)}"
         ) from None
     if isinstance(stopped, Mismatch):
         raise _make_error(
@@ -388,7 +389,7 @@ def _compare(
         expected = join_vars(recording.vars, recording.more_vars)
     for name in sorted({*expected, *playback.vars}):
         if expected.get(name) != playback.vars.get(name):
-            var = f"the var {brief(name_text(name))}"
+            var = f"the var {shorten(decode_name(name))}"
             was, now = _format_var_pair(expected.get(name), playback.vars.get(name))
             raise _make_error(recording, number, call, f"{var} is {was}", f"{var} is {now}")
 
@@ -439,7 +440,9 @@ def _make_comparable(error: Failure) -> tuple[object, ...]:
 def _format_location(recording: Recording, number: int, call: Call) -> str:
     of = f" of {len(recording.calls)}" if len(recording.calls) > 1 else ""
     asked = formatting.format_value(call.input) if call.input.octets else ""
-    return printable(f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})")
+    return escape_line(
+        f"replay of `{recording.plugin}`: call {number}{of}, {call.function}({asked})"
+    )
 
 
 def _make_error(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from .._host.functions import USER_NAMESPACE
-from .._public import publish
+from .._public import set_public_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def to_encodable_text(value: Any) -> str:
         return f"({type(value).__name__}, which cannot be shown)"
 
 
-publish(
+set_public_module(
     "plugwasm.recording",
     *(Alloc, Call, Data, Failure, Free, HostCall, HttpStatus, Put, RecordedModule, SetError),
     *(SetVar, Value, Write),

@@ -9,7 +9,7 @@ each of those places.
 from __future__ import annotations
 
 from .._wasi import abi
-from .._wasi.descriptors import MAX_TRANSFER, buffers
+from .._wasi.descriptors import MAX_TRANSFER, read_iovecs
 from ..errors import RecordingError
 from .schema import Data, Value
 
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .._wasi.abi import Memory
+    from .._wasi.abi import WasiMemory
 
 # The roles of the parameters:
 # p   a pointer to a path; a length follows
@@ -108,7 +108,7 @@ class StandardStreams:
         return self._are_plain and name.startswith("fd_") and args[0] in _STREAMS
 
 
-def read_inputs(memory: Memory, name: str, args: Sequence[int]) -> list[Value]:
+def read_inputs(memory: WasiMemory, name: str, args: Sequence[int]) -> list[Value]:
     """Return what the plugin passes, without pointers.
 
     A pointer outside of its memory is a number.
@@ -127,16 +127,16 @@ def read_inputs(memory: Memory, name: str, args: Sequence[int]) -> list[Value]:
     return values
 
 
-def _read_content(memory: Memory, role: str, pointer: int, count: int) -> Value:
+def _read_content(memory: WasiMemory, role: str, pointer: int, count: int) -> Value:
     if role == "p":
         return Value.content(memory.read(pointer, min(count, _MAX_PATH)))
     if role == "s":
         return Value(text=", ".join(_read_subscriptions(memory, pointer, count)))
-    found = buffers(memory, pointer, count, MAX_TRANSFER)
+    found = read_iovecs(memory, pointer, count, MAX_TRANSFER)
     return Value(i32=sum(map(len, found))) if role == "r" else Value.content(b"".join(found))
 
 
-def _read_subscriptions(memory: Memory, pointer: int, count: int) -> Iterator[str]:
+def _read_subscriptions(memory: WasiMemory, pointer: int, count: int) -> Iterator[str]:
     """Yield what is waited for, without the plugin's userdata, which may be an address."""
     for record in _read_records(memory, pointer, count):
         _, kind = abi.SUBSCRIPTION_HEAD.unpack_from(record)
@@ -148,13 +148,13 @@ def _read_subscriptions(memory: Memory, pointer: int, count: int) -> Iterator[st
             yield f"{names.get(kind, kind)} {abi.U32.unpack_from(record, 16)[0]}"
 
 
-def _read_records(memory: Memory, pointer: int, count: int) -> list[bytes]:
+def _read_records(memory: WasiMemory, pointer: int, count: int) -> list[bytes]:
     size = abi.SUBSCRIPTION_SIZE
     data = memory.read(pointer, min(count, 1024) * size)
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def read_outputs(memory: Memory, name: str, args: Sequence[int]) -> list[Data]:
+def read_outputs(memory: WasiMemory, name: str, args: Sequence[int]) -> list[Data]:
     """Return what a successful call wrote: data for each place that its parameters name."""
     roles = ROLES[name]
     moved = memory.u32(args[roles.index("o4")]) if "o4" in roles else 0
@@ -165,13 +165,13 @@ def read_outputs(memory: Memory, name: str, args: Sequence[int]) -> list[Data]:
         elif role == "b":
             found.append(memory.read(args[i], moved if "o4" in roles else args[i + 1]))
         elif role == "r":
-            found.append(b"".join(buffers(memory, args[i], args[i + 1], moved)))
+            found.append(b"".join(read_iovecs(memory, args[i], args[i + 1], moved)))
         elif role == "e":
             found.append(_read_events(memory, args, moved))
     return [Data.of(data) for data in found]
 
 
-def _read_events(memory: Memory, args: Sequence[int], count: int) -> bytes:
+def _read_events(memory: WasiMemory, args: Sequence[int], count: int) -> bytes:
     """Return the events, each with the index of its subscription in place of the userdata."""
     marks = [abi.U64.unpack_from(record)[0] for record in _read_records(memory, args[0], args[2])]
     size = abi.EVENT.size
@@ -182,7 +182,7 @@ def _read_events(memory: Memory, args: Sequence[int], count: int) -> bytes:
     )
 
 
-def write_outputs(memory: Memory, name: str, args: Sequence[int], out: Sequence[Data]) -> None:
+def write_outputs(memory: WasiMemory, name: str, args: Sequence[int], out: Sequence[Data]) -> None:
     """Write the recorded results to where the parameters point now.
 
     Raises:
@@ -205,15 +205,15 @@ def write_outputs(memory: Memory, name: str, args: Sequence[int], out: Sequence[
         memory.write(args[i], content)
 
 
-def _scatter(memory: Memory, name: str, args: Sequence[int], i: int, content: bytes) -> None:
-    for buffer in buffers(memory, args[i], args[i + 1], MAX_TRANSFER):
+def _scatter(memory: WasiMemory, name: str, args: Sequence[int], i: int, content: bytes) -> None:
+    for buffer in read_iovecs(memory, args[i], args[i + 1], MAX_TRANSFER):
         part, content = content[: len(buffer)], content[len(buffer) :]
         buffer[: len(part)] = part
     if content:
         raise _make_error(name)
 
 
-def _restore_userdata(memory: Memory, name: str, args: Sequence[int], content: bytes) -> bytes:
+def _restore_userdata(memory: WasiMemory, name: str, args: Sequence[int], content: bytes) -> bytes:
     records, size = _read_records(memory, args[0], args[2]), abi.EVENT.size
     if len(content) % size or len(content) > len(records) * size:
         raise _make_error(name)

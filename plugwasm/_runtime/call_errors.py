@@ -12,13 +12,13 @@ from .._engine import (
     EngineFailure,
     HostRaised,
     Trap,
-    address_space,
-    is_recursion,
-    shown,
+    address_space_limit,
+    is_recursion_error,
+    truncate,
 )
 from .._host.deadline import NEVER
-from .._host.guest import Exited
-from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT
+from .._host.guest import PluginExit
+from .._host.kernel import FAULT_ERROR, FAULT_ERROR_HANDLE, FAULT_OUTPUT, INPUT_OFFSET
 from ..errors import (
     BadHandleError,
     CallError,
@@ -33,7 +33,7 @@ from ..errors import (
     TimeoutError,
     TrapError,
 )
-from .linker import PassedOn
+from .linker import NestedFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._engine import ThreadStack
     from .._host.guest import Guest
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .compiled_plugin import CompiledPlugin
 
 
@@ -64,7 +64,7 @@ START = "start"
 """Stands for the function in errors of what a guest runs before its first call."""
 
 
-def explain(
+def error_for_unwound(
     failure: EngineFailure, guest: Guest, plugin: str, function: str
 ) -> BaseException | None:
     """The exception that the caller gets for a call that was unwound; None when the guest ended itself with the exit code 0.
@@ -73,11 +73,11 @@ def explain(
     """
     frames = failure.frames
     while isinstance(failure, HostRaised) and isinstance(
-        failure.exception, (PassedOn, EngineFailure)
+        failure.exception, (NestedFailure, EngineFailure)
     ):
         failure = (
             failure.exception.failure
-            if isinstance(failure.exception, PassedOn)
+            if isinstance(failure.exception, NestedFailure)
             else failure.exception
         )
         # Inside one store the engine has put the frames of the outer call after them.
@@ -85,7 +85,7 @@ def explain(
             failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
         )
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
-    if isinstance(failure, HostRaised) and is_recursion(failure.exception):
+    if isinstance(failure, HostRaised) and is_recursion_error(failure.exception):
         failure = Trap(
             STACK_OVERFLOW
         )  # Python's stack, by calls from module to module through the host
@@ -98,15 +98,15 @@ def explain(
             exception = OutOfMemoryError(
                 f"it ran out of memory: {shortage}. Then {exception.message}"
             )
-        return raised(exception, guest, facts)
-    where = f"`{shown(function)}` of plugin `{plugin}`"
+        return error_for_raised(exception, guest, facts)
+    where = f"`{truncate(function)}` of plugin `{plugin}`"
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         limit = guest.grants.fuel_limit
         return OutOfFuelError(
             f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit",
             **facts,
         )
-    if (error := reported(guest, facts, 0)) is not None:
+    if (error := error_for_reported(guest, facts, 0)) is not None:
         return error
     if isinstance(failure, Trap):
         if failure.message in _GIVEN_UP and (shortage := _shortage(guest)):
@@ -129,11 +129,13 @@ def explain(
     return CallError(f"{where} failed: {failure.message}", **facts)
 
 
-def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> BaseException | None:
-    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
-    if isinstance(exception, Exited):
+def error_for_raised(
+    exception: BaseException, guest: Guest, facts: dict[str, Any]
+) -> BaseException | None:
+    where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
+    if isinstance(exception, PluginExit):
         code = exception.exit_code
-        if (error := reported(guest, facts, 0)) is not None:
+        if (error := error_for_reported(guest, facts, 0)) is not None:
             error.code = code
             return error
         if code == 0:
@@ -145,7 +147,7 @@ def raised(exception: BaseException, guest: Guest, facts: dict[str, Any]) -> Bas
         )
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
-            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.recipe)}"
+            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.spec)}"
         else:
             exception.message = f"{where}: {exception.message}"
         exception.args = (exception.message,)
@@ -161,23 +163,23 @@ def _pages(limits: Limits) -> str:
     return grown if limits.memory_bytes is None else f"{grown}, and {whole} for everything"
 
 
-def _deadline(limits: Limits, recipe: Recipe) -> str:
+def _deadline(limits: Limits, spec: PluginSpec) -> str:
     seconds = limits.timeout or 0
     shown = f"{seconds * 1000:.0f} ms"
     return (
         f"{shown} (timeout)"
-        if recipe.timeout_ms is not None
+        if spec.timeout_ms is not None
         else f"{shown}; `timeout_ms` or `Limits.timeout` sets another"
     )
 
 
-def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
+def error_for_reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
     """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
-    where = f"`{shown(facts['function'])}` of plugin `{facts['plugin']}`"
-    fault, error, text, output, length, denied = outcome(guest)
+    where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
+    fault, error, text, output, length, denied = read_outcome(guest)
     if not (fault or code):
         return None
-    shortage = guest.shortage(denied)
+    shortage = guest.describe_shortage(denied)
     if fault & FAULT_ERROR:
         message = text.decode("utf-8", "replace")
         reason = GuestError(message, guest_message=message, code=code, **facts)
@@ -206,31 +208,31 @@ def reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
 
 
 def _shortage(guest: Guest) -> str | None:
-    return guest.shortage(outcome(guest)[-1])
+    return guest.describe_shortage(read_outcome(guest)[-1])
 
 
 def _maybe(shortage: str | None) -> str:
     return f"; it may have run out of memory: {shortage}" if shortage else ""
 
 
-def outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
+def read_outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
     """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
-    left = guest.store.fuel() if guest.fuelled else 0
-    if guest.fuelled:
+    left = guest.store.fuel() if guest.has_fuel_limit else 0
+    if guest.has_fuel_limit:
         guest.store.set_fuel(left + _FUEL_OF_FAILURE)
     try:
-        return guest.kernel.failure()
+        return guest.kernel.read_failure()
     except HostRaised as failure:  # of a signal handler
         raise failure.exception from None
     finally:
         guest.deadline = deadline  # which holds for what is made of the output
-        if guest.fuelled:
+        if guest.has_fuel_limit:
             guest.store.set_fuel(left)
 
 
-def parsed(
+def parse_output(
     parse: Callable[[bytes], Any],
     output: bytes,
     deadline: float,
@@ -242,7 +244,7 @@ def parsed(
     An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
     is no `OutputReader` is the application's own, and for it to bound.
     """
-    if not getattr(parse, "is_of_call", False):
+    if not getattr(parse, "takes_limits", False):
         if not callable(parse):
             hint = (
                 "write returns=… for a type"
@@ -250,7 +252,7 @@ def parsed(
                 else "a function of bytes, bytes itself, or None for a view"
             )
             raise OptionError(
-                f"parse: expected {hint}, got {shown(repr(parse), 40)}", field="parse"
+                f"parse: expected {hint}, got {truncate(repr(parse), 40)}", field="parse"
             )
         return parse(output)
     if len(output) < _QUICK or monotonic() < deadline:
@@ -258,7 +260,7 @@ def parsed(
         if monotonic() < deadline:
             return value
     where = f"`{function}` of plugin `{compiled.name}`"
-    allowed = _deadline(compiled.limits, compiled._recipe)
+    allowed = _deadline(compiled.limits, compiled._spec)
     raise TimeoutError(
         f"{where} did not end before its deadline of {allowed}: its output was not read by then",
         plugin=compiled.name,
@@ -266,15 +268,15 @@ def parsed(
     )
 
 
-def explain_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
+def error_for_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
     """The same for what the guest did while it was being started."""
-    reason = explain(failure, guest, plugin, START)
+    reason = error_for_unwound(failure, guest, plugin, START)
     return reason or CallError(
         f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START
     )
 
 
-def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
+def error_for_failed_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
     """The error for an instance that the engine would not make."""
     if "memory minimum size" in failure.message:
         limit = f"its limit of {_pages(limits)} allows"
@@ -289,7 +291,7 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
                 plugin=plugin,
             )
     if "os error 12" in failure.message:
-        space = address_space()
+        space = address_space_limit()
         if space is None:
             hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
         else:
@@ -304,11 +306,11 @@ def explain_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
     return LinkError(f"plugin `{plugin}` cannot be instantiated: {failure.message}", plugin=plugin)
 
 
-def no_room(
+def no_room_error(
     plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
 ) -> OutOfMemoryError:
     """The error for an input that the kernel has no room for."""
-    needs = -(-(length + INPUT) // _PAGE)
+    needs = -(-(length + INPUT_OFFSET) // _PAGE)
     why = (
         f"its limit is {_pages(limits)}"
         if shortage is None or length > (limits.memory_bytes or length)
@@ -321,9 +323,9 @@ def no_room(
     )
 
 
-def no_stack(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
+def no_stack_error(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
     """The error for a call, or for compiling, on a thread that has too little stack left for it."""
-    where = f"`{shown(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
+    where = f"`{truncate(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
     room = stack.room()
     if room is None:
         return StackError(

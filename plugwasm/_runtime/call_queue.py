@@ -3,11 +3,13 @@
 A `Plugin`, and what watches one, is had by one call at a time. It is free while it has the attribute `_idle`. Rules, for finalizers and
 signal handlers may come in between at any moment, and may raise there:
 
-1. Whoever deletes `_idle` has it. It is given back by storing that again, or handed to who waits by deleting that one's `waits`.
-2. Who gives up waiting deletes its own `waits`. Of the two, the second one is told by an `AttributeError`: who gave up too late has it.
+1. Whoever deletes `_idle` has it. It is given back by storing that again, or handed to who waits by deleting that one's
+   `is_pending`.
+2. Who gives up waiting deletes its own `is_pending`. Of the two, the second one is told by an `AttributeError`: who gave up too
+   late has it.
 3. From taking it until then nothing is called, and nothing is repeated, so no signal handler runs.
-4. `_is_wanted` says that whoever gives it back has to look. It is set by who waits, after joining the queue, and by who closes the plugin.
-   Only who has it takes that back, and looks once more afterwards.
+4. `_is_contended` says that whoever gives it back has to look. It is set by who waits, after joining the queue, and by who closes
+   the plugin. Only who has it takes that back, and looks once more afterwards.
 5. The first of the queue looks of its own accord as well, in case that nobody came to ring.
 
 Who would wait for itself gets a `BusyError` instead: a call from inside a call, or of calls in several threads that wait for each other.
@@ -20,9 +22,9 @@ import sys
 from time import monotonic
 
 from .._host import greenlets
-from .._host.waiting_calls import Waiting
+from .._host.waiting_calls import CallerWait
 from .._platform.native_threads import allocate_lock, get_ident, sleep
-from ..errors import BusyError, CancelledError, TimeoutError, shown
+from ..errors import BusyError, CancelledError, TimeoutError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,38 +33,38 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Protocol, TypeVar
 
-    from .plugin import Plugin
+    from .abstract_plugin import AbstractPlugin
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-    class Owned(Protocol):
+    class QueueOwner(Protocol):
         """What one call has at a time."""
 
         _idle: bool
-        _is_wanted: bool
-        _queue: deque[Turn]
+        _is_contended: bool
+        _queue: deque[QueuedCall]
 
 
-GLANCE = 0.05
+POLL_INTERVAL = 0.05
 """Seconds between two looks of the first in the queue."""
-LONG_GLANCE = 1.0
+QUEUED_POLL_INTERVAL = 1.0
 """The same for all others, which may have become the first."""
 
-_waiting: dict[Turn, None] = {}
+_waiting: dict[QueuedCall, None] = {}
 """All that wait, of all plugins."""
 _holders: set[CodeType] = set()
-_age = object()
+_process_token = object()
 """Another one in each child of a fork, where the threads of older turns are not."""
 _is_forked = False
 
 
-def holds(function: F) -> F:
+def holds_self(function: F) -> F:
     """Marks methods that have their object (`self`) while they run."""
     _holders.add(function.__code__)
     return function
 
 
-class Turn:
+class QueuedCall:
     """A call that has to wait.
 
     Attributes:
@@ -72,34 +74,34 @@ class Turn:
     """
 
     __slots__ = (
-        "_age",
-        "_bell",
         "_is_cancelled",
         "_owner",
+        "_process_token",
         "_waiting",
+        "_wakeup",
+        "deadline",
         "function",
+        "is_pending",
         "plugin",
         "thread",
-        "until",
-        "waits",
     )
 
-    def __init__(self, owner: Owned, plugin: Plugin, function: str) -> None:
+    def __init__(self, owner: QueueOwner, plugin: AbstractPlugin, function: str) -> None:
         """`owner` is what it waits for: the plugin, or what watches it."""
         self._owner = owner
-        self._age = _age
+        self._process_token = _process_token
         self._is_cancelled = False
-        self._bell = allocate_lock()
-        self._bell.acquire()
-        self._waiting = Waiting()
+        self._wakeup = allocate_lock()
+        self._wakeup.acquire()
+        self._waiting = CallerWait()
         self.plugin = plugin
         self.function = function
         self.thread = get_ident()
-        self.until = monotonic() + plugin._timeout
-        self.waits = True
+        self.deadline = monotonic() + plugin._timeout
+        self.is_pending = True
 
-    def take(self) -> None:
-        """Waits. Whatever it raises, the caller then deletes `waits`, and if that is gone gives back what it has (rule 2).
+    def wait(self) -> None:
+        """Waits. Whatever it raises, the caller then deletes `is_pending`, and if that is gone gives back what it has (rule 2).
 
         Raises:
             BusyError: It would wait for itself.
@@ -112,37 +114,41 @@ class Turn:
         try:
             _waiting[self] = None
             owner._queue.append(self)
-            owner._is_wanted = True
+            owner._is_contended = True
             hand_over(owner)
-            while hasattr(self, "waits"):
+            while hasattr(self, "is_pending"):
                 self._check()
-                if (left := self.until - monotonic()) <= 0:
+                if (left := self.deadline - monotonic()) <= 0:
                     raise self._timeout_error() from None
-                pause = GLANCE if owner._queue and owner._queue[0] is self else LONG_GLANCE
-                if not self._bell.acquire(timeout=self._waiting.pause(min(left, pause))):
-                    greenlets.check(plugin, self.function, plugin._guest)
+                pause = (
+                    POLL_INTERVAL
+                    if owner._queue and owner._queue[0] is self
+                    else QUEUED_POLL_INTERVAL
+                )
+                if not self._wakeup.acquire(timeout=self._waiting.pause(min(left, pause))):
+                    greenlets.check_greenlet(plugin, self.function, plugin._guest)
                 hand_over(owner)
             self._check()
-            plugin._begin_turn(self)
+            plugin._begin_queued_call(self)
         finally:
             _waiting.pop(self, None)
             _remove(owner._queue, self)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wakes who waits."""
         try:
-            self._bell.release()
+            self._wakeup.release()
         except RuntimeError:
             pass  # it rings already
 
     def cancel(self) -> None:
         """Ends the waiting; for any thread."""
         self._is_cancelled = True
-        self.ring()
+        self.wake()
 
     def is_open(self) -> bool:
         """Whether somebody is there who waits. No handler of signals runs in between (rule 3)."""
-        return self._age is _age
+        return self._process_token is _process_token
 
     def _check_here(self) -> None:
         """Raises if this thread would wait for itself."""
@@ -156,7 +162,7 @@ class Turn:
             raise self._itself_error(
                 "a task of this thread's event loop awaits a call of it, which may need the event loop"
             ) from None
-        greenlets.check(plugin, self.function)
+        greenlets.check_greenlet(plugin, self.function)
         if _is_forked and self._is_abandoned():
             raise self._itself_error(
                 "a thread called it when this process was forked, and is not here"
@@ -167,11 +173,11 @@ class Turn:
         for _ in range(3):
             if (
                 hasattr(self._owner, "_idle")
-                or waiting_for(self.plugin)
+                or queued_calls(self.plugin)
                 or any(is_calling(i, self.plugin) for i in sys._current_frames())
             ):
                 return False
-            sleep(GLANCE)
+            sleep(POLL_INTERVAL)
         return True
 
     def _check(self) -> None:
@@ -197,16 +203,16 @@ class Turn:
             if guest in self._waiting.callers:
                 return True
             further = [
-                turn
-                for turn in _waiting.copy()
-                if turn not in seen and guest in turn._waiting.callers
+                queued_call
+                for queued_call in _waiting.copy()
+                if queued_call not in seen and guest in queued_call._waiting.callers
             ]
             seen.update(further)
             circle += further
         return False
 
     def _where(self) -> str:
-        return f"`{shown(self.function)}` of plugin `{self.plugin.name}`"
+        return f"`{truncate(self.function)}` of plugin `{self.plugin.name}`"
 
     def _itself_error(self, why: str) -> BusyError:
         return BusyError(
@@ -225,60 +231,60 @@ class Turn:
         )
 
 
-def hand_over(owner: Owned) -> None:
+def hand_over(owner: QueueOwner) -> None:
     """Gives it to the first that waits, if it is free."""
     queue = owner._queue
-    while owner._is_wanted:
+    while owner._is_contended:
         try:
             del owner._idle
         except AttributeError:
             return  # who has it does this in the end
         try:
-            turn = queue[0]
-            if turn._age is _age:
-                del turn.waits
+            queued_call = queue[0]
+            if queued_call._process_token is _process_token:
+                del queued_call.is_pending
         except IndexError:
-            owner._is_wanted = False
+            owner._is_contended = False
             owner._idle = True
             if queue:
-                owner._is_wanted = True
+                owner._is_contended = True
                 continue
             return
         except AttributeError:
             owner._idle = True  # the turn is over
         else:
-            if turn._age is _age:
-                turn.ring()
-                _remove(queue, turn)
+            if queued_call._process_token is _process_token:
+                queued_call.wake()
+                _remove(queue, queued_call)
                 return
             owner._idle = True
-        _remove(queue, turn)
+        _remove(queue, queued_call)
 
 
-def _remove(queue: deque[Turn], turn: Turn) -> None:
+def _remove(queue: deque[QueuedCall], queued_call: QueuedCall) -> None:
     try:
-        queue.remove(turn)
+        queue.remove(queued_call)
     except (ValueError, IndexError):
         pass
 
 
-def waiting_for(plugin: Plugin, thread: int | None = None) -> list[Turn]:
+def queued_calls(plugin: AbstractPlugin, thread: int | None = None) -> list[QueuedCall]:
     """The calls that wait for the plugin, or of them those of a thread."""
     if not _waiting:
         return []
     return [
-        turn
-        for turn in _waiting.copy()
-        if turn.plugin is plugin and (thread is None or turn.thread == thread)
+        queued_call
+        for queued_call in _waiting.copy()
+        if queued_call.plugin is plugin and (thread is None or queued_call.thread == thread)
     ]
 
 
-def is_calling(thread: int, plugin: Plugin) -> bool:
+def is_calling(thread: int, plugin: AbstractPlugin) -> bool:
     """Whether the thread is in a call of the plugin, and does not wait to begin one."""
     frame = sys._current_frames().get(thread)
     while frame is not None:
         code = frame.f_code
-        if code is _TAKE and frame.f_locals["self"].plugin is plugin:
+        if code is _WAIT_CODE and frame.f_locals["self"].plugin is plugin:
             return False
         if code in _holders and frame.f_locals.get("self") is plugin:
             return True
@@ -286,12 +292,12 @@ def is_calling(thread: int, plugin: Plugin) -> bool:
     return False
 
 
-_TAKE = Turn.take.__code__
+_WAIT_CODE = QueuedCall.wait.__code__
 
 
 def _after_fork_in_child() -> None:
-    global _age, _is_forked
-    _age, _is_forked = object(), True
+    global _process_token, _is_forked
+    _process_token, _is_forked = object(), True
     _waiting.clear()
 
 

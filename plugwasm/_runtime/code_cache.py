@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import OptionError, shown
+from ..errors import OptionError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -330,10 +330,10 @@ def _warn(path: str, error: OSError) -> None:
     if _Settings.warned:
         return
     _Settings.warned = True
-    from .._host.plugin_log import logger_of
+    from .._host.plugin_log import get_logger
 
-    logger_of("cache").warning(
+    get_logger("cache").warning(
         "the cache of compiled code in %s is not used, plugins are compiled anew: %s",
-        shown(path, 300),
-        shown(str(error), 600),
+        truncate(path, 300),
+        truncate(str(error), 600),
     )

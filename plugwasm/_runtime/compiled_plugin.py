@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from .._engine import POOLED_TABLE_ELEMENTS
 from .._host.grants import Grants
-from .._host.memory_budget import most_state
+from .._host.memory_budget import max_state_bytes
 from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    refuse_given,
-    refuse_object,
-    refuse_unknown,
+    check_functions,
+    check_option_types,
+    reject_plugin_object,
+    reject_unknown_arguments,
+    reject_unused_options,
 )
 from .._host.plugin_log import PluginLog
-from .._host.registry import offer_registered, warn_of_registered
-from .._manifest.limits import DEFAULT, DEFAULT_STACK, FIRST_PAGES, PAGE, Limits, effective
-from .._manifest.messages import check_text
-from .._manifest.resolve import own_settings, resolve
-from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, shown
-from .call_errors import no_stack
+from .._host.registry import registered_functions, warn_registered_imports
+from .._manifest.limits import (
+    DEFAULT_LIMITS,
+    DEFAULT_STACK_BYTES,
+    INITIAL_PAGES,
+    PAGE_SIZE,
+    Limits,
+    effective_limits,
+)
+from .._manifest.messages import check_encodable
+from .._manifest.resolve import admitted_settings, resolve
+from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, truncate
+from .call_errors import no_stack_error
 from .linker import Plan
-from .modules import BeyondPool, engine, engine_for
+from .modules import TooLargeForPool, engine_for_modules, get_engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +40,8 @@ if TYPE_CHECKING:
 
     from .._engine import Item
     from .._host.functions import Function
-    from .._http.policy import Egress
-    from .._manifest.resolve import Recipe
+    from .._http.egress import Egress
+    from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
@@ -90,7 +97,7 @@ class CompiledPlugin:
         "_plan",
         "_pool_is_untried",
         "_pooled_plan",
-        "_recipe",
+        "_spec",
         "_starts",
         "egress",
         "fuel_limit",
@@ -117,47 +124,53 @@ class CompiledPlugin:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(CompiledPlugin, unknown)
+            reject_unknown_arguments(CompiledPlugin, unknown)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
-        check_kinds(wasi, limits, egress)
+        check_option_types(wasi, limits, egress)
         self.functions: tuple[Function, ...] = (
-            offer_registered() if functions is REGISTERED else checked_functions(functions)
+            registered_functions() if functions is REGISTERED else check_functions(functions)
         )
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
-            refuse_object(plugin)
-        limits, egress = own_settings(plugin, limits, egress)
-        self._recipe: Recipe = resolve(
-            plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress
+            reject_plugin_object(plugin)
+        limits, egress = admitted_settings(plugin, limits, egress)
+        stack = get_engine(
+            fuel=fuel_limit is not None,
+            pooled=False,
+            stack_bytes=(limits or DEFAULT_LIMITS).stack_bytes,
+        ).stack
+        if (
+            not stack.measurement.call_depth and not stack.has_room_for_python()
+        ):  # docs/decisions.md, 42
+            raise no_stack_error(validate_name(name) or "plugin", None, stack)
+        self._spec: PluginSpec = resolve(
+            plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name = checked_name(name) or shown(self._recipe.label)
+        self.name = validate_name(name) or truncate(self._spec.label)
         self.wasi = wasi
         self.fuel_limit = fuel_limit
         self.http_response_headers = http_response_headers
-        self.limits = effective(limits, self._recipe)
+        self.limits = effective_limits(limits, self._spec)
         self.egress = egress
         self.observers: tuple[Observer, ...] | None = None
         if observe is not None:
-            from .observers import observers
+            from .observers import resolve_observers
 
-            self.observers = observers(observe)
+            self.observers = resolve_observers(observe)
         self._grants = Grants(
-            self._recipe,
+            self._spec,
             self.limits,
             log=PluginLog(self.name, self.limits),
             egress=egress,
             wasi=None if isinstance(wasi, bool) else wasi,
-            preopens=_preopens(self._recipe, wasi),
+            preopens=_preopens(self._spec, wasi),
             http_response_headers=http_response_headers,
             has_wasi=bool(wasi),
             fuel_limit=fuel_limit,
         )
         self._check_sizes()
-        stack = engine(
-            fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
-        ).stack
-        if not stack.here.levels and not stack.has_room():
-            raise no_stack(self.name, None, stack)
+        if not stack.measurement.call_depth and not stack.has_room():
+            raise no_stack_error(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}
         self._offered = offered
         self._is_ambient = functions is REGISTERED
@@ -168,7 +181,7 @@ class CompiledPlugin:
         """Warns of host functions that it imports although nobody passed them."""
         if self._is_ambient and self._offered:
             plan = self._plan
-            warn_of_registered(
+            warn_registered_imports(
                 self.name,
                 self.functions,
                 {source for unit in plan.units for source in unit.sources},
@@ -184,29 +197,29 @@ class CompiledPlugin:
         has_commands = any(unit.is_command for unit in self._plan.units[:-1])
         if not (
             has_commands
-            or self.limits.stack_bytes != DEFAULT_STACK
+            or self.limits.stack_bytes != DEFAULT_STACK_BYTES
             or self.limits.gc
             or self.limits.table_elements > POOLED_TABLE_ELEMENTS
-            or self._plan.kept_bytes > POOLED_BYTES
+            or self._plan.resident_bytes > POOLED_BYTES
         ):
             self._pool_is_untried = True
         self._starts = 0
 
     def _check_sizes(self) -> None:
-        for module in self._recipe.modules:
+        for module in self._spec.modules:
             if len(module.wasm) > self.limits.module_bytes:
                 raise ModuleError(
-                    f"module `{shown(module.name)}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} "
+                    f"module `{truncate(module.name)}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} "
                     "(`Limits.module_bytes`)",
                     plugin=self.name,
                 )
 
     def _check_memory(self) -> None:
         limit, first = self.limits.memory_bytes, self._plan.first_pages
-        if limit is not None and first > limit // PAGE:
+        if limit is not None and first > limit // PAGE_SIZE:
             raise OutOfMemoryError(
-                f"plugin `{self.name}` starts with {first} pages of memory, {FIRST_PAGES} of them for what is passed in and out, "
-                f"but its limit is {limit // PAGE}: it needs `Limits.memory_bytes` of {first * PAGE} at least",
+                f"plugin `{self.name}` starts with {first} pages of memory, {INITIAL_PAGES} of them for what is passed in and out, "
+                f"but its limit is {limit // PAGE_SIZE}: it needs `Limits.memory_bytes` of {first * PAGE_SIZE} at least",
                 plugin=self.name,
             )
         most, own = self.limits.max_pages, self._plan.main_pages
@@ -218,7 +231,7 @@ class CompiledPlugin:
             )
 
     def _check_state(self) -> None:
-        most = most_state(self.limits)
+        most = max_state_bytes(self.limits)
         if self._plan.state_bytes > most:
             raise OutOfMemoryError(
                 f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
@@ -229,23 +242,23 @@ class CompiledPlugin:
     def _link(self, *, pooled: bool) -> Plan:
         try:
             return Plan(
-                engine_for(
-                    (module.wasm for module in self._recipe.modules),
+                engine_for_modules(
+                    (module.wasm for module in self._spec.modules),
                     self.limits,
                     fuel=self.fuel_limit is not None,
                     pooled=pooled,
                 ),
-                self._recipe.modules,
-                self._recipe.main,
+                self._spec.modules,
+                self._spec.main,
                 wasi=bool(self.wasi),
                 functions=self._offered,
                 limits=self.limits,
             )
         except LinkError as error:
             error.plugin = self.name
-            if len(self._recipe.modules) == 1:  # which nobody has named
+            if len(self._spec.modules) == 1:  # which nobody has named
                 error.message = error.message.replace(
-                    f"module `{shown(self._recipe.main)}`", f"plugin `{self.name}`"
+                    f"module `{truncate(self._spec.main)}`", f"plugin `{self.name}`"
                 )
                 error.args = (error.message,)
             raise
@@ -256,7 +269,7 @@ class CompiledPlugin:
         if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
-            except BeyondPool:
+            except TooLargeForPool:
                 pass
         return self._pooled_plan or self._plan
 
@@ -292,7 +305,7 @@ class CompiledPlugin:
         return f"<CompiledPlugin {self.name!r}>"
 
 
-def as_compiled(
+def ensure_compiled(
     kind: type[CompiledPlugin],
     plugin: PluginInput | CompiledPlugin,
     wasi: Any,
@@ -330,7 +343,7 @@ def as_compiled(
         and limits is None
         and egress is None
     ):
-        refuse_given(
+        reject_unused_options(
             f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
             wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
             functions=functions,
@@ -345,23 +358,23 @@ def as_compiled(
     return plugin
 
 
-def checked_name(name: str | None) -> str | None:
+def validate_name(name: str | None) -> str | None:
     """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
     if name is None:
         return None
     if not isinstance(name, str):
         raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
-    check_text(name, "name", field="name")
-    return shown(name)
+    check_encodable(name, "name", field="name")
+    return truncate(name)
 
 
-def _preopens(recipe: Recipe, wasi: object) -> tuple[Preopen, ...]:
-    if not recipe.allowed_paths:
+def _preopens(spec: PluginSpec, wasi: object) -> tuple[Preopen, ...]:
+    if not spec.allowed_paths:
         return ()
     if not wasi:
         from os.path import isdir
 
-        for path in recipe.allowed_paths:
+        for path in spec.allowed_paths:
             if not isdir(path.removeprefix("ro:")):
                 raise ManifestError(
                     f"allowed_paths grants {path!r}, which is no directory", field="allowed_paths"
@@ -369,7 +382,7 @@ def _preopens(recipe: Recipe, wasi: object) -> tuple[Preopen, ...]:
         return ()
     from .._wasi.files import Preopen, check_overlaps
 
-    paths = recipe.allowed_paths.items()
+    paths = spec.allowed_paths.items()
     preopens = tuple(
         Preopen(path.removeprefix("ro:"), guest_path, path.startswith("ro:"))
         for path, guest_path in paths

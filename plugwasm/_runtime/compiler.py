@@ -4,7 +4,7 @@ The compiler cannot be interrupted, and it ends the process when it gets no memo
 take gigabytes, so what a stranger wrote is compiled where neither does harm. Starting that process takes some 20 ms, once for each
 module, for what it compiles is kept.
 
-What limits say of compiling holds for a plugin as a whole, so its modules share an `Allowance`.
+What limits say of compiling holds for a plugin as a whole, so its modules share a `CompileBudget`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from _thread import get_ident
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from .._engine import LIGHT, EngineFailure, wat_to_wasm, weight, without_long_names
-from ..errors import ModuleError, shown
+from .._engine import LIGHT_COST, EngineFailure, estimate_cost, strip_long_names, wat_to_wasm
+from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,13 +42,17 @@ _NOTE = 28
 """Bytes of a note of facts; those of an entry of the cache."""
 _LENGTH = 8
 """Bytes that say how long the code is: half an answer, of a child whose exit code somebody else took, is none."""
-_CHILD = "import sys; sys.path[:0] = sys.argv[1].split('\\n'); from plugwasm._runtime.compiler import serve; serve(*sys.argv[2:])"
+_CHILD = (
+    "import sys; sys.path[:0] = sys.argv[1].split('\\n'); "
+    "from plugwasm._runtime.compiler import compile_stdin; compile_stdin(*sys.argv[2:])"
+)
 
 
-class Allowance:
+class CompileBudget:
     """What compiling the modules of one plugin may still take, all together. For one thread.
 
-    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT`, the time of all of them
+    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT_COST`, the time of all of
+    them
     is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
     `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
     """
@@ -57,7 +61,7 @@ class Allowance:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._light = LIGHT
+        self._light = LIGHT_COST
         self._seconds = limits.compile_seconds
         self._code = limits.code_bytes
 
@@ -80,13 +84,13 @@ class Allowance:
         """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
         if self._seconds is not None and self._seconds <= 0:
             raise ModuleError(
-                f"module `{shown(name)}` is not compiled, because the modules of the plugin before it took "
+                f"module `{truncate(name)}` is not compiled, because the modules of the plugin before it took "
                 f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
             )
         return self._seconds
 
     @contextmanager
-    def clocked(self, name: str) -> Iterator[None]:
+    def charge_time(self, name: str) -> Iterator[None]:
         """Takes the time that passes from what is left. Raises `ModuleError` when nothing is."""
         self.seconds(name)
         begin = monotonic()
@@ -96,7 +100,7 @@ class Allowance:
             if self._seconds is not None:
                 self._seconds -= monotonic() - begin
 
-    def give_back(self, seconds: float) -> None:
+    def refund_time(self, seconds: float) -> None:
         """Does not count time that passed while the module waited for others'."""
         if self._seconds is not None:
             self._seconds += seconds
@@ -108,7 +112,7 @@ class Allowance:
         """
         if target.images:
             return False
-        weighs = weight(wasm)
+        weighs = estimate_cost(wasm)
         if weighs > self._light:
             return False
         self._light -= weighs
@@ -116,13 +120,13 @@ class Allowance:
 
     def add_code(self, module: Module, name: str) -> None:
         """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
-        self._code -= module.kept_bytes
+        self._code -= module.resident_bytes
         if self._code < 0:
             raise self.too_much_code(name)
 
     def too_much_code(self, name: str) -> ModuleError:
         return ModuleError(
-            f"module `{shown(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            f"module `{truncate(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
             "`Limits.code_bytes`"
         )
 
@@ -132,94 +136,99 @@ class Allowance:
             given = f"the {whole:g} seconds of `Limits.compile_seconds`"
         else:
             given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
-        return ModuleError(f"module `{shown(name)}` takes longer to compile than {given}")
+        return ModuleError(f"module `{truncate(name)}` takes longer to compile than {given}")
 
 
-def compile_within(allowance: Allowance | None, target: Engine, wasm: bytes, name: str) -> Module:
+def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, name: str) -> Module:
     """A module for Wasm bytes or text. Without an allowance, or with None as `compile_seconds`, this process compiles whatever it is.
 
     Raises:
         EngineFailure: It is not valid.
         ModuleError: It takes more time or memory than is left.
     """
-    is_timed = allowance is not None and allowance.is_timed
+    is_timed = budget is not None and budget.is_timed
     if not wasm.startswith(b"\0asm") and (len(wasm) <= LIGHT_TEXT or not is_timed):
         wasm = wat_to_wasm(wasm)
     if (
-        allowance is None
+        budget is None
         or not is_timed
-        or (wasm.startswith(b"\0asm") and allowance.admits(wasm, target))
+        or (wasm.startswith(b"\0asm") and budget.admits(wasm, target))
     ):
-        is_heavy = allowance is not None and not is_timed and weight(wasm) > LIGHT
-        return target.compile(without_long_names(wasm), heavy=is_heavy)
-    artifact, known = _compile_apart(wasm, target, allowance, name)
+        is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
+        return target.compile(strip_long_names(wasm), heavy=is_heavy)
+    artifact, known = _compile_in_child(wasm, target, budget, name)
     return target.load(artifact).with_facts(known)
 
 
-def _compile_apart(
-    wasm: bytes, target: Engine, allowance: Allowance, name: str
+def _compile_in_child(
+    wasm: bytes, target: Engine, budget: CompileBudget, name: str
 ) -> tuple[bytes, Facts]:
-    seconds = allowance.seconds(name)
+    seconds = budget.seconds(name)
     assert seconds is not None
-    turn = object()
+    compilation = object()
     try:
-        allowance.give_back(_wait_for(turn))
-        return _compiled_by_child(wasm, target, allowance, name, seconds)
+        budget.refund_time(_wait_for(compilation))
+        return _run_compiler(wasm, target, budget, name, seconds)
     finally:
-        _turns.pop(turn, None)
+        _compilations.pop(compilation, None)
 
 
-_turns: dict[object, int] = {}
+_compilations: dict[object, int] = {}
 """Who compiles or waits for that, in the order in which they came, and in which thread."""
-MOST = max(
+MAX_PROCESSES = max(
     1,
     min(
         4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ),
 )
 """Processes that compile at once: each takes all processors, and up to `compile_bytes`."""
-_GLANCE = 0.01
+_POLL_INTERVAL = 0.01
 
 
-def _wait_for(turn: object) -> float:
+def _wait_for(compilation: object) -> float:
     """Waits until it is that one's turn. Gives how many seconds it took.
 
     There is no lock, for a signal handler or a finalizer may compile while its thread compiles or waits: it does not wait then, since
     those before it could be its own thread's.
     """
     me, begin = get_ident(), monotonic()
-    if me in list(_turns.values()):
+    if me in list(_compilations.values()):
         return 0.0
-    _turns[turn] = me
-    while turn not in list(_turns)[:MOST]:
-        sleep(_GLANCE)
+    _compilations[compilation] = me
+    while compilation not in list(_compilations)[:MAX_PROCESSES]:
+        sleep(_POLL_INTERVAL)
     return monotonic() - begin
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.clear)
+    os.register_at_fork(after_in_child=_compilations.clear)
 
 
-def _compiled_by_child(
-    wasm: bytes, target: Engine, allowance: Allowance, name: str, seconds: float
+def _run_compiler(
+    wasm: bytes, target: Engine, budget: CompileBudget, name: str, seconds: float
 ) -> tuple[bytes, Facts]:
-    from .._platform.python_executable import VARIABLE, NoInterpreterError, folders, interpreter
+    from .._platform.python_executable import (
+        VARIABLE,
+        NoInterpreterError,
+        find_interpreter,
+        find_package_folders,
+    )
 
-    memory = allowance.memory
+    memory = budget.memory
     engine = ";".join(f"{name}={int(value)}" for name, value in target.settings.items())
-    settings = (engine, memory or 0, int(seconds) + 1, allowance.code)
+    settings = (engine, memory or 0, int(seconds) + 1, budget.code)
     try:
         import subprocess
 
-        from .._platform.child_processes import Child
+        from .._platform.child_processes import ChildProcess
 
-        python = interpreter()
+        python = find_interpreter()
         command = [
             python.path,
             *python.options,
             "-c",
             _CHILD,
-            "\n".join(folders(("plugwasm", "wasmtime"))),
+            "\n".join(find_package_folders(("plugwasm", "wasmtime"))),
             *map(str, settings),
         ]
         pipe = subprocess.PIPE
@@ -229,7 +238,7 @@ def _compiled_by_child(
     except NoInterpreterError as error:
         hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
         raise ModuleError(
-            f"module `{shown(name)}`: no process can be started to compile it: {error.message}; {hint}"
+            f"module `{truncate(name)}`: no process can be started to compile it: {error.message}; {hint}"
         ) from None
     except (
         OSError,
@@ -237,23 +246,23 @@ def _compiled_by_child(
         ImportError,
     ) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
         raise ModuleError(
-            f"module `{shown(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
+            f"module `{truncate(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
         ) from error
-    child = Child(process)
+    child = ChildProcess(process)
     with process:
         try:
             output, complaint = process.communicate(wasm, timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise allowance.too_slow(name) from None
+            raise budget.too_slow(name) from None
         finally:
             child.kill()  # and waits for it, which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
-            f"module `{shown(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes of "
-            "`Limits.compile_bytes`"
+            f"module `{truncate(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes "
+            "of `Limits.compile_bytes`"
         )
     if output[:1] == _TOO_MUCH:
-        raise allowance.too_much_code(name)
+        raise budget.too_much_code(name)
     if output[:1] == _REFUSED:
         raise EngineFailure(output[1:].decode("utf-8", "replace"))
     at = 1 + _NOTE + _LENGTH
@@ -263,11 +272,11 @@ def _compiled_by_child(
         or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little")
     ):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        hint = f"it was started with `{shown(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
+        hint = f"it was started with `{truncate(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
         raise ModuleError(
-            f"module `{shown(name)}`: the process that compiles it failed: {shown(last[0], 1000)} ({hint})"
+            f"module `{truncate(name)}`: the process that compiles it failed: {truncate(last[0], 1000)} ({hint})"
         )
-    return output[at:], facts_in(output[1 : 1 + _NOTE])
+    return output[at:], unpack_facts(output[1 : 1 + _NOTE])
 
 
 def _reason(error: Exception) -> str:
@@ -281,12 +290,12 @@ def _reason(error: Exception) -> str:
     return f"{reason}: {_NO_MORE[number]}" if number in _NO_MORE else reason
 
 
-def note_of(facts: Facts) -> bytes:
+def pack_facts(facts: Facts) -> bytes:
     """A module's facts, four bytes each. As many memories or pages as a module could ever have is already far too many."""
     return b"".join(min(number, 2**32 - 1).to_bytes(4, "little") for number in facts)
 
 
-def facts_in(note: bytes) -> Facts:
+def unpack_facts(note: bytes) -> Facts:
     """The other way round."""
     count, total, largest, start, state, tables, entries = (
         int.from_bytes(note[at : at + 4], "little") for at in range(0, _NOTE, 4)
@@ -294,7 +303,7 @@ def facts_in(note: bytes) -> Facts:
     return count, total, largest, start, state, tables, entries
 
 
-def serve(engine: str, memory: str, seconds: str, code: str) -> None:
+def compile_stdin(engine: str, memory: str, seconds: str, code: str) -> None:
     """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
     from _thread import stack_size
 
@@ -306,19 +315,19 @@ def serve(engine: str, memory: str, seconds: str, code: str) -> None:
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:
-        binary = without_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        binary = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         settings: dict[str, Any] = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in engine.split(";"))
         }
         module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
-        if module.kept_bytes > int(code):
+        if module.resident_bytes > int(code):
             answer = [_TOO_MUCH]
         else:
             artifact = module.serialize()
             answer = [
                 _DONE,
-                note_of(module.facts),
+                pack_facts(module.facts),
                 len(artifact).to_bytes(_LENGTH, "little"),
                 artifact,
             ]

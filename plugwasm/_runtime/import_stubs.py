@@ -6,8 +6,8 @@ import copy
 
 from .._host.env import NAMESPACE
 from .._host.functions import Function
-from .._host.wasm_values import TYPES
-from .modules import Allowance, compiled, engine_for
+from .._host.wasm_values import VAL_TYPES
+from .modules import CompileBudget, compile_module, engine_for_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from .._engine import FunctionType, HostFunction
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
 
 
-def wanted(
-    recipe: Recipe, limits: Limits, also: Collection[tuple[str, str]] = ()
+def required_functions(
+    spec: PluginSpec, limits: Limits, also: Collection[tuple[str, str]] = ()
 ) -> dict[tuple[str, str], FunctionType]:
     """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
-    on = engine_for((source.wasm for source in recipe.modules), limits, fuel=True)
-    allowance = Allowance(limits)
+    on = engine_for_modules((source.wasm for source in spec.modules), limits, fuel=True)
+    budget = CompileBudget(limits)
     modules = {
-        source.name: compiled(source.wasm, on, source.name, allowance) for source in recipe.modules
+        source.name: compile_module(source.wasm, on, source.name, budget) for source in spec.modules
     }
     return {
         (item.module, item.name): item.type
         for module in modules.values()
         for item in module.imports
         if item.type is not None
-        and TYPES.keys() >= {*item.type.params, *item.type.results}
+        and VAL_TYPES.keys() >= {*item.type.params, *item.type.results}
         and (
             (item.module, item.name) in also
             or not (item.module == NAMESPACE or item.module.startswith("wasi_"))
@@ -41,11 +41,11 @@ def wanted(
     }
 
 
-def stand_in(
+def make_stub(
     namespace: str, name: str, host: HostFunction, real: Function | None = None
 ) -> Function:
     """A host function that is linked for that one, or for the real one of the application."""
-    types = [TYPES[t] for t in host.type.params], [TYPES[t] for t in host.type.results]
+    types = [VAL_TYPES[t] for t in host.type.params], [VAL_TYPES[t] for t in host.type.results]
     linked = copy.copy(real) or Function(namespace, name, *types, _nothing)
     linked._host = host
     return linked

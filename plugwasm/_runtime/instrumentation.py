@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections import deque
 from time import perf_counter
 
-from .._host.codecs import no_input, typed_call
+from .._host.codecs import prepare_typed_call, unencodable_input_error
 from .._host.deadline import NEVER
 from .._host.env import NAMESPACE
-from .._host.guest import Exited
-from .._host.observed_values import seen
-from .._host.plugin_log import log_raised, logger_of
+from .._host.guest import PluginExit
+from .._host.observed_values import observe_values
+from .._host.plugin_log import get_logger, log_exception
 from ..errors import HostFunctionError
-from .call_errors import parsed
-from .call_queue import Turn, hand_over, holds
-from .observers import Call, HostCall, HttpExchange, Measured, Observer, need_guest
+from .call_errors import parse_output
+from .call_queue import QueuedCall, hand_over, holds_self
+from .inputs import to_input_bytes
+from .observers import Call, HostCall, HttpExchange, Measured, Observer, need_local_instance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,66 +32,61 @@ if TYPE_CHECKING:
     from .._engine import HostFunction
     from .._host.codecs import TypedCodec
     from .._host.guest import Guest
-    from .observers import Understudy
-    from .plugin import Plugin
+    from .abstract_plugin import AbstractPlugin
+    from .observers import HostCallInterceptor
 
 _HTTP = (NAMESPACE, "http_request")
-_logger = logger_of("observing")
+_logger = get_logger("observing")
 
 
-class Watch:
+class CallInstrumentation:
     """Watches one plugin.
 
     Args:
         observers: Who is told.
-        octets: Makes bytes of inputs that are neither bytes nor text.
 
     Attributes:
-        needs_guest: As `observing.need_guest` says of the observers.
+        needs_local_instance: As `observers.need_local_instance` says of the observers.
         call: The call under way; not there when there is none, so that nothing of it is kept.
-        until: The deadline of the last call, on the monotonic clock.
+        deadline: The deadline of the last call, on the monotonic clock.
     """
 
     __slots__ = (
-        "_away",
+        "_host_time",
         "_idle",
-        "_is_wanted",
+        "_interceptor",
+        "_is_contended",
         "_listeners",
         "_observers",
-        "_octets",
         "_queue",
-        "_understudy",
         "_wants_values",
         "call",
-        "needs_guest",
-        "until",
+        "deadline",
+        "needs_local_instance",
     )
 
     call: Call
 
-    def __init__(
-        self, observers: Sequence[Observer], octets: Callable[[Any], bytes | memoryview]
-    ) -> None:
+    def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
-        self._octets = octets
         self._listeners = [
             observer
             for observer in observers
             if type(observer).on_host_call is not Observer.on_host_call
         ]
-        self.needs_guest = need_guest(observers)
+        self.needs_local_instance = need_local_instance(observers)
         self._wants_values = any(observer.wants_values for observer in self._listeners)
-        self._understudy: Understudy | None = None
-        self._away = 0.0
+        self._interceptor: HostCallInterceptor | None = None
+        self._host_time = 0.0
         """Seconds of the call under way that were spent outside of the guest."""
-        self._queue: deque[Turn] = deque()
-        self._is_wanted = False
+        self._queue: deque[QueuedCall] = deque()
+        self._is_contended = False
         self._idle = True
-        self.until = NEVER
+        self.deadline = NEVER
 
     def run(
         self,
-        plugin: Plugin,
+        plugin: AbstractPlugin,
         enter: Callable[..., Any],
         function: str,
         data: Any,
@@ -105,21 +101,21 @@ class Watch:
         if is_measured:
             returns = (*getattr(returns, "__args__", ()), ...)[0]
         if returns is not ... or codec is not None:
-            data, parse = typed_call(function, data, parse, returns, codec, plugin.name)
+            data, parse = prepare_typed_call(function, data, parse, returns, codec, plugin.name)
         if type(data) is not bytes:
             try:
-                data = data.encode() if isinstance(data, str) else bytes(self._octets(data))
+                data = data.encode() if isinstance(data, str) else bytes(to_input_bytes(data))
             except UnicodeEncodeError as failure:
-                raise no_input(failure, plugin.name, function) from None
+                raise unencodable_input_error(failure, plugin.name, function) from None
         call = Call(plugin.name, function, data, host_context)
         entered: list[AbstractContextManager[object]] = []
         error: BaseException | None = None
         try:
             _enter(self._observers, "on_call", call, entered)
-            result = self._made(plugin, enter, call, parse)
+            result = self._run_exclusively(plugin, enter, call, parse)
             if parse is not None and parse is not bytes:
-                result, until = result
-                result = parsed(parse, result, until, plugin.compiled_plugin, function)
+                result, deadline = result
+                result = parse_output(parse, result, deadline, plugin.compiled_plugin, function)
             return Measured(result, call) if is_measured else result
         except BaseException as exception:
             error = exception
@@ -132,17 +128,19 @@ class Watch:
                 _leave(entered, error)
             del error
 
-    @holds
-    def _made(self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object) -> Any:
+    @holds_self
+    def _run_exclusively(
+        self, plugin: AbstractPlugin, enter: Callable[..., Any], call: Call, parse: object
+    ) -> Any:
         try:
             del self._idle  # as the lock of `Plugin`
         except AttributeError:
-            turn = Turn(self, plugin, call.function)
+            queued_call = QueuedCall(self, plugin, call.function)
             try:
-                turn.take()
+                queued_call.wait()
             except BaseException:
                 try:
-                    del turn.waits
+                    del queued_call.is_pending
                 except AttributeError:
                     self._idle = True
                 hand_over(self)
@@ -150,25 +148,25 @@ class Watch:
         error: BaseException | None = None
         try:
             self.call = call
-            self._away = 0.0
-            if self._understudy is not None:
-                self._understudy.begin(call)
+            self._host_time = 0.0
+            if self._interceptor is not None:
+                self._interceptor.begin(call)
             begin = perf_counter()
             try:
                 output = enter(
                     call.function, call.input, None if parse is None else bytes, call.host_context
                 )
                 call.output = bytes(output)
-                return output if parse is None or parse is bytes else (output, self.until)
+                return output if parse is None or parse is bytes else (output, self.deadline)
             except BaseException as exception:
                 error = exception
                 raise
             finally:
                 call.guest_seconds = max(
-                    0.0, perf_counter() - begin - self._away - call.start_seconds
+                    0.0, perf_counter() - begin - self._host_time - call.start_seconds
                 )
-                if self._understudy is not None:
-                    self._understudy.end(call, error)
+                if self._interceptor is not None:
+                    self._interceptor.end(call, error)
         finally:
             # No call between these, after which a signal handler could raise: the plugin would be busy for good.
             try:
@@ -176,43 +174,45 @@ class Watch:
             except AttributeError:
                 pass
             self._idle = True
-            if self._is_wanted:
+            if self._is_contended:
                 hand_over(self)
             del error
 
-    def starting(self, start: Callable[..., Guest], *args: Any) -> Guest:
+    def time_start(self, start: Callable[..., Guest], *args: Any) -> Guest:
         """Makes an instance by `start`, in a call."""
-        begin, away = perf_counter(), self._away
+        begin, away = perf_counter(), self._host_time
         try:
             return start(*args)
         finally:
-            self.call.start_seconds += perf_counter() - begin - (self._away - away)
+            self.call.start_seconds += perf_counter() - begin - (self._host_time - away)
 
     def attach(self, guest: Guest) -> None:
         """Watches a new instance; before anything is linked."""
         guest.interceptor = self
-        self._understudy = next(
+        self._interceptor = next(
             (
                 found
                 for observer in self._observers
-                if (found := observer._understudy(guest)) is not None
+                if (found := observer._make_interceptor(guest)) is not None
             ),
             None,
         )
-        if self._understudy is not None:
-            self._understudy.begin(self.call)
+        if self._interceptor is not None:
+            self._interceptor.begin(self.call)
 
     def settle(self, guest: Guest) -> None:
         """Looks at an instance after its call, before it may be dropped."""
-        self.until = guest.deadline
+        self.deadline = guest.deadline
         if hasattr(guest, "budget") and hasattr(
             guest, "kernel"
         ):  # for there may have been no room for it
             self.call.memory_bytes = guest.memory_bytes()
-        if self._understudy is not None:
-            self._understudy.settle(guest)
+        if self._interceptor is not None:
+            self._interceptor.settle(guest)
 
-    def host_call(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def call_host_function(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         """Runs a host function, see `Guest.interceptor`."""
         begin = perf_counter()
         call = self.call
@@ -220,28 +220,30 @@ class Watch:
         call.http_requests += function.name == _HTTP
         try:
             if self._listeners:
-                self._told(guest, function, caller, values)
+                self._run_with_listeners(guest, function, caller, values)
                 return
             try:
-                self._body(guest, function, caller, values)
+                self._run_body(guest, function, caller, values)
             finally:
                 call.host_seconds += perf_counter() - begin
         finally:
-            self._away += perf_counter() - begin
+            self._host_time += perf_counter() - begin
 
-    def _body(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
-        if self._understudy is None:
+    def _run_body(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+        if self._interceptor is None:
             function.body(guest, caller, values)
         else:
-            self._understudy.host_call(guest, function, caller, values)
+            self._interceptor.call_host_function(guest, function, caller, values)
 
-    def _told(self, guest: Guest, function: HostFunction, caller: int, values: Any) -> None:
+    def _run_with_listeners(
+        self, guest: Guest, function: HostFunction, caller: int, values: Any
+    ) -> None:
         """The same with observers."""
         assert function.name is not None
         seen_call = HostCall(self.call, *function.name)
         params, results = function.type.params, function.type.results
         if self._wants_values:
-            seen_call.args = seen(guest, params, values, function.kinds)
+            seen_call.args = observe_values(guest, params, values, function.python_types)
         if function.name == _HTTP and params:
             seen_call.http = _http(guest, values[0])
         entered: list[AbstractContextManager[object]] = []
@@ -250,11 +252,13 @@ class Watch:
         try:
             _enter(self._listeners, "on_host_call", seen_call, entered)
             begin = perf_counter()
-            self._body(guest, function, caller, values)
+            self._run_body(guest, function, caller, values)
             if self._wants_values:
-                seen_call.results = seen(guest, results, values, function.kinds[len(params) :])
+                seen_call.results = observe_values(
+                    guest, results, values, function.python_types[len(params) :]
+                )
         except BaseException as exception:
-            if not isinstance(exception, Exited):
+            if not isinstance(exception, PluginExit):
                 error = (type(exception) is HostFunctionError and exception.__cause__) or exception
                 seen_call.error = type(error).__name__
             raise
@@ -277,12 +281,14 @@ def _http(guest: Guest, handle: int) -> HttpExchange:
     from msgspec.json import decode
 
     from .._host.http_request import MAX_DOCUMENT, MAX_VALUES
-    from .._payload_bounds.nesting import is_too_deep
+    from .._payload_bounds.nesting import is_json_too_deep
     from .._payload_bounds.value_count import json_exceeds
 
-    document = guest.content(handle) or b"" if guest.size(handle) <= MAX_DOCUMENT else b""
+    document = (
+        guest.find_block(handle) or b"" if guest.block_length(handle) <= MAX_DOCUMENT else b""
+    )
     asked: Any = None
-    if not (json_exceeds(document, MAX_VALUES) or is_too_deep(document)):
+    if not (json_exceeds(document, MAX_VALUES) or is_json_too_deep(document)):
         try:
             asked = decode(document)
         except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -315,7 +321,7 @@ def _enter(
         except Exception:
             if entered and entered[-1] is context:
                 del entered[-1]
-            log_raised(_logger, "an observer raised; the call goes on")
+            log_exception(_logger, "an observer raised; the call goes on")
 
 
 def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
@@ -327,7 +333,7 @@ def _leave(entered: list[AbstractContextManager[object]], error: BaseException |
             context.__exit__(kind, error, traceback)
         except Exception as raised:
             if raised is not error:
-                log_raised(_logger, "an observer raised; the call goes on")
+                log_exception(_logger, "an observer raised; the call goes on")
         except BaseException:
             del entered[-1]
             _leave(entered, error)

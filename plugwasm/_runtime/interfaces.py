@@ -17,12 +17,12 @@ from functools import lru_cache, update_wrapper
 from types import FunctionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .._host.codecs import JSON, RAW, output_reader
-from .._host.conversion import NONE, bare
-from .._host.functions import Function, inferred
-from .._manifest.messages import meant
+from .._host.codecs import JSON, RAW, make_output_reader
+from .._host.conversion import NONE, strip_annotations
+from .._host.functions import Function, infer_function
+from .._manifest.messages import closest_match
 from ..errors import InterfaceError
-from .linker import is_callable
+from .linker import is_callable_export
 from .observers import Measured
 
 TYPE_CHECKING = False
@@ -179,7 +179,7 @@ class _Export:
         returned = get_args(hints["return"])[0] if self.is_measured else hints["return"]
         self.returns = NONE if returned is None else returned
         try:
-            output_reader(self.returns, self.codec, None, self.name)
+            make_output_reader(self.returns, self.codec, None, self.name)
         except TypeError as error:
             raise TypeError(f"{where}: {error}") from error
 
@@ -195,7 +195,7 @@ class _Export:
         encode_one: Callable[..., Any] = (codec or JSON).encode
         if codec is not None:
             return encode_one
-        plain = bare(hints[names[0]])
+        plain = strip_annotations(hints[names[0]])
         if isinstance(plain, type) and issubclass(plain, str):
             return _text
         if isinstance(plain, type) and issubclass(plain, (bytes, bytearray, memoryview)):
@@ -223,7 +223,11 @@ class _Export:
             except TypeError as error:
                 raise TypeError(f"{where}: {error}") from None
             plugin = getattr(bound, _TARGET)
-            return plugin, data, output_reader(returns, codec, getattr(plugin, "name", None), name)
+            return (
+                plugin,
+                data,
+                make_output_reader(returns, codec, getattr(plugin, "name", None), name),
+            )
 
         if self.is_async:
 
@@ -289,18 +293,16 @@ def _exports(plugin: Any) -> Sequence[Item] | None:
 
 
 def _complaint(name: str, items: dict[str, Item]) -> str | None:
-    from .._engine import shown
+    from .._engine import truncate
 
     item = items.get(name)
-    if item is not None and is_callable(item):
+    if item is not None and is_callable_export(item):
         return None
     if item is not None and item.type is not None:
-        return (
-            f"its `{shown(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
-        )
-    close = meant(name, [item.name for item in items.values() if is_callable(item)])
-    return f"it exports no function `{shown(name)}`" + (
-        f" (did you mean `{shown(close)}`?)" if close else ""
+        return f"its `{truncate(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
+    close = closest_match(name, [item.name for item in items.values() if is_callable_export(item)])
+    return f"it exports no function `{truncate(name)}`" + (
+        f" (did you mean `{truncate(close)}`?)" if close else ""
     )
 
 
@@ -348,7 +350,7 @@ def host_namespace(
                 f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as Annotated[…, codec]"
             )
         functions.append(
-            inferred(
+            infer_function(
                 namespace, attribute if name is None else name, getattr(implementation, attribute)
             )
         )

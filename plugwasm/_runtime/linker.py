@@ -23,16 +23,16 @@ from .._engine import (
     HostFunction,
     Instance,
     Module,
-    ensure_frames_to_start,
-    shown,
+    check_recursion_depth_to_start,
+    truncate,
 )
 from .._host import env
 from .._host import kernel as _kernel
-from .._host.guest import Exited, Guest
+from .._host.guest import Guest, PluginExit
 from .._host.memory_budget import MemoryPlan
-from .._manifest.limits import DEFAULT, FIRST_PAGES
+from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
-from .modules import Allowance, compiled
+from .modules import CompileBudget, compile_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from .._engine import Engine, Item
     from .._manifest.limits import Limits
-    from .._manifest.resolve import ModuleSource
+    from .._manifest.resolve import ModuleSpec
 
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
@@ -59,20 +59,28 @@ _PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
 class Unit:
     """A module of a plugin, and where each of its imports comes from."""
 
-    __slots__ = ("from_apart", "index", "is_command", "module", "name", "sources", "stands_apart")
+    __slots__ = (
+        "has_own_store",
+        "index",
+        "is_command",
+        "module",
+        "name",
+        "own_store_imports",
+        "sources",
+    )
 
     def __init__(self, index: int, name: str, module: Module) -> None:
         self.index = index
         self.name = name
         self.module = module
         self.is_command = "_start" in module.exports and "_initialize" not in module.exports
-        self.stands_apart = self.is_command and all(
+        self.has_own_store = self.is_command and all(
             item.kind == "function" for item in module.imports
         )
         """Whether it is a command that can be instantiated in a store of its own: what it imports the host can call for it."""
         self.sources: list[str | HostFunction | tuple[int, str]] = []
         """For each import: a kernel export, a host function, or the export of a unit."""
-        self.from_apart: list[HostFunction] = []
+        self.own_store_imports: list[HostFunction] = []
         """For each import of a command that stands apart, a function that stands for it in another store."""
 
 
@@ -82,7 +90,7 @@ class Plan:
     def __init__(
         self,
         engine: Engine,
-        sources: Sequence[ModuleSource],
+        sources: Sequence[ModuleSpec],
         main: str,
         *,
         wasi: bool,
@@ -90,11 +98,11 @@ class Plan:
         limits: Limits | None = None,
     ) -> None:
         self.engine = engine
-        self.kernel = compiled(_kernel.source(), engine, "kernel")
-        allowance = None if limits is None else Allowance(limits)
+        self.kernel = compile_module(_kernel.read_source(), engine, "kernel")
+        budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
         self.units = [
-            Unit(i, source.name, compiled(source.wasm, engine, source.name, allowance))
+            Unit(i, source.name, compile_module(source.wasm, engine, source.name, budget))
             for i, source in enumerate(ordered)
         ]
         self.main = self.units[-1]
@@ -104,31 +112,31 @@ class Plan:
         )
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
         present = [unit for unit in self.order if unit is self.main or not unit.is_command]
-        counts = [unit.module.own_memories for unit in present]
+        counts = [unit.module.defined_memories for unit in present]
         count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
         if any(
-            unit.module.own_memories[0] and not unit.stands_apart
+            unit.module.defined_memories[0] and not unit.has_own_store
             for unit in self.order
             if unit not in present
         ):
             count += (
-                limits or DEFAULT
+                limits or DEFAULT_LIMITS
             ).memories  # instances of those commands stay, and each has memories
         count += any(_has_heap(unit.module, limits) for unit in self.units)
         total = sum(total for _, total, _ in counts)
-        self.first_pages = FIRST_PAGES + total
-        self.main_pages = self.main.module.own_memories[1]
-        self.kept_bytes = sum(unit.module.kept_bytes for unit in self.units)
+        self.first_pages = INITIAL_PAGES + total
+        self.main_pages = self.main.module.defined_memories[1]
+        self.resident_bytes = sum(unit.module.resident_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
-        tables = sum(unit.module.own_tables for unit in present)
+        tables = sum(unit.module.defined_tables for unit in present)
         if any(
-            unit.module.own_tables and not unit.stands_apart
+            unit.module.defined_tables and not unit.has_own_store
             for unit in self.order
             if unit not in present
         ):
-            tables = (limits or DEFAULT).tables  # likewise
+            tables = (limits or DEFAULT_LIMITS).tables  # likewise
         watched = next((found for unit in present if (found := _visible_memory(unit))), None)
-        self.memory = MemoryPlan(limits or DEFAULT, (count, total, largest), watched, tables)
+        self.memory = MemoryPlan(limits or DEFAULT_LIMITS, (count, total, largest), watched, tables)
         for unit in self.order:
             _check_start(unit, unit is self.main)
 
@@ -136,13 +144,15 @@ class Plan:
         """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
         store = guest.store
         guest.limit_memory(self.memory)
-        guest.held = self.state_bytes
+        guest.state_bytes = self.state_bytes
         kernel = store.instantiate(
-            self.kernel, store.function(_MAY_GROW_HOST, guest), guest.pending
+            self.kernel, store.make_import(_MAY_GROW_HOST, guest), guest.pending
         )
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.may_grow(0)
-        guest.items.update(zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True))
+        guest.externs.update(
+            zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
+        )
         for unit in self.order:
             if not (unit.is_command and unit is not self.main):
                 instance = _instantiate(unit, guest)
@@ -176,18 +186,18 @@ def _check_start(unit: Unit, is_main: bool) -> None:
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
             must = f"is run at the start and must be a function {type}, not {item}"
-            raise LinkError(f"module `{shown(unit.name)}`: its export `{name}` {must}")
+            raise LinkError(f"module `{truncate(unit.name)}`: its export `{name}` {must}")
 
 
 def _has_heap(module: Module, limits: Limits | None) -> bool:
     """Whether the module may have objects: the heap of these is one more memory, which the host does not see."""
-    return module.has_objects and limits is not None and limits.gc
+    return module.may_use_gc and limits is not None and limits.gc
 
 
 def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
     """The unit and the name of the memory that it defines and exports, if there is no doubt which that is."""
     module = unit.module
-    if module.own_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
+    if module.defined_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
         return None
     names = [name for name, item in module.exports.items() if item.kind == "memory"]
     return (unit.index, ExportName(names[0])) if names else None
@@ -206,7 +216,7 @@ def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
 
 def _instantiate(unit: Unit, guest: Guest) -> Instance:
     """An instance in the guest's own store."""
-    store, items = guest.store, guest.items
+    store, items = guest.store, guest.externs
     imports = []
     for source in unit.sources:
         if isinstance(source, tuple):
@@ -215,7 +225,7 @@ def _instantiate(unit: Unit, guest: Guest) -> Instance:
         item = items.get(source)
         if item is None:
             assert isinstance(source, HostFunction)
-            item = items[source] = guest.imported(source, store)
+            item = items[source] = guest.make_import(source, store)
         imports.append(item)
     return store.instantiate(unit.module, b"".join(imports), guest.pending)
 
@@ -237,9 +247,9 @@ class _Linker:
         for unit in self.units:
             self.visit(unit)
         for unit in self.units[:-1]:
-            if unit.stands_apart:
-                unit.from_apart = [
-                    _from_another_store(unit, source, item)
+            if unit.has_own_store:
+                unit.own_store_imports = [
+                    _import_across_stores(unit, source, item)
                     for source, item in zip(unit.sources, unit.module.imports, strict=True)
                 ]
         return self.order
@@ -279,20 +289,20 @@ class _Linker:
             return self.from_unit(unit, item, other)
         if item.kind == "function":
             if host := self.functions.get((item.module, item.name)):
-                return _checked(unit, item, host.type, host)
+                return _check_type(unit, item, host.type, host)
             if self.wasi and item.module == WASI:
                 from .._wasi.preview1 import SIGNATURES
 
                 if item.name in SIGNATURES:
                     host = _wasi_function(item.name)
-                    return _checked(unit, item, host.type, host)
+                    return _check_type(unit, item, host.type, host)
             if item.module == env.NAMESPACE:
-                if item.name in _kernel.SERVED:
+                if item.name in _kernel.KERNEL_FUNCTIONS:
                     served = self.kernel.exports[item.name].type
                     assert served is not None
-                    return _checked(unit, item, served, item.name)
+                    return _check_type(unit, item, served, item.name)
                 if host := env.FUNCTIONS.get(item.name):
-                    return _checked(unit, item, host.type, host)
+                    return _check_type(unit, item, host.type, host)
         raise _missing(unit, item, self.wasi)
 
     def from_unit(
@@ -300,15 +310,15 @@ class _Linker:
     ) -> str | HostFunction | tuple[int, str]:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
-            exported = f"module `{shown(other.name)}` exports that name as a {export.kind}"
-            raise LinkError(f"module `{shown(unit.name)}` imports {item}, but {exported}")
+            exported = f"module `{truncate(other.name)}` exports that name as a {export.kind}"
+            raise LinkError(f"module `{truncate(unit.name)}` imports {item}, but {exported}")
         if item.type is not None and export.type is not None:
-            _checked(unit, item, export.type, item.name)
+            _check_type(unit, item, export.type, item.name)
         if other.is_command and other is not self.units[-1]:
             key = (other.index, item.name)
             if export.type is None:
                 raise LinkError(
-                    f"module `{shown(unit.name)}` imports {item} of module `{shown(other.name)}`, which is a command: "
+                    f"module `{truncate(unit.name)}` imports {item} of module `{truncate(other.name)}`, which is a command: "
                     "each call of it runs in a fresh instance, so only its functions can be imported"
                 )
             if key not in self.commands:
@@ -317,22 +327,22 @@ class _Linker:
             return self.commands[key]
         if other is unit or other in self.path:
             circle = " → ".join(
-                f"`{shown(u.name)}`" for u in [*self.path[self.path.index(other) :], other]
+                f"`{truncate(u.name)}`" for u in [*self.path[self.path.index(other) :], other]
             )
             if export.type is None:
                 raise LinkError(
                     f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
-                    f"(`{shown(item.name)}`): only functions can be linked in a circle"
+                    f"(`{truncate(item.name)}`): only functions can be linked in a circle"
                 )
             _check_passable(unit, item, export.type)
             return _trampoline(other, item.name, export.type, circle)
         return other.index, item.name
 
 
-def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
+def _check_type(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
-            f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` as a function {item.type}, "
+            f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` as a function {item.type}, "
             f"but what is offered is {offered}"
         )
     return source
@@ -341,19 +351,19 @@ def _checked(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
 def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
     if not _PASSABLE.issuperset(type.params + type.results):
         raise LinkError(
-            f"module `{shown(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
+            f"module `{truncate(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
             "but the host can pass only values of type i32, i64, f32 and f64"
         )
 
 
-def is_from_before_1_0(item: Item) -> bool:
+def is_pre_1_0_import(item: Item) -> bool:
     """Whether it belongs to the contract before Extism 1.0: `env.extism_alloc`, say, which is `extism:host/env.alloc` now."""
     return item.module == "env" and item.name.startswith("extism_")
 
 
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     kind = f"{item.kind} {item.type}" if item.type else item.kind
-    what = f"module `{shown(unit.name)}` imports `{shown(item.module)}.{shown(item.name)}` ({kind})"
+    what = f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
             return MissingImportError(
@@ -364,7 +374,7 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
         )
     if item.module.startswith("wasi_") and not wasi:
         return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
-    if is_from_before_1_0(item):
+    if is_pre_1_0_import(item):
         return MissingImportError(
             f"{what}: the plugin was built by a kit from before Extism 1.0, which had its functions in `env`, and no host of today "
             "runs it; build it again with a current kit"
@@ -377,7 +387,7 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
 # ---- host functions that stand for something else ----------------------------------------------------------------------------------
 
 
-def _call_through(
+def _call_export(
     instance: Instance, name: str, type: FunctionType, guest: Guest, values: Any
 ) -> None:
     slots = max(len(type.params), len(type.results))
@@ -387,12 +397,12 @@ def _call_through(
     try:
         function.call(guest.pending)
     except EngineFailure as failure:
-        raise PassedOn(failure) from None
+        raise NestedFailure(failure) from None
     for i in range(len(type.results)):
         values[2 * i] = function.values[2 * i]
 
 
-class PassedOn(Exception):
+class NestedFailure(Exception):
     """A failure of a guest function that was called by a host callback, on its way through the guest that called it."""
 
     def __init__(self, failure: EngineFailure) -> None:
@@ -405,10 +415,10 @@ def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> Host
         instance = guest.instances.get(other.index)
         if instance is None:
             raise LinkError(
-                f"modules import each other in a circle, {circle}, and `{shown(name)}` of `{shown(other.name)}` is called while that "
+                f"modules import each other in a circle, {circle}, and `{truncate(name)}` of `{truncate(other.name)}` is called while that "
                 "is being started"
             )
-        _call_through(instance, name, type, guest, values)
+        _call_export(instance, name, type, guest, values)
 
     return HostFunction(type, body)  # type: ignore[arg-type]
 
@@ -421,30 +431,32 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     """
 
     def body(guest: Guest, caller: int, values: Any) -> None:
-        ensure_frames_to_start()
-        if not unit.stands_apart:
-            with guest.entered(guest.store):
-                guest.hold(unit.module.state_bytes)
+        check_recursion_depth_to_start()
+        if not unit.has_own_store:
+            with guest.enter_store(guest.store):
+                guest.charge_state(unit.module.state_bytes)
                 try:
                     instance = _instantiate(unit, guest)
                 except EngineFailure as failure:
-                    raise PassedOn(failure) from None
-                _call_through(instance, name, type, guest, values)
+                    raise NestedFailure(failure) from None
+                _call_export(instance, name, type, guest, values)
             return
-        count, total, largest = unit.module.own_memories
+        count, total, largest = unit.module.defined_memories
         memories = count + _has_heap(unit.module, guest.limits), total, largest
-        with guest.command_store(memories, unit.module.own_tables) as store:
+        with guest.command_store(memories, unit.module.defined_tables) as store:
             try:
-                imports = b"".join(guest.imported(function, store) for function in unit.from_apart)
+                imports = b"".join(
+                    guest.make_import(function, store) for function in unit.own_store_imports
+                )
                 instance = store.instantiate(unit.module, imports, guest.pending)
             except EngineFailure as failure:
-                raise PassedOn(failure) from None
-            _call_through(instance, name, type, guest, values)
+                raise NestedFailure(failure) from None
+            _call_export(instance, name, type, guest, values)
 
     return HostFunction(type, body)  # type: ignore[arg-type]
 
 
-def _from_another_store(
+def _import_across_stores(
     unit: Unit, source: str | HostFunction | tuple[int, str], item: Item
 ) -> HostFunction:
     """A host function that stands, in the store of a command, for what the command imports. Raises `LinkError`."""
@@ -455,11 +467,11 @@ def _from_another_store(
         return source
 
     def body(guest: Guest, caller: int, values: Any) -> None:
-        with guest.entered(guest.store):
+        with guest.enter_store(guest.store):
             if isinstance(source, str):
-                _call_through(guest.kernel.instance, source, type, guest, values)
+                _call_export(guest.kernel.instance, source, type, guest, values)
             else:
-                _call_through(guest.instances[source[0]], source[1], type, guest, values)
+                _call_export(guest.instances[source[0]], source[1], type, guest, values)
 
     return HostFunction(type, body)  # type: ignore[arg-type]
 
@@ -487,14 +499,14 @@ def _make_wasi_function(name: str) -> HostFunction:
         try:
             errno = getattr(guest.wasi_state(), name)(guest.memory_of(caller), *arguments)
         except GuestExit as exit:
-            raise Exited(exit.code) from None
+            raise PluginExit(exit.code) from None
         if results:
             values[0] = errno
 
     return HostFunction(FunctionType(params, results), body, (WASI, name))  # type: ignore[arg-type]
 
 
-def is_own_wasi(function: HostFunction) -> bool:
+def is_builtin_wasi(function: HostFunction) -> bool:
     """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
     return (
         function.name is not None
@@ -503,12 +515,12 @@ def is_own_wasi(function: HostFunction) -> bool:
     )
 
 
-def linking_code() -> frozenset[CodeType]:
+def trampoline_code() -> frozenset[CodeType]:
     """The code of the bodies of host functions that only lead to a guest or to WASI again."""
     makers: tuple[Any, ...] = (
         _trampoline,
         _command_function,
-        _from_another_store,
+        _import_across_stores,
         _make_wasi_function,
     )
     bodies = [
@@ -520,6 +532,6 @@ def linking_code() -> frozenset[CodeType]:
     return frozenset((_may_grow.__code__, *bodies))
 
 
-def is_callable(item: Item) -> bool:
+def is_callable_export(item: Item) -> bool:
     """Whether an export can be called by the plugin contract: `() -> ()` or `() -> (i32)`."""
     return item.type is not None and not item.type.params and item.type.results in ((), ("i32",))

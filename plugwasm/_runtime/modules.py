@@ -16,17 +16,17 @@ from .._engine import (
     Engine,
     EngineFailure,
     Module,
+    benefits_from_images,
     can_pool,
     library_version,
-    shown,
-    wants_images,
+    truncate,
 )
 from .._host.deadline import ticker
 from .._platform import fork
 from .._platform.native_threads import RLock
 from ..errors import ModuleError
 from . import code_cache
-from .compiler import Allowance, compile_within, facts_in, note_of
+from .compiler import CompileBudget, compile_within, pack_facts, unpack_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from .._manifest.limits import Limits
 
-__all__ = ["Allowance", "BeyondPool", "compiled", "engine", "engine_for"]
+__all__ = ["CompileBudget", "TooLargeForPool", "compile_module", "engine_for_modules", "get_engine"]
 
 TRANSFORMATION = "none"
 """Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
@@ -56,16 +56,16 @@ _kept: list[tuple[int, Module]] = []
 _lock = RLock()
 
 
-class BeyondPool(Exception):
+class TooLargeForPool(Exception):
     """The module is larger than what a pooled engine holds."""
 
 
-def engine_for(
+def engine_for_modules(
     modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False
 ) -> Engine:
     """The engine for all modules of a plugin together."""
-    images = any(map(wants_images, modules))
-    return engine(
+    images = any(map(benefits_from_images, modules))
+    return get_engine(
         fuel=fuel,
         pooled=pooled,
         stack_bytes=limits.stack_bytes,
@@ -75,7 +75,7 @@ def engine_for(
     )
 
 
-def engine(
+def get_engine(
     *,
     fuel: bool = False,
     pooled: bool = True,
@@ -95,7 +95,7 @@ def engine(
                     zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False)
                 )
                 if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
-                    found = engine(pooled=False, **settings)
+                    found = get_engine(pooled=False, **settings)
                 else:
                     found = Engine(pooled=pooled, **settings)
                     ticker.engines.append(found)
@@ -105,23 +105,23 @@ def engine(
     return found
 
 
-def compiled(
-    wasm: bytes, engine: Engine, name: str = "module", allowance: Allowance | None = None
+def compile_module(
+    wasm: bytes, engine: Engine, name: str = "module", budget: CompileBudget | None = None
 ) -> Module:
     """The module for Wasm bytes or WAT text. Without an allowance, compiling may take any time and memory.
 
     Raises:
         ModuleError: It is not valid, or is beyond the allowance.
-        BeyondPool: The engine is pooled, and the module too large for that.
+        TooLargeForPool: The engine is pooled, and the module too large for that.
     """
     key = (engine, wasm)
     module = _seen.get(key)
     if module is None:
-        module = _compile(engine, wasm, name, allowance)
+        module = _compile(engine, wasm, name, budget)
         _seen[key] = module
-        _keep(len(wasm) + module.kept_bytes, module)
-    if allowance is not None and not engine.pooled:  # the pool's copy was allowed with the first
-        allowance.add_code(module, name)
+        _keep(len(wasm) + module.resident_bytes, module)
+    if budget is not None and not engine.pooled:  # the pool's copy was allowed with the first
+        budget.add_code(module, name)
     return module
 
 
@@ -145,33 +145,35 @@ if hasattr(os, "register_at_fork"):
 fork.register()
 
 
-def _compile(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
+def _compile(target: Engine, wasm: bytes, name: str, budget: CompileBudget | None) -> Module:
     if target.pooled:
         settings: dict[str, Any] = target.features
-        module = compiled(wasm, engine(pooled=False, **settings), name, allowance)
+        module = compile_module(wasm, get_engine(pooled=False, **settings), name, budget)
         try:
             return target.load(module.serialize()).with_facts(module.facts)
         except EngineFailure as failure:
-            raise BeyondPool(failure.message) from None
-    if allowance is None:
+            raise TooLargeForPool(failure.message) from None
+    if budget is None:
         return _compile_or_load(target, wasm, name, None)
-    with allowance.clocked(name):
-        return _compile_or_load(target, wasm, name, allowance)
+    with budget.charge_time(name):
+        return _compile_or_load(target, wasm, name, budget)
 
 
-def _compile_or_load(target: Engine, wasm: bytes, name: str, allowance: Allowance | None) -> Module:
+def _compile_or_load(
+    target: Engine, wasm: bytes, name: str, budget: CompileBudget | None
+) -> Module:
     key = _cache_key(target, wasm) if code_cache.directory() else None
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        module = compile_within(allowance, target, wasm, name)
+        module = compile_within(budget, target, wasm, name)
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
-            f"module `{shown(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
+            f"module `{truncate(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
         ) from None
     if key:
-        code_cache.store(key, module.serialize(), note_of(module.facts))
+        code_cache.store(key, module.serialize(), pack_facts(module.facts))
     return module
 
 
@@ -184,7 +186,7 @@ def _from_cache(target: Engine, key: str) -> Module | None:
             module = target.load_file(entry.path) if entry.code is None else target.load(entry.code)
         except EngineFailure:
             return None  # made by another engine under the same key: compile it again
-        return module.with_facts(facts_in(entry.note))  # which the engine does not tell
+        return module.with_facts(unpack_facts(entry.note))  # which the engine does not tell
 
 
 def _hint(engine: Engine, reason: str) -> str:
@@ -198,7 +200,7 @@ def _hint(engine: Engine, reason: str) -> str:
 
 def _reason(message: str) -> str:
     """The engine's chain of causes in one line, without its own headline."""
-    lines = [shown(line.rstrip()) for line in message.splitlines()]
+    lines = [truncate(line.rstrip()) for line in message.splitlines()]
     if any(line.lstrip().startswith("-->") for line in lines):
         return "\n".join(lines).strip()
     lines = [line.strip() for line in lines]

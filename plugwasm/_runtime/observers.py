@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from .._host.observed_values import brief, printable
-from ..errors import OptionError, shown
+from .._host.observed_values import shorten
+from ..errors import OptionError, escape_line, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .argument_types import Observe
 
-    class Understudy(Protocol):
+    class HostCallInterceptor(Protocol):
         """Stands for the host functions of one instance: runs them itself, and so can see or replace all that they do."""
 
         def begin(self, call: Call, /) -> None:
             """A call begins; also the one that the instance is started for."""
 
-        def host_call(
+        def call_host_function(
             self, guest: Any, function: HostFunction, caller: int, values: Any, /
         ) -> None:
             """The guest calls a host function."""
@@ -115,10 +115,10 @@ class Call:
         return {name: getattr(self, name) for name in (*kept, *sizes)}
 
     def __str__(self) -> str:
-        call = f"{self.function}({brief(self.input) if self.input else ''})"
+        call = f"{self.function}({shorten(self.input) if self.input else ''})"
         if self.error is not None:
             return f"{call} raised {self.error}"
-        return call if self.output is None else f"{call} -> {brief(self.output)}"
+        return call if self.output is None else f"{call} -> {shorten(self.output)}"
 
 
 Call.__module__ = "plugwasm.observing"
@@ -162,10 +162,10 @@ class HostCall:
     http: HttpExchange | None = None
 
     def __str__(self) -> str:
-        call = f"{self.name}({', '.join(map(brief, self.args))})"
+        call = f"{self.name}({', '.join(map(shorten, self.args))})"
         if self.error is not None:
             return f"{call} raised {self.error}"
-        return f"{call} -> {', '.join(map(brief, self.results))}" if self.results else call
+        return f"{call} -> {', '.join(map(shorten, self.results))}" if self.results else call
 
 
 HostCall.__module__ = "plugwasm.observing"
@@ -188,7 +188,7 @@ class Observer:
     def on_host_call(self, call: HostCall) -> AbstractContextManager[object] | None:
         """The same for host functions. It is called in the thread of the call, also where the function is a coroutine's."""
 
-    def _understudy(self, guest: Guest) -> Understudy | None:
+    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor | None:
         """What is to serve the host calls of a new instance in the place of the functions themselves."""
         return None
 
@@ -229,7 +229,7 @@ def _print(record: Call | HostCall) -> None:
         else f"{record}  [{_summary(record)}]"
     )
     if sys.stderr is not None:
-        print(printable(line), file=sys.stderr)
+        print(escape_line(line), file=sys.stderr)
 
 
 class CallLog(Observer):
@@ -243,9 +243,9 @@ class CallLog(Observer):
     __module__ = "plugwasm.observing"
 
     def __init__(self, logger: logging.Logger | None = None, *, slower_than: float = 0.0) -> None:
-        from .._host.plugin_log import logger_of
+        from .._host.plugin_log import get_logger
 
-        self._logger = logger or logger_of("calls")
+        self._logger = logger or get_logger("calls")
         self._slower_than = slower_than
 
     @contextmanager
@@ -255,7 +255,7 @@ class CallLog(Observer):
         finally:
             if call.error is not None or call.seconds >= self._slower_than:
                 level, ended = (20, "") if call.error is None else (30, f"raised {call.error}, ")
-                names = printable(call.function), printable(call.plugin)
+                names = escape_line(call.function), escape_line(call.plugin)
                 self._logger.log(
                     level,
                     "%s of %s: %s%s",
@@ -269,7 +269,7 @@ class CallLog(Observer):
 def _in_lines(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a record, which a formatter may write as they are."""
     return {
-        name: shown(value) if isinstance(value, str) else value for name, value in fields.items()
+        name: truncate(value) if isinstance(value, str) else value for name, value in fields.items()
     }
 
 
@@ -306,7 +306,7 @@ class Measured(Generic[T]):
         return f"Measured({self.value!r}, {self.call!r})"
 
 
-def observers(observe: Observe) -> tuple[Observer, ...] | None:
+def resolve_observers(observe: Observe) -> tuple[Observer, ...] | None:
     """Those that are meant by the argument `observe`; None when the plugin is not to be observed.
 
     Raises:
@@ -329,6 +329,8 @@ def observers(observe: Observe) -> tuple[Observer, ...] | None:
     return tuple(found) or None
 
 
-def need_guest(given: Sequence[Observer]) -> bool:
+def need_local_instance(given: Sequence[Observer]) -> bool:
     """Whether one of them stands for host functions, so that instances must be in this process."""
-    return any(type(observer)._understudy is not Observer._understudy for observer in given)
+    return any(
+        type(observer)._make_interceptor is not Observer._make_interceptor for observer in given
+    )

@@ -1,20 +1,10 @@
-"""Plugins that can be called, and the handle that cancels a call.
+"""Plugins whose guest runs in this process, and how a call enters it.
 
-A plugin is in one of these states:
-
-    new         no instance yet; the first call makes one
-    ready       it has an instance and runs nothing
-    running     a call is under way
-    broken      the last call was unwound, or ran `_start`: the instance is dropped, so this is `new` again
-    closed      for good; a call under way at that moment is cancelled and ends first
-
-and `_idle` (there unless running), `_guest` and `_closed` are all that tells them apart. Who calls it while it is running waits
-(`_runtime.call_queue`).
+`docs/architecture.md` follows a call step by step ("What happens in a call").
 """
 
 from __future__ import annotations
 
-from collections import deque
 from sys import getrecursionlimit, modules
 from time import monotonic
 
@@ -25,141 +15,54 @@ from .._engine import (
     HostRaised,
     Store,
     Trap,
-    ensure_frames,
-    ensure_frames_to_start,
-    is_pool_limit,
-    is_recursion,
-    shown,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
+    is_pool_exhausted,
+    is_recursion_error,
 )
 from .._host import greenlets
-from .._host.deadline import NEVER, ticker
+from .._host.deadline import ticker
 from .._host.guest import Guest
-from .._host.kernel import INPUT
-from .._host.options import NOT_GIVEN, REGISTERED, named, refuse_unknown
-from .._host.vars import NO_VARS, Vars, by_text, first_vars
-from .._manifest.messages import check_text, meant
-from .._platform.native_threads import get_ident
-from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
+from .._host.kernel import INPUT_OFFSET
+from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
+from .abstract_plugin import AbstractPlugin, LeaseSnapshot
 from .call_errors import (
     START,
-    explain,
-    explain_start,
-    explain_trap_at_start,
-    no_room,
-    no_stack,
-    outcome,
-    parsed,
-    reported,
+    error_for_failed_start,
+    error_for_reported,
+    error_for_trap_at_start,
+    error_for_unwound,
+    no_room_error,
+    no_stack_error,
+    parse_output,
+    read_outcome,
 )
-from .call_queue import Turn, hand_over, holds, is_calling, waiting_for
-from .compiled_plugin import CompiledPlugin, as_compiled
-from .linker import is_callable
-from .signatures import signature_of_call, signature_of_call_async
+from .call_queue import QueuedCall, hand_over, holds_self, is_calling, queued_calls
+from .compiled_plugin import CompiledPlugin, ensure_compiled
+from .inputs import to_input_bytes
+from .signatures import signature_of_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
-    from typing import Any, Never, Self, TypeVar
-    from uuid import UUID
+    from typing import Any, Never
 
-    import anyio
-
-    from .._engine import Function as Entry
-    from .._engine import Item
+    from .._engine import WasmFunction as Entry
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
-    from .instrumentation import Watch
     from .linker import Plan
 
-    T = TypeVar("T")
-
-__all__ = ["CancelHandle", "Plugin"]
+__all__ = ["Plugin"]
 
 _MASK32 = 0xFFFFFFFF
 
 
-class CancelHandle:
-    """Ends a plugin's calls from another thread: the one under way, and those that wait for it. Holding one does not keep the plugin."""
-
-    __module__ = "plugwasm"
-
-    __slots__ = ("_lent", "_plugin")
-
-    def __init__(self, plugin: Plugin) -> None:
-        import weakref
-
-        self._plugin = weakref.ref(plugin)
-        self._lent = plugin._hold()
-
-    def cancel(self) -> bool:
-        """Makes the call under way end with `CancelledError`, and all that wait for their turn. False when there is none; later calls are
-        not affected.
-
-        Nor are calls of others: a handle of a pool's plugin ends with the lease that it was made in.
-        """
-        plugin = self._plugin()
-        return plugin is not None and plugin._lent is self._lent and plugin._cancel()
-
-
-class Lent:
-    """What a plugin was like when it was lent to a caller, to be restored for the next one.
-
-    Besides its instance, a plugin has nothing else that a caller can change. `is_held` when the caller has made something that reaches
-    into the plugin later (a handle, a profile): then the next lease has another `Lent`, by which that sees that its time is over.
-    """
-
-    __slots__ = ("config", "is_held", "post_mortem")
-
-    def __init__(self, plugin: Plugin) -> None:
-        self.config = plugin._config
-        self.post_mortem = getattr(plugin, "_post_mortem", None)  # an IsolatedPlugin has none
-        self.is_held = False
-
-
-class Closing:
-    """Mixed into what is closed at the end of a `with` block, or of an `async with` block."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        from .threads import need_anyio
-
-        need_anyio()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        from .threads import finish
-
-        await finish(self.close)
-
-
-class Plugin(Closing):
+class Plugin(AbstractPlugin):
     """A plugin that can be called. It runs one call at a time: another thread that calls it waits for its turn, first come, first served,
     and no longer than its own deadline allows. For calls at the same time, threads need a plugin each (`PluginPool`).
 
@@ -177,31 +80,13 @@ class Plugin(Closing):
     __module__ = "plugwasm"
 
     __slots__ = (
-        "__weakref__",
-        "_awaited",
-        "_closed",
-        "_config",
         "_entries",
-        "_first_vars",
         "_fuel_limit",
-        "_fuel_used",
-        "_guest",
-        "_id",
-        "_idle",
+        "_has_cleanup",
         "_instance",
-        "_is_wanted",
         "_kernel_entries",
-        "_lent",
         "_post_mortem",
-        "_queue",
-        "_settles",
         "_stack",
-        "_timeout",
-        "_until",
-        "_vars",
-        "_view",
-        "_watch",
-        "compiled_plugin",
     )
 
     def __init__(
@@ -221,8 +106,8 @@ class Plugin(Closing):
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Plugin, unknown)
-        plugin = as_compiled(
+            reject_unknown_arguments(Plugin, unknown)
+        plugin = ensure_compiled(
             CompiledPlugin,
             plugin,
             wasi,
@@ -233,46 +118,24 @@ class Plugin(Closing):
             limits,
             egress,
         )
-        self.compiled_plugin = plugin
-        self._closed = False
-        granted = plugin._recipe.config
-        self._config: dict[str, str] = (
-            granted if config is None else changed_config(granted, config)
-        )
-        self._first_vars = first_vars(vars, plugin.limits) if vars else NO_VARS
-        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._first_vars)
+        # Not by `super()`, which would make this 8 % slower.
+        AbstractPlugin.__init__(self, plugin, config, vars, observe)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
-        self._lent: Lent | None = None
         self._fuel_limit = plugin.fuel_limit
-        self._fuel_used: int | None = None
-        self._guest: Guest | None = None
         self._instance: Any = None
-        self._id: UUID | None = None
         self._post_mortem: Callable[[BaseException, Guest], None] | None = None
         """Sees the guest of a call that was unwound, and why, before it is freed (`debugging.dump_on_trap`)."""
-        timeout = plugin.limits.timeout
-        self._timeout = NEVER if timeout is None else timeout
-        self._watch: Watch | None = watch(self, observe)
-        self._settles = self._fuel_limit is not None or bool(plugin.wasi) or self._watch is not None
+        self._has_cleanup = (
+            self._fuel_limit is not None or bool(plugin.wasi) or self._instrumentation is not None
+        )
         self._stack = plugin._plan.engine.stack
-        self._view: memoryview | None = None
-        self._make_free()
-
-    def _make_free(self) -> None:
-        """The last step of making it."""
-        self._queue: deque[Turn] = deque()
-        self._awaited: dict[object, int] = {}
-        """The calls that tasks await, and the threads of their event loops."""
-        self._until: tuple[int, float] | None = None
-        """The deadline of the call of a thread that had to wait, until it is entered."""
-        self._is_wanted = False
         self._idle = True
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
     @signature_of_call
-    @holds
+    @holds_self
     def call(
         self,
         function_name: str,
@@ -310,29 +173,29 @@ class Plugin(Closing):
             TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
         """
         if returns is not ... or codec is not None:
-            from .._host.codecs import typed_call
+            from .._host.codecs import prepare_typed_call
 
-            data, parse = typed_call(function_name, data, parse, returns, codec, self.name)
+            data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
             # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
             del self._idle
         except AttributeError:
-            turn = Turn(self, self, function_name)
+            queued_call = QueuedCall(self, self, function_name)
             try:
-                turn.take()
+                queued_call.wait()
             except BaseException:
                 try:
-                    del turn.waits
+                    del queued_call.is_pending
                 except AttributeError:
                     self._idle = True  # it was this call's already
                 hand_over(self)
                 raise
         guest = self._guest
         try:
-            running, here = ticker.running, self._stack.here
+            running, measured = ticker.running, self._stack.measurement
             if (
-                len(running) >= here.levels
-                or getrecursionlimit() > here.recursion_limit
+                len(running) >= measured.call_depth
+                or getrecursionlimit() > measured.recursion_limit
                 or "greenlet" in modules
             ):
                 self._check_stack(guest, function_name)
@@ -343,11 +206,11 @@ class Plugin(Closing):
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
                 try:
-                    data = data.encode() if isinstance(data, str) else octets(data)
+                    data = data.encode() if isinstance(data, str) else to_input_bytes(data)
                 except UnicodeEncodeError as reason:
-                    from .._host.codecs import no_input
+                    from .._host.codecs import unencodable_input_error
 
-                    raise no_input(reason, self.name, function_name) from None
+                    raise unencodable_input_error(reason, self.name, function_name) from None
             if self._view is not None:
                 self._release_view()
             invoke, values, target, entry = self._entries[function_name]
@@ -356,29 +219,29 @@ class Plugin(Closing):
             if host_context is not None:
                 guest.host_context = host_context
             if self._fuel_limit is not None:
-                self._fuel(guest)
+                self._refill_fuel(guest)
             try:
                 # As `_enter`, without the price of a call.
                 running[guest] = guest.deadline
-                if ticker.next_look >= guest.deadline:
+                if ticker.next_check >= guest.deadline:
                     ticker.wake()
                 if self._closed:
                     raise self._closed_error(function_name)
                 if length > kernel.capacity:
                     self._reserve(guest, function_name, length)
-                kernel.heap[INPUT : INPUT + length] = data
+                kernel.heap[INPUT_OFFSET : INPUT_OFFSET + length] = data
                 values[0] = target
                 values[2] = length
-                ensure_frames()
+                check_recursion_depth()
                 try:
                     error = invoke()
                 except BaseException:
-                    self._drop()  # of a signal handler, right after the call: how that ended nobody will know
+                    self._drop_instance()  # of a signal handler, right after the call: how that ended nobody will know
                     raise
             finally:
                 running.pop(guest, None)
             if error or values[0]:
-                self._finish(guest, function_name, entry, error)
+                self._raise_failure(guest, function_name, entry, error)
             offset = values[2]
             end = offset + values[4]
             if end > len(kernel.heap):
@@ -390,62 +253,36 @@ class Plugin(Closing):
             return (
                 output
                 if parse is bytes
-                else parsed(parse, output, guest.deadline, self.compiled_plugin, function_name)
+                else parse_output(
+                    parse, output, guest.deadline, self.compiled_plugin, function_name
+                )
             )
         finally:
             try:
                 if guest is not None and (
-                    self._settles or host_context is not None or function_name == "_start"
+                    self._has_cleanup or host_context is not None or function_name == "_start"
                 ):
-                    self._settle(guest, function_name)
+                    self._clean_up_call(guest, function_name)
             finally:
                 self._idle = True
-                if self._is_wanted:
-                    self._attend()
-
-    def _attend(self) -> None:
-        """Sees to what others have asked for while a call was under way."""
-        hand_over(self)
-        if self._closed:
-            self._drop_if_idle()
+                if self._is_contended:
+                    self._release_contended()
 
     def _check_stack(self, guest: Guest | None, function_name: str) -> None:
         """Raises if no guest may be entered from here."""
         try:
             if not self._stack.has_room():
-                raise no_stack(self.name, function_name, self._stack)
-            greenlets.check(self, function_name)
+                raise no_stack_error(self.name, function_name, self._stack)
+            greenlets.check_greenlet(self, function_name)
         except BaseException:
-            self._until = None
+            self._queued_deadline = None
             raise
         if guest is not None:
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
 
-    def _new_deadline(self) -> float:
-        """That of a call that begins now; an object of its own (see `Guest.cancelled`)."""
-        waited, self._until = self._until, None
-        if waited is not None and waited[0] == get_ident():
-            return waited[1]
-        return monotonic() + self._timeout
-
-    def _begin_turn(self, turn: Turn) -> None:
-        """It is that call's turn now. Its deadline is that of its waiting; to say so it must be prepared."""
-        self._until = turn.thread, turn.until
-        self._entries.clear()
-
-    def bind(self, interface: Callable[..., T]) -> T:
-        """An object whose methods call this plugin's exports; see `plugwasm.interfaces.bind`.
-
-        Args:
-            interface: A class whose public methods are annotated, e.g. a `typing.Protocol`.
-
-        Raises:
-            InterfaceError: The plugin lacks some of the exports.
-            TypeError: The interface is no class, or one of its methods cannot stand for an export.
-        """
-        from .interfaces import bind
-
-        return bind(self, interface)
+    def _begin_queued_call(self, queued_call: QueuedCall) -> None:
+        super()._begin_queued_call(queued_call)
+        self._entries.clear()  # so that the call is prepared, and takes its deadline from there
 
     def _prepare(self, function_name: str, host_context: object) -> Guest:
         """Makes sure that there is an instance, and that the export can be called."""
@@ -461,78 +298,49 @@ class Plugin(Closing):
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
-        target = self._instance.reference(ExportName(function_name))
+        target = self._instance.funcref(ExportName(function_name))
         self._entries[function_name] = (entry.invoke, entry.values, target, entry)
         return guest
-
-    def _check_callable(self, function_name: str) -> bool:
-        """Whether the export returns a code. Raises when it cannot be called."""
-        if not isinstance(function_name, str):
-            raise OptionError(
-                f"function_name: expected the name of an export, as text, got {named(function_name)}",
-                field="function_name",
-            )
-        exports = self.compiled_plugin._plan.main.module.exports
-        item = exports.get(function_name)
-        where: Any = {"plugin": self.name, "function": function_name}
-        if item is None or item.type is None:
-            callable_ = [item.name for item in exports.values() if is_callable(item)]
-            close = meant(function_name, callable_)
-            names = [f"`{shown(name)}`" for name in sorted(callable_)]
-            some = ", ".join(names[:20]) + (
-                f" and {len(names) - 20} more" if len(names) > 20 else ""
-            )
-            hint = f"did you mean `{shown(close)}`?" if close else f"it exports {some or 'none'}"
-            raise FunctionNotFoundError(
-                f"plugin `{self.name}` exports no function `{shown(function_name)}`: {hint}",
-                **where,
-            )
-        if not is_callable(item):
-            raise SignatureError(
-                f"export `{shown(function_name)}` of plugin `{self.name}` is {item.type}, but only () -> () and () -> (i32) can be called",
-                **where,
-            )
-        return bool(item.type.results)
 
     def _start(self, host_context: object, until: float) -> Guest:
         """Makes an instance, within the deadline of the call that needs it."""
         compiled = self.compiled_plugin
-        ensure_frames_to_start()
+        check_recursion_depth_to_start()
         try:
             try:
-                return self._start_with(compiled._plan_for_start(), host_context, until)
+                return self._instantiate(compiled._plan_for_start(), host_context, until)
             except EngineFailure as failure:
-                if not is_pool_limit(failure):
+                if not is_pool_exhausted(failure):
                     raise
-                return self._start_with(compiled._plan, host_context, until)
+                return self._instantiate(compiled._plan, host_context, until)
         except EngineFailure as failure:
-            raise explain_start(failure, self.name, compiled.limits) from None
+            raise error_for_failed_start(failure, self.name, compiled.limits) from None
         except ArgumentError as error:
-            if not is_recursion(error):
+            if not is_recursion_error(error):
                 raise
             raise RecursionError(
                 f"Python's stack has no room to start plugin `{self.name}`"
             ) from None
 
-    def _start_with(self, plan: Plan, host_context: object, until: float) -> Guest:
+    def _instantiate(self, plan: Plan, host_context: object, until: float) -> Guest:
         guest = Guest(self.compiled_plugin._grants, self._config, self._vars)
         guest.store = Store(plan.engine, guest)
         guest.host_context = host_context
         guest.entries = self._entries
-        if self._watch is not None:
-            self._watch.attach(guest)
+        if self._instrumentation is not None:
+            self._instrumentation.attach(guest)
         self._entries.clear()
         self._kernel_entries.clear()
         self._guest = guest
         try:
             guest.deadline = until
-            guest.where = greenlets.here()
+            guest.greenlet = greenlets.current_greenlet()
             if self._fuel_limit is not None:
-                self._fuel(guest)
+                self._refill_fuel(guest)
             self._enter(guest, START)
             self._instance = plan.instantiate(guest)
         except (Trap, HostRaised) as failure:
-            reason = explain_trap_at_start(failure, guest, self.name)
+            reason = error_for_trap_at_start(failure, guest, self.name)
             try:
                 if self._post_mortem is not None:
                     self._post_mortem(reason, guest)
@@ -542,79 +350,71 @@ class Plugin(Closing):
         finally:
             ticker.running.pop(guest, None)
             if self._instance is None:
-                self._settle(guest, "_start")
+                self._clean_up_call(guest, "_start")
         return guest
 
     def _enter(self, guest: Guest, function_name: str) -> None:
         """Enters the call among those that are watched."""
         ticker.running[guest] = guest.deadline
-        if ticker.next_look >= guest.deadline:
+        if ticker.next_check >= guest.deadline:
             ticker.wake()
         if self._closed:  # `close` may just have missed it among those
             raise self._closed_error(function_name)
 
-    def _busy_error(self, function_name: str) -> BusyError:
-        return BusyError(
-            f"plugin `{self.name}` is running another call, and cannot be entered a second time: make another Plugin for it",
-            plugin=self.name,
-            function=function_name,
-        )
-
-    def _closed_error(self, function_name: str) -> ClosedError:
-        return ClosedError(
-            f"plugin `{self.name}` was closed", plugin=self.name, function=function_name
-        )
-
-    def _fuel(self, guest: Guest) -> None:
+    def _refill_fuel(self, guest: Guest) -> None:
         """Fills up the fuel, unless that was done when the instance was made for this call."""
-        if not guest.fuelled:
+        if not guest.has_fuel_limit:
             assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
-            guest.fuelled = True
+            guest.has_fuel_limit = True
 
-    def _settle(self, guest: Guest, function_name: str) -> None:
+    def _clean_up_call(self, guest: Guest, function_name: str) -> None:
         """Undoes what was set for one call."""
         guest.host_context = None
         guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
-            guest.fuelled = False
+            guest.has_fuel_limit = False
         if function_name == "_start":
-            self._drop()
+            self._drop_instance()
 
     def _reserve(self, guest: Guest, function_name: str, length: int) -> None:
         try:
             granted = guest.kernel.reserve(length)
         except EngineFailure as failure:
-            self._unwound(failure, guest, function_name)
+            self._raise_unwound(failure, guest, function_name)
             return
         if not granted:
-            raise no_room(self.name, function_name, length, guest.limits, guest.shortage(length))
+            raise no_room_error(
+                self.name, function_name, length, guest.limits, guest.describe_shortage(length)
+            )
 
-    def _finish(self, guest: Guest, function_name: str, entry: Entry, error: int | None) -> None:
+    def _raise_failure(
+        self, guest: Guest, function_name: str, entry: Entry, error: int | None
+    ) -> None:
         """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
         if error or entry.trapped:
-            self._drop()  # first of all, so that nothing, not even a signal handler's exception, lets it be used again
+            self._drop_instance()  # first of all, so that nothing, not even a signal handler's exception, lets it be used again
             try:
                 entry.fail(error, guest.pending)
             except EngineFailure as failure:
-                self._unwound(failure, guest, function_name)
-            entry.values[2], entry.values[4] = outcome(guest)[3:5]
+                self._raise_unwound(failure, guest, function_name)
+            entry.values[2], entry.values[4] = read_outcome(guest)[3:5]
             return
         code = entry.values[0] & _MASK32
         if code >> 31:
             code -= 1 << 32
-        reason = reported(guest, {"plugin": self.name, "function": function_name}, code)
+        reason = error_for_reported(guest, {"plugin": self.name, "function": function_name}, code)
         try:
             if reason is not None:
                 raise reason
         finally:
             del reason
 
-    def _unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
+    def _raise_unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
         """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
-        self._drop()
-        reason = explain(failure, guest, self.name, function_name)
+        self._drop_instance()
+        reason = error_for_unwound(failure, guest, self.name, function_name)
         try:
             if reason is not None:
                 if self._post_mortem is not None:
@@ -626,15 +426,7 @@ class Plugin(Closing):
                 failure,
             )  # or the traceback would hold the instance until the garbage collector comes
 
-    def _release_view(self) -> None:
-        view, self._view = self._view, None
-        try:
-            if view is not None:
-                view.release()
-        except BufferError:
-            pass  # somebody made something of it, e.g. an array; that keeps the memory, so it is safe to read
-
-    def _drop(self) -> None:
+    def _drop_instance(self) -> None:
         """Lets go of the instance; the next call makes a new one. Views of its memory keep what they need."""
         self._guest = self._instance = (
             None  # first of all: a signal handler may raise after a call, such as those that follow
@@ -642,31 +434,14 @@ class Plugin(Closing):
         self._entries.clear()
         self._kernel_entries.clear()
 
-    @holds
-    def _drop_if_idle(self) -> bool:
-        """Lets go of the instance, the vars and a view, unless a call is under way. Whether it did."""
-        try:
-            del self._idle
-        except AttributeError:
-            return False
-        try:
-            self._release_view()
-            self._drop()
-            self._vars.restore(self._first_vars)
-        finally:
-            self._idle = True
-        if self._is_wanted:
-            hand_over(self)
-        return True
-
     def _cancel(self, thread: int | None = None) -> bool:
         """Cancels the call under way and all that wait, or if a thread is given the one that this is in. False when there is none.
 
         Which call that is, is settled first, by the object that is its deadline: if it ends meanwhile, the next call has another.
         """
-        waiting = waiting_for(self, thread)
-        for turn in waiting:
-            turn.cancel()
+        waiting = queued_calls(self, thread)
+        for queued_call in waiting:
+            queued_call.cancel()
         guest = self._guest
         call = None if guest is None else ticker.running.get(guest)
         if guest is None or call is None or not (thread is None or is_calling(thread, self)):
@@ -675,152 +450,15 @@ class Plugin(Closing):
         guest.store.engine.increment_epoch()
         return True
 
-    # ---- the plugin itself ----------------------------------------------------------------------------------------------------------
+    # ---- leases, for pools -----------------------------------------------------------------------
 
-    @property
-    def name(self) -> str:
-        """What errors and logs call the plugin."""
-        return self.compiled_plugin.name
+    def _snapshot(self) -> LeaseSnapshot:
+        return LeaseSnapshot(self._config, self._post_mortem)
 
-    @property
-    def id(self) -> UUID:
-        """A random number that tells this plugin from all others."""
-        if self._id is None:
-            import uuid
-
-            self._id = uuid.uuid4()
-        return self._id
-
-    @property
-    def exports(self) -> tuple[Item, ...]:
-        """What the plugin exports: name, kind, and for functions the type."""
-        return self.compiled_plugin.exports
-
-    @property
-    def imports(self) -> tuple[Item, ...]:
-        """What the plugin imports: module, name, kind, and for functions the type."""
-        return self.compiled_plugin.imports
-
-    @property
-    def fuel_used(self) -> int | None:
-        """How much fuel the last call used; None when there is no fuel limit, or no call yet."""
-        return self._fuel_used
-
-    @property
-    def config(self) -> dict[str, str]:
-        """A copy of what the plugin can read with `config_get`."""
-        return dict(self._config)
-
-    def update_config(self, changes: Mapping[str, str | None]) -> None:
-        """Changes the configuration, from the next `config_get` on; None removes a key. Only this plugin's, not its compiled plugin's."""
-        config = self._config = changed_config(self._config, changes)
-        if self._guest is not None:
-            self._guest.config = config
-
-    @property
-    def vars(self) -> dict[str, bytes]:
-        """A copy of the plugin's vars, as they are now. They outlive its instance, but not `reset` and `close`.
-
-        A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")` gives them.
-        """
-        return by_text(self._vars.snapshot())
-
-    def function_exists(self, name: str) -> bool:
-        """Whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
-        if not isinstance(name, str):
-            raise OptionError(
-                f"name: expected the name of an export, as text, got {named(name)}", field="name"
-            )
-        item = self.compiled_plugin._plan.main.module.exports.get(name)
-        return item is not None and is_callable(item)
-
-    def cancel_handle(self) -> CancelHandle:
-        """Something that another thread can end this plugin's call with."""
-        return CancelHandle(self)
-
-    def reset(self) -> None:
-        """Drops the instance with its memory and its vars; the next call starts with a new one.
-
-        Raises:
-            BusyError: A call is under way.
-        """
-        if not self._drop_if_idle():
-            raise BusyError(
-                f"plugin `{self.name}` is running a call, so it cannot be reset", plugin=self.name
-            )
-
-    def _lend(self) -> None:
-        """Remembers what it is like, for it is about to be lent. For who lends it; while no call is under way."""
-        self._lent = Lent(self)
-
-    def _hold(self) -> Lent | None:
-        """The lease under way, for what reaches into the plugin later and must not outlive that; None for a plugin that is not lent."""
-        lent = self._lent
-        if lent is not None:
-            lent.is_held = True
-        return lent
-
-    def _take_back(self) -> None:
-        """Undoes what a caller has changed of the plugin itself, and not of its instance: its config, and who looks at its traps.
-
-        What the caller keeps (`CancelHandle`, profiles, views) has no hold on it any more. For who lends it; while no call is under way.
-        """
-        lent, guest = self._lent, self._guest
-        assert lent is not None
-        self._fuel_used = None
-        if self._view is not None:
-            self._release_view()
-        if self._config is not lent.config:
-            self._config = lent.config
-            if guest is not None:
-                guest.config = lent.config
-        if getattr(self, "_post_mortem", None) is not lent.post_mortem:
-            self._post_mortem = lent.post_mortem
-        if lent.is_held:
-            if guest is not None:
-                guest.sampler = None
-            self._lent = Lent(self)
-
-    def close(self) -> None:
-        """Closes the plugin and frees what it holds. A call that is under way in another thread is cancelled, and those that wait for it
-        get a `ClosedError`. Closing twice is allowed.
-        """
-        self._closed = True
-        self._is_wanted = True
-        for turn in waiting_for(self):
-            turn.ring()
-        self._drop_if_idle()
-        if self._guest is not None:
-            self._cancel()
-
-    # ---- in event loops -------------------------------------------------------------------------------------------------------------
-
-    @signature_of_call_async
-    async def call_async(
-        self,
-        function_name: str,
-        data: object = b"",
-        parse: Callable[[Any], Any] | None = bytes,
-        host_context: Any = None,
-        *,
-        limiter: anyio.CapacityLimiter | None = None,
-        **options: Any,
-    ) -> Any:
-        """As `call`, for a task of asyncio or trio. The guest runs in a thread, and host functions that are `async def` in the task.
-
-        A task that is cancelled cancels the call, and goes on when the guest has ended; a sync host function is waited for.
-
-        Args:
-            function_name, data, parse, host_context, options: As for `call`. `parse` is called in the thread.
-            limiter: Bounds the threads; if not given, it is `aio.default_limiter()`.
-
-        Raises:
-            BusyError: The call under way waits for this one.
-            ImportError: The extra `async` is not installed.
-        """
-        from .threads import call_plugin
-
-        return await call_plugin(self, limiter, function_name, data, parse, host_context, **options)
+    def _end_lease(self) -> None:
+        if self._lease is not None:
+            self._post_mortem = self._lease.post_mortem
+        super()._end_lease()
 
     def __reduce__(self) -> str:
         raise TypeError(
@@ -829,99 +467,3 @@ class Plugin(Closing):
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name!r}{', closed' if self._closed else ''}>"
-
-
-class Observed(Plugin if TYPE_CHECKING else object):  # type: ignore[misc]
-    """Mixed into the classes of plugins that are observed: what they do goes through a `Watch`."""
-
-    __slots__ = ()
-    _watch: Watch
-
-    if not TYPE_CHECKING:
-
-        def call(
-            self, function_name, data=b"", parse=bytes, host_context=None, returns=..., codec=None
-        ):
-            return self._watch.run(
-                self, super().call, function_name, data, parse, host_context, returns, codec
-            )
-
-    def _start(self, host_context: object, until: float) -> Guest:
-        return self._watch.starting(super()._start, host_context, until)
-
-    def _settle(self, guest: Guest, function_name: str) -> None:
-        is_fuelled = guest.fuelled  # not if the call ended before it began
-        self._watch.settle(guest)
-        super()._settle(guest, function_name)
-        if is_fuelled:
-            self._watch.call.fuel = self._fuel_used
-
-
-_observed: dict[type[Plugin], type[Plugin]] = {}
-"""For classes of plugins, those whose objects are observed."""
-
-
-def watch(plugin: Plugin, observe: Observe) -> Watch | None:
-    """Makes a new plugin one that is observed, if it is to be: one of a subclass, so that others pay nothing. Gives what watches it."""
-    of_all = plugin.compiled_plugin.observers
-    if of_all is None and (observe is None or observe is False):
-        return None
-    from .instrumentation import Watch
-    from .observers import observers
-
-    own = observers(observe)
-    if of_all is None and own is None:
-        return None
-    kind = type(plugin)
-    if kind not in _observed:
-        _observed[kind] = type(
-            kind.__name__,
-            (Observed, kind),
-            {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__},
-        )
-    plugin.__class__ = _observed[kind]
-    return Watch((*(of_all or ()), *(own or ())), octets)
-
-
-def octets(data: Any) -> bytes | memoryview:
-    """What is sent for anything but text."""
-    try:
-        view = memoryview(data)
-    except TypeError:
-        from .._host.codecs import encoded
-
-        return encoded(data)
-    return view.cast("B") if view.c_contiguous else view.tobytes()
-
-
-def changed_config(config: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    changed = dict(config)
-    if not hasattr(changes, "items"):
-        raise OptionError(
-            f"config: expected a mapping of text to text, got {type(changes).__name__}",
-            field="config",
-        )
-    for key, value in changes.items():
-        if not isinstance(key, str) or not (value is None or isinstance(value, str)):
-            if not isinstance(key, str):
-                raise OptionError(
-                    f"config: keys must be text, but {named(key)} is {type(key).__name__}",
-                    field="config",
-                )
-            hint = (
-                "; JSON text can hold it"
-                if isinstance(value, (bool, int, float, list, dict))
-                else ""
-            )
-            raise OptionError(
-                f"config: keys and values must be text, but the value of `{shown(key)}` is {type(value).__name__}{hint}",
-                field="config",
-            )
-        check_text(key, "config: a key", field="config")
-        if value is not None:
-            check_text(value, f"config: the value of `{shown(key)}`", field="config")
-        if value is None:
-            changed.pop(key, None)
-        else:
-            changed[key] = value
-    return changed

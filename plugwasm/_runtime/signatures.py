@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-    class Call(Protocol):
+    class CallSignature(Protocol):
         """Of `Plugin.call`."""
 
         @overload
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
             codec: TypedCodec | None = ...,
         ) -> T: ...
 
-    class CallAsync(Protocol):
+    class CallAsyncSignature(Protocol):
         """Of `Plugin.call_async`."""
 
         @overload
@@ -129,8 +129,8 @@ if TYPE_CHECKING:
             limiter: Any = ...,
         ) -> T: ...
 
-    def signature_of_call(method: object) -> Call: ...
-    def signature_of_call_async(method: object) -> CallAsync: ...
+    def signature_of_call(method: object) -> CallSignature: ...
+    def signature_of_call_async(method: object) -> CallAsyncSignature: ...
 
 else:
 

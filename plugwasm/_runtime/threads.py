@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
-from .._host.event_loop import Crossing, Desk, is_nested
+from .._host.event_loop import CoroutineQueue, ThreadCall, call_waits
 from .._platform.daemon_threads import submit
 from .._platform.native_threads import get_ident
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import anyio
     from anyio.lowlevel import RunVar
 
-    from .plugin import Plugin
+    from .abstract_plugin import AbstractPlugin
 
 THREADS = 40
 """Calls that one event loop awaits at a time if nobody says otherwise."""
 
 
-def need_anyio() -> None:
+def require_anyio() -> None:
     """Raises where the package `anyio` is not there."""
     try:
         import anyio.lowlevel  # noqa: F401
@@ -32,104 +32,105 @@ def need_anyio() -> None:
         ) from error
 
 
-async def cross(
-    work: Callable[[Crossing], Any], limiter: Any = None, *, patient: bool = True
+async def run_in_thread(
+    work: Callable[[ThreadCall], Any], limiter: Any = None, *, abandon_on_cancel: bool = False
 ) -> Any:
     """Runs `work` in a thread, and awaits it.
 
     Args:
-        work: Gets the crossing.
+        work: Gets the thread_call.
         limiter: Bounds the threads: an `anyio.CapacityLimiter` or a `trio.CapacityLimiter`, or None.
-        patient: Whether a task that is cancelled waits for the thread. If not, what it makes is closed.
+        abandon_on_cancel: Whether a task that is cancelled leaves the thread to itself, and closes what it makes. If not, the task
+            waits for it.
     """
-    need_anyio()
+    require_anyio()
     from anyio.lowlevel import checkpoint
 
     await checkpoint()  # what was cancelled before it began does not begin
-    desk = Desk()
-    crossing = Crossing(desk, work)
-    if limiter is not None and is_nested.get():
+    queue = CoroutineQueue()
+    thread_call = ThreadCall(queue, work)
+    if limiter is not None and call_waits.get():
         limiter = None
     if limiter is not None:
         try:
-            limiter.acquire_on_behalf_of_nowait(crossing)
+            limiter.acquire_on_behalf_of_nowait(thread_call)
         except Exception:  # anyio's WouldBlock, or trio's
-            await limiter.acquire_on_behalf_of(crossing)
+            await limiter.acquire_on_behalf_of(thread_call)
     is_held = limiter is not None
     try:
         try:
-            job = submit(copy_context().run, crossing.run)
+            job = submit(copy_context().run, thread_call.run)
         except BaseException:
-            crossing.is_off = True
+            thread_call.is_abandoned = True
             raise
         try:
-            while not crossing.is_over:
-                await desk.wait()
-                await desk.serve()
+            while not thread_call.is_finished:
+                await queue.wait()
+                await queue.run_coroutines()
         except (
             GeneratorExit
         ):  # the event loop has let go of the task: there is nothing to wait with
             is_held = False
-            crossing.is_off = True
-            desk.close()
+            thread_call.is_abandoned = True
+            queue.close()
             job.cancel()
-            crossing.cancel()
+            thread_call.cancel()
             raise
         except BaseException:
-            crossing.is_off = True
+            thread_call.is_abandoned = True
             if not job.cancel():
-                if patient:
-                    await desk.settle(lambda: crossing.is_over, crossing.cancel)
+                if not abandon_on_cancel:
+                    await queue.wait_finished(lambda: thread_call.is_finished, thread_call.cancel)
                 else:
-                    job.add_done_callback(lambda _: crossing.discard())
+                    job.add_done_callback(lambda _: thread_call.discard_result())
                     if is_held:
                         is_held = False
                         job.add_done_callback(
-                            lambda _: desk.soon(limiter.release_on_behalf_of, crossing)
+                            lambda _: queue.call_soon(limiter.release_on_behalf_of, thread_call)
                         )
             raise
     finally:
         if is_held:
-            limiter.release_on_behalf_of(crossing)
-    return crossing.outcome()
+            limiter.release_on_behalf_of(thread_call)
+    return thread_call.take_result()
 
 
-async def finish(function: Callable[[], object]) -> None:
+async def run_shielded(function: Callable[[], object]) -> None:
     """Runs in a thread what must be done, also in a task that is cancelled."""
-    need_anyio()
+    require_anyio()
     import anyio
 
     has_begun = False
 
-    def work(_: Crossing) -> None:
+    def work(_: ThreadCall) -> None:
         nonlocal has_begun
         has_begun = True
         function()
 
     try:
         with anyio.CancelScope(shield=True):
-            await cross(work)
+            await run_in_thread(work)
     finally:
         if not has_begun:
             function()  # asyncio's own cancellation, which no scope holds off
 
 
 async def call_plugin(
-    plugin: Plugin, limiter: Any, function_name: str, *args: Any, **options: Any
+    plugin: AbstractPlugin, limiter: Any, function_name: str, *args: Any, **options: Any
 ) -> Any:
     """`plugin.call` in a thread."""
 
-    def work(crossing: Crossing) -> Any:
-        crossing.plugin = plugin
+    def work(thread_call: ThreadCall) -> Any:
+        thread_call.plugin = plugin
         try:
             return plugin.call(function_name, *args, **options)
         finally:
-            crossing.leave()
+            thread_call.release_plugin()
 
     me = object()
     plugin._awaited[me] = get_ident()
     try:
-        return await cross(work, default_limiter() if limiter is None else limiter)
+        return await run_in_thread(work, default_limiter() if limiter is None else limiter)
     finally:
         plugin._awaited.pop(me, None)
 
@@ -140,7 +141,7 @@ _limiters: RunVar[anyio.CapacityLimiter] | None = None
 def default_limiter() -> anyio.CapacityLimiter:
     """The event loop's own limiter."""
     global _limiters
-    need_anyio()
+    require_anyio()
     import anyio
     from anyio.lowlevel import RunVar
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class Memory(Protocol):
+    class WasiMemory(Protocol):
         """A guest's linear memory. Offsets and lengths are claims: each method raises ``MemoryFault`` when they are not true."""
 
         def read(self, offset: int, length: int) -> bytes: ...

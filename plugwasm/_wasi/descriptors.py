@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .abi import Memory
+    from .abi import WasiMemory
 
 # One read or write moves at most this much and reports how much it was; the guest asks again for the rest.
 MAX_TRANSFER = 16 * 1024 * 1024
@@ -131,40 +131,46 @@ class DescriptorCalls:
 
     # Reading and writing
 
-    def fd_read(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nread: int) -> int:
+    def fd_read(self, memory: WasiMemory, fd: int, iovs: int, iovs_len: int, nread: int) -> int:
         source = self._stream_or_file(fd, abi.FD_READ)
         result = memory.view(nread, 4)
-        U32.pack_into(result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), None))
+        U32.pack_into(
+            result, 0, source.read(read_iovecs(memory, iovs, iovs_len, MAX_TRANSFER), None)
+        )
         return 0
 
     def fd_pread(
-        self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nread: int
+        self, memory: WasiMemory, fd: int, iovs: int, iovs_len: int, offset: int, nread: int
     ) -> int:
         source = self._file(fd, abi.FD_READ | abi.FD_SEEK)
         result = memory.view(nread, 4)
         U32.pack_into(
-            result, 0, source.read(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset))
+            result,
+            0,
+            source.read(read_iovecs(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)),
         )
         return 0
 
-    def fd_write(self, memory: Memory, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int:
+    def fd_write(self, memory: WasiMemory, fd: int, iovs: int, iovs_len: int, nwritten: int) -> int:
         target = self._stream_or_file(fd, abi.FD_WRITE, changes=True)
         result = memory.view(nwritten, 4)
         limit = MAX_TRANSFER if isinstance(target, File) else MAX_OUTPUT
-        U32.pack_into(result, 0, target.write(buffers(memory, iovs, iovs_len, limit), None))
+        U32.pack_into(result, 0, target.write(read_iovecs(memory, iovs, iovs_len, limit), None))
         return 0
 
     def fd_pwrite(
-        self, memory: Memory, fd: int, iovs: int, iovs_len: int, offset: int, nwritten: int
+        self, memory: WasiMemory, fd: int, iovs: int, iovs_len: int, offset: int, nwritten: int
     ) -> int:
         target = self._file(fd, abi.FD_WRITE | abi.FD_SEEK, changes=True)
         result = memory.view(nwritten, 4)
         U32.pack_into(
-            result, 0, target.write(buffers(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset))
+            result,
+            0,
+            target.write(read_iovecs(memory, iovs, iovs_len, MAX_TRANSFER), _offset(offset)),
         )
         return 0
 
-    def fd_seek(self, memory: Memory, fd: int, offset: int, whence: int, newoffset: int) -> int:
+    def fd_seek(self, memory: WasiMemory, fd: int, offset: int, whence: int, newoffset: int) -> int:
         file = self._file(fd, abi.FD_SEEK)
         result = memory.view(newoffset, 8)
         if whence > 2:
@@ -178,7 +184,7 @@ class DescriptorCalls:
             )
         return 0
 
-    def fd_tell(self, memory: Memory, fd: int, offset: int) -> int:
+    def fd_tell(self, memory: WasiMemory, fd: int, offset: int) -> int:
         file = self._file(fd, abi.FD_TELL)
         result = memory.view(offset, 8)
         with host_errors:
@@ -187,7 +193,7 @@ class DescriptorCalls:
 
     # Descriptors
 
-    def fd_advise(self, memory: Memory, fd: int, offset: int, length: int, advice: int) -> int:
+    def fd_advise(self, memory: WasiMemory, fd: int, offset: int, length: int, advice: int) -> int:
         """Checked, and not passed on: it is advice, and the host has its own mind about its page cache."""
         self._file(fd, abi.FD_ADVISE, for_stream=abi.BADF)
         if advice > 5:
@@ -195,7 +201,7 @@ class DescriptorCalls:
         _offset(length)
         return 0
 
-    def fd_allocate(self, memory: Memory, fd: int, offset: int, length: int) -> int:
+    def fd_allocate(self, memory: WasiMemory, fd: int, offset: int, length: int) -> int:
         file = self._file(
             fd, abi.FD_ALLOCATE, changes=True, unless_writable=abi.BADF, for_stream=abi.BADF
         )
@@ -204,27 +210,27 @@ class DescriptorCalls:
         file.allocate(_offset(offset), _offset(length))
         return 0
 
-    def fd_close(self, memory: Memory, fd: int) -> int:
+    def fd_close(self, memory: WasiMemory, fd: int) -> int:
         self._descriptor(fd)
         self._remove(fd)
         return 0
 
-    def fd_datasync(self, memory: Memory, fd: int) -> int:
+    def fd_datasync(self, memory: WasiMemory, fd: int) -> int:
         _sync(self._any(fd, abi.FD_DATASYNC), getattr(os, "fdatasync", os.fsync))
         return 0
 
-    def fd_sync(self, memory: Memory, fd: int) -> int:
+    def fd_sync(self, memory: WasiMemory, fd: int) -> int:
         _sync(self._any(fd, abi.FD_SYNC), os.fsync)
         return 0
 
-    def fd_fdstat_get(self, memory: Memory, fd: int, stat: int) -> int:
+    def fd_fdstat_get(self, memory: WasiMemory, fd: int, stat: int) -> int:
         found = self._descriptor(fd)
         memory.write(
             stat, abi.FDSTAT.pack(found.filetype, found.flags, found.rights, found.inheriting)
         )
         return 0
 
-    def fd_fdstat_set_flags(self, memory: Memory, fd: int, flags: int) -> int:
+    def fd_fdstat_set_flags(self, memory: WasiMemory, fd: int, flags: int) -> int:
         """Append and non-blocking (which means nothing here) can be switched; how writes are synchronised is fixed on opening."""
         found = self._any(fd, abi.FD_FDSTAT_SET_FLAGS)
         if flags & ~ALL_FDFLAGS:
@@ -238,7 +244,7 @@ class DescriptorCalls:
         return 0
 
     def fd_fdstat_set_rights(
-        self, memory: Memory, fd: int, rights_base: int, rights_inheriting: int
+        self, memory: WasiMemory, fd: int, rights_base: int, rights_inheriting: int
     ) -> int:
         found = self._descriptor(fd)
         if rights_base & ~found.rights or rights_inheriting & ~found.inheriting:
@@ -247,17 +253,17 @@ class DescriptorCalls:
         found.inheriting = rights_inheriting
         return 0
 
-    def fd_filestat_get(self, memory: Memory, fd: int, buf: int) -> int:
+    def fd_filestat_get(self, memory: WasiMemory, fd: int, buf: int) -> int:
         found = self._any(fd, abi.FD_FILESTAT_GET)
         if isinstance(found, Stream):
             memory.write(buf, abi.FILESTAT.pack(0, 0, abi.CHARACTER_DEVICE, 1, 0, 0, 0, 0))
             return 0
         with host_errors:
             stat = os.fstat(found.fd)
-        memory.write(buf, filestat(stat))
+        memory.write(buf, pack_filestat(stat))
         return 0
 
-    def fd_filestat_set_size(self, memory: Memory, fd: int, size: int) -> int:
+    def fd_filestat_set_size(self, memory: WasiMemory, fd: int, size: int) -> int:
         file = self._file(
             fd,
             abi.FD_FILESTAT_SET_SIZE,
@@ -270,18 +276,18 @@ class DescriptorCalls:
         return 0
 
     def fd_filestat_set_times(
-        self, memory: Memory, fd: int, atim: int, mtim: int, fst_flags: int
+        self, memory: WasiMemory, fd: int, atim: int, mtim: int, fst_flags: int
     ) -> int:
         found = self._any(fd, abi.FD_FILESTAT_SET_TIMES, changes=True)
         with host_errors:
             os.utime(found.fd, ns=self._times(os.fstat(found.fd), atim, mtim, fst_flags))
         return 0
 
-    def fd_prestat_get(self, memory: Memory, fd: int, buf: int) -> int:
+    def fd_prestat_get(self, memory: WasiMemory, fd: int, buf: int) -> int:
         memory.write(buf, abi.PRESTAT.pack(0, len(self._preopen_name(fd, abi.BADF))))
         return 0
 
-    def fd_prestat_dir_name(self, memory: Memory, fd: int, path: int, path_len: int) -> int:
+    def fd_prestat_dir_name(self, memory: WasiMemory, fd: int, path: int, path_len: int) -> int:
         name = self._preopen_name(fd, abi.NOTDIR)
         if path_len < len(name):
             raise WasiError(abi.NAMETOOLONG)
@@ -295,7 +301,7 @@ class DescriptorCalls:
         return found.preopen.guest_name
 
     def fd_readdir(
-        self, memory: Memory, fd: int, buf: int, buf_len: int, cookie: int, bufused: int
+        self, memory: WasiMemory, fd: int, buf: int, buf_len: int, cookie: int, bufused: int
     ) -> int:
         """A cookie is an offset into the listing, which is taken anew at cookie 0."""
         directory = self._directory(fd, abi.FD_READDIR, otherwise=abi.BADF)
@@ -311,7 +317,7 @@ class DescriptorCalls:
         U32.pack_into(result, 0, len(part))
         return 0
 
-    def fd_renumber(self, memory: Memory, fd: int, to: int) -> int:
+    def fd_renumber(self, memory: WasiMemory, fd: int, to: int) -> int:
         self._descriptor(fd)
         self._descriptor(to)
         if fd != to:
@@ -332,7 +338,7 @@ class DescriptorCalls:
         )
 
 
-def buffers(memory: Memory, iovs: int, count: int, room: int) -> list[memoryview]:
+def read_iovecs(memory: WasiMemory, iovs: int, count: int, room: int) -> list[memoryview]:
     """The guest's buffers, of which there may be 2^32 with 2^32 bytes each: the first ones, ``room`` bytes together."""
     buffers = []
     for offset, length in abi.IOVEC.iter_unpack(
@@ -358,7 +364,7 @@ def _sync(found: Stream | File | Directory, sync: Callable[[int], None]) -> None
             sync(found.fd)
 
 
-def filestat(stat: os.stat_result) -> bytes:
+def pack_filestat(stat: os.stat_result) -> bytes:
     mode = stat.st_mode
     if S_ISREG(mode):
         kind = abi.REGULAR_FILE

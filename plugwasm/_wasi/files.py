@@ -13,7 +13,7 @@ import os
 from _functools import partial  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from .._platform.finalizer import Owner
+from .._platform.finalizer import Finalizable
 from ..errors import LinkError, ManifestError
 from . import abi
 from .abi import WasiError
@@ -48,7 +48,7 @@ _CONFINED = (
 )
 
 
-class Held(Owner):
+class Held(Finalizable):
     """Has a descriptor, as long as its number stands for the file that was opened.
 
     A process may close all its descriptors (daemons do), and then open others, which get the same numbers. Invariant: each use of `fd`

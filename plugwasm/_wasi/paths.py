@@ -11,12 +11,12 @@ from stat import S_ISDIR, S_ISLNK
 
 from . import abi
 from .abi import U32, WasiError
-from .descriptors import ALL_FDFLAGS, DescriptorCalls, filestat
+from .descriptors import ALL_FDFLAGS, DescriptorCalls, pack_filestat
 from .path_resolution import MAX_PATH, Walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .abi import Memory
+    from .abi import WasiMemory
 
 _ALL_OFLAGS = abi.O_CREAT | abi.O_DIRECTORY | abi.O_EXCL | abi.O_TRUNC
 
@@ -26,7 +26,7 @@ class PathCalls(DescriptorCalls):
 
     def path_open(
         self,
-        memory: Memory,
+        memory: WasiMemory,
         fd: int,
         dirflags: int,
         path: int,
@@ -63,18 +63,18 @@ class PathCalls(DescriptorCalls):
         return 0
 
     def path_filestat_get(
-        self, memory: Memory, fd: int, flags: int, path: int, path_len: int, buf: int
+        self, memory: WasiMemory, fd: int, flags: int, path: int, path_len: int, buf: int
     ) -> int:
         directory = self._directory(fd, abi.PATH_FILESTAT_GET)
         name = _path(memory, path, path_len)
         with Walk(directory.fd, name, follow=_follow(flags) or _means_directory(name)) as at:
             stat = at.existing()
-        memory.write(buf, filestat(stat))
+        memory.write(buf, pack_filestat(stat))
         return 0
 
     def path_filestat_set_times(
         self,
-        memory: Memory,
+        memory: WasiMemory,
         fd: int,
         flags: int,
         path: int,
@@ -90,13 +90,13 @@ class PathCalls(DescriptorCalls):
             os.utime(at.name, ns=times, dir_fd=at.fd, follow_symlinks=False)
         return 0
 
-    def path_create_directory(self, memory: Memory, fd: int, path: int, path_len: int) -> int:
+    def path_create_directory(self, memory: WasiMemory, fd: int, path: int, path_len: int) -> int:
         directory = self._directory(fd, abi.PATH_CREATE_DIRECTORY, changes=True)
         with Walk(directory.fd, _path(memory, path, path_len)) as at:
             os.mkdir(at.name, dir_fd=at.fd)
         return 0
 
-    def path_remove_directory(self, memory: Memory, fd: int, path: int, path_len: int) -> int:
+    def path_remove_directory(self, memory: WasiMemory, fd: int, path: int, path_len: int) -> int:
         directory = self._directory(fd, abi.PATH_REMOVE_DIRECTORY, changes=True)
         name = _path(memory, path, path_len)
         if _last(name) == b"." and name.strip(b"/") != b".":
@@ -105,7 +105,7 @@ class PathCalls(DescriptorCalls):
             os.rmdir(at.name, dir_fd=at.fd)
         return 0
 
-    def path_unlink_file(self, memory: Memory, fd: int, path: int, path_len: int) -> int:
+    def path_unlink_file(self, memory: WasiMemory, fd: int, path: int, path_len: int) -> int:
         directory = self._directory(fd, abi.PATH_UNLINK_FILE, changes=True)
         name = _path(memory, path, path_len)
         with Walk(directory.fd, name, follow=_means_directory(name)) as at:
@@ -115,7 +115,14 @@ class PathCalls(DescriptorCalls):
         return 0
 
     def path_rename(
-        self, memory: Memory, fd: int, old: int, old_len: int, new_fd: int, new: int, new_len: int
+        self,
+        memory: WasiMemory,
+        fd: int,
+        old: int,
+        old_len: int,
+        new_fd: int,
+        new: int,
+        new_len: int,
     ) -> int:
         source = self._directory(fd, abi.PATH_RENAME_SOURCE, changes=True)
         target = self._directory(new_fd, abi.PATH_RENAME_TARGET, changes=True)
@@ -133,7 +140,7 @@ class PathCalls(DescriptorCalls):
 
     def path_link(
         self,
-        memory: Memory,
+        memory: WasiMemory,
         old_fd: int,
         old_flags: int,
         old: int,
@@ -164,7 +171,7 @@ class PathCalls(DescriptorCalls):
         return 0
 
     def path_symlink(
-        self, memory: Memory, old: int, old_len: int, fd: int, new: int, new_len: int
+        self, memory: WasiMemory, old: int, old_len: int, fd: int, new: int, new_len: int
     ) -> int:
         """The target is text, judged when it is followed; an absolute one never could be, so it is PERM at once."""
         directory = self._directory(fd, abi.PATH_SYMLINK, changes=True)
@@ -178,7 +185,7 @@ class PathCalls(DescriptorCalls):
 
     def path_readlink(
         self,
-        memory: Memory,
+        memory: WasiMemory,
         fd: int,
         path: int,
         path_len: int,
@@ -201,7 +208,7 @@ class PathCalls(DescriptorCalls):
         return 0
 
 
-def _path(memory: Memory, offset: int, length: int) -> bytes:
+def _path(memory: WasiMemory, offset: int, length: int) -> bytes:
     if length > MAX_PATH:
         raise WasiError(abi.NAMETOOLONG)
     path = memory.read(offset, length)

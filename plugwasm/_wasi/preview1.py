@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .abi import Memory
+    from .abi import WasiMemory
 
 __all__ = ["SIGNATURES", "GuestExit", "LineSplitter", "MemoryFault", "Preopen", "Wasi"]
 
@@ -104,18 +104,18 @@ class Wasi(PathCalls):
 
     # Arguments and environment: there are none
 
-    def args_sizes_get(self, memory: Memory, argc: int, argv_buf_size: int) -> int:
+    def args_sizes_get(self, memory: WasiMemory, argc: int, argv_buf_size: int) -> int:
         memory.write(argc, b"\0\0\0\0")
         memory.write(argv_buf_size, b"\0\0\0\0")
         return 0
 
-    def args_get(self, memory: Memory, argv: int, argv_buf: int) -> int:
+    def args_get(self, memory: WasiMemory, argv: int, argv_buf: int) -> int:
         return 0
 
-    def environ_sizes_get(self, memory: Memory, environc: int, environ_buf_size: int) -> int:
+    def environ_sizes_get(self, memory: WasiMemory, environc: int, environ_buf_size: int) -> int:
         return self.args_sizes_get(memory, environc, environ_buf_size)
 
-    def environ_get(self, memory: Memory, environ: int, environ_buf: int) -> int:
+    def environ_get(self, memory: WasiMemory, environ: int, environ_buf: int) -> int:
         return 0
 
     # Clocks and randomness
@@ -128,16 +128,16 @@ class Wasi(PathCalls):
             return self._monotonic
         raise WasiError(abi.INVAL)
 
-    def clock_res_get(self, memory: Memory, clock: int, resolution: int) -> int:
+    def clock_res_get(self, memory: WasiMemory, clock: int, resolution: int) -> int:
         self._clock(clock)
         memory.write(resolution, U64.pack(self._resolution))
         return 0
 
-    def clock_time_get(self, memory: Memory, clock: int, precision: int, result: int) -> int:
+    def clock_time_get(self, memory: WasiMemory, clock: int, precision: int, result: int) -> int:
         memory.write(result, U64.pack(self._clock(clock)() & _MASK))
         return 0
 
-    def random_get(self, memory: Memory, buf: int, length: int) -> int:
+    def random_get(self, memory: WasiMemory, buf: int, length: int) -> int:
         if not length:
             return 0
         target = memory.view(buf, length)
@@ -156,7 +156,7 @@ class Wasi(PathCalls):
     # Waiting
 
     def poll_oneoff(
-        self, memory: Memory, subscriptions: int, events: int, count: int, nevents: int
+        self, memory: WasiMemory, subscriptions: int, events: int, count: int, nevents: int
     ) -> int:
         """Files and streams are always ready, so either one of them is asked for, or this waits for the first clock."""
         if not 0 < count <= MAX_SUBSCRIPTIONS:
@@ -220,13 +220,13 @@ class Wasi(PathCalls):
 
     # The process
 
-    def proc_exit(self, memory: Memory, code: int) -> int:
+    def proc_exit(self, memory: WasiMemory, code: int) -> int:
         raise GuestExit(code)
 
-    def proc_raise(self, memory: Memory, signal: int) -> int:
+    def proc_raise(self, memory: WasiMemory, signal: int) -> int:
         return abi.NOTSUP
 
-    def sched_yield(self, memory: Memory) -> int:
+    def sched_yield(self, memory: WasiMemory) -> int:
         return 0
 
     # Sockets: there are none
@@ -235,12 +235,12 @@ class Wasi(PathCalls):
         self._descriptor(fd)
         return abi.NOTSOCK
 
-    def sock_accept(self, memory: Memory, fd: int, flags: int, result: int) -> int:
+    def sock_accept(self, memory: WasiMemory, fd: int, flags: int, result: int) -> int:
         return self._no_socket(fd)
 
     def sock_recv(
         self,
-        memory: Memory,
+        memory: WasiMemory,
         fd: int,
         iovs: int,
         iovs_len: int,
@@ -251,16 +251,16 @@ class Wasi(PathCalls):
         return self._no_socket(fd)
 
     def sock_send(
-        self, memory: Memory, fd: int, iovs: int, iovs_len: int, flags: int, datalen: int
+        self, memory: WasiMemory, fd: int, iovs: int, iovs_len: int, flags: int, datalen: int
     ) -> int:
         return self._no_socket(fd)
 
-    def sock_shutdown(self, memory: Memory, fd: int, how: int) -> int:
+    def sock_shutdown(self, memory: WasiMemory, fd: int, how: int) -> int:
         return self._no_socket(fd)
 
 
 def _answers(method: Callable[..., int]) -> Callable[..., int]:
-    def answer(self: Wasi, memory: Memory, *args: int) -> int:
+    def answer(self: Wasi, memory: WasiMemory, *args: int) -> int:
         try:
             return method(self, memory, *args)
         except WasiError as error:

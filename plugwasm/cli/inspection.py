@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 
 from .._host import env
-from .._host.kernel import SERVED, source
-from .._manifest.limits import DEFAULT
-from .._runtime.linker import WASI, is_callable, is_from_before_1_0
-from .._runtime.modules import Allowance, compiled, engine, engine_for
+from .._host.kernel import KERNEL_FUNCTIONS, read_source
+from .._manifest.limits import DEFAULT_LIMITS
+from .._runtime.linker import WASI, is_callable_export, is_pre_1_0_import
+from .._runtime.modules import CompileBudget, compile_module, engine_for_modules, get_engine
 from .._wasi.abi import SIGNATURES
 from .terminal import escape, write_stdout
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from .._engine import FunctionType, Item, Module
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
 
 _PAGE_KIB = 64
 _STYLES = {"application": "yellow", "nobody": "bold red"}
@@ -40,21 +40,19 @@ _NAMES = {
 # ---- what is known ----------------------------------------------------------------------------------------------------------------------
 
 
-def collect_facts(recipe: Recipe) -> dict[str, Any]:
+def collect_facts(spec: PluginSpec) -> dict[str, Any]:
     """What is known of each module, and what the plugin as a whole needs, in JSON types."""
-    allowance = Allowance(DEFAULT)
-    on = engine_for(
-        (module.wasm for module in recipe.modules), DEFAULT.replace(gc=True, atomics=True)
+    budget = CompileBudget(DEFAULT_LIMITS)
+    on = engine_for_modules(
+        (module.wasm for module in spec.modules), DEFAULT_LIMITS.replace(gc=True, atomics=True)
     )
     modules = {
-        module.name: compiled(module.wasm, on, module.name, allowance) for module in recipe.modules
+        module.name: compile_module(module.wasm, on, module.name, budget) for module in spec.modules
     }
-    shown = [
-        _module_facts(module, modules, module.name == recipe.main) for module in recipe.modules
-    ]
+    shown = [_module_facts(module, modules, module.name == spec.main) for module in spec.modules]
     imports = [item for module in shown for item in module["imports"]]
     return {
-        "name": recipe.label,
+        "name": spec.label,
         "modules": shown,
         "needs": {
             "wasi": any(item["provider"] == "wasi" for item in imports),
@@ -76,7 +74,7 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
     import hashlib
 
     module = modules[source.name]
-    count, pages, _ = module.own_memories
+    count, pages, _ = module.defined_memories
     return {
         "name": source.name,
         "main": is_main,
@@ -89,7 +87,7 @@ def _module_facts(source: Any, modules: dict[str, Module], is_main: bool) -> dic
             "imported": sum(item.kind == "memory" for item in module.imports),
         },
         "exports": [
-            _item_facts(item) | {"callable": is_main and is_callable(item)}
+            _item_facts(item) | {"callable": is_main and is_callable_export(item)}
             for item in module.exports.values()
         ],
         "imports": [
@@ -120,13 +118,15 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
         }
     offered: FunctionType | None = None
     provider = (
-        "application" if item.kind == "function" and not is_from_before_1_0(item) else "nobody"
+        "application" if item.kind == "function" and not is_pre_1_0_import(item) else "nobody"
     )
     if item.module == env.NAMESPACE and item.kind == "function":
-        if item.name in SERVED:
+        if item.name in KERNEL_FUNCTIONS:
             provider, offered = (
                 "kernel",
-                compiled(source(), engine(pooled=False), "kernel").exports[item.name].type,
+                compile_module(read_source(), get_engine(pooled=False), "kernel")
+                .exports[item.name]
+                .type,
             )
         elif item.name in env.FUNCTIONS:
             provider, offered = "env", env.FUNCTIONS[item.name].type

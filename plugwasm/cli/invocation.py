@@ -1,4 +1,4 @@
-"""`plugwasm call`: from its options to a recipe, and from that to outputs.
+"""`plugwasm call`: from its options to a spec, and from that to outputs.
 
 What was typed is checked here, before anything is read or compiled; each problem names the option and what was expected.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager, nullcontext
 
-from .._manifest.resolve import MAIN, ModuleSource, Recipe, resolve
+from .._manifest.resolve import MAIN_MODULE, ModuleSpec, PluginSpec, resolve
 from ..errors import Error, HashMismatchError, OptionError
 from .streams import check_writable
 from .terminal import UsageProblem, escape, print_warning, write_failure
@@ -166,7 +166,7 @@ def _config_file(path: str) -> dict[str, str]:
     return dict(found)
 
 
-# ---- the recipe -------------------------------------------------------------------------------------------------------------------------
+# ---- the spec -------------------------------------------------------------------------------------------------------------------------
 
 
 class Overrides:
@@ -232,41 +232,41 @@ class Overrides:
             self.links[name] = source
         self.config = read_config(config, config_file, set_config)
 
-    def apply(self, recipe: Recipe) -> None:
-        """Lays them over a recipe."""
-        recipe.config.update(self.config)
-        recipe.allowed_hosts = (*recipe.allowed_hosts, *self.hosts)
+    def apply(self, spec: PluginSpec) -> None:
+        """Lays them over a spec."""
+        spec.config.update(self.config)
+        spec.allowed_hosts = (*spec.allowed_hosts, *self.hosts)
         kept = {
             host: guest
-            for host, guest in recipe.allowed_paths.items()
+            for host, guest in spec.allowed_paths.items()
             if guest not in self.paths.values()
         }
-        recipe.allowed_paths = kept | self.paths
+        spec.allowed_paths = kept | self.paths
         if self.timeout_ms is not None:
-            recipe.timeout_ms = self.timeout_ms
+            spec.timeout_ms = self.timeout_ms
         if self.max_pages is not None:
-            recipe.max_pages = self.max_pages
+            spec.max_pages = self.max_pages
         if self.max_http_response_bytes is not None:
-            recipe.max_http_response_bytes = self.max_http_response_bytes
+            spec.max_http_response_bytes = self.max_http_response_bytes
         if self.max_var_bytes is not None:
-            recipe.max_var_bytes = self.max_var_bytes
+            spec.max_var_bytes = self.max_var_bytes
         if self.pinned is not None:
-            _check_hash(recipe, self.pinned)
-        for module in recipe.modules:
+            _check_hash(spec, self.pinned)
+        for module in spec.modules:
             if module.name in self.links:
-                what = "the plugin itself" if module.name == MAIN else "another module"
+                what = "the plugin itself" if module.name == MAIN_MODULE else "another module"
                 raise UsageProblem("--link", f"{module.name} is the name of {what}; choose another")
-        recipe.modules = [
+        spec.modules = [
             _read_linked_module(name, source) for name, source in self.links.items()
-        ] + recipe.modules
+        ] + spec.modules
 
-    def limits(self, recipe: Recipe) -> Limits | None:
-        """With what is off unless it is asked for; None for those that the recipe has anyway."""
+    def limits(self, spec: PluginSpec) -> Limits | None:
+        """With what is off unless it is asked for; None for those that the spec has anyway."""
         if not any(self._features.values()):
             return None
-        from .._manifest.limits import _with, effective
+        from .._manifest.limits import effective_limits, replace_unchecked
 
-        return _with(effective(None, recipe), self._features)
+        return replace_unchecked(effective_limits(None, spec), self._features)
 
 
 def run_calls(
@@ -287,10 +287,10 @@ def run_calls(
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
 
-    recipe: Any = resolve(plugin)
-    overrides.apply(recipe)
+    spec: Any = resolve(plugin)
+    overrides.apply(spec)
     with Plugin(
-        CompiledPlugin(recipe, functions=(), limits=overrides.limits(recipe), **options)
+        CompiledPlugin(spec, functions=(), limits=overrides.limits(spec), **options)
     ) as instance:
         data = read()
         with profiling(instance):
@@ -405,26 +405,26 @@ def make_profiler(path: str | None) -> Callable[[Plugin], AbstractContextManager
     return profiling
 
 
-def _read_linked_module(name: str, source: str) -> ModuleSource:
+def _read_linked_module(name: str, source: str) -> ModuleSpec:
     modules = resolve(source).modules
     if len(modules) != 1:
         raise UsageProblem("--link", f"expected one module, but {source} has {len(modules)}")
-    return ModuleSource(name, modules[0].wasm, modules[0].origin)
+    return ModuleSpec(name, modules[0].wasm, modules[0].origin)
 
 
 def _check_hosts(hosts: Sequence[str]) -> None:
-    from .._http.policy import Egress
+    from .._http.egress import Egress
 
     try:
         Egress(allowed_hosts=hosts)
     except OptionError as error:
-        raise UsageProblem("--allow-host", error.message.removeprefix("allowed_hosts: ")) from None
+        raise UsageProblem("--allow-host", error.reason) from None
 
 
-def _check_hash(recipe: Recipe, expected: str) -> None:
+def _check_hash(spec: PluginSpec, expected: str) -> None:
     import hashlib
 
-    main = next(module for module in recipe.modules if module.name == recipe.main)
+    main = next(module for module in spec.modules if module.name == spec.main)
     actual = hashlib.sha256(main.wasm).hexdigest()
     if actual != expected:
         raise HashMismatchError(

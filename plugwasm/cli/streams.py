@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from io import BytesIO
 
-from ..errors import SourceError, one_line
+from ..errors import SourceError, escape_line
 from .terminal import UsageProblem, write_failure, write_stdout
 
 TYPE_CHECKING = False
@@ -135,7 +135,7 @@ def check_writable(option: str, path: str) -> None:
 def _make_visible(data: bytes) -> bytes:
     """The same as text that a terminal only shows. Tabs and ends of lines stay."""
     text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-    shown = "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
+    shown = "\n".join("\t".join(map(escape_line, line.split("\t"))) for line in text.split("\n"))
     return shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
 
 

@@ -57,7 +57,7 @@ class UsageProblem(Exception):
 
 def escape(text: str) -> str:
     """`text` in one line that a terminal takes for nothing but text."""
-    return errors.one_line(text)
+    return errors.escape_line(text)
 
 
 def escape_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:

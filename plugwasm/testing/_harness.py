@@ -8,19 +8,19 @@ from time import perf_counter
 from .._host.options import (
     check_flag,
     check_fuel,
-    check_kinds,
-    checked_functions,
-    listed,
-    named,
-    refuse_unknown,
+    check_functions,
+    check_list,
+    check_option_types,
+    describe_value,
+    reject_unknown_arguments,
 )
-from .._host.vars import by_text, first_vars
+from .._host.vars import check_initial_vars, decode_names
 from .._http.url import HostRules
-from .._manifest.limits import DEFAULT, effective
-from .._manifest.messages import meant
-from .._manifest.resolve import own_settings, resolve
-from .._runtime.compiled_plugin import CompiledPlugin, checked_name
-from .._runtime.import_stubs import wanted
+from .._manifest.limits import DEFAULT_LIMITS, effective_limits
+from .._manifest.messages import closest_match
+from .._manifest.resolve import admitted_settings, resolve
+from .._runtime.compiled_plugin import CompiledPlugin, validate_name
+from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
@@ -31,7 +31,7 @@ from ..errors import (
     LinkError,
     OptionError,
     SignatureError,
-    shown,
+    truncate,
 )
 from ._clock import FakeClock
 from ._host_functions import FakeHostFunction, HostCallRouter
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from .._engine import FunctionType
     from .._host.functions import Function
     from .._host.vars import VarsByName
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
-    from .._manifest.resolve import Recipe
+    from .._manifest.resolve import PluginSpec
     from .._runtime.argument_types import PluginInput
     from ._records import HostCall, LogLine
 
@@ -118,30 +118,31 @@ class Harness:
         **unknown: Never,
     ) -> None:
         if unknown:
-            refuse_unknown(Harness, unknown)
-        check_kinds(wasi, limits, egress)
+            reject_unknown_arguments(Harness, unknown)
+        check_option_types(wasi, limits, egress)
         check_fuel(fuel_limit)
         check_flag("http_response_headers", http_response_headers)
         if not (config is None or hasattr(config, "items")):
             raise OptionError(
-                f"config: expected a mapping of text to text, got {named(config)}", field="config"
+                f"config: expected a mapping of text to text, got {describe_value(config)}",
+                field="config",
             )
         if allowed_hosts is not None:
-            allowed_hosts = listed("allowed_hosts", allowed_hosts, "host names")
+            allowed_hosts = check_list("allowed_hosts", allowed_hosts, "host names")
         if not (allowed_paths is None or hasattr(allowed_paths, "items")):
             raise OptionError(
-                f"allowed_paths: expected a mapping of directories to paths, got {named(allowed_paths)}",
+                f"allowed_paths: expected a mapping of directories to paths, got {describe_value(allowed_paths)}",
                 field="allowed_paths",
             )
         if isinstance(plugin, CompiledPlugin):
             raise TypeError(
                 "Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of"
             )
-        limits, egress = own_settings(plugin, limits, egress)
-        recipe = resolve(plugin, module_bytes=(limits or DEFAULT).module_bytes, egress=egress)
-        self._recipe = _apply_grants(recipe, allowed_hosts, allowed_paths)
-        self.name = checked_name(name) or shown(recipe.label)
-        self.limits = effective(limits, recipe)
+        limits, egress = admitted_settings(plugin, limits, egress)
+        spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
+        self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
+        self.name = validate_name(name) or truncate(spec.label)
+        self.limits = effective_limits(limits, spec)
         self.http = FakeHttp(self._record)
         self.clock = FakeClock()
         self.logs = Logs()
@@ -154,8 +155,8 @@ class Harness:
         self._wasi = (
             WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
         )
-        self._config, self._vars = dict(config or {}), first_vars(vars, self.limits)
-        self._functions = checked_functions(functions)
+        self._config, self._vars = dict(config or {}), check_initial_vars(vars, self.limits)
+        self._functions = check_functions(functions)
         self._fuel_limit = _UNLIMITED_FUEL if fuel_limit is None else fuel_limit
         self._settings: dict[str, Any] = {
             "http_response_headers": http_response_headers,
@@ -220,7 +221,7 @@ class Harness:
     @property
     def vars(self) -> dict[str, bytes]:
         """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
-        return self._plugins[-1].vars if self._plugins else by_text(self._vars)
+        return self._plugins[-1].vars if self._plugins else decode_names(self._vars)
 
     def at_most(
         self,
@@ -299,7 +300,7 @@ class Harness:
         self._record(line)
 
     def _fake_egress(self, egress: Egress | None) -> Egress:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
         if egress is not None:
@@ -315,7 +316,7 @@ class Harness:
                 for key, type in {**self._application_imports(), **types}.items()
             ]
             self._compiled = CompiledPlugin(
-                self._recipe,  # type: ignore[arg-type]
+                self._spec,  # type: ignore[arg-type]
                 self._wasi,
                 functions,
                 name=self.name,
@@ -328,7 +329,7 @@ class Harness:
     def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """The functions that only the application can provide."""
         if self._missing_imports is None:
-            self._missing_imports = wanted(self._recipe, self.limits)
+            self._missing_imports = required_functions(self._spec, self.limits)
         return self._missing_imports
 
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
@@ -343,7 +344,7 @@ class Harness:
                 plugin=self.name,
             )
         names = [key[1] for key in known]
-        close = meant(name, names)
+        close = closest_match(name, names)
         hint = (
             f"did you mean `{close}`?"
             if close
@@ -406,14 +407,14 @@ class _RecordedPlugin(Plugin):
 
 
 def _apply_grants(
-    recipe: Recipe,
+    spec: PluginSpec,
     allowed_hosts: Sequence[str] | None,
     allowed_paths: Mapping[str | os.PathLike[str], str] | None,
-) -> Recipe:
+) -> PluginSpec:
     """The same modules, with what the test grants."""
-    granted = recipe.copy()
+    granted = spec.copy()
     granted.allowed_hosts = (
-        tuple(allowed_hosts) if allowed_hosts is not None else recipe.allowed_hosts or ("*",)
+        tuple(allowed_hosts) if allowed_hosts is not None else spec.allowed_hosts or ("*",)
     )
     if allowed_hosts is not None:
         HostRules(allowed_hosts)  # says now what is wrong with one, and not in the first request

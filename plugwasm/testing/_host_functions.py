@@ -14,8 +14,8 @@ import msgspec
 from .._engine import HostFunction
 from .._host.current_plugin import CurrentPlugin
 from .._host.functions import Function
-from .._host.observed_values import as_kind, brief, seen
-from .._runtime.import_stubs import stand_in
+from .._host.observed_values import observe_value, observe_values, shorten
+from .._runtime.import_stubs import make_stub
 from ..errors import Error, HostFunctionError
 from ._records import HostCall
 
@@ -98,7 +98,7 @@ class HostCallRouter:
     ) -> Function:
         """The host function that is linked for one that the plugin imports."""
         host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
-        return stand_in(namespace, name, host, real)
+        return make_stub(namespace, name, host, real)
 
     def _body(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None
@@ -108,7 +108,9 @@ class HostCallRouter:
         def body(guest: Guest, caller: int, values: Any) -> None:
             fake = self.fakes.get((namespace, name))
             kinds = params if fake is None else fake.params
-            call = HostCall(namespace, name, seen(guest, signature.params, values, kinds or ()))
+            call = HostCall(
+                namespace, name, observe_values(guest, signature.params, values, kinds or ())
+            )
             self.calls.append(call)
             self._record(call)
             try:
@@ -118,14 +120,16 @@ class HostCallRouter:
                 elif real is not None:
                     real._host.body(guest, caller, values)
                     if signature.results:
-                        call.result = as_kind(guest, signature.results[0], values[0], returned)
+                        call.result = observe_value(
+                            guest, signature.results[0], values[0], returned
+                        )
                 elif self._fake_missing:
                     for i in range(len(signature.results)):
                         values[2 * i] = 0
                 else:
                     raise UnexpectedHostCallError(
                         f"the test does not expect the host function `{name}` to be called, but it was, with "
-                        f"({', '.join(map(brief, call.args))})\nto answer it: harness.host({name!r}, returns=…)"
+                        f"({', '.join(map(shorten, call.args))})\nto answer it: harness.host({name!r}, returns=…)"
                     )
             except BaseException as error:
                 call.error = (type(error) is HostFunctionError and error.__cause__) or error
@@ -185,10 +189,10 @@ def _encode_result(guest: Guest, type: str, value: Any) -> int:
     if type == "i32":
         raise TypeError(f"it returns an i32 to the plugin, which {_type_name(value)} is not")
     if isinstance(value, str):
-        return guest.give(value.encode())
+        return guest.new_block(value.encode())
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return guest.give(bytes(value))
-    return guest.give(msgspec.json.encode(value))
+        return guest.new_block(bytes(value))
+    return guest.new_block(msgspec.json.encode(value))
 
 
 def _type_name(value: object) -> str:

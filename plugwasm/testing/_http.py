@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._host.observed_values import brief
+from .._host.observed_values import shorten
 from .._http.transport import EgressResponse
 from .._http.url import Target
 from ..errors import EgressError
@@ -40,7 +40,7 @@ class Route:
 
     def __init__(self, method: str | None, url: str | re.Pattern[str]) -> None:
         self.method = method
-        self.url = Target.of(url).url if isinstance(url, str) else url
+        self.url = Target.parse(url).url if isinstance(url, str) else url
         self.requests: list[Request] = []
         self._answers: list[Answer] = []
 
@@ -191,7 +191,7 @@ class FakeHttp:
 
     def _unexpected_message(self, request: Request) -> str:
         sent = f"{request.method} {request.url}" + (
-            f" with {brief(request.body)}" if request.body else ""
+            f" with {shorten(request.body)}" if request.body else ""
         )
         if not self.routes:
             add = f'harness.http.{request.method.lower()}("{request.url}").respond(…)'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .._host.plugin_log import LEVELS, as_said, logger_of
+from .._host.plugin_log import LEVELS, get_logger, strip_indentation
 from ..errors import OptionError
 from ._records import LogLine
 
@@ -56,7 +56,7 @@ class RecordingLogger(logging.Logger):
         if level not in LEVELS:
             raise OptionError(f"log_level: expected one of {', '.join(LEVELS)}, got {level!r}")
         super().__init__(name, LEVELS[level])
-        self.parent = logger_of(name.removeprefix("plugwasm."))
+        self.parent = get_logger(name.removeprefix("plugwasm."))
         self.addHandler(_RecordingHandler(record))
 
 
@@ -68,6 +68,7 @@ class _RecordingHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._record(
             LogLine(
-                _NAMES.get(record.levelno, record.levelname.lower()), as_said(record.getMessage())
+                _NAMES.get(record.levelno, record.levelname.lower()),
+                strip_indentation(record.getMessage()),
             )
         )

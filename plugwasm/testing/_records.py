@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .._host.observed_values import brief
+from .._host.observed_values import shorten
 from ..errors import Error
 
 TYPE_CHECKING = False
@@ -54,10 +54,10 @@ class Call:
     done: bool = field(default=False, repr=False)
 
     def __str__(self) -> str:
-        call = f"{self.function}({brief(self.input) if self.input else ''})"
+        call = f"{self.function}({shorten(self.input) if self.input else ''})"
         if not self.done:
             return f"{call} is under way"
-        return f"{call} {_format_outcome(self.error, brief(self.output))} ({self.fuel} fuel)"
+        return f"{call} {_format_outcome(self.error, shorten(self.output))} ({self.fuel} fuel)"
 
 
 Call.__module__ = "plugwasm.testing"
@@ -82,7 +82,7 @@ class HostCall:
     error: BaseException | None = None
 
     def __str__(self) -> str:
-        return f"host {self.name}({', '.join(map(brief, self.args))}) {_format_inner_outcome(self.error, brief(self.result))}"
+        return f"host {self.name}({', '.join(map(shorten, self.args))}) {_format_inner_outcome(self.error, shorten(self.result))}"
 
 
 HostCall.__module__ = "plugwasm.testing"
@@ -120,7 +120,7 @@ class Request:
         return json.loads(self.body)
 
     def __str__(self) -> str:
-        sent = f"{self.method} {self.url}" + (f" with {brief(self.body)}" if self.body else "")
+        sent = f"{self.method} {self.url}" + (f" with {shorten(self.body)}" if self.body else "")
         return f"{sent} {_format_inner_outcome(self.error, str(self.status))}"
 
 

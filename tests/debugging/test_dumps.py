@@ -14,7 +14,7 @@ import plugwasm
 from plugwasm import debugging
 from plugwasm._debugging.code_map import CodeMap
 from plugwasm._engine import wat_to_wasm
-from plugwasm._runtime.modules import engine
+from plugwasm._runtime.modules import get_engine
 from tests.support.debugged_plugins import FAULTY, failure
 from tests.support.guests import LOOP, export, guest, manifest
 
@@ -153,7 +153,7 @@ def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
     dumper = debugging.dump_on_trap(plugin, tmp_path)
     failure(plugin, "scribble")
     count, pages, _ = (
-        engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).own_memories
+        get_engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).defined_memories
     )
     assert (count, pages) == (2, 4)
 

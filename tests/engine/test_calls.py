@@ -20,7 +20,7 @@ from plugwasm._engine import (
     HostRaised,
     Store,
     Trap,
-    context_of,
+    caller_context,
     wat_to_wasm,
 )
 from tests.support.engine import CALLS_HOST, ENGINE, FUEL_ENGINE, World, host
@@ -314,7 +314,7 @@ def test_a_host_function_sees_the_memory_of_its_caller() -> None:
     got: list[Any] = []
 
     def body(environment: Any, caller: int, values: Any) -> None:
-        assert context_of(caller) == stores[0].context
+        assert caller_context(caller) == stores[0].context
         found = finder.find(caller)
         assert found == finder.find(caller)
         got.append(None if found is None else bytes(finder.found(stores[0]).view()[:3]))

@@ -148,7 +148,7 @@ def test_function_types_are_equal_by_what_they_are() -> None:
     ],
 )
 def test_a_module_knows_the_memories_that_it_defines(wat: str, memories: tuple[int, int]) -> None:
-    assert ENGINE.compile(wat_to_wasm(wat.encode())).own_memories[:2] == memories
+    assert ENGINE.compile(wat_to_wasm(wat.encode())).defined_memories[:2] == memories
 
 
 @pytest.mark.parametrize(

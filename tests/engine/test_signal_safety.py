@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from plugwasm._engine import (
     Store,
     wat_to_wasm,
 )
-from plugwasm._engine.signal_safety import _read, _write, shielded
+from plugwasm._engine.signal_safety import _read, _write, signal_safe
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -93,7 +94,7 @@ def prepared(
     function = HostFunction(FunctionType(("i64",), ("i64",)), body)
     instance = store.instantiate(
         engine.compile(wat_to_wasm(CALLS_OFTEN)),
-        store.function(function, environment),
+        store.make_import(function, environment),
         environment.pending,
     )
     return instance.function(ExportName(name), 1), environment, function
@@ -190,6 +191,7 @@ WATCHERS = [
     "settrace",
     "setprofile",
     *(["monitoring"] if sys.version_info >= (3, 12) else []),
+    *(["JIT"] if hasattr(sys, "_jit") and sys._jit.is_available() else []),
 ]
 
 
@@ -205,6 +207,7 @@ def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_us
         text=True,
         timeout=60,
         cwd=ROOT,
+        env=os.environ | ({"PYTHON_JIT": "1"} if watcher == "JIT" else {}),
     )
     assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
 
@@ -239,7 +242,7 @@ module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f))
   (func (export "late") (local $n i64) (local.set $n (i64.const 60000000))
     (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
     (call $f)))'''))
-instance = store.instantiate(module, store.function(host, environment), environment.pending)
+instance = store.instantiate(module, store.make_import(host, environment), environment.pending)
 function = instance.function(ExportName("late"), 1)
 signal.signal(signal.SIGVTALRM, handler)
 signal.setitimer(signal.ITIMER_VIRTUAL, 0.004)  # of computing, so that it cannot come before the guest runs
@@ -289,7 +292,7 @@ def body(environment, caller, values):
 engine, environment = Engine(), Environment()
 store, host = Store(engine, environment), HostFunction(FunctionType((), ()), body)
 module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f)) (func (export "f") (call $f)))'''))
-instance = store.instantiate(module, store.function(host, environment), environment.pending)
+instance = store.instantiate(module, store.make_import(host, environment), environment.pending)
 function = instance.function(ExportName("f"), 1)
 
 def call():
@@ -370,7 +373,7 @@ def test_only_the_start_of_the_first_range_changes() -> None:
         [function(x) for x in (0, 3, 98)],
         list(function.__code__.co_lines()),
     )
-    assert shielded(function) is function
+    assert signal_safe(function) is function
     after, added = (
         entries(),
         2 if sys.version_info < (3, 12) else 0,
@@ -465,5 +468,5 @@ def test_what_cannot_be_shielded_is_refused(make: Callable[[], Any]) -> None:
     function = make()
     code = function.__code__
     with pytest.raises(TypeError, match="cannot be shielded"):
-        shielded(function)
+        signal_safe(function)
     assert function.__code__ is code

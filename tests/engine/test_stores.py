@@ -34,11 +34,11 @@ def test_an_export_that_is_missing_or_of_another_kind_is_an_error_that_names_it(
     with pytest.raises(EngineFailure, match="`m` is no function"):
         instance.function(ExportName("m"), 0)
     with pytest.raises(EngineFailure, match="`m` is no function"):
-        instance.reference(ExportName("m"))
+        instance.funcref(ExportName("m"))
     with pytest.raises(EngineFailure, match="no exported memory `f`"):
         instance.memory(ExportName("f"))
     assert instance.find_memory(ExportName("nothing")) is None
-    assert instance.reference(ExportName("f"))
+    assert instance.funcref(ExportName("f"))
 
 
 def test_imports_that_do_not_fit_are_refused_instead_of_crashing() -> None:

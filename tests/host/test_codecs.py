@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 import plugwasm
 from plugwasm import IsolatedPlugin, Plugin
 from plugwasm._host import codecs
-from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_too_deep_msgpack
+from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_msgpack_too_deep
 from plugwasm.codecs import JSON, MSGPACK, RAW, DecodeError, TypedCodec
 from plugwasm.errors import OutputError
 from tests.support.guests import export, guest
@@ -549,7 +549,7 @@ def nested(seed: int, levels: int) -> Any:
 @given(seed=st.integers(0, 10_000), levels=st.sampled_from([1, 50, 254, 255, 256, 257, 258, 300]))
 def test_how_deep_messagepack_is_nested_is_counted_exactly(seed: int, levels: int) -> None:
     value = nested(seed, levels)
-    assert is_too_deep_msgpack(msgspec.msgpack.encode(value)) is (depth(value) > MAX_LEVELS)
+    assert is_msgpack_too_deep(msgspec.msgpack.encode(value)) is (depth(value) > MAX_LEVELS)
 
 
 @given(data=st.binary(max_size=400).map(lambda data: b"\x91\x92\xdc\xde\xc7\xd9" * 60 + data))
@@ -565,7 +565,7 @@ def test_bytes_that_are_no_messagepack_are_an_error_and_nothing_else(data: bytes
 def test_bytes_that_are_no_json_are_an_error_and_nothing_else(data: bytes) -> None:
     for returns in (Any, Order, User, str, int, Mode, type(None)):
         try:
-            codecs.reader(returns)(data)
+            codecs.make_reader(returns)(data)
         except DecodeError:
             pass
         except ValueError as error:
@@ -577,9 +577,9 @@ def test_bytes_that_are_no_json_are_an_error_and_nothing_else(data: bytes) -> No
 
 
 def test_a_reader_is_made_once_for_a_type() -> None:
-    assert codecs.reader(list[Item]) is codecs.reader(list[Item])
+    assert codecs.make_reader(list[Item]) is codecs.make_reader(list[Item])
     unhashable = Annotated[int, msgspec.Meta(extra={"a": 1}), ["a list"]]
-    assert codecs.reader(unhashable)(b"5") == 5
+    assert codecs.make_reader(unhashable)(b"5") == 5
 
 
 def test_threads_that_meet_a_type_first_at_once_do_not_crash_the_process() -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from plugwasm._host.hashing import (
     SLOW,
-    Hashed,
-    hashed_by,
-    hashed_by_model,
-    json_hashes,
-    msgpack_hashes,
+    HashedParts,
+    find_hashed_parts,
+    find_hashed_parts_of_model,
+    json_exceeds_keys,
+    msgpack_exceeds_keys,
 )
 from plugwasm._payload_bounds import value_count
 from plugwasm._payload_bounds.value_count import json_exceeds, msgpack_exceeds
@@ -78,10 +78,10 @@ def test_what_stands_before_a_fault_is_counted(value: Any, data: Any) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_bytes_that_mean_nothing_can_be_counted(data: bytes, most: int) -> None:
-    hashed = Hashed(frozenset(range(9)), frozenset(range(9)), True)
+    hashed = HashedParts(frozenset(range(9)), frozenset(range(9)), True)
     for look in (json_exceeds, msgpack_exceeds):
         assert look(data, most) in (True, False)
-    for hashes in (json_hashes, msgpack_hashes):
+    for hashes in (json_exceeds_keys, msgpack_exceeds_keys):
         assert hashes(data, hashed, most) in (True, False)
 
 
@@ -113,8 +113,8 @@ class Keyed(pydantic.BaseModel):
     rows: dict[UUID, int]
 
 
-def of(kind: Any, is_json: bool = True) -> Hashed:
-    return hashed_by(msgspec.inspect.type_info(kind), is_json)
+def of(kind: Any, is_json: bool = True) -> HashedParts:
+    return find_hashed_parts(msgspec.inspect.type_info(kind), is_json)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_types_of_text_alone_need_no_count_in_json(kind: Any) -> None:
 def test_where_sets_and_dicts_may_be_is_known(
     kind: Any, sets: set[int], dicts: set[int], weight: int
 ) -> None:
-    assert of(kind) == Hashed(frozenset(sets), frozenset(dicts), False, weight)
+    assert of(kind) == HashedParts(frozenset(sets), frozenset(dicts), False, weight)
 
 
 def test_in_a_type_that_is_in_itself_sets_may_be_anywhere() -> None:
     assert len(of(Tree).sets) == len(of(list[Model]).sets) == len(of(Keyed | None).dicts) == 256
-    assert hashed_by_model(Keyed.__pydantic_core_schema__, True).weight == SLOW
-    assert hashed_by_model(object(), True).any
+    assert find_hashed_parts_of_model(Keyed.__pydantic_core_schema__, True).weight == SLOW
+    assert find_hashed_parts_of_model(object(), True).any
 
 
 @pytest.mark.parametrize("kind", [Any, dict, list[dict[Any, int]], Box[Any], set])
@@ -179,25 +179,25 @@ def test_the_squares_of_what_goes_into_sets_and_dicts_are_added_up(
 ) -> None:
     slack = 3 if size == 300 else 1  # for containers in sets, and empty ones, it is an upper bound
     for text, hashes, is_json in (
-        (json.dumps(value).encode(), json_hashes, True),
-        (msgspec.msgpack.encode(value), msgpack_hashes, False),
+        (json.dumps(value).encode(), json_exceeds_keys, True),
+        (msgspec.msgpack.encode(value), msgpack_exceeds_keys, False),
     ):
         hashed = of(kind, is_json)
         assert not hashes(text, hashed, size + slack)
         assert hashes(text, hashed, size - SLOW)
         if is_json:  # also when the end is missing
-            assert json_hashes(text[:-1], hashed, size - 2 * SLOW)
+            assert json_exceeds_keys(text[:-1], hashed, size - 2 * SLOW)
 
 
 def test_of_messagepack_without_a_type_the_keys_count_that_are_no_text() -> None:
     hashed = of(Any, is_json=False)
     words = msgspec.msgpack.encode([{str(i): i for i in range(1000)}, list(range(1000))])
-    assert not msgpack_hashes(words, hashed, 1)
+    assert not msgpack_exceeds_keys(words, hashed, 1)
     for keys, size in (
         (range(100), 100),
         ([(i, i) for i in range(100)], 300),
         ([i / 3 for i in range(100)], 100),
     ):
         data = msgspec.msgpack.encode(dict.fromkeys(keys, "x"))
-        assert not msgpack_hashes(data, hashed, size)
-        assert msgpack_hashes(data, hashed, size - 1)
+        assert not msgpack_exceeds_keys(data, hashed, size)
+        assert msgpack_exceeds_keys(data, hashed, size - 1)

@@ -17,7 +17,7 @@ import pytest
 import plugwasm
 from plugwasm import CompiledPlugin, Function, Plugin, ValType
 from plugwasm._host import deadline
-from plugwasm._host.deadline import HEARTBEAT, INSIST, NEVER, Ticker, ticker
+from plugwasm._host.deadline import HEARTBEAT, NEVER, OVERDUE_TICK, Ticker, ticker
 from plugwasm._runtime import modules
 from tests.support.paths import ROOT
 
@@ -51,7 +51,7 @@ class Epochs:
 
 @pytest.fixture
 def short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "IDLE", 0.05)
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def enter(own: Ticker, call: object, seconds: float) -> float:
     """What a call does. Gives when it should end."""
     until = time.monotonic() + seconds if seconds != NEVER else NEVER
     own.running[call] = until
-    if own.next_look > until or own.next_look is NEVER:
+    if own.next_check > until or own.next_check is NEVER:
         own.wake()
     return until
 
@@ -101,7 +101,7 @@ def test_an_overdue_call_is_ticked_in_time_and_until_it_ends(own: tuple[Ticker, 
     watch.running.clear()
     first, *_, fourth = since(until, epochs)[:4]
     assert first - until < 0.05
-    assert fourth - first < 10 * INSIST + 0.05
+    assert fourth - first < 10 * OVERDUE_TICK + 0.05
     count = len(epochs.times)
     time.sleep(0.05)
     assert len(epochs.times) <= count + 1, "nothing ticks for calls that are over"
@@ -129,7 +129,7 @@ def test_a_short_call_is_not_ticked_and_a_long_one_at_each_heartbeat(
 def test_a_nearer_deadline_brings_the_next_look_forward(own: tuple[Ticker, Epochs]) -> None:
     watch, epochs = own
     enter(watch, "far", 30.0)
-    assert wait_for(lambda: watch.next_look is not NEVER)
+    assert wait_for(lambda: watch.next_check is not NEVER)
     time.sleep(0.01)
     until = enter(watch, "near", 0.02)
     assert wait_for(lambda: since(until, epochs))
@@ -163,7 +163,7 @@ def test_the_thread_ends_when_idle_and_comes_back(own: tuple[Ticker, Epochs]) ->
     watch, _ = own
     for _ in range(3):
         assert watch._thread is None
-        assert watch.next_look is NEVER
+        assert watch.next_check is NEVER
         enter(watch, "call", NEVER)
         thread = watch._thread
         assert thread is not None
@@ -179,9 +179,9 @@ def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(
     own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch, epochs = own
-    monkeypatch.setattr(deadline, "IDLE", 0.0004)
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.0004)
     monkeypatch.setattr(deadline, "HEARTBEAT", 0.0005)
-    monkeypatch.setattr(deadline, "INSIST", 0.0005)
+    monkeypatch.setattr(deadline, "OVERDUE_TICK", 0.0005)
     chance = random.Random(1)
     started = set()
     for n in range(250):
@@ -202,14 +202,14 @@ def test_where_no_thread_can_be_started_guests_are_told_to_tick_themselves_until
     try:
         for seconds in (0.01, NEVER):
             enter(watch, "call", seconds)
-            assert (watch.is_absent, watch._thread, watch.next_look) == (True, None, NEVER)
+            assert (watch.has_no_thread, watch._thread, watch.next_check) == (True, None, NEVER)
             assert len(epochs.times) == 1, "once: from then on the guest is called back by itself"
             watch.running.clear()
             epochs.times.clear()
     finally:
         threading.stack_size(before)
     enter(watch, "call", 0.01)
-    assert not watch.is_absent
+    assert not watch.has_no_thread
     assert wait_for(lambda: epochs.times)
 
 
@@ -218,7 +218,7 @@ def test_a_fork_just_after_the_thread_has_ended_leaves_a_ticker_that_works(
     own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch, epochs = own
-    monkeypatch.setattr(deadline, "IDLE", 0.001)
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.001)
     for _ in range(60):
         enter(watch, "call", NEVER)
         del watch.running["call"]
@@ -284,7 +284,7 @@ def test_a_plugin_that_times_out_does_no_harm_to_another_of_the_same_code() -> N
 
 
 def test_calls_that_come_and_go_at_random_all_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "IDLE", 0.003)
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.003)
     compiled = CompiledPlugin(manifest(8))
     late: list[float] = []
 
@@ -442,12 +442,12 @@ def in_process(script: str) -> list[str]:
 
 def test_there_is_no_thread_before_the_first_call_and_none_when_calls_are_over() -> None:
     script = """
-deadline.IDLE = 0.2
+deadline.IDLE_SECONDS = 0.2
 p = plugin(60)
 print(threading.active_count())
 p.call("quick")
 print(threading.active_count())
-time.sleep(deadline.IDLE + 0.4)
+time.sleep(deadline.IDLE_SECONDS + 0.4)
 print(threading.active_count(), len(ticker.running))
 print(outcome(lambda: p.call("spin")), threading.active_count())
 """
@@ -460,7 +460,7 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
     [
         "",
         "p.call('quick')",
-        "deadline.IDLE = 0.01; p.call('quick'); time.sleep(0.3)",
+        "deadline.IDLE_SECONDS = 0.01; p.call('quick'); time.sleep(0.3)",
         "outcome(lambda: p.call('spin'))",
         "cancelled(p)",
     ],
@@ -520,7 +520,7 @@ def test_forks_and_calls_in_a_hurry_lose_no_deadline() -> None:
     script = """
 import random, warnings
 warnings.simplefilter("ignore")
-deadline.IDLE = 0.002
+deadline.IDLE_SECONDS = 0.002
 over = threading.Event()
 outcomes = []
 def work():
@@ -593,10 +593,10 @@ print("end")
 def test_calls_work_while_the_interpreter_shuts_down() -> None:
     script = """
 import atexit
-deadline.IDLE = 0.1
+deadline.IDLE_SECONDS = 0.1
 p = plugin()
 p.call("quick")
-time.sleep(deadline.IDLE + 0.4)
+time.sleep(deadline.IDLE_SECONDS + 0.4)
 assert threading.active_count() == 1
 atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
 """

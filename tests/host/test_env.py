@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import BadHandleError, GuestError, OptionError, Plugin
-from plugwasm._host.plugin_log import LEVELS, MAX_MESSAGE, OFF, TRACE
+from plugwasm._host.plugin_log import LEVEL_OFF, LEVELS, MAX_MESSAGE, TRACE
 from plugwasm._host.vars import Vars
 from tests.support.guests import export, guest, manifest, number
 
@@ -123,7 +123,7 @@ def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
         shown = [
             repr(plugin),
             repr(plugin.compiled_plugin),
-            repr(plugin.compiled_plugin._recipe),
+            repr(plugin.compiled_plugin._spec),
             repr(plugin.cancel_handle()),
         ]
         with pytest.raises(plugwasm.Error) as caught:
@@ -399,8 +399,8 @@ def test_a_long_message_is_cut_and_says_so(logged: pytest.LogCaptureFixture, len
         (20, 2),
         (30, 3),
         (40, 4),
-        (41, OFF),
-        (logging.CRITICAL, OFF),
+        (41, LEVEL_OFF),
+        (logging.CRITICAL, LEVEL_OFF),
     ],
 )
 def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int) -> None:
@@ -411,7 +411,7 @@ def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int
         logger.setLevel(logging.DEBUG)
         assert number(plugin.call("level")) == 1
         logging.disable(logging.CRITICAL)
-        assert number(plugin.call("level")) == OFF == 2**31 - 1
+        assert number(plugin.call("level")) == LEVEL_OFF == 2**31 - 1
     logger.setLevel(logging.NOTSET)
 
 

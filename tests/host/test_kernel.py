@@ -18,9 +18,9 @@ from plugwasm._host.kernel import (
     FAULT_ERROR_HANDLE,
     FAULT_INPUT,
     FAULT_OUTPUT,
-    INPUT,
+    INPUT_OFFSET,
 )
-from plugwasm._manifest.limits import FIRST_PAGES
+from plugwasm._manifest.limits import INITIAL_PAGES
 from tests.support.kernel_rig import (
     EDGES,
     FIRST_GRANULE,
@@ -80,7 +80,7 @@ class KernelAndModel(RuleBasedStateMachine):
         if offset:
             assert 0 < size <= LARGEST
             assert offset % GRANULE == 0
-            assert offset >= INPUT
+            assert offset >= INPUT_OFFSET
             assert offset + size <= self.rig.memory_bytes()
             assert not any(
                 offset < start + length and start < offset + size
@@ -155,13 +155,13 @@ class KernelAndModel(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 5000))
     def the_host_puts_something(self, size: int) -> None:
-        offset = self.rig.kernel.put(b"h" * size)
+        offset = self.rig.kernel.new_block(b"h" * size)
         self.some_are_released(at_least=4)
         if not offset:
             self.denied = size
         if offset:
             self.live[offset] = size
-            assert bytes(self.rig.kernel.range(offset, size)) == b"h" * size
+            assert bytes(self.rig.kernel.view(offset, size)) == b"h" * size
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), length=anywhere)
@@ -221,7 +221,7 @@ class KernelAndModel(RuleBasedStateMachine):
     @rule(index=anywhere)
     def read_the_input(self, index: int) -> None:
         offset, length = self.input
-        heap = self.rig.kernel.range(0, self.rig.memory_bytes())
+        heap = self.rig.kernel.view(0, self.rig.memory_bytes())
         assert self.rig.input_load_u8(index) == (heap[offset + index] if index < length else 0)
         word = (
             int.from_bytes(heap[offset + index : offset + index + 8], "little")
@@ -241,9 +241,9 @@ class KernelAndModel(RuleBasedStateMachine):
         assert self.rig.call("ok", data[:length]) == (0, 0, 0)
         self.as_new()
         if length:
-            self.live[INPUT] = length
-            self.input = (INPUT, length)
-            assert self.rig.kernel.block(INPUT) == data[:length]
+            self.live[INPUT_OFFSET] = length
+            self.input = (INPUT_OFFSET, length)
+            assert self.rig.kernel.block(INPUT_OFFSET) == data[:length]
 
     @invariant()
     def agree(self) -> None:
@@ -255,7 +255,7 @@ class KernelAndModel(RuleBasedStateMachine):
         for offset, length in self.live.items():
             assert rig.length(offset) == length
             assert rig.kernel.length(offset) == length
-        assert len(rig.kernel.range(0, rig.memory_bytes())) == rig.memory_bytes()
+        assert len(rig.kernel.view(0, rig.memory_bytes())) == rig.memory_bytes()
         rig.check_books(self.live, self.taken)
 
 
@@ -277,8 +277,8 @@ class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[nam
 @pytest.mark.parametrize("pages", [2, 3])
 def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
     rig = Rig(pages)
-    if pages > FIRST_PAGES:
-        assert rig.alloc(pages * PAGE - INPUT)
+    if pages > INITIAL_PAGES:
+        assert rig.alloc(pages * PAGE - INPUT_OFFSET)
     end = rig.memory_bytes()
     assert end == pages * PAGE
     for offset in [
@@ -311,7 +311,7 @@ def test_the_input_is_read_up_to_its_end_and_not_beyond() -> None:
     for length in (0, 1, 7, 8, 9, 16):
         data = bytes(range(1, length + 1))
         rig.call("ok", data)
-        rig.run("scribble", INPUT + -(-length // 8) * 8, INPUT + 64, MASK)
+        rig.run("scribble", INPUT_OFFSET + -(-length // 8) * 8, INPUT_OFFSET + 64, MASK)
         for index in [*range(length + 9), 2**32 - 8, 2**32, MASK - 8, MASK - 7, MASK]:
             assert rig.input_load_u8(index) == (data[index] if index < length else 0)
             assert rig.input_load_u64(index) == (
@@ -351,7 +351,7 @@ def test_the_kernel_itself_writes_nothing_into_the_memory_of_guests() -> None:
     rig.error_set(blocks[1])
     rig.input_set(blocks[1], 1)
     rig.reset()
-    assert set(bytes(rig.kernel.range(0, rig.memory_bytes()))) == {0xA5}
+    assert set(bytes(rig.kernel.view(0, rig.memory_bytes()))) == {0xA5}
 
 
 # ---- input, output, error -------------------------------------------------------------------------------------------------------------
@@ -413,30 +413,30 @@ def test_an_output_freed_after_it_was_set_is_still_inside_the_memory() -> None:
     rig.free(block)
     fault, *_, offset, length, _ = rig.failure()
     assert (fault, offset, length) == (0, block, 100)
-    assert len(rig.kernel.range(offset, length)) == 100
+    assert len(rig.kernel.view(offset, length)) == 100
 
 
 def test_a_bad_input_range_leaves_the_input_as_it_was() -> None:
     rig = Rig()
     rig.call("ok", b"abc")
-    rig.input_set(INPUT, 4)
-    assert (rig.input_offset(), rig.input_length()) == (INPUT, 3)
+    rig.input_set(INPUT_OFFSET, 4)
+    assert (rig.input_offset(), rig.input_length()) == (INPUT_OFFSET, 3)
     assert rig.failure()[0] == FAULT_INPUT
     assert rig.input_load_u8(0) == ord("a")
 
 
 def test_the_error_is_the_text_of_a_block_and_the_last_one_counts() -> None:
     rig = Rig()
-    good = rig.kernel.put(b"went wrong")
+    good = rig.kernel.new_block(b"went wrong")
     rig.error_set(good + 1)
-    assert rig.kernel.failure()[:3] == (FAULT_ERROR_HANDLE, good + 1, b"")
+    assert rig.kernel.read_failure()[:3] == (FAULT_ERROR_HANDLE, good + 1, b"")
     rig.error_set(good)
-    assert rig.kernel.failure()[:3] == (FAULT_ERROR, good, b"went wrong")
+    assert rig.kernel.read_failure()[:3] == (FAULT_ERROR, good, b"went wrong")
     rig.error_set(MASK)
-    assert rig.kernel.failure()[:3] == (FAULT_ERROR_HANDLE, MASK, b"")
+    assert rig.kernel.read_failure()[:3] == (FAULT_ERROR_HANDLE, MASK, b"")
     rig.kernel.set_error(good)
     rig.error_set(0)
-    assert rig.kernel.failure()[:3] == (0, 0, b"")
+    assert rig.kernel.read_failure()[:3] == (0, 0, b"")
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------------------------
@@ -458,7 +458,7 @@ def test_every_call_begins_as_new() -> None:
     rig.alloc(100_000)
     assert rig.call("ok", b"x" * 77) == (0, 0, 0)
     assert rig.failure() == (0, 0, 0, 0, 0, 0)
-    rig.check_books({INPUT: 77})
+    rig.check_books({INPUT_OFFSET: 77})
     with pytest.raises(Trap, match="unreachable"):
         rig.call("traps", returns_code=False)
     assert rig.call("ok") == (0, 0, 0)
@@ -480,13 +480,13 @@ def test_an_entry_is_called_only_with_a_function_of_its_type() -> None:
 @pytest.mark.parametrize("over", [-1, 0, 1])
 def test_an_input_may_fill_the_memory_but_not_exceed_it(over: int) -> None:
     rig = Rig(2)
-    size = 2 * PAGE - INPUT
+    size = 2 * PAGE - INPUT_OFFSET
     entry = rig.kernel.entry(True)
-    entry.values[0] = rig.guest.reference(ExportName("ok"))
+    entry.values[0] = rig.guest.funcref(ExportName("ok"))
     entry.values[2] = size + over
     if over <= 0:
         entry.call(rig.owner.pending)
-        rig.check_books({INPUT: size + over})
+        rig.check_books({INPUT_OFFSET: size + over})
     else:
         with pytest.raises(Trap):
             entry.call(rig.owner.pending)
@@ -495,16 +495,16 @@ def test_an_input_may_fill_the_memory_but_not_exceed_it(over: int) -> None:
 
 def test_room_for_an_input_is_made_up_to_the_limit() -> None:
     rig = Rig(5)
-    assert not rig.kernel.reserve(5 * PAGE - INPUT + 1)
+    assert not rig.kernel.reserve(5 * PAGE - INPUT_OFFSET + 1)
     assert rig.memory_bytes() == 2 * PAGE
-    assert rig.kernel.reserve(5 * PAGE - INPUT)
+    assert rig.kernel.reserve(5 * PAGE - INPUT_OFFSET)
     data = bytes(range(256)) * (5 * 256 - 2)
-    assert len(data) == 5 * PAGE - INPUT
-    rig.kernel.heap[INPUT:] = data
+    assert len(data) == 5 * PAGE - INPUT_OFFSET
+    rig.kernel.heap[INPUT_OFFSET:] = data
     entry = rig.kernel.entry(True)
-    entry.values[0], entry.values[2] = rig.guest.reference(ExportName("ok")), len(data)
+    entry.values[0], entry.values[2] = rig.guest.funcref(ExportName("ok")), len(data)
     entry.call(rig.owner.pending)
-    assert rig.kernel.block(INPUT) == data
+    assert rig.kernel.block(INPUT_OFFSET) == data
 
 
 # ---- work grows with what is done ------------------------------------------------------------------------------------------------------
@@ -526,7 +526,7 @@ def test_the_length_of_the_last_of_many_blocks_takes_no_more_steps_than_of_the_f
         rig.length(offset)
         return before - rig.store.fuel()
 
-    assert steps(INPUT) == steps(INPUT + 9999 * GRANULE)
+    assert steps(INPUT_OFFSET) == steps(INPUT_OFFSET + 9999 * GRANULE)
 
 
 # ---- the host's view ------------------------------------------------------------------------------------------------------------------
@@ -555,12 +555,12 @@ def test_the_heads_of_the_bins_are_not_taken_for_blocks() -> None:
     block, _ = rig.alloc(40), rig.alloc(1)
     rig.free(block)
     assert any(rig.records()[: 4 * FIRST_GRANULE]), "there is something to be mistaken"
-    assert [rig.kernel.length(offset) for offset in range(INPUT)] == [0] * INPUT
+    assert [rig.kernel.length(offset) for offset in range(INPUT_OFFSET)] == [0] * INPUT_OFFSET
 
 
 def test_views_stay_good_while_the_memory_grows() -> None:
     rig = Rig(1000)
-    first = rig.kernel.put(b"first")
+    first = rig.kernel.new_block(b"first")
     view, heap = rig.kernel.block(first), rig.kernel.heap
     assert view is not None
     blocks = [rig.alloc(300_000) for _ in range(20)]
@@ -568,7 +568,7 @@ def test_views_stay_good_while_the_memory_grows() -> None:
     assert view == b"first"
     view[:] = b"FIRST"
     assert rig.load_u8(first) == ord("F")
-    assert len(heap) == FIRST_PAGES * PAGE
+    assert len(heap) == INITIAL_PAGES * PAGE
     assert rig.kernel.length(blocks[-1]) == 300_000
     last = rig.kernel.block(blocks[-1])
     assert last is not None
@@ -582,16 +582,16 @@ def test_the_host_sees_blocks_that_the_guest_made_by_growing() -> None:
     for _ in range(30):
         block = rig.alloc(50_000)
         assert rig.kernel.length(block) == 50_000
-        assert len(rig.kernel.range(block, 50_000)) == 50_000
+        assert len(rig.kernel.view(block, 50_000)) == 50_000
 
 
 def test_what_the_host_puts_is_there_also_where_the_memory_must_grow() -> None:
     rig = Rig(1000)
     data = bytes(range(256)) * 2000
-    offsets = [rig.kernel.put(data) for _ in range(5)]
+    offsets = [rig.kernel.new_block(data) for _ in range(5)]
     assert all(rig.kernel.block(offset) == data for offset in offsets)
-    assert rig.kernel.put(b"") == 0
-    assert Rig(2).kernel.put(data) == 0
+    assert rig.kernel.new_block(b"") == 0
+    assert Rig(2).kernel.new_block(data) == 0
 
 
 def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_right() -> None:
@@ -609,8 +609,10 @@ def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_rig
 
 def test_plugins_can_import_what_the_contract_names_and_nothing_else() -> None:
     _, kernel, _ = modules(False)
-    assert set(kernel.exports) >= _kernel.SERVED
-    hidden = set(kernel.exports) - _kernel.SERVED - {"top", "last", "bins", "bin", "taken"}
+    assert set(kernel.exports) >= _kernel.KERNEL_FUNCTIONS
+    hidden = (
+        set(kernel.exports) - _kernel.KERNEL_FUNCTIONS - {"top", "last", "bins", "bin", "taken"}
+    )
     assert hidden == {
         "memory",
         "book",

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from plugwasm._host.kernel import (
     FAULT_OUTPUT,
-    INPUT,
+    INPUT_OFFSET,
 )
-from plugwasm._host.memory_budget import WISH
-from plugwasm._manifest.limits import FIRST_PAGES
+from plugwasm._host.memory_budget import OPTIONAL_GROWTH
+from plugwasm._manifest.limits import INITIAL_PAGES
 from tests.support.kernel_rig import (
     FIRST_GRANULE,
     GRANULE,
@@ -48,7 +48,7 @@ def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(
         del blocks[offset]
         rig.check_books(blocks)
     assert (rig.top(), rig.last(), rig.bins()) == (FIRST_GRANULE, 0, 0)
-    assert rig.alloc(rig.memory_bytes() - INPUT) == INPUT
+    assert rig.alloc(rig.memory_bytes() - INPUT_OFFSET) == INPUT_OFFSET
 
 
 def test_sizes_around_powers_of_two_go_to_the_right_bin() -> None:
@@ -157,7 +157,7 @@ def test_two_sizes_of_one_bin_in_turn_do_not_grow_without_end() -> None:
             rig.free(oldest)
             del fences[oldest]
         rig.check_books(fences)
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
 
 
 def test_alloc_of_nothing_is_the_null_handle() -> None:
@@ -176,30 +176,30 @@ def test_alloc_of_more_than_there_can_be_is_refused_without_asking(size: int) ->
     assert rig.alloc(size) == 0
     assert rig.reserve(size) == 0
     assert rig.owner.asked == []
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
     rig.check_books({})
 
 
 def test_alloc_beyond_the_limit_is_refused_and_takes_no_memory() -> None:
     rig = Rig(3)
     assert rig.alloc(2**31) == 0
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
-    fitting = 3 * PAGE - INPUT
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
+    fitting = 3 * PAGE - INPUT_OFFSET
     assert rig.alloc(fitting + 1) == 0
-    assert rig.memory_bytes() == FIRST_PAGES * PAGE
-    assert rig.alloc(fitting) == INPUT
+    assert rig.memory_bytes() == INITIAL_PAGES * PAGE
+    assert rig.alloc(fitting) == INPUT_OFFSET
     assert rig.memory_bytes() == 3 * PAGE
     assert rig.alloc(1) == 0
-    rig.free(INPUT)
-    assert rig.alloc(1) == INPUT
+    rig.free(INPUT_OFFSET)
+    assert rig.alloc(1) == INPUT_OFFSET
 
 
 def test_growing_by_what_is_needed_still_works_where_a_spare_quarter_is_not_granted() -> None:
     rig = Rig(101)
-    assert rig.alloc(100 * PAGE - INPUT) == INPUT
+    assert rig.alloc(100 * PAGE - INPUT_OFFSET) == INPUT_OFFSET
     rig.owner.asked.clear()
     assert rig.alloc(1)
-    assert rig.owner.asked == [WISH | 125, 101, 0], "and then it says that it is done"
+    assert rig.owner.asked == [OPTIONAL_GROWTH | 125, 101, 0], "and then it says that it is done"
     assert rig.memory_bytes() == 101 * PAGE
 
 
@@ -223,12 +223,12 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
     block = rig.alloc(LARGEST)
     if not block:
         pytest.skip("this machine does not give so much address space")
-    assert block == INPUT
-    rest = rig.alloc(PAGE - INPUT)
-    assert rest + PAGE - INPUT == 2**32 == rig.memory_bytes()
+    assert block == INPUT_OFFSET
+    rest = rig.alloc(PAGE - INPUT_OFFSET)
+    assert rest + PAGE - INPUT_OFFSET == 2**32 == rig.memory_bytes()
     assert rig.alloc(1) == 0
-    assert (rig.length(block), rig.length(rest)) == (LARGEST, PAGE - INPUT)
-    assert (rig.kernel.length(block), rig.kernel.length(rest)) == (LARGEST, PAGE - INPUT)
+    assert (rig.length(block), rig.length(rest)) == (LARGEST, PAGE - INPUT_OFFSET)
+    assert (rig.kernel.length(block), rig.kernel.length(rest)) == (LARGEST, PAGE - INPUT_OFFSET)
     for offset, stored in (
         (2**32 - 9, True),
         (2**32 - 8, True),
@@ -240,7 +240,7 @@ def test_four_gib_can_be_used_to_the_last_byte() -> None:
         assert rig.load_u64(offset) == (0x1122334455667788 if stored else 0), hex(offset)
         rig.store_u64(offset, 0)
     rig.store_u8(2**32 - 1, 9)
-    assert rig.load_u8(2**32 - 1) == rig.kernel.range(2**32 - 1, 1)[0] == 9
+    assert rig.load_u8(2**32 - 1) == rig.kernel.view(2**32 - 1, 1)[0] == 9
     rig.store_u8(2**32, 7)
     assert rig.load_u8(0) == 0
     for offset, length, fault in (

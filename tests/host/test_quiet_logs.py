@@ -14,7 +14,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CustomLogger, IsolatedPlugin, Limits, Plugin
-from plugwasm._host.plugin_log import OFF
+from plugwasm._host.plugin_log import LEVEL_OFF
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest, number
 
@@ -66,7 +66,7 @@ def run(tmp_path: Path, kind: type[Plugin], **environment: str) -> tuple[str, st
 def test_where_no_logging_is_set_up_nothing_reaches_stderr_and_the_level_is_off(
     tmp_path: Path, kind: type[Plugin]
 ) -> None:
-    assert run(tmp_path, kind) == (f"{OFF}\n", "")
+    assert run(tmp_path, kind) == (f"{LEVEL_OFF}\n", "")
 
 
 @KINDS
@@ -133,7 +133,7 @@ def test_where_the_only_handler_was_taken_away_the_level_is_off() -> None:
     with only_handler() as handler, Plugin(SAYS, wasi=True) as plugin:
         assert number(plugin.call("level")) == 3
         top.removeHandler(handler)
-        assert number(plugin.call("level")) == OFF
+        assert number(plugin.call("level")) == LEVEL_OFF
         top.addHandler(handler)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CurrentPlugin, Egress, IsolatedPlugin, Plugin, ValType
-from plugwasm._host.kernel import INPUT
+from plugwasm._host.kernel import INPUT_OFFSET
 from tests.support.guests import export, guest, manifest, number
 from tests.support.http_server import Server, reply
 from tests.support.kernel_rig import GRANULE, PAGE, Rig
@@ -172,10 +172,10 @@ def test_before_the_memory_grows_all_but_the_last_few_are_freed() -> None:
 
 def test_where_the_limits_refuse_more_all_are_freed() -> None:
     rig = Rig(2)
-    room = 2 * PAGE - INPUT
+    room = 2 * PAGE - INPUT_OFFSET
     for _ in range(3):
         block = rig.alloc(room)
-        assert block == INPUT
+        assert block == INPUT_OFFSET
         rig.kernel.free(block)
         assert rig.taken() == 1
     assert rig.alloc(room + 1) == 0

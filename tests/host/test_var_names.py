@@ -20,7 +20,7 @@ from plugwasm import (
     host_fn,
     recording,
 )
-from plugwasm._host.vars import name_bytes, name_text
+from plugwasm._host.vars import decode_name, encode_name
 from plugwasm.testing import Harness
 from tests.support.guests import export, guest
 
@@ -61,7 +61,7 @@ def test_names_that_are_not_utf8_are_names_of_their_own(kind: type[Plugin]) -> N
         assert {
             name.encode("utf-8", "surrogateescape"): value for name, value in plugin.vars.items()
         } == dict.fromkeys(ODD, b"value")
-        assert {name_bytes(name) for name in plugin.vars} == set(ODD)
+        assert {encode_name(name) for name in plugin.vars} == set(ODD)
         assert pickle.loads(pickle.dumps(plugin.vars)) == plugin.vars
 
 
@@ -77,7 +77,7 @@ def test_vars_can_be_given_and_passed_on_by_text_or_by_bytes(kind: type[Plugin])
 
 def test_what_stands_for_a_name_gives_it_back() -> None:
     for name in ODD:
-        assert name_bytes(name_text(name)) == name == name_bytes(name)
+        assert encode_name(decode_name(name)) == name == encode_name(name)
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\udfffb", 1, None])
@@ -123,8 +123,8 @@ def test_a_host_function_names_them_either_way(kind: type[Plugin]) -> None:
 
     def of(plugin: CurrentPlugin, name: bytes) -> bytes:
         found = plugin.var(name)
-        assert found == plugin.var(name_text(name))
-        plugin.set_var(name_text(name), None)
+        assert found == plugin.var(decode_name(name))
+        plugin.set_var(decode_name(name), None)
         assert plugin.var(name) is None
         plugin.set_var(name, found)
         return found or b"none"
@@ -277,5 +277,7 @@ def test_a_harness_has_them_as_a_plugin_does() -> None:
         plugin = harness.plugin()
         plugin.call("put", b"\xfe")
         assert (
-            harness.vars == plugin.vars == {name_text(b"\xff"): b"1", name_text(b"\xfe"): b"value"}
+            harness.vars
+            == plugin.vars
+            == {decode_name(b"\xff"): b"1", decode_name(b"\xfe"): b"value"}
         )

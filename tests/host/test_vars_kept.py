@@ -56,7 +56,7 @@ def fail() -> None:
 
 
 def made(kind: Callable[..., Any], **options: Any) -> Any:
-    function = plugwasm._host.functions.inferred(None, "fail", fail)
+    function = plugwasm._host.functions.infer_function(None, "fail", fail)
     fields = {"timeout_ms": 150, "memory": {"max_var_bytes": 1000}}
     return kind(manifest(SOURCE, **fields), wasi=True, functions=[function], **options)
 
@@ -161,7 +161,7 @@ def test_observers_and_host_functions_see_the_same_vars() -> None:
         export("look", "(call $look)") + export("die", "unreachable"),
         '(import "extism:host/user" "look" (func $look))',
     )
-    function = plugwasm._host.functions.inferred(None, "look", look)
+    function = plugwasm._host.functions.infer_function(None, "look", look)
     with Plugin(
         source, functions=[function], vars={"k": b"first"}, observe=plugwasm.observing.CallLog()
     ) as plugin:

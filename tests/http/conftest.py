@@ -14,7 +14,7 @@ from tests.support.paths import DATA
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     resolver = Names(plugin_test=["127.0.0.1"], other_test=["127.0.0.1"], localhost=["127.0.0.1"])
-    monkeypatch.setattr(wire, "resolve", resolver)
+    monkeypatch.setattr(wire, "look_up", resolver)
     return resolver
 
 

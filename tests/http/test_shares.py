@@ -17,13 +17,15 @@ import pytest
 
 import plugwasm
 from plugwasm import Egress, Plugin
-from plugwasm._http import client as exchange
 from plugwasm._http import connection, lookups
-from plugwasm._http.policy import Egress as Policy
-from plugwasm._http.request_owner import Owner
+from plugwasm._http.client import HttpClient
+from plugwasm._http.egress import Egress as Policy
+from plugwasm._http.rate_limit import shared_limiter
+from plugwasm._http.request_owner import RequestOwner
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import EgressError, SourceError, TimeoutError
-from tests.support.egress import deadline
+from tests.support.egress import client_for, deadline
+from tests.support.egress import send as send_to
 from tests.support.guests import export, guest, manifest
 from tests.support.http_server import Server, reply, silence
 from tests.support.threads import InThread
@@ -72,7 +74,7 @@ def no_lookup_lives() -> bool:
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     assert soon(no_lookup_lives, 30)
     resolver = Resolver()
-    monkeypatch.setattr(connection, "resolve", resolver)
+    monkeypatch.setattr(connection, "look_up", resolver)
     yield resolver
     resolver.released.set()
     assert soon(no_lookup_lives, 30)
@@ -171,8 +173,13 @@ def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(
     over: list[object] = []
 
     def ask() -> bytes:
-        answer = exchange.send(
-            compiled._grants.policy, "GET", by_name(server, "plugin.test"), {}, None, lambda: 30.0
+        answer = send_to(
+            compiled._grants.http_client,
+            "GET",
+            by_name(server, "plugin.test"),
+            {},
+            None,
+            lambda: 30.0,
         )
         over.append(answer)
         return answer.body
@@ -188,7 +195,7 @@ def test_there_is_an_end_to_lookups_also_of_owners_without_number(names: Resolve
     for index in range(connection._MAX_LOOKUPS + 20):
         policy = Policy(allowed_hosts=["*"])
         with pytest.raises(TimeoutError):
-            exchange.send(policy, "GET", f"http://{index}.hang/", {}, None, deadline(0.02))
+            send_to(policy, "GET", f"http://{index}.hang/", {}, None, deadline(0.02))
     assert names.most == connection._MAX_LOOKUPS
 
 
@@ -202,7 +209,7 @@ def test_a_thread_that_cannot_be_started_counts_no_more(
         patched.setattr(threading.Thread, "start", no_thread)
         for _ in range(3):
             with pytest.raises(EgressError):
-                exchange.send(
+                send_to(
                     Policy(allowed_hosts=["*"]),
                     "GET",
                     "http://plugin.test/",
@@ -222,7 +229,7 @@ def test_an_interrupt_while_waiting_for_a_lookup_counts_no_more(names: Resolver)
         return 30.0
 
     with pytest.raises(KeyboardInterrupt):
-        connection.resolved(connection.Clock(remaining), "x.hang", 80, Owner())
+        connection.resolve_host(connection.CallClock(remaining), "x.hang", 80, RequestOwner())
     names.released.set()
     assert soon(lambda: lookups._state.under_way == {}, 30)
 
@@ -234,10 +241,10 @@ def test_a_forked_child_has_lookups_of_its_own() -> None:
 import os, sys, threading
 sys.path.insert(0, sys.argv[1])
 from plugwasm._http import lookups, connection as wire
-from plugwasm._http.request_owner import Owner
-owner = Owner("mine")
+from plugwasm._http.request_owner import RequestOwner
+owner = RequestOwner("mine")
 taken = [lookups.Lookup(owner) for _ in range(lookups.OWN)]
-assert all(lookups.may_start(lookup, 128) for lookup in taken) and not lookups.may_start(lookups.Lookup(owner), 128)
+assert all(lookups.try_start(lookup, 128) for lookup in taken) and not lookups.try_start(lookups.Lookup(owner), 128)
 held = threading.Event()
 def hold():
     with lookups._state.lock:
@@ -247,7 +254,7 @@ threading.Thread(target=hold, daemon=True).start()
 held.wait()
 child = os.fork()
 if not child:
-    os._exit(0 if lookups.may_start(lookups.Lookup(owner), 128) else 1)
+    os._exit(0 if lookups.try_start(lookups.Lookup(owner), 128) else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     command = [
@@ -264,7 +271,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 def test_modules_from_names_that_never_resolve_leave_few_threads_and_stop_no_plugin(
     server: Server, names: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugwasm._manifest.download.FETCH_SECONDS", 0.05)
+    monkeypatch.setattr("plugwasm._manifest.download.DOWNLOAD_SECONDS", 0.05)
     for _ in range(40):
         with pytest.raises(SourceError, match="longer than"):
             plugwasm.CompiledPlugin({"wasm": [{"url": "http://modules.hang/m.wasm"}]})
@@ -382,17 +389,15 @@ def test_a_plugin_that_is_alone_has_all_places() -> None:
 def test_plugins_take_turns_also_where_only_the_rate_is_limited() -> None:
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_per_second=5)
-    mine, yours = shared.for_manifest(["*"]), shared.for_manifest(["*"])
+    mine, yours = client_for(shared, "*"), client_for(shared, "*")
 
-    def ask(policy: Policy, path: str) -> int:
-        return exchange.send(
-            policy, "GET", f"http://plugin.test{path}", {}, None, lambda: 30.0
-        ).status
+    def ask(policy: HttpClient, path: str) -> int:
+        return send_to(policy, "GET", f"http://plugin.test{path}", {}, None, lambda: 30.0).status
 
     first = [InThread(ask, mine, "/mine") for _ in range(5)]
     assert all(request.result() == 200 for request in first)
     many = [InThread(ask, mine, "/mine") for _ in range(12)]
-    assert soon(lambda: len(shared.gate._line().waiting) == 12)
+    assert soon(lambda: len(shared_limiter(shared)._line().waiting) == 12)
     assert ask(yours, "/yours") == 200
     assert held.served.index("/yours") <= 6
     assert all(request.result() == 200 for request in many)
@@ -409,5 +414,5 @@ def test_who_gave_up_is_in_no_queue() -> None:
             with pytest.raises(TimeoutError):
                 send(plugin, "http://plugin.test/slow")
         assert send(other, "http://plugin.test/") == b"served"
-    line = shared.gate._line()
+    line = shared_limiter(shared)._line()
     assert (len(line.waiting), len(line.under_way), len(line._queues)) == (0, 0, 0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from plugwasm._platform import child_processes
-from plugwasm._platform.child_processes import Child
+from plugwasm._platform.child_processes import ChildProcess
 from plugwasm._platform.descriptors import Descriptor, SocketDescriptor
 
 pytestmark = pytest.mark.skipif(
@@ -158,8 +158,8 @@ def sleeper() -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-def child(inodes: None) -> Iterator[Child]:
-    child = Child(sleeper(), leads=True)
+def child(inodes: None) -> Iterator[ChildProcess]:
+    child = ChildProcess(sleeper(), leads=True)
     yield child
     child.kill()
 
@@ -172,18 +172,18 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
     other.wait()
 
 
-def number(child: Child) -> int:
+def number(child: ChildProcess) -> int:
     assert child._descriptor is not None
     return child._descriptor.number
 
 
 def test_a_child_is_found_again_by_its_own_number(
-    child: Child, other: subprocess.Popen[bytes]
+    child: ChildProcess, other: subprocess.Popen[bytes]
 ) -> None:
     lost = number(child)
     others = os.pidfd_open(other.pid)
     os.dup2(others, lost)
-    assert child.is_ours()
+    assert child.is_unreaped()
     assert number(child) not in (-1, lost)
     child.kill()
     assert child.wait() == -signal.SIGKILL
@@ -193,20 +193,20 @@ def test_a_child_is_found_again_by_its_own_number(
     os.close(lost)
 
 
-def test_a_child_whose_descriptor_was_closed_is_killed_all_the_same(child: Child) -> None:
+def test_a_child_whose_descriptor_was_closed_is_killed_all_the_same(child: ChildProcess) -> None:
     os.close(number(child))
     child.kill()
     assert child.wait() == -signal.SIGKILL
 
 
 def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(
-    child: Child, monkeypatch: pytest.MonkeyPatch
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number is used again by the application: as a stand-in for that, the process began at another time."""
     os.close(number(child))
     began = child_processes._began
     monkeypatch.setattr(child_processes, "_began", lambda pid: b"another time")
-    assert not child.is_ours()
+    assert not child.is_unreaped()
     child.kill()
     assert child.process.pid == child.pid
     os.kill(child.pid, 0)  # nobody has killed it
@@ -215,7 +215,9 @@ def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(
     os.waitpid(child.pid, 0)
 
 
-def test_forgetting_closes_nothing_of_others(child: Child, other: subprocess.Popen[bytes]) -> None:
+def test_forgetting_closes_nothing_of_others(
+    child: ChildProcess, other: subprocess.Popen[bytes]
+) -> None:
     lost = number(child)
     others = os.pidfd_open(other.pid)
     os.dup2(others, lost)

@@ -38,7 +38,7 @@ def test_a_worker_that_dies_in_a_call_is_an_error_that_says_how_and_is_replaced(
         plugin.call("keeps")
         pid = plugin._worker.pid
         call = InThread(plugin.call, "loop")
-        assert soon(lambda: plugin._running, 10)
+        assert soon(lambda: plugin._running_call, 10)
         os.kill(pid, getattr(signal, end))
         with pytest.raises(WorkerError, match=f"`loop` of plugin `p`: its process ended by {end}"):
             call.result()

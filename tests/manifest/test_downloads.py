@@ -23,7 +23,7 @@ from plugwasm import (
     PluginSet,
 )
 from plugwasm._http import connection as wire
-from plugwasm._manifest.download import fetch
+from plugwasm._manifest.download import download_module
 from plugwasm._manifest.resolve import resolve
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
 from plugwasm.testing import Harness
@@ -46,7 +46,7 @@ def server() -> Iterator[Server]:
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """What names resolve to; the test server's address unless it is set."""
     known: dict[str, list[str]] = {}
-    monkeypatch.setattr(wire, "resolve", lambda host, port: known.get(host, ["127.0.0.1"]))
+    monkeypatch.setattr(wire, "look_up", lambda host, port: known.get(host, ["127.0.0.1"]))
     return known
 
 
@@ -170,7 +170,7 @@ def test_a_redirect_is_judged_by_the_egress(server: Server, names: dict[str, lis
     ) as first:
         for path in ("/", "/name"):
             with pytest.raises(SourceError, match=r"redirects to a target that is not granted"):
-                fetch(
+                download_module(
                     by_name(first, "modules.test", path),
                     limit=1000,
                     egress=Egress(allowed_hosts=["modules.test"], private_addresses=["127.0.0.1"]),
@@ -182,17 +182,17 @@ def test_an_egress_without_hosts_of_its_own_leaves_public_hosts_to_the_manifest(
     server: Server, names: dict[str, list[str]]
 ) -> None:
     with pytest.raises(SourceError, match=r"its address 127.0.0.1 is a loopback address"):
-        fetch(by_name(server, "modules.test"), limit=1000, egress=Egress())
+        download_module(by_name(server, "modules.test"), limit=1000, egress=Egress())
     assert server.connections == 0
-    assert fetch(server.url + "/m.wasm", limit=1000, egress=Egress()) == WASM
+    assert download_module(server.url + "/m.wasm", limit=1000, egress=Egress()) == WASM
 
 
 def test_downloads_take_places_in_the_queue_of_the_egress(server: Server) -> None:
     egress = Egress(allowed_hosts=["127.0.0.1"], max_per_second=1)
     for _ in range(2):
-        fetch(server.url + "/m.wasm", limit=1000, egress=egress)
+        download_module(server.url + "/m.wasm", limit=1000, egress=egress)
     with pytest.raises(SourceError, match=r"longer than 0.1 seconds"):
-        fetch(server.url + "/m.wasm", limit=1000, egress=egress, seconds=0.1)
+        download_module(server.url + "/m.wasm", limit=1000, egress=egress, seconds=0.1)
 
 
 # ---- without one
@@ -216,7 +216,7 @@ def test_no_name_leads_to_an_address_that_is_not_public(
 ) -> None:
     names["modules.example.org"] = ["93.184.216.34", address]
     with pytest.raises(SourceError, match=r"its address \S+ is .*pass an `egress` that grants it"):
-        fetch(by_name(server, "modules.example.org"), limit=1000)
+        download_module(by_name(server, "modules.example.org"), limit=1000)
     assert server.connections == 0
 
 
@@ -238,20 +238,20 @@ def test_no_redirect_leads_to_an_address_that_is_not_public(
     with Server(routes) as first:
         for path in routes:
             with pytest.raises(SourceError, match=r"cannot fetch .*its address"):
-                fetch(first.url + path, limit=1000)
+                download_module(first.url + path, limit=1000)
 
 
 def test_what_the_url_names_is_reached(server: Server, names: dict[str, list[str]]) -> None:
     for host in ("127.0.0.1", "localhost", "minio"):
-        assert fetch(by_name(server, host), limit=1000) == WASM
+        assert download_module(by_name(server, host), limit=1000) == WASM
     names["metadata"] = ["169.254.169.254"]
     with pytest.raises(SourceError, match=r"link-local"):
-        fetch("http://metadata/m.wasm", limit=1000)
+        download_module("http://metadata/m.wasm", limit=1000)
 
 
 def test_user_and_password_in_a_url_are_sent_to_its_host_only(server: Server) -> None:
     with Server({"/": redirect(server.url + "/m.wasm")}) as first:
-        assert fetch(first.url.replace("//", "//user:p%40ss@"), limit=1000) == WASM
+        assert download_module(first.url.replace("//", "//user:p%40ss@"), limit=1000) == WASM
         assert first.requests[0].headers["authorization"] == "Basic dXNlcjpwQHNz"
     assert "authorization" not in server.requests[0].headers
 
@@ -264,7 +264,7 @@ def test_a_redirect_takes_no_header_of_the_manifest_to_another_origin(server: Se
             "X-Api-Key": SECRET,
             "User-Agent": SECRET,
         }
-        assert fetch(first.url, headers, limit=1000) == WASM
+        assert download_module(first.url, headers, limit=1000) == WASM
     assert SECRET not in str(server.requests)
     assert server.requests[0].headers["user-agent"] == "plugwasm"
 
@@ -276,7 +276,7 @@ def test_all_downloads_of_a_manifest_have_an_end(
         connection.pause(0.3)
         reply(WASM)(request, connection)
 
-    monkeypatch.setattr("plugwasm._manifest.module_files.FETCH_ALL_SECONDS", 0.7)
+    monkeypatch.setattr("plugwasm._manifest.module_files.TOTAL_DOWNLOAD_SECONDS", 0.7)
     with (
         Server(slow) as slow_server,
         pytest.raises(SourceError, match=r"wasm\[[123]\]`: .*longer than"),
@@ -365,7 +365,7 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
                 CompiledPlugin(
                     {"wasm": [{"path": path, **pin}]}, egress=Egress(allowed_hosts=["*"])
                 )
-            shown = plugwasm._manifest.files.shown_path(path)
+            shown = plugwasm._manifest.files.format_path(path)
             assert caught.value.__cause__ is not None, "the application's log says more"
             said.add((type(caught.value), str(caught.value).replace(shown, "PATH")))
     assert len(said) == 1

@@ -104,7 +104,7 @@ def test_nothing_is_granted_if_nothing_is_said(tmp_path: Path, server: Server) -
     )
     with Plugin(admitted) as plugin:
         assert plugin.compiled_plugin.limits == Limits()
-        assert plugin.compiled_plugin._recipe.allowed_hosts == ()
+        assert plugin.compiled_plugin._spec.allowed_hosts == ()
 
 
 def test_a_refusal_tells_nothing_of_files_nor_of_config(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 
 from plugwasm._http import policy
 from plugwasm._manifest import download
-from plugwasm._manifest.download import fetch, shown_url
+from plugwasm._manifest.download import download_module, redact_url
 from plugwasm._manifest.files import read_file, sniff
-from plugwasm._manifest.resolve import MAX_MODULE_BYTES, Recipe, resolve
+from plugwasm._manifest.resolve import MAX_MODULE_BYTES, PluginSpec, resolve
 from plugwasm.errors import Error, HashMismatchError, ManifestError, ModuleError, SourceError
 from plugwasm.manifest import Manifest, WasmSource, parse
 from tests.support.paths import ROOT
@@ -42,9 +42,9 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def only_module(recipe: Recipe) -> tuple[str, bytes, str]:
-    assert recipe.main == "main"
-    (module,) = recipe.modules
+def only_module(spec: PluginSpec) -> tuple[str, bytes, str]:
+    assert spec.main == "main"
+    (module,) = spec.modules
     return module.name, module.wasm, module.origin
 
 
@@ -65,14 +65,14 @@ def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, content: bytes
 
 
 def test_the_defaults_grant_nothing() -> None:
-    recipe = resolve(WASM)
-    assert recipe.config == {}
-    assert recipe.allowed_hosts == ()
-    assert recipe.allowed_paths == {}
-    assert recipe.timeout_ms is None
-    assert recipe.max_pages is None
-    assert recipe.max_http_response_bytes is None
-    assert recipe.max_var_bytes is None
+    spec = resolve(WASM)
+    assert spec.config == {}
+    assert spec.allowed_hosts == ()
+    assert spec.allowed_paths == {}
+    assert spec.timeout_ms is None
+    assert spec.max_pages is None
+    assert spec.max_http_response_bytes is None
+    assert spec.max_var_bytes is None
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -118,15 +118,15 @@ def test_a_manifest_means_the_same_in_every_form(tmp_path: Path) -> None:
         Manifest.load(write(tmp_path / "p", toml)),
     ]
     for form in forms:
-        recipe = resolve(form)
-        assert only_module(recipe)[:2] == ("main", WASM)
-        assert (recipe.max_pages, recipe.max_var_bytes, recipe.max_http_response_bytes) == (3, 0, 5)
-        assert (recipe.config, recipe.allowed_hosts, recipe.allowed_paths) == (
+        spec = resolve(form)
+        assert only_module(spec)[:2] == ("main", WASM)
+        assert (spec.max_pages, spec.max_var_bytes, spec.max_http_response_bytes) == (3, 0, 5)
+        assert (spec.config, spec.allowed_hosts, spec.allowed_paths) == (
             {"a": "b"},
             ("h",),
             {"/srv": "/data"},
         )
-        assert recipe.timeout_ms == 0
+        assert spec.timeout_ms == 0
 
 
 def test_a_one_line_toml_manifest_may_be_given_as_str(tmp_path: Path) -> None:
@@ -247,10 +247,10 @@ def test_a_value_that_cannot_be_a_plugin_is_refused(plugin: object) -> None:
 @given(st.one_of(st.text(), st.binary(), st.binary().map(WASM.__add__), st.text().map("{".__add__)))
 def test_anything_resolves_or_is_an_error_of_ours(plugin: str | bytes) -> None:
     try:
-        recipe = resolve(plugin)
+        spec = resolve(plugin)
     except Error:
         return
-    assert sniff(recipe.modules[0].wasm) in ("wasm", "wat")
+    assert sniff(spec.modules[0].wasm) in ("wasm", "wat")
 
 
 # Manifests
@@ -333,24 +333,24 @@ def test_modules_are_named_by_the_rules(
     for source in sources:
         if "path" in source:
             write(tmp_path / source["path"], WASM)
-    recipe = resolve(
+    spec = resolve(
         {"wasm": [source if "path" in source else {"data": WASM, **source} for source in sources]}
     )
-    assert [module.name for module in recipe.modules] == names
-    assert recipe.main == "main"
+    assert [module.name for module in spec.modules] == names
+    assert spec.main == "main"
 
 
 def test_a_recipe_shows_no_value_of_config() -> None:
-    recipe = resolve({"wasm": [{"data": WASM}], "config": {"password": SECRET}})
-    assert SECRET not in repr(recipe)
-    assert "password" in repr(recipe)
+    spec = resolve({"wasm": [{"data": WASM}], "config": {"password": SECRET}})
+    assert SECRET not in repr(spec)
+    assert "password" in repr(spec)
 
 
 def test_a_manifest_that_changes_later_does_not_change_the_recipe() -> None:
     manifest = Manifest(wasm=[WasmSource(data=WASM)], config={"a": "b"})
-    recipe = resolve(manifest)
+    spec = resolve(manifest)
     manifest.config["a"] = "c"
-    assert recipe.config == {"a": "b"}
+    assert spec.config == {"a": "b"}
 
 
 # URLs
@@ -443,8 +443,8 @@ def test_a_module_is_fetched_from_a_url(server: Server) -> None:
     server.answers["/m.wasm"] = serve_module
     assert only_module(resolve(server.url())) == ("main", WASM, server.url())
     assert only_module(resolve(server.url().replace("http", "HTTP")))[1] == WASM
-    recipe = resolve({"wasm": [{"url": server.url(), "hash": sha256(WASM)}, {"data": WASM}]})
-    assert [(module.name, module.wasm) for module in recipe.modules] == [
+    spec = resolve({"wasm": [{"url": server.url(), "hash": sha256(WASM)}, {"data": WASM}]})
+    assert [(module.name, module.wasm) for module in spec.modules] == [
         ("m", WASM),
         ("main", WASM),
     ]
@@ -516,7 +516,9 @@ def test_a_malformed_url_is_a_source_error(url: str) -> None:
 def test_a_redirect_is_followed(server: Server, status: int) -> None:
     server.answers["/old"] = redirect(status, "/m.wasm")
     server.answers["/m.wasm"] = serve_module
-    assert fetch(server.url("/old"), {"X-Key": "k"}, "POST", limit=MAX_MODULE_BYTES) == WASM
+    assert (
+        download_module(server.url("/old"), {"X-Key": "k"}, "POST", limit=MAX_MODULE_BYTES) == WASM
+    )
     method, path, headers = server.requests[1]
     assert (method, path, headers["x-key"]) == (
         "POST" if status in (307, 308) else "GET",
@@ -529,9 +531,9 @@ def test_five_redirects_are_followed_and_six_are_not(server: Server) -> None:
     for hop in range(6):
         server.answers[f"/{hop}"] = redirect(302, f"/{hop + 1}")
     server.answers["/6"] = serve_module
-    assert fetch(server.url("/1"), limit=MAX_MODULE_BYTES) == WASM
+    assert download_module(server.url("/1"), limit=MAX_MODULE_BYTES) == WASM
     with pytest.raises(SourceError, match="more than 5 redirects"):
-        fetch(server.url("/0"), limit=MAX_MODULE_BYTES)
+        download_module(server.url("/0"), limit=MAX_MODULE_BYTES)
 
 
 def test_a_redirect_loop_ends(server: Server) -> None:
@@ -548,7 +550,7 @@ def test_headers_do_not_follow_a_redirect_to_another_origin(
     other_server.answers["/back"] = redirect(302, server.url("/m.wasm"))
     server.answers["/m.wasm"] = serve_module
     assert (
-        fetch(
+        download_module(
             server.url("/old"), {"X-Key": SECRET, "Authorization": SECRET}, limit=MAX_MODULE_BYTES
         )
         == WASM
@@ -583,9 +585,9 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_length(server: Serv
     server.answers["/close"] = without_length
     server.answers["/chunks"] = in_chunks
     for path in server.answers:
-        assert fetch(server.url(path), limit=1000) == bytes(1000)
+        assert download_module(server.url(path), limit=1000) == bytes(1000)
         with pytest.raises(SourceError, match="larger than the limit of 999 bytes"):
-            fetch(server.url(path), limit=999)
+            download_module(server.url(path), limit=999)
 
 
 def test_the_limit_is_on_the_decoded_body(server: Server) -> None:
@@ -594,9 +596,9 @@ def test_the_limit_is_on_the_decoded_body(server: Server) -> None:
     server.answers["/m.wasm"] = lambda handler: handler.answer(
         200, gzip.compress(bytes(1_000_000)), Content_Encoding="gzip"
     )
-    assert fetch(server.url(), limit=1_000_000) == bytes(1_000_000)
+    assert download_module(server.url(), limit=1_000_000) == bytes(1_000_000)
     with pytest.raises(SourceError, match="larger than the limit"):
-        fetch(server.url(), limit=999_999)
+        download_module(server.url(), limit=999_999)
 
 
 def test_a_body_that_never_ends_is_left_at_the_limit(server: Server) -> None:
@@ -604,7 +606,7 @@ def test_a_body_that_never_ends_is_left_at_the_limit(server: Server) -> None:
         b"HTTP/1.1 200 OK\r\n\r\n", bytes(100_000)
     )
     with pytest.raises(SourceError, match="larger than the limit"):
-        fetch(server.url(), limit=500_000, seconds=20)
+        download_module(server.url(), limit=500_000, seconds=20)
 
 
 def test_a_body_that_ends_early_is_an_error(server: Server) -> None:
@@ -634,7 +636,7 @@ def test_the_time_limit_is_on_the_whole_and_leaves_no_thread(
     server.answers["/m.wasm"] = lambda handler: handler.drip(start, piece)
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"longer than 0\.3 seconds"):
-        fetch(server.url(), seconds=0.3, limit=MAX_MODULE_BYTES)
+        download_module(server.url(), seconds=0.3, limit=MAX_MODULE_BYTES)
     assert time.monotonic() - began < 2
     assert no_download_is_left()
 
@@ -698,7 +700,7 @@ def test_https_needs_a_certificate_that_is_vouched_for_and_is_never_left(
     ],
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redact_url(url) == shown
 
 
 # Start-up
@@ -741,7 +743,7 @@ print(sorted(set(sys.modules) & {set(heavy)!r}))
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (MAX_MODULE_BYTES, download.FETCH_SECONDS, policy._MOST_HOPS_OF_MODULE) == (
+    assert (MAX_MODULE_BYTES, download.DOWNLOAD_SECONDS, policy._MAX_DOWNLOAD_REDIRECTS) == (
         256 * 2**20,
         30,
         5,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_too_deep
+from plugwasm._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 
 
 def nested(levels: int, open: str = "[", close: str = "]") -> bytes:
@@ -19,12 +19,12 @@ def nested(levels: int, open: str = "[", close: str = "]") -> bytes:
 @pytest.mark.parametrize(("open", "close"), [("[", "]"), ('{"a":', "}"), ('[{"[":[', "]}]")])
 def test_the_boundary_is_exact(open: str, close: str) -> None:
     each = open.count("[") + open.count("{") - open.count('"[')
-    assert not is_too_deep(nested(MAX_LEVELS // each, open, close).replace(b":}", b":1}"))
-    assert is_too_deep(nested(MAX_LEVELS // each + 1, open, close))
+    assert not is_json_too_deep(nested(MAX_LEVELS // each, open, close).replace(b":}", b":1}"))
+    assert is_json_too_deep(nested(MAX_LEVELS // each + 1, open, close))
 
 
 def test_what_is_wide_is_not_deep() -> None:
-    assert not is_too_deep(b"[" + b",".join([b"[]"] * 10_000) + b"]")
+    assert not is_json_too_deep(b"[" + b",".join([b"[]"] * 10_000) + b"]")
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,15 @@ def test_what_is_wide_is_not_deep() -> None:
     ],
 )
 def test_brackets_in_strings_do_not_count(text: str) -> None:
-    assert not is_too_deep(text.encode())
+    assert not is_json_too_deep(text.encode())
 
 
 def test_brackets_after_a_string_do() -> None:
-    assert is_too_deep(b'{"\\"":"\\\\",' + b"[" * MAX_LEVELS)
+    assert is_json_too_deep(b'{"\\"":"\\\\",' + b"[" * MAX_LEVELS)
 
 
 def test_a_text_that_never_closes_anything_is_seen_at_once() -> None:
-    assert is_too_deep(b"[" * 10_000_000)
+    assert is_json_too_deep(b"[" * 10_000_000)
 
 
 def depth(value: Any) -> int:
@@ -72,4 +72,4 @@ VALUES = st.recursive(
 def test_it_says_what_the_parsed_document_says(value: Any, more: int) -> None:
     for i in range(more):
         value = [value] if i % 2 else {"key": value}
-    assert is_too_deep(json.dumps(value).encode()) is (depth(value) > MAX_LEVELS)
+    assert is_json_too_deep(json.dumps(value).encode()) is (depth(value) > MAX_LEVELS)

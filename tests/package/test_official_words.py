@@ -49,7 +49,7 @@ def wait() -> None:
 
 
 def options(**fields: Any) -> dict[str, Any]:
-    function = plugwasm._host.functions.inferred(None, "wait", wait)
+    function = plugwasm._host.functions.infer_function(None, "wait", wait)
     return {
         "plugin": manifest(SOURCE, allowed_hosts=["127.0.0.1"], **fields),
         "wasi": True,
@@ -166,7 +166,7 @@ def test_a_host_function_that_asks_for_the_time_left() -> None:
         except TimeoutError as error:
             said.append(str(error))
 
-    function = plugwasm._host.functions.inferred(None, "look", look)
+    function = plugwasm._host.functions.infer_function(None, "look", look)
     source = guest(
         export("look", "(call $look)"), '(import "extism:host/user" "look" (func $look))'
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from plugwasm import IsolatedPlugin, WorkerError
-from plugwasm._platform.child_processes import Child
+from plugwasm._platform.child_processes import ChildProcess
 from tests.support.processes import is_alive
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs os.waitid")
@@ -59,8 +59,8 @@ for _ in range(3):
             assert "exit code 0" not in error.message, error.message
             said = error.message
         assert plugin.call("ok") == b""
-    module = _compiler._compile_apart(b'(module (func (export "x")))', _code_engine, _compiler.Allowance(LIMITS), "m") if (
-        _code_engine := plugwasm._runtime.modules.engine(pooled=False)) else None
+    module = _compiler._compile_in_child(b'(module (func (export "x")))', _code_engine, _compiler.CompileBudget(LIMITS), "m") if (
+        _code_engine := plugwasm._runtime.modules.get_engine(pooled=False)) else None
     assert len(module[0]) > 100
 print(said)
 """
@@ -99,7 +99,7 @@ def test_a_number_that_is_not_the_childs_any_more_gets_no_signal(
     if not has_descriptor:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     process = sleeper(start_new_session=True)
-    child = Child(process, leads=True)
+    child = ChildProcess(process, leads=True)
     os.kill(process.pid, signal.SIGKILL)
     os.waitpid(process.pid, 0)  # as some other part of the application does
     sent = request.getfixturevalue("signals")
@@ -139,7 +139,7 @@ def test_a_child_is_killed_with_its_group(
     assert process.stdout is not None
     assert process.stdin is not None
     grandchild = int(process.stdout.readline())
-    child = Child(process, leads=True)
+    child = ChildProcess(process, leads=True)
     child.kill()
     assert child.wait() == -signal.SIGKILL == process.returncode
     end = time.monotonic() + 30
@@ -152,10 +152,10 @@ def test_a_child_is_killed_with_its_group(
 
 def test_waiting_has_an_end_and_gives_exit_codes() -> None:
     process = sleeper()
-    child = Child(process)
+    child = ChildProcess(process)
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(0.05)
     threading.Timer(0.1, process.terminate).start()
     assert child.wait(30) == -signal.SIGTERM == child.wait()
     child.kill()
-    assert Child(subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])).wait() == 7
+    assert ChildProcess(subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])).wait() == 7

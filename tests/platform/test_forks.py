@@ -83,7 +83,7 @@ def test_where_an_import_does_not_end_the_child_begins_it_anew(tmp_path: Path) -
     )
     program = """
 _forks.PACKAGES |= {"stuck_package"}
-_forks.PATIENCE = 0.1
+_forks.WAIT_SECONDS = 0.1
 home = os.getpid()
 begun, go = threading.Event(), threading.Event()
 thread = threading.Thread(target=__import__, args=("stuck_package",))
@@ -106,7 +106,7 @@ def test_a_program_that_runs_from_within_its_import_forks_without_delay(tmp_path
         "import __main__\n__main__.begun.set()\n__main__.go.wait()\n"
     )
     program = """
-_forks.PATIENCE = 1000
+_forks.WAIT_SECONDS = 1000
 begun, go = threading.Event(), threading.Event()
 thread = threading.Thread(target=__import__, args=("application",))
 thread.start()

@@ -16,7 +16,7 @@ import pytest
 import plugwasm
 from plugwasm import IsolatedPlugin, ModuleError, Plugin, ProcessLimits, WorkerError
 from plugwasm._platform import python_executable
-from plugwasm._platform.python_executable import interpreter
+from plugwasm._platform.python_executable import find_interpreter
 from plugwasm._runtime import modules
 from tests.support.paths import ROOT
 
@@ -120,7 +120,7 @@ def test_what_is_only_called_python_is_asked_and_found_out(
     monkeypatch.setattr(python_executable, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python3", what))
     assert Plugin(HEAVY).call("run") == b""
-    found = interpreter().path
+    found = find_interpreter().path
     assert found != sys.executable
     assert found.startswith((sys.prefix, sys.base_prefix))
 
@@ -188,7 +188,7 @@ def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         script(tmp_path / "python3", f'echo >> "{log}"; exec "{sys.executable}" "$@"'),
     )
     for _ in range(3):
-        assert interpreter().path == sys.executable
+        assert find_interpreter().path == sys.executable
     assert log.read_text() == "\n"
     monkeypatch.setattr(python_executable, "_found", {})
     monkeypatch.undo()
@@ -198,7 +198,7 @@ def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         lambda path: pytest.fail("what runs this process need not be asked"),
     )
     if sys.platform == "linux":
-        assert interpreter().path == sys.executable
+        assert find_interpreter().path == sys.executable
 
 
 def test_an_interpreter_that_finds_its_library_by_pythonhome_only_gets_it(
@@ -208,7 +208,7 @@ def test_an_interpreter_that_finds_its_library_by_pythonhome_only_gets_it(
     path = script(tmp_path / "python3", f'[ -n "$PYTHONHOME" ] || exit 1; exec "{real}" "$@"')
     monkeypatch.setattr(sys, "executable", path)
     monkeypatch.setenv("PYTHONHOME", sys.base_prefix)
-    assert interpreter().path == path
+    assert find_interpreter().path == path
     assert Plugin(HEAVY).call("run") == b""
     assert IsolatedPlugin(HEAVY).call("run") == b""
 

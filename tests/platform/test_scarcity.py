@@ -119,9 +119,9 @@ def test_threads_that_can_be_started_again_are_used_again() -> None:
 from plugwasm._host.deadline import ticker
 threading.stack_size(2**46)
 plugin = timed(ECHO)
-print(outcome(plugin.call, "spin")[:13], ticker.is_absent)
+print(outcome(plugin.call, "spin")[:13], ticker.has_no_thread)
 threading.stack_size(0)
-print(outcome(plugin.call, "spin")[:13], ticker.is_absent)
+print(outcome(plugin.call, "spin")[:13], ticker.has_no_thread)
 """
     assert run(program).split() == ["TimeoutError:", "True", "TimeoutError:", "False"]
 
@@ -321,22 +321,22 @@ class Children:
 def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "MOST", 2)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)
     plugins = [InThread(Plugin, heavy(number), limits=limits) for number in range(16)]
     assert {plugin.result().call("run") for plugin in plugins} == {b""}
     assert (children.most, children.all) == (2, 16)
-    assert compiler._turns == {}
+    assert compiler._compilations == {}
 
 
 def test_time_that_passes_while_others_compile_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
-    compiler._turns[other] = 0
-    threading.Timer(1.0, compiler._turns.pop, (other,)).start()
+    compiler._compilations[other] = 0
+    threading.Timer(1.0, compiler._compilations.pop, (other,)).start()
     original, given = subprocess.Popen.communicate, []
 
     def communicate(self: Any, *args: Any, timeout: float) -> Any:
@@ -351,28 +351,28 @@ def test_time_that_passes_while_others_compile_does_not_count(
 
 
 def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
-    monkeypatch.setitem(compiler._turns, other, 0)
+    monkeypatch.setitem(compiler._compilations, other, 0)
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         Plugin(heavy(0))
-    assert list(compiler._turns) == [other]
-    del compiler._turns[other]
+    assert list(compiler._compilations) == [other]
+    del compiler._compilations[other]
     assert Plugin(heavy(0)).call("run") == b""
 
 
 def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "MOST", 1)
+    monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
-    monkeypatch.setitem(compiler._turns, other, 0)
+    monkeypatch.setitem(compiler._compilations, other, 0)
     made: list[bytes] = []
 
     def handler(*_: object) -> None:
         made.append(Plugin(heavy(1)).call("run"))
-        compiler._turns.pop(other, None)
+        compiler._compilations.pop(other, None)
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
@@ -381,14 +381,14 @@ def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_
     finally:
         signal.signal(signal.SIGALRM, before)
     assert made == [b""]
-    assert compiler._turns == {}
+    assert compiler._compilations == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_child_that_is_forked_while_others_compile_and_wait_compiles_at_once() -> None:
     program = """
 from plugwasm._runtime import compiler as _compiler
-_compiler.MOST = 1
+_compiler.MAX_PROCESSES = 1
 threads = [threading.Thread(target=lambda n=n: Plugin(heavy(n))) for n in range(6)]
 for thread in threads:
     thread.start()
@@ -404,7 +404,7 @@ for thread in threads:
 
 
 def test_a_module_that_is_no_module_gives_its_turn_back() -> None:
-    for _ in range(compiler.MOST + 1):
+    for _ in range(compiler.MAX_PROCESSES + 1):
         with pytest.raises(ModuleError):
             Plugin("(module " + "(func" * 20_000)
-    assert compiler._turns == {}
+    assert compiler._compilations == {}

@@ -15,7 +15,7 @@ import pytest
 import plugwasm
 import plugwasm.aio
 from plugwasm import Limits
-from plugwasm._host.event_loop import Request
+from plugwasm._host.event_loop import CoroutineRequest
 from plugwasm.errors import (
     CancelledError,
     ClosedError,
@@ -142,14 +142,14 @@ def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_othe
     backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered: list[int] = []
-    answer = Request._answer
+    answer = CoroutineRequest._answer
 
-    def answer_early(self: Request, *outcome: Any) -> None:
+    def answer_early(self: CoroutineRequest, *outcome: Any) -> None:
         answer(self, *outcome)
         time.sleep(0.02)
 
     monkeypatch.setattr(
-        Request, "_answer", answer_early
+        CoroutineRequest, "_answer", answer_early
     )  # so that the thread hears of it before the task has ended
 
     async def enter() -> None:

@@ -20,7 +20,7 @@ from plugwasm import (
     Plugin,
 )
 from plugwasm._host.deadline import ticker
-from plugwasm._host.event_loop import Crossing, Desk
+from plugwasm._host.event_loop import CoroutineQueue, ThreadCall
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.host_calls import calling_back
 from tests.support.threads import InThread
@@ -96,12 +96,12 @@ def test_a_cancel_hits_the_call_under_way_and_no_later_one(plugin: Plugin, gates
 
 def test_a_task_cancels_the_call_of_its_own_thread_only(plugin: Plugin, gates: Gates) -> None:
     """Its call has ended, and another thread calls the plugin before the task's thread has left."""
-    desk = Desk.__new__(Desk)  # one that nobody sits at
-    crossing = Crossing(desk, lambda _: None)
-    crossing.plugin, crossing._thread = plugin, threading.get_ident()
+    queue = CoroutineQueue.__new__(CoroutineQueue)  # one that nobody sits at
+    thread_call = ThreadCall(queue, lambda _: None)
+    thread_call.plugin, thread_call._thread = plugin, threading.get_ident()
     call = InThread(lambda: plugin.call("ask"))
     gates.arrived.acquire()
-    assert not crossing.cancel()
+    assert not thread_call.cancel()
     gates.go.release()
     assert call.result() == b""
 
@@ -111,10 +111,10 @@ def test_a_worker_that_was_to_hurry_with_one_call_has_time_for_the_next() -> Non
         plugin.call("ok")
         worker = plugin._worker
         assert worker is not None
-        worker.hurry = plugin._calls, 0.0
+        worker.cancelled_call = plugin._call_count, 0.0
         assert plugin.call("ask") == b""
         assert plugin._worker is worker
-        worker.hurry = plugin._calls + 1, 0.0
+        worker.cancelled_call = plugin._call_count + 1, 0.0
         with pytest.raises(Error, match=r"did not (end before its deadline|answer)"):
             plugin.call("spin")
         assert plugin.call("ok") == b""

@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
     """As in a process that has not seen the module yet."""
     modules._seen.clear()
-    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=False))
+    return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=False))
 
 
 def answer(module: Module) -> int:
@@ -141,8 +141,8 @@ def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None
     first, second = compiled(wat), compiled(wat)
     assert len(entries(folder)) == 1
     assert first is not second
-    assert first.own_memories == second.own_memories
-    assert first.own_memories[:2] == (2, 7)
+    assert first.defined_memories == second.defined_memories
+    assert first.defined_memories[:2] == (2, 7)
     assert list(map(repr, first.imports)) == list(map(repr, second.imports))
     assert list(map(repr, first.exports.values())) == list(map(repr, second.exports.values()))
 

@@ -15,7 +15,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, cache
-from plugwasm._engine import facts, is_light, wat_to_wasm
+from plugwasm._engine import is_light, read_facts, wat_to_wasm
 from plugwasm._runtime import compiler, modules
 from tests.support.guests import export, guest
 from tests.support.paths import EXAMPLES
@@ -84,7 +84,7 @@ def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
         f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
     )
     wasm = wat_to_wasm(f"(module (memory 3) (memory 5 9) {filler})".encode())
-    assert CompiledPlugin(wasm)._plan.main.module.facts == facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
+    assert CompiledPlugin(wasm)._plan.main.module.facts == read_facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
 
 
 def test_without_a_limit_of_time_this_process_compiles(compilers: list[Any]) -> None:

@@ -44,7 +44,7 @@ def numbered(number: int, padding: int = 0) -> bytes:
 
 
 def compiled(wasm: bytes, *, fuel: bool = False, pooled: bool = False) -> Module:
-    return modules.compiled(wasm, modules.engine(fuel=fuel, pooled=pooled))
+    return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=pooled))
 
 
 def started(module: Module) -> tuple[Instance, Environment]:
@@ -127,7 +127,7 @@ def test_an_engine_is_made_once_by_however_many_threads() -> None:
         barrier.wait(10)
         found.append(
             [
-                modules.engine(fuel=fuel, pooled=pooled)
+                modules.get_engine(fuel=fuel, pooled=pooled)
                 for fuel in (False, True)
                 for pooled in (False, True)
             ]
@@ -161,7 +161,7 @@ def test_threads_that_compile_the_same_module_at_once_all_get_one_that_runs() ->
 
 def error_of(wasm: bytes, name: str = "guest") -> str:
     with pytest.raises(ModuleError) as caught:
-        modules.compiled(wasm, modules.engine(pooled=False), name)
+        modules.compile_module(wasm, modules.get_engine(pooled=False), name)
     assert kept() == []
     return caught.value.message
 
@@ -231,9 +231,9 @@ def test_no_instance_finds_what_another_left_in_memory(pooled: bool) -> None:
 @pools
 def test_a_module_beyond_the_pool_is_told_apart_from_a_bad_one() -> None:
     large = b"(module %s)" % (b"(memory 1)" * 20)
-    with pytest.raises(modules.BeyondPool):
+    with pytest.raises(modules.TooLargeForPool):
         compiled(large, pooled=True)
-    assert compiled(large).own_memories[:2] == (20, 20)
+    assert compiled(large).defined_memories[:2] == (20, 20)
     with pytest.raises(ModuleError):
         compiled(b"(module (memory 70000))", pooled=True)
 

@@ -163,7 +163,7 @@ def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) ->
             if after.left > 0:
                 break
             plugin.call("echo")
-            assert not hasattr(plugin._watch, "call")
+            assert not hasattr(plugin._instrumentation, "call")
     assert 10 < count < 999
     source = guest(export("run", "(call $f)") + export("echo", "(call $echo)"), USER.format(""))
     for recording in recorder.recordings:
@@ -241,7 +241,7 @@ def test_who_wants_no_observation_has_a_plain_plugin(observe: Any) -> None:
         Plugin(CompiledPlugin(ECHO), observe=observe),
     ):
         assert type(plugin) is Plugin
-        assert plugin._watch is None
+        assert plugin._instrumentation is None
         with pytest.raises(TypeError, match="observe=True"):
             plugin.call("echo", returns=Measured[str])
 

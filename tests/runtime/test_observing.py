@@ -20,7 +20,7 @@ from plugwasm import (
     Measured,
     Plugin,
 )
-from plugwasm._runtime.call_queue import waiting_for
+from plugwasm._runtime.call_queue import queued_calls
 from plugwasm.observing import Trace
 from tests.support.guests import LOOP, export, guest
 from tests.support.observers import (
@@ -245,8 +245,8 @@ def test_a_cancelled_call_one_that_waited_too_long_and_one_of_a_closed_plugin_ar
     thread = InThread(plugin.call, "spin")
     assert soon(lambda: plugin._guest is not None and not hasattr(plugin, "_idle"))
     second = InThread(plugin.call, "run")
-    assert soon(lambda: waiting_for(plugin))
-    waiting_for(plugin)[0].cancel()
+    assert soon(lambda: queued_calls(plugin))
+    queued_calls(plugin)[0].cancel()
     with pytest.raises(plugwasm.CancelledError):
         second.result()
     assert diary.events == ["> spin", "> run", "< run"]
@@ -270,7 +270,7 @@ def test_a_call_that_meets_another_one_runs_when_that_has_ended() -> None:
     first = InThread(plugin.call, "run")
     assert soon(lambda: "  > f" in diary.events)
     second = InThread(plugin.call, "run")
-    assert soon(lambda: waiting_for(plugin))
+    assert soon(lambda: queued_calls(plugin))
     time.sleep(0.2)
     release.set()
     first.result()

@@ -29,7 +29,7 @@ from plugwasm import (
     Plugin,
     TimeoutError,
 )
-from plugwasm._runtime.call_queue import waiting_for
+from plugwasm._runtime.call_queue import queued_calls
 from tests.support.threads import InThread
 
 SOURCE = b"""(module
@@ -92,7 +92,7 @@ class Busy:
 
     def waits(self, *args: Any, number: int = 1) -> InThread:
         thread = InThread(self.plugin.call, *args)
-        assert soon(lambda: len(waiting_for(self.plugin)) == number)
+        assert soon(lambda: len(queued_calls(self.plugin)) == number)
         return thread
 
     def leave(self) -> None:
@@ -123,7 +123,7 @@ def test_a_second_thread_gets_its_turn_when_the_call_under_way_has_ended(kind: A
         it.leave()
         assert second.result() == b"2"
         assert it.plugin.call("echo", b"3") == b"3"
-        assert not waiting_for(it.plugin)
+        assert not queued_calls(it.plugin)
 
 
 @kinds
@@ -137,7 +137,7 @@ def test_first_come_first_served(kind: Any) -> None:
         threads = []
         for number in range(6):
             threads.append(InThread(call, number))
-            assert soon(lambda number=number: len(waiting_for(it.plugin)) == number + 1)
+            assert soon(lambda number=number: len(queued_calls(it.plugin)) == number + 1)
         it.leave()
         for thread in threads:
             thread.result()
@@ -197,7 +197,7 @@ def test_who_waits_for_a_leased_plugin_that_was_given_back_is_told_that_it_was_c
             first = InThread(plugin.call, "spin")
             assert soon(lambda: not hasattr(plugin, "_idle"))
             second = InThread(plugin.call, "echo", b"2")
-            assert soon(lambda: waiting_for(plugin))
+            assert soon(lambda: queued_calls(plugin))
         for thread in (first, second):
             with pytest.raises((ClosedError, CancelledError)):
                 thread.result()
@@ -216,7 +216,7 @@ def test_it_waits_no_longer_than_its_own_deadline_allows(kind: Any) -> None:
         assert 0.39 < time.monotonic() - began < SOON
         assert (caught.value.plugin, caught.value.function) == ("plugin", "echo")
         assert "timeout" in caught.value.message
-        assert not waiting_for(it.plugin)
+        assert not queued_calls(it.plugin)
         with pytest.raises(TimeoutError, match="did not end"):
             it.leave()
         assert it.plugin.call("echo", b"3") == b"3"
@@ -245,7 +245,7 @@ def test_a_call_that_waited_and_could_not_be_made_leaves_no_deadline_behind() ->
         it._leave.set()
         with pytest.raises(plugwasm.FunctionNotFoundError):
             second.result()
-        assert it.plugin._until is None
+        assert it.plugin._queued_deadline is None
 
 
 @kinds
@@ -465,7 +465,7 @@ def test_tasks_that_share_a_plugin_wait_for_each_other(kind: Any) -> None:
 def test_a_task_that_is_cancelled_while_it_waits_leaves_the_call_under_way(kind: Any) -> None:
     async def main() -> None:
         task = asyncio.create_task(it.plugin.call_async("echo", b"2"))
-        while not waiting_for(it.plugin):
+        while not queued_calls(it.plugin):
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,8 +14,8 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
-from plugwasm._engine import LIGHT, is_light, wat_to_wasm, weight
-from plugwasm._plugin_set.compile_budget import MIN_SHARE, CompileBudget
+from plugwasm._engine import LIGHT_COST, estimate_cost, is_light, wat_to_wasm
+from plugwasm._plugin_set.compile_shares import MIN_SHARE, CompileShares
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
@@ -112,19 +112,19 @@ print(status("VmHWM") - before, *told, sep="\\n")
 def test_the_heaviest_module_that_is_light_takes_little(first: int) -> None:
     """Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was written."""
     lines = measured(f"""
-from plugwasm._engine import Engine, is_light, weight
+from plugwasm._engine import Engine, estimate_cost, is_light
 engine = Engine()
 for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
     wasm = hard_modules.fitted(hard_modules.FAMILIES[what], is_light)
     before, start = status("VmRSS"), time.process_time()
     engine.compile(wasm)
     took = time.process_time() - start
-    print(what, weight(wasm), took, status("VmHWM") - before, sep=";")
+    print(what, estimate_cost(wasm), took, status("VmHWM") - before, sep=";")
     assert took < 1.5, what
     assert status("VmHWM") - before < 150e6, what
 """)
     assert len(lines) == min(10, len(hard_modules.FAMILIES) - first)
-    assert all(0 < int(line.split(";")[1]) <= LIGHT for line in lines)
+    assert all(0 < int(line.split(";")[1]) <= LIGHT_COST for line in lines)
 
 
 @needs_proc
@@ -213,7 +213,7 @@ def test_each_instruction_that_can_be_light_is_read_as_the_engine_reads_it() -> 
         (drop (ref.is_null (ref.null func))) (if (i32.const 1) (then (return (i32.const 1)))) (unreachable)))"""
     wasm = wat_to_wasm(text.encode())
     CompiledPlugin(wasm, limits=Limits(compile_seconds=None))
-    assert 50 < weight(wasm) < 500
+    assert 50 < estimate_cost(wasm) < 500
     for code in (
         b"\x41" + poison[:4] + b"\x07",
         b"\x42" + poison,
@@ -317,7 +317,7 @@ def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_toge
     compilers: list[Any],
 ) -> None:
     one = module([b"\x10\0" * 300])
-    fit = LIGHT // weight(one)
+    fit = LIGHT_COST // estimate_cost(one)
     together(
         *[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30
     )
@@ -350,24 +350,24 @@ def test_the_modules_of_a_plugin_share_the_time(compilers: list[Any]) -> None:
 def test_when_the_time_is_over_no_further_module_is_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    allowance = _code.Allowance(Limits(compile_seconds=0.05))
-    with allowance.clocked("first"):
+    budget = _code.CompileBudget(Limits(compile_seconds=0.05))
+    with budget.charge_time("first"):
         time.sleep(0.06)
     with pytest.raises(
         ModuleError,
         match=r"`second` is not compiled, because the modules .* before it took the 0\.05 seconds",
     ):
-        _code.compiled(LIGHTEST, _code.engine(pooled=False), "second", allowance)
+        _code.compile_module(LIGHTEST, _code.get_engine(pooled=False), "second", budget)
 
 
 def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
-    one = CompiledPlugin(heavy())._plan.main.module.kept_bytes
+    one = CompiledPlugin(heavy())._plan.main.module.resident_bytes
     with pytest.raises(
         ModuleError,
         match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`",
     ):
         together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one - 1)
-    small = CompiledPlugin(LIGHTEST)._plan.main.module.kept_bytes
+    small = CompiledPlugin(LIGHTEST)._plan.main.module.resident_bytes
     assert together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one + small + 4096).exports
     with pytest.raises(ModuleError, match="code_bytes"):
         CompiledPlugin(LIGHTEST, limits=Limits(code_bytes=small - 1))
@@ -507,7 +507,7 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "plugwasm._plugin_set.compile_budget.MIN_SHARE", 0.05
+        "plugwasm._plugin_set.compile_shares.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
     begin = time.monotonic()
     CompiledPlugin(slow(80))
@@ -543,36 +543,36 @@ def test_a_plugin_that_was_too_slow_among_others_can_be_enabled_alone(tmp_path: 
 
 def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("plugwasm._plugin_set.compile_budget.monotonic", lambda: now[0])
+    monkeypatch.setattr("plugwasm._plugin_set.compile_shares.monotonic", lambda: now[0])
 
-    def run(budget: CompileBudget, needs: list[float]) -> list[float]:
+    def run(shares: CompileShares, needs: list[float]) -> list[float]:
         got = []
         for need in needs:
-            budget.begin()
-            assert budget.share is not None
-            now[0] += min(need, budget.share)
-            if budget.end():
-                got.append(budget.share)
+            shares.begin()
+            assert shares.share is not None
+            now[0] += min(need, shares.share)
+            if shares.end():
+                got.append(shares.share)
         return got
 
-    budget = CompileBudget(60.0, 10)
-    assert run(budget, [0] * 9 + [50]) == []
-    budget = CompileBudget(60.0, 10)
-    late = run(budget, [50] + [0] * 9)
+    shares = CompileShares(60.0, 10)
+    assert run(shares, [0] * 9 + [50]) == []
+    shares = CompileShares(60.0, 10)
+    late = run(shares, [50] + [0] * 9)
     assert late == [6.0]
-    again = budget.retry_budget(late)
+    again = shares.retry_shares(late)
     assert again is not None
     assert run(again, [50]) == []
     now[0] = 0.0
-    budget = CompileBudget(60.0, 1000)
-    late = run(budget, [100.0] * 1000)
+    shares = CompileShares(60.0, 1000)
+    late = run(shares, [100.0] * 1000)
     assert now[0] <= 60 + 1000 * MIN_SHARE
-    assert budget.retry_budget(late) is None
+    assert shares.retry_shares(late) is None
     now[0] = 0.0
-    assert run(CompileBudget(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
-    without = CompileBudget(None, 3)
+    assert run(CompileShares(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
+    without = CompileShares(None, 3)
     without.begin()
-    assert (without.share, without.end(), without.retry_budget([1.0])) == (None, False, None)
+    assert (without.share, without.end(), without.retry_shares([1.0])) == (None, False, None)
 
 
 @pytest.mark.skipif(

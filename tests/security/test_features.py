@@ -383,7 +383,7 @@ def test_types_of_objects_at_the_border_are_shown_and_do_no_harm() -> None:
 
 
 def test_no_engine_without_them_is_made_anew() -> None:
-    assert CompiledPlugin("(module)")._plan.engine is modules.engine(pooled=False)
-    assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.engine(
+    assert CompiledPlugin("(module)")._plan.engine is modules.get_engine(pooled=False)
+    assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.get_engine(
         pooled=False
     )

@@ -9,7 +9,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Limits, Plugin, TrapError
-from plugwasm._engine import wat_to_wasm, without_long_names
+from plugwasm._engine import strip_long_names, wat_to_wasm
 from tests.support.paths import ROOT
 
 
@@ -74,8 +74,8 @@ def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(
     wasm = wat_to_wasm(
         f'(module (func ${"x" * length} (export "f") unreachable) (func $short))'.encode()
     )
-    assert (without_long_names(wasm) == wasm) is is_kept
-    assert without_long_names(wasm[:40]) in (wasm[:40], wasm[:8])
+    assert (strip_long_names(wasm) == wasm) is is_kept
+    assert strip_long_names(wasm[:40]) in (wasm[:40], wasm[:8])
     filler = "".join(
         f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
     )
@@ -90,9 +90,9 @@ def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(
 def test_a_section_of_names_that_cannot_be_read_is_left_out() -> None:
     wasm = wat_to_wasm(b"(module (func))")
     broken = b"\x00\x08\x04name\x01\xff\xff"
-    assert without_long_names(wasm + broken) == wasm
+    assert strip_long_names(wasm + broken) == wasm
     other = b"\x00\x08\x04nome\x01\xff\xff"
-    assert without_long_names(wasm + other) == wasm + other
+    assert strip_long_names(wasm + other) == wasm + other
 
 
 def test_a_plugin_that_was_ended_in_any_of_these_ways_goes_on() -> None:

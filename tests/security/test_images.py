@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import plugwasm
 from plugwasm import CompiledPlugin, IsolatedPlugin, Limits, Plugin, PluginSet, cache
-from plugwasm._engine import Engine, wants_images, wat_to_wasm
+from plugwasm._engine import Engine, benefits_from_images, wat_to_wasm
 from plugwasm._engine.wasm_binary import MANY_SEGMENTS, MUCH_DATA
 from plugwasm._runtime import modules
 from plugwasm.testing import Harness
@@ -107,7 +107,7 @@ def test_forty_five_thousand_segments_load_within_the_default_limits() -> None:
         assert engine_of(plugin.compiled_plugin).images
         assert number(plugin.call("f")) != 0
         assert plugin.compiled_plugin._plan.state_bytes < 2**20
-        assert plugin.compiled_plugin._plan.kept_bytes < 2**24
+        assert plugin.compiled_plugin._plan.resident_bytes < 2**24
 
 
 @pytest.mark.parametrize("fuel", [None, 10**6])
@@ -149,7 +149,7 @@ sys.path[:0] = {sys.path!r}
 from plugwasm import CompiledPlugin, Plugin, cache; from plugwasm._runtime import modules as _code
 cache.configure(directory={str(tmp_path / "cache")!r})
 wasm = open({str(tmp_path / "m.wasm")!r}, "rb").read()
-print(Plugin(wasm).call("f"), len(_code.compiled(wasm, _code.engine(pooled=False)).exports))
+print(Plugin(wasm).call("f"), len(_code.compile_module(wasm, _code.get_engine(pooled=False)).exports))
 import plugwasm._runtime.modules as c
 c.compile_within = None
 print(Plugin(wasm).call("f"))
@@ -214,18 +214,18 @@ def test_instances_of_it_take_no_more_mappings_than_others_by_much() -> None:
 
 @pytest.mark.parametrize("where", range(9, 60, 3))
 def test_a_module_that_is_broken_off_is_looked_at_without_harm(where: int) -> None:
-    wants_images(MANY[:where])
+    benefits_from_images(MANY[:where])
     broken = MANY[:where] + MANY[-400:]
-    wants_images(broken)
+    benefits_from_images(broken)
     with pytest.raises(plugwasm.Error):
         CompiledPlugin(broken)
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_looked_at_without_harm(junk: bytes) -> None:
-    assert wants_images(b"\0asm\1\0\0\0" + junk) in (True, False)
-    assert wants_images(b"\0asm\1\0\0\0" + bytes(MANY_SEGMENTS) + junk) in (True, False)
-    assert wants_images(junk) in (True, False)
+    assert benefits_from_images(b"\0asm\1\0\0\0" + junk) in (True, False)
+    assert benefits_from_images(b"\0asm\1\0\0\0" + bytes(MANY_SEGMENTS) + junk) in (True, False)
+    assert benefits_from_images(junk) in (True, False)
 
 
 @pytest.mark.parametrize("claim", [b"\xff\xff\xff\xff\x0f", b"\xff" * 2**16])
@@ -235,10 +235,10 @@ def test_a_count_that_is_only_claimed_is_refused(claim: bytes) -> None:
 
 
 def test_the_thresholds_are_where_they_say() -> None:
-    assert not wants_images(plugin_with(segments(MANY_SEGMENTS)))
-    assert wants_images(plugin_with(segments(MANY_SEGMENTS + 1)))
-    assert not wants_images(plugin_with(segments(1, bytes(MUCH_DATA - 100))))
-    assert wants_images(plugin_with(segments(1, bytes(MUCH_DATA))))
+    assert not benefits_from_images(plugin_with(segments(MANY_SEGMENTS)))
+    assert benefits_from_images(plugin_with(segments(MANY_SEGMENTS + 1)))
+    assert not benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA - 100))))
+    assert benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA))))
 
 
 FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"

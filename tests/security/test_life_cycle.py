@@ -29,7 +29,7 @@ from plugwasm import (
     TrapError,
     Val,
 )
-from plugwasm._runtime.call_queue import waiting_for
+from plugwasm._runtime.call_queue import queued_calls
 from tests.support.callback_guest import Body, compiled, nothing, plugin_with
 from tests.support.guests import export, guest, manifest, number
 from tests.support.paths import ROOT
@@ -116,7 +116,7 @@ def test_while_a_call_runs_other_threads_can_look_configure_and_cancel_but_not_e
     plugin.update_config({"a": "b"})
     assert plugin.config == {"a": "b"}
     waiting = [InThread(plugin.call, "echo"), InThread(plugin.call, "nothing")]
-    assert soon(lambda: len(waiting_for(plugin)) == 2)
+    assert soon(lambda: len(queued_calls(plugin)) == 2)
     with pytest.raises(BusyError):
         plugin.reset()
     assert plugin.cancel_handle().cancel() is True
@@ -141,7 +141,7 @@ def test_a_waiting_thread_leaves_the_call_under_way_as_it_was() -> None:
         InThread(stopped.plugin.call, "echo", b"another input", host_context="another")
         for _ in range(3)
     ]
-    assert soon(lambda: len(waiting_for(stopped.plugin)) == 3)
+    assert soon(lambda: len(queued_calls(stopped.plugin)) == 3)
     assert stopped.go_on() == b"answer"
     assert seen == [b"input", True]
     for thread in waiting:
@@ -592,9 +592,9 @@ def test_an_outer_deadline_that_passes_in_an_inner_plugin_ends_the_outer_call_wh
 
 
 INTERRUPTS = """
-    import functools, sys, _thread, plugwasm
+    import sys, _thread, plugwasm
     class Interrupts(str):
-        __del__ = functools.partial(_thread.interrupt_main)  # not by a function, for Python would drop what that raises
+        __del__ = _thread.interrupt_main  # not by a function of Python, which would drop what that raises
     source = '''(module (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
         (import "extism:host/env" "store_u8" (func $store (param i64 i32))) (import "extism:host/env" "output_set" (func $set (param i64 i64)))
         (global $n (mut i32) (i32.const 0)) (func (export "trap") unreachable)

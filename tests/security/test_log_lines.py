@@ -31,7 +31,7 @@ from plugwasm import (
     observing,
 )
 from plugwasm._runtime import code_cache
-from plugwasm.errors import one_line, shown
+from plugwasm.errors import escape_line, truncate
 from tests.support.guests import export, guest
 
 FORGED = "\n2024-01-01 CRITICAL root: forged\r\x1b[2J\u2028\u202e\x85\udcff"
@@ -369,7 +369,7 @@ def test_names_of_a_megabyte_are_cut() -> None:
     "text", ["plain", "é ü 漢字", "non-breaking\u00a0space", "", "back\\slash"]
 )
 def test_text_that_does_no_harm_is_shown_as_it_is(text: str) -> None:
-    assert one_line(text) == shown(text) == text
+    assert escape_line(text) == truncate(text) == text
 
 
 def test_the_command_line_writes_lines_of_its_own_only(tmp_path: Path) -> None:

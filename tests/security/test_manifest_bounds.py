@@ -27,7 +27,7 @@ import plugwasm
 from plugwasm import CompiledPlugin, Plugin, PluginRef, PluginSet, recording
 from plugwasm._http.url import HostRules
 from plugwasm._manifest.files import read_file
-from plugwasm._manifest.resolve import ModuleSource, Recipe, resolve
+from plugwasm._manifest.resolve import ModuleSpec, PluginSpec, resolve
 from plugwasm.errors import ManifestError, OptionError, RecordingError, SourceError
 from plugwasm.manifest import Manifest, WasmSource, load, parse
 from tests.support.guests import export, guest, manifest, number
@@ -254,11 +254,11 @@ def test_a_chain_of_more_is_a_manifest_error() -> None:
 
 def test_linking_a_chain_does_not_recurse() -> None:
     """A chain has more modules than the stack has frames left."""
-    recipe = Recipe([ModuleSource(name, text.encode(), name) for name, text in chain(300)])
+    spec = PluginSpec([ModuleSpec(name, text.encode(), name) for name, text in chain(300)])
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + 200)
     try:
-        order = CompiledPlugin(recipe)._plan.order
+        order = CompiledPlugin(spec)._plan.order
     finally:
         sys.setrecursionlimit(before)
     assert [unit.name for unit in order] == [*(f"m{index}" for index in range(300)), "main"]
@@ -300,14 +300,14 @@ def test_the_worst_patterns_take_no_time_with_the_worst_name(part: str) -> None:
     ]
     rules = HostRules(patterns)
     started = time.monotonic()
-    assert not rules.grant("a" * 253)
+    assert not rules.allows("a" * 253)
     assert time.monotonic() - started < 3
 
 
 @given(st.text("ab*?.", max_size=12), st.text("ab.", min_size=1, max_size=12))
 def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, host: str) -> None:
     if "*" in pattern or "?" in pattern:
-        assert HostRules([pattern]).grant(host) == fnmatch.fnmatchcase(
+        assert HostRules([pattern]).allows(host) == fnmatch.fnmatchcase(
             host, pattern.removesuffix(".")
         )
 
@@ -319,7 +319,7 @@ def test_many_random_patterns_mean_what_they_mean_in_a_shell() -> None:
             "".join(numbers.choices("abc*?.", [3, 3, 1, 2, 2, 1], k=numbers.randint(1, 30))) + "*a"
         )
         host = "".join(numbers.choices("abc.", k=numbers.randint(1, 40)))
-        assert HostRules([pattern]).grant(host) == fnmatch.fnmatchcase(host, pattern)
+        assert HostRules([pattern]).allows(host) == fnmatch.fnmatchcase(host, pattern)
 
 
 # ---- files that never end

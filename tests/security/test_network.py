@@ -19,7 +19,7 @@ import pytest
 import plugwasm
 from plugwasm import Plugin
 from plugwasm._http import connection as wire
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from tests.support.guests import export, guest, manifest, number
 from tests.support.http_server import (
@@ -89,7 +89,7 @@ class Names:
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Every name is the test server's, unless a test says otherwise."""
     resolver = Names()
-    monkeypatch.setattr(wire, "resolve", resolver)
+    monkeypatch.setattr(wire, "look_up", resolver)
     return resolver
 
 
@@ -157,7 +157,7 @@ def test_a_call_ends_in_time_when_its_name_is_never_resolved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(wire, "resolve", lambda host, port: [str(release.wait(60))])
+    monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(60))])
     with client("plugin.test", timeout_ms=300) as plugin:
         started = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):

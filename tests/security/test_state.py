@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plugwasm import CompiledPlugin, Limits, OutOfMemoryError, Plugin
-from plugwasm._engine import facts, wat_to_wasm
+from plugwasm._engine import read_facts, wat_to_wasm
 from tests.support import wasm_binary
 from tests.support.guests import export, guest, manifest, number
 from tests.support.paths import ROOT
@@ -51,7 +51,7 @@ def test_more_than_is_allowed_is_refused_before_there_is_an_instance(what: str) 
 
 def test_as_much_as_is_allowed_is_allowed_and_no_more() -> None:
     wasm = with_globals(1000)
-    state = facts(wasm)[4]
+    state = read_facts(wasm)[4]
     assert 16_000 <= state < 17_000
     assert Plugin(wasm, limits=Limits(instance_bytes=state)).call("f") == b""
     with pytest.raises(OutOfMemoryError, match=rf"{state} bytes .* its limit is {state - 1} "):
@@ -152,7 +152,7 @@ def test_linked_modules_and_commands_count_together() -> None:
         plugin = {
             "wasm": [{"name": "lib", "data": lib}, {"name": "other", "data": one}, {"data": main}]
         }
-        both = sum(facts(wasm)[4] for wasm in (lib, one, main))
+        both = sum(read_facts(wasm)[4] for wasm in (lib, one, main))
         assert Plugin(plugin, limits=Limits(instance_bytes=both)).call("f") == b""
         with pytest.raises(OutOfMemoryError, match="instance_bytes"):
             CompiledPlugin(plugin, limits=Limits(instance_bytes=both - 1))
@@ -248,7 +248,7 @@ def test_facts_of_a_module_with_all_of_it() -> None:
     text = """(module (import "a" "f" (func)) (import "a" "m" (memory 1)) (table 3 funcref) (table 1 2 funcref) (memory 2) (memory 3 4)
         (global i32 (i32.const 0)) (func $x) (func $y) (elem func $x $y) (data "abc") (tag) (export "x" (func $x)) (start $y))"""
     state = 448 * 2 + 64 * 2 + 16 + 112 + 16 + 16 + 16 * 4 + 32 * 3
-    found = facts(wat_to_wasm(text.encode()))
+    found = read_facts(wat_to_wasm(text.encode()))
     assert found[:4] == (2, 5, 3, 1)
     assert found[5:] == (2, 4)
     assert state - 200 <= found[4] <= state + 200

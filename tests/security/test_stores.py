@@ -398,9 +398,9 @@ import plugwasm
 import plugwasm._runtime.plugin, plugwasm.errors, plugwasm._runtime.call_errors
 plugwasm.Plugin, plugwasm.StackError, plugwasm.TrapError  # imported when they are named first
 from plugwasm._host import kernel as _kernel; from plugwasm._runtime import modules as _code
-_kernel.source()
+_kernel.read_source()
 wat = b'(module (func $r (export "f") (call $r)))'
-_code.engine(pooled=False)  # whose making measures the thread, in a state where that works
+_code.get_engine(pooled=False)  # whose making measures the thread, in a state where that works
 from plugwasm._engine import ThreadStack
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []
@@ -423,7 +423,7 @@ try:
 except plugwasm.TrapError as error:
     print(error.trap)
 stack = plugin.compiled_plugin._plan.engine.stack
-print(0 < stack.here.levels < 100, stack.room() < 2**40)
+print(0 < stack.measurement.call_depth < 100, stack.room() < 2**40)
 """
     lines = ends(program).splitlines()
     assert "cannot be found out" in lines[0]

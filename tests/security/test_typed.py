@@ -27,7 +27,7 @@ from plugwasm import (
     PluginPool,
     TimeoutError,
 )
-from plugwasm._host.functions import inferred
+from plugwasm._host.functions import infer_function
 from plugwasm.codecs import JSON, MSGPACK, DecodeError
 from tests.support.guests import export, guest
 from tests.support.paths import ROOT
@@ -96,7 +96,7 @@ def serving(
         return (f or (lambda _: b"read"))(value)
 
     function.__annotations__ = {"value": kind, "return": bytes}
-    return Plugin(PASSING, functions=[inferred(None, "f", function)], limits=limits, name="p")
+    return Plugin(PASSING, functions=[infer_function(None, "f", function)], limits=limits, name="p")
 
 
 # ---- values ------------------------------------------------------------------------------------------------------------------------------
@@ -413,13 +413,13 @@ def test_the_same_for_an_isolated_plugin(observe: bool) -> None:
 
 
 def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
-    from plugwasm._host.codecs import output_reader
+    from plugwasm._host.codecs import make_output_reader
     from plugwasm._runtime.call_errors import parsed
 
     compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
     with pytest.raises(TimeoutError):
         parsed(
-            output_reader(list, None, None, "echo"),
+            make_output_reader(list, None, None, "echo"),
             b"no JSON" * 10_000,
             time.monotonic() - 1,
             compiled,
@@ -493,7 +493,7 @@ def test_observers_see_bytes_in_the_place_of_what_is_beyond_the_limits() -> None
 
     function.__annotations__ = {"value": Annotated[list, Json], "return": bytes}
     with Plugin(
-        PASSING, functions=[inferred(None, "f", function)], limits=SMALL, observe=Watching()
+        PASSING, functions=[infer_function(None, "f", function)], limits=SMALL, observe=Watching()
     ) as plugin:
         assert plugin.call("run", b"[1]") == b"read"
         with pytest.raises(HostFunctionError):

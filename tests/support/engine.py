@@ -36,7 +36,7 @@ class World:
             self.store.limit(**limits)
         if module.engine.fuel:
             self.store.set_fuel(1_000_000)
-        items = b"".join(self.store.function(function, self.environment) for function in imports)
+        items = b"".join(self.store.make_import(function, self.environment) for function in imports)
         self.instance: Instance = self.store.instantiate(module, items, self.environment.pending)
 
     def call(self, name: str, *arguments: int, results: int = 1) -> Any:

@@ -21,14 +21,14 @@ from plugwasm._engine import (
 )
 from plugwasm._host import kernel as _kernel
 from plugwasm._host.kernel import (
-    INPUT,
+    INPUT_OFFSET,
     Kernel,
 )
-from plugwasm._host.memory_budget import WISH
+from plugwasm._host.memory_budget import OPTIONAL_GROWTH
 
 PAGE = 65536
 GRANULE = 32
-FIRST_GRANULE = INPUT // GRANULE
+FIRST_GRANULE = INPUT_OFFSET // GRANULE
 LIVE = 1 << 31
 TAKEN = 1 << 30
 MASK = 2**64 - 1
@@ -102,7 +102,7 @@ def _may_grow(owner: Any, caller: int, values: Any) -> None:
     owner.asked.append(pages)
     if owner.raises is not None:
         raise owner.raises
-    values[0] = pages & ~WISH <= owner.max_pages
+    values[0] = pages & ~OPTIONAL_GROWTH <= owner.max_pages
 
 
 MAY_GROW = HostFunction(FunctionType(("i32",), ("i32",)), _may_grow)
@@ -115,7 +115,7 @@ def modules(fuel: bool, pooled: bool = False) -> tuple[Engine, Module, Module]:
         kernel, guest = (own.load(module.serialize()) for module in plain)
         return own, kernel, guest
     own = Engine(fuel=fuel)
-    source = _kernel.source().rstrip()
+    source = _kernel.read_source().rstrip()
     assert source.endswith(b")")
     return own, own.compile(wat_to_wasm(source[:-1] + REGISTERS)), own.compile(wat_to_wasm(GUEST))
 
@@ -130,7 +130,7 @@ class Rig:
         if fuel:
             self.store.set_fuel(2**40)
         self.instance = self.store.instantiate(
-            kernel, self.store.function(MAY_GROW, self.owner), self.owner.pending
+            kernel, self.store.make_import(MAY_GROW, self.owner), self.owner.pending
         )
         imports = b"".join(self.instance.exports(ExportName(name) for name in IMPORTS))
         self.guest = self.store.instantiate(guest, imports, self.owner.pending)
@@ -170,9 +170,9 @@ class Rig:
         """A call as the host makes it: input, entry, status and output."""
         if len(data) > self.kernel.capacity:
             assert self.kernel.reserve(len(data))
-        self.kernel.heap[INPUT : INPUT + len(data)] = data
+        self.kernel.heap[INPUT_OFFSET : INPUT_OFFSET + len(data)] = data
         entry = self.kernel.entry(returns_code)
-        entry.values[0] = self.guest.reference(ExportName(name))
+        entry.values[0] = self.guest.funcref(ExportName(name))
         entry.values[2] = len(data)
         entry.call(self.owner.pending)
         return entry.values[0], entry.values[2], entry.values[4]

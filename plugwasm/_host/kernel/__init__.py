@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 
 from ..._engine import ExportName
-from ..._manifest.limits import FIRST_PAGES
+from ..._manifest.limits import INITIAL_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..._engine import Function, Instance, Pending
+    from ..._engine import Instance, PendingException, WasmFunction
 
-SERVED = frozenset(
+KERNEL_FUNCTIONS = frozenset(
     (
         *(
             "alloc",
@@ -42,7 +42,7 @@ SERVED = frozenset(
 )
 """The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
 
-INPUT = 512
+INPUT_OFFSET = 512
 """Where the input starts: the first block."""
 
 FAULT_ERROR, FAULT_OUTPUT, FAULT_ERROR_HANDLE, FAULT_INPUT = 1, 2, 4, 8
@@ -59,7 +59,7 @@ _LIVE = 0x80000000
 _source: bytes | None = None
 
 
-def source() -> bytes:
+def read_source() -> bytes:
     """The kernel in the Wasm text format."""
     global _source
     if _source is None:
@@ -99,23 +99,23 @@ class Kernel:
         "instance",
     )
 
-    def __init__(self, instance: Instance, pending: Pending) -> None:
+    def __init__(self, instance: Instance, pending: PendingException) -> None:
         self.instance = instance
         self._pending = pending
         self._heap_memory = instance.memory(_MEMORY)
         self._book: memoryview | None = None
-        self._alloc: Function | None = None
-        self._functions: dict[ExportName, Function] = {}
-        self.heap = self._heap_memory.view(FIRST_PAGES * _PAGE)
-        self.capacity = len(self.heap) - INPUT
+        self._alloc: WasmFunction | None = None
+        self._functions: dict[ExportName, WasmFunction] = {}
+        self.heap = self._heap_memory.view(INITIAL_PAGES * _PAGE)
+        self.capacity = len(self.heap) - INPUT_OFFSET
 
     def refresh(self) -> None:
         """Looks at the size of the memories again; needed after anything that may have made them grow."""
         self.heap = self._heap_memory.view()
-        self.capacity = len(self.heap) - INPUT
+        self.capacity = len(self.heap) - INPUT_OFFSET
         self._book = None
 
-    def entry(self, returns_code: bool) -> Function:
+    def entry(self, returns_code: bool) -> WasmFunction:
         """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
         return self.instance.function(
             _CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3
@@ -171,14 +171,14 @@ class Kernel:
             heap = self.heap
         return heap[offset:end]
 
-    def put(self, data: bytes) -> int:
+    def new_block(self, data: bytes) -> int:
         """A new block with that content; 0 when it is empty or the limits do not allow it."""
         offset = self.alloc(len(data))
         if offset:
             self.heap[offset : offset + len(data)] = data
         return offset
 
-    def range(self, offset: int, length: int) -> memoryview:
+    def view(self, offset: int, length: int) -> memoryview:
         """Bytes of the heap that the kernel itself vouches for."""
         end = offset + length
         if end > len(self.heap):
@@ -189,16 +189,14 @@ class Kernel:
         """Sets the error, as the guest would."""
         self._call(_ERROR_SET, handle)
 
-    def failure(self) -> tuple[int, int, bytes, int, int, int]:
+    def read_failure(self) -> tuple[int, int, bytes, int, int, int]:
         """After a call that failed: the fault bits, the error's handle and text, the output's offset and length, and how many bytes were
         last asked for in vain.
         """
         function = self.instance.function(_FAILURE, 6)
         function.call(self._pending)
         fault, error, error_length, output, output_length, denied = function.values[::2].tolist()
-        text = (
-            bytes(self.range(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
-        )
+        text = bytes(self.view(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
         return fault, error, text, output, output_length, denied
 
     def _call(self, name: ExportName, value: int) -> int:
