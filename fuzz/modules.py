@@ -1,5 +1,4 @@
-"""`CompiledPlugin` and calls of any bytes end with a result or a plugwasm error within the
-deadline.
+"""Any bytes, compiled and called, give a result or a plugwasm error within the deadline.
 
 The bytes are modules with errors: parts that are flipped, cut, moved or doubled, wrong sizes; and
 text with other words.

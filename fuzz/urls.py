@@ -1,10 +1,10 @@
-"""A granted URL has the granted host and port for every other parser; others are an
-EgressDeniedError.
+"""A URL that the egress policy grants has that host and port for every other parser.
 
-The other parsers are `urllib.parse.urlsplit` and, where `ada_url` is installed, that of browsers
-(WHATWG). Whether the host is granted is decided a second time here, from the entries themselves.
-RFC 3986 (`urljoin`) says where a redirect leads: browsers read `///host/` as another host and
-plugwasm as a path, which is safe, since the URL that was checked is the one that is sent.
+All other URLs are an `EgressDeniedError`. The other parsers are `urllib.parse.urlsplit` and, where
+`ada_url` is installed, that of browsers (WHATWG). Whether the host is granted is decided a second
+time here, from the entries themselves. RFC 3986 (`urljoin`) says where a redirect leads: browsers
+read `///host/` as another host and plugwasm as a path, which is safe, since the URL that was
+checked is the one that is sent.
 """
 
 from __future__ import annotations
