@@ -136,7 +136,7 @@ def check(output: Any, expected: Any) -> None:
         raise WrongResultError(f"unexpected output: {output!r:.200}")
 
 
-def repeated(
+def make_sampler(
     run: Callable[[], Any], expected: Any, *, parts: int = 1, least: float = 0.004
 ) -> Sample:
     """Return a sampler for a short run: the mean of as many runs as take `least` seconds.

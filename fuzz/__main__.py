@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 from . import FINDINGS, NAMES, harness, inputs
-from .session import Session, described
+from .session import Session, describe_input
 from .watch import Outcome, watch
 
 
 def main() -> int:
     options = _options()
     if options.input is not None:
-        return again(options.harness, options.input.read_bytes())
+        return run_again(options.harness, options.input.read_bytes())
     seed = secrets.randbits(31) if options.seed is None else options.seed
     names = NAMES if options.harness is None else (options.harness,)
     print(f"seed {seed}, {options.seconds:g} s each", flush=True)
@@ -31,7 +31,7 @@ def main() -> int:
             folder=options.findings,
         )
         outcomes.append(outcome)
-        print(line(outcome), flush=True)
+        print(format_outcome(outcome), flush=True)
         for path in outcome.findings:
             print(f"    python -m fuzz {name} {path}", flush=True)
     found = sum(len(outcome.findings) for outcome in outcomes)
@@ -40,7 +40,7 @@ def main() -> int:
     return 1 if found else 0
 
 
-def line(outcome: Outcome) -> str:
+def format_outcome(outcome: Outcome) -> str:
     return (
         f"{outcome.name:10} {outcome.executions:>9,} executions in {outcome.seconds:.0f} s"
         f"{', guided' if outcome.guided else ''}; slowest {outcome.slowest:.2f} s; "
@@ -48,11 +48,11 @@ def line(outcome: Outcome) -> str:
     )
 
 
-def again(name: str, data: bytes) -> int:
+def run_again(name: str, data: bytes) -> int:
     """Run one input, and print what it is and what it does."""
     subject = harness(name)
-    print(described(subject, data).encode(errors="backslashreplace").decode())
-    found = Session(subject).case(data)
+    print(describe_input(subject, data).encode(errors="backslashreplace").decode())
+    found = Session(subject).run_case(data)
     print(found.report if found else f"\nholds: {(subject.__doc__ or '').splitlines()[0]}")
     return 1 if found else 0
 

@@ -65,7 +65,7 @@ def build(data: bytes) -> tuple[bytes, pa.Schema]:
     """Return a stream, and the schema that is expected of it."""
     choices = Choices(data)
     stream, schema = choices.pick(_streams())
-    return choices.spliced(stream, _TOKENS), schema
+    return choices.splice(stream, _TOKENS), schema
 
 
 @functools.cache

@@ -51,30 +51,30 @@ class Choices:
     def rest(self) -> bytes:
         return self.take(len(self._data))
 
-    def spliced(self, base: bytes, tokens: Sequence[bytes], most: int = 8) -> bytes:
+    def splice(self, base: bytes, tokens: Sequence[bytes], most: int = 8) -> bytes:
         """Return a copy of `base` with a few edits: bits flipped, bytes replaced, parts dropped,
         moved or doubled, tokens inserted."""
-        made = bytearray(base)
+        edited = bytearray(base)
         for _ in range(1 + self.below(most)):
-            at = self.integer(3) % (len(made) + 1)
+            at = self.integer(3) % (len(edited) + 1)
             size = self.below(17)
             match self.below(8):
-                case 0 if at < len(made):
-                    made[at] ^= 1 << self.below(8)
-                case 1 if at < len(made):
-                    made[at] = self.byte()
+                case 0 if at < len(edited):
+                    edited[at] ^= 1 << self.below(8)
+                case 1 if at < len(edited):
+                    edited[at] = self.byte()
                 case 2:
-                    del made[at : at + size]
+                    del edited[at : at + size]
                 case 3:
-                    made[at:at] = self.take(size)
+                    edited[at:at] = self.take(size)
                 case 4:
-                    made[at:at] = self.pick(tokens)
+                    edited[at:at] = self.pick(tokens)
                 case 5:
                     token = self.pick(tokens)
-                    made[at : at + len(token)] = token
+                    edited[at : at + len(token)] = token
                 case 6:
-                    source = self.integer(3) % (len(made) + 1)
-                    made[at:at] = made[source : source + 4 * size]
+                    source = self.integer(3) % (len(edited) + 1)
+                    edited[at:at] = edited[source : source + 4 * size]
                 case 7 if self.rarely(4):
-                    del made[at:]
-        return bytes(made)
+                    del edited[at:]
+        return bytes(edited)

@@ -264,11 +264,11 @@ class Peers:
         sent = []
         for host, port, end in self._ends:
             with end:
-                sent.append((host, port, _all_of(end)))
+                sent.append((host, port, _read_all(end)))
         return sent
 
 
-def _all_of(end: socket.socket) -> bytes:
+def _read_all(end: socket.socket) -> bytes:
     """Return what the client sent; it has closed the connection by now."""
     end.settimeout(5)
     parts = []
@@ -323,7 +323,7 @@ def build(data: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
     document = (
         _built(choices)
         if kind == _BUILT
-        else choices.spliced(_DOCUMENT, _JSON)
+        else choices.splice(_DOCUMENT, _JSON)
         if choices.rarely(3)
         else _DOCUMENT
     )
@@ -350,4 +350,4 @@ def _answer(choices: Choices) -> bytes:
     if choices.rarely(3):
         return b"".join(choices.pick(_HTTP) for _ in range(choices.below(12)))[:MOST_ANSWER]
     answer = choices.pick(_ANSWERS)
-    return choices.spliced(answer, _HTTP)[:MOST_ANSWER] if choices.below(3) else answer
+    return choices.splice(answer, _HTTP)[:MOST_ANSWER] if choices.below(3) else answer

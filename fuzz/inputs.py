@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 
 
-def by_chance(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iterator[bytes]:
+def mutate_randomly(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iterator[bytes]:
     """Yield the seeds, then without end: new bytes, and seeds with small changes."""
     yield from seeds
     chance = random.Random(seed)
@@ -32,7 +32,7 @@ def by_chance(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iter
                 data[at:at] = chance.randbytes(size)
             else:
                 del data[at : at + size]
-        yield bytes(data[:MOST_BYTES])
+        yield bytes(data[:MAX_BYTES])
 
 
 def can_guide() -> bool:
@@ -42,7 +42,7 @@ def can_guide() -> bool:
     return find_spec("atheris") is not None
 
 
-def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> None:
+def run_guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> None:
     """Run inputs that reach new lines of the modules that `instrument` measures.
 
     Does not return: `run` ends the process.
@@ -56,7 +56,7 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
             sys.argv[0],
             corpus,
             f"-seed={seed % 2**31 or 1}",
-            f"-max_len={MOST_BYTES}",
+            f"-max_len={MAX_BYTES}",
             "-rss_limit_mb=0",
             "-verbosity=0",
         ]

@@ -175,7 +175,7 @@ def build(data: bytes) -> tuple[object, bool]:
     if kind % 3 == _OBJECT:
         return _object(choices)
     if kind % 3 == _BROKEN_TEXT:
-        return choices.spliced(choices.pick((_JSON, _TOML)), _TOKENS), False
+        return choices.splice(choices.pick((_JSON, _TOML)), _TOKENS), False
     content = choices.rest()
     return (
         (content, False)

@@ -164,7 +164,7 @@ def build(data: bytes) -> tuple[bytes, bool, bool]:
     if kind == _TEXT:
         return (
             (
-                choices.spliced(TEXTS[which % len(TEXTS)].encode(), _WORDS)
+                choices.splice(TEXTS[which % len(TEXTS)].encode(), _WORDS)
                 if choices
                 else TEXTS[which % len(TEXTS)].encode()
             ),
@@ -180,11 +180,11 @@ def build(data: bytes) -> tuple[bytes, bool, bool]:
     )
     wasi, fuel = not choices.rarely(4), choices.rarely(2)
     if kind == _SECTIONS:
-        original = _shuffled(original, choices)
-    return (choices.spliced(original, _TOKENS) if choices else original), wasi, fuel
+        original = _shuffle_sections(original, choices)
+    return (choices.splice(original, _TOKENS) if choices else original), wasi, fuel
 
 
-def _shuffled(wasm: bytes, choices: Choices) -> bytes:
+def _shuffle_sections(wasm: bytes, choices: Choices) -> bytes:
     """Return the module with sections moved, doubled or dropped, and sizes that still fit."""
     sections, at = [], len(_HEAD)
     while at < len(wasm):

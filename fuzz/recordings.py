@@ -82,11 +82,11 @@ def check(data: bytes) -> None:
     except RecordingError:
         return
     assert loads(loaded.to_json()) == loaded
-    first = _replayed(loaded, plugin)
-    assert first == _replayed(loaded, plugin), "another replay does something else"
+    first = _replay(loaded, plugin)
+    assert first == _replay(loaded, plugin), "another replay does something else"
 
 
-def _replayed(loaded: recording.Recording, plugin: bytes) -> object:
+def _replay(loaded: recording.Recording, plugin: bytes) -> object:
     try:
         ran = loaded.replay(plugin)
     except (RecordingError, ReplayError, SourceError) as error:
@@ -108,7 +108,7 @@ def build(data: bytes) -> tuple[bytes, bytes]:
     kind = choices.byte() % 2
     base, plugin = choices.pick(_bases())
     if kind == _JSON:
-        return choices.spliced(base, _TOKENS), plugin
+        return choices.splice(base, _TOKENS), plugin
     document = json.loads(base)
     for _ in range(1 + choices.below(4)):
         _change(document, choices)
@@ -157,18 +157,18 @@ def _places(node: Any) -> Any:
 def _bases() -> list[tuple[bytes, bytes]]:
     """Return recordings as JSON, and their plugins."""
     return [
-        _recorded(
+        _record(
             "host_functions",
             [("greet", "Ada"), ("sum", "40 2"), ("greet", "")],
             functions=_FUNCTIONS,
             config={"times": "3"},
         ),
-        _recorded(
+        _record(
             "count_vowels",
             [("count_vowels", "Hello"), ("nothing", ""), ("count_vowels", "you")],
             fuel_limit=10**7,
         ),
-        _recorded(
+        _record(
             "wasi_files",
             [("say", "hello"), ("cat", "/data/extism.h"), ("list", "/data"), ("cat", "/no")],
             wasi=True,
@@ -176,7 +176,7 @@ def _bases() -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _recorded(name: str, calls: list[tuple[str, str]], **options: Any) -> tuple[bytes, bytes]:
+def _record(name: str, calls: list[tuple[str, str]], **options: Any) -> tuple[bytes, bytes]:
     plugin = (ROOT / "examples" / f"{name}.wasm").read_bytes()
     manifest = {
         "wasm": [{"data": plugin}],

@@ -47,12 +47,12 @@ class Finding(NamedTuple):
 class Session:
     """Cases of one harness, one after the other.
 
-    `shrinking` is how many seconds minimizing one finding may take.
+    `minimize_seconds` is how many seconds minimizing one finding may take.
     """
 
-    def __init__(self, harness: Harness, *, shrinking: float = SHRINK) -> None:
+    def __init__(self, harness: Harness, *, minimize_seconds: float = SHRINK) -> None:
         self.harness = harness
-        self.shrinking = shrinking
+        self.minimize_seconds = minimize_seconds
         self.executions = 0
         self.slowest = 0.0
         self.findings: dict[str, Finding] = {}
@@ -71,20 +71,20 @@ class Session:
                 end is not None and monotonic() >= end
             ):
                 return
-            self.case(data)
+            self.run_case(data)
 
-    def case(self, data: bytes) -> Finding | None:
+    def run_case(self, data: bytes) -> Finding | None:
         """Run one case. A finding is kept unless there is one from the same place."""
         self.executions += 1
-        error = self._failure(data)
+        error = self._check(data)
         if error is None:
             return None
-        place = _place(error)
+        place = _locate(error)
         if place not in self.findings:
-            self.findings[place] = self._shrunk(Finding(data, error), place)
+            self.findings[place] = self._minimize(Finding(data, error), place)
         return self.findings[place]
 
-    def _failure(self, data: bytes) -> BaseException | None:
+    def _check(self, data: bytes) -> BaseException | None:
         dropped: list[BaseException | None] = []
         before = sys.unraisablehook
         sys.unraisablehook = lambda unraisable: dropped.append(unraisable.exc_value)
@@ -105,9 +105,9 @@ class Session:
             )
         return TooSlowError(f"took {took:.1f} s of CPU") if took > SLOW else None
 
-    def _shrunk(self, finding: Finding, place: str) -> Finding:
+    def _minimize(self, finding: Finding, place: str) -> Finding:
         """Return the finding with fewer and simpler bytes, as far as the time allows."""
-        end = monotonic() + self.shrinking
+        end = monotonic() + self.minimize_seconds
         size = max(len(finding.data) // 2, 1)
         while size:
             at = 0
@@ -116,8 +116,8 @@ class Session:
                     data = finding.data[:at] + replacement + finding.data[at + size :]
                     if data == finding.data or monotonic() > end:
                         continue
-                    error = self._failure(data)
-                    if error is not None and _place(error) == place:
+                    error = self._check(data)
+                    if error is not None and _locate(error) == place:
                         finding = Finding(data, error)
                         break
                 else:
@@ -133,25 +133,25 @@ def save(finding: Finding, harness: Harness, folder: Path) -> Path:
     path = folder / f"{name}-{hashlib.sha256(finding.data).hexdigest()[:12]}"
     path.write_bytes(finding.data)
     path.with_suffix(".txt").write_text(
-        f"{described(harness, finding.data)}\n\n{finding.report}", errors="backslashreplace"
+        f"{describe_input(harness, finding.data)}\n\n{finding.report}", errors="backslashreplace"
     )
     return path
 
 
-def described(harness: Harness, data: bytes) -> str:
+def describe_input(harness: Harness, data: bytes) -> str:
     try:
         return harness.describe(data)
     except Exception as error:
         return f"(cannot be shown: {error!r})"
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """Return the resident memory of this process in bytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def _place(error: BaseException) -> str:
+def _locate(error: BaseException) -> str:
     """Return what distinguishes findings: the kind of error, and its last lines in plugwasm and
     here."""
     frames = [

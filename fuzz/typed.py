@@ -116,7 +116,7 @@ def build(data: bytes) -> tuple[bytes, Any, bool]:
     value = choices.pick(VALUES_TO_SEND)
     type = choices.pick(TYPES)
     encoded = msgspec.json.encode(value) if is_json else msgspec.msgpack.encode(value)
-    output = choices.spliced(encoded, _JSON_TOKENS if is_json else _PACKED_TOKENS)
+    output = choices.splice(encoded, _JSON_TOKENS if is_json else _PACKED_TOKENS)
     if choices.rarely(4):
         part = choices.pick(_JSON_TOKENS if is_json else _PACKED_TOKENS) * choices.integer(2)
         output = (

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 
 from . import ROOT, harness, inputs
-from .session import Session, resident, save
+from .session import Session, resident_bytes, save
 
 HANG = 90.0
 """Seconds without a new case after which the child is ended. Guests reach their own deadlines long
@@ -82,7 +82,7 @@ def watch(
                 "guided": guided,
                 "folder": str(folder),
             }
-            outcome, end = _child(job, Path(scratch))
+            outcome, end = _run_child(job, Path(scratch))
             total.executions += outcome.executions
             total.slowest = max(total.slowest, outcome.slowest)
             total.growth = max(total.growth, outcome.growth)
@@ -103,7 +103,7 @@ def watch(
             total.findings.append(str(path))
 
 
-def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
+def _run_child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
     """Return the outcome of a child, and what went wrong with it, if anything."""
     with open(scratch / "output", "wb") as output:
         environment = {
@@ -156,7 +156,7 @@ class _Child:
         self.seed, self.limit = job["seed"], job["executions"]
         self.folder = Path(str(job["folder"]))
         if job["guided"]:
-            inputs.instrument(_covered(str(job["name"])))
+            inputs.instrument(_read_covered(str(job["name"])))
         self.harness = harness(str(job["name"]))
         self.session = Session(self.harness)
         self.scratch = scratch
@@ -164,33 +164,33 @@ class _Child:
         self.end = None if job["seconds"] is None else self.started + float(str(job["seconds"]))
         self.current = os.open(scratch / "current", os.O_RDWR | os.O_CREAT)
         self.warm: int | None = None
-        self.told = 0.0
+        self._reported = 0.0
         self.outcome = Outcome(str(job["name"]), guided=bool(job["guided"]))
 
-    def case(self, data: bytes) -> None:
+    def run_case(self, data: bytes) -> None:
         if self.session.executions == self.limit or (
             self.end is not None and monotonic() >= self.end
         ):
-            self.tell()
+            self._report()
             os._exit(0)
         os.pwrite(self.current, len(data).to_bytes(4, "little") + data, 0)
         known = len(self.session.findings)
-        self.session.case(data)
+        self.session.run_case(data)
         if len(self.session.findings) > known:
-            self.keep()
-        if monotonic() - self.told > 0.5:
-            self.tell()
+            self._save_finding()
+        if monotonic() - self._reported > 0.5:
+            self._report()
 
-    def keep(self) -> None:
+    def _save_finding(self) -> None:
         finding = list(self.session.findings.values())[-1]
         self.outcome.findings.append(str(save(finding, self.harness, self.folder)))
 
-    def tell(self) -> None:
-        self.told = monotonic()
+    def _report(self) -> None:
+        self._reported = monotonic()
         if self.warm is None and self.session.executions >= WARM:
-            self.warm = resident()
+            self.warm = resident_bytes()
         if self.warm is not None:
-            self.outcome.growth = max(self.outcome.growth, resident() - self.warm)
+            self.outcome.growth = max(self.outcome.growth, resident_bytes() - self.warm)
             if self.outcome.growth > GROWTH:
                 raise LeakError(
                     f"{self.outcome.growth >> 20} MiB more than after {WARM} executions"
@@ -203,7 +203,7 @@ class _Child:
         new.replace(self.scratch / "outcome")
 
 
-def _covered(name: str) -> list[str]:
+def _read_covered(name: str) -> list[str]:
     """Return `COVERED` of a harness without importing it: what it covers must not be imported
     yet."""
     import ast
@@ -225,9 +225,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     child = _Child(job, Path(sys.argv[2]))
     if job["guided"]:
-        inputs.guided(child.harness.SEEDS, job["seed"], child.case)
-    for data in inputs.by_chance(child.harness.SEEDS, child.harness.SIZES, job["seed"]):
-        child.case(data)
+        inputs.run_guided(child.harness.SEEDS, job["seed"], child.run_case)
+    for data in inputs.mutate_randomly(child.harness.SEEDS, child.harness.SIZES, job["seed"]):
+        child.run_case(data)
 
 
 if __name__ == "__main__":

@@ -212,11 +212,11 @@ def build(data: bytes) -> bytes:
     for message in messages:
         match choices.below(8):
             case 1:
-                message = choices.spliced(message, _TOKENS)
+                message = choices.splice(message, _TOKENS)
             case 2:
                 continue
             case 3:
-                said += _framed(message)
+                said += _frame(message)
             case 4:
                 message = choices.pick(messages)
             case 5:
@@ -229,11 +229,11 @@ def build(data: bytes) -> bytes:
                 continue
             case 6:
                 message = m.encoder.encode(choices.pick(choices.pick(_CONVERSATIONS)))
-        said += _framed(message)
+        said += _frame(message)
     if choices.rarely(8):
-        said = choices.spliced(said, _TOKENS)
+        said = choices.splice(said, _TOKENS)
     return said[:MOST_SAID]
 
 
-def _framed(message: bytes) -> bytes:
+def _frame(message: bytes) -> bytes:
     return struct.pack(">I", len(message)) + message
