@@ -21,7 +21,7 @@ import pytest
 import plugwasm
 from fuzz import FINDINGS, NAMES, harness, inputs, watch
 from fuzz.choices import Choices
-from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save
+from fuzz.session import DroppedError, Finding, Session, TooSlowError, describe_input, save
 from plugwasm import ManifestError
 from plugwasm.manifest import parse
 from tests.support.guests import export, guest, manifest
@@ -67,7 +67,7 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
     else:
         session = Session(subject)
         session.run(
-            inputs.by_chance(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
+            inputs.mutate_randomly(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
         )
         found = [shown(subject, finding) for finding in session.findings.values()]
         executions = session.executions
@@ -76,15 +76,17 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
 
 
 def shown(subject: Any, finding: Finding) -> str:
-    return f"{described(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
+    return f"{describe_input(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
 
 
 def first_finding(name: str, executions: int) -> Finding:
     """What a run comes to that must come to something. The seed is one with which it does so soon."""
     subject = harness(name)
-    session = Session(subject, shrinking=0)
-    for data in itertools.islice(inputs.by_chance(subject.SEEDS, subject.SIZES, 3), executions):
-        if found := session.case(data):
+    session = Session(subject, minimize_seconds=0)
+    for data in itertools.islice(
+        inputs.mutate_randomly(subject.SEEDS, subject.SIZES, 3), executions
+    ):
+        if found := session.run_case(data):
             return found
     raise AssertionError(f"{executions} executions of {name} did not notice it")
 
@@ -101,7 +103,7 @@ def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raising)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
-    assert "hash" in described(harness("manifests"), found.data)
+    assert "hash" in describe_input(harness("manifests"), found.data)
 
 
 def test_finds_secret_in_manifest_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +345,7 @@ def test_finding_is_shrunk() -> None:
     def check(data: bytes) -> None:
         assert not (b"bad" in data and data[:1] > b"\x10")
 
-    found = Session(subject(check)).case(b"some bytes, then bad ones, and others")
+    found = Session(subject(check)).run_case(b"some bytes, then bad ones, and others")
     assert found is not None
     assert found.data == b"bad"
 
@@ -374,7 +376,7 @@ def test_dropped_exception_is_finding() -> None:
         def __del__(self) -> None:
             raise KeyError("in a finalizer")
 
-    found = Session(subject(lambda data: Loud() and None)).case(b"")  # type: ignore[func-returns-value]
+    found = Session(subject(lambda data: Loud() and None)).run_case(b"")  # type: ignore[func-returns-value]
     assert found is not None
     assert isinstance(found.error, DroppedError)
 
@@ -382,7 +384,7 @@ def test_dropped_exception_is_finding() -> None:
 def test_a_warning_is_a_finding() -> None:
     found = Session(
         subject(lambda data: warnings.warn("left open", ResourceWarning, stacklevel=1))
-    ).case(b"")
+    ).run_case(b"")
     assert found is not None
     assert isinstance(found.error, ResourceWarning)
 
@@ -390,7 +392,7 @@ def test_a_warning_is_a_finding() -> None:
 def test_timeout_is_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """A case that takes too long is a finding."""
     monkeypatch.setattr("fuzz.session.SLOW", 0.0)
-    found = Session(subject(lambda data: None)).case(b"")
+    found = Session(subject(lambda data: None)).run_case(b"")
     assert found is not None
     assert isinstance(found.error, TooSlowError)
 
@@ -435,7 +437,7 @@ def test_seed_is_reproducible() -> None:
     """A seed gives the same inputs again and another gives others."""
 
     def some(seed: int) -> list[bytes]:
-        return list(itertools.islice(inputs.by_chance([b"seed"], (0, 9), seed), 50))
+        return list(itertools.islice(inputs.mutate_randomly([b"seed"], (0, 9), seed), 50))
 
     assert some(5) == some(5)
     assert some(5)[0] == some(6)[0] == b"seed"
@@ -451,8 +453,8 @@ def test_decisions_stay_in_range() -> None:
             assert 0 <= choices.below(end) < end
         assert choices.pick("abc") in "abc"
         assert choices.integer(2) < 65536
-        choices.spliced(b"", [b"token"])
-        choices.spliced(b"base", [b"token"])
+        choices.splice(b"", [b"token"])
+        choices.splice(b"base", [b"token"])
         assert not choices or choices.rest()
         assert (choices.below(9), choices.pick("abc"), choices.take(3), choices.rarely(2)) == (
             0,

@@ -2,8 +2,9 @@
 
 It is one more application of the package, and the parts stand like this:
 
-app         the commands and their options
-run         the options of `call` → a plugin spec and its calls
+app         the commands; each is a module in `commands`
+parameters  options that several commands have
+invocation  the options of `call` → a plugin spec and its calls
 streams     input and output of `call`
 inspection  what `inspect` shows
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log

@@ -1,8 +1,19 @@
-"""Where tests are, and how long their files may be."""
+"""Where tests are, how long their files may be, and what the rooms of the package list."""
 
 from __future__ import annotations
 
+import ast
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOMS = sorted(path.parent for path in ROOT.glob("plugwasm/*/__init__.py"))
 
 
 def test_test_files_have_at_most_800_lines() -> None:
@@ -13,3 +24,11 @@ def test_test_files_have_at_most_800_lines() -> None:
         if (lines := path.read_text().count("\n")) > 800
     }
     assert not long, "split them by subject"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_a_room_lists_its_modules(room: Path) -> None:
+    """The docstring of its `__init__.py` has a line for each."""
+    listed = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+    modules = {path.stem for path in room.glob("*.py")} - {"__init__"}
+    assert {name for name in modules if not re.search(rf"^ *{name}  ", listed, re.M)} == set()

@@ -247,7 +247,7 @@ def test_config_change_of_refused_call() -> None:
 class NoRoom:
     """The stack of a thread that has used it up."""
 
-    here = types.SimpleNamespace(levels=0, recursion_limit=0)
+    measurement = types.SimpleNamespace(call_depth=0, recursion_limit=0)
     need = 2**20
 
     def has_room(self) -> bool:
