@@ -1,10 +1,11 @@
-"""How much it takes at most to compile a module, told from its bytes, before it is even known to be valid.
+"""Bound the cost of compiling a module, from its bytes, before it is known to be valid.
 
-What makes a compiler slow is a product: values times the places that pass them on. A block of 32 parameters is two bytes, a jump to it is
-two more. So nothing is weighed that could multiply out of sight: a module is heavy if a block of it has parameters or several results
-(a type by index), if an instruction, a value type or a form of a section is not among those below, or if anything is not as the format
-has it. Of what is left, each function weighs its instructions, calls as if all were of the widest type, and its locals once for each place
-where control splits or meets.
+A compiler is slow where values multiply with the places that pass them on: a block of 32 parameters
+takes two bytes, and a jump to it takes two more. So nothing is priced that could multiply unseen. A
+module is heavy if a block of it has parameters or several results (a type by index); if an
+instruction, a value type or a form of a section is not listed below; or if anything is not as the
+format has it. In what is left, each function costs its instructions, with calls priced as if all
+were of the widest type, and its locals once for each place where control splits or meets.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from .wasm_binary import (
 )
 
 LIGHT_BYTES = 4096
-"""Of all but custom sections."""
+"""The most bytes of a light module, custom sections not counted."""
 LIGHT_COST = 5000
-"""What the modules of a plugin may weigh together to be compiled where the application runs. One is some 25 µs."""
+"""The most that the modules of a plugin may cost together to be compiled in the application's
+process. One unit is some 25 µs.
+"""
 HEAVY_COST = LIGHT_COST + 1
 
 _FUNCTION_TYPE = 0x60
@@ -39,9 +42,12 @@ _END = 0x0B
 _LIGHT_VALUES = 32
 _LIGHT_LOCALS = 4096
 _LIGHT_TABLES = 10_000
-"""Elements of all tables: the engine lays out what the first segments put there, four bytes for each element."""
+"""Elements of all tables together. The engine lays out what the first segments put there, at four
+bytes an element.
+"""
 
-# What follows the byte of an instruction: so many numbers, so many bytes, or what has a shape of its own.
+# What follows the byte of an instruction: so many numbers, so many bytes, or what has a shape of
+# its own.
 _BLOCK, _LABELS, _CALL, _SELECT, _BULK, _HEAVY = -1, -2, -3, -4, -5, -6
 _BYTES = 4
 _FOLLOWS = [_HEAVY] * 256
@@ -77,11 +83,13 @@ _ENTRIES = frozenset((IMPORT, FUNCTION, GLOBAL, EXPORT, ELEMENT, DATA, TAG))
 
 
 class _Heavy(Exception):
-    """It is not certain that the module is light."""
+    """The module is not certain to be light."""
 
 
 def estimate_cost(wasm: bytes) -> int:
-    """What the module weighs at most; `HEAVY_COST` if that is more than `LIGHT_COST`, or not certain."""
+    """Return an upper bound of a module's cost, or `HEAVY_COST` if it exceeds `LIGHT_COST` or has
+    no certain bound.
+    """
     if len(wasm) > 16 * LIGHT_BYTES:
         return HEAVY_COST  # counts are claims: following them must not take long either
     try:
@@ -116,12 +124,12 @@ def estimate_cost(wasm: bytes) -> int:
 
 
 def is_light(wasm: bytes) -> bool:
-    """Whether it is certain that compiling the module takes little time and memory."""
+    """Return whether compiling the module certainly takes little time and memory."""
     return estimate_cost(wasm) <= LIGHT_COST
 
 
 def _widest_type(wasm: bytes, at: int) -> int:
-    """The most parameters and results that a type has."""
+    """Return the largest number of parameters and results together that a type has."""
     count, at = read_leb128(wasm, at)
     widest = 0
     for _ in range(count):
@@ -140,7 +148,10 @@ def _widest_type(wasm: bytes, at: int) -> int:
 
 
 def _check_imports(wasm: bytes, at: int) -> None:
-    """Tables, and globals of other types, are heavy: each use of a reference to the host takes as much as a hundred instructions."""
+    """Raise `_Heavy` for imported tables, and for globals of other types than numbers.
+
+    Each use of a reference to the host costs as much as a hundred instructions.
+    """
     count, at = read_leb128(wasm, at)
     for _ in range(count):
         for _ in ("module", "name"):
@@ -219,7 +230,7 @@ def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
 
 
 def _body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
-    """What a function weighs. `locals` is the number of its locals and parameters."""
+    """Return the cost of a function. `locals` is the number of its locals and parameters."""
     plain = places = calls = 0
     follows, weights, is_place = _FOLLOWS, _WEIGHTS, _PLACES
     while at < end:

@@ -1,13 +1,16 @@
-"""Before a fork: the engine at rest in all other threads.
+"""Bring the engine to rest in all other threads before a fork.
 
-The engine has locks of its own: for the code that it knows, and for the types of functions. A child that is forked while another thread
-holds one of them waits for it for ever, when it loads a module or traps next. Python's lock is held during a fork, and most functions of
-the engine are called with it (`_engine.ffi`), so that no thread can be in one of these. What is left is called without it, since it runs
-guests: calls, and instances whose start function runs. There the engine's locks are taken for microseconds, when a guest traps.
+The engine has locks of its own, for its code and for function types. A child that is forked while
+another thread holds one of them waits for it for ever when it next loads a module or traps.
+Python's lock is held during a fork, and most functions of the engine are called with it
+(`_engine.ffi`), so no thread can be in one of those. The rest is called without it, since it runs
+guests: calls, and instances whose start function runs. There the engine's locks are taken for
+microseconds, when a guest traps.
 
-Invariant: when a fork begins, each thread that runs a guest is blocked, as far as the system tells (Linux): it waits for Python's lock, or
-for something outside. It is tried for `WAIT_SECONDS` seconds, without giving up Python's lock, for a guest that runs on comes to its epoch
-callback, which needs it. Calls pay nothing.
+Invariant: when a fork begins, each thread that runs a guest is blocked, as far as the system tells
+(Linux): it waits for Python's lock, or for something outside. This is tried for `WAIT_SECONDS`
+seconds without giving up Python's lock, because a running guest comes to its epoch callback, which
+needs the lock. Calls pay nothing for this.
 """
 
 from __future__ import annotations
@@ -36,7 +39,11 @@ engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _native_ids() -> list[int]:
-    """The system's numbers of other threads that are in the engine, or about to be: the innermost Python function is one of ours."""
+    """Return the native ids of other threads whose innermost Python function is one of this
+    package.
+
+    Those may be in the engine, or about to be.
+    """
     me = get_ident()
     within = {
         ident
@@ -55,7 +62,10 @@ def _native_ids() -> list[int]:
 
 
 def _is_running(libc: Any, thread: int) -> bool:
-    """Whether the thread is on a processor, or could be. Without giving up Python's lock, as files of Python would."""
+    """Return whether the thread is on a processor, or could be.
+
+    Reads the file through libc, because Python's files would give up Python's lock.
+    """
     descriptor = libc.open(b"/proc/self/task/%d/stat" % thread, os.O_RDONLY | os.O_CLOEXEC)
     if descriptor < 0:
         return False
@@ -66,7 +76,7 @@ def _is_running(libc: Any, thread: int) -> bool:
 
 
 def before_fork() -> None:
-    """Waits until the threads that run guests are blocked."""
+    """Wait until the threads that run guests are blocked."""
     threads = _native_ids()
     if not threads:
         return
@@ -83,6 +93,6 @@ def before_fork() -> None:
 
 
 def register() -> None:
-    """Has forks of this process wait so. What is registered afterwards comes before it."""
+    """Register the hook. Hooks that are registered later run earlier."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before_fork)

@@ -1,4 +1,4 @@
-"""The engine's profiler of guests: stacks that are taken while a guest stands in its epoch callback."""
+"""The engine's profiler of guests: stacks that are taken while a guest is in its epoch callback."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ class _NamedModule(Structure):
 
 
 class GuestProfiler(Finalizable):
-    """Stacks of guests of one engine, as far as they run in these modules; frames of others are left out.
+    """Stacks of guests of one engine, as far as they run in the given modules. Other frames are
+    left out.
 
-    `sample` may be called only by `Environment.on_epoch`, for the store that called it. Not safe to use from two threads at once.
+    `sample` may be called only by `Environment.on_epoch`, for the store that called it. Not safe to
+    use from two threads at once.
     """
 
     __slots__ = ("_pointer",)
@@ -57,13 +59,15 @@ class GuestProfiler(Finalizable):
         self.__del__ = partial(lib.wasmtime_guestprofiler_delete, self._pointer)
 
     def sample(self, store: Store, seconds: float) -> None:
-        """Adds the stack of the guest that runs now, and how much of its time that stands for."""
+        """Add the stack of the guest that runs now, and how much of its time that stack stands for.
+        """
         if self._pointer is None:
             raise ValueError("the profile is finished")
         lib.wasmtime_guestprofiler_sample(self._pointer, store.pointer, int(seconds * 1e9))
 
     def finish(self) -> bytes:
-        """The profile in the Firefox Profiler's processed format (JSON). Once only."""
+        """Return the profile in the Firefox Profiler's processed format (JSON). May be called once.
+        """
         pointer, self._pointer = self._pointer, None
         if pointer is None:
             raise ValueError("the profile is finished")
@@ -82,5 +86,5 @@ def _utf8(text: str) -> bytes:
 
 
 def _vec(data: bytes) -> ByteVec:
-    """A view of the bytes, which must outlive it."""
+    """Return a view of the bytes, which must outlive it."""
     return ByteVec(len(data), ctypes.cast(ctypes.c_char_p(data), c_void_p))

@@ -1,17 +1,21 @@
-"""Makes a Python function that C calls catch exceptions from its very first instruction on.
+"""Make a Python function that C calls catch exceptions from its very first instruction on.
 
-CPython runs pending signal handlers when it enters a function, before the first statement and so before any `try` in it. While a guest
-runs, the next function to be entered is one of our callbacks: the KeyboardInterrupt of a Ctrl-C would be raised there, ctypes would print
-and drop it, and the guest would run on. `signal_safe` widens the function's first `try` to cover its entry too, by moving the start of the
-first range in its exception table to 0; the stack is as empty at the entry as it is at the `try`. Measured over 30 interrupts each on
-CPython 3.11, 3.12 and 3.13: 30 caught with it, 0 without.
+CPython runs pending signal handlers when it enters a function, before the first statement and so
+before any `try` in it. While a guest runs, the next function to be entered is one of our callbacks:
+the KeyboardInterrupt of a Ctrl-C would be raised there, ctypes would print and drop it, and the
+guest would run on. `signal_safe` widens the function's first `try` to cover its entry too, by
+moving the start of the first range in its exception table to 0; the stack is as empty at the entry
+as it is at the `try`. Measured over 30 interrupts each on CPython 3.11, 3.12 and 3.13: 30 caught
+with it, 0 without.
 
-A trace function or profiler of Python (debuggers, `sys.settrace`, `sys.setprofile`) is itself a function: it is called as ours is entered
-and as it returns, the handler runs in it, and what it raises appears in ours. Python 3.11 looks such an exception up one instruction too
-early, which at the entry is before the code; so there the code begins with one that does nothing. From 3.12 on what it raises as the
-function returns can be caught too, so the range covers the `return` that follows; 3.11 leaves no way to catch that.
+A trace function or profiler of Python (debuggers, `sys.settrace`, `sys.setprofile`) is itself a
+function. It is called as ours is entered and as it returns, the handler runs in it, and what it
+raises appears in ours. Python 3.11 looks such an exception up one instruction too early, which at
+the entry is before the code; so there the code begins with an instruction that does nothing. From
+3.12 on, what it raises as the function returns can be caught too, so the range covers the `return`
+that follows; 3.11 leaves no way to catch that.
 
-The table's format: Objects/exception_handling_notes.txt in CPython's sources.
+The format of the table: Objects/exception_handling_notes.txt in CPython's sources.
 """
 
 from __future__ import annotations
@@ -45,12 +49,16 @@ def _write(value: int, first: bool) -> bytes:
 
 
 def signal_safe(function: F) -> F:
-    """The function, with its first `try` covering its entry. The function must begin with that `try` and be no closure or generator."""
+    """Widen the function's first `try` to cover its entry, and return the function.
+
+    The function must begin with that `try`, and be no closure or generator.
+    """
     code = function.__code__
     table = code.co_exceptiontable
     if not table or code.co_freevars or code.co_cellvars or code.co_flags & 0x2A0:
         raise TypeError(
-            f"{function.__qualname__} cannot be shielded: it must be a plain function that begins with `try`"
+            f"{function.__qualname__} cannot be shielded: it must be a plain function that begins "
+            "with `try`"
         )
     entries = _entries(table)
     start, length, target, *rest = entries[0]
@@ -78,7 +86,8 @@ def signal_safe(function: F) -> F:
 
 
 def _entries(table: bytes) -> list[list[int]]:
-    """Start, length and handler of each range, in instructions, and what else there is."""
+    """Return start, length and handler of each range, in instructions, and the rest of each entry.
+    """
     numbers, at = [], 0
     while at < len(table):
         number, at = _read(table, at)
@@ -93,6 +102,8 @@ def _table(entries: list[list[int]]) -> bytes:
 
 
 _NOTHING, _NO_LINE = b"\x09\x00", b"\xf8"
-"""An instruction of Python 3.11 that does nothing (NOP), and what its table of lines says of one that is on none."""
+"""An instruction of Python 3.11 that does nothing (NOP), and its entry in the table of lines: on no
+line.
+"""
 _RETURNING = frozenset((lambda: None).__code__.co_code[2::2])
 """The instructions of `return None`."""

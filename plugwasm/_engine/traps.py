@@ -1,6 +1,6 @@
-"""What the C API reports when something fails, as Python exceptions of this package.
+"""Turn what the C API reports when something fails into exceptions of this package.
 
-They are for the layers above, which know what was being done and turn each into one of `plugwasm.errors`.
+The layers above know what was being done, and turn each of these into one of `plugwasm.errors`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ TRAP_NAMES = (
 """Names of the engine's trap codes, in their order."""
 
 KERNEL_NAME = "extism:host/env"
-"""The name of our own module; its frames are left out of backtraces."""
+"""The name of the kernel module. Its frames are left out of backtraces."""
 
 ArgumentError = ctypes.ArgumentError
-"""What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
+"""What ctypes raises for a `RecursionError` while it converts an argument at the end of Python's
+own C stack.
+"""
 
 
 def is_recursion_error(error: BaseException) -> bool:
-    """Whether it says that Python's stack is at its end."""
+    """Return whether the error says that Python's stack is exhausted."""
     return isinstance(error, RecursionError) or (
         isinstance(error, ArgumentError) and "RecursionError" in str(error)
     )
@@ -55,10 +57,10 @@ MAX_NAME = 200
 """Characters of a function's or a module's name that are shown in a frame."""
 
 MAX_SHOWN_BYTES = 1000
-"""Bytes of a name that are looked at; longer ones are cut off."""
+"""Bytes of a name that are looked at. Longer ones are cut off."""
 
 MAX_REFERENCES = 12
-"""To what stands before, in a mangled name. Names with more are shown as they are."""
+"""The most back references in a mangled name. Names with more are shown as they are."""
 
 UNTOLD = "the engine could not tell why"
 
@@ -69,7 +71,7 @@ OUT_OF_BOUNDS = TRAP_NAMES[1]
 
 
 class EngineFailure(Exception):
-    """The engine refused or the guest failed: a message, and the Wasm frames, innermost first."""
+    """The engine refused, or the guest failed: a message, and the Wasm frames, innermost first."""
 
     def __init__(self, message: str, frames: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -78,7 +80,7 @@ class EngineFailure(Exception):
 
 
 class Trap(EngineFailure):
-    """The guest trapped; the message is a member of `TRAP_NAMES`."""
+    """The guest trapped. The message is a member of `TRAP_NAMES`."""
 
 
 class HostRaised(EngineFailure):
@@ -90,14 +92,14 @@ class HostRaised(EngineFailure):
 
 
 def take_error(pointer: int) -> EngineFailure:
-    """The failure that a `wasmtime_error_t` describes; frees it."""
+    """Return the failure that a `wasmtime_error_t` describes, and free it."""
     message, frames = _told(lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer)
     lib.wasmtime_error_delete(pointer)
     return EngineFailure(message, frames)
 
 
 def take_trap(pointer: int) -> EngineFailure:
-    """The failure that a `wasm_trap_t` describes; frees it."""
+    """Return the failure that a `wasm_trap_t` describes, and free it."""
     message, frames = _told(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
     code = ctypes.c_uint8()
     known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
@@ -116,10 +118,11 @@ def _text(get: Any, pointer: int) -> str:
 
 
 def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
-    """The message and the frames.
+    """Return the message and the frames.
 
-    The engine writes a backtrace into its message, and demangles the names in it: some hundred bytes of a C++ name can stand for more
-    text than there is memory. So it is asked for its message only where no name in the backtrace can do that.
+    The engine writes a backtrace into its message and demangles the names in it. Some hundred bytes
+    of a C++ name can stand for more text than there is memory. So the message is asked for only
+    where no name in the backtrace can do that.
     """
     vec = PointerVec()
     trace(pointer, ctypes.byref(vec))
@@ -158,7 +161,10 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
 
 
 def _is_harmless(name: str) -> bool:
-    """Whether what the engine makes of it is of bounded length: with r references back, at most 3^(r/3) times as long."""
+    """Return whether the demangled name is of bounded length.
+
+    With r back references it is at most 3^(r/3) times as long.
+    """
     if len(name) >= MAX_SHOWN_BYTES or not name.startswith("_"):
         return len(name) < MAX_SHOWN_BYTES
     import re
@@ -167,7 +173,8 @@ def _is_harmless(name: str) -> bool:
 
 
 def _demangled(message: str, index: int) -> str | None:
-    """The name in line `index` of the backtrace that the engine prints, which it demangles."""
+    """Return the name in line `index` of the backtrace that the engine prints, which it demangles.
+    """
     for line in message.splitlines():
         number, _, rest = line.strip().partition(": ")
         if number == str(index) and rest.lstrip().startswith("0x"):
@@ -176,6 +183,6 @@ def _demangled(message: str, index: int) -> str | None:
 
 
 def strip_rust_hash(name: str) -> str:
-    """A demangled name without the hash that Rust appends."""
+    """Return a demangled name without the hash that Rust appends."""
     head, _, last = name.rpartition("::")
     return head if len(last) == 17 and last[0] == "h" else name

@@ -1,8 +1,9 @@
-"""How many values JSON or MessagePack from outside has, counted before anything is built of it.
+"""Count the values of JSON and MessagePack from outside before anything is built of them.
 
-A value is what becomes an object: a number, a text, an array, each key of an object, and so on. It takes a byte at least (MessagePack), or
-two with what parts it from the next (JSON), but 16 to 230 bytes in Python. What is counted is what a parser can have read when it meets the
-first fault, so a text that is not valid to its end is bounded as well. Counting ends where the bound is passed.
+A value is anything that becomes an object: a number, a text, an array, each key of an object, and
+so on. It takes at least one byte in MessagePack, or two in JSON with its separator, but 16 to 230
+bytes in Python. The count includes all that a parser can have read when it meets the first error,
+so a text that is invalid further on is bounded as well. Counting stops once the bound is exceeded.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 _CHUNK = 2**16
 _SPACE = b" \t\r\n"
 _MARKS = (b",", b":", b"[", b"{")
-"""Before each value but the first stands a mark, or it is the first in its container, which has one."""
+"""A mark stands before each value but the first of a container, whose bracket counts instead."""
 
 
 def json_exceeds(text: bytes, most: int) -> bool:
-    """Whether a JSON text has more values than that."""
+    """Return whether a JSON text has more than `most` values."""
     if len(text) <= most or json_upper_bound(text) <= most:
         return False
     count, before = 1, b""
@@ -32,12 +33,15 @@ def json_exceeds(text: bytes, most: int) -> bool:
 
 
 def json_upper_bound(text: bytes) -> int:
-    """Values that a JSON text can have, if all of its marks are such; also those of JSON in its strings."""
+    """Return the most values that a JSON text can have.
+
+    Marks within strings count too, so JSON that is embedded in strings is covered.
+    """
     return 1 + sum(map(text.count, _MARKS)) + text.count(b"\\u")
 
 
 def outside_of_strings(text: bytes) -> Iterator[bytes]:
-    """A JSON text in parts, without spaces and with a quote in the place of each string."""
+    """Yield a JSON text in parts, without whitespace and with a quote in place of each string."""
     at, inside = 0, 0
     while at < len(text):
         chunk = text[at : at + _CHUNK]
@@ -53,7 +57,7 @@ def outside_of_strings(text: bytes) -> Iterator[bytes]:
         inside = (inside + len(parts) - 1) % 2
 
 
-# ---- MessagePack -------------------------------------------------------------------------------------------------------------------------
+# ---- MessagePack ---------------------------------------------------------------------------------
 
 # Bytes of a scalar, by its first byte; 0 for what has a length.
 SIZES = [1] * 256
@@ -78,7 +82,11 @@ LENGTHS = {
 
 
 def msgpack_header(data: bytes, at: int) -> tuple[int, int]:
-    """Of what begins there and has a length: where its content begins, or what follows it; and how many values are in it, -1 for none."""
+    """Read the header at `at` of a value that has a length.
+
+    Returns:
+        For an array or a map, the offset where its content begins and how many values it holds; for other values, the offset after it and -1.
+    """
     first = data[at]
     if first < 0xA0:
         return at + 1, (first & 15) * (1 if first & 16 else 2)
@@ -89,7 +97,7 @@ def msgpack_header(data: bytes, at: int) -> tuple[int, int]:
 
 
 def msgpack_exceeds(data: bytes, most: int) -> bool:
-    """Whether a MessagePack value has more values in it than that, itself included."""
+    """Return whether a MessagePack value contains more than `most` values, itself included."""
     if len(data) <= most:
         return False
     count, left, at, end = 0, 1, 0, len(data)

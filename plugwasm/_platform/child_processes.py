@@ -1,14 +1,17 @@
-"""Processes that this one has started, and ends: no other process, whoever waits for children.
+"""Signal, wait for and end child processes without ever touching another process.
 
-An application may wait for all children (`os.waitpid(-1, …)`), or have the system do so (SIGCHLD ignored). Then a child's number may belong
-to another process by the time that it is to be killed, and `Popen.wait` gives 0 for an exit code that somebody else has got.
+An application may wait for all children (`os.waitpid(-1, …)`), or tell the system to do so (SIGCHLD
+ignored). A child's pid may then belong to another process by the time that the child is to be
+killed, and `Popen.wait` returns 0 for an exit code that someone else has collected.
 
 Invariants:
 
-1. A signal goes to a descriptor of the process where the system has such (Linux), and a process group gets one only while its leader is a
-   child that nobody has waited for: so long its number is taken.
-2. The application may close all descriptors and open its own by the same numbers. So a descriptor is used only while it is known to be the
-   process's. If it is not, another is opened, if that is certainly the process that was started: a child, which began at the same time.
+1. A signal is sent through a descriptor of the process where the system has these (Linux). A
+   process group gets one only while its leader is a child that nobody has waited for: until then
+   its pid is not reused.
+2. The application may close all descriptors and open its own with the same numbers. So a descriptor
+   is used only while it is known to be the process's. If it is not, another is opened, provided
+   that it certainly is the process that was started: a child, with the same start time.
 3. An exit code that was not seen is None, and never 0.
 """
 
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.002
 _CAN_LOOK = hasattr(os, "waitid")
-"""Without taking the exit code. Where not, `Popen` knows no better."""
+"""Whether the system can tell that a child has ended without collecting its exit code. Elsewhere
+`Popen` has to do.
+"""
 
 
 class ChildProcess:
@@ -37,7 +42,7 @@ class ChildProcess:
 
     Args:
         process: The process.
-        leads: Whether it is the leader of a process group, which is to end with it.
+        leads: Whether it leads a process group, which ends with it.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], *, leads: bool = False) -> None:
@@ -54,11 +59,14 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         return self.process.pid
 
     def _held(self) -> int:
-        """The descriptor, -1 if there is none. That the process cannot be told from others any more counts as its end."""
+        """Return the number of the descriptor, or -1 if there is none.
+
+        A process that can no longer be told from others counts as ended.
+        """
         if self._descriptor is None:
             return -1
         number = self._descriptor.number
@@ -77,7 +85,7 @@ class ChildProcess:
         return os.waitid(kind, number, os.WEXITED | options)
 
     def is_unreaped(self) -> bool:
-        """Whether it is there still, be it that it has ended and nobody has waited for it."""
+        """Return whether the process still exists, running or ended but not waited for."""
         if self._is_over:
             return False
         if not _CAN_LOOK:
@@ -89,7 +97,7 @@ class ChildProcess:
         return True
 
     def kill(self) -> None:
-        """Ends it, if it has not ended, and waits for that. Twice is allowed."""
+        """End the process if it has not ended, and wait for it. May be called twice."""
         if self.is_unreaped():
             if self._leads:
                 try:
@@ -112,7 +120,10 @@ class ChildProcess:
         self.forget()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Its exit code as `Popen` has it, once it has ended; None if somebody else got that.
+        """Wait for the process to end, and return its exit code as `Popen` has it.
+
+        Returns:
+            The exit code, or None if someone else has collected it.
 
         Raises:
             subprocess.TimeoutExpired: It has not ended in that time.
@@ -146,7 +157,10 @@ class ChildProcess:
                 self.process.returncode = code  # so that `Popen` does not wait for it as well
 
     def forget(self) -> None:
-        """Gives back its descriptor, and does not wait for it any more. A forked child, which it is no child of, does nothing else."""
+        """Close the descriptor and stop waiting for the process.
+
+        A forked child, whose child this process is not, does nothing else.
+        """
         self._over(0)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
@@ -154,8 +168,11 @@ class ChildProcess:
 
 
 class _OfProcess(Descriptor):
-    """The descriptor of a process. Before Linux 6.9 all of these have one inode, which other kinds have as well; then the system is asked
-    for the process's number too."""
+    """The descriptor of a process.
+
+    Before Linux 6.9 all of these share one inode, also with other kinds of descriptors. There the
+    system is asked for the process id too.
+    """
 
     __slots__ = ("_is_unique", "_pid")
 
@@ -171,7 +188,11 @@ class _OfProcess(Descriptor):
 
 
 def _opened(pid: int) -> Descriptor | None:
-    """A descriptor of the process that has the number now, or None where the system has none that can be told from others."""
+    """Open a descriptor of the process that has the pid now.
+
+    Returns:
+        The descriptor, or None where the system has none that can be told from others.
+    """
     if sys.platform != "linux":
         return None
     number = -1
@@ -189,7 +210,7 @@ def _opened(pid: int) -> Descriptor | None:
 
 
 def _pid_of(descriptor: int) -> int | None:
-    """The number of the process that a descriptor is of."""
+    """Return the pid of the process that a descriptor refers to."""
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
             lines = file.read().split(b"\n")
@@ -199,7 +220,9 @@ def _pid_of(descriptor: int) -> int | None:
 
 
 def _began(pid: int) -> bytes | None:
-    """When the process that has the number began, as the system counts; None where it does not tell."""
+    """Return the start time of the process that has the pid, in the system's units, or None if
+    unknown.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19]

@@ -1,10 +1,12 @@
-"""Which program is the Python interpreter that processes of ours are started with, and where it finds this package.
+"""Find the Python interpreter that child processes run, and where it finds this package.
 
-`sys.executable` need not be one: in a frozen application it is the application, which would start itself again and again; under uWSGI, or
-where a program embeds Python, it is that program, or nothing. So what is started was asked before whether it is one, once in a process,
-and what does not look like one is not even asked.
+`sys.executable` need not be an interpreter: in a frozen application it is the application, which
+would start itself again and again; under uWSGI, or where a program embeds Python, it is that
+program, or empty. So before a program is used it is asked once per process whether it is an
+interpreter, and a program that does not look like one is not even asked.
 
-`PLUGWASM_PYTHON` in the environment names the interpreter; the application may set it as well, in `os.environ`.
+`PLUGWASM_PYTHON` in the environment names the interpreter; the application may set it as well, in
+`os.environ`.
 """
 
 from __future__ import annotations
@@ -20,23 +22,24 @@ if TYPE_CHECKING:
 
 VARIABLE = "PLUGWASM_PYTHON"
 ANSWER_SECONDS = 10.0
-"""After which a program that does not answer is no interpreter."""
+"""Seconds after which a program that does not answer is no interpreter."""
 
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-"""Without it some interpreters do not start."""
+"""Variables without which some interpreters do not start."""
 _QUESTION = "import sys; print({} * {}, sys.implementation.cache_tag)"
 
 
 class Interpreter:
-    """An interpreter, and the options and the environment that it is started with.
+    """An interpreter, and the options and environment to start it with.
 
-    It reads nothing of the application's: no site, no user's packages, no variables, no current directory.
+    It reads nothing of the application: no site, no user packages, no variables, no current
+    directory.
     """
 
     __slots__ = ("environment", "options", "path")
 
     def __init__(self, path: str, home: str | None = None) -> None:
-        """`home` is what it needs as PYTHONHOME in order to find its library."""
+        """`home` is the PYTHONHOME that the interpreter needs in order to find its library."""
         self.path = path
         self.options = ["-I", "-S"] if home is None else ["-P", "-s", "-S"]
         self.environment = {
@@ -47,15 +50,15 @@ class Interpreter:
 
 
 class NoInterpreterError(Error):
-    """There is no interpreter, as far as can be found out. The message says why, and what to do."""
+    """No interpreter was found. The message says why, and what to do."""
 
 
 _found: dict[tuple[str, ...], Interpreter] = {}
-"""Those that answered, by what they were found by. The state of this module."""
+"""Interpreters that answered, by what they were found by. The state of this module."""
 
 
 def find_interpreter() -> Interpreter:
-    """The interpreter to start.
+    """Return the interpreter to start.
 
     Raises:
         NoInterpreterError: There is none.
@@ -69,7 +72,9 @@ def find_interpreter() -> Interpreter:
 
 
 def find_package_folders(packages: Iterable[str]) -> list[str]:
-    """Where the packages are, to be put into the path of a process that is started without the application's paths."""
+    """Return the folders of packages, to put into the path of a process that starts without the
+    application's paths.
+    """
     from importlib.util import find_spec
 
     found: dict[str, None] = {}
@@ -114,12 +119,15 @@ def _search() -> Interpreter:
             "Python does not say where its interpreter is (`sys.executable` is empty)"
         )
     raise NoInterpreterError(
-        f"`{truncate(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
+        f"`{truncate(sys.executable)}` (`sys.executable`) "
+        f"{reasons.get(sys.executable, 'is no Python interpreter')}"
     )
 
 
 def _candidates() -> Iterator[str]:
-    """Programs that are worth asking. What a frozen application calls itself is not among them, whatever its name is."""
+    """Yield programs that are worth asking. Never the program of a frozen application, whatever its
+    name.
+    """
     major, minor = sys.version_info[:2]
     is_frozen = bool(getattr(sys, "frozen", False))
     spawn = sys.modules.get("multiprocessing.spawn")
@@ -154,7 +162,9 @@ def _candidates() -> Iterator[str]:
 
 
 def _looks_like_one(path: str) -> bool:
-    """Whether its name is one of Python interpreters. Anything else may do anything when it is started."""
+    """Return whether a path is named like a Python interpreter. Another program may do anything
+    when it is started.
+    """
     import re
 
     return os.path.isabs(path) and bool(
@@ -174,7 +184,9 @@ def _is_this_program(path: str) -> bool:
 
 
 def _runs_this_process(path: str | None) -> bool:
-    """Whether it is certain that it is an interpreter, because it is the one that runs this. Saves asking."""
+    """Return whether the path certainly is the interpreter that runs this process, so that it need
+    not be asked.
+    """
     if (
         not path
         or sys.platform != "linux"
@@ -187,7 +199,11 @@ def _runs_this_process(path: str | None) -> bool:
 
 
 def _asked(path: str) -> Interpreter | str:
-    """The interpreter that it is, or what is wrong with it, as the rest of a sentence."""
+    """Ask a program whether it is a suitable interpreter.
+
+    Returns:
+        The interpreter, or what is wrong with it as the rest of a sentence.
+    """
     found = Interpreter(path)
     wrong = _wrong_with(found)
     if wrong is not None and (home := os.environ.get("PYTHONHOME")):

@@ -240,7 +240,7 @@ def test_a_change_of_the_config_before_a_call_that_was_not_made_is_not_forgotten
 class NoRoom:
     """The stack of a thread that has used it up."""
 
-    here = types.SimpleNamespace(levels=0, recursion_limit=0)
+    measurement = types.SimpleNamespace(call_depth=0, recursion_limit=0)
     need = 2**20
 
     def has_room(self) -> bool:
