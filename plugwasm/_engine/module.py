@@ -1,5 +1,4 @@
-"""Engines and modules: from Wasm bytes to compiled code, to an artifact that can be kept, and back.
-"""
+"""Engines and modules: from Wasm bytes to compiled code, to a stored artifact, and back."""
 
 from __future__ import annotations
 

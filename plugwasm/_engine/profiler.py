@@ -59,15 +59,13 @@ class GuestProfiler(Finalizable):
         self.__del__ = partial(lib.wasmtime_guestprofiler_delete, self._pointer)
 
     def sample(self, store: Store, seconds: float) -> None:
-        """Add the stack of the guest that runs now, and how much of its time that stack stands for.
-        """
+        """Add the stack of the guest that runs now, and how much of its time it stands for."""
         if self._pointer is None:
             raise ValueError("the profile is finished")
         lib.wasmtime_guestprofiler_sample(self._pointer, store.pointer, int(seconds * 1e9))
 
     def finish(self) -> bytes:
-        """Return the profile in the Firefox Profiler's processed format (JSON). May be called once.
-        """
+        """Return the profile in the Firefox Profiler's processed format (JSON). Call it once."""
         pointer, self._pointer = self._pointer, None
         if pointer is None:
             raise ValueError("the profile is finished")

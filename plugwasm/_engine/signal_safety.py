@@ -86,8 +86,7 @@ def signal_safe(function: F) -> F:
 
 
 def _entries(table: bytes) -> list[list[int]]:
-    """Return start, length and handler of each range, in instructions, and the rest of each entry.
-    """
+    """Return start, length and handler of each range in instructions, and the rest of its entry."""
     numbers, at = [], 0
     while at < len(table):
         number, at = _read(table, at)

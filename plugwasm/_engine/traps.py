@@ -173,8 +173,7 @@ def _is_harmless(name: str) -> bool:
 
 
 def _demangled(message: str, index: int) -> str | None:
-    """Return the name in line `index` of the backtrace that the engine prints, which it demangles.
-    """
+    """Return the demangled name in line `index` of the backtrace that the engine prints."""
     for line in message.splitlines():
         number, _, rest = line.strip().partition(": ")
         if number == str(index) and rest.lstrip().startswith("0x"):

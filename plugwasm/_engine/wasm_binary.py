@@ -210,4 +210,5 @@ def read_leb128(wasm: bytes, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
         if shift > 63:
-            raise IndexError  # no number of the format is longer, and one of a megabyte would take minutes to make
+            # No number of the format is longer, and one of a megabyte would take minutes to build.
+            raise IndexError

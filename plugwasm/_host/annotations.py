@@ -1,4 +1,6 @@
-"""What the annotations of a host function say: how each parameter is made of what the guest passes, and each result is given to it."""
+"""Conversions that a host function's annotations ask for: how to make each parameter from what the
+guest passes, and how to give it each result.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +35,28 @@ class Json:
 
 
 class Pickle:
-    """In the annotation of a result: the value travels as a pickle. To read what a guest pickled, see `UnsafePickle`."""
+    """In the annotation of a result: the value travels as a pickle. To read what a guest pickled,
+    see `UnsafePickle`.
+    """
 
     __module__ = "plugwasm"
 
 
 class UnsafePickle:
-    """In the annotation of a parameter: what the guest sends is unpickled, which lets the guest run any code in this process.
+    """In the annotation of a parameter: what the guest sends is unpickled, so the guest can run any
+    code in this process.
 
-    Only for plugins that are trusted as much as the application itself. Nothing else makes plugwasm unpickle what a guest sent.
+    Only for plugins that are trusted as much as the application itself. Nothing else makes plugwasm
+    unpickle what a guest sent.
     """
 
     __module__ = "plugwasm"
 
 
 class Codec:
-    """In an annotation: the function turns the bytes that a guest sent into the parameter, or the result into bytes for the guest."""
+    """In an annotation: the function turns the bytes that a guest sent into the parameter, or the
+    result into bytes for the guest.
+    """
 
     __module__ = "plugwasm"
 
@@ -65,7 +73,9 @@ def _bytes(guest: Guest, raw: int) -> bytes:
 
 
 def _reading(read: Reader) -> Decoder:
-    """Reads what a guest passed within its own limits. To read counts towards the time of its call."""
+    """Return a decoder that reads what a guest passed within its limits. The time counts towards
+    its call.
+    """
 
     def decode(guest: Guest, raw: int) -> Any:
         data = _bytes(guest, raw)
@@ -80,7 +90,7 @@ def _reading(read: Reader) -> Decoder:
 
 
 _QUICK = 2**14
-"""Bytes that are read at once, whatever they are, so that no look at the clock is needed."""
+"""Inputs of fewer bytes are read without looking at the clock."""
 
 
 def _text(guest: Guest, raw: int) -> str:
@@ -122,7 +132,9 @@ def _give_float(guest: Guest, value: Any) -> int:
 
 
 def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
-    """Gives a result by a codec, after a look at its class where the annotation is one that objects have."""
+    """Return an encoder that gives a result by a codec, after a check of its class where the
+    annotation is a class.
+    """
     plain = _plain(annotation)
     expected = (
         plain
@@ -143,7 +155,7 @@ def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
 
 
 def _marker(annotation: Any) -> Any:
-    """The one of our markers in an `Annotated`, or None; a class stands for its instance."""
+    """Return the marker in an `Annotated`, or None. A class stands for its instance."""
     for item in getattr(annotation, "__metadata__", ()):
         for marker in (Json, Pickle, UnsafePickle):
             if item is marker or isinstance(item, marker):
@@ -154,12 +166,16 @@ def _marker(annotation: Any) -> Any:
 
 
 def _codec(annotation: Any, marker: Any) -> TypedCodec | None:
-    """What values of a type travel by: the codec in the annotation, or JSON for a type that says what is in it."""
+    """Return the codec for values of a type: its annotation's, JSON for records, or None."""
     return marker if marker is not None else JSON if _is_record(annotation) else None
 
 
 def _is_record(annotation: Any) -> bool:
-    """Whether it is a dataclass, a Struct, a TypedDict, a NamedTuple, a model of pydantic, or a container or a union of what is typed."""
+    """Return whether a type says what is in it.
+
+    Such are a dataclass, a Struct, a TypedDict, a NamedTuple, a model of pydantic, or a container
+    or a union of types.
+    """
     plain = _plain(annotation)
     origin = get_origin(plain)
     if origin in (Union, types.UnionType):
@@ -182,12 +198,14 @@ _RECORDS = (
 
 
 def _plain(annotation: Any) -> Any:
-    """The annotation without our markers."""
+    """Return the annotation without the markers."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def observed_type(annotation: Any) -> Any:
-    """What those who watch take its values for: bytes, where only a codec of the application's can read them."""
+    """Return the type as which observers see the values: bytes where only a codec of the
+    application can read them.
+    """
     marker = _marker(annotation)
     if marker is None:
         return _plain(annotation)
@@ -195,6 +213,12 @@ def observed_type(annotation: Any) -> Any:
 
 
 def make_decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
+    """Return the Wasm type of a parameter, and the function that makes its value.
+
+    Raises:
+        TypeError: No Wasm type follows from the annotation, or it would unpickle what the guest
+            sends.
+    """
     marker = _marker(annotation)
     if marker is Json:
         return ValType.I64, _reading(read_plain_json)
@@ -204,8 +228,10 @@ def make_decoder(function: str, parameter: str, annotation: Any) -> tuple[ValTyp
         return ValType.I64, lambda guest, raw: pickle.loads(_bytes(guest, raw))
     if marker is Pickle:
         raise TypeError(
-            f"host function `{function}`: parameter `{parameter}` would be unpickled from what the guest sends, which lets the guest "
-            "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if the guest is trusted that much"
+            f"host function `{function}`: parameter `{parameter}` would be unpickled from what the "
+            "guest sends, which lets the guest "
+            "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if "
+            "the guest is trusted that much"
         )
     if isinstance(marker, Codec):
         return ValType.I64, _reading(ignore_limits(marker.codec))
@@ -224,11 +250,17 @@ def make_decoder(function: str, parameter: str, annotation: Any) -> tuple[ValTyp
     if plain is float:
         return ValType.F64, lambda _, raw: read_f64(raw)
     raise TypeError(
-        f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type {annotation!r}; {_HINT}"
+        f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type "
+        f"{annotation!r}; {_HINT}"
     )
 
 
 def make_encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
+    """Return the Wasm type of a result, and the function that gives its value to the guest.
+
+    Raises:
+        TypeError: No Wasm type follows from the annotation.
+    """
     marker = _marker(annotation)
     if marker is Json:
         import json
@@ -256,11 +288,13 @@ def make_encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
     if plain is float:
         return ValType.F64, _give_float
     raise TypeError(
-        f"host function `{function}`: cannot infer a Wasm type for its result of type {annotation!r}; {_HINT}"
+        f"host function `{function}`: cannot infer a Wasm type for its result of type "
+        f"{annotation!r}; {_HINT}"
     )
 
 
 _HINT = (
-    "use str, bytes, int, float, bool, a dataclass or another record, list[…] or dict[…, …], a tuple of these (result only), "
+    "use str, bytes, int, float, bool, a dataclass or another record, list[…] or dict[…, …], a "
+    "tuple of these (result only), "
     "Annotated[…, Json], Annotated[…, codecs.JSON], Annotated[…, Codec(…)], or give a `signature`"
 )

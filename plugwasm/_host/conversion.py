@@ -1,9 +1,12 @@
-"""Bytes from outside to values of a type, by msgspec; and by pydantic, whose models an application may have.
+"""Convert bytes from outside to values of a type, by msgspec; and by pydantic, whose models an
+application may have.
 
-Each reader is made once for a type and kept. What it raises says where in the data the type and the data part ways.
+Each reader is made once for a type and kept. Its errors say where in the data the type and the data
+differ.
 
-Nothing is built of data that goes beyond the limits: its values, its depth and its keys are counted first (`_payload_bounds.value_count`,
-`_payload_bounds.nesting`, `_host.hashing`). For data that has fewer bytes than it may have values, that is a look at its length.
+Nothing is built of data that exceeds the limits: its values, its depth and its keys are counted
+first (`_payload_bounds.value_count`, `_payload_bounds.nesting`, `_host.hashing`). For data with
+fewer bytes than it may have values, that takes one look at its length.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
 
     class Reader(Protocol):
-        """Makes bytes a value, or raises."""
+        """Converts bytes to a value, or raises."""
 
         def __call__(self, data: bytes, limits: Limits = ..., /) -> Any: ...
 
@@ -49,10 +52,10 @@ _MANY = 1000
 
 
 class DecodeError(ValueError):
-    """Bytes that are no value of the type that was asked for.
+    """Bytes that are no value of the requested type.
 
     Attributes:
-        reason: What was expected and what was there.
+        reason: What was expected and what was found.
         path: Where, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
     """
 
@@ -67,7 +70,7 @@ class DecodeError(ValueError):
         return self.reason if self.path == "$" else f"{self.reason} at `{self.path}`"
 
 
-# ---- text and bytes ----------------------------------------------------------------------------------------------------------------------
+# ---- text and bytes ------------------------------------------------------------------------------
 
 
 def read_none(data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -76,7 +79,9 @@ def read_none(data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
 
 
 def make_raw_reader(kind: Any) -> Plain | None:
-    """The function for text and bytes, and for subclasses and annotated forms of these; None for other types."""
+    """Return the function that reads text and bytes, or their subclasses and annotated forms; None
+    for other types.
+    """
     plain = strip_annotations(kind)
     if not isinstance(plain, type) or not issubclass(plain, (str, bytes, bytearray, memoryview)):
         return None
@@ -106,7 +111,7 @@ def _text(data: bytes) -> str:
 
 
 def ignore_limits(read: Plain) -> Reader:
-    """As a reader, for what builds one value only."""
+    """Return a reader for a function that builds one value only, and needs no limits."""
     return lambda data, limits=DEFAULT_LIMITS: read(data)
 
 
@@ -114,7 +119,7 @@ def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
     return lambda data: make(read(data))
 
 
-# ---- JSON and MessagePack, by msgspec --------------------------------------------------------------------------------------------------
+# ---- JSON and MessagePack, by msgspec ------------------------------------------------------------
 
 
 @lru_cache(1)
@@ -171,7 +176,7 @@ def _within(
     exceeds: Callable[[bytes, int], bool],
     hashes: Callable[[bytes, HashedParts, int], bool],
 ) -> Reader:
-    """What reads with `decode`, but nothing that goes beyond the limits, and says what is wrong in our words."""
+    """Return a reader that decodes within the limits and words its errors in one way."""
     import msgspec
 
     is_hashed, embedded = hashed.any, hashed.embedded
@@ -198,7 +203,8 @@ def _within(
             raise too_deep_error(format)
         if is_hashed and keys is not None and hashes(data, hashed, keys):
             raise DecodeError(
-                f"the {format} has more for sets and keys of dicts than the limit of {keys}, past which numbers of one hash would take "
+                f"the {format} has more for sets and keys of dicts than the limit of {keys}, past "
+                "which numbers of one hash would take "
                 "too long (`Limits.decoded_keys`)"
             )
         try:
@@ -223,7 +229,8 @@ def too_many_values_error(
     if is_deep(data[:_START]):  # which says more
         return too_deep_error(format)
     return DecodeError(
-        f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)"
+        f"the {format} has more values than the limit of {limits.decoded_values} "
+        "(`Limits.decoded_values`)"
     )
 
 
@@ -232,11 +239,11 @@ def too_deep_error(format: str) -> DecodeError:
 
 
 _START = 2**14
-"""Bytes of data, which are looked at in no time."""
+"""Bytes of data that take no time to look at."""
 
 
 def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
-    """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
+    """Read any JSON text by the standard library, as the official SDK does."""
     import json
 
     if (
@@ -258,7 +265,9 @@ def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
 
 
 _DIGITS = 4300
-"""Of a whole number. To read them takes a time that grows with the square; Python has the same limit, unless the application lifted it."""
+"""The most digits of an integer. To read them takes time that grows with their square. Python has
+the same limit, unless the application lifted it.
+"""
 
 
 def _whole(digits: str) -> int:
@@ -291,7 +300,7 @@ def _built(build: Callable[[Any], Reader], kind: Any) -> Reader:
 
 
 def get_reader(build: Callable[[Any], Reader], kind: Any) -> Reader:
-    """What `build` makes of a type, made once. Threads can share it."""
+    """Return what `build` makes of a type. It is made once, and threads can share it."""
     try:
         hash(kind)
     except TypeError:  # an annotation with a list in it, say
@@ -300,7 +309,7 @@ def get_reader(build: Callable[[Any], Reader], kind: Any) -> Reader:
 
 
 def _check(kind: Any) -> Any:
-    """What msgspec says of a type. Raises when there is a class in it that nothing can be converted to."""
+    """Return what msgspec knows of a type. Raise if nothing can be converted to a class in it."""
     import msgspec
 
     info = msgspec.inspect.type_info(_any(kind))
@@ -310,19 +319,23 @@ def _check(kind: Any) -> Any:
         inside = "" if found is kind else f" (in {type_name(kind)})"
         if is_dataclass and is_pydantic(found):
             raise TypeError(
-                f"{type_name(found)}{inside} is a dataclass of pydantic, which is checked only when it is asked for by itself, or within a "
+                f"{type_name(found)}{inside} is a dataclass of pydantic, which is checked only "
+                "when it is asked for by itself, or within a "
                 "model: make it a model"
             )
         if not (is_dataclass or is_pydantic(found)):
             raise TypeError(
-                f"nothing can be converted to {type_name(found)}{inside}: use builtin types, a dataclass, a Struct, a TypedDict or a "
+                f"nothing can be converted to {type_name(found)}{inside}: use builtin types, a "
+                "dataclass, a Struct, a TypedDict or a "
                 "NamedTuple of these, or a pydantic model; or give a `codec` of your own"
             )
     return info
 
 
 def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
-    """The classes within a type that msgspec does not know, and those that it takes for dataclasses; and whether they are of these."""
+    """Yield the classes within a type that msgspec does not know or takes for dataclasses, and
+    whether they are the latter.
+    """
     import msgspec
 
     if isinstance(info, msgspec.inspect.CustomType):
@@ -342,7 +355,7 @@ def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
                 yield from _own_classes(part, seen)
 
 
-# ---- pydantic, which is not imported here: it has left its marks on the application's classes -------------------------------------------
+# ---- pydantic, which is not imported here: it has left its marks on the application's classes ----
 
 
 def is_pydantic(kind: Any) -> bool:
@@ -376,11 +389,13 @@ def _validated(validate: Callable[[Any], Any], value: Any) -> Any:
         raise DecodeError(*describe_error(error)) from None
 
 
-# ---- what was wrong, and where -----------------------------------------------------------------------------------------------------------
+# ---- what was wrong, and where -------------------------------------------------------------------
 
 
 def _from_msgspec(error: Exception) -> DecodeError:
-    """msgspec's words, e.g. "Expected `int`, got `str` - at `$.a[0]`", as an error of ours."""
+    """Turn an error of msgspec, e.g. "Expected `int`, got `str` - at `$.a[0]`", into a
+    `DecodeError`.
+    """
     reason, _, place = str(error).rpartition(" - at `")
     if not reason:
         reason, place = str(error), "$"
@@ -394,7 +409,7 @@ def _from_msgspec(error: Exception) -> DecodeError:
 
 
 def describe_error(error: Exception) -> tuple[str, str]:
-    """The reason and the path of whatever a codec raised."""
+    """Return the reason and the path of whatever a codec raised."""
     if isinstance(error, DecodeError):
         return truncate(error.reason), truncate(error.path)
     complaints = getattr(error, "errors", None)
@@ -408,7 +423,7 @@ def describe_error(error: Exception) -> tuple[str, str]:
 
 
 def _as_clause(reason: str) -> str:
-    """A sentence, as the rest of one."""
+    """Turn a sentence into the rest of one."""
     return reason if reason[:2].isupper() else reason[:1].lower() + reason[1:]
 
 
@@ -421,17 +436,17 @@ def with_path(reason: str, path: str) -> str:
 
 
 def describe_start(data: bytes) -> str:
-    """The first bytes, for a message."""
+    """Return the first bytes, for a message."""
     if not data:
         return "is empty"
     return f"is {data!r}" if len(data) <= SHOWN_BYTES else f"begins with {data[:SHOWN_BYTES]!r}"
 
 
-# ---- types -------------------------------------------------------------------------------------------------------------------------------
+# ---- types ---------------------------------------------------------------------------------------
 
 
 def strip_annotations(annotation: Any) -> Any:
-    """The type without `Annotated`, `NewType` and `type X = …` around it."""
+    """Return the type without `Annotated`, `NewType` and `type X = …` around it."""
     while True:
         if hasattr(annotation, "__metadata__"):
             annotation = annotation.__origin__
@@ -444,7 +459,7 @@ def strip_annotations(annotation: Any) -> Any:
 
 
 def type_name(kind: Any) -> str:
-    """A type as its author wrote it, more or less."""
+    """Return a type roughly as its author wrote it."""
     kind = strip_annotations(kind)
     name = getattr(kind, "__name__", None) if not hasattr(kind, "__args__") else None
     return f"`{name or str(kind).replace('typing.', '')}`"

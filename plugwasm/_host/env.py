@@ -2,11 +2,12 @@
 
 Every plugin can import them. The kernel serves the rest of `extism:host/env` (see `_host/kernel`).
 
-To add one, write its body and give it a row in the table at the end. The linker, workers, `plugwasm inspect`,
-recordings and replays read the table. docs/architecture.md goes through it.
+To add one, write its body and give it a row in the table at the end. The linker, workers, `plugwasm
+inspect`, recordings and replays read the table. docs/architecture.md goes through it.
 
-The host owns what it is given here. It frees each handle that it takes, once, after it has read all of them and made
-its result. A guest may pass one block twice, or free a handle again; neither may free the result.
+The host owns what it is given here. It frees each handle that it takes, once, after it has read all
+of them and made its result. A guest may pass one block twice, or free a handle again; neither may
+free the result.
 
 Decisions: docs/decisions.md, 12, 30.
 """
@@ -26,20 +27,27 @@ if TYPE_CHECKING:
 NAMESPACE = "extism:host/env"
 
 RERUN = "rerun"
-"""Its result follows from config, vars and the log, which a recording has anyway. It is not recorded."""
+"""Its result follows from config, vars, the log or the last response, which a recording has anyway.
+It is not recorded, and runs again in a replay.
+"""
 ANSWER = "answer"
 """Its calls are recorded, and a replay answers them from the recording."""
 RESPONSE = "response"
-"""As `ANSWER`. The status and the headers of the HTTP response are recorded and restored with the call."""
+"""As `ANSWER`. The status and the headers of the HTTP response are recorded and restored with the
+call.
+"""
 LOG_LEVEL = "log level"
-"""Its result is the level that was in force when the recorded call began. Its calls are not recorded."""
+"""Its result is the level that was in force when the recorded call began. Its calls are not
+recorded.
+"""
 
 
 class EnvFunction(HostFunction):
     """A function of `extism:host/env`.
 
     Attributes:
-        replay: What recordings and replays do with its calls: `RERUN`, `ANSWER`, `RESPONSE` or `LOG_LEVEL`.
+        replay: What recordings and replays do with its calls: `RERUN`, `ANSWER`, `RESPONSE` or
+            `LOG_LEVEL`.
     """
 
     __slots__ = ("replay",)
@@ -173,7 +181,8 @@ FUNCTIONS = {
     )
     if function.name
 }
-"""The functions that plugins can import from `NAMESPACE`, besides what the kernel serves, by name."""
+"""The functions that plugins can import from `NAMESPACE`, besides what the kernel serves, by name.
+"""
 
 
 def find_env_function(name: tuple[str, str] | None) -> EnvFunction | None:

@@ -1,4 +1,6 @@
-"""What was granted to a plugin, and where what it says goes: made once for each compiled plugin, and shared by all of its instances."""
+"""What was granted to a plugin, and where its log goes: made once per compiled plugin, and shared
+by its instances.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ __all__ = ["Grants"]
 
 
 class Grants:
-    """Immutable but for what is made when it is needed first, and for the log's counts."""
+    """Immutable, but for the policy, which is made on first use, and the counts of the log."""
 
     __slots__ = (
         "_egress",
@@ -58,7 +60,9 @@ class Grants:
 
     @property
     def policy(self) -> Egress:
-        """What the plugin may send where: what the manifest grants, within what the application does."""
+        """What the plugin may send where: what the manifest grants, within what the application
+        allows.
+        """
         if self._policy is None:
             from .._http.policy import Egress
             from .._http.request_owner import RequestOwner

@@ -1,11 +1,13 @@
-"""What of a type puts values from outside into sets and dicts, and how much of JSON or MessagePack that is.
+"""Limit how much of JSON or MessagePack from outside goes into sets and dicts.
 
-Python's hashes of numbers, and of what is made of numbers, follow from the values alone: all multiples of 2**61-1 have one, and whoever
-computes a little finds others that get into each other's way. To build a set of n such values takes n²/2 comparisons, which nothing can
-interrupt. Hashes of text and bytes are keyed, with a key that is made for each process, unless PYTHONHASHSEED sets it.
+Python's hashes of numbers, and of what is made of numbers, follow from the values alone: all
+multiples of 2**61-1 have the same hash, and with a little computing others that collide can be
+found. Building a set of n such values takes n²/2 comparisons, which nothing can interrupt. Hashes
+of text and bytes are keyed with a key that is made for each process, unless PYTHONHASHSEED sets it.
 
-So of all other keys only a certain number is read. For a set that is all that is in it, for to compare its elements may mean to compare all
-of that; for a dict its keys. The squares are added up: two sets with 7,071 values take as long as one with 10,000.
+So only a certain number of all other keys is read. For a set, all that is in it counts, because
+comparing its elements may mean comparing all of that; for a dict, its keys. The squares are added
+up: two sets with 7,071 values take as long as one with 10,000.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLOW = 8
-"""How often a value counts that Python code compares: an UUID, or an object of a class of the application."""
+"""How often a value counts that Python code compares: a UUID, or an object of a class of the
+application.
+"""
 
 _KEYED = frozenset(("StrType", "BytesType", "ByteArrayType", "MemoryViewType"))
 _FEW = frozenset(("NoneType", "BoolType", "EnumType", "LiteralType"))
@@ -36,7 +40,7 @@ _QUICK = frozenset(
     ("IntType", "FloatType", "DecimalType", "DateTimeType", "TimeType", "DateType", "TimeDeltaType")
 )
 _WITHIN = frozenset(("UnionType", "VarTupleType", "TupleType", "FrozenSetType", "ListType"))
-"""Types that are compared as what is in them is."""
+"""Types whose values are compared by what is in them."""
 
 
 _NOWHERE: frozenset[int] = frozenset()
@@ -44,12 +48,12 @@ _ANYWHERE = frozenset(range(1, MAX_LEVELS + 1))
 
 
 class HashedParts(NamedTuple):
-    """What a type puts into sets and dicts.
+    """The parts of a type that go into sets and dicts.
 
     Attributes:
-        sets: How deep there may be sets of more than text: 1 for the whole.
-        dicts: How deep there may be dicts whose keys are read as more than text.
-        untyped: Whether there are dicts whose keys are what the data says.
+        sets: Depths at which there may be sets of more than text; 1 is the whole.
+        dicts: Depths at which there may be dicts whose keys are read as more than text.
+        untyped: Whether there are dicts whose key types depend on the data.
         weight: How often each value counts.
         embedded: Whether texts may be JSON that is read as well.
     """
@@ -61,7 +65,7 @@ class HashedParts(NamedTuple):
     embedded: bool = False
 
     def or_(self, other: HashedParts) -> HashedParts:
-        """What both together do."""
+        """Return the union of both."""
         return HashedParts(
             self.sets | other.sets,
             self.dicts | other.dicts,
@@ -71,7 +75,7 @@ class HashedParts(NamedTuple):
         )
 
     def anywhere(self) -> HashedParts:
-        """The same, if it is not known how deep that is."""
+        """Return the same parts at any depth, for a type whose depth is not known."""
         return self._replace(sets=self.sets and _ANYWHERE, dicts=self.dicts and _ANYWHERE)
 
     @property
@@ -80,18 +84,18 @@ class HashedParts(NamedTuple):
         return bool(self.sets or self.dicts or self.untyped)
 
 
-# ---- types -------------------------------------------------------------------------------------------------------------------------------
+# ---- types ---------------------------------------------------------------------------------------
 
 
 def find_hashed_parts(info: Any, is_json: bool) -> HashedParts:
-    """The same for a type, as `msgspec.inspect.type_info` gives it."""
+    """Return the hashed parts of a type, given by `msgspec.inspect.type_info`."""
     walk = _Walk(is_json)
     found = walk.of(info, 1, ())
     return found.anywhere() if walk.is_recursive else found
 
 
 class _Walk:
-    """Through a type. What is a container of the data is one level deeper."""
+    """A walk through a type. A container of the data is one level deeper."""
 
     def __init__(self, is_json: bool) -> None:
         self.is_json = is_json
@@ -99,7 +103,8 @@ class _Walk:
         self._seen: set[tuple[int, int]] = set()
 
     def of(self, info: Any, depth: int, within: tuple[int, ...]) -> HashedParts:
-        # By identity: msgspec gives one object for each type within a type, and forms of a generic class are different types.
+        # By identity: msgspec gives one object for each type within a type, and forms of a generic
+        # class are different types.
         this = id(info)
         self.is_recursive |= this in within
         if this in within or (this, depth) in self._seen:
@@ -121,7 +126,7 @@ class _Walk:
 
 
 def _parts(info: Any) -> list[Any]:
-    """What stands within a type."""
+    """Return the types within a type."""
     found = []
     for name in info.__struct_fields__:
         value = getattr(info, name)
@@ -134,7 +139,7 @@ def _parts(info: Any) -> list[Any]:
 
 
 def _weight(info: Any) -> int:
-    """How often values of that type count as keys, 0 for those that cannot do harm."""
+    """Return how often values of that type count as keys; 0 for those that cannot do harm."""
     kind = type(info).__name__
     if kind in _KEYED or kind in _FEW:
         return 0
@@ -146,7 +151,7 @@ def _weight(info: Any) -> int:
 
 
 def find_hashed_parts_of_model(schema: Any, is_json: bool) -> HashedParts:
-    """The same for a core schema of pydantic, wherever in it that is."""
+    """Return the hashed parts of a core schema of pydantic, at any depth."""
     if not isinstance(schema, dict):  # pydantic has not made it yet
         return HashedParts(_ANYWHERE, _ANYWHERE, True, SLOW, True)
     kind = schema.get("type")
@@ -170,18 +175,18 @@ def find_hashed_parts_of_model(schema: Any, is_json: bool) -> HashedParts:
 
 
 def _weight_in_model(schema: Any) -> int:
-    """As `_weight`."""
+    """Return the weight of a schema, as `_weight`."""
     kind = schema["type"] if isinstance(schema, dict) else "any"
     if kind in ("str", "bytes", "none", "bool", "literal", "enum"):
         return 0
     return 1 if kind in ("any", "int", "float", "date", "time", "datetime", "timedelta") else SLOW
 
 
-# ---- data --------------------------------------------------------------------------------------------------------------------------------
+# ---- data ----------------------------------------------------------------------------------------
 
 
 def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
-    """Whether more of a JSON text goes into sets and dicts than that."""
+    """Return whether more of a JSON text goes into sets and dicts than `most`."""
     few = most // hashed.weight
     if hashed.embedded and json_upper_bound(text) > few:
         return True
@@ -190,7 +195,8 @@ def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
     import re
 
     sets, dicts = hashed.sets, hashed.dicts
-    # Marks are what parts values; `begin` are those before the innermost container, `commas` those that part its elements.
+    # Marks are what parts values; `begin` are those before the innermost container, `commas` those
+    # that part its elements.
     total, room, marks, begin, commas, is_object = 0, few * few, 0, 0, 0, False
     around: list[tuple[int, int, bool]] = []
     tokens = (
@@ -232,7 +238,7 @@ def _marks_of(text: bytes) -> Iterator[bytes]:
 
 _NO_MARKS = bytes(set(range(256)) - set(b"[]{},:"))
 _TEXT = frozenset((0xC0, 0xC2, 0xC3, *range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB))
-"""How text, bytes and what has few values begins in MessagePack."""
+"""First bytes of text, bytes and types with few values in MessagePack."""
 
 
 class _Open:
@@ -245,7 +251,7 @@ class _Open:
 
 
 def msgpack_exceeds_keys(data: bytes, hashed: HashedParts, most: int) -> bool:
-    """The same of a MessagePack value."""
+    """Return whether more of a MessagePack value goes into sets and dicts than `most`."""
     few = most // hashed.weight
     if hashed.embedded and json_upper_bound(data) > few:
         return True
@@ -290,4 +296,4 @@ def msgpack_exceeds_keys(data: bytes, hashed: HashedParts, most: int) -> bool:
 
 
 _MAPS = bytes((*range(0x80, 0x90), 0xDE, 0xDF))
-"""How maps begin."""
+"""First bytes of maps."""

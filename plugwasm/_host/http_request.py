@@ -1,7 +1,7 @@
 """The guest's HTTP request document, and the response to it.
 
-The document comes from a guest, so it is read strictly: its size, its fields and their types. Where it may go, and what may
-be in it, is for the egress policy to say.
+The document comes from a guest, so it is read strictly: its size, its fields and their types. The
+egress policy decides where it may go and what may be in it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def perform(
 
 
 def check_sizes(document: int, body: int, egress: Egress | None) -> None:
-    """Raises `EgressError` when a request is too large to be looked at."""
+    """Raise `EgressError` if a request is too large to be looked at."""
     if document > MAX_DOCUMENT:
         raise EgressError(
             f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed"
@@ -71,7 +71,8 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     for name in document:
         if name not in _FIELDS:
             raise EgressError(
-                f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, method, headers"
+                f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, "
+                "method, headers"
             )
     if "header" in document and "headers" in document:
         raise EgressError("the HTTP request document has both headers and header")
@@ -104,5 +105,6 @@ def _wrong(field: str, expected: str, got: object) -> EgressError:
         type(None): "nothing",
     }
     return EgressError(
-        f"the HTTP request document: {field}: expected {expected}, got {kinds.get(type(got), 'a number')}"
+        f"the HTTP request document: {field}: expected {expected}, got "
+        f"{kinds.get(type(got), 'a number')}"
     )

@@ -1,4 +1,4 @@
-"""The values of calls, for those who watch: blocks of the plugin's memory as what is in them, and what a line of text has room for."""
+"""The values of calls as observers see them: blocks of the plugin's memory as their content."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 _SIGN = 0x8000000000000000
 _SHOWN = 120
 _MOST = 16 * 2**20
-"""Bytes of a block that are copied. The host may look at less of it, and text takes up to four times as much."""
+"""Bytes of a block that are copied."""
 
 
 def observe_values(
     guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]
 ) -> tuple[Any, ...]:
-    """Raw values (number i is `values[2 * i]`) of these Wasm types as Python's; where kinds are missing, None is meant."""
+    """Convert raw values (number i is `values[2 * i]`) of these Wasm types to Python values.
+
+    Missing Python types count as None.
+    """
     padded = (*kinds, *[None] * len(types))
     return tuple(
         observe_value(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types)
@@ -29,9 +32,11 @@ def observe_values(
 
 
 def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
-    """A raw value of a Wasm type as the Python type `kind`; what cannot be that stays bytes or a number.
+    """Convert a raw value of a Wasm type to the Python type `kind`, or to bytes or a number if that
+    fails.
 
-    If `kind` is None, an i64 is the content of the block that it is the handle of, if it is one, and else a number.
+    If `kind` is None, an i64 that is the handle of a block becomes the content of the block, and
+    any other a number.
     """
     number = READ[VAL_TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
     if type != "i64":
@@ -52,7 +57,7 @@ def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
 
 
 def shorten(value: object) -> str:
-    """A value in a line of text; a long one is cut in its middle."""
+    """Return a value as part of a line of text; a long one is cut in its middle."""
     try:
         is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN
         text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:]) if is_long else repr(value)  # type: ignore[index]

@@ -35,7 +35,7 @@ _CONTAINERS = bytes(range(0x80, 0xA0)) + b"\xdc\xdd\xde\xdf"
 
 
 def is_msgpack_too_deep(data: bytes) -> bool:
-    """Return whether arrays and maps of a MessagePack value are nested more than `MAX_LEVELS` deep."""
+    """Return whether arrays and maps of a MessagePack value nest more than `MAX_LEVELS` deep."""
     if len(data) - len(data.translate(None, _CONTAINERS)) <= MAX_LEVELS:
         return False
     around: list[int] = []  # values to come in each container that is open, from the outside

@@ -85,7 +85,8 @@ def msgpack_header(data: bytes, at: int) -> tuple[int, int]:
     """Read the header at `at` of a value that has a length.
 
     Returns:
-        For an array or a map, the offset where its content begins and how many values it holds; for other values, the offset after it and -1.
+        The offset where the content of an array or a map begins, and how many values it holds.
+        For other values, the offset after the value, and -1.
     """
     first = data[at]
     if first < 0xA0:

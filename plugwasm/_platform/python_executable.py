@@ -243,5 +243,6 @@ def _wrong_with(asked: Interpreter) -> str | None:
         return "is no Python interpreter: it does not do what it is told by `-c`"
     ours = str(sys.implementation.cache_tag)
     if answer[1] != ours.encode():
-        return f"is another Python ({truncate(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
+        theirs = truncate(answer[1].decode("ascii", "replace"))
+        return f"is another Python ({theirs}) than the one that runs this program ({ours})"
     return None
