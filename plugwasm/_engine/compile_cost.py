@@ -50,7 +50,7 @@ bytes an element.
 # its own.
 _BLOCK, _LABELS, _CALL, _SELECT, _BULK, _HEAVY = -1, -2, -3, -4, -5, -6
 _BYTES = 4
-_FOLLOWS = [_HEAVY] * 256
+_IMMEDIATES = [_HEAVY] * 256
 for _codes, _what in (
     ((0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)), 0),
     ((0x0C, 0x0D, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2), 1),
@@ -64,11 +64,11 @@ for _codes, _what in (
     ((0xFC,), _BULK),
 ):
     for _code in _codes:
-        _FOLLOWS[_code] = _what
+        _IMMEDIATES[_code] = _what
 _INDIRECT = 0x11
 _BULK_NUMBERS = (0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1)
 
-_WEIGHTS = [1] * 256
+_COSTS = [1] * 256
 for _codes, _more in (
     ((0x25, 0x26, *range(0xA8, 0xB2)), 2),  # of tables; floats made whole numbers, with checks
     ((0x10,), 4),
@@ -76,9 +76,9 @@ for _codes, _more in (
     ((0x40, 0xFC), 13),  # calls of the engine
 ):
     for _code in _codes:
-        _WEIGHTS[_code] = _more
-_PLACES = [int(_code in (0x02, 0x03, 0x04, 0x05, 0x0C, 0x0D)) for _code in range(256)]
-_ENTRY_WEIGHT = 3
+        _COSTS[_code] = _more
+_IS_BRANCH = [int(_code in (0x02, 0x03, 0x04, 0x05, 0x0C, 0x0D)) for _code in range(256)]
+_ENTRY_COST = 3
 _ENTRIES = frozenset((IMPORT, FUNCTION, GLOBAL, EXPORT, ELEMENT, DATA, TAG))
 
 
@@ -104,18 +104,18 @@ def estimate_cost(wasm: bytes) -> int:
     try:
         for section, at, end in found:
             if section == TYPE:
-                widest = _widest_type(wasm, at)
+                widest = _find_widest_type(wasm, at)
                 total += read_leb128(wasm, at)[0]
             elif section == TABLE:
                 _check_tables(wasm, at)
             elif section == CODE:
-                total += _functions(wasm, at, end, widest)
+                total += _cost_of_functions(wasm, at, end, widest)
             elif section in _ENTRIES:
                 if section == IMPORT:
                     _check_imports(wasm, at)
                 elif section == GLOBAL:
                     _check_globals(wasm, at)
-                total += read_leb128(wasm, at)[0] * (_ENTRY_WEIGHT + (widest >> 2))
+                total += read_leb128(wasm, at)[0] * (_ENTRY_COST + (widest >> 2))
             if total > LIGHT_COST:
                 return HEAVY_COST
     except (IndexError, _Heavy):
@@ -128,7 +128,7 @@ def is_light(wasm: bytes) -> bool:
     return estimate_cost(wasm) <= LIGHT_COST
 
 
-def _widest_type(wasm: bytes, at: int) -> int:
+def _find_widest_type(wasm: bytes, at: int) -> int:
     """Return the largest number of parameters and results together that a type has."""
     count, at = read_leb128(wasm, at)
     widest = 0
@@ -181,7 +181,7 @@ def _check_globals(wasm: bytes, at: int) -> None:
             raise _Heavy
         at += 2
         while (code := wasm[at]) != _END:
-            numbers = _FOLLOWS[code]
+            numbers = _IMMEDIATES[code]
             if numbers < 0:
                 raise _Heavy
             at += 1
@@ -206,7 +206,7 @@ def _check_tables(wasm: bytes, at: int) -> None:
         raise _Heavy
 
 
-def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
+def _cost_of_functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
     functions, at = read_leb128(wasm, at)
     total = 0
     for _ in range(functions):
@@ -220,7 +220,7 @@ def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
             if locals > _LIGHT_LOCALS or wasm[at] not in _VALUE_TYPES:
                 raise _Heavy
             at += 1
-        total += _body(wasm, at, end, locals + widest, widest)
+        total += _cost_of_body(wasm, at, end, locals + widest, widest)
         if total > LIGHT_COST:
             raise _Heavy
         at = end
@@ -229,10 +229,10 @@ def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
     return total
 
 
-def _body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
+def _cost_of_body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
     """Return the cost of a function. `locals` is the number of its locals and parameters."""
     plain = places = calls = 0
-    follows, weights, is_place = _FOLLOWS, _WEIGHTS, _PLACES
+    follows, weights, is_place = _IMMEDIATES, _COSTS, _IS_BRANCH
     while at < end:
         code = wasm[at]
         at += 1

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from .module import Engine
 
 WAIT_SECONDS = 0.05
-_PAUSE = 100
+_POLL_MICROSECONDS = 100
 """Microseconds."""
-_BLOCKED = b"STtZXI"
+_BLOCKED_STATES = b"STtZXI"
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-def _native_ids() -> list[int]:
+def _find_guest_threads() -> list[int]:
     """Return the native ids of other threads whose innermost Python function is one of this
     package.
 
@@ -72,23 +72,23 @@ def _is_running(libc: Any, thread: int) -> bool:
     buffer = ctypes.create_string_buffer(128)
     libc.read(descriptor, buffer, 127)
     libc.close(descriptor)
-    return buffer.value.rpartition(b") ")[2][:1] not in _BLOCKED
+    return buffer.value.rpartition(b") ")[2][:1] not in _BLOCKED_STATES
 
 
 def before_fork() -> None:
     """Wait until the threads that run guests are blocked."""
-    threads = _native_ids()
+    threads = _find_guest_threads()
     if not threads:
         return
     for engine in list(engines):
         engine.increment_epoch()
     libc = ctypes.PyDLL(None)
     if sys.platform != "linux":
-        libc.usleep(10 * _PAUSE)  # which mostly does
+        libc.usleep(10 * _POLL_MICROSECONDS)  # which mostly does
         return
     end = monotonic() + WAIT_SECONDS
     while threads and monotonic() < end:
-        libc.usleep(_PAUSE)
+        libc.usleep(_POLL_MICROSECONDS)
         threads = [thread for thread in threads if _is_running(libc, thread)]
 
 

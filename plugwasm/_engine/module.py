@@ -17,8 +17,8 @@ from .resources import (
     RESERVATION,
     can_compile_in_parallel,
     can_reserve,
-    has_compiled_in_parallel,
     memory_reservation,
+    note_compiler_threads,
 )
 from .stack import ThreadStack
 from .traps import EngineFailure, take_error
@@ -60,12 +60,12 @@ register()
 fork.register_last()
 # Only one thread compiles, and none while the process is forked: the child would inherit the
 # engine's locks with nobody to open them.
-_compiling = RLock()
+_compile_lock = RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
+        before=_compile_lock.acquire,
+        after_in_parent=_compile_lock.release,
+        after_in_child=_compile_lock.release,
     )
 
 
@@ -126,7 +126,7 @@ class Engine:
             f"threads={int(atomics)};signals=0;gc={int(gc)}"
         )
         """The settings that compiled code depends on, for keys of caches."""
-        self._twin: Engine | None = None
+        self._parallel_engine: Engine | None = None
         config = lib.wasm_config_new()
         lib.wasmtime_config_epoch_interruption_set(config, True)
         lib.wasmtime_config_consume_fuel_set(config, fuel)
@@ -153,7 +153,7 @@ class Engine:
             self.key += f";reservation={self.reservation}"
             lib.wasmtime_config_memory_reservation_set(config, self.reservation)
         if pooled:
-            _use_pool(config)
+            _configure_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
         engines.add(self)
         self.stack = ThreadStack(self)
@@ -172,15 +172,15 @@ class Engine:
             EngineFailure: The module is not valid.
         """
         if heavy and not self.parallel and can_compile_in_parallel():
-            twin = self._twin
-            if twin is None:
+            parallel = self._parallel_engine
+            if parallel is None:
                 settings: dict[str, Any] = self.settings
-                twin = self._twin = Engine(parallel=True, **settings)
-            module = twin.compile(wasm)
-            has_compiled_in_parallel()
+                parallel = self._parallel_engine = Engine(parallel=True, **settings)
+            module = parallel.compile(wasm)
+            note_compiler_threads()
             return self.load(module.serialize()).with_facts(module.facts)
         out = c_void_p()
-        with _compiling:
+        with _compile_lock:
             error = lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out))
         if error:
             raise take_error(error)
@@ -218,7 +218,7 @@ POOLED_MEMORIES = 1024
 """How many memories the pool has room for. A plugin of one module takes three."""
 _POOLED_TABLES = 2048
 POOLED_TABLE_ELEMENTS = 1_000_000
-_SLOT = 2**32
+_MAX_POOLED_BYTES = 2**32
 
 
 def can_pool() -> bool:
@@ -229,7 +229,7 @@ def can_pool() -> bool:
     if sys.platform != "linux":
         return False
     return can_reserve(
-        POOLED_MEMORIES * (_SLOT + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS
+        POOLED_MEMORIES * (_MAX_POOLED_BYTES + 2**26) + _POOLED_TABLES * 16 * POOLED_TABLE_ELEMENTS
     )
 
 
@@ -238,7 +238,7 @@ def is_pool_exhausted(failure: EngineFailure) -> bool:
     return "maximum concurrent" in failure.message
 
 
-def _use_pool(config: Any) -> None:
+def _configure_pool(config: Any) -> None:
     pool = lib.wasmtime_pooling_allocation_config_new()
     lib.wasmtime_pooling_allocation_config_total_stacks_set(
         pool, 0
@@ -247,7 +247,7 @@ def _use_pool(config: Any) -> None:
     lib.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOLED_TABLES)
     lib.wasmtime_pooling_allocation_config_table_elements_set(pool, POOLED_TABLE_ELEMENTS)
     lib.wasmtime_pooling_allocation_config_total_core_instances_set(pool, POOLED_MEMORIES)
-    lib.wasmtime_pooling_allocation_config_max_memory_size_set(pool, _SLOT)
+    lib.wasmtime_pooling_allocation_config_max_memory_size_set(pool, _MAX_POOLED_BYTES)
     lib.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 8)
     lib.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, 8)
     # All pages go back to the system after use. To keep some, the engine would ask it which ones
@@ -270,14 +270,15 @@ class Module(Finalizable):
         lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_IMPORTS, "imports")
-            self.imports = tuple(_counted(_import(vec.data[i]) for i in range(vec.size)))
+            self.imports = tuple(_check_values(_read_import(vec.data[i]) for i in range(vec.size)))
         finally:
             lib.wasm_importtype_vec_delete(ctypes.byref(vec))
         lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_EXPORTS, "exports")
             self.exports = {
-                item.name: item for item in _counted(_export(vec.data[i]) for i in range(vec.size))
+                item.name: item
+                for item in _check_values(_read_export(vec.data[i]) for i in range(vec.size))
             }
         finally:
             lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
@@ -340,7 +341,7 @@ class Module(Finalizable):
         raise TypeError("a module cannot be copied or pickled")  # two objects would free it
 
 
-def _counted(items: Iterable[Item]) -> Iterator[Item]:
+def _check_values(items: Iterable[Item]) -> Iterator[Item]:
     values = 0
     for item in items:
         if item.type is not None:
@@ -370,21 +371,21 @@ def wat_to_wasm(text: bytes) -> bytes:
     return take_bytes(vec)
 
 
-def _import(pointer: Any) -> Item:
+def _read_import(pointer: Any) -> Item:
     module = borrowed_text(lib.wasm_importtype_module(pointer)) or ""
     name = borrowed_text(lib.wasm_importtype_name(pointer)) or ""
-    return Item(module, name, *_extern_type(lib.wasm_importtype_type(pointer)))
+    return Item(module, name, *_read_extern_type(lib.wasm_importtype_type(pointer)))
 
 
-def _export(pointer: Any) -> Item:
+def _read_export(pointer: Any) -> Item:
     return Item(
         "",
         borrowed_text(lib.wasm_exporttype_name(pointer)) or "",
-        *_extern_type(lib.wasm_exporttype_type(pointer)),
+        *_read_extern_type(lib.wasm_exporttype_type(pointer)),
     )
 
 
-def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
+def _read_extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
     kind = lib.wasm_externtype_kind(pointer)
     if kind != 0:
         return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else f"item of kind {kind}", None
@@ -400,14 +401,14 @@ def _extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
             f"a function that it imports or exports has more than {MAX_VALUES} parameters and "
             "results"
         )
-    return "function", FunctionType(_names(params), _names(results))
+    return "function", FunctionType(_read_value_types(params), _read_value_types(results))
 
 
-def _names(vec: PointerVec) -> tuple[str, ...]:
-    return tuple(_name(vec.data[i]) for i in range(vec.size))
+def _read_value_types(vec: PointerVec) -> tuple[str, ...]:
+    return tuple(_read_value_type(vec.data[i]) for i in range(vec.size))
 
 
-def _name(pointer: Any) -> str:
+def _read_value_type(pointer: Any) -> str:
     # Compared, not asked for its number: `wasm_valtype_kind` ends the process for v128 and for most
     # references.
     for name, known in _VALUE_TYPES:

@@ -44,14 +44,14 @@ class GuestProfiler(Finalizable):
         texts = [_utf8(text) for text, _ in modules]
         named = (_NamedModule * len(modules))(
             *(
-                _NamedModule(ctypes.pointer(_vec(text)), module.pointer)
+                _NamedModule(ctypes.pointer(_view(text)), module.pointer)
                 for text, (_, module) in zip(texts, modules, strict=True)
             )
         )
         title = _utf8(name)
         self._pointer: int | None = lib.wasmtime_guestprofiler_new(
             engine.pointer,
-            ctypes.byref(_vec(title)),
+            ctypes.byref(_view(title)),
             int(interval * 1e9),
             ctypes.addressof(named),
             len(modules),
@@ -83,6 +83,6 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")  # the engine ends the process for anything else
 
 
-def _vec(data: bytes) -> ByteVec:
+def _view(data: bytes) -> ByteVec:
     """Return a view of the bytes, which must outlive it."""
     return ByteVec(len(data), ctypes.cast(ctypes.c_char_p(data), c_void_p))

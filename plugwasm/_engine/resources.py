@@ -15,7 +15,7 @@ from _thread import allocate_lock, start_new_thread
 
 RESERVATION = 2**32
 """Bytes of address space for a memory where there is enough: as many as it can ever have."""
-_LEAST = 2**26
+_MIN_RESERVATION = 2**26
 _MEMORIES = 32
 """How many memories should fit into a limited address space. A plugin of one module takes three."""
 _UNLIMITED = 2**42
@@ -58,7 +58,7 @@ def memory_reservation() -> int:
     ):
         return RESERVATION
     share = limit // _MEMORIES
-    return min(RESERVATION, max(_LEAST, 1 << share.bit_length() - 1))
+    return min(RESERVATION, max(_MIN_RESERVATION, 1 << share.bit_length() - 1))
 
 
 def in_main_interpreter() -> bool:
@@ -68,7 +68,7 @@ def in_main_interpreter() -> bool:
     return bool(get() == main())
 
 
-class _Compiling:
+class _CompilerThreads:
     """Whether the threads that compile are running. The state of this module; the threads belong to
     the process.
     """
@@ -82,17 +82,17 @@ def can_compile_in_parallel() -> bool:
 
     A forked child has none of those threads, and the engine would wait for them for ever.
     """
-    if _Compiling.is_forked:
+    if _CompilerThreads.is_forked:
         return False
-    return _Compiling.has_started or can_start_threads(_threads_of_compiler())
+    return _CompilerThreads.has_started or can_start_threads(_count_compiler_threads())
 
 
-def has_compiled_in_parallel() -> None:
+def note_compiler_threads() -> None:
     """Note that the threads that compile are running."""
-    _Compiling.has_started = True
+    _CompilerThreads.has_started = True
 
 
-def _threads_of_compiler() -> int:
+def _count_compiler_threads() -> int:
     configured = os.environ.get("RAYON_NUM_THREADS", "")
     number = int(configured) if configured.isdecimal() else 0
     return number or os.cpu_count() or 1
@@ -108,19 +108,19 @@ def can_start_threads(number: int) -> bool:
     with gate:
         try:
             for _ in range(2 * number):
-                start_new_thread(_pass, (gate,))
+                start_new_thread(_wait_for, (gate,))
         except RuntimeError:
             return False
     return True
 
 
-def _pass(gate: object) -> None:
+def _wait_for(gate: object) -> None:
     with gate:  # type: ignore[attr-defined]
         pass
 
 
 def _after_fork_in_child() -> None:
-    _Compiling.is_forked = True
+    _CompilerThreads.is_forked = True
 
 
 if hasattr(os, "register_at_fork"):

@@ -33,6 +33,9 @@ MARGIN = 256 * 1024
 """Bytes that must be left besides the guest's own: for the engine, ctypes, and host functions that
 are called at the end of the guest's stack.
 """
+PYTHON_NEEDS = 96 * 1024 if sys.version_info >= (3, 14) else 0
+"""Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free: with less than that, `except` clauses of several classes,
+and library functions that have them, raise RecursionError or let pass what they should catch."""
 _PYTHON_LEVEL = 5 * 1024
 """The most bytes that a level of Python's recursion takes where each level passes through C."""
 
@@ -76,9 +79,9 @@ class ThreadStack(local):
         self._measure()
 
     def _measure(self) -> None:
-        self._lowest, size = _bounds()
+        self._lowest, size = _find_bounds()
         if self._lowest:
-            self._position = _position_by_context(self._lowest, size) or _position_by_callback(
+            self._position = _make_context_probe(self._lowest, size) or _make_callback_probe(
                 self._engine
             )
             limit = sys.getrecursionlimit()
@@ -98,8 +101,13 @@ class ThreadStack(local):
         room = self.room()
         return room is not None and room >= self.need
 
+    def has_room_for_python(self) -> bool:
+        """Return whether ordinary Python code can run from here. It can where the stack cannot be found: no guest is entered there."""
+        room = self.room()
+        return room is None or room >= PYTHON_NEEDS
 
-def _bounds() -> tuple[int, int]:
+
+def _find_bounds() -> tuple[int, int]:
     """Return the lowest address of this thread's stack and its size, or zeros where the system does
     not say.
     """
@@ -126,7 +134,7 @@ def _bounds() -> tuple[int, int]:
     return (0, 0) if failed else (lowest.value or 0, bytes_.value)
 
 
-def _position_by_context(lowest: int, size: int) -> Callable[[], int] | None:
+def _make_context_probe(lowest: int, size: int) -> Callable[[], int] | None:
     """Return a function that reads the stack pointer in a fifth of a microsecond, or None where
     that does not work.
     """
@@ -144,13 +152,13 @@ def _position_by_context(lowest: int, size: int) -> Callable[[], int] | None:
     return position if lowest <= position() < lowest + size else None
 
 
-def _position_by_callback(engine: Engine) -> Callable[[], int]:
+def _make_callback_probe(engine: Engine) -> Callable[[], int]:
     """Return a function that finds the stack pointer by a callback, whose argument the engine keeps
     on the stack.
     """
-    environment = _Position()
+    environment = _ProbeEnvironment()
     store = Store(engine, environment)
-    function = WasmFunction(store, store.make_import(_PROBE, environment), 1)
+    function = WasmFunction(store, store.make_import(_PROBE_FUNCTION, environment), 1)
 
     def position() -> int:
         function.call(environment.pending)
@@ -159,14 +167,14 @@ def _position_by_callback(engine: Engine) -> Callable[[], int]:
     return position
 
 
-class _Position(Environment):
+class _ProbeEnvironment(Environment):
     __slots__ = ("address",)
 
     address: int
 
 
-def _note(environment: Any, caller: int, values: Any) -> None:
+def _store_caller(environment: Any, caller: int, values: Any) -> None:
     environment.address = caller
 
 
-_PROBE = HostFunction(FunctionType((), ()), _note)
+_PROBE_FUNCTION = HostFunction(FunctionType((), ()), _store_caller)

@@ -66,13 +66,13 @@ class PendingException(Finalizable):
     def __init__(self) -> None:
         self.exception: BaseException | None = None
         try:
-            self.ready = _left.pop()
+            self.ready = _spare_results.pop()
         except IndexError:
             self.ready = [0, 0]
-        self.__del__ = partial(_left.append, self.ready)
-        self.arm()
+        self.__del__ = partial(_spare_results.append, self.ready)
+        self.replenish()
 
-    def arm(self) -> None:
+    def replenish(self) -> None:
         """Make a new trap or error in place of one that was used."""
         ready = self.ready
         if not ready[_TRAP]:
@@ -82,7 +82,7 @@ class PendingException(Finalizable):
 
 
 _TRAP, _ERROR = 0, 1
-_left: list[list[int]] = []
+_spare_results: list[list[int]] = []
 """Traps and errors of freed objects: as many as there were at a time, some hundred bytes each."""
 
 
@@ -155,10 +155,10 @@ ns).
 """
 
 
-_TO_START = 12
+_LEVELS_TO_START = 12
 
 
-def check_recursion_depth_to_start(levels: int = _TO_START) -> None:
+def check_recursion_depth_to_start(levels: int = _LEVELS_TO_START) -> None:
     """Raise `RecursionError` if an instance could not be made safely.
 
     Near the end of Python's stack, ctypes would report a `RecursionError` as something else.
@@ -182,7 +182,7 @@ class HostFunction:
             There may be fewer.
     """
 
-    __slots__ = ("_callback", "_watched", "body", "name", "python_types", "type")
+    __slots__ = ("_callback", "_interceptable", "body", "name", "python_types", "type")
 
     def __init__(
         self,
@@ -195,25 +195,25 @@ class HostFunction:
         self.body = body
         self.name = name
         self.python_types = python_types
-        self._watched: HostFunction | None = None
-        self._callback = HOST_CALLBACK(_callback_of(body))
+        self._interceptable: HostFunction | None = None
+        self._callback = HOST_CALLBACK(_make_callback(body))
 
     def make_interceptable(self) -> HostFunction:
         """Return the variant whose calls go to the environment (`Environment.call_host_function`).
 
         Stores that intercept nothing use the function itself and pay nothing.
         """
-        watched = self._watched
-        if watched is None:
-            unwatched = self
+        interceptable = self._interceptable
+        if interceptable is None:
+            function = self
 
             def pass_on(environment: Environment, caller: int, values: Any) -> None:
-                environment.call_host_function(unwatched, caller, values)
+                environment.call_host_function(function, caller, values)
 
             # Two threads may each make one: either will do, for the stores hold what they were
             # given.
-            watched = self._watched = HostFunction(self.type, pass_on)
-        return watched
+            interceptable = self._interceptable = HostFunction(self.type, pass_on)
+        return interceptable
 
 
 # `body` is bound as a default, because a closure could not be shielded.
@@ -235,7 +235,7 @@ def callback(environment: Any, caller: int, values: Any, count: int, body: Body)
             return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
 
 
-def _callback_of(body: Body) -> Callable[..., Any]:
+def _make_callback(body: Body) -> Callable[..., Any]:
     return PythonFunction(callback.__code__, globals(), None, (body,))
 
 
@@ -329,7 +329,7 @@ class WasmFunction:
             # Of a signal handler, right after the call. How that ended nobody will know.
             self._trap[0] = 0
             pending.exception = None
-            pending.arm()
+            pending.replenish()
             raise
 
     @property
@@ -351,7 +351,7 @@ def take_failure(error: int | None, trap: int | None, pending: PendingException)
     if exception is None:
         return failure
     pending.exception = None
-    pending.arm()
+    pending.replenish()
     return HostRaised(exception, failure.frames)
 
 

@@ -62,7 +62,7 @@ MAX_SHOWN_BYTES = 1000
 MAX_REFERENCES = 12
 """The most back references in a mangled name. Names with more are shown as they are."""
 
-UNTOLD = "the engine could not tell why"
+UNKNOWN_MESSAGE = "the engine could not tell why"
 
 OUT_OF_FUEL = TRAP_NAMES[11]
 STACK_OVERFLOW = TRAP_NAMES[0]
@@ -93,14 +93,16 @@ class HostRaised(EngineFailure):
 
 def take_error(pointer: int) -> EngineFailure:
     """Return the failure that a `wasmtime_error_t` describes, and free it."""
-    message, frames = _told(lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer)
+    message, frames = _read_message_and_frames(
+        lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer
+    )
     lib.wasmtime_error_delete(pointer)
     return EngineFailure(message, frames)
 
 
 def take_trap(pointer: int) -> EngineFailure:
     """Return the failure that a `wasm_trap_t` describes, and free it."""
-    message, frames = _told(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
+    message, frames = _read_message_and_frames(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
     code = ctypes.c_uint8()
     known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
     lib.wasm_trap_delete(pointer)
@@ -111,13 +113,13 @@ def take_trap(pointer: int) -> EngineFailure:
     return EngineFailure(message, frames)
 
 
-def _text(get: Any, pointer: int) -> str:
+def _read_message(get: Any, pointer: int) -> str:
     vec = ByteVec()
     get(pointer, ctypes.byref(vec))
     return take_bytes(vec).decode("utf-8", "replace").rstrip("\0")
 
 
-def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
+def _read_message_and_frames(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
     """Return the message and the frames.
 
     The engine writes a backtrace into its message and demangles the names in it. Some hundred bytes
@@ -134,8 +136,8 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         borrowed_text(lib.wasmtime_frame_module_name(vec.data[i]), MAX_SHOWN_BYTES)
         for i in range(vec.size)
     ]
-    harmless = all(_is_harmless(name) for name in names + modules if name)
-    message = _text(text, pointer) if harmless else UNTOLD
+    harmless = all(_demangles_briefly(name) for name in names + modules if name)
+    message = _read_message(text, pointer) if harmless else UNKNOWN_MESSAGE
     frames = []
     for i, (name, module) in enumerate(zip(names, modules, strict=True)):
         if module == KERNEL_NAME:
@@ -144,7 +146,7 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         if not name:
             name = f"function {lib.wasm_frame_func_index(frame)}"
         elif name.startswith(("_Z", "_R")):
-            name = _demangled(message, i) or name
+            name = _find_demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
         where = (
             truncate(name, MAX_NAME)
@@ -160,7 +162,7 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
     return message, tuple(frames)
 
 
-def _is_harmless(name: str) -> bool:
+def _demangles_briefly(name: str) -> bool:
     """Return whether the demangled name is of bounded length.
 
     With r back references it is at most 3^(r/3) times as long.
@@ -172,7 +174,7 @@ def _is_harmless(name: str) -> bool:
     return len(re.findall("[ST][0-9A-Z]*_", name)) <= MAX_REFERENCES
 
 
-def _demangled(message: str, index: int) -> str | None:
+def _find_demangled(message: str, index: int) -> str | None:
     """Return the demangled name in line `index` of the backtrace that the engine prints."""
     for line in message.splitlines():
         number, _, rest = line.strip().partition(": ")

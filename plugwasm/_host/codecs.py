@@ -286,13 +286,13 @@ def make_output_reader(
     """
     if codec is None or codec is JSON or codec is MSGPACK:
         try:
-            return _kept(returns, codec, plugin, function)  # type: ignore[arg-type]
+            return _cached_output_reader(returns, codec, plugin, function)  # type: ignore[arg-type]
         except TypeError:  # of an annotation with a list in it, say; or it is raised again
             pass
     return OutputReader(returns, codec, plugin, function)
 
 
-_kept = lru_cache(512)(OutputReader)
+_cached_output_reader = lru_cache(512)(OutputReader)
 
 
 def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
@@ -302,7 +302,7 @@ def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
         TypeError: No bytes could ever be of that type.
     """
     if codec is None:
-        return get_reader(_reader, kind)
+        return get_reader(_make_default_reader, kind)
     if isinstance(codec, _Json):
         return get_reader(make_json_reader, kind)
     if isinstance(codec, _Msgpack):
@@ -320,7 +320,7 @@ def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
     return read
 
 
-def _reader(kind: Any) -> Reader:
+def _make_default_reader(kind: Any) -> Reader:
     if kind is NONE:
         return read_none
     raw = make_raw_reader(kind)

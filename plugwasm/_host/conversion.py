@@ -19,7 +19,7 @@ from typing import Any
 from .._manifest.limits import DEFAULT_LIMITS
 from .._manifest.messages import truncate
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep, is_msgpack_too_deep
-from .._payload_bounds.value_count import json_exceeds, json_upper_bound, msgpack_exceeds
+from .._payload_bounds.value_count import json_exceeds, max_json_values, msgpack_exceeds
 from .._platform.native_threads import RLock
 from .error_location import ANY_KEY, MOST_BYTES, locate_keys
 from .hashing import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 NONE = type(None)
 SHOWN_BYTES = 60
-_MANY = 1000
+_MAX_COMPLAINTS = 1000
 """Complaints of pydantic, of which no list is made."""
 """Of what could not be read, in a message."""
 
@@ -85,9 +85,9 @@ def make_raw_reader(kind: Any) -> Plain | None:
     plain = strip_annotations(kind)
     if not isinstance(plain, type) or not issubclass(plain, (str, bytes, bytearray, memoryview)):
         return None
-    read: Plain = _text if issubclass(plain, str) else bytes
+    read: Plain = _read_text if issubclass(plain, str) else bytes
     if plain not in (str, bytes):
-        read = _then(read, plain)
+        read = _chain(read, plain)
     if plain is not kind and hasattr(kind, "__metadata__"):
         import msgspec
 
@@ -101,7 +101,7 @@ def make_raw_reader(kind: Any) -> Plain | None:
     return read
 
 
-def _text(data: bytes) -> str:
+def _read_text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -115,7 +115,7 @@ def ignore_limits(read: Plain) -> Reader:
     return lambda data, limits=DEFAULT_LIMITS: read(data)
 
 
-def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
+def _chain(read: Plain, make: Callable[[Any], Any]) -> Plain:
     return lambda data: make(read(data))
 
 
@@ -126,14 +126,14 @@ def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
 def json_encoder() -> Callable[[Any], bytes]:
     import msgspec
 
-    return msgspec.json.Encoder(enc_hook=_plain_of_pydantic).encode
+    return msgspec.json.Encoder(enc_hook=_encode_pydantic).encode
 
 
 @lru_cache(1)
 def msgpack_encoder() -> Callable[[Any], bytes]:
     import msgspec
 
-    return msgspec.msgpack.Encoder(enc_hook=_plain_of_pydantic).encode
+    return msgspec.msgpack.Encoder(enc_hook=_encode_pydantic).encode
 
 
 def make_json_reader(kind: Any) -> Reader:
@@ -143,32 +143,36 @@ def make_json_reader(kind: Any) -> Reader:
         decode: Plain = kind.__pydantic_validator__.validate_json
         hashed = find_hashed_parts_of_model(kind.__pydantic_core_schema__, is_json=True)
     else:
-        hashed = find_hashed_parts(_check(kind), is_json=True)
-        decode = msgspec.json.Decoder(_any(kind), dec_hook=_pydantic_of_json).decode
+        hashed = find_hashed_parts(_inspect_type(kind), is_json=True)
+        decode = msgspec.json.Decoder(_object_as_any(kind), dec_hook=_decode_pydantic_json).decode
 
-    return _within("JSON", decode, hashed, is_json_too_deep, json_exceeds, json_exceeds_keys)
+    return _make_bounded_reader(
+        "JSON", decode, hashed, is_json_too_deep, json_exceeds, json_exceeds_keys
+    )
 
 
 def make_msgpack_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
-        decode: Plain = _then(
+        decode: Plain = _chain(
             msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python
         )
         hashed = find_hashed_parts_of_model(kind.__pydantic_core_schema__, is_json=False).or_(
             HashedParts(untyped=True)
         )
     else:
-        hashed = find_hashed_parts(_check(kind), is_json=False)
-        decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
+        hashed = find_hashed_parts(_inspect_type(kind), is_json=False)
+        decode = msgspec.msgpack.Decoder(
+            _object_as_any(kind), dec_hook=_decode_pydantic_msgpack
+        ).decode
 
-    return _within(
+    return _make_bounded_reader(
         "MessagePack", decode, hashed, is_msgpack_too_deep, msgpack_exceeds, msgpack_exceeds_keys
     )
 
 
-def _within(
+def _make_bounded_reader(
     format: str,
     decode: Plain,
     hashed: HashedParts,
@@ -196,7 +200,7 @@ def _within(
         if (
             values is not None
             and len(data) > values
-            and (exceeds(data, values) or (embedded and json_upper_bound(data) > values))
+            and (exceeds(data, values) or (embedded and max_json_values(data) > values))
         ):
             raise too_many_values_error(format, data, limits, is_deep)
         if is_deep(data):
@@ -226,7 +230,7 @@ def _within(
 def too_many_values_error(
     format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]
 ) -> DecodeError:
-    if is_deep(data[:_START]):  # which says more
+    if is_deep(data[:_PREFIX_BYTES]):  # which says more
         return too_deep_error(format)
     return DecodeError(
         f"the {format} has more values than the limit of {limits.decoded_values} "
@@ -238,7 +242,7 @@ def too_deep_error(format: str) -> DecodeError:
     return DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
 
 
-_START = 2**14
+_PREFIX_BYTES = 2**14
 """Bytes of data that take no time to look at."""
 
 
@@ -259,34 +263,34 @@ def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         raise too_many_values_error("JSON", data, limits, is_json_too_deep)
     if is_json_too_deep(data):
         raise too_deep_error("JSON")
-    if len(data) > _DIGITS and not 0 < sys.get_int_max_str_digits() <= _DIGITS:
-        return json.loads(text, parse_int=_whole)
+    if len(data) > _MAX_DIGITS and not 0 < sys.get_int_max_str_digits() <= _MAX_DIGITS:
+        return json.loads(text, parse_int=_parse_int)
     return json.loads(text)
 
 
-_DIGITS = 4300
+_MAX_DIGITS = 4300
 """The most digits of an integer. To read them takes time that grows with their square. Python has
 the same limit, unless the application lifted it.
 """
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > _DIGITS:
-        raise DecodeError(f"the JSON has a number of more than {_DIGITS} digits")
+def _parse_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise DecodeError(f"the JSON has a number of more than {_MAX_DIGITS} digits")
     return int(digits)
 
 
-def _any(kind: Any) -> Any:
+def _object_as_any(kind: Any) -> Any:
     return Any if kind is object else kind
 
 
 # msgspec looks into a type when it meets it first, and crashes when two threads do that at once.
-_building = RLock()
+_build_lock = RLock()
 
 
 def _after_fork_in_child() -> None:
-    global _building
-    _building = RLock()
+    global _build_lock
+    _build_lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -294,8 +298,8 @@ if hasattr(os, "register_at_fork"):
 
 
 @lru_cache(512)
-def _built(build: Callable[[Any], Reader], kind: Any) -> Reader:
-    with _building:
+def _build_cached(build: Callable[[Any], Reader], kind: Any) -> Reader:
+    with _build_lock:
         return build(kind)
 
 
@@ -304,16 +308,16 @@ def get_reader(build: Callable[[Any], Reader], kind: Any) -> Reader:
     try:
         hash(kind)
     except TypeError:  # an annotation with a list in it, say
-        return _built.__wrapped__(build, kind)
-    return _built(build, kind)
+        return _build_cached.__wrapped__(build, kind)
+    return _build_cached(build, kind)
 
 
-def _check(kind: Any) -> Any:
+def _inspect_type(kind: Any) -> Any:
     """Return what msgspec knows of a type. Raise if nothing can be converted to a class in it."""
     import msgspec
 
-    info = msgspec.inspect.type_info(_any(kind))
-    for found, is_dataclass in _own_classes(info, set()):
+    info = msgspec.inspect.type_info(_object_as_any(kind))
+    for found, is_dataclass in _iter_custom_classes(info, set()):
         if found is object:  # which any value is
             continue
         inside = "" if found is kind else f" (in {type_name(kind)})"
@@ -332,7 +336,7 @@ def _check(kind: Any) -> Any:
     return info
 
 
-def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
+def _iter_custom_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
     """Yield the classes within a type that msgspec does not know or takes for dataclasses, and
     whether they are the latter.
     """
@@ -352,7 +356,7 @@ def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
         value = getattr(info, field)
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, (msgspec.inspect.Type, msgspec.inspect.Field)):
-                yield from _own_classes(part, seen)
+                yield from _iter_custom_classes(part, seen)
 
 
 # ---- pydantic, which is not imported here: it has left its marks on the application's classes ----
@@ -362,26 +366,26 @@ def is_pydantic(kind: Any) -> bool:
     return hasattr(kind, "__pydantic_validator__") and isinstance(kind, type)
 
 
-def _plain_of_pydantic(value: Any) -> Any:
+def _encode_pydantic(value: Any) -> Any:
     if is_pydantic(type(value)):
         return value.__pydantic_serializer__.to_python(value, mode="json")
     raise TypeError(f"values of type {type(value).__name__} have no form as JSON or MessagePack")
 
 
-def _pydantic_of_json(kind: Any, value: Any) -> Any:
+def _decode_pydantic_json(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
     # By way of JSON, because models take more from it: a strict one has dates as text only there.
-    return _validated(kind.__pydantic_validator__.validate_json, json_encoder()(value))
+    return _validate(kind.__pydantic_validator__.validate_json, json_encoder()(value))
 
 
-def _pydantic_of_msgpack(kind: Any, value: Any) -> Any:
+def _decode_pydantic_msgpack(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
-    return _validated(kind.__pydantic_validator__.validate_python, value)
+    return _validate(kind.__pydantic_validator__.validate_python, value)
 
 
-def _validated(validate: Callable[[Any], Any], value: Any) -> Any:
+def _validate(validate: Callable[[Any], Any], value: Any) -> Any:
     try:
         return validate(value)
     except ValueError as error:
@@ -414,7 +418,7 @@ def describe_error(error: Exception) -> tuple[str, str]:
         return truncate(error.reason), truncate(error.path)
     complaints = getattr(error, "errors", None)
     if callable(complaints) and _is_pydantic_error(error):
-        if (count := error.error_count()) > _MANY:  # type: ignore[attr-defined]
+        if (count := error.error_count()) > _MAX_COMPLAINTS:  # type: ignore[attr-defined]
             return f"{count} values of it are not valid", "$"
         first = complaints(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])

@@ -38,7 +38,7 @@ OVERDUE_TICK = 0.005
 IDLE_SECONDS = 1.0
 """Seconds without any call after which the thread ends."""
 
-_PATIENCE = 1.0
+_JOIN_SECONDS = 1.0
 """Seconds that a fork waits for the thread to end. A finalizer in that thread may be waiting for
 the thread that forks.
 """
@@ -62,7 +62,7 @@ class Ticker:
     """
 
     def __init__(self) -> None:
-        self.running: dict[Any, float] = {} if _OUTLIVES_CALLS else _Ending(self)
+        self.running: dict[Any, float] = {} if _OUTLIVES_CALLS else _LastCallStopsTicker(self)
         self.next_check = NEVER
         self.engines: list[Engine] = []
         self.keeps_thread = False
@@ -71,19 +71,19 @@ class Ticker:
         """Whether there is no thread and none could be started. Guests that were ticked once then
         go on as if they were ticked all the time.
         """
-        self._is_over = False
+        self._interpreter_ends = False
         self._is_forking = False
         self._thread: Thread | None = None
         """The thread that ticks. A thread that finds that it is not this one ends."""
-        self._alarm = allocate_lock()
-        self._alarm.acquire()
+        self._wakeup = allocate_lock()
+        self._wakeup.acquire()
 
     def wake(self) -> None:
         """Make the thread check the calls under way now. Start it if it does not run."""
         thread = self._thread
         if thread is None or thread.ident is None or thread.ident == get_ident():
             self._start()
-        self._ring()
+        self._signal()
 
     def tick(self) -> None:
         """Make all running guests look at their clocks."""
@@ -93,7 +93,7 @@ class Ticker:
     def _start(self) -> None:
         thread: Thread | None = None
         try:
-            if self._is_over:
+            if self._interpreter_ends:
                 raise RuntimeError(
                     "the interpreter ends"
                 )  # before 3.12, to start one would wait for ever
@@ -125,16 +125,16 @@ class Ticker:
             thread = Thread(lambda: self._run(thread), "plugwasm-ticker", daemon=False)
         return thread
 
-    def _ring(self) -> None:
+    def _signal(self) -> None:
         try:
-            self._alarm.release()
+            self._wakeup.release()
         except RuntimeError:
             pass  # it rings already
 
     def _run(self, me: Thread) -> None:
         idle_since = monotonic()
         before: set[int] = set()
-        while not self._is_relieved(me):
+        while not self._may_end(me):
             # In this order, for a call does the opposite: it enters itself, then looks whether
             # somebody will look in time.
             self.next_check = NEVER
@@ -144,10 +144,10 @@ class Ticker:
                 idle_since = now
             elif now - idle_since > IDLE_SECONDS:
                 if self.keeps_thread:
-                    self._alarm.acquire()  # nobody needs it until somebody wakes it
+                    self._wakeup.acquire()  # nobody needs it until somebody wakes it
                     idle_since = monotonic()
                     continue
-                if self._ended(me):
+                if self._try_end(me):
                     return
             first = min(deadlines.values(), default=NEVER)
             present = set(map(id, deadlines))
@@ -157,21 +157,21 @@ class Ticker:
             del deadlines  # which would keep guests that are dropped meanwhile
             pause = OVERDUE_TICK if first <= now else min(HEARTBEAT, first - now)
             self.next_check = now + pause
-            self._alarm.acquire(timeout=pause)
-        self._ring()  # what rang may have been for the one in its place
+            self._wakeup.acquire(timeout=pause)
+        self._signal()  # what rang may have been for the one in its place
 
-    def _is_relieved(self, me: Thread) -> bool:
+    def _may_end(self, me: Thread) -> bool:
         """Return whether a thread may end because it is not the current one."""
-        if self._thread is me and not self._is_over:
+        if self._thread is me and not self._interpreter_ends:
             return False
         self.next_check = NEVER
         if self._thread is None and self.running and not self._is_forking:
             self._thread = (
                 me  # who started it was interrupted, and took it for one that does not run
             )
-        return self._thread is not me or self._is_over
+        return self._thread is not me or self._interpreter_ends
 
-    def _ended(self, me: Thread) -> bool:
+    def _try_end(self, me: Thread) -> bool:
         self.next_check = NEVER
         if self._thread is me:
             self._thread = None
@@ -192,8 +192,8 @@ class Ticker:
         """End the thread. The next call starts another."""
         thread, self._thread = self._thread, None
         if thread is not None and thread.ident not in (None, get_ident()):
-            self._ring()
-            thread.join(_PATIENCE)
+            self._signal()
+            thread.join(_JOIN_SECONDS)
         self.next_check = NEVER
 
     def end(self) -> None:
@@ -201,7 +201,7 @@ class Ticker:
 
         A subinterpreter would end the process if the thread were still there.
         """
-        self._is_over = True
+        self._interpreter_ends = True
         self.stop()
         if self.running:
             self._start()
@@ -223,7 +223,7 @@ class Ticker:
         self.engines = engines
 
 
-class _Ending(dict["Any", float]):
+class _LastCallStopsTicker(dict["Any", float]):
     """Calls under way where the thread has to end with the last of them."""
 
     __slots__ = ("_ticker",)

@@ -50,9 +50,9 @@ def locate_keys(
         place = document
         while ANY_KEY in rest:
             before, _, rest = rest.partition(ANY_KEY)
-            place = _walk(place, before.removeprefix("$"))
-            key = _culprit(place, lambda: probe(encode(document)) == complaint)
-            found += f"{before}[{_shown(key)}]"
+            place = _follow_path(place, before.removeprefix("$"))
+            key = _find_failing_key(place, lambda: probe(encode(document)) == complaint)
+            found += f"{before}[{_format_key(key)}]"
             place = place[key]
         return found + rest
     except Exception:
@@ -61,7 +61,7 @@ def locate_keys(
         return path
 
 
-def _walk(place: Any, steps: str) -> Any:
+def _follow_path(place: Any, steps: str) -> Any:
     at = 0
     while at < len(steps):
         step = _STEP.match(steps, at)
@@ -72,7 +72,7 @@ def _walk(place: Any, steps: str) -> Any:
     return place
 
 
-def _culprit(mapping: dict[Any, Any], fails: Callable[[], bool]) -> Any:
+def _find_failing_key(mapping: dict[Any, Any], fails: Callable[[], bool]) -> Any:
     """Return the first key whose entry makes reading fail, and leave the mapping with that entry
     alone.
     """
@@ -89,5 +89,5 @@ def _culprit(mapping: dict[Any, Any], fails: Callable[[], bool]) -> Any:
     return entries[0][0]
 
 
-def _shown(key: object) -> str:
+def _format_key(key: object) -> str:
     return f'"{key}"' if isinstance(key, str) else repr(key)

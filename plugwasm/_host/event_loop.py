@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL = 0.05
 """Seconds between two checks of the call's deadline by its thread while a coroutine runs."""
-_FIRST, _LAST = 0.001, 0.1
+_FIRST_PAUSE, _LAST_PAUSE = 0.001, 0.1
 """Seconds until a cancelled guest is cancelled again: it may not have been entered yet."""
 
 
@@ -66,10 +66,10 @@ class CoroutineQueue:
         self._soon: Callable[..., object] = (
             getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
         )
-        self._rung = anyio.Event()
+        self._woken = anyio.Event()
         self.requests: deque[CoroutineRequest] = deque()
         self.is_closed = False
-        self._served: CoroutineRequest | None = None
+        self._current: CoroutineRequest | None = None
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> bool:
         """Have the event loop call a function. May be called from any thread.
@@ -89,29 +89,29 @@ class CoroutineQueue:
         Returns:
             False if the event loop has ended.
         """
-        return self.call_soon(self._ring)
+        return self.call_soon(self._set_woken)
 
-    def _ring(self) -> None:
-        self._rung.set()
+    def _set_woken(self) -> None:
+        self._woken.set()
 
     async def wait(self) -> None:
         """Wait until the task is woken. Check all conditions before the next wait."""
-        await self._rung.wait()
-        self._rung = type(self._rung)()
+        await self._woken.wait()
+        self._woken = type(self._woken)()
 
     async def run_coroutines(self) -> None:
         """Run the coroutines in the queue."""
         while self.requests:
-            self._served = self.requests.popleft()
+            self._current = self.requests.popleft()
             try:
-                await self._served.serve()
+                await self._current.run()
             finally:
-                self._served = None
+                self._current = None
 
     def stop(self) -> None:
         """Cancel the coroutine that runs. Called by the event loop."""
-        if self._served is not None:
-            self._served.stop()
+        if self._current is not None:
+            self._current.stop()
 
     def close(self) -> None:
         """Reject coroutines from now on. May be called from any thread."""
@@ -121,7 +121,7 @@ class CoroutineQueue:
                 request = self.requests.popleft()
             except IndexError:
                 return
-            request.refuse()
+            request.reject()
 
     async def wait_finished(
         self, is_done: Callable[[], bool], cancel: Callable[[], object]
@@ -131,7 +131,7 @@ class CoroutineQueue:
         """
         import anyio
 
-        pause = _FIRST
+        pause = _FIRST_PAUSE
         cancelled = anyio.get_cancelled_exc_class()
         with anyio.CancelScope(shield=True):
             while not is_done():
@@ -143,7 +143,7 @@ class CoroutineQueue:
                 except cancelled:
                     # asyncio's own, which no scope holds off. The first one is about to be raised.
                     pass
-                pause = min(2 * pause, _LAST)
+                pause = min(2 * pause, _LAST_PAUSE)
 
 
 class CoroutineRequest:
@@ -159,7 +159,7 @@ class CoroutineRequest:
         # Reentrant, for a signal handler may come in between. What it guards is one step of either.
         self._lock = RLock()
 
-    async def serve(self) -> None:
+    async def run(self) -> None:
         """Run the coroutine. Raise nothing but the cancellation of the task; all else goes to the
         thread.
 
@@ -202,7 +202,7 @@ class CoroutineRequest:
             except ValueError:
                 pass  # the event loop has let go of the task, and this is the garbage collector
 
-    def refuse(self) -> None:
+    def reject(self) -> None:
         """Close the coroutine instead of running it."""
         self._coroutine.close()
         self._answer(None, CancelledError("the task that awaits the call was cancelled"))
@@ -217,7 +217,7 @@ class CoroutineRequest:
         if self._scope is not None and self.is_open:
             self._scope.cancel()
 
-    def inside(self, function: Callable[..., Any], *args: Any) -> Any:
+    def run_in_guest_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Have the thread of the call run a function. For all other threads."""
         box: SimpleQueue[Any] = SimpleQueue()
         with self._lock:
@@ -233,7 +233,7 @@ class CoroutineRequest:
         return result
 
 
-class _Remote(CurrentPlugin):
+class _ForwardingPlugin(CurrentPlugin):
     """A `CurrentPlugin` for a coroutine. The thread of the call runs what enters the guest."""
 
     __slots__ = ("_plugin", "request")
@@ -248,16 +248,16 @@ class _Remote(CurrentPlugin):
         return self._plugin._now()
 
     def alloc(self, size: int) -> Memory:
-        return self.request.inside(self._plugin.alloc, size)  # type: ignore[no-any-return]
+        return self.request.run_in_guest_thread(self._plugin.alloc, size)  # type: ignore[no-any-return]
 
     def free(self, mem: Memory) -> None:
-        self.request.inside(self._plugin.free, mem)
+        self.request.run_in_guest_thread(self._plugin.free, mem)
 
     def return_bytes(self, output: Val, b: bytes) -> None:
-        self.request.inside(self._plugin.return_bytes, output, b)
+        self.request.run_in_guest_thread(self._plugin.return_bytes, output, b)
 
     def set_error(self, message: str) -> None:
-        self.request.inside(self._plugin.set_error, message)
+        self.request.run_in_guest_thread(self._plugin.set_error, message)
 
 
 # ---- the side of the thread ----------------------------------------------------------------------
@@ -356,7 +356,7 @@ class ThreadCall:
                     continue
                 if box is None:
                     break
-                box.put(_outcome(result, error))
+                box.put(_call_safely(result, error))
             if ended is not None or error is not None:
                 raise ended or error
             return result
@@ -374,11 +374,11 @@ class ThreadCall:
             raise CancelledError("the task that awaits the call was cancelled")
         remote = None
         if args and type(args[0]) is CurrentPlugin:
-            remote = _Remote(args[0])
+            remote = _ForwardingPlugin(args[0])
             args = (remote, *args[1:])
         within = context_factory.get()
         request = CoroutineRequest(
-            f(*args) if within is None else _run_in(within, f, args), answers
+            f(*args) if within is None else _run_in_context(within, f, args), answers
         )
         if remote is not None:
             remote.request = request
@@ -402,11 +402,11 @@ class ThreadCall:
         it.
         """
         queue = self._queue()
-        if queue is None or not queue.call_soon(queue.stop if ended else _nothing):
+        if queue is None or not queue.call_soon(queue.stop if ended else _do_nothing):
             raise CancelledError("the event loop that awaits the call has ended")
 
 
-async def _run_in(
+async def _run_in_context(
     within: Callable[[], AbstractContextManager[object]],
     f: Callable[..., Any],
     args: tuple[Any, ...],
@@ -415,11 +415,11 @@ async def _run_in(
         return await f(*args)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def _outcome(
+def _call_safely(
     function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[Any, BaseException | None]:
     try:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
 
 USER_NAMESPACE = "extism:host/user"
-MAX_WORDS = 4000
+MAX_MESSAGE = 4000
 """Characters of a host function's exception that an error repeats. The exception itself is its
 cause.
 """
@@ -140,7 +140,7 @@ class Function:
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
         f, args, returns, user_data = (
-            _callable(self.name, self.f),
+            _make_callable(self.name, self.f),
             self.args,
             self.returns,
             self.user_data,
@@ -174,7 +174,7 @@ class Function:
             finally:
                 plugin._expire()
 
-        return _guarded(self.name, run)
+        return _wrap_body(self.name, run)
 
 
 class InferredFunction(Function):
@@ -240,7 +240,7 @@ class InferredFunction(Function):
             self._wants_plugin,
             self._is_tuple,
         )
-        f = _callable(name, self.f)
+        f = _make_callable(name, self.f)
         decoders = [decode for _, decode in self._decoders]
         encoders = [encode for _, encode in self._encoders]
 
@@ -248,7 +248,7 @@ class InferredFunction(Function):
             decode, encode = decoders[0], encoders[0]
 
             def run_simple(guest: Guest, caller: int, values: Any) -> None:
-                # As `_guarded`, with one function call less for the commonest kind.
+                # As `_wrap_body`, with one function call less for the commonest kind.
                 try:
                     values[0] = encode(guest, f(decode(guest, values[0])))
                 except (KeyboardInterrupt, EngineFailure):
@@ -286,10 +286,10 @@ class InferredFunction(Function):
                 if plugin:
                     plugin._expire()
 
-        return _guarded(name, run)
+        return _wrap_body(name, run)
 
 
-def _callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+def _make_callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function, or for an `async def` one that has an event loop run it."""
     target: Any = f
     while isinstance(target, functools.partial):
@@ -307,7 +307,7 @@ _CO_COROUTINE = 0x80
 """As in `inspect`."""
 
 
-def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
+def _wrap_body(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
     """Return the body of a host function.
 
     What it raises becomes the cause of a `HostFunctionError`. The deadline is checked afterwards.
@@ -330,7 +330,7 @@ def host_function_error(name: str, exception: BaseException, guest: Guest) -> Er
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
         guest.remaining()  # raises it again if it came from there
     try:
-        words = truncate(str(exception), MAX_WORDS)
+        words = truncate(str(exception), MAX_MESSAGE)
     except Exception:
         words = "(it cannot be shown)"
     return HostFunctionError(

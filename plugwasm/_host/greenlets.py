@@ -54,7 +54,7 @@ def check_greenlet(plugin: Named, function: str | None, *others: object) -> None
         is_apart = (
             where[0] == me[0] and where[1] != me[1]
             if where and me
-            else guest in ticker.running and not _is_on_a_stack(guest)
+            else guest in ticker.running and not _is_on_some_stack(guest)
         )
         if is_apart:
             raise BusyError(
@@ -68,7 +68,7 @@ def check_greenlet(plugin: Named, function: str | None, *others: object) -> None
             ) from None
 
 
-def _is_on_a_stack(guest: object) -> bool:
+def _is_on_some_stack(guest: object) -> bool:
     """Return whether a thread is in the call, as far as its present greenlet goes.
 
     For calls that began before there was a greenlet.

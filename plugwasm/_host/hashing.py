@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from .._payload_bounds.nesting import MAX_LEVELS
 from .._payload_bounds.value_count import (
-    SIZES,
+    MSGPACK_SIZES,
+    iter_outside_strings,
     json_exceeds,
-    json_upper_bound,
+    max_json_values,
     msgpack_exceeds,
-    msgpack_header,
-    outside_of_strings,
+    read_msgpack_header,
 )
 
 TYPE_CHECKING = False
@@ -33,13 +33,13 @@ SLOW = 8
 application.
 """
 
-_KEYED = frozenset(("StrType", "BytesType", "ByteArrayType", "MemoryViewType"))
-_FEW = frozenset(("NoneType", "BoolType", "EnumType", "LiteralType"))
+_KEYED_TYPES = frozenset(("StrType", "BytesType", "ByteArrayType", "MemoryViewType"))
+_SMALL_TYPES = frozenset(("NoneType", "BoolType", "EnumType", "LiteralType"))
 """Types that have only a few values."""
-_QUICK = frozenset(
+_NUMBER_TYPES = frozenset(
     ("IntType", "FloatType", "DecimalType", "DateTimeType", "TimeType", "DateType", "TimeDeltaType")
 )
-_WITHIN = frozenset(("UnionType", "VarTupleType", "TupleType", "FrozenSetType", "ListType"))
+_COMPOUND_TYPES = frozenset(("UnionType", "VarTupleType", "TupleType", "FrozenSetType", "ListType"))
 """Types whose values are compared by what is in them."""
 
 
@@ -89,12 +89,12 @@ class HashedParts(NamedTuple):
 
 def find_hashed_parts(info: Any, is_json: bool) -> HashedParts:
     """Return the hashed parts of a type, given by `msgspec.inspect.type_info`."""
-    walk = _Walk(is_json)
+    walk = _TypeWalk(is_json)
     found = walk.of(info, 1, ())
     return found.anywhere() if walk.is_recursive else found
 
 
-class _Walk:
+class _TypeWalk:
     """A walk through a type. A container of the data is one level deeper."""
 
     def __init__(self, is_json: bool) -> None:
@@ -114,18 +114,18 @@ class _Walk:
         if kind == "CustomType" and hasattr(info.cls, "__pydantic_core_schema__"):
             return find_hashed_parts_of_model(info.cls.__pydantic_core_schema__, self.is_json)
         found = HashedParts(untyped=kind == "AnyType" and not self.is_json)
-        if kind in ("SetType", "FrozenSetType") and (weight := _weight(info.item_type)):
+        if kind in ("SetType", "FrozenSetType") and (weight := _key_weight(info.item_type)):
             found = found.or_(HashedParts(sets=frozenset((depth,)), weight=weight))
         elif kind == "DictType" and type(info.key_type).__name__ == "AnyType":
             found = found.or_(HashedParts(untyped=not self.is_json))
-        elif kind == "DictType" and (weight := _weight(info.key_type)):
+        elif kind == "DictType" and (weight := _key_weight(info.key_type)):
             found = found.or_(HashedParts(dicts=frozenset((depth,)), weight=weight))
-        for part in _parts(info):
+        for part in _iter_inner_types(info):
             found = found.or_(self.of(part, depth + (kind != "UnionType"), (*within, this)))
         return found
 
 
-def _parts(info: Any) -> list[Any]:
+def _iter_inner_types(info: Any) -> list[Any]:
     """Return the types within a type."""
     found = []
     for name in info.__struct_fields__:
@@ -138,15 +138,15 @@ def _parts(info: Any) -> list[Any]:
     return found
 
 
-def _weight(info: Any) -> int:
+def _key_weight(info: Any) -> int:
     """Return how often values of that type count as keys; 0 for those that cannot do harm."""
     kind = type(info).__name__
-    if kind in _KEYED or kind in _FEW:
+    if kind in _KEYED_TYPES or kind in _SMALL_TYPES:
         return 0
-    if kind in _QUICK or kind == "AnyType":
+    if kind in _NUMBER_TYPES or kind == "AnyType":
         return 1
-    if kind in _WITHIN:
-        return max(map(_weight, _parts(info)), default=0)
+    if kind in _COMPOUND_TYPES:
+        return max(map(_key_weight, _iter_inner_types(info)), default=0)
     return SLOW
 
 
@@ -156,13 +156,15 @@ def find_hashed_parts_of_model(schema: Any, is_json: bool) -> HashedParts:
         return HashedParts(_ANYWHERE, _ANYWHERE, True, SLOW, True)
     kind = schema.get("type")
     found = HashedParts(untyped=kind == "any" and not is_json, embedded=kind == "json")
-    if kind in ("set", "frozenset") and (weight := _weight_in_model(schema.get("items_schema"))):
+    if kind in ("set", "frozenset") and (
+        weight := _key_weight_of_model(schema.get("items_schema"))
+    ):
         found = found.or_(HashedParts(sets=_ANYWHERE, weight=weight))
     elif kind == "dict":
         keys = schema.get("keys_schema", {"type": "any"})
         if keys["type"] == "any":
             found = found.or_(HashedParts(untyped=not is_json))
-        elif weight := _weight_in_model(keys):
+        elif weight := _key_weight_of_model(keys):
             found = found.or_(HashedParts(dicts=_ANYWHERE, weight=weight))
     left = [part for name, part in schema.items() if name not in ("metadata", "serialization")]
     while left:
@@ -174,8 +176,8 @@ def find_hashed_parts_of_model(schema: Any, is_json: bool) -> HashedParts:
     return found
 
 
-def _weight_in_model(schema: Any) -> int:
-    """Return the weight of a schema, as `_weight`."""
+def _key_weight_of_model(schema: Any) -> int:
+    """Return the weight of a schema, as `_key_weight`."""
     kind = schema["type"] if isinstance(schema, dict) else "any"
     if kind in ("str", "bytes", "none", "bool", "literal", "enum"):
         return 0
@@ -188,7 +190,7 @@ def _weight_in_model(schema: Any) -> int:
 def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
     """Return whether more of a JSON text goes into sets and dicts than `most`."""
     few = most // hashed.weight
-    if hashed.embedded and json_upper_bound(text) > few:
+    if hashed.embedded and max_json_values(text) > few:
         return True
     if len(text) <= few or not json_exceeds(text, few):
         return False
@@ -200,7 +202,7 @@ def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
     total, room, marks, begin, commas, is_object = 0, few * few, 0, 0, 0, False
     around: list[tuple[int, int, bool]] = []
     tokens = (
-        token[0] for part in _marks_of(text) for token in re.finditer(rb"[\[{]|[\]}]|[,:]+", part)
+        token[0] for part in _iter_marks(text) for token in re.finditer(rb"[\[{]|[\]}]|[,:]+", part)
     )
     for token in tokens:
         first = token[0]
@@ -232,8 +234,8 @@ def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
     return total > room
 
 
-def _marks_of(text: bytes) -> Iterator[bytes]:
-    return (part.translate(None, _NO_MARKS) for part in outside_of_strings(text))
+def _iter_marks(text: bytes) -> Iterator[bytes]:
+    return (part.translate(None, _NO_MARKS) for part in iter_outside_strings(text))
 
 
 _NO_MARKS = bytes(set(range(256)) - set(b"[]{},:"))
@@ -241,7 +243,7 @@ _TEXT = frozenset((0xC0, 0xC2, 0xC3, *range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9,
 """First bytes of text, bytes and types with few values in MessagePack."""
 
 
-class _Open:
+class _OpenContainer:
     """A container that is being read: what is in it, and how much of that are keys."""
 
     __slots__ = ("begin", "is_key", "is_map", "keys", "left")
@@ -253,15 +255,15 @@ class _Open:
 def msgpack_exceeds_keys(data: bytes, hashed: HashedParts, most: int) -> bool:
     """Return whether more of a MessagePack value goes into sets and dicts than `most`."""
     few = most // hashed.weight
-    if hashed.embedded and json_upper_bound(data) > few:
+    if hashed.embedded and max_json_values(data) > few:
         return True
     if len(data) <= few or not msgpack_exceeds(data, few):
         return False
     if not (hashed.sets or hashed.dicts) and len(data.translate(None, _MAPS)) == len(data):
         return False
     total, room, values, at, end = 0, few * few, 0, 0, len(data)
-    top = _Open(1, False, 0, False)
-    around: list[_Open] = []
+    top = _OpenContainer(1, False, 0, False)
+    around: list[_OpenContainer] = []
 
     def leave() -> None:
         nonlocal top, total
@@ -283,13 +285,13 @@ def msgpack_exceeds_keys(data: bytes, hashed: HashedParts, most: int) -> bool:
         if is_key and ((hashed.untyped and first not in _TEXT) or len(around) in hashed.dicts):
             top.keys += 1
         top.left -= 1
-        if size := SIZES[first]:
+        if size := MSGPACK_SIZES[first]:
             at += size
             continue
-        at, inner = msgpack_header(data, at)
+        at, inner = read_msgpack_header(data, at)
         if inner > 0:
             around.append(top)
-            top = _Open(inner, first in _MAPS, values, is_key)
+            top = _OpenContainer(inner, first in _MAPS, values, is_key)
     while around:
         leave()
     return total > room

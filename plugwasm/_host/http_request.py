@@ -6,16 +6,14 @@ egress policy decides where it may go and what may be in it.
 
 from __future__ import annotations
 
-from .._http.client import send_request
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 from .._payload_bounds.value_count import json_exceeds
 from ..errors import EgressError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._http.client import Response
+    from .._http.client import HttpClient, Response
     from .._http.connection import Remaining
-    from .._http.policy import Egress
 
 __all__ = ["perform"]
 
@@ -25,7 +23,7 @@ _FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Exti
 
 
 def perform(
-    request_json: bytes, body: bytes | None, egress: Egress, remaining: Remaining
+    request_json: bytes, body: bytes | None, client: HttpClient, remaining: Remaining
 ) -> Response:
     """Do what a request document (`{"url": …, "method": "GET", "headers": {…}}`) asks for.
 
@@ -33,29 +31,28 @@ def perform(
 
     Args:
         request_json: UTF-8 JSON, at most 1 MiB.
-        body: The body to send; None and empty are the same.
+        body: The body to send; None and empty are the same. Its size was checked before it was
+            copied (`RequestPolicy.check_body_size`).
         remaining: Gives the seconds left to the call (None: no deadline), raises when it is to end.
 
     Raises:
         EgressError: The document is not valid (the message names the field), or the request failed.
         EgressDeniedError: Its target is not granted.
     """
-    url, method, headers = _read(request_json)
-    return send_request(egress, method, url, headers, body, remaining)
+    url, method, headers = _parse(request_json)
+    return client.send(method, url, headers, body, remaining)
 
 
-def check_sizes(document: int, body: int, egress: Egress | None) -> None:
-    """Raise `EgressError` if a request is too large to be looked at."""
-    if document > MAX_DOCUMENT:
+def check_document_size(size: int) -> None:
+    """Raise `EgressError` if a request document is too large to be read."""
+    if size > MAX_DOCUMENT:
         raise EgressError(
-            f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed"
+            f"the HTTP request document has {size} bytes, more than the {MAX_DOCUMENT} allowed"
         )
-    if egress is not None:
-        egress.judge_body(body)
 
 
-def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
-    check_sizes(len(request_json), 0, None)
+def _parse(request_json: bytes) -> tuple[str, str, dict[str, str]]:
+    check_document_size(len(request_json))
     if is_json_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     if json_exceeds(request_json, MAX_VALUES):
@@ -67,7 +64,7 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise EgressError(f"the HTTP request document is not JSON: {exc}") from None
     if not isinstance(document, dict):
-        raise _wrong("the document", "an object", document)
+        raise _field_error("the document", "an object", document)
     for name in document:
         if name not in _FIELDS:
             raise EgressError(
@@ -79,24 +76,24 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
 
     url = document.get("url")
     if not isinstance(url, str):
-        raise _wrong("url", "a string", url)
+        raise _field_error("url", "a string", url)
     method = document.get("method")
     if method is None:
         method = "GET"
     elif not isinstance(method, str):
-        raise _wrong("method", "a string", method)
+        raise _field_error("method", "a string", method)
     headers = document.get("headers", document.get("header"))
     if headers is None:
         headers = {}
     elif not isinstance(headers, dict):
-        raise _wrong("headers", "an object of strings", headers)
+        raise _field_error("headers", "an object of strings", headers)
     for name, value in headers.items():
         if not isinstance(value, str):
-            raise _wrong(f"headers.{name[:64]!r}", "a string", value)
+            raise _field_error(f"headers.{name[:64]!r}", "a string", value)
     return url, method, headers
 
 
-def _wrong(field: str, expected: str, got: object) -> EgressError:
+def _field_error(field: str, expected: str, got: object) -> EgressError:
     kinds = {
         dict: "an object",
         list: "a list",

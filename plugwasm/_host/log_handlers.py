@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["CustomLogger", "set_log_custom", "set_log_file"]
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_KEPT = 10_000
+_MAX_RECORDS = 10_000
 
 
-def _attach(handler: logging.Handler, level: Level | None) -> None:
+def _attach_handler(handler: logging.Handler, level: Level | None) -> None:
     if level is not None and level not in LEVELS:
         raise OptionError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
     logging.addLevelName(TRACE, "TRACE")
@@ -54,9 +54,9 @@ def set_log_file(file: str, level: Level | None = None) -> None:
             field="file",
         )
     if file in ("stdout", "stderr"):
-        _attach(logging.StreamHandler(getattr(sys, file)), level)
+        _attach_handler(logging.StreamHandler(getattr(sys, file)), level)
     else:
-        _attach(logging.FileHandler(file, encoding="utf-8", delay=True), level)
+        _attach_handler(logging.FileHandler(file, encoding="utf-8", delay=True), level)
 
 
 set_log_file.__module__ = "plugwasm"
@@ -73,7 +73,7 @@ class CustomLogger(logging.Handler):
     def __init__(self, f: Callable[[str], object]) -> None:
         super().__init__()
         self.callback = f
-        self._records: deque[str] = deque(maxlen=_KEPT)
+        self._records: deque[str] = deque(maxlen=_MAX_RECORDS)
 
     def set_callback(self, f: Callable[[str], object]) -> None:
         """Change the function that `drain` calls."""
@@ -108,7 +108,7 @@ def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> Cu
             field="f",
         )
     logger = CustomLogger(f)
-    _attach(logger, level)
+    _attach_handler(logger, level)
     return logger
 
 

@@ -48,7 +48,7 @@ def max_state_bytes(limits: Limits) -> int:
     )
 
 
-def _lower(one: int | None, other: int) -> int:
+def _min_of(one: int | None, other: int) -> int:
     return other if one is None else min(one, other)
 
 
@@ -104,7 +104,7 @@ class MemoryPlan:
             if self.sole_memory is None and (maximum is None or share + count * cap <= maximum):
                 self.share, self.cap = share, cap  # each has room for all that it may grow
             else:
-                self.share, self.cap = _lower(self.share, share), _lower(self.cap, cap)
+                self.share, self.cap = _min_of(self.share, share), _min_of(self.cap, cap)
 
     def _shares(
         self, maximum: int | None, count: int, total: int, largest: int
@@ -137,13 +137,13 @@ class MemoryBudget:
         cap: Pages that each memory may have, or None.
     """
 
-    __slots__ = ("_instances", "_set", "_store", "cap", "plan")
+    __slots__ = ("_instances", "_limit_set", "_store", "cap", "plan")
 
     def __init__(self, plan: MemoryPlan, store: Store, instances: dict[int, Instance]) -> None:
         self.plan = plan
         self._store = store
         self._instances = instances
-        self._set: int | None = -1
+        self._limit_set: int | None = -1
         self.cap = cap = plan.cap
         self.limit(
             None if cap is None else max(cap, INITIAL_PAGES)
@@ -151,7 +151,7 @@ class MemoryBudget:
 
     def limit(self, pages: int | None) -> None:
         """Set the engine's limit for each memory."""
-        if pages != self._set:
+        if pages != self._limit_set:
             limits = self.plan.limits
             self._store.limit(
                 memory_bytes=-1 if pages is None else pages * PAGE,
@@ -160,7 +160,7 @@ class MemoryBudget:
                 tables=limits.tables + KERNEL_TABLES,
                 memories=limits.memories + KERNEL_MEMORIES,
             )
-            self._set = pages
+            self._limit_set = pages
 
     def may_grow(self, pages: int, present: int) -> bool:
         """Return whether the kernel, which has `present` pages, may grow to `pages`; 0 means that
@@ -177,11 +177,11 @@ class MemoryBudget:
             return True
         if self.plan.sole_memory is not None:
             if pages == 0:
-                self.cap = self._left(present)
+                self.cap = self._pages_left(present)
                 self.limit(self.cap)
                 return True
-            others = self._present()
-            if (self.cap if others is None else others) <= self._left(pages):
+            others = self._present_pages()
+            if (self.cap if others is None else others) <= self._pages_left(pages):
                 self.limit(max(pages, self.cap))
                 return True
         elif pages == 0:
@@ -192,7 +192,7 @@ class MemoryBudget:
             return True
         return False
 
-    def _left(self, kernel: int) -> int:
+    def _pages_left(self, kernel: int) -> int:
         """Return the pages that the sole memory may have beside a kernel with so many.
 
         That is less than it has when the kernel has too many.
@@ -208,7 +208,7 @@ class MemoryBudget:
         """Return the pages of all memories, of which the kernel has so many; None if they cannot be
         seen.
         """
-        own = self._present() if self.plan.has_memories else 0
+        own = self._present_pages() if self.plan.has_memories else 0
         return None if own is None else kernel + own
 
     def describe_shortage(self, kernel: int, denied: int) -> str | None:
@@ -219,7 +219,7 @@ class MemoryBudget:
             kernel: Pages of the kernel.
             denied: Bytes that it did not give in the call that ended; 0 if it gave all.
         """
-        own, cap = self._present(), self.cap
+        own, cap = self._present_pages(), self.cap
         left = None if own is None or cap is None else max(0, cap - own)
         # Allocators ask for several pages at once, so one that has grown is refused before it has
         # all.
@@ -260,7 +260,7 @@ class MemoryBudget:
             f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
         )
 
-    def _present(self) -> int | None:
+    def _present_pages(self) -> int | None:
         """Return the pages of the sole memory, if it exists yet."""
         if (
             self.plan.sole_memory is None

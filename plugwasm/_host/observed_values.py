@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _SIGN = 0x8000000000000000
-_SHOWN = 120
-_MOST = 16 * 2**20
+_MAX_SHOWN = 120
+_MAX_BYTES = 16 * 2**20
 """Bytes of a block that are copied."""
 
 
@@ -41,10 +41,10 @@ def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
     number = READ[VAL_TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
     if type != "i64":
         return bool(number) if kind is bool and type == "i32" else number
-    if kind is int or (data := guest.find_block(raw, _MOST)) is None:
+    if kind is int or (data := guest.find_block(raw, _MAX_BYTES)) is None:
         plain = getattr(kind, "__origin__", kind)
         return plain() if not raw and plain in (str, bytes, dict, list) else number
-    if kind in (None, bytes) or len(data) == _MOST:
+    if kind in (None, bytes) or len(data) == _MAX_BYTES:
         return data
     try:
         if kind is str:
@@ -59,10 +59,10 @@ def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
 def shorten(value: object) -> str:
     """Return a value as part of a line of text; a long one is cut in its middle."""
     try:
-        is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN
-        text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:]) if is_long else repr(value)  # type: ignore[index]
+        is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _MAX_SHOWN
+        text = repr(value[:_MAX_SHOWN]) + repr(value[-_MAX_SHOWN:]) if is_long else repr(value)  # type: ignore[index]
     except Exception as error:
         text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    if len(text) <= _SHOWN:
+    if len(text) <= _MAX_SHOWN:
         return text
-    return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
+    return f"{text[: _MAX_SHOWN * 2 // 3]} … {text[-_MAX_SHOWN // 3 :]}"

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-class _Stands:
+class _Placeholder:
     """Stands for an argument that was not given."""
 
     __slots__ = ("_words",)
@@ -44,11 +44,11 @@ class _Stands:
         return "REGISTERED" if self is REGISTERED else "NOT_GIVEN"
 
 
-NOT_GIVEN: Any = _Stands("not given")
-REGISTERED: Any = _Stands("all that host_fn registered")
+NOT_GIVEN: Any = _Placeholder("not given")
+REGISTERED: Any = _Placeholder("all that host_fn registered")
 """Stands for the host functions that `host_fn` registered, where none were given."""
 
-_INSTEAD = {
+_REPLACEMENTS = {
     "timeout_ms": "limits=Limits(timeout=…), in seconds, or `timeout_ms` in the manifest",
     "max_pages": "limits=Limits(max_pages=…), or `memory.max_pages` in the manifest",
     "memory": "limits=Limits(memory_bytes=…), or `memory.max_pages` in the manifest",
@@ -66,7 +66,7 @@ _INSTEAD = {
 """For names that are no arguments: where the setting is."""
 
 
-_OF_OURS = {
+_OWN_OBJECTS = {
     "CompiledPlugin": (
         "it is compiled already: make a Plugin, an IsolatedPlugin or a PluginPool of it"
     ),
@@ -83,10 +83,10 @@ def reject_plugin_object(plugin: object) -> None:
     none itself.
     """
     for kind in type(plugin).__mro__:
-        if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OF_OURS:
+        if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OWN_OBJECTS:
             raise OptionError(
                 f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; "
-                f"{_OF_OURS[kind.__name__]}",
+                f"{_OWN_OBJECTS[kind.__name__]}",
                 field="plugin",
             )
 
@@ -100,11 +100,11 @@ def reject_unknown_arguments(owner: type, unknown: Mapping[str, object]) -> NoRe
     name = next(iter(unknown))
     raise TypeError(
         f"{owner.__name__}: there is no argument `{truncate(name)}`; "
-        f"{_instead(name, known, closest_match)}"
+        f"{_suggest(name, known, closest_match)}"
     )
 
 
-def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
+def _suggest(name: str, known: tuple[str, ...], meant: Any) -> str:
     if "limits" in known and name in Limits.__slots__:
         return f"write limits=Limits({name}=…)" + (
             ", in seconds, or `timeout_ms` in the manifest" if name == "timeout" else ""
@@ -112,12 +112,12 @@ def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
     for place, kind in (("process", ProcessLimits), ("isolated", ProcessLimits)):
         if place in known and name in kind.__slots__:
             return f"write {place}=ProcessLimits({name}=…)"
-    if name in _INSTEAD and ("limits" in known or "egress" in known):
-        return f"write {_INSTEAD[name]}"
+    if name in _REPLACEMENTS and ("limits" in known or "egress" in known):
+        return f"write {_REPLACEMENTS[name]}"
     if "timeout" in known and name == "timeout_ms":
         return "write timeout=…, in seconds"
     if "egress" in known:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         if name in (Egress.__init__.__kwdefaults__ or ()):
             return f"write egress=Egress({name}=…)"
@@ -178,7 +178,7 @@ def check_option_types(wasi: object, limits: object, egress: object) -> None:
             field="limits",
         )
     if egress is not None:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         if not isinstance(egress, Egress):
             raise OptionError(

@@ -61,7 +61,7 @@ def strip_indentation(message: str) -> str:
     return message.replace(_INDENT, "\n")
 
 
-def _lowest(logger: logging.Logger) -> int | None:
+def _lowest_level(logger: logging.Logger) -> int | None:
     """Return the lowest level that a handler of the logger takes, or None if there is none."""
     import logging
 
@@ -134,12 +134,12 @@ class PluginLog:
         dropped: How many lines were dropped because they were too many.
     """
 
-    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unsaid", "dropped", "name")
+    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unreported", "dropped", "name")
 
     def __init__(self, name: str, limits: Limits) -> None:
         self.name = name
         self.dropped = 0
-        self._unsaid = 0
+        self._unreported = 0
         self._limits = limits
         self._lines: TokenBucket | None = None
         self._bytes: TokenBucket | None = None
@@ -159,7 +159,7 @@ class PluginLog:
         length is capped. Each line counts towards the limit. The record has the fields `plugin`,
         and `function` for the export that runs.
         """
-        if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
+        if not self.logger.isEnabledFor(LEVELS[level]) or not self._take_line():
             return
         more = (
             f"… ({len(message) - MAX_MESSAGE} more characters)"
@@ -182,26 +182,26 @@ class PluginLog:
             extra={"plugin": self.name, "function": function and truncate(function)},
         )
 
-    def _passes(self) -> bool:
+    def _take_line(self) -> bool:
         if self._lines is None or self._bytes is None:
             self._lines = TokenBucket(self._limits.log_lines_per_second)
             self._bytes = TokenBucket(self._limits.log_bytes_per_second)
         # After a flood it begins again only when there is room for a while, or each line would
         # bring two that tell of the loss.
-        lines = max(1, self._limits.log_lines_per_second or 0) if self._unsaid else 1
+        lines = max(1, self._limits.log_lines_per_second or 0) if self._unreported else 1
         if not (self._lines.has(lines) and self._bytes.has(1)):
             self.dropped += 1
-            self._unsaid += 1
-            if self._unsaid == 1:
+            self._unreported += 1
+            if self._unreported == 1:
                 self._warn(
                     "the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, "
                     "`log_bytes_per_second`)"
                 )
             return False
         self._lines.take(1)
-        if self._unsaid:
-            self._warn("%d lines of the plugin were dropped", self._unsaid)
-            self._unsaid = 0
+        if self._unreported:
+            self._warn("%d lines of the plugin were dropped", self._unreported)
+            self._unreported = 0
         return True
 
     def _warn(self, message: str, *args: int) -> None:
@@ -219,7 +219,7 @@ class PluginLog:
     def level(self) -> int:
         """Return the result of `get_log_level`: the number of the lowest level that is kept."""
         logger = self.logger
-        lowest = _lowest(logger)
+        lowest = _lowest_level(logger)
         if lowest is not None:
             for number, value in enumerate(LEVELS.values()):
                 if value >= lowest and logger.isEnabledFor(value):

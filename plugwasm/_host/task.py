@@ -19,7 +19,7 @@ class Task:
     __slots__ = ("_current", "_requests", "_task")
 
     def __init__(self) -> None:
-        self._current = _current_of()
+        self._current = _find_current_task()
         self._task = self._current()
         self._requests = self._count()
 
@@ -47,7 +47,7 @@ class Task:
         return 0 if count is None else int(count())
 
 
-def _current_of() -> Callable[[], Any]:
+def _find_current_task() -> Callable[[], Any]:
     import anyio
 
     if anyio.get_cancelled_exc_class().__module__.partition(".")[0] == "asyncio":

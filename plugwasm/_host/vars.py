@@ -121,7 +121,7 @@ def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[byte
     vars = Vars(limits.var_bytes, limits.vars)
     for name, value in given.items():
         if not isinstance(name, (str, bytes)) or not isinstance(value, bytes):
-            raise OptionError(_misfit(name, value), field="vars")
+            raise OptionError(_describe_misfit(name, value), field="vars")
         key = encode_name(name)
         if vars.get(key) is not None:
             raise OptionError(
@@ -134,7 +134,7 @@ def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[byte
     return vars.snapshot()
 
 
-def _misfit(name: object, value: object) -> str:
+def _describe_misfit(name: object, value: object) -> str:
     if not isinstance(name, (str, bytes)):
         return (
             f"vars: names must be text and values bytes, but `{name!a:.100}`, a name, "

@@ -5,7 +5,7 @@ Parsers recurse on the native stack, which a few hundred kilobytes of nested arr
 
 from __future__ import annotations
 
-from .value_count import SIZES, msgpack_header
+from .value_count import MSGPACK_SIZES, read_msgpack_header
 
 MAX_LEVELS = 256
 """The deepest nesting that is read. A level takes a parser some 300 bytes of stack."""
@@ -52,11 +52,11 @@ def is_msgpack_too_deep(data: bytes) -> bool:
             values = (first & 15) * (1 if first & 16 else 2)
             if not values and len(around) < MAX_LEVELS:
                 continue
-        elif size := SIZES[first]:
+        elif size := MSGPACK_SIZES[first]:
             at += size
             continue
         else:
-            at, values = msgpack_header(data, at)
+            at, values = read_msgpack_header(data, at)
         if values < 0:
             continue
         around.append(left)

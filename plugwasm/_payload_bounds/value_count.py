@@ -20,10 +20,10 @@ _MARKS = (b",", b":", b"[", b"{")
 
 def json_exceeds(text: bytes, most: int) -> bool:
     """Return whether a JSON text has more than `most` values."""
-    if len(text) <= most or json_upper_bound(text) <= most:
+    if len(text) <= most or max_json_values(text) <= most:
         return False
     count, before = 1, b""
-    for part in outside_of_strings(text):
+    for part in iter_outside_strings(text):
         pairs = before + part
         count += sum(map(part.count, _MARKS)) - pairs.count(b"[]") - pairs.count(b"{}")
         before = part[-1:] or before
@@ -32,7 +32,7 @@ def json_exceeds(text: bytes, most: int) -> bool:
     return count > most
 
 
-def json_upper_bound(text: bytes) -> int:
+def max_json_values(text: bytes) -> int:
     """Return the most values that a JSON text can have.
 
     Marks within strings count too, so JSON that is embedded in strings is covered.
@@ -40,7 +40,7 @@ def json_upper_bound(text: bytes) -> int:
     return 1 + sum(map(text.count, _MARKS)) + text.count(b"\\u")
 
 
-def outside_of_strings(text: bytes) -> Iterator[bytes]:
+def iter_outside_strings(text: bytes) -> Iterator[bytes]:
     """Yield a JSON text in parts, without whitespace and with a quote in place of each string."""
     at, inside = 0, 0
     while at < len(text):
@@ -60,15 +60,15 @@ def outside_of_strings(text: bytes) -> Iterator[bytes]:
 # ---- MessagePack ---------------------------------------------------------------------------------
 
 # Bytes of a scalar, by its first byte; 0 for what has a length.
-SIZES = [1] * 256
-SIZES[0x80:0xA0] = [0] * 32
-SIZES[0xA0:0xC0] = range(1, 33)
-SIZES[0xC4:0xCA] = [0] * 6
-SIZES[0xCA:0xD4] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9]
-SIZES[0xD4:0xD9] = [3, 4, 6, 10, 18]
-SIZES[0xD9:0xE0] = [0] * 7
+MSGPACK_SIZES = [1] * 256
+MSGPACK_SIZES[0x80:0xA0] = [0] * 32
+MSGPACK_SIZES[0xA0:0xC0] = range(1, 33)
+MSGPACK_SIZES[0xC4:0xCA] = [0] * 6
+MSGPACK_SIZES[0xCA:0xD4] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9]
+MSGPACK_SIZES[0xD4:0xD9] = [3, 4, 6, 10, 18]
+MSGPACK_SIZES[0xD9:0xE0] = [0] * 7
 # First byte: bytes of the length, bytes besides, how many values each of it stands for.
-LENGTHS = {
+MSGPACK_LENGTHS = {
     **dict(zip(range(0xC4, 0xC7), ((1, 0, 0), (2, 0, 0), (4, 0, 0)), strict=True)),
     **dict(zip(range(0xC7, 0xCA), ((1, 1, 0), (2, 1, 0), (4, 1, 0)), strict=True)),
     **dict(
@@ -81,7 +81,7 @@ LENGTHS = {
 }
 
 
-def msgpack_header(data: bytes, at: int) -> tuple[int, int]:
+def read_msgpack_header(data: bytes, at: int) -> tuple[int, int]:
     """Read the header at `at` of a value that has a length.
 
     Returns:
@@ -91,7 +91,7 @@ def msgpack_header(data: bytes, at: int) -> tuple[int, int]:
     first = data[at]
     if first < 0xA0:
         return at + 1, (first & 15) * (1 if first & 16 else 2)
-    width, more, each = LENGTHS[first]
+    width, more, each = MSGPACK_LENGTHS[first]
     length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
     at += 1 + width + more
     return (at, length * each) if each else (at + length, -1)
@@ -111,10 +111,10 @@ def msgpack_exceeds(data: bytes, most: int) -> bool:
         if 0x80 <= first < 0xA0:
             at += 1
             left += (first & 15) * (1 if first & 16 else 2)
-        elif size := SIZES[first]:
+        elif size := MSGPACK_SIZES[first]:
             at += size
         else:
-            at, values = msgpack_header(data, at)
+            at, values = read_msgpack_header(data, at)
             if values > 0:
                 left += values
     return False

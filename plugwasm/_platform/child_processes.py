@@ -30,8 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_PAUSE = 0.002
-_CAN_LOOK = hasattr(os, "waitid")
+_POLL_INTERVAL = 0.002
+_HAS_WAITID = hasattr(os, "waitid")
 """Whether the system can tell that a child has ended without collecting its exit code. Elsewhere
 `Popen` has to do.
 """
@@ -47,11 +47,11 @@ class ChildProcess:
 
     def __init__(self, process: subprocess.Popen[bytes], *, leads: bool = False) -> None:
         self.process = process
-        self._leads = leads
+        self._leads_group = leads
         self._code: int | None = None
-        self._is_over = False
-        self._began = _began(process.pid)
-        self._descriptor = _opened(process.pid)
+        self._has_ended = False
+        self._start_time = _read_start_time(process.pid)
+        self._descriptor = _open_descriptor(process.pid)
         if (
             self._descriptor is not None and not self.is_unreaped()
         ):  # it has ended already, and the number may be another's
@@ -62,7 +62,7 @@ class ChildProcess:
         """The process id."""
         return self.process.pid
 
-    def _held(self) -> int:
+    def _descriptor_number(self) -> int:
         """Return the number of the descriptor, or -1 if there is none.
 
         A process that can no longer be told from others counts as ended.
@@ -72,26 +72,26 @@ class ChildProcess:
         number = self._descriptor.number
         if number >= 0:
             return number
-        self._descriptor = _opened(self.process.pid)
-        if _began(self.process.pid) != self._began:
+        self._descriptor = _open_descriptor(self.process.pid)
+        if _read_start_time(self.process.pid) != self._start_time:
             self.forget()
         return -1 if self._descriptor is None else self._descriptor.number
 
-    def _look(self, options: int) -> Any:
-        number = self._held()
-        if self._is_over:
+    def _wait_id(self, options: int) -> Any:
+        number = self._descriptor_number()
+        if self._has_ended:
             raise ChildProcessError
         kind, number = (os.P_PID, self.process.pid) if number < 0 else (os.P_PIDFD, number)
         return os.waitid(kind, number, os.WEXITED | options)
 
     def is_unreaped(self) -> bool:
         """Return whether the process still exists, running or ended but not waited for."""
-        if self._is_over:
+        if self._has_ended:
             return False
-        if not _CAN_LOOK:
+        if not _HAS_WAITID:
             return self.process.poll() is None
         try:
-            self._look(os.WNOHANG | os.WNOWAIT)
+            self._wait_id(os.WNOHANG | os.WNOWAIT)
         except OSError:
             return False
         return True
@@ -99,20 +99,20 @@ class ChildProcess:
     def kill(self) -> None:
         """End the process if it has not ended, and wait for it. May be called twice."""
         if self.is_unreaped():
-            if self._leads:
+            if self._leads_group:
                 try:
                     os.killpg(self.process.pid, signal.SIGKILL)
                 except OSError:
                     pass
-            number = self._held()
+            number = self._descriptor_number()
             try:
                 if number >= 0:
                     signal.pidfd_send_signal(number, signal.SIGKILL)
-                elif _CAN_LOOK and not self._is_over:
+                elif _HAS_WAITID and not self._has_ended:
                     os.kill(
                         self.process.pid, signal.SIGKILL
                     )  # `Popen.kill` would take the exit code if it has ended already
-                elif not self._is_over:
+                elif not self._has_ended:
                     self.process.kill()
             except OSError:
                 pass
@@ -128,31 +128,31 @@ class ChildProcess:
         Raises:
             subprocess.TimeoutExpired: It has not ended in that time.
         """
-        if not _CAN_LOOK:
+        if not _HAS_WAITID:
             return self.process.wait(seconds)
         end = None if seconds is None else monotonic() + seconds
-        pause = _PAUSE / 4
-        while not self._is_over:
+        pause = _POLL_INTERVAL / 4
+        while not self._has_ended:
             try:
-                if (result := self._look(0 if end is None else os.WNOHANG)) is not None:
+                if (result := self._wait_id(0 if end is None else os.WNOHANG)) is not None:
                     self._code = (
                         result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
                     )
-                    self._over(self._code)
+                    self._mark_ended(self._code)
                     break
             except OSError:
-                self._over(0)
+                self._mark_ended(0)
                 break
             if end is not None and monotonic() >= end:
                 assert seconds is not None
                 raise subprocess.TimeoutExpired(self.process.args, seconds)
             sleep(pause)
-            pause = min(2 * pause, 10 * _PAUSE)
+            pause = min(2 * pause, 10 * _POLL_INTERVAL)
         return self._code
 
-    def _over(self, code: int) -> None:
-        if not self._is_over:
-            self._is_over = True
+    def _mark_ended(self, code: int) -> None:
+        if not self._has_ended:
+            self._has_ended = True
             if self.process.returncode is None:
                 self.process.returncode = code  # so that `Popen` does not wait for it as well
 
@@ -161,13 +161,13 @@ class ChildProcess:
 
         A forked child, whose child this process is not, does nothing else.
         """
-        self._over(0)
+        self._mark_ended(0)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             descriptor.close()
 
 
-class _OfProcess(Descriptor):
+class _ProcessDescriptor(Descriptor):
     """The descriptor of a process.
 
     Before Linux 6.9 all of these share one inode, also with other kinds of descriptors. There the
@@ -184,10 +184,10 @@ class _OfProcess(Descriptor):
         os.close(own)
 
     def _is_same(self, number: int) -> bool:
-        return super()._is_same(number) and (self._is_unique or _pid_of(number) == self._pid)
+        return super()._is_same(number) and (self._is_unique or _read_pid(number) == self._pid)
 
 
-def _opened(pid: int) -> Descriptor | None:
+def _open_descriptor(pid: int) -> Descriptor | None:
     """Open a descriptor of the process that has the pid now.
 
     Returns:
@@ -198,7 +198,7 @@ def _opened(pid: int) -> Descriptor | None:
     number = -1
     try:
         number = os.pidfd_open(pid)
-        descriptor = _OfProcess(number, pid)
+        descriptor = _ProcessDescriptor(number, pid)
     except (AttributeError, OSError):  # of an old system, or there are no more descriptors
         if number >= 0:
             os.close(number)
@@ -209,7 +209,7 @@ def _opened(pid: int) -> Descriptor | None:
     return descriptor
 
 
-def _pid_of(descriptor: int) -> int | None:
+def _read_pid(descriptor: int) -> int | None:
     """Return the pid of the process that a descriptor refers to."""
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
@@ -219,7 +219,7 @@ def _pid_of(descriptor: int) -> int | None:
     return next((int(line[4:]) for line in lines if line.startswith(b"Pid:")), None)
 
 
-def _began(pid: int) -> bytes | None:
+def _read_start_time(pid: int) -> bytes | None:
     """Return the start time of the process that has the pid, in the system's units, or None if
     unknown.
     """

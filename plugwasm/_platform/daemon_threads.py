@@ -51,12 +51,12 @@ class _Worker:
                 except ValueError:
                     continue  # somebody has taken it out just now, and is about to hand it a job
                 return
-            _do(future, function, args)
+            _run_job(future, function, args)
             del future, function, args
             idle.append(self)
 
 
-def _do(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _run_job(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -89,7 +89,7 @@ def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
 
 def _start(worker: _Worker) -> None:
     thread = Thread(worker.run, "plugwasm")
-    with _sizing:
+    with _stack_size_lock:
         configured = stack_size()
         if not 0 < configured < STACK_BYTES:
             thread.start()
@@ -102,14 +102,14 @@ def _start(worker: _Worker) -> None:
 
 
 _idle: deque[_Worker] = deque()
-_sizing = RLock()
+_stack_size_lock = RLock()
 """Guards the process-wide setting of stack sizes."""
 
 
 def _after_fork_in_child() -> None:
     # It has none of the threads, and one of them may have held the lock.
-    global _idle, _sizing
-    _idle, _sizing = deque(), RLock()
+    global _idle, _stack_size_lock
+    _idle, _stack_size_lock = deque(), RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -29,7 +29,7 @@ class Descriptor:
     def number(self) -> int:
         """The number, or -1 once it was found to be closed or to refer to another file."""
         if self._number >= 0 and not self._is_same(self._number):
-            self._let_go()
+            self._invalidate()
         return self._number
 
     def _is_same(self, number: int) -> bool:
@@ -39,13 +39,13 @@ class Descriptor:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
-    def _let_go(self) -> None:
+    def _invalidate(self) -> None:
         self._number = -1
 
     def close(self) -> None:
         """Close the descriptor, unless the number refers to another file. May be called twice."""
         number = self.number
-        self._let_go()
+        self._invalidate()
         if number >= 0:
             os.close(number)
 
@@ -59,6 +59,6 @@ class SocketDescriptor(Descriptor):
         super().__init__(sock.fileno())
         self.socket = sock
 
-    def _let_go(self) -> None:
-        super()._let_go()
+    def _invalidate(self) -> None:
+        super()._invalidate()
         self.socket.detach()

@@ -45,17 +45,17 @@ PACKAGES = frozenset(
 )
 WAIT_SECONDS = 2.0
 _LAST_PATIENCE = 0.1
-_PAUSE = 0.001
-_PAIRED = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
+_POLL_INTERVAL = 0.001
+_PAIRED_LOCKS = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
 """Locks that their modules take before a fork and release after it. Of what is registered during a
 fork, Python calls only the second half.
 """
 
-_absent: list[tuple[str, str]] = []
+_absent_locks: list[tuple[str, str]] = []
 """Those of them that did not exist when a fork began."""
 
 
-def _locks() -> Iterator[tuple[str, Any]]:
+def _import_locks() -> Iterator[tuple[str, Any]]:
     """Yield the locks of modules that are being imported, or were until just now."""
     locks = getattr(_importlib, "_module_locks", {})
     for name, reference in list(locks.items()):
@@ -69,13 +69,15 @@ def _locks() -> Iterator[tuple[str, Any]]:
 def others_import() -> bool:
     """Return whether another thread is importing a module that plugins may need."""
     me = get_ident()
-    return any(getattr(lock, "owner", None) not in (None, me) for _, lock in _locks())
+    return any(getattr(lock, "owner", None) not in (None, me) for _, lock in _import_locks())
 
 
 def before_fork() -> None:
     """Wait until no other thread is importing."""
-    global _absent
-    _absent = [(name, lock) for name, lock in _PAIRED if not hasattr(sys.modules.get(name), lock)]
+    global _absent_locks
+    _absent_locks = [
+        (name, lock) for name, lock in _PAIRED_LOCKS if not hasattr(sys.modules.get(name), lock)
+    ]
     _wait(WAIT_SECONDS)
 
 
@@ -84,8 +86,8 @@ def before_fork_last() -> None:
 
     The wait is short, because those hooks have taken locks.
     """
-    global _absent
-    absent, _absent = _absent, []
+    global _absent_locks
+    absent, _absent_locks = _absent_locks, []
     _wait(_LAST_PATIENCE)
     for name, lock in absent:
         if (made := getattr(sys.modules.get(name), lock, None)) is not None:
@@ -95,13 +97,13 @@ def before_fork_last() -> None:
 def _wait(seconds: float) -> None:
     end = monotonic() + seconds
     while others_import() and monotonic() < end:
-        sleep(_PAUSE)
+        sleep(_POLL_INTERVAL)
 
 
 def after_fork_in_child() -> None:
     """Drop imports that other threads of the parent had begun."""
     me = get_ident()
-    for name, lock in _locks():
+    for name, lock in _import_locks():
         if getattr(lock, "owner", me) == me:
             continue
         _importlib._module_locks.pop(name, None)

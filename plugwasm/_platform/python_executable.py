@@ -53,7 +53,7 @@ class NoInterpreterError(Error):
     """No interpreter was found. The message says why, and what to do."""
 
 
-_found: dict[tuple[str, ...], Interpreter] = {}
+_interpreters: dict[tuple[str, ...], Interpreter] = {}
 """Interpreters that answered, by what they were found by. The state of this module."""
 
 
@@ -65,9 +65,9 @@ def find_interpreter() -> Interpreter:
     """
     named = os.environ.get(VARIABLE)
     key = ("named", named) if named else (str(sys.executable), str(getattr(sys, "frozen", "")))
-    known = _found.get(key)
+    known = _interpreters.get(key)
     if known is None:
-        known = _found[key] = _named(named) if named else _search()
+        known = _interpreters[key] = _find_named(named) if named else _search()
     return known
 
 
@@ -94,8 +94,8 @@ def find_package_folders(packages: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def _named(path: str) -> Interpreter:
-    found = _asked(path)
+def _find_named(path: str) -> Interpreter:
+    found = _probe(path)
     if isinstance(found, str):
         raise NoInterpreterError(
             f"`{truncate(path)}`, which the environment variable {VARIABLE} names, {found}"
@@ -108,7 +108,7 @@ def _search() -> Interpreter:
         return Interpreter(sys.executable)
     reasons: dict[str, str] = {}
     for path in _candidates():
-        found = _asked(path)
+        found = _probe(path)
         if not isinstance(found, str):
             return found
         reasons[path] = found
@@ -155,13 +155,17 @@ def _candidates() -> Iterator[str]:
             path = os.fsdecode(path)  # type: ignore[arg-type]
         except TypeError:
             continue
-        if path in seen or not _looks_like_one(path) or (is_frozen and _is_this_program(path)):
+        if (
+            path in seen
+            or not _is_named_like_python(path)
+            or (is_frozen and _is_this_program(path))
+        ):
             continue
         seen.add(path)
         yield path
 
 
-def _looks_like_one(path: str) -> bool:
+def _is_named_like_python(path: str) -> bool:
     """Return whether a path is named like a Python interpreter. Another program may do anything
     when it is started.
     """
@@ -192,27 +196,27 @@ def _runs_this_process(path: str | None) -> bool:
         or sys.platform != "linux"
         or getattr(sys, "frozen", False)
         or not sys.orig_argv
-        or not _looks_like_one(path)
+        or not _is_named_like_python(path)
     ):
         return False
     return not os.environ.get("PYTHONHOME") and os.access(path, os.X_OK) and _is_this_program(path)
 
 
-def _asked(path: str) -> Interpreter | str:
+def _probe(path: str) -> Interpreter | str:
     """Ask a program whether it is a suitable interpreter.
 
     Returns:
         The interpreter, or what is wrong with it as the rest of a sentence.
     """
     found = Interpreter(path)
-    wrong = _wrong_with(found)
+    wrong = _find_problem(found)
     if wrong is not None and (home := os.environ.get("PYTHONHOME")):
         found = Interpreter(path, home)
-        wrong = wrong if _wrong_with(found) else None
+        wrong = wrong if _find_problem(found) else None
     return found if wrong is None else wrong
 
 
-def _wrong_with(asked: Interpreter) -> str | None:
+def _find_problem(asked: Interpreter) -> str | None:
     import subprocess
 
     from .child_processes import ChildProcess

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from plugwasm._engine import (
     Store,
     wat_to_wasm,
 )
-from plugwasm._engine.signal_safety import _read, _write, signal_safe
+from plugwasm._engine.signal_safety import _read_number, _write_number, signal_safe
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -190,6 +191,7 @@ WATCHERS = [
     "settrace",
     "setprofile",
     *(["monitoring"] if sys.version_info >= (3, 12) else []),
+    *(["JIT"] if hasattr(sys, "_jit") and sys._jit.is_available() else []),
 ]
 
 
@@ -205,6 +207,7 @@ def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_us
         text=True,
         timeout=60,
         cwd=ROOT,
+        env=os.environ | ({"PYTHON_JIT": "1"} if watcher == "JIT" else {}),
     )
     assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
 
@@ -330,17 +333,17 @@ def test_signals_that_come_while_an_exception_leaves_a_callback_do_not_crash_the
 @pytest.mark.parametrize("value", [0, 1, 63, 64, 4095, 4096, 262143, 262144])
 def test_numbers_of_exception_tables_are_written_as_they_are_read(value: int) -> None:
     for first in (True, False):
-        encoded = _write(value, first)
-        assert _read(encoded, 0) == (value, len(encoded))
+        encoded = _write_number(value, first)
+        assert _read_number(encoded, 0) == (value, len(encoded))
         assert (encoded[0] & 128 != 0) == first
         assert not any(byte & 128 for byte in encoded[1:])
 
 
 @given(st.lists(st.integers(0, 2**30), min_size=1, max_size=20))
 def test_any_numbers_of_exception_tables_are_written_as_they_are_read(values: list[int]) -> None:
-    table, at = b"".join(_write(value, False) for value in values), 0
+    table, at = b"".join(_write_number(value, False) for value in values), 0
     for value in values:
-        found, at = _read(table, at)
+        found, at = _read_number(table, at)
         assert found == value
     assert at == len(table)
 

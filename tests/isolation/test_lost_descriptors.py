@@ -204,8 +204,8 @@ def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(
 ) -> None:
     """The number is used again by the application: as a stand-in for that, the process began at another time."""
     os.close(number(child))
-    began = child_processes._began
-    monkeypatch.setattr(child_processes, "_began", lambda pid: b"another time")
+    began = child_processes._read_start_time
+    monkeypatch.setattr(child_processes, "_read_start_time", lambda pid: b"another time")
     assert not child.is_unreaped()
     child.kill()
     assert child.process.pid == child.pid
