@@ -46,8 +46,8 @@ _LIGHT_TABLES = 10_000
 bytes an element.
 """
 
-# What follows the byte of an instruction: so many numbers, so many bytes, or what has a shape of
-# its own.
+# What follows the opcode of an instruction: a number of LEB128 immediates, a number of bytes, or a
+# form of its own.
 _BLOCK, _LABELS, _CALL, _SELECT, _BULK, _HEAVY = -1, -2, -3, -4, -5, -6
 _BYTES = 4
 _IMMEDIATES = [_HEAVY] * 256
@@ -70,10 +70,10 @@ _BULK_NUMBERS = (0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1)
 
 _COSTS = [1] * 256
 for _codes, _more in (
-    ((0x25, 0x26, *range(0xA8, 0xB2)), 2),  # of tables; floats made whole numbers, with checks
+    ((0x25, 0x26, *range(0xA8, 0xB2)), 2),  # tables; checked conversions of floats to integers
     ((0x10,), 4),
     ((0x11,), 6),
-    ((0x40, 0xFC), 13),  # calls of the engine
+    ((0x40, 0xFC), 13),  # calls into the engine
 ):
     for _code in _codes:
         _COSTS[_code] = _more
@@ -91,13 +91,13 @@ def estimate_cost(wasm: bytes) -> int:
     no certain bound.
     """
     if len(wasm) > 16 * LIGHT_BYTES:
-        return HEAVY_COST  # counts are claims: following them must not take long either
+        return HEAVY_COST  # counts are untrusted: following them must not take long either
     try:
         found = list(iter_sections(wasm))
     except IndexError:
         found = []
     if not found or found[-1][2] != len(wasm):
-        return 0  # broken off, which the engine finds out before it compiles anything
+        return 0  # truncated: the engine notices before it compiles anything
     if sum(end - at for section, at, end in found if section != CUSTOM) > LIGHT_BYTES:
         return HEAVY_COST
     total = widest = 0
@@ -264,7 +264,7 @@ def _cost_of_body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> i
             else:
                 raise _Heavy
         elif numbers == 2 and wasm[at] > 63:
-            raise _Heavy  # another memory than the first, whose number follows
+            raise _Heavy  # a memory index follows
         for _ in range(numbers):
             while wasm[at] > 127:
                 at += 1

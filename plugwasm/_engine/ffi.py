@@ -172,7 +172,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 def _package_folder() -> str:
-    # What `importlib.util.find_spec` does, without importing that.
+    # As `importlib.util.find_spec`, without importing it.
     for finder in sys.meta_path:
         spec = finder.find_spec("wasmtime", None)
         if spec is not None and spec.origin is not None:

@@ -84,7 +84,7 @@ def before_fork() -> None:
         engine.increment_epoch()
     libc = ctypes.PyDLL(None)
     if sys.platform != "linux":
-        libc.usleep(10 * _POLL_MICROSECONDS)  # which mostly does
+        libc.usleep(10 * _POLL_MICROSECONDS)  # mostly long enough
         return
     end = monotonic() + WAIT_SECONDS
     while threads and monotonic() < end:

@@ -58,8 +58,8 @@ _ENTRY_BYTES = 1500
 
 register()
 fork.register_last()
-# Only one thread compiles, and none while the process is forked: the child would inherit the
-# engine's locks with nobody to open them.
+# Only one thread compiles, and none while the process is forked: the child would inherit locks of
+# the engine that no thread releases.
 _compile_lock = RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -131,22 +131,20 @@ class Engine:
         lib.wasmtime_config_epoch_interruption_set(config, True)
         lib.wasmtime_config_consume_fuel_set(config, fuel)
         lib.wasmtime_config_max_wasm_stack_set(config, stack_bytes)
+        # Otherwise the engine ends the process.
         if stack_bytes > _ASYNC_STACK:
-            lib.wasmtime_config_async_stack_size_set(
-                config, stack_bytes
-            )  # otherwise the engine ends the process
-        # A memory keeps its address for life, which is what lets the host keep a view of it.
+            lib.wasmtime_config_async_stack_size_set(config, stack_bytes)
+        # A memory keeps its address for life, so that the host can keep a view of it.
         lib.wasmtime_config_memory_may_move_set(config, False)
         lib.wasmtime_config_memory_init_cow_set(config, images)
-        # Atomic instructions are harmless; a memory that is shared could change under the host's
-        # eyes.
+        # Atomic instructions are harmless. A shared memory could change while the host reads it.
         lib.wasmtime_config_wasm_threads_set(config, atomics)
         lib.wasmtime_config_shared_memory_set(config, False)
-        # Objects live in a heap apart from all memories. Exceptions need such a heap as well. Each
-        # memory's limit holds for it.
+        # Objects live in a heap outside of all memories, and so do exceptions. The limit of each
+        # memory holds for the heap as well.
         lib.wasmtime_config_wasm_gc_set(config, gc)
-        # Whoever replaces the handler of SIGSEGV after us (faulthandler, crash reporters, other
-        # runtimes) would turn a trap into a crash.
+        # With signals, code that replaces the SIGSEGV handler later (faulthandler, crash reporters,
+        # other runtimes) would turn a trap into a crash.
         lib.wasmtime_config_signals_based_traps_set(config, False)
         lib.wasmtime_config_parallel_compilation_set(config, parallel)
         if self.reservation != RESERVATION:
@@ -240,9 +238,8 @@ def is_pool_exhausted(failure: EngineFailure) -> bool:
 
 def _configure_pool(config: Any) -> None:
     pool = lib.wasmtime_pooling_allocation_config_new()
-    lib.wasmtime_pooling_allocation_config_total_stacks_set(
-        pool, 0
-    )  # those are for asynchronous calls
+    # Stacks are for asynchronous calls.
+    lib.wasmtime_pooling_allocation_config_total_stacks_set(pool, 0)
     lib.wasmtime_pooling_allocation_config_total_memories_set(pool, POOLED_MEMORIES)
     lib.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOLED_TABLES)
     lib.wasmtime_pooling_allocation_config_table_elements_set(pool, POOLED_TABLE_ELEMENTS)
@@ -395,8 +392,7 @@ def _read_extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
         lib.wasm_functype_results(function).contents,
     )
     if params.size + results.size > MAX_VALUES:
-        # They are read one by one, which takes seconds for a thousand exports of a thousand values
-        # each.
+        # Values are read one by one, which takes seconds for 1,000 exports of 1,000 values each.
         raise EngineFailure(
             f"a function that it imports or exports has more than {MAX_VALUES} parameters and "
             "results"
@@ -409,8 +405,7 @@ def _read_value_types(vec: PointerVec) -> tuple[str, ...]:
 
 
 def _read_value_type(pointer: Any) -> str:
-    # Compared, not asked for its number: `wasm_valtype_kind` ends the process for v128 and for most
-    # references.
+    # Compare types: `wasm_valtype_kind` ends the process for v128 and for most references.
     for name, known in _VALUE_TYPES:
         if lib.wasmtime_wasm_valtype_equal(pointer, known):
             return name

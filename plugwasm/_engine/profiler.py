@@ -38,9 +38,8 @@ class GuestProfiler(Finalizable):
         self, engine: Engine, name: str, interval: float, modules: Sequence[tuple[str, Module]]
     ) -> None:
         if any(module.engine is not engine for _, module in modules):
-            raise ValueError(
-                "the modules of a profile must belong to its engine"
-            )  # which would end the process
+            # The engine would end the process.
+            raise ValueError("the modules of a profile must belong to its engine")
         texts = [_utf8(text) for text, _ in modules]
         named = (_NamedModule * len(modules))(
             *(

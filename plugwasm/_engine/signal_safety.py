@@ -64,12 +64,13 @@ def signal_safe(function: F) -> F:
     start, length, target, *rest = entries[0]
     end = start + length
     if sys.version_info < (3, 12):
+        # The lookup starts at the new instruction, which is number -1 of the old ones.
         entries[0] = [
             -1,
             end + 1,
             target,
             *rest,
-        ]  # the lookup begins with the new instruction, which is number -1 of the old ones
+        ]
         function.__code__ = code.replace(
             co_code=_NOP + code.co_code,
             co_linetable=_NOP_LINE + code.co_linetable,

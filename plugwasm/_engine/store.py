@@ -210,13 +210,12 @@ class HostFunction:
             def pass_on(environment: Environment, caller: int, values: Any) -> None:
                 environment.call_host_function(function, caller, values)
 
-            # Two threads may each make one: either will do, for the stores hold what they were
-            # given.
+            # If two threads make one each, either will do: a store holds the one that it got.
             interceptable = self._interceptable = HostFunction(self.type, pass_on)
         return interceptable
 
 
-# `body` is bound as a default, because a closure could not be shielded.
+# `body` is bound as a default, because `signal_safe` takes no closure.
 @signal_safe
 def callback(environment: Any, caller: int, values: Any, count: int, body: Body) -> Any:
     try:
@@ -293,8 +292,8 @@ class WasmFunction:
     __slots__ = ("_store", "_trap", "invoke", "values")
 
     def __init__(self, store: Store, item: bytes, slots: int) -> None:
-        # One block for all that the call needs: the function (two words), the trap (one), a spare
-        # word, the values (two words each).
+        # One block for the whole call: the function (two words), the trap (one), a spare word, and
+        # the values (two words each).
         words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(
             item[8:24] + bytes(16 + VALUE_SIZE * slots)
         )
@@ -326,7 +325,7 @@ class WasmFunction:
         except EngineFailure:
             raise
         except BaseException:
-            # Of a signal handler, right after the call. How that ended nobody will know.
+            # Raised by a signal handler right after the call. How the call ended is lost.
             self._trap[0] = 0
             pending.exception = None
             pending.replenish()
@@ -538,7 +537,7 @@ class CallerMemory:
         words = self._words
         if not self._find() or words[0] & 0xFF != EXTERN_MEMORY:
             return None
-        return words[2], words[3], words[4], words[6]  # what is between these is padding
+        return words[2], words[3], words[4], words[6]  # the words in between are padding
 
     def found(self, store: Store) -> LinearMemory:
         """Return the memory that was found last, in its store: that of `caller_context`."""

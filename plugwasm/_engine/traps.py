@@ -155,9 +155,8 @@ def _read_message_and_frames(text: Any, trace: Any, pointer: int) -> tuple[str, 
         )
         frames.append(f"{truncate(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
-    if message.startswith(
-        "error while executing at wasm backtrace:"
-    ):  # with names as the guest wrote them, of any length
+    # The backtrace has the guest's own names, of any length.
+    if message.startswith("error while executing at wasm backtrace:"):
         message = message.rpartition("Caused by:\n")[2].strip()
     return message, tuple(frames)
 

@@ -98,7 +98,6 @@ def _value_types(names: tuple[str, ...]) -> PointerVec:
         *(lib.wasm_valtype_new(VALUE_CODES[name]) for name in names)
     )
     vec = PointerVec()
-    # The vector only lends the array: `wasm_functype_new` takes the types out of a copy that the
-    # library makes.
+    # The library copies the array; `wasm_functype_new` takes the types out of the copy.
     lib.wasm_valtype_vec_new(ctypes.byref(vec), len(names), array)
     return vec

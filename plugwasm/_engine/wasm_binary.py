@@ -59,7 +59,7 @@ def read_facts(wasm: bytes) -> Facts:
         if section in (TYPE, IMPORT, EXPORT):
             entries += number
         if section == TYPE and (_STRUCT in wasm[at:end] or _ARRAY in wasm[at:end]):
-            start |= 2  # such a byte may also be a number, which does no harm
+            start |= 2  # such a byte may also be part of a number, which does no harm
         state += _STATE.get(section, 0) * number
         if section == MEMORY:
             for _ in range(number):
@@ -80,8 +80,8 @@ def read_facts(wasm: bytes) -> Facts:
         elif section == EXPORT:
             references += number
         elif section == ELEMENT:
-            # Each element ends with a byte below 128, as all numbers do: counting those is fast,
-            # and counts some too many.
+            # Each element ends with a byte below 128, as all numbers do. Counting those is fast,
+            # and overestimates.
             elements = len(wasm[at:end].translate(None, _NUMBERS_GO_ON))
             references += elements
             state += _ELEMENT_OF_SEGMENT * elements
@@ -153,12 +153,12 @@ def strip_long_names(wasm: bytes) -> bytes:
     try:
         for section, at, end in iter_sections(wasm):
             if end > len(wasm):
-                return wasm  # broken off as well
+                return wasm  # truncated as well
             if not (section == CUSTOM and _has_long_names(wasm, at, end)):
                 kept.append(wasm[begin:end])
             begin = end
     except IndexError:
-        return wasm  # broken off: the engine will find that out
+        return wasm  # truncated: the engine will report it
     return b"".join(kept)
 
 

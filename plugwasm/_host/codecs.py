@@ -287,7 +287,9 @@ def make_output_reader(
     if codec is None or codec is JSON or codec is MSGPACK:
         try:
             return _cached_output_reader(returns, codec, plugin, function)  # type: ignore[arg-type]
-        except TypeError:  # of an annotation with a list in it, say; or it is raised again
+        except (
+            TypeError
+        ):  # e.g. an annotation with a list in it; other errors are raised again below
             pass
     return OutputReader(returns, codec, plugin, function)
 

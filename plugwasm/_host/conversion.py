@@ -195,7 +195,7 @@ def _make_bounded_reader(
         return None
 
     def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
-        # First of all the values: to see how deep they are takes as long as there are many.
+        # Count the values first: measuring the depth takes time for each of them.
         values, keys = limits.decoded_values, limits.decoded_keys
         if (
             values is not None
@@ -221,7 +221,7 @@ def _make_bounded_reader(
                 )
                 told_of.args = told_of.reason, told_of.path
             raise told_of from error
-        except ValueError as error:  # of pydantic, or text in it that is not UTF-8
+        except ValueError as error:  # from pydantic, or text that is not UTF-8
             raise DecodeError(*describe_error(error)) from error
 
     return read
@@ -230,7 +230,7 @@ def _make_bounded_reader(
 def too_many_values_error(
     format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]
 ) -> DecodeError:
-    if is_deep(data[:_PREFIX_BYTES]):  # which says more
+    if is_deep(data[:_PREFIX_BYTES]):  # the more specific error
         return too_deep_error(format)
     return DecodeError(
         f"the {format} has more values than the limit of {limits.decoded_values} "
@@ -250,13 +250,12 @@ def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Read any JSON text by the standard library, as the official SDK does."""
     import json
 
-    if (
-        len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS
-    ):  # too little for any of this
+    # Too little data to exceed any limit.
+    if len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS:
         return json.loads(data)
     encoding = json.detect_encoding(data)
     text = data.decode(encoding, "surrogatepass")
-    if not encoding.startswith("utf-8"):  # what is counted here are bytes of UTF-8
+    if not encoding.startswith("utf-8"):  # the counters below expect UTF-8
         data = text.encode("utf-8", "surrogatepass")
     values = limits.decoded_values
     if values is not None and len(data) > values and json_exceeds(data, values):
@@ -284,7 +283,7 @@ def _object_as_any(kind: Any) -> Any:
     return Any if kind is object else kind
 
 
-# msgspec looks into a type when it meets it first, and crashes when two threads do that at once.
+# msgspec inspects a type on first use, and crashes if two threads do so at once.
 _build_lock = RLock()
 
 
@@ -307,7 +306,7 @@ def get_reader(build: Callable[[Any], Reader], kind: Any) -> Reader:
     """Return what `build` makes of a type. It is made once, and threads can share it."""
     try:
         hash(kind)
-    except TypeError:  # an annotation with a list in it, say
+    except TypeError:  # e.g. an annotation with a list in it
         return _build_cached.__wrapped__(build, kind)
     return _build_cached(build, kind)
 
@@ -318,7 +317,7 @@ def _inspect_type(kind: Any) -> Any:
 
     info = msgspec.inspect.type_info(_object_as_any(kind))
     for found, is_dataclass in _iter_custom_classes(info, set()):
-        if found is object:  # which any value is
+        if found is object:  # any value is an object
             continue
         inside = "" if found is kind else f" (in {type_name(kind)})"
         if is_dataclass and is_pydantic(found):
@@ -375,7 +374,7 @@ def _encode_pydantic(value: Any) -> Any:
 def _decode_pydantic_json(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
-    # By way of JSON, because models take more from it: a strict one has dates as text only there.
+    # Through JSON, because models accept more there: a strict one takes dates as text only in JSON.
     return _validate(kind.__pydantic_validator__.validate_json, json_encoder()(value))
 
 
@@ -389,7 +388,7 @@ def _validate(validate: Callable[[Any], Any], value: Any) -> Any:
     try:
         return validate(value)
     except ValueError as error:
-        # Through msgspec, which puts the place of the model in front.
+        # msgspec will put the path of the model in front.
         raise DecodeError(*describe_error(error)) from None
 
 

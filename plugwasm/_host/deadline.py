@@ -94,17 +94,15 @@ class Ticker:
         thread: Thread | None = None
         try:
             if self._interpreter_ends:
-                raise RuntimeError(
-                    "the interpreter ends"
-                )  # before 3.12, to start one would wait for ever
+                # Before Python 3.12, starting a thread now would wait for ever.
+                raise RuntimeError("the interpreter ends")
             thread = self._thread = self._new_thread()
             thread.start()
             self.has_no_thread = False
         except BaseException as error:
-            # There can be no more threads, or a signal handler raised. The next call tries again.
-            if self._thread is thread and (
-                thread is None or thread.ident is None
-            ):  # else it runs all the same
+            # No more threads can be started, or a signal handler raised. The next call tries again.
+            # Otherwise the thread runs in spite of the error.
+            if self._thread is thread and (thread is None or thread.ident is None):
                 self._thread = None
             if not isinstance(error, RuntimeError):
                 raise
@@ -129,14 +127,14 @@ class Ticker:
         try:
             self._wakeup.release()
         except RuntimeError:
-            pass  # it rings already
+            pass  # it is signalled already
 
     def _run(self, me: Thread) -> None:
         idle_since = monotonic()
         before: set[int] = set()
         while not self._may_end(me):
-            # In this order, for a call does the opposite: it enters itself, then looks whether
-            # somebody will look in time.
+            # The order matters. A call does the opposite: it enters itself, then reads
+            # `next_check`.
             self.next_check = NEVER
             deadlines = self.running.copy()
             now = monotonic()
@@ -144,7 +142,7 @@ class Ticker:
                 idle_since = now
             elif now - idle_since > IDLE_SECONDS:
                 if self.keeps_thread:
-                    self._wakeup.acquire()  # nobody needs it until somebody wakes it
+                    self._wakeup.acquire()  # not needed until `wake`
                     idle_since = monotonic()
                     continue
                 if self._try_end(me):
@@ -154,11 +152,11 @@ class Ticker:
             if first <= now or present & before:
                 self.tick()
             before = present
-            del deadlines  # which would keep guests that are dropped meanwhile
+            del deadlines  # it would keep dropped guests alive
             pause = OVERDUE_TICK if first <= now else min(HEARTBEAT, first - now)
             self.next_check = now + pause
             self._wakeup.acquire(timeout=pause)
-        self._signal()  # what rang may have been for the one in its place
+        self._signal()  # the signal may have been for its successor
 
     def _may_end(self, me: Thread) -> bool:
         """Return whether a thread may end because it is not the current one."""
@@ -166,9 +164,8 @@ class Ticker:
             return False
         self.next_check = NEVER
         if self._thread is None and self.running and not self._is_forking:
-            self._thread = (
-                me  # who started it was interrupted, and took it for one that does not run
-            )
+            # The call that started it was interrupted, and took it for a thread that does not run.
+            self._thread = me
         return self._thread is not me or self._interpreter_ends
 
     def _try_end(self, me: Thread) -> bool:
@@ -177,8 +174,8 @@ class Ticker:
             self._thread = None
         if not self.running:
             return True
-        # A call has begun, and may just have taken this thread for one that looks; or it has
-        # started another, which counts then.
+        # A call has begun. It may just have relied on this thread; or it has started another, which
+        # is the current one then.
         if self._thread is None:
             self._thread = me
         return False

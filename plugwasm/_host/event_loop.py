@@ -156,7 +156,7 @@ class CoroutineRequest:
         self.is_open = True
         self.callers = waiting_callers()
         """The calls that wait for it. It is made in their thread."""
-        # Reentrant, for a signal handler may come in between. What it guards is one step of either.
+        # Reentrant, because a signal handler may run in between. It guards single steps.
         self._lock = RLock()
 
     async def run(self) -> None:
@@ -187,9 +187,8 @@ class CoroutineRequest:
                         if not task.is_running():
                             raise
                         error = exception
-            except (
-                cancelled
-            ) as exception:  # what the scope itself was cancelled with has ended in it
+            # A cancellation by the scope itself has ended in the scope.
+            except cancelled as exception:
                 if task.is_being_cancelled():
                     raise
                 error = exception
@@ -200,7 +199,7 @@ class CoroutineRequest:
                 call_waits.reset(outer)
                 current_delegation.reset(before)
             except ValueError:
-                pass  # the event loop has let go of the task, and this is the garbage collector
+                pass  # the event loop has dropped the task; this is the garbage collector
 
     def reject(self) -> None:
         """Close the coroutine instead of running it."""
@@ -276,8 +275,7 @@ class ThreadCall:
         self.is_finished = False
         self.result: Any = None
         self.error: BaseException | None = None
-        # The thread must not keep the task, which is behind the queue: what the event loop has let
-        # go of shall be freed.
+        # The thread must not keep the queue's task alive after the event loop has dropped it.
         self._queue = weakref.ref(queue)
         self._work = work
         self._thread = 0

@@ -248,7 +248,7 @@ class InferredFunction(Function):
             decode, encode = decoders[0], encoders[0]
 
             def run_simple(guest: Guest, caller: int, values: Any) -> None:
-                # As `_wrap_body`, with one function call less for the commonest kind.
+                # As `_wrap_body`, with one call less for the most common kind.
                 try:
                     values[0] = encode(guest, f(decode(guest, values[0])))
                 except (KeyboardInterrupt, EngineFailure):
@@ -328,7 +328,7 @@ def _wrap_body(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest,
 
 def host_function_error(name: str, exception: BaseException, guest: Guest) -> Error:
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
-        guest.remaining()  # raises it again if it came from there
+        guest.remaining()  # raises it again if the call has ended
     try:
         words = truncate(str(exception), MAX_MESSAGE)
     except Exception:

@@ -286,7 +286,7 @@ class Guest(Environment):
                 store for store in (self.store, *self._running) if store.context == context
             )
             memory = GuestMemory(finder.found(store))
-            if store is self.store:  # the others are soon gone
+            if store is self.store:  # other stores are short-lived
                 self.memories[found] = memory
         return memory
 
@@ -320,9 +320,8 @@ class Guest(Environment):
         each nested one half of that around it: all together less than twice as much.
         """
         engine = self.store.engine
-        if (
-            not engine.stack.has_room()
-        ):  # for in another store the engine gives the guest a whole stack again
+        # In another store the engine gives the guest a whole stack again.
+        if not engine.stack.has_room():
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
         limits, maximum, growth = self.limits, self.budget.plan.maximum, self.limits.max_pages
@@ -376,7 +375,7 @@ class Guest(Environment):
             from .._wasi.preview1 import Wasi
             from .._wasi.stdio import LineSplitter
 
-            # The guest owns its WASI, so that must not own the guest.
+            # The guest owns its WASI, so the WASI must not own the guest.
             guest = weakref.ref(self)
             log = self.log
 

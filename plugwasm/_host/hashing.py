@@ -103,8 +103,8 @@ class _TypeWalk:
         self._seen: set[tuple[int, int]] = set()
 
     def of(self, info: Any, depth: int, within: tuple[int, ...]) -> HashedParts:
-        # By identity: msgspec gives one object for each type within a type, and forms of a generic
-        # class are different types.
+        # Compare by identity: msgspec makes one object for each type within a type, and each form
+        # of a generic class is a type of its own.
         this = id(info)
         self.is_recursive |= this in within
         if this in within or (this, depth) in self._seen:
@@ -152,7 +152,7 @@ def _key_weight(info: Any) -> int:
 
 def find_hashed_parts_of_model(schema: Any, is_json: bool) -> HashedParts:
     """Return the hashed parts of a core schema of pydantic, at any depth."""
-    if not isinstance(schema, dict):  # pydantic has not made it yet
+    if not isinstance(schema, dict):  # pydantic has not built it yet
         return HashedParts(_ANYWHERE, _ANYWHERE, True, SLOW, True)
     kind = schema.get("type")
     found = HashedParts(untyped=kind == "any" and not is_json, embedded=kind == "json")
@@ -197,8 +197,8 @@ def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
     import re
 
     sets, dicts = hashed.sets, hashed.dicts
-    # Marks are what parts values; `begin` are those before the innermost container, `commas` those
-    # that part its elements.
+    # `marks` counts separators and opening brackets; `begin` is its value at the innermost
+    # container, and `commas` counts the separators of that container's elements.
     total, room, marks, begin, commas, is_object = 0, few * few, 0, 0, 0, False
     around: list[tuple[int, int, bool]] = []
     tokens = (
@@ -224,7 +224,7 @@ def json_exceeds_keys(text: bytes, hashed: HashedParts, most: int) -> bool:
         else:
             marks += len(token)
             commas += token.count(b",") if is_object else 0
-    for depth in range(len(around), 0, -1):  # of a text that is cut off
+    for depth in range(len(around), 0, -1):  # a truncated text
         total += (
             (commas + 1) ** 2 * (depth in dicts)
             if is_object

@@ -102,7 +102,7 @@ class MemoryPlan:
         if growth is not None:
             share, cap = INITIAL_PAGES + growth, min(MAX_PAGES, largest + growth)
             if self.sole_memory is None and (maximum is None or share + count * cap <= maximum):
-                self.share, self.cap = share, cap  # each has room for all that it may grow
+                self.share, self.cap = share, cap  # each may grow as far as `max_pages` lets it
             else:
                 self.share, self.cap = _min_of(self.share, share), _min_of(self.cap, cap)
 
@@ -145,9 +145,8 @@ class MemoryBudget:
         self._instances = instances
         self._limit_set: int | None = -1
         self.cap = cap = plan.cap
-        self.limit(
-            None if cap is None else max(cap, INITIAL_PAGES)
-        )  # until the kernel is made, and says so
+        # This holds until the kernel is made and says so.
+        self.limit(None if cap is None else max(cap, INITIAL_PAGES))
 
     def limit(self, pages: int | None) -> None:
         """Set the engine's limit for each memory."""
@@ -221,8 +220,8 @@ class MemoryBudget:
         """
         own, cap = self._present_pages(), self.cap
         left = None if own is None or cap is None else max(0, cap - own)
-        # Allocators ask for several pages at once, so one that has grown is refused before it has
-        # all.
+        # Allocators ask for several pages at once, so one that has grown is refused before all
+        # pages are taken.
         is_full = (
             left is not None
             and cap is not None

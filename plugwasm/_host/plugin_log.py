@@ -31,7 +31,7 @@ BURST_SECONDS = 10
 """A plugin may log at once what its limits allow it in that time."""
 
 _CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
-# Those that end a line or turn its direction, beyond ASCII.
+# Characters beyond ASCII that end a line or change its direction.
 _CONTROL |= {
     i: f"\\u{i:04x}"
     for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
@@ -173,7 +173,7 @@ class PluginLog:
                 self._lines.take(further)
                 text = text.replace("\n", _INDENT)
         text += more
-        if self._bytes is not None:  # counted as they are written: escaped ones are four
+        if self._bytes is not None:  # counted as written: an escaped character is four
             self._bytes.take(len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
         self.logger.log(
             LEVELS[level],
@@ -186,8 +186,8 @@ class PluginLog:
         if self._lines is None or self._bytes is None:
             self._lines = TokenBucket(self._limits.log_lines_per_second)
             self._bytes = TokenBucket(self._limits.log_bytes_per_second)
-        # After a flood it begins again only when there is room for a while, or each line would
-        # bring two that tell of the loss.
+        # After a flood, resume only when there is room for a while. Otherwise each line would come
+        # with two that report the loss.
         lines = max(1, self._limits.log_lines_per_second or 0) if self._unreported else 1
         if not (self._lines.has(lines) and self._bytes.has(1)):
             self.dropped += 1

@@ -30,7 +30,7 @@ class Task:
         """
         try:
             return self._current() is self._task
-        except RuntimeError:  # no event loop runs
+        except RuntimeError:  # no event loop is running
             return False
 
     def is_being_cancelled(self) -> bool:

@@ -18,8 +18,8 @@ def is_json_too_deep(text: bytes) -> bool:
     import re
 
     depth = 0
-    # A string, which may hold brackets, or a bracket. A string that does not end takes the rest,
-    # and is for the parser to refuse.
+    # Match strings, which may contain brackets, and brackets. An unterminated string matches the
+    # rest; the parser will reject it.
     for token in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', text, re.DOTALL):
         start = text[token.start()]
         if start in b"[{":
@@ -38,12 +38,12 @@ def is_msgpack_too_deep(data: bytes) -> bool:
     """Return whether arrays and maps of a MessagePack value nest more than `MAX_LEVELS` deep."""
     if len(data) - len(data.translate(None, _CONTAINERS)) <= MAX_LEVELS:
         return False
-    around: list[int] = []  # values to come in each container that is open, from the outside
+    around: list[int] = []  # values left in each open container, outermost first
     left, at, end = 1, 0, len(data)
     while at < end:
         while not left:
             if not around:
-                return False  # what follows is for the parser to refuse
+                return False  # the parser will reject the rest
             left = around.pop()
         left -= 1
         first = data[at]

@@ -27,7 +27,7 @@ def json_exceeds(text: bytes, most: int) -> bool:
         pairs = before + part
         count += sum(map(part.count, _MARKS)) - pairs.count(b"[]") - pairs.count(b"{}")
         before = part[-1:] or before
-        if count - (before in (b"[", b"{")) > most:  # for that one may be empty
+        if count - (before in (b"[", b"{")) > most:  # that one may be empty
             return True
     return count > most
 
@@ -59,7 +59,7 @@ def iter_outside_strings(text: bytes) -> Iterator[bytes]:
 
 # ---- MessagePack ---------------------------------------------------------------------------------
 
-# Bytes of a scalar, by its first byte; 0 for what has a length.
+# Size in bytes of a scalar, by its first byte; 0 for values that have a length.
 MSGPACK_SIZES = [1] * 256
 MSGPACK_SIZES[0x80:0xA0] = [0] * 32
 MSGPACK_SIZES[0xA0:0xC0] = range(1, 33)
@@ -67,7 +67,7 @@ MSGPACK_SIZES[0xC4:0xCA] = [0] * 6
 MSGPACK_SIZES[0xCA:0xD4] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9]
 MSGPACK_SIZES[0xD4:0xD9] = [3, 4, 6, 10, 18]
 MSGPACK_SIZES[0xD9:0xE0] = [0] * 7
-# First byte: bytes of the length, bytes besides, how many values each of it stands for.
+# First byte: width of the length, further bytes, and how many values one unit of it stands for.
 MSGPACK_LENGTHS = {
     **dict(zip(range(0xC4, 0xC7), ((1, 0, 0), (2, 0, 0), (4, 0, 0)), strict=True)),
     **dict(zip(range(0xC7, 0xCA), ((1, 1, 0), (2, 1, 0), (4, 1, 0)), strict=True)),

@@ -52,9 +52,8 @@ class ChildProcess:
         self._has_ended = False
         self._start_time = _read_start_time(process.pid)
         self._descriptor = _open_descriptor(process.pid)
-        if (
-            self._descriptor is not None and not self.is_unreaped()
-        ):  # it has ended already, and the number may be another's
+        # If it has ended already, the pid may be another process's.
+        if self._descriptor is not None and not self.is_unreaped():
             self.forget()
 
     @property
@@ -108,10 +107,9 @@ class ChildProcess:
             try:
                 if number >= 0:
                     signal.pidfd_send_signal(number, signal.SIGKILL)
+                # `Popen.kill` would collect the exit code of an ended process.
                 elif _HAS_WAITID and not self._has_ended:
-                    os.kill(
-                        self.process.pid, signal.SIGKILL
-                    )  # `Popen.kill` would take the exit code if it has ended already
+                    os.kill(self.process.pid, signal.SIGKILL)
                 elif not self._has_ended:
                     self.process.kill()
             except OSError:
@@ -154,7 +152,7 @@ class ChildProcess:
         if not self._has_ended:
             self._has_ended = True
             if self.process.returncode is None:
-                self.process.returncode = code  # so that `Popen` does not wait for it as well
+                self.process.returncode = code  # so that `Popen` does not wait for it too
 
     def forget(self) -> None:
         """Close the descriptor and stop waiting for the process.
@@ -199,11 +197,11 @@ def _open_descriptor(pid: int) -> Descriptor | None:
     try:
         number = os.pidfd_open(pid)
         descriptor = _ProcessDescriptor(number, pid)
-    except (AttributeError, OSError):  # of an old system, or there are no more descriptors
+    except (AttributeError, OSError):  # an old system, or out of descriptors
         if number >= 0:
             os.close(number)
         return None
-    if descriptor.number < 0:  # there is no /proc
+    if descriptor.number < 0:  # no /proc
         os.close(number)
         return None
     return descriptor

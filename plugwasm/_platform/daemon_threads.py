@@ -49,7 +49,7 @@ class _Worker:
                 try:
                     idle.remove(self)
                 except ValueError:
-                    continue  # somebody has taken it out just now, and is about to hand it a job
+                    continue  # it was just taken out, and a job is about to come
                 return
             _run_job(future, function, args)
             del future, function, args
@@ -63,7 +63,7 @@ def _run_job(future: Future[Any], function: Callable[..., Any], args: tuple[Any,
         result = function(*args)
     except BaseException as error:
         future.set_exception(error)
-        del future  # which would be in a circle with the traceback
+        del future  # it would form a cycle with the traceback
     else:
         future.set_result(result)
 
@@ -77,7 +77,7 @@ def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
     future: Future[Any] = Future()
     job = (future, function, args)
     try:
-        worker = _idle.pop()  # the one that worked last
+        worker = _idle.pop()  # the most recently used
     except IndexError:
         worker = _Worker()
         worker.jobs.put(job)
@@ -107,7 +107,7 @@ _stack_size_lock = RLock()
 
 
 def _after_fork_in_child() -> None:
-    # It has none of the threads, and one of them may have held the lock.
+    # The child has none of the threads, and one of them may have held the lock.
     global _idle, _stack_size_lock
     _idle, _stack_size_lock = deque(), RLock()
 

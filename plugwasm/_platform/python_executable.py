@@ -83,13 +83,13 @@ def find_package_folders(packages: Iterable[str]) -> list[str]:
         if origin is None:
             try:
                 spec = find_spec(name)
-            except (ImportError, ValueError):  # it is loaded, but nobody knows where from
+            except (ImportError, ValueError):  # loaded from an unknown place
                 spec = None
             origin = spec.origin if spec is not None else None
         if origin is not None:
             try:
                 found[os.path.dirname(os.path.dirname(os.path.abspath(origin)))] = None
-            except OSError:  # relative to a directory that is gone
+            except OSError:  # relative to a deleted directory
                 continue
     return list(found)
 
@@ -242,7 +242,7 @@ def _find_problem(asked: Interpreter) -> str | None:
         except subprocess.TimeoutExpired:
             return "is no Python interpreter: it does not answer"
         finally:
-            child.kill()  # also what a script has started, or its end of the pipe stays open
+            child.kill()  # with what it started, or the pipe would stay open
     if len(answer) != 2 or answer[0] != str(one * other).encode():
         return "is no Python interpreter: it does not do what it is told by `-c`"
     ours = str(sys.implementation.cache_tag)
