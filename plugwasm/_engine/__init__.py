@@ -6,7 +6,8 @@ module         engines and modules: compile, serialize, load
 types          function types; what modules import and export
 wasm_binary    facts about a module that the C API does not tell, read from its bytes
 compile_cost   an upper bound of the cost of compiling a module
-store          stores, instances, calls, and host callbacks
+store          stores, instances and calls
+callbacks      host functions and the epoch callback
 profiler       stacks of running guests; imported by those who profile
 stack          how much native stack a thread has left for guests
 traps          what the engine reports, as exceptions of this package
@@ -16,6 +17,14 @@ signal_safety  callbacks that catch what a signal handler raises at their entry
 """
 
 from ..errors import truncate
+from .callbacks import (
+    CALLBACK_CODE,
+    Environment,
+    HostFunction,
+    PendingException,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
+)
 from .compile_cost import LIGHT_COST, estimate_cost, is_light
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .module import (
@@ -34,19 +43,13 @@ from .resources import address_space_limit, can_compile_in_parallel, in_main_int
 from .signal_safety import signal_safe
 from .stack import ThreadStack
 from .store import (
-    CALLBACK_CODE,
     CallerMemory,
-    Environment,
     ExportName,
-    HostFunction,
     Instance,
     LinearMemory,
-    PendingException,
     Store,
     WasmFunction,
     caller_context,
-    check_recursion_depth,
-    check_recursion_depth_to_start,
 )
 from .traps import (
     OUT_OF_BOUNDS,

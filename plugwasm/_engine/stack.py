@@ -19,7 +19,8 @@ import os
 import sys
 
 from .._platform.native_threads import local
-from .store import Environment, HostFunction, Store, WasmFunction
+from .callbacks import Environment, HostFunction
+from .store import Store, WasmFunction
 from .types import FunctionType
 
 TYPE_CHECKING = False

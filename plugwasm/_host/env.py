@@ -9,7 +9,7 @@ The host owns what it is given here. It frees each handle that it takes, once, a
 of them and made its result. A guest may pass one block twice, or free a handle again; neither may
 free the result.
 
-Decisions: docs/decisions.md, 12, 30.
+Decisions: docs/decisions.md, 35.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ def plain(environment, caller, values, count):
 engine, environment = Engine(), Environment()
 store, host = Store(engine, environment), HostFunction(FunctionType((), ()), body)
 if sys.argv[1] == "plain":
-    host._callback = HOST_CALLBACK(plain)
+    host.callback = HOST_CALLBACK(plain)
 module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f))
   (func (export "late") (local $n i64) (local.set $n (i64.const 60000000))
     (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
