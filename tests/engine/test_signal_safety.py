@@ -25,7 +25,7 @@ from plugwasm._engine import (
     Store,
     wat_to_wasm,
 )
-from plugwasm._engine.signal_safety import _read, _write, signal_safe
+from plugwasm._engine.signal_safety import _read_number, _write_number, signal_safe
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -244,7 +244,7 @@ def plain(environment, caller, values, count):
 engine, environment = Engine(), Environment()
 store, host = Store(engine, environment), HostFunction(FunctionType((), ()), body)
 if sys.argv[1] == "plain":
-    host._callback = HOST_CALLBACK(plain)
+    host.callback = HOST_CALLBACK(plain)
 module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f))
   (func (export "late") (local $n i64) (local.set $n (i64.const 60000000))
     (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
@@ -345,8 +345,8 @@ def test_signals_while_callback_raises() -> None:
 def test_exception_table_round_trip(value: int) -> None:
     """Numbers of exception tables are written as they are read."""
     for first in (True, False):
-        encoded = _write(value, first)
-        assert _read(encoded, 0) == (value, len(encoded))
+        encoded = _write_number(value, first)
+        assert _read_number(encoded, 0) == (value, len(encoded))
         assert (encoded[0] & 128 != 0) == first
         assert not any(byte & 128 for byte in encoded[1:])
 
@@ -354,9 +354,9 @@ def test_exception_table_round_trip(value: int) -> None:
 @given(st.lists(st.integers(0, 2**30), min_size=1, max_size=20))
 def test_exception_table_round_trip_random(values: list[int]) -> None:
     """Any numbers of exception tables are written as they are read."""
-    table, at = b"".join(_write(value, False) for value in values), 0
+    table, at = b"".join(_write_number(value, False) for value in values), 0
     for value in values:
-        found, at = _read(table, at)
+        found, at = _read_number(table, at)
         assert found == value
     assert at == len(table)
 

@@ -208,8 +208,8 @@ def test_lost_child_is_not_confused(child: ChildProcess, monkeypatch: pytest.Mon
     another time.
     """
     os.close(number(child))
-    began = child_processes._began
-    monkeypatch.setattr(child_processes, "_began", lambda pid: b"another time")
+    began = child_processes._read_start_time
+    monkeypatch.setattr(child_processes, "_read_start_time", lambda pid: b"another time")
     assert not child.is_unreaped()
     child.kill()
     assert child.process.pid == child.pid

@@ -31,7 +31,7 @@ print(plugwasm.Plugin({HEAVY!r}).call("run"), plugwasm.IsolatedPlugin('(module (
 @pytest.fixture(autouse=True)
 def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(python_executable, "_found", {})
+    monkeypatch.setattr(python_executable, "_interpreters", {})
     monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
     monkeypatch.setattr(modules, "_kept", [])
     monkeypatch.delenv("PLUGWASM_PYTHON", raising=False)
@@ -191,11 +191,11 @@ def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(3):
         assert find_interpreter().path == sys.executable
     assert log.read_text() == "\n"
-    monkeypatch.setattr(python_executable, "_found", {})
+    monkeypatch.setattr(python_executable, "_interpreters", {})
     monkeypatch.undo()
     monkeypatch.setattr(
         python_executable,
-        "_asked",
+        "_probe",
         lambda path: pytest.fail("what runs this process need not be asked"),
     )
     if sys.platform == "linux":
