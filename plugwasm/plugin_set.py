@@ -1,7 +1,9 @@
-"""The plugins of an application: found, loaded, asked by hooks, replaced when their files change, described for a settings page.
+"""The plugins of an application: discovered, loaded, called by hook, reloaded when their files
+change, and described for a settings page.
 
-A hook is the name of an export. A plugin serves each hook that it exports as a function, and the set asks those that serve it in
-order. A plugin that fails is passed over and noted; the others are asked all the same.
+A hook is the name of an export. A plugin serves each hook that it exports as a function, and the
+set calls those that serve it in order. A plugin that fails is skipped and its failure noted; the
+others are called all the same.
 """
 
 from ._plugin_set.changes import Changes

@@ -16,13 +16,14 @@ from .._host import greenlets
 from .._host.deadline import NEVER
 from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
 from .._host.registry import warn_registered_imports
-from .._host.vars import Vars, check_initial_vars
 from .._manifest.files import format_path, make_absolute
 from .._manifest.limits import ProcessLimits
+from .._runtime.abstract_plugin import AbstractPlugin
 from .._runtime.call_errors import error_for_raised, no_room_error, parse_output
 from .._runtime.call_queue import QueuedCall, hand_over, holds_self, is_calling, queued_calls
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled
-from .._runtime.plugin import Plugin, encode_input, instrument, merge_config
+from .._runtime.inputs import to_input_bytes
+from .._runtime.plugin import Plugin
 from .._runtime.signatures import signature_of_call
 from .._wasi.options import Clock, WasiOptions
 from ..errors import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
 
@@ -72,7 +73,13 @@ _ERRORS: dict[str, type[Error]] = {
 }
 
 
-class IsolatedPlugin(Plugin):
+if TYPE_CHECKING:
+    _Base = Plugin  # for type checkers as for `isinstance`, which `Plugin.register` tells below
+else:
+    _Base = AbstractPlugin
+
+
+class IsolatedPlugin(_Base):
     """A `Plugin` that runs in a process of its own. It takes and does the same; each call costs two switches between processes.
 
     One worker process is started for each plugin, when it is made, and serves all of its calls. It is confined as far as the system allows
@@ -140,35 +147,23 @@ class IsolatedPlugin(Plugin):
             limits,
             egress,
         )
-        granted = plugin._spec.config
-        self._config = granted if config is None else merge_config(granted, config)
-        self._closed = False
-        self._lease = None
-        self._guest = None
-        self._fuel_used = None
-        self._id = None
-        self._initial_vars = check_initial_vars(vars, plugin.limits)
-        self._vars = Vars(plugin.limits.var_bytes, plugin.limits.vars, self._initial_vars)
-        self._view = None
+        AbstractPlugin.__init__(
+            self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe
+        )
+        if self._instrumentation is not None and self._instrumentation.needs_local_instance:
+            raise TypeError(
+                "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead"
+            )
         self._call_count = 0
         self._process = process
         self._needs_new_instance = False
         self._running_call = 0
         self._types, self._exposed = expose_functions(plugin.functions)
-        self.compiled_plugin = RemoteCompiledPlugin.like(plugin)
-        self._instrumentation = instrument(self, observe)
-        if self._instrumentation is not None and self._instrumentation.needs_local_instance:
-            raise TypeError(
-                "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead"
-            )
-        timeout = plugin.limits.timeout
-        self._timeout = NEVER if timeout is None else timeout
-        self._entries = {}
         self._worker: Worker | None = None
         self._start_worker()
         self.compiled_plugin._check_memory()
         self.compiled_plugin._warn()
-        self._init_queue()
+        self._idle = True
 
     # ---- calling --------------------------------------------------------------------------------------------------------------------
 
@@ -216,7 +211,7 @@ class IsolatedPlugin(Plugin):
                     if isinstance(data, str)
                     else data
                     if type(data) is bytes
-                    else encode_input(data)
+                    else to_input_bytes(data)
                 )
             except UnicodeEncodeError as error:
                 from .._host.codecs import unencodable_input_error
@@ -524,13 +519,16 @@ class IsolatedPlugin(Plugin):
         return f"<IsolatedPlugin {self.name!r}{', closed' if self._closed else ''}>"
 
 
+Plugin.register(IsolatedPlugin)
+
+
 class RemoteCompiledPlugin(CompiledPlugin):
     """The modules and the settings of a plugin. What is compiled is not here, but in a worker."""
 
     __slots__ = ()
 
     @classmethod
-    def like(cls, plugin: CompiledPlugin) -> RemoteCompiledPlugin:
+    def from_compiled(cls, plugin: CompiledPlugin) -> RemoteCompiledPlugin:
         """The same modules and settings as another one's."""
         made = cls.__new__(cls)
         for name in CompiledPlugin.__slots__:

@@ -31,7 +31,7 @@ from .directory import FileStamp, OpenDirectory
 from .metadata import PluginFile, check_name, parse_plugin_file
 
 if TYPE_CHECKING:
-    from .._http.policy import Egress
+    from .._http.egress import Egress
 
 __all__ = [
     "ApplicationSource",

@@ -12,7 +12,7 @@ from .._manifest.limits import effective_limits
 from .._manifest.messages import truncate
 from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import merge_config
+from .._runtime.inputs import merge_config
 from ..errors import Error, ModuleError, SourceError
 from .compile_shares import CompileShares
 from .loaded_plugin import LoadedPlugin, is_same_plugin

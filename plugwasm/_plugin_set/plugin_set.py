@@ -31,8 +31,8 @@ from .._host.options import (
 )
 from .._manifest.limits import ProcessLimits
 from .._manifest.messages import closest_match, truncate
+from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.plugin import CloseOnExit
 from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError
 from . import discovery, dispatch, signatures
 from .changes import ChangeLock, Changes, changes_between
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import anyio
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
 

@@ -200,6 +200,8 @@ class AsyncOutputs(Generic[T]):
     The calls run in tasks that belong to the `async with` block.
     """
 
+    __module__ = "plugwasm"
+
     def __init__(self, job: MapJob, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
         job.count_inputs(inputs)
         self._job = job

@@ -15,8 +15,10 @@ from .._host.options import (
     reject_unknown_arguments,
     reject_unused_options,
 )
+from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
-from .._runtime.plugin import CloseOnExit, Plugin, merge_config
+from .._runtime.inputs import merge_config
+from .._runtime.plugin import Plugin
 from ..errors import OptionError
 from .claim import Claim
 from .lease import Lease
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from .._host.event_loop import ThreadCall
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
     from .._wasi.options import WasiOptions

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Protocol, TypeVar
 
-    from .plugin import Plugin
+    from .abstract_plugin import AbstractPlugin
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,7 +86,7 @@ class QueuedCall:
         "thread",
     )
 
-    def __init__(self, owner: QueueOwner, plugin: Plugin, function: str) -> None:
+    def __init__(self, owner: QueueOwner, plugin: AbstractPlugin, function: str) -> None:
         """`owner` is what it waits for: the plugin, or what watches it."""
         self._owner = owner
         self._process_token = _process_token
@@ -268,7 +268,7 @@ def _remove(queue: deque[QueuedCall], queued_call: QueuedCall) -> None:
         pass
 
 
-def queued_calls(plugin: Plugin, thread: int | None = None) -> list[QueuedCall]:
+def queued_calls(plugin: AbstractPlugin, thread: int | None = None) -> list[QueuedCall]:
     """The calls that wait for the plugin, or of them those of a thread."""
     if not _waiting:
         return []
@@ -279,7 +279,7 @@ def queued_calls(plugin: Plugin, thread: int | None = None) -> list[QueuedCall]:
     ]
 
 
-def is_calling(thread: int, plugin: Plugin) -> bool:
+def is_calling(thread: int, plugin: AbstractPlugin) -> bool:
     """Whether the thread is in a call of the plugin, and does not wait to begin one."""
     frame = sys._current_frames().get(thread)
     while frame is not None:

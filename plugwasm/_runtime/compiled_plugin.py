@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from .._engine import Item
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
@@ -134,6 +134,15 @@ class CompiledPlugin:
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
             reject_plugin_object(plugin)
         limits, egress = admitted_settings(plugin, limits, egress)
+        stack = get_engine(
+            fuel=fuel_limit is not None,
+            pooled=False,
+            stack_bytes=(limits or DEFAULT_LIMITS).stack_bytes,
+        ).stack
+        if (
+            not stack.measurement.call_depth and not stack.has_room_for_python()
+        ):  # docs/decisions.md, 42
+            raise no_stack_error(validate_name(name) or "plugin", None, stack)
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
@@ -160,9 +169,6 @@ class CompiledPlugin:
             fuel_limit=fuel_limit,
         )
         self._check_sizes()
-        stack = get_engine(
-            fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
-        ).stack
         if not stack.measurement.call_depth and not stack.has_room():
             raise no_stack_error(self.name, None, stack)
         offered = {function._imported_as: function._host for function in self.functions}

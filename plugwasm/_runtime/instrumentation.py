@@ -20,6 +20,7 @@ from .._host.plugin_log import get_logger, log_exception
 from ..errors import HostFunctionError
 from .call_errors import parse_output
 from .call_queue import QueuedCall, hand_over, holds_self
+from .inputs import to_input_bytes
 from .observers import Call, HostCall, HttpExchange, Measured, Observer, need_local_instance
 
 TYPE_CHECKING = False
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from .._engine import HostFunction
     from .._host.codecs import TypedCodec
     from .._host.guest import Guest
+    from .abstract_plugin import AbstractPlugin
     from .observers import HostCallInterceptor
-    from .plugin import Plugin
 
 _HTTP = (NAMESPACE, "http_request")
 _logger = get_logger("observing")
@@ -43,7 +44,6 @@ class CallInstrumentation:
 
     Args:
         observers: Who is told.
-        octets: Makes bytes of inputs that are neither bytes nor text.
 
     Attributes:
         needs_local_instance: As `observers.need_local_instance` says of the observers.
@@ -52,7 +52,6 @@ class CallInstrumentation:
     """
 
     __slots__ = (
-        "_encode_input",
         "_host_time",
         "_idle",
         "_interceptor",
@@ -68,11 +67,8 @@ class CallInstrumentation:
 
     call: Call
 
-    def __init__(
-        self, observers: Sequence[Observer], encode_input: Callable[[Any], bytes | memoryview]
-    ) -> None:
+    def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
-        self._encode_input = encode_input
         self._listeners = [
             observer
             for observer in observers
@@ -90,7 +86,7 @@ class CallInstrumentation:
 
     def run(
         self,
-        plugin: Plugin,
+        plugin: AbstractPlugin,
         enter: Callable[..., Any],
         function: str,
         data: Any,
@@ -108,7 +104,7 @@ class CallInstrumentation:
             data, parse = prepare_typed_call(function, data, parse, returns, codec, plugin.name)
         if type(data) is not bytes:
             try:
-                data = data.encode() if isinstance(data, str) else bytes(self._encode_input(data))
+                data = data.encode() if isinstance(data, str) else bytes(to_input_bytes(data))
             except UnicodeEncodeError as failure:
                 raise unencodable_input_error(failure, plugin.name, function) from None
         call = Call(plugin.name, function, data, host_context)
@@ -134,7 +130,7 @@ class CallInstrumentation:
 
     @holds_self
     def _run_exclusively(
-        self, plugin: Plugin, enter: Callable[..., Any], call: Call, parse: object
+        self, plugin: AbstractPlugin, enter: Callable[..., Any], call: Call, parse: object
     ) -> Any:
         try:
             del self._idle  # as the lock of `Plugin`

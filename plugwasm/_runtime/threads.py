@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import anyio
     from anyio.lowlevel import RunVar
 
-    from .plugin import Plugin
+    from .abstract_plugin import AbstractPlugin
 
 THREADS = 40
 """Calls that one event loop awaits at a time if nobody says otherwise."""
@@ -116,7 +116,7 @@ async def run_shielded(function: Callable[[], object]) -> None:
 
 
 async def call_plugin(
-    plugin: Plugin, limiter: Any, function_name: str, *args: Any, **options: Any
+    plugin: AbstractPlugin, limiter: Any, function_name: str, *args: Any, **options: Any
 ) -> Any:
     """`plugin.call` in a thread."""
 

@@ -164,6 +164,15 @@ def test_a_compiled_plugin_gives_its_modules_and_settings() -> None:
             Plugin(plugin.compiled_plugin).call("echo")
 
 
+def test_an_isolated_plugin_is_a_plugin_without_its_implementation() -> None:
+    """Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is inherited."""
+    assert issubclass(IsolatedPlugin, Plugin)
+    assert Plugin not in IsolatedPlugin.__mro__
+    assert {name for name in dir(Plugin) if not name.startswith("_")} <= set(dir(IsolatedPlugin))
+    with IsolatedPlugin(guest(export("echo", "(call $echo)"))) as plugin:
+        assert isinstance(plugin, Plugin)
+
+
 def test_nothing_of_the_guest_is_compiled_in_the_application(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
