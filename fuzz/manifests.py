@@ -22,6 +22,7 @@ COVERED = [
     "plugwasm._manifest.parsing",
     "plugwasm._manifest.messages",
     "plugwasm._manifest.resolve",
+    "plugwasm._manifest.files",
     "plugwasm._manifest.download",
     "tomllib",
 ]

@@ -221,7 +221,7 @@ def test_a_replay_that_depends_on_more_than_the_recording_is_found(
 def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugwasm._distributed.arrow._Table.lengths", raising)
+    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raising)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 

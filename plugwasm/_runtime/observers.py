@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._host.observed_values import shorten
+from .._public import set_public_module
 from ..errors import OptionError, escape_line, truncate
 
 TYPE_CHECKING = False
@@ -121,9 +122,6 @@ class Call:
         return call if self.output is None else f"{call} -> {shorten(self.output)}"
 
 
-Call.__module__ = "plugwasm.observing"
-
-
 @dataclass(frozen=True, slots=True)
 class HttpExchange:
     """An HTTP request of a plugin as it asked for it, and the status that came back; None when none did."""
@@ -131,9 +129,6 @@ class HttpExchange:
     method: str
     url: str
     status: int | None
-
-
-HttpExchange.__module__ = "plugwasm.observing"
 
 
 @dataclass(eq=False, slots=True)
@@ -166,9 +161,6 @@ class HostCall:
         if self.error is not None:
             return f"{call} raised {self.error}"
         return f"{call} -> {', '.join(map(shorten, self.results))}" if self.results else call
-
-
-HostCall.__module__ = "plugwasm.observing"
 
 
 class Observer:
@@ -334,3 +326,6 @@ def need_local_instance(given: Sequence[Observer]) -> bool:
     return any(
         type(observer)._make_interceptor is not Observer._make_interceptor for observer in given
     )
+
+
+set_public_module("plugwasm.observing", Call, HttpExchange, HostCall)

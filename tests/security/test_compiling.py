@@ -410,7 +410,7 @@ def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
     from plugwasm._manifest.resolve import resolve
     from plugwasm.cli import inspection
 
-    monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(inspection, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
         inspection.collect_facts(resolve(slow(3000)))
 

@@ -414,11 +414,11 @@ def test_the_same_for_an_isolated_plugin(observe: bool) -> None:
 
 def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
     from plugwasm._host.codecs import make_output_reader
-    from plugwasm._runtime.call_errors import parsed
+    from plugwasm._runtime.call_errors import parse_output
 
     compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
     with pytest.raises(TimeoutError):
-        parsed(
+        parse_output(
             make_output_reader(list, None, None, "echo"),
             b"no JSON" * 10_000,
             time.monotonic() - 1,
