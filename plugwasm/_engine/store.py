@@ -35,6 +35,7 @@ from .traps import EngineFailure, HostRaised, take_error, take_trap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from functools import partial
     from types import CodeType
     from typing import Any, NoReturn
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from .types import FunctionType
 
     Body = Callable[["Environment", int, Any], None]
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 _INTERRUPTED = b"ended by the host"
 
@@ -59,10 +62,10 @@ class PendingException(Finalizable):
     def __init__(self) -> None:
         self.exception: BaseException | None = None
         try:
-            self.ready = _left.pop()
+            self.ready: list[int] = _left.pop()
         except IndexError:
             self.ready = [0, 0]
-        self.__del__ = partial(_left.append, self.ready)
+        self.__del__: Callable[[], object] = partial(_left.append, self.ready)
         self.arm()
 
     def arm(self) -> None:
@@ -88,7 +91,7 @@ class Environment:
     __slots__ = ("pending",)
 
     def __init__(self) -> None:
-        self.pending = PendingException()
+        self.pending: PendingException = PendingException()
 
     def on_epoch(self) -> bool | None:
         """Called while a guest runs, after the engine's epoch was incremented.
@@ -172,10 +175,10 @@ class HostFunction:
         name: tuple[str, str] | None = None,
         python_types: tuple[Any, ...] = (),
     ) -> None:
-        self.type = type
-        self.body = body
-        self.name = name
-        self.python_types = python_types
+        self.type: FunctionType = type
+        self.body: Body = body
+        self.name: tuple[str, str] | None = name
+        self.python_types: tuple[Any, ...] = python_types
         self._watched: HostFunction | None = None
         self._callback = HOST_CALLBACK(_callback_of(body))
 
@@ -249,9 +252,9 @@ class ExportName:
     __slots__ = ("encoded", "length", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.encoded = text.encode()
-        self.length = c_size_t(len(self.encoded))
+        self.text: str = text
+        self.encoded: bytes = text.encode()
+        self.length: c_size_t = c_size_t(len(self.encoded))
 
 
 class WasmFunction:
@@ -273,7 +276,7 @@ class WasmFunction:
         view = memoryview(words).cast("B").cast("Q")
         self._store = store
         self._trap = view[2:3]
-        self.values = view[4:]
+        self.values: memoryview = view[4:]
         self.invoke: Callable[[], int | None] = partial(
             call_unchecked,
             store.context_pointer,
@@ -332,9 +335,9 @@ class Store(Finalizable):
         self.engine = engine
         self._functions: set[HostFunction] = set()
         self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
-        self.__del__ = partial(lib.wasmtime_store_delete, self.pointer)
+        self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
         self.context: int = lib.wasmtime_store_context(self.pointer)
-        self.context_pointer = c_void_p(self.context)
+        self.context_pointer: c_void_p = c_void_p(self.context)
         lib.wasmtime_context_set_epoch_deadline(self.context, 1)
         lib.wasmtime_store_epoch_deadline_callback(self.pointer, _EPOCH, environment, None)
 

@@ -87,27 +87,27 @@ class Guest(Environment):
 
     def __init__(self, grants: Grants, config: dict[str, str], vars: Vars) -> None:
         super().__init__()
-        self.grants = grants
+        self.grants: Grants = grants
         self.limits: Limits = grants.limits
         self.log: PluginLog = grants.log
-        self.config = config
-        self.deadline = NEVER
+        self.config: dict[str, str] = config
+        self.deadline: float = NEVER
         self.cancelled: float | bool = False
         """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
-        self.has_fuel_limit = False
+        self.has_fuel_limit: bool = False
         self.host_context: Any = None
         self.greenlet: tuple[int, int] | None = None
         """The thread and the greenlet of its last call, where there are greenlets."""
-        self.vars = vars
+        self.vars: Vars = vars
         self.instances: dict[int, Instance] = {}
         self.externs: dict[str | HostFunction, bytes] = {}
         """What the kernel exports, and host functions, as items of its store."""
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Of instances in its store, by what the engine calls them."""
-        self.state_bytes = 0
+        self.state_bytes: int = 0
         """Bytes of its instances outside of their memories."""
-        self.response_status = 0
+        self.response_status: int = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
         self._running: list[Store] = []

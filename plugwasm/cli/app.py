@@ -76,7 +76,7 @@ class _Commands(TyperGroup):
         return " ".join(names)
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     cls=_Commands,
     name="plugwasm",
     help="Run WebAssembly plugins: sandboxed, compatible with Extism.",

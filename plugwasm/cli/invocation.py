@@ -201,20 +201,20 @@ class Overrides:
         atomics: bool = False,
     ) -> None:
         self._features = {"gc": gc, "atomics": atomics}
-        self.timeout_ms = None if timeout is None else parse_milliseconds(timeout)
-        self.max_pages = (
+        self.timeout_ms: int | None = None if timeout is None else parse_milliseconds(timeout)
+        self.max_pages: int | None = (
             None if max_pages is None else parse_number("--memory-max", max_pages, 0, 65536)
         )
-        self.max_http_response_bytes = (
+        self.max_http_response_bytes: int | None = (
             None
             if http_response_max is None
             else parse_number("--http-response-max", http_response_max, 0, MAX_NUMBER)
         )
-        self.max_var_bytes = (
+        self.max_var_bytes: int | None = (
             None if var_max is None else parse_number("--var-max", var_max, 0, MAX_NUMBER)
         )
-        self.pinned = None if sha256 is None else _parse_sha256(sha256)
-        self.hosts = tuple(hosts)
+        self.pinned: str | None = None if sha256 is None else _parse_sha256(sha256)
+        self.hosts: tuple[str, ...] = tuple(hosts)
         if hosts:
             _check_hosts(hosts)
         self.paths: dict[str, str] = {}
@@ -236,7 +236,7 @@ class Overrides:
                     else "expected NAME=PATH, got nothing after the =",
                 )
             self.links[name] = source
-        self.config = read_config(config, config_file, set_config)
+        self.config: dict[str, str] = read_config(config, config_file, set_config)
 
     def apply(self, spec: PluginSpec) -> None:
         """Apply the options to a spec."""

@@ -148,11 +148,11 @@ class Harness:
         limits, egress = admitted_settings(plugin, limits, egress)
         spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
         self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
-        self.name = validate_name(name) or truncate(spec.label)
-        self.limits = effective_limits(limits, spec)
-        self.http = FakeHttp(self._record)
-        self.clock = FakeClock()
-        self.logs = Logs()
+        self.name: str = validate_name(name) or truncate(spec.label)
+        self.limits: Limits = effective_limits(limits, spec)
+        self.http: FakeHttp = FakeHttp(self._record)
+        self.clock: FakeClock = FakeClock()
+        self.logs: Logs = Logs()
         self.calls: list[Call] = []
         self._events: list[object] = []
         self._router = HostCallRouter(self._record, fake_missing)

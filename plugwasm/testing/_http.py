@@ -40,7 +40,7 @@ class Route:
 
     def __init__(self, method: str | None, url: str | re.Pattern[str]) -> None:
         self.method = method
-        self.url = Target.parse(url).url if isinstance(url, str) else url
+        self.url: str | re.Pattern[str] = Target.parse(url).url if isinstance(url, str) else url
         self.requests: list[Request] = []
         self._answers: list[Answer] = []
 

@@ -29,8 +29,8 @@ class Usage:
         self._most = fuel, seconds, memory_bytes
         self._first = 0
         self.calls: list[Call] = []
-        self.fuel = 0
-        self.seconds = 0.0
+        self.fuel: int = 0
+        self.seconds: float = 0.0
         self.memory_bytes: int | None = None
 
     def __enter__(self) -> Self:
