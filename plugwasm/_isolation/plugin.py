@@ -16,7 +16,7 @@ from .._host import greenlets
 from .._host.deadline import NEVER
 from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
 from .._host.registry import warn_registered_imports
-from .._manifest.files import make_absolute, format_path
+from .._manifest.files import format_path, make_absolute
 from .._manifest.limits import ProcessLimits
 from .._runtime.abstract_plugin import AbstractPlugin
 from .._runtime.call_errors import error_for_raised, no_room_error, parse_output
@@ -139,13 +139,7 @@ class IsolatedPlugin(_Base):
         plugin = ensure_compiled(
             RemoteCompiledPlugin,
             plugin,
-            wasi,
-            functions,
-            name,
-            fuel_limit,
-            http_response_headers,
-            limits,
-            egress,
+            (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         AbstractPlugin.__init__(
             self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe
@@ -540,7 +534,7 @@ class RemoteCompiledPlugin(CompiledPlugin):
         pass
 
     def _warn(self) -> None:
-        if self._is_ambient and self._offered and hasattr(self, "_plan"):
+        if self._uses_registered and self._offered and hasattr(self, "_plan"):
             imported = {self._offered.get((item.module, item.name)) for item in self.imports}
             warn_registered_imports(self.name, self.functions, imported)
 

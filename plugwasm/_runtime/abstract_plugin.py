@@ -21,7 +21,7 @@ from time import monotonic
 from .._engine import truncate
 from .._host.deadline import NEVER
 from .._host.options import describe_value
-from .._host.vars import NO_VARS, Vars, decode_names, check_initial_vars
+from .._host.vars import NO_VARS, Vars, check_initial_vars, decode_names
 from .._manifest.messages import closest_match
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
@@ -424,7 +424,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         """Return whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
         if not isinstance(name, str):
             raise OptionError(
-                f"name: expected the name of an export, as text, got {describe_value(name)}", field="name"
+                f"name: expected the name of an export, as text, got {describe_value(name)}",
+                field="name",
             )
         item = self.compiled_plugin._plan.main.module.exports.get(name)
         return item is not None and is_callable_export(item)

@@ -8,10 +8,6 @@ from .._host.memory_budget import max_state_bytes
 from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
-    check_flag,
-    check_fuel,
-    check_functions,
-    check_option_types,
     reject_plugin_object,
     reject_unknown_arguments,
     reject_unused_options,
@@ -26,17 +22,17 @@ from .._manifest.limits import (
     Limits,
     effective_limits,
 )
-from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings, resolve
-from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, truncate
+from ..errors import LinkError, ManifestError, ModuleError, OutOfMemoryError, truncate
 from .call_errors import no_stack_error
 from .linker import Plan
 from .modules import TooLargeForPool, engine_for_modules, get_engine
+from .settings import NO_SETTINGS, PluginSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Never
+    from typing import Never, Self
 
     from .._engine import Item
     from .._host.functions import Function
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
-    from .observers import Observer
+    from .settings import GivenSettings
 
 __all__ = ["CompiledPlugin"]
 
@@ -92,13 +88,13 @@ class CompiledPlugin:
 
     __slots__ = (
         "_grants",
-        "_is_ambient",
         "_offered",
         "_plan",
         "_pool_is_untried",
         "_pooled_plan",
         "_spec",
         "_starts",
+        "_uses_registered",
         "egress",
         "fuel_limit",
         "functions",
@@ -125,29 +121,45 @@ class CompiledPlugin:
     ) -> None:
         if unknown:
             reject_unknown_arguments(CompiledPlugin, unknown)
-        check_fuel(fuel_limit)
-        check_flag("http_response_headers", http_response_headers)
-        check_option_types(wasi, limits, egress)
+        self._compile(
+            plugin,
+            PluginSettings(
+                wasi,
+                functions,
+                name,
+                fuel_limit,
+                http_response_headers,
+                limits,
+                egress,
+                observe,
+            ),
+        )
+
+    @classmethod
+    def from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
+        """Compile a plugin with settings that are checked already."""
+        compiled = cls.__new__(cls)
+        compiled._compile(plugin, settings)
+        return compiled
+
+    def _compile(self, plugin: PluginInput, settings: PluginSettings) -> None:
+        self._uses_registered = settings.functions is REGISTERED
         self.functions: tuple[Function, ...] = (
-            registered_functions() if functions is REGISTERED else check_functions(functions)
+            registered_functions() if self._uses_registered else settings.functions
         )
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
             reject_plugin_object(plugin)
-        limits, egress = admitted_settings(plugin, limits, egress)
+        limits, egress = admitted_settings(plugin, settings.limits, settings.egress)
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name = validate_name(name) or truncate(self._spec.label)
-        self.wasi = wasi
-        self.fuel_limit = fuel_limit
-        self.http_response_headers = http_response_headers
+        self.name = settings.name or truncate(self._spec.label)
+        self.wasi = wasi = settings.wasi
+        self.fuel_limit = settings.fuel_limit
+        self.http_response_headers = settings.http_response_headers
         self.limits = effective_limits(limits, self._spec)
         self.egress = egress
-        self.observers: tuple[Observer, ...] | None = None
-        if observe is not None:
-            from .observers import resolve_observers
-
-            self.observers = resolve_observers(observe)
+        self.observers = settings.observers
         self._grants = Grants(
             self._spec,
             self.limits,
@@ -155,25 +167,23 @@ class CompiledPlugin:
             egress=egress,
             wasi=None if isinstance(wasi, bool) else wasi,
             preopens=_preopens(self._spec, wasi),
-            http_response_headers=http_response_headers,
+            http_response_headers=self.http_response_headers,
             has_wasi=bool(wasi),
-            fuel_limit=fuel_limit,
+            fuel_limit=self.fuel_limit,
         )
         self._check_sizes()
         stack = get_engine(
-            fuel=fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
+            fuel=self.fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
         ).stack
         if not stack.measurement.call_depth and not stack.has_room():
             raise no_stack_error(self.name, None, stack)
-        offered = {function._imported_as: function._host for function in self.functions}
-        self._offered = offered
-        self._is_ambient = functions is REGISTERED
+        self._offered = {function._imported_as: function._host for function in self.functions}
         self._build()
         self._warn()
 
     def _warn(self) -> None:
         """Warns of host functions that it imports although nobody passed them."""
-        if self._is_ambient and self._offered:
+        if self._uses_registered and self._offered:
             plan = self._plan
             warn_registered_imports(
                 self.name,
@@ -300,45 +310,20 @@ class CompiledPlugin:
 
 
 def ensure_compiled(
-    kind: type[CompiledPlugin],
-    plugin: PluginInput | CompiledPlugin,
-    wasi: Any,
-    functions: Any,
-    name: str | None,
-    fuel_limit: Any,
-    http_response_headers: Any,
-    limits: Limits | None,
-    egress: Egress | None,
-    observe: Observe = None,
+    kind: type[CompiledPlugin], plugin: PluginInput | CompiledPlugin, given: GivenSettings
 ) -> CompiledPlugin:
-    """The CompiledPlugin that was given, or one of that kind made of what was given.
+    """Return the compiled plugin that was given, or compile one of that class.
 
     Raises:
-        OptionError: Options were given to what is compiled already, and has others.
+        OptionError: Settings were given to a plugin that is compiled already, and has others.
     """
     if not isinstance(plugin, CompiledPlugin):
-        return kind(
-            plugin,
-            False if wasi is NOT_GIVEN else wasi,
-            functions,
-            name=name,
-            fuel_limit=None if fuel_limit is NOT_GIVEN else fuel_limit,
-            http_response_headers=False
-            if http_response_headers is NOT_GIVEN
-            else http_response_headers,
-            limits=limits,
-            egress=egress,
-            observe=observe,
-        )
-    if not (
-        wasi is fuel_limit is http_response_headers is NOT_GIVEN
-        and functions is REGISTERED
-        and name is None
-        and limits is None
-        and egress is None
-    ):
+        return kind.from_settings(plugin, PluginSettings(*given))
+    if given != NO_SETTINGS:
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress = given
         reject_unused_options(
-            f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
+            f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: "
+            "give CompiledPlugin(…) what is to hold",
             wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
             functions=functions,
             name=NOT_GIVEN if name in (None, plugin.name) else name,
@@ -350,16 +335,6 @@ def ensure_compiled(
             egress=NOT_GIVEN if egress in (None, plugin.egress) else egress,
         )
     return plugin
-
-
-def validate_name(name: str | None) -> str | None:
-    """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
-    if name is None:
-        return None
-    if not isinstance(name, str):
-        raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
-    check_encodable(name, "name", field="name")
-    return truncate(name)
 
 
 def _preopens(spec: PluginSpec, wasi: object) -> tuple[Preopen, ...]:

@@ -110,13 +110,7 @@ class Plugin(AbstractPlugin):
         plugin = ensure_compiled(
             CompiledPlugin,
             plugin,
-            wasi,
-            functions,
-            name,
-            fuel_limit,
-            http_response_headers,
-            limits,
-            egress,
+            (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         # Not by `super()`, which would make this 8 % slower.
         AbstractPlugin.__init__(self, plugin, config, vars, observe)
