@@ -15,7 +15,9 @@ from unittest import mock
 
 from plugwasm._host import http_request
 from plugwasm._http import connection, socket_transport
-from plugwasm._http.policy import Egress
+from plugwasm._http.client import HttpClient
+from plugwasm._http.egress import Egress
+from plugwasm._http.request_owner import RequestOwner
 from plugwasm.errors import EgressError
 
 from .choices import Choices
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 COVERED = [
     "plugwasm._host.http_request",
     "plugwasm._http.client",
+    "plugwasm._http.egress",
     "plugwasm._http.policy",
     "plugwasm._http.connection",
     "urllib3",
@@ -196,18 +199,20 @@ _POLICY = Egress(
     max_redirects=MOST_REDIRECTS,
     added_headers={"http://good.test": {"Authorization": SECRET}},
     hidden_headers=["Set-Cookie"],
-).for_manifest(GRANTS)
+)
+_CLIENT = HttpClient.for_plugin(_POLICY, GRANTS, None, RequestOwner())
 
 
 def check(data: bytes) -> None:
     document, body, answers = build(data)
     peers = Peers(answers)
     try:
+        _CLIENT.policy.check_body_size(len(body or b""))
         with (
             mock.patch.object(connection, "look_up", peers.resolve),
             mock.patch.object(socket_transport, "connect", peers.connect),
         ):
-            response = http_request.perform(document, body, _POLICY, lambda: 5.0)
+            response = http_request.perform(document, body, _CLIENT, lambda: 5.0)
     except EgressError as error:
         assert len(str(error)) < 3000, "a long error"
         assert SECRET not in str(error), "a secret in an error"

@@ -12,8 +12,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from plugwasm._http.client import _redirected
-from plugwasm._http.policy import Egress
+from plugwasm._http.client import check_redirect
+from plugwasm._http.egress import Egress
 from plugwasm.errors import EgressDeniedError
 
 from .choices import Choices
@@ -236,7 +236,7 @@ SEEDS = [
 ]
 
 
-_POLICIES = {grants: Egress().for_manifest(grants) for grants in GRANTS}
+_POLICIES = {grants: Egress()._policy.for_manifest(grants) for grants in GRANTS}
 
 
 def check(data: bytes) -> None:
@@ -244,7 +244,9 @@ def check(data: bytes) -> None:
     rules = _POLICIES[grants]
     try:
         target = (
-            rules.judge(url) if source is None else _redirected(rules, rules.judge(source), url)
+            rules.check_url(url)
+            if source is None
+            else check_redirect(rules, rules.check_url(source), url)
         )
     except EgressDeniedError as error:
         assert len(str(error)) < 1000 or len(url) > 500
@@ -270,7 +272,7 @@ def check(data: bytes) -> None:
     assert target.path.isprintable()
     assert " " not in target.path
     assert target.authority.isascii()
-    assert rules.judge(target.url).url == target.url
+    assert rules.check_url(target.url).url == target.url
 
 
 def _agrees(other: SplitResult, target: Target) -> None:

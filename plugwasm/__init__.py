@@ -11,6 +11,68 @@ docs/architecture.md has the map of the modules.
 from __future__ import annotations
 
 TYPE_CHECKING = False
+
+_PUBLIC_MODULES = (
+    "aio",
+    "cache",
+    "codecs",
+    "debugging",
+    "errors",
+    "interfaces",
+    "manifest",
+    "observing",
+    "otel",
+    "plugin_set",
+    "recording",
+    "testing",
+)
+_PUBLIC_NAMES = {
+    "_distributed.map_batches": "MapBatches",
+    "_distributed.ref": "FromEnvironment PluginRef",
+    "_engine": "FunctionType Item",
+    "_host.current_plugin": "CurrentPlugin Memory",
+    "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
+    "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
+    "_http.body": "Readable",
+    "_http.egress": "Egress",
+    "_http.socket_transport": "HttpTransport",
+    "_http.transport": "EgressRequest EgressResponse Transport",
+    "_isolation.plugin": "IsolatedPlugin",
+    "_manifest.limits": "Limits ProcessLimits",
+    "_manifest.model": "Manifest MemoryOptions WasmSource",
+    "_manifest.policy": "ManifestPolicy",
+    "_manifest.resolve": "Admitted",
+    "_plugin_set.plugin_set": "PluginSet",
+    "_pool.lease": "Lease",
+    "_pool.map": "AsyncOutputs",
+    "_pool.pool": "PluginPool",
+    "_pool.slots": "PoolStats",
+    "_runtime.abstract_plugin": "CancelHandle",
+    "_runtime.argument_types": "Observe PluginInput",
+    "_runtime.compiled_plugin": "CompiledPlugin",
+    "_runtime.interfaces": "export host_namespace",
+    "_runtime.observers": "Measured",
+    "_runtime.plugin": "Plugin",
+    "_version": "__version__",
+    "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
+    "errors": (
+        "BadHandleError BatchError BusyError CallError CancelledError ClosedError "
+        "EgressDeniedError EgressError EngineError Error ExitError FunctionNotFoundError "
+        "GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
+        "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError "
+        "PoolTimeoutError RecordingError ReplayError RowError SignatureError SourceError "
+        "StackError TimeoutError TrapError WorkerError"
+    ),
+}
+"""The public names, by the module that defines them. `__all__`, the imports on first use, and the
+imports for type checkers follow from it; a test compares the latter."""
+
+_DEFINING_MODULES = {
+    name: module for module, names in _PUBLIC_NAMES.items() for name in names.split()
+}
+
+__all__ = sorted([*_DEFINING_MODULES, *_PUBLIC_MODULES, "extism_version", "get_include"])
+
 if TYPE_CHECKING:
     from . import aio as aio
     from . import cache as cache
@@ -42,7 +104,8 @@ if TYPE_CHECKING:
     from ._host.log_handlers import CustomLogger as CustomLogger
     from ._host.log_handlers import set_log_custom as set_log_custom
     from ._host.log_handlers import set_log_file as set_log_file
-    from ._http.policy import Egress as Egress
+    from ._http.body import Readable as Readable
+    from ._http.egress import Egress as Egress
     from ._http.socket_transport import HttpTransport as HttpTransport
     from ._http.transport import EgressRequest as EgressRequest
     from ._http.transport import EgressResponse as EgressResponse
@@ -54,9 +117,11 @@ if TYPE_CHECKING:
     from ._manifest.model import MemoryOptions as MemoryOptions
     from ._manifest.model import WasmSource as WasmSource
     from ._manifest.policy import ManifestPolicy as ManifestPolicy
+    from ._manifest.resolve import Admitted as Admitted
     from ._plugin_set.plugin_set import PluginSet as PluginSet
+    from ._pool.lease import Lease as Lease
+    from ._pool.map import AsyncOutputs as AsyncOutputs
     from ._pool.pool import PluginPool as PluginPool
-    from ._pool.slots import Lease as Lease
     from ._pool.slots import PoolStats as PoolStats
     from ._runtime.abstract_plugin import CancelHandle as CancelHandle
     from ._runtime.argument_types import Observe as Observe
@@ -107,65 +172,38 @@ if TYPE_CHECKING:
     from .errors import TrapError as TrapError
     from .errors import WorkerError as WorkerError
 
-_HOMES = {
-    "_engine": "FunctionType Item",
-    "_version": "__version__",
-    "_http.policy": "Egress",
-    "_http.socket_transport": "HttpTransport",
-    "_http.transport": "EgressRequest EgressResponse Transport",
-    "_distributed.map_batches": "MapBatches",
-    "_host.current_plugin": "CurrentPlugin Memory",
-    "errors": "BadHandleError BatchError BusyError CallError CancelledError ClosedError EgressDeniedError EgressError EngineError Error "
-    "ExitError FunctionNotFoundError GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
-    "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError "
-    "RowError SignatureError SourceError StackError TimeoutError TrapError WorkerError",
-    "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
-    "_runtime.interfaces": "export host_namespace",
-    "_isolation.plugin": "IsolatedPlugin",
-    "_manifest.limits": "Limits ProcessLimits",
-    "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
-    "_manifest.model": "Manifest MemoryOptions WasmSource",
-    "_runtime.observers": "Measured",
-    "_runtime.compiled_plugin": "CompiledPlugin",
-    "_runtime.plugin": "Plugin",
-    "_runtime.abstract_plugin": "CancelHandle",
-    "_plugin_set.plugin_set": "PluginSet",
-    "_manifest.policy": "ManifestPolicy",
-    "_pool.pool": "PluginPool",
-    "_pool.slots": "Lease PoolStats",
-    "_runtime.argument_types": "Observe PluginInput",
-    "_distributed.ref": "FromEnvironment PluginRef",
-    "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+else:  # for a type checker, which would take every name for one of the package
 
-_MODULES = (
-    "aio",
-    "cache",
-    "codecs",
-    "debugging",
-    "errors",
-    "interfaces",
-    "manifest",
-    "observing",
-    "otel",
-    "plugin_set",
-    "recording",
-    "testing",
-)
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used: a program that needs few waits for few."""
+        from importlib import import_module
 
-__all__ = sorted([*_HOME, *_MODULES, "extism_version", "get_include"])
+        if name in _PUBLIC_MODULES:
+            return import_module(f"{__name__}.{name}")
+        module = _DEFINING_MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{module}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
 
 
 def extism_version() -> str:
-    """The version of plugwasm, under the name that the official SDK has for it."""
+    """Return the version of plugwasm; the official SDK has this function under the same name."""
     from ._version import __version__
 
     return __version__
 
 
 def get_include() -> str:
-    """The directory for a C compiler's `-I`: plugins then have `#include "pdk/extism.h"`, a kit in one header."""
+    """Return the directory for a C compiler's `-I`.
+
+    Plugins then have `#include "pdk/extism.h"`, a plug-in development kit in one header.
+    """
     import os.path
 
     here = os.path.dirname(os.path.abspath(__file__))
@@ -173,23 +211,3 @@ def get_include() -> str:
     return (
         installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
     )
-
-
-if not TYPE_CHECKING:  # else no name would be unknown to a type checker
-
-    def __getattr__(name: str) -> object:
-        # Names are imported when they are used first: a program that runs one module need not wait for the rest.
-        from importlib import import_module
-
-        if name in _MODULES:
-            return import_module(f"{__name__}.{name}")
-        home = _HOME.get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{home}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return list(__all__)

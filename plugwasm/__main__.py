@@ -1,4 +1,4 @@
-"""`python -m plugwasm` is the command line."""
+"""The command line, as `python -m plugwasm`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Public names of classes that msgspec reads."""
+"""Public names for classes that msgspec reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import get_type_hints
 def set_public_module(module: str, *structs: type) -> None:
     """Set the `__module__` of structs to the public module that exports them.
 
-    msgspec looks up names in annotations in the module that `__module__` names, so the annotations are resolved first.
+    msgspec looks up names in annotations in the module that `__module__` names, so the annotations
+    are resolved first.
     """
     for struct in structs:
         own = {

@@ -1,11 +1,14 @@
-"""Plugins in event loops: making them without blocking one. Calling them is `Plugin.call_async`. Needs the extra `async`.
+"""Make plugins in event loops without blocking them.
+
+`Plugin.call_async` calls them. Needs the extra `async`.
 
     async with await plugwasm.aio.load("count_vowels.wasm") as plugin:
         await plugin.call_async("count_vowels", "Hello, World!")
 
-What makes a plugin compiles it, reads files, and may start a process: `PluginPool("x.wasm")` in a task holds up its event loop for so long.
-Each kind has a function here that makes it in a thread; leaving an `async with` block closes it in one. A task that is cancelled
-does not wait: what the thread makes then is closed.
+Making a plugin compiles it, reads files, and may start a process: `PluginPool("x.wasm")` in a task
+blocks its event loop meanwhile. For each kind there is a function here that makes it in a thread;
+leaving an `async with` block closes it in one. A cancelled task does not wait: what the thread
+makes after that is closed.
 
 Everything here works in tasks of asyncio and of trio.
 """
@@ -39,7 +42,7 @@ async def load(
     limiter: anyio.CapacityLimiter | None = None,
     **options: Any,
 ) -> Plugin:
-    """A `Plugin`, made in a thread.
+    """Return a `Plugin`, made in a thread.
 
     Args:
         plugin, args, options: As for `Plugin`.
@@ -54,7 +57,7 @@ async def load(
 async def compile(
     plugin: PluginInput, *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
 ) -> CompiledPlugin:
-    """A `CompiledPlugin`, made in a thread, as `load` does.
+    """Return a `CompiledPlugin`, made in a thread, as `load` does.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -68,7 +71,9 @@ async def pool(
     limiter: anyio.CapacityLimiter | None = None,
     **options: Any,
 ) -> PluginPool:
-    """A `PluginPool`, made in a thread. Its plugins are made in the threads of the calls that need them.
+    """Return a `PluginPool`, made in a thread.
+
+    Its plugins are made in the threads of the calls that need them.
 
     Raises:
         Error: As `PluginPool`.
@@ -81,9 +86,10 @@ async def pool(
 async def plugin_set(
     *args: Any, limiter: anyio.CapacityLimiter | None = None, **options: Any
 ) -> PluginSet:
-    """A `PluginSet`, made in a thread, with all of its plugins.
+    """Return a `PluginSet`, made in a thread, with all of its plugins.
 
-    What changes a set compiles as well: `await plugwasm.aio.run(plugins.reload)`, or let `watch` do it in a thread of its own.
+    Reloading a set compiles as well: `await plugwasm.aio.run(plugins.reload)`, or let `watch` do it
+    in its own thread.
 
     Raises:
         Error: As `PluginSet`.
@@ -99,7 +105,7 @@ async def isolated(
     limiter: anyio.CapacityLimiter | None = None,
     **options: Any,
 ) -> IsolatedPlugin:
-    """An `IsolatedPlugin`, made in a thread, with its process.
+    """Return an `IsolatedPlugin`, made in a thread, with its process.
 
     Raises:
         Error: As `IsolatedPlugin`.
@@ -110,9 +116,10 @@ async def isolated(
 
 
 async def run(make: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
-    """What `make` gives, in a thread: for whatever else takes time, `plugins.reload` or `lambda: pool.bind(Search)` say.
+    """Return the result of `make`, called in a thread.
 
-    A task that is cancelled does not wait: what the thread makes then is closed, if it has a `close`.
+    Use it for other things that take time, such as `plugins.reload` or `lambda: pool.bind(Search)`.
+    A cancelled task does not wait: what the thread makes after that is closed, if it has a `close`.
     """
     result: T = await run_in_thread(
         lambda _: make(), default_limiter() if limiter is None else limiter, abandon_on_cancel=True

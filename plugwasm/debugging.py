@@ -1,19 +1,19 @@
-"""Debugging guests: where a call ended, what the memory held, where the time went.
+"""Debug guests: where a call ended, what the memory held, where the time went.
 
     from plugwasm import debugging
 
     try:
         plugin.call("run", data)
     except plugwasm.CallError as error:
-        print(debugging.explain(error, plugin))          # with source lines, if the module has DWARF
+        print(debugging.explain(error, plugin))  # with source lines, if the module has DWARF
 
-    debugging.dump_on_trap(plugin, "dumps")              # a core dump and the memories, for each call that is ended
+    debugging.dump_on_trap(plugin, "dumps")  # a core dump and the memories, for each ended call
 
     with debugging.profile(plugin) as profile:
         plugin.call("run", data)
-    profile.save("run.html")                             # or .svg; .json for the Firefox Profiler; .txt for flamegraph.pl, speedscope
+    profile.save("run.html")  # or .svg; .json for the Firefox Profiler; .txt for flamegraph.pl
 
-Nothing of it costs a call anything before it is used.
+Calls pay nothing for any of this before it is used.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ __all__ = [
 
 
 def explain(error: Error, plugin: Plugin | CompiledPlugin | PluginInput) -> Backtrace:
-    """The frames of an error with functions and source lines, innermost first; functions that were inlined have frames of their own.
+    """Return the frames of an error with functions and source lines, innermost first.
 
-    Only the modules' bytes are needed: the error may come from another process, and the plugin may be closed. A module that was built
-    without debug information gives frames without lines.
+    Inlined functions have frames of their own. Only the modules' bytes are needed: the error may
+    come from another process, and the plugin may be closed. A module that was built without debug
+    information gives frames without lines.
 
     Raises:
-        ImportError: A module has DWARF, and pyelftools is not installed: `pip install 'plugwasm[debug]'`.
-        ManifestError, SourceError, ModuleError: Of `plugin`, when it is not read already.
+        ImportError: A module has DWARF, and pyelftools is not installed: `pip install
+            'plugwasm[debug]'`.
+        ManifestError, SourceError, ModuleError: `plugin` was not read yet, and cannot be.
     """
     spec = _spec(plugin)
     return resolve_frames(error.backtrace, PluginCodeMap(spec.modules, spec.main))
@@ -67,16 +69,19 @@ def dump_on_trap(
     on: type[CallError] | tuple[type[CallError], ...] = CallError,
     most: int = 10,
 ) -> Dumper:
-    """From now on, writes what is left of a call that is ended in its middle: a core dump, and each memory as it was.
+    """From now on, write a core dump and each memory when a call is ended in its middle.
 
-    The core dump is in the format of WebAssembly's tool conventions, with frames and memories; wasmgdb reads it. Values of locals and
-    the operand stack are not in it, for the engine does not give them. A note of the error says where it is. Memories hold whatever the
-    plugin was given, secrets included, so nobody else may read the files.
+    The core dump has the format of WebAssembly's tool conventions, with frames and memories;
+    wasmgdb reads it. It has no values of locals and no operand stack, since the engine does not
+    give them. A note of the error says where it is. Memories hold whatever the plugin was given,
+    secrets included, so only this user may read the files.
 
     Args:
-        directory: Where the files go. It is made when it is needed.
-        on: The errors to dump for: all ends of a call but those that the guest returns normally.
-        most: How many dumps are written before it stops, for a plugin that traps on each call must not fill the disk.
+        directory: Where the files go. It is created when it is needed.
+        on: The errors to dump for: by default all, so every end of a call except a normal return of
+            the guest.
+        most: How many dumps are written at most, so that a plugin that traps on each call does not
+            fill the disk.
 
     Returns:
         What was written so far, and a way to stop.
@@ -87,10 +92,12 @@ def dump_on_trap(
 
 
 def profile(plugin: Plugin, *, interval: float = 0.001) -> Profile:
-    """Takes the guest's stack every `interval` seconds while the plugin runs calls, from `with` on to its end.
+    """Sample the guest's stack every `interval` seconds while the plugin runs calls in the `with`
+    block.
 
-    Stacks are seen at the entries of functions and at the heads of loops. The time of a host function that takes about as long as the
-    interval, or longer, is shown by its name below the export that was called; that of shorter ones counts for what the guest does next.
+    Stacks are sampled at the entries of functions and at the heads of loops. The time of a host
+    function that takes about as long as the interval, or longer, is shown by its name below the
+    export that was called; that of shorter ones counts for what the guest does next.
     """
     _check_here(plugin)
     return Profile(plugin, interval)
@@ -103,7 +110,6 @@ def _spec(plugin: Plugin | CompiledPlugin | PluginInput) -> PluginSpec:
 
 
 def _check_here(plugin: Plugin) -> None:
-    if not isinstance(plugin, Plugin) or not hasattr(
-        plugin, "_post_mortem"
-    ):  # as an IsolatedPlugin has not
+    # An IsolatedPlugin has no `_post_mortem`.
+    if not isinstance(plugin, Plugin) or not hasattr(plugin, "_post_mortem"):
         raise TypeError(f"expected a Plugin that runs in this process, got {type(plugin).__name__}")

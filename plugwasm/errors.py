@@ -217,14 +217,18 @@ class OptionError(Error, ValueError):
 
     Attributes:
         field: The name of the argument, e.g. ``"timeout"``, or None if only the message names it.
+        reason: What is wrong with it, without its name; empty if only the message says it.
 
     What to do:
         Correct the argument. If the option would have no effect, pass it where the message says.
     """
 
-    def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
+    def __init__(
+        self, message: str = "", *, field: str | None = None, reason: str = "", **fields: Any
+    ) -> None:
         super().__init__(message, **fields)
         self.field = field
+        self.reason = reason
 
 
 class ManifestError(Error, ValueError):
@@ -233,14 +237,18 @@ class ManifestError(Error, ValueError):
 
     Attributes:
         field: The path of the field, e.g. ``"wasm[0].hash"``, or None for the manifest as a whole.
+        reason: What is wrong with it, without its name; empty if only the message says it.
 
     What to do:
         Correct the manifest. A field that a policy refuses has to be granted by the application.
     """
 
-    def __init__(self, message: str = "", *, field: str | None = None, **fields: Any) -> None:
+    def __init__(
+        self, message: str = "", *, field: str | None = None, reason: str = "", **fields: Any
+    ) -> None:
         super().__init__(message, **fields)
         self.field = field
+        self.reason = reason
 
 
 class HashMismatchError(ManifestError):
@@ -334,10 +342,21 @@ class PoolTimeoutError(BusyError, builtins.TimeoutError):
 class EgressError(Error):
     """An HTTP request of a guest failed, or exceeded a limit of the application.
 
+    Attributes:
+        reason: Why a request that was granted failed, without its method and URL; empty otherwise.
+        limit: The argument of `Egress` whose limit was exceeded, or None.
+
     What to do:
         Check the request, the server and the limits of `Egress`. The ``__cause__``, if any, is the
         transport's exception.
     """
+
+    def __init__(
+        self, message: str = "", *, reason: str = "", limit: str | None = None, **fields: Any
+    ) -> None:
+        super().__init__(message, **fields)
+        self.reason = reason
+        self.limit = limit
 
 
 class EgressDeniedError(EgressError):

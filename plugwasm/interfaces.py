@@ -1,9 +1,10 @@
-"""Interfaces: a class with annotated methods stands for the exports of a plugin, or for a namespace of host functions.
+"""Interfaces: a class with annotated methods describes the exports of a plugin, or a namespace of
+host functions.
 
-class Search(Protocol):
-    def find(self, name: str) -> list[User]: ...
+    class Search(Protocol):
+        def find(self, name: str) -> list[User]: ...
 
-users = plugin.bind(Search).find("Ada")
+    users = plugin.bind(Search).find("Ada")
 """
 
 from ._runtime.interfaces import bind, export, host_namespace

@@ -1,7 +1,8 @@
 """The manifest: what to run and what it may do, as typed objects.
 
-`parse` takes a mapping, JSON or TOML; `load` takes a file of either. Both return a `Manifest`, or raise a `ManifestError` that names the
-field, where it stands, what was expected and what was there. `json_schema` describes manifests for editors.
+`parse` takes a mapping, JSON or TOML; `load` takes a file of either. Both return a `Manifest`, or
+raise a `ManifestError` that names the field and its position, what was expected, and what was
+found. `json_schema` describes manifests for editors.
 """
 
 from ._manifest.model import Manifest, MemoryOptions, WasmSource, json_schema, load, parse

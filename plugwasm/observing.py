@@ -4,11 +4,13 @@
     result = plugin.call("count_vowels", "Hello", returns=plugwasm.Measured[str])
     result.value, result.call.guest_seconds, result.call.memory_bytes
 
-    plugwasm.Plugin("count_vowels.wasm", observe=observing.Trace())        # each call and host call as a line on stderr
-    plugwasm.Plugin("count_vowels.wasm", observe=observing.CallLog())      # a record of logging for each call
-    plugwasm.Plugin("count_vowels.wasm", observe=[A(), B()])               # observers of your own
+    # A line on stderr for each call and host call; a log record for each call; your own observers.
+    plugwasm.Plugin("count_vowels.wasm", observe=observing.Trace())
+    plugwasm.Plugin("count_vowels.wasm", observe=observing.CallLog())
+    plugwasm.Plugin("count_vowels.wasm", observe=[A(), B()])
 
-A plugin is observed or not from the start, so that all others pay nothing for it. What an observer raises is logged, and changes nothing.
+A plugin is observed from its start or not at all, so that others pay nothing. An exception of an
+observer is logged, and changes nothing else.
 """
 
 from ._runtime.observers import Call, CallLog, HostCall, HttpExchange, Measured, Observer, Trace

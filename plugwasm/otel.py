@@ -1,11 +1,12 @@
-"""Spans and metrics of what plugins do, for OpenTelemetry: `pip install 'plugwasm[otel]'`.
+"""Spans and metrics of plugins for OpenTelemetry: `pip install 'plugwasm[otel]'`.
 
     plugin = plugwasm.Plugin("count_vowels.wasm", observe=plugwasm.otel.OpenTelemetry())
 
-Only OpenTelemetry's API is used: where it goes, the application says by configuring an SDK, and before it does this does next to nothing.
+Only OpenTelemetry's API is used: the application configures an SDK, which says where the data goes.
+Without one, this does next to nothing.
 
-What a plugin or its callers choose is bounded before it is told. Inputs, outputs, arguments, bodies, headers, and of a URL anything but the
-scheme, the host and the port are never told.
+Text that a plugin or its callers choose is bounded. Inputs, outputs, arguments, bodies and headers
+are never exported, and of a URL only the scheme, the host and the port.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ try:
         get_tracer,
         set_span_in_context,
     )
-except ImportError as error:  # for those who want it, not for all who import this
+except ImportError as error:  # raised on use, not for everyone who imports this module
     _import_error = error
 
 TYPE_CHECKING = False
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
 __all__ = ["OpenTelemetry"]
 
 OTHER_VALUE = "_OTHER"
-"""What OpenTelemetry has for a value that is none of those that are known."""
+"""OpenTelemetry's value for one that is not among the known ones."""
 MAX_NAMES = 1000
-"""Pairs of a plugin and a function that metrics tell apart."""
+"""Pairs of a plugin and a function that metrics distinguish."""
 _MAX_TEXT = 2000
 _METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
@@ -66,7 +67,7 @@ _UNKNOWN_FUNCTION_ERRORS = frozenset(
 )
 """Names of errors of calls whose function the plugin may not have."""
 _ERRORS_WITH_PAYLOAD = (HostFunctionError, OutputError)
-"""Errors whose messages have parts of what was passed in or out."""
+"""Errors whose messages contain parts of inputs or outputs."""
 
 _SECONDS = (
     1e-6,
@@ -95,12 +96,15 @@ _FUEL = tuple(10.0**power for power in range(3, 13))
 
 
 class OpenTelemetry(Observer):
-    """Makes a span for each call, for the application's host functions and HTTP requests in it, and metrics of all calls.
+    """Makes a span for each call, for the application's host functions and HTTP requests in it, and
+    metrics of all calls.
 
-    The span of a call is current while the call runs, and so the parent of what host functions make, `async def` or not.
+    The span of a call is current while the call runs, and so the parent of the spans that host
+    functions start, `async def` or not.
 
     Args:
-        tracer_provider, meter_provider: Where spans and metrics go; if not given, where the application's global ones send them.
+        tracer_provider, meter_provider: Where spans and metrics go; if not given, the application's
+            global ones.
         host_calls: Whether host functions and HTTP requests have spans of their own.
 
     Raises:
@@ -118,7 +122,8 @@ class OpenTelemetry(Observer):
     ) -> None:
         if _import_error is not None:
             raise ImportError(
-                "spans and metrics need the package `opentelemetry-api`: pip install 'plugwasm[otel]'"
+                "spans and metrics need the package `opentelemetry-api`: "
+                "pip install 'plugwasm[otel]'"
             ) from _import_error
         self._tracer = get_tracer("plugwasm", __version__, tracer_provider)
         self._instruments = _Instruments(get_meter("plugwasm", __version__, meter_provider))
@@ -197,10 +202,11 @@ def _end_host_call_span(call: HostCall, span: Span, error: BaseException | None)
 
 
 class _CurrentSpan:
-    """A span that is current for as long as something lasts, also for coroutines that a host function has run in a task.
+    """Makes a span current in a `with` block, also for coroutines that a host function runs in a
+    task.
 
     Args:
-        finish: Gets the span, and the error that it ended with.
+        finish: Called with the span, and the error that ended the block.
     """
 
     __slots__ = ("_finish", "_outer", "_span", "_token")
@@ -213,9 +219,8 @@ class _CurrentSpan:
 
     def __enter__(self) -> None:
         own = self._span.get_span_context()
-        if (
-            own.is_valid and own.span_id != get_current_span().get_span_context().span_id
-        ):  # otherwise there is nothing new to be below of
+        # Otherwise there is no SDK, or this span is current already.
+        if own.is_valid and own.span_id != get_current_span().get_span_context().span_id:
             context = set_span_in_context(self._span)
             self._outer = context_factory.set(partial(_AttachedContext, context))
             self._token = attach(context)
@@ -228,7 +233,7 @@ class _CurrentSpan:
     ) -> None:
         try:
             self._finish(self._span, error)
-        finally:  # each for itself, for a signal handler may raise in any
+        finally:  # one by one: a signal handler may raise in each
             try:
                 if self._token is not None:
                     detach(self._token)
@@ -256,7 +261,10 @@ class _AttachedContext:
 
 
 class _Instruments:
-    """What is measured of calls. The attributes are few: names that calls were made by, and classes of errors."""
+    """The metrics of calls.
+
+    Attributes have few values: names that calls were made by, and classes of errors.
+    """
 
     def __init__(self, meter: Meter) -> None:
         def histogram(name: str, unit: str, description: str, boundaries: Sequence[float]) -> Any:
@@ -299,7 +307,7 @@ class _Instruments:
         )
 
     def record(self, call: Call) -> None:
-        """Adds a call that has ended."""
+        """Record a call that has ended."""
         where = self._attributes(call)
         about = where if call.error is None else where | {"error.type": call.error}
         self._duration.record(call.seconds, about)
@@ -321,7 +329,11 @@ class _Instruments:
             self._fuel.record(call.fuel, about)
 
     def _attributes(self, call: Call) -> Attributes:
-        """Its plugin and function. A function that nobody found is none of them, for its name may be anybody's; nor are too many."""
+        """Return the plugin and the function of a call.
+
+        A function that the plugin does not have becomes `OTHER_VALUE`, since its name may be
+        anything; so do further names when there are `MAX_NAMES`.
+        """
         name = call.plugin, call.function
         found = self._names.get(name)
         if found is not None:
@@ -344,7 +356,8 @@ def _call_attributes(call: Call) -> Attributes:
 
 
 def _server_attributes(url: str) -> Attributes:
-    """Of a URL the scheme, the host and the port, read as the egress policy reads it; nothing if it refuses to."""
+    """Return scheme, host and port of a URL, parsed as the egress policy parses it; empty if it
+    rejects the URL."""
     try:
         target = Target.parse(url)
     except EgressError:
@@ -355,7 +368,7 @@ def _server_attributes(url: str) -> Attributes:
 def _set_error(
     span: Span, name: str, error: BaseException | None, frames: Sequence[str] = ()
 ) -> None:
-    """Says that it failed, and how; of the message only what is plugwasm's own, or the plugin's."""
+    """Set the error of a span. Only messages of plugwasm and of the plugin are exported."""
     message = (
         _bound_text(error.message)
         if isinstance(error, Error) and not isinstance(error, _ERRORS_WITH_PAYLOAD)
@@ -384,6 +397,6 @@ def _exception_attributes(
 
 
 def _bound_text(text: str) -> str:
-    """As an exporter can send it: of bounded length, and valid UTF-8."""
+    """Return text that an exporter can send: of bounded length, and valid UTF-8."""
     cut = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary
@@ -68,3 +69,24 @@ def compilers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", start)
     yield found
     assert all(process.returncode is not None for process in found)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
+    """Run a test that is marked `own_process` in another pytest, and fail with its report."""
+    if pyfuncitem.get_closest_marker("own_process") is None or OWN_PROCESS in os.environ:
+        return None
+    options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env=os.environ | {OWN_PROCESS: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    return True
+
+
+OWN_PROCESS = "PLUGWASM_TESTS_OWN_PROCESS"

@@ -1,6 +1,6 @@
-"""What `plugwasm.debugging` is made of.
+"""Debugging of guests, for `plugwasm.debugging`: backtraces, core dumps and profiles.
 
-code_map     where a module's functions are in its bytes, and their names
+code_map     where the functions of a module are in its bytes, and their names
 dwarf        addresses to source lines (with pyelftools)
 backtrace    frames of an error to functions and source lines
 coredump     the state of a guest whose call was ended, as files

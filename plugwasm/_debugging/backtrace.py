@@ -1,4 +1,7 @@
-"""From the frames of an error to functions and source lines, after the fact: by the bytes of the modules, at no cost for calls."""
+"""Map the frames of an error to functions and source lines.
+
+This happens afterwards, from the bytes of the modules, at no cost for calls.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,13 @@ class Frame:
     """A function on the stack of a guest.
 
     Attributes:
-        function: Its name, demangled; of what was inlined, the name in the source.
-        module: The module of the manifest that it belongs to, or None when that is not known.
-        offset: Where in the module's bytes the instruction is, or None.
-        file, line, column: The same place in the source, as far as the module's DWARF says; None where it does not.
-        inlined: Whether the compiler put it into the function of the next frame that is not.
+        function: Its name, demangled; for an inlined function, its name in the source.
+        module: The module of the manifest that it belongs to, or None if that is not known.
+        offset: The offset of the instruction in the module's bytes, or None.
+        file, line, column: The place in the source, as far as the module's DWARF tells it, else
+            None.
+        inlined: Whether the compiler inlined it into the function of the next frame that is not
+            inlined.
     """
 
     function: str
@@ -54,7 +59,7 @@ Frame.__module__ = "plugwasm.debugging"
 
 
 class Backtrace(tuple[Frame, ...]):
-    """Frames, innermost first. As text: one a line."""
+    """Frames, innermost first. As text, one a line."""
 
     __module__ = "plugwasm.debugging"
 
@@ -65,7 +70,8 @@ class Backtrace(tuple[Frame, ...]):
 
 
 class CodeLocation:
-    """A frame of the engine, found in a module: which of them, the function's index, and the offset in the module's bytes."""
+    """An instruction in a module: the module's index, the function's index, and the offset in the
+    module's bytes."""
 
     __slots__ = ("function", "module", "offset")
 
@@ -76,7 +82,10 @@ class CodeLocation:
 
 
 class PluginCodeMap:
-    """The modules of a plugin, in the order of the manifest. Each is read when it is needed."""
+    """The code maps of a plugin's modules, in the order of the manifest.
+
+    Each is read on first use.
+    """
 
     def __init__(self, sources: Sequence[ModuleSpec], main: str) -> None:
         self.sources = sources
@@ -91,7 +100,7 @@ class PluginCodeMap:
         return known
 
     def source_lines(self, number: int) -> SourceLines | None:
-        """The DWARF of a module, or None when it has none."""
+        """Return the DWARF of a module, or None if it has none."""
         if not self[number].has_custom_section(".debug_info"):
             return None
         known = self._source_lines.get(number)
@@ -100,7 +109,8 @@ class PluginCodeMap:
         return known
 
     def locate(self, text: str) -> tuple[str, CodeLocation | None]:
-        """The function's name in a frame as errors have it (`module!name @ 0x1f`), and where that is."""
+        """Return the function's name and the location for a frame as errors have it (`module!name @
+        0x1f`)."""
         text, at, number = text.rpartition(" @ 0x")
         if not at:
             return number, None
@@ -119,7 +129,8 @@ class PluginCodeMap:
         return (text, None) if best is None else best[1:]
 
     def _match(self, number: int, text: str, offset: int) -> tuple[int, str, CodeLocation] | None:
-        """How well a frame fits to a module, if it may be one of its functions."""
+        """Return how well a frame fits to a module, or None if it cannot be one of its
+        functions."""
         code = self[number]
         label = "" if code.module_name is None else f"{truncate(code.module_name)}!"
         if not text.startswith(label):
@@ -139,7 +150,7 @@ class PluginCodeMap:
 
 
 def resolve_frames(frames: Iterable[str], maps: PluginCodeMap) -> Backtrace:
-    """The frames of an error, with all that the modules say of them."""
+    """Return the frames of an error, with everything that the modules tell about them."""
     found: list[Frame] = []
     for text in frames:
         name, place = maps.locate(str(text))
@@ -166,10 +177,10 @@ def resolve_frames(frames: Iterable[str], maps: PluginCodeMap) -> Backtrace:
 
 
 def to_binary(wasm: bytes) -> bytes:
-    """A module in the binary format, whichever it came in."""
+    """Return a module in the binary format, whichever format it has."""
     if wasm.startswith(_MAGIC):
         return wasm
     try:
         return wat_to_wasm(wasm)
-    except EngineFailure:  # it was compiled once, so this cannot be
+    except EngineFailure:  # cannot happen: it was compiled before
         return b"\0asm\1\0\0\0"

@@ -1,4 +1,5 @@
-"""Where the functions of a module are in its bytes, and what they are called (WebAssembly 3.0, chapter 5, and appendix 7.4)."""
+"""Find the functions of a module in its bytes, and their names (WebAssembly 3.0, chapter 5, and
+appendix 7.4)."""
 
 from __future__ import annotations
 
@@ -15,13 +16,16 @@ MAX_NAMES = 1_000_000
 
 
 class CodeMap:
-    """The functions of a valid module in the binary format. Its custom sections may hold anything: what makes no sense there is left out.
+    """The functions of a valid module in the binary format.
+
+    Custom sections may hold anything: what cannot be read there is ignored.
 
     Attributes:
-        module_name: What the name section calls the module, or None.
-        code: Where the content of the code section starts; addresses in DWARF count from there.
-        imported: How many functions it imports; they have the first indexes.
-        memories: The names of the memories that it exports.
+        module_name: The module's name in the name section, or None.
+        code_start: Where the content of the code section starts; addresses in DWARF count from
+            there.
+        imported_functions: How many functions it imports; they have the first indexes.
+        exported_memories: The names of the memories that it exports.
     """
 
     def __init__(self, wasm: bytes) -> None:
@@ -48,19 +52,20 @@ class CodeMap:
             try:
                 self._read_name_section(*self._custom_sections["name"])
             except IndexError:
-                pass  # broken off: what came before counts
+                pass  # truncated: keep the names before that
 
     def custom_section(self, name: str) -> bytes:
-        """The content of a custom section; empty when there is none."""
+        """Return the content of a custom section; empty if there is none."""
         start, end = self._custom_sections.get(name, (0, 0))
         return self.wasm[start:end]
 
     def has_custom_section(self, name: str) -> bool:
-        """Whether there is such a section."""
+        """Return whether there is a custom section with this name."""
         return name in self._custom_sections
 
     def function_at(self, offset: int) -> int | None:
-        """The index of the function whose body holds that byte of the module, or None."""
+        """Return the index of the function whose body has the byte at this offset of the module, or
+        None."""
         number = bisect_right(self._starts, offset) - 1
         return (
             self.imported_functions + number
@@ -69,15 +74,16 @@ class CodeMap:
         )
 
     def body_start(self, function: int) -> int:
-        """Where the body of a function begins."""
+        """Return the offset where the body of a function begins."""
         return self._starts[function - self.imported_functions]
 
     def name(self, function: int) -> str | None:
-        """What the name section calls a function."""
+        """Return the name of a function in the name section, or None."""
         return self._names.get(function)
 
     def display_name(self, function: int) -> str:
-        """What to call a function: by the name section, by an export, or by its number."""
+        """Return a name to show for a function: from the name section, from an export, or its
+        number."""
         return self._names.get(function) or self._exports.get(function) or f"function {function}"
 
     def _read_code_section(self, at: int) -> None:

@@ -1,8 +1,10 @@
-"""What is left of a call that was ended, as files: a core dump (WebAssembly/tool-conventions, Coredump.md) and each memory as it was.
+"""Write the state of a call that was ended to files: a core dump (WebAssembly/tool-conventions,
+Coredump.md), and each memory as it was.
 
-A core dump is a module that nobody instantiates: memories with their content as data segments, and in custom sections the process (`core`),
-its modules and instances, and the stack (`corestack`). The engine's C API tells the functions and offsets of frames and what instances
-export; so there are no locals, no operands, and no memory that is not exported.
+A core dump is a module that is never instantiated: memories with their content as data segments,
+and in custom sections the process (`core`), its modules and instances, and the stack (`corestack`).
+The engine's C API tells functions and offsets of frames, and what instances export; so there are no
+locals, no operands, and no memory that is not exported.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from .._engine import ExportName
+from .._engine.traps import KERNEL_NAME
 from ..errors import CallError, Error, OptionError
 
 TYPE_CHECKING = False
@@ -24,17 +27,20 @@ if TYPE_CHECKING:
     from .._runtime.plugin import Plugin
     from .backtrace import PluginCodeMap
 
-KERNEL = "extism:host/env"
 PAGE = 65536
 CHUNK = 65536
-"""Bytes of memory that become one data segment, without the zeros at its ends. Validators allow 100,000 segments."""
+"""Bytes of memory that become one data segment, without the zeros at its ends. Validators allow
+100,000 segments."""
 _CUSTOM, _MEMORY, _DATA = 0, 5, 11
 _MAIN_THREAD = "main"
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """The files of one call that was ended: `core` is the core dump, and `memories` holds each memory as it was."""
+    """The files of one call that was ended.
+
+    `core` is the core dump, and `memories` has a file for each memory as it was.
+    """
 
     core: str
     memories: tuple[str, ...]
@@ -44,7 +50,10 @@ Dump.__module__ = "plugwasm.debugging"
 
 
 class Dumper:
-    """Writes dumps of one plugin until it is closed. `dumps` has those that were written."""
+    """Writes dumps of one plugin until it is closed.
+
+    `dumps` has those that were written.
+    """
 
     __module__ = "plugwasm.debugging"
 
@@ -65,16 +74,15 @@ class Dumper:
         self._name = plugin.name
         self._on = on
         self._most = most
-        self._plugin = weakref.ref(plugin)  # which refers to this object
+        self._plugin = weakref.ref(plugin)  # it refers to this object
         self._closed = False
         plugin._post_mortem = self._dump
 
     def close(self) -> None:
-        """Stops."""
+        """Stop writing dumps."""
         plugin = self._plugin()
-        if (
-            plugin is not None and plugin._post_mortem == self._dump
-        ):  # else it was a pool's, and another caller has it now
+        # Otherwise the plugin was a pool's, and has another caller now.
+        if plugin is not None and plugin._post_mortem == self._dump:
             plugin._post_mortem = None
         self._closed = True
 
@@ -85,7 +93,10 @@ class Dumper:
         self.close()
 
     def _dump(self, reason: BaseException, guest: Guest) -> None:
-        """Called by the plugin. It must not replace the reason by one of its own."""
+        """Write a dump.
+
+        The plugin calls this; it must not replace the reason by an exception of its own.
+        """
         if (
             not isinstance(reason, self._on)
             or not isinstance(reason, Error)
@@ -121,7 +132,7 @@ class Dumper:
                     written.append(path)
                     file.write(memory)
         except BaseException:
-            for path in written:  # half a dump would pass for a whole one
+            for path in written:  # a partial dump would pass for a complete one
                 os.unlink(path)
             raise
         return Dump(core, tuple(written[1:]))
@@ -132,13 +143,13 @@ class GuestState:
 
     Attributes:
         modules: The name of each instance's module, the kernel's first.
-        owned: For each instance, the numbers of its memories.
+        memory_numbers: For each instance, the numbers of its memories.
         memories: Each memory once: the first module that exports it, and its bytes.
-        instance_of: From a module's place in the manifest to its instance.
+        instance_numbers: The instance's number, by the module's index in the manifest.
     """
 
     def __init__(self, guest: Guest, maps: PluginCodeMap) -> None:
-        self.modules = [KERNEL]
+        self.modules = [KERNEL_NAME]
         self.memories: list[tuple[str, memoryview]] = []
         self.memory_numbers: list[list[int]] = [[]]
         self.instance_numbers: dict[int, int] = {}
@@ -146,7 +157,7 @@ class GuestState:
         kernel = getattr(guest, "kernel", None)
         if kernel is not None:
             kernel.refresh()
-            self.memories.append((KERNEL, kernel.heap))
+            self.memories.append((KERNEL_NAME, kernel.heap))
             self.memory_numbers[0].append(0)
         # Instances are numbered with the main module last, as the plan orders them.
         main = maps.main
@@ -172,10 +183,11 @@ class GuestState:
 def write_coredump(
     file: BinaryIO, name: str, state: GuestState, backtrace: tuple[str, ...], maps: PluginCodeMap
 ) -> None:
-    """Writes a core dump; memories go to the file piece by piece."""
+    """Write a core dump; memories are written in chunks."""
     file.write(b"\0asm\1\0\0\0")
     file.write(_custom_section("core", b"\0" + _encode_name(name)))
-    # A memory of 4 GiB has a page more than a memory of 32 bits can state; there is none that is larger.
+    # A memory of 4 GiB has one page more than the type of a 32-bit memory can state. None is
+    # larger.
     limits = [b"\0" + _uleb128(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
     file.write(_section(_MEMORY, _vector(limits)))
     segments = [
@@ -218,7 +230,10 @@ def write_coredump(
 def _encode_frames(
     state: GuestState, backtrace: tuple[str, ...], maps: PluginCodeMap
 ) -> Iterator[bytes]:
-    """Frames that were found in a module; one of a command has no instance any more."""
+    """Yield the frames that were located in a module with an instance.
+
+    A command has none any more.
+    """
     for text in backtrace:
         _, place = maps.locate(text)
         if place is not None and place.module in state.instance_numbers:
@@ -237,7 +252,7 @@ def _encode_frames(
 
 
 def _nonzero_ranges(memory: memoryview) -> Iterator[tuple[int, int]]:
-    """The parts of a memory that are not zero."""
+    """Yield the ranges of a memory that are not zero."""
     for at in range(0, len(memory), CHUNK):
         chunk = memory[at : at + CHUNK].tobytes()
         end = len(chunk.rstrip(b"\0"))
@@ -246,7 +261,7 @@ def _nonzero_ranges(memory: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _segment_header(memory: int, offset: int, length: int) -> bytes:
-    """The head of an active data segment."""
+    """Return the header of an active data segment."""
     return b"\2" + _uleb128(memory) + b"\x41" + _sleb128(offset) + b"\x0b" + _uleb128(length)
 
 
@@ -294,5 +309,5 @@ def _create_private_file(path: str) -> BinaryIO:
 
 
 def _file_name(text: str) -> str:
-    """What is safe as a part of a file's name."""
+    """Return the text with characters replaced that are not safe in a file name."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:60]

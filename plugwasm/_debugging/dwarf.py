@@ -1,8 +1,10 @@
-"""From an address in a module's code to source lines, by the DWARF that its compiler left in custom sections.
+"""Map addresses in a module's code to source lines, by the DWARF that its compiler left in custom
+sections.
 
-pyelftools reads the formats. What is read was written by whoever made the module, so it is walked here entry by entry, forward only and
-up to a limit, instead of along the references that it contains. Tables can refer to each other so that reading them takes any time: all
-that is read of a module counts towards one `Budget`, and when that is used up, its frames have no lines.
+pyelftools reads the formats. The data was written by whoever made the module, so entries are read
+one by one, forward only and up to a limit, instead of along the references between them. Tables can
+refer to each other so that reading them takes any time: everything that is read of a module counts
+towards one `ReadBudget`, and when that is spent, the module's frames have no lines.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ MAX_SECTION = 2**28
 MAX_PROGRAM = 2**20
 """Bytes of a unit's line table in its encoded form."""
 MAX_LINE_READS = 500_000
-"""Steps of all line tables of a module that are read: each can become a row, which takes 450 bytes while it is read."""
+"""Steps of all line tables of a module that are read: each can become a row, which takes 450 bytes
+while it is read."""
 MAX_SECONDS = 5.0
 """Processor time that is spent on a module."""
 MAX_BYTES = 2**26
-"""Bytes of a module's sections that are read, again and again if need be."""
+"""Bytes of a module's sections that are read; bytes that are read again count again."""
 MAX_DEPTH = 256
-"""Entries within each other."""
+"""Nested entries."""
 MAX_NAME = 400
 """Characters of a name, with those of the scopes around it."""
 
@@ -47,11 +50,11 @@ _SCOPES = (
 
 
 class BudgetExceeded(Exception):
-    """Enough was read of this module."""
+    """The budget for reading a module is spent."""
 
 
 class ReadBudget:
-    """What may be spent on a module, by whoever reads its sections."""
+    """What may be spent on reading the sections of a module."""
 
     def __init__(self) -> None:
         self._seconds = MAX_SECONDS
@@ -67,7 +70,7 @@ class ReadBudget:
         self._seconds = self._until - thread_time()
 
     def spend(self, size: int, is_line: bool) -> None:
-        """Counts a read of so many bytes. Raises `BudgetSpent`."""
+        """Count a read of `size` bytes. Raises `BudgetExceeded`."""
         self._reads += 1
         self._bytes -= size
         self._line_reads -= is_line
@@ -80,7 +83,7 @@ class ReadBudget:
 
 
 class _CountedSection(BytesIO):
-    """A section of which each read is counted."""
+    """A section that counts each read towards a budget."""
 
     def __init__(self, content: bytes, budget: ReadBudget, is_line: bool) -> None:
         super().__init__(content)
@@ -94,7 +97,10 @@ class _CountedSection(BytesIO):
 
 
 class SourceLocation:
-    """A place in the source. `function` is known for what was inlined; where it was inlined into is the location that follows."""
+    """A place in the source.
+
+    `function` is set for an inlined function; the location that follows is where it was inlined.
+    """
 
     __slots__ = ("column", "file", "function", "inlined", "line")
 
@@ -107,7 +113,7 @@ class SourceLocation:
 
 
 class SourceLines:
-    """The DWARF of one module. Raises `ImportError` when pyelftools is not installed."""
+    """The DWARF of one module. Raises `ImportError` if pyelftools is not installed."""
 
     def __init__(self, code: CodeMap) -> None:
         try:
@@ -132,11 +138,12 @@ class SourceLines:
         self._units: dict[int, _Unit] = {}
 
     def locate(self, address: int) -> list[SourceLocation]:
-        """Where the instruction at that address comes from, innermost first. Empty when that is not known."""
+        """Return where the instruction at an address comes from, innermost first; empty if not
+        known."""
         try:
             with self._budget:
                 return self._locate(address)
-        except Exception:  # whatever pyelftools makes of what a stranger wrote
+        except Exception:  # any error that untrusted DWARF causes in pyelftools
             return []
 
     def _locate(self, address: int) -> list[SourceLocation]:
@@ -217,12 +224,12 @@ class _Unit:
         entry = files[index]
         folder = entry.dir_index if self._version5 else entry.dir_index - 1
         around = _decode(folders[folder]) if 0 <= folder < len(folders) else ""
-        # Paths may be relative to the folder, and that to where the compiler ran.
+        # A path may be relative to the directory, and that to where the compiler ran.
         return normpath(join(self._directory, around, _decode(entry.name)))
 
 
 class _InlinedCall:
-    """A function where it was inlined: no more of its entry is kept than that."""
+    """An inlined function. Only this much of its entry is kept."""
 
     __slots__ = ("call", "depth", "origin", "ranges")
 
@@ -238,7 +245,7 @@ class _InlinedCall:
 
 
 def _read_line_rows(program: Any) -> list[tuple[int, int, int, int, int]]:
-    """Start and end address, file, line and column."""
+    """Return start and end address, file, line and column of each row."""
     rows = []
     before = None
     for entry in program.get_entries():
@@ -252,7 +259,8 @@ def _read_line_rows(program: Any) -> list[tuple[int, int, int, int, int]]:
 
 
 def _iterate_entries(unit: Any) -> Iterator[tuple[Any, int, str]]:
-    """Every entry of a unit in the order of the bytes, with its depth and the name of the scopes around it."""
+    """Yield the entries of a unit in the order of its bytes, each with its depth and the name of
+    the scopes around it."""
     from elftools.dwarf.die import DIE
 
     at, end = (

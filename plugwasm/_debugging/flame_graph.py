@@ -1,10 +1,15 @@
-"""A flame graph of stacks, as SVG, or as a page of its own in which one can look closer and search. Both load nothing from elsewhere."""
+"""Render stacks as a flame graph: as SVG, or as a web page with zoom and search.
+
+Neither loads anything.
+"""
 
 from __future__ import annotations
 
 from colorsys import hls_to_rgb
 from html import escape
 from zlib import crc32
+
+from .._engine.traps import KERNEL_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +24,7 @@ _MIN_WIDTH = 0.3
 MAX_DEPTH = 300
 MAX_TABLE_ROWS = 50
 ROOT_NAME = "all"
-KERNEL = "extism:host/env!"
+KERNEL_PREFIX = f"{KERNEL_NAME}!"
 
 
 class _Node:
@@ -46,7 +51,7 @@ def _build_tree(stacks: Mapping[tuple[str, ...], float]) -> _Node:
 
 
 def _iterate_boxes(root: _Node) -> Iterator[tuple[_Node, int, float]]:
-    """Each node that is wide enough, its depth, and the seconds left of it."""
+    """Yield each node that is wide enough, its depth, and the seconds left of it."""
     todo = [(root, 0, 0.0)]
     least = root.seconds * _MIN_WIDTH / (WIDTH - 2 * MARGIN)
     while todo:
@@ -61,11 +66,12 @@ def _iterate_boxes(root: _Node) -> Iterator[tuple[_Node, int, float]]:
 
 
 def _pick_color(name: str) -> str:
-    """Functions of the guest are warm, the kernel's blue, the host is grey."""
+    """Return the color of a function: warm for the guest, blue for the kernel, grey for the
+    host."""
     if name.startswith("["):
         return "#c7c7c7"
     number = crc32(name.encode())
-    if name.startswith(KERNEL):
+    if name.startswith(KERNEL_PREFIX):
         red, green, blue = hls_to_rgb((195 + number % 25) / 360, 0.74, 0.55)
     else:
         red, green, blue = hls_to_rgb((8 + number % 47) / 360, 0.66, 0.85)
@@ -77,7 +83,7 @@ def _format_seconds(seconds: float) -> str:
 
 
 def render_svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
-    """A flame graph: what is called stands on what calls it."""
+    """Return a flame graph: callees stand on their callers."""
     root = _build_tree(stacks)
     boxes = list(_iterate_boxes(root)) if root.seconds else []
     rows = 1 + max((depth for _, depth, _ in boxes), default=0)
@@ -96,15 +102,18 @@ def render_svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
         width, y = node.seconds * scale, TOP + (rows - 1 - depth) * ROW
         x = MARGIN + left * scale
         fits = int((width - 6) / _CHARACTER_WIDTH)
-        name = node.name.removeprefix(KERNEL)  # which its colour tells
+        name = node.name.removeprefix(KERNEL_PREFIX)  # the color shows it
         label = "" if fits < 3 else name if len(name) <= fits else f"{name[: fits - 1]}…"
-        about = f"{node.name}: {_format_seconds(node.seconds)}, {100 * node.seconds / root.seconds:.1f} %"
+        share = node.seconds / root.seconds
+        about = f"{node.name}: {_format_seconds(node.seconds)}, {100 * share:.1f} %"
         parts.append(
-            f'<g data-n="{_escape_xml(node.name)}" data-d="{depth}" data-l="{left / root.seconds:.6f}"'
-            f' data-w="{node.seconds / root.seconds:.6f}">'
+            f'<g data-n="{_escape_xml(node.name)}" data-d="{depth}" '
+            f'data-l="{left / root.seconds:.6f}" data-w="{share:.6f}">'
             f"<title>{_escape_xml(about)}</title>"
-            f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{ROW - 1}" rx="1" fill="{_pick_color(node.name)}"/>'
-            f'<text x="{x + 3:.2f}" y="{y + 12.5}" pointer-events="none">{_escape_xml(label)}</text></g>'
+            f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{ROW - 1}" rx="1" '
+            f'fill="{_pick_color(node.name)}"/>'
+            f'<text x="{x + 3:.2f}" y="{y + 12.5}" pointer-events="none">'
+            f"{_escape_xml(label)}</text></g>"
         )
     parts.append("</svg>")
     return "\n".join(parts)
@@ -113,7 +122,10 @@ def render_svg(stacks: Mapping[tuple[str, ...], float], title: str) -> str:
 def render_html(
     stacks: Mapping[tuple[str, ...], float], title: str, functions: Sequence[FunctionTime]
 ) -> str:
-    """The flame graph with a table of functions. A click on a frame widens it, a click on the lowest shows all again."""
+    """Return a page with the flame graph and a table of functions.
+
+    A click on a frame zooms in, a click on the lowest one shows everything again.
+    """
     rows = "\n".join(
         f"<tr><td>{_format_seconds(time.own)}</td><td>{_format_seconds(time.total)}</td><td>{_escape_xml(time.function)}</td></tr>"
         for time in functions[:MAX_TABLE_ROWS]
@@ -124,18 +136,21 @@ def render_html(
 
 
 def _escape_xml(text: str) -> str:
-    """Text that a guest may have chosen, without what XML has no way to say."""
+    """Escape text that a guest may have chosen, without characters that XML cannot express."""
     return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 1em auto; max-width: 1220px }}
-svg {{ width: 100%; height: auto }} g {{ cursor: pointer }} g:hover rect {{ stroke: #000 }} g.found rect {{ fill: #b36bff }}
+svg {{ width: 100%; height: auto }} g {{ cursor: pointer }}
+g:hover rect {{ stroke: #000 }} g.found rect {{ fill: #b36bff }}
 table {{ border-collapse: collapse; font-family: ui-monospace, monospace; font-size: 12px }}
-td, th {{ padding: 2px 12px; text-align: right }} td:last-child, th:last-child {{ text-align: left }}
+td, th {{ padding: 2px 12px; text-align: right }}
+td:last-child, th:last-child {{ text-align: left }}
 </style></head><body>
 <p><input id="search" type="search" placeholder="find functions" aria-label="find functions"></p>
 {graph}
@@ -152,11 +167,13 @@ _SCRIPT = (
 const frames = [...document.querySelectorAll("svg g")].map(g => ({
   g, rect: g.querySelector("rect"), text: g.querySelector("text"),
   name: g.dataset.n,
-  label: g.dataset.n.replace(/^extism:host\\/env!/, ""), depth: +g.dataset.d, left: +g.dataset.l, share: +g.dataset.w }));
+  label: g.dataset.n.replace(/^extism:host\\/env!/, ""),
+  depth: +g.dataset.d, left: +g.dataset.l, share: +g.dataset.w }));
 function zoom(to) {
   for (const f of frames) {
-    const around = f.depth < to.depth && f.left <= to.left + 1e-9 && f.left + f.share >= to.left + to.share - 1e-9;
-    const inside = f.depth >= to.depth && f.left >= to.left - 1e-9 && f.left + f.share <= to.left + to.share + 1e-9;
+    const end = f.left + f.share, toEnd = to.left + to.share;
+    const around = f.depth < to.depth && f.left <= to.left + 1e-9 && end >= toEnd - 1e-9;
+    const inside = f.depth >= to.depth && f.left >= to.left - 1e-9 && end <= toEnd + 1e-9;
     f.g.style.display = around || inside ? "" : "none";
     const x = around ? 0 : (f.left - to.left) / to.share, w = around ? 1 : f.share / to.share;
     const px = margin + x * (width - 2 * margin), pw = w * (width - 2 * margin);
@@ -164,13 +181,16 @@ function zoom(to) {
     f.rect.style.opacity = around ? 0.5 : 1;
     f.text.setAttribute("x", px + 3);
     const fits = Math.floor((pw - 6) / character);
-    f.text.textContent = fits < 3 ? "" : f.label.length <= fits ? f.label : f.label.slice(0, fits - 1) + "…";
+    const text = f.label.length <= fits ? f.label : f.label.slice(0, fits - 1) + "…";
+    f.text.textContent = fits < 3 ? "" : text;
   }
 }
 for (const f of frames) f.g.addEventListener("click", () => zoom(f));
 document.getElementById("search").addEventListener("input", event => {
   const wanted = event.target.value.toLowerCase();
-  for (const f of frames) f.g.classList.toggle("found", wanted !== "" && f.name.toLowerCase().includes(wanted));
+  for (const f of frames) {
+    f.g.classList.toggle("found", wanted !== "" && f.name.toLowerCase().includes(wanted));
+  }
 });
 """
 )

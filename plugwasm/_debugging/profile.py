@@ -1,4 +1,4 @@
-"""What a profile of a plugin's calls shows, and the files that it is saved as."""
+"""The results of a profile, and the files that it is saved as."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ MIN_INTERVAL = 0.0001
 
 @dataclass(frozen=True, slots=True)
 class FunctionTime:
-    """Seconds of a function: its own, and with all that it called."""
+    """Seconds of a function: its own (`own`), and those with the functions that it called
+    (`total`)."""
 
     function: str
     own: float
@@ -37,7 +38,10 @@ FunctionTime.__module__ = "plugwasm.debugging"
 
 
 class Profile:
-    """Where the time of a plugin's calls goes. Use it with `with`; look at it afterwards."""
+    """Where the time of a plugin's calls goes.
+
+    Use it in a `with` statement, and read it afterwards.
+    """
 
     __module__ = "plugwasm.debugging"
 
@@ -50,7 +54,8 @@ class Profile:
         self.interval = interval
         self._plugin: Plugin | None = plugin
         self._sampler: Sampler | None = None
-        self._stop = threading.Lock()  # no `Event`, whose own lock stays taken where a signal handler raises at the wrong moment
+        # Not an `Event`: its own lock stays held if a signal handler raises at the wrong moment.
+        self._stop = threading.Lock()
         self._stop.acquire()
         self._thread: threading.Thread | None = None
         self._json: dict[str, Any] = {}
@@ -91,9 +96,8 @@ class Profile:
         while not self._stop.acquire(timeout=self.interval):
             now = monotonic()
             guest = plugin._guest
-            if (
-                guest is None or guest not in ticker.running or plugin._lease is not lent
-            ):  # the call of another caller of the pool
+            # With another `_lent`, a call is another caller's, who has the plugin from a pool.
+            if guest is None or guest not in ticker.running or plugin._lease is not lent:
                 last = None
                 sampler.end_call()
             else:
@@ -105,33 +109,39 @@ class Profile:
             before = now
             del guest
 
-    # ---- what was found -------------------------------------------------------------------------------------------------------------
+    # ---- results ---------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
-        """How much time of calls the samples stand for."""
+        """The time of calls that the samples stand for."""
         return sum(self._stacks.values())
 
     @property
     def samples(self) -> int:
-        """How many stacks were taken."""
+        """How many stacks were sampled."""
         return sum(thread["samples"]["length"] for thread in self._json.get("threads", ()))
 
     @property
     def why_empty(self) -> str | None:
-        """Why there are no samples, and what to do about it; None where there are some."""
+        """Why there are no samples, and what to do about it; None if there are some."""
         if self.samples or self._stacks:
             return None
-        return f"no call took as long as the {self.interval * 1e3:g} ms between two samples: profile longer calls, or more of them"
+        return (
+            f"no call took as long as the {self.interval * 1e3:g} ms between two samples: "
+            "profile longer calls, or more of them"
+        )
 
     @property
     def stacks(self) -> dict[tuple[str, ...], float]:
-        """Seconds by stack: names of functions, outermost first. Those of other modules than the main one have these before their names."""
+        """Seconds by stack: names of functions, outermost first.
+
+        Functions of other modules than the main one have their module's name in front.
+        """
         return dict(self._stacks)
 
     @property
     def functions(self) -> list[FunctionTime]:
-        """Seconds by function, the longest of their own first."""
+        """Seconds by function, sorted by own time, the longest first."""
         own: dict[str, float] = {}
         total: dict[str, float] = {}
         for stack, seconds in self._stacks.items():
@@ -143,7 +153,10 @@ class Profile:
         return sorted(found, key=lambda time: (-time.own, -time.total))
 
     def collapsed(self) -> str:
-        """A line for each stack, functions joined by `;`, and its microseconds: what flamegraph.pl, speedscope and others read."""
+        """Return a line for each stack: functions joined by `;`, and microseconds.
+
+        This is the format that flamegraph.pl, speedscope and others read.
+        """
         lines = []
         for stack, seconds in sorted(self._stacks.items()):
             if micros := round(seconds * 1e6):
@@ -151,26 +164,30 @@ class Profile:
         return "".join(lines)
 
     def firefox(self) -> str:
-        """The profile for the Firefox Profiler (profiler.firefox.com), as JSON. It runs in the browser and sends nothing."""
+        """Return the profile as JSON for the Firefox Profiler (profiler.firefox.com).
+
+        The profiler runs in the browser and sends nothing.
+        """
         return json.dumps(self._json, ensure_ascii=False, separators=(",", ":"))
 
     def svg(self) -> str:
-        """A flame graph."""
+        """Return a flame graph as SVG."""
         from .flame_graph import render_svg
 
         return render_svg(self._stacks, self.name)
 
     def html(self) -> str:
-        """The same as a page of its own, in which one can look closer and search."""
+        """Return a flame graph as a web page with zoom and search."""
         from .flame_graph import render_html
 
         return render_html(self._stacks, self.name, self.functions)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file, by its suffix: `.svg`, `.html`, `.json` (Firefox Profiler), `.txt` or `.folded` (collapsed).
+        """Write a file in the format of its suffix: `.svg`, `.html`, `.json` (Firefox Profiler), or
+        `.txt` or `.folded` (collapsed).
 
         Raises:
-            OptionError: Another suffix.
+            OptionError: The suffix is another one.
         """
         suffix = file_suffix(path)
         make = {
@@ -191,5 +208,5 @@ class Profile:
 
 
 def file_suffix(path: str | os.PathLike[str]) -> str:
-    """The suffix of a file's name, which tells its format."""
+    """Return the suffix of a file's name, which determines the format."""
     return os.path.splitext(os.fspath(path))[1].lower()

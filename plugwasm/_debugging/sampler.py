@@ -1,11 +1,12 @@
-"""Stacks of a guest at work, taken in its epoch callback, where the engine can see them.
+"""Samples the stacks of a running guest in its epoch callback, where the engine can walk them.
 
-While a profile is taken, a thread increments the epoch of the plugin's engine, only while the plugin runs a call. Other plugins of that
-engine look at their deadlines more often meanwhile, which costs them a callback for each tick.
+While a profile is taken, a thread increments the epoch of the plugin's engine, only while the
+plugin runs a call. Other plugins of that engine then check their deadlines more often, at the cost
+of one callback for each tick.
 
-A sample stands for the time since the one before. No sample can be taken while the guest waits for a host function. Then the thread looks
-at Python's own stack, and the time goes to the host function, below the export that was called: which function of the guest called it is
-not known.
+A sample stands for the time since the previous one. No sample can be taken while the guest waits
+for a host function. Then the thread reads Python's own stack, and the time goes to the host
+function, below the export that was called: which function of the guest called it is not known.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from time import monotonic
 
 from .._engine import CALLBACK_CODE, truncate
 from .._engine.profiler import GuestProfiler
-from .._engine.traps import strip_rust_hash
+from .._engine.traps import KERNEL_NAME, strip_rust_hash
 from .._host import kernel
 from .._platform.native_threads import sleep
 from .._runtime.linker import trampoline_code
@@ -39,21 +40,22 @@ if TYPE_CHECKING:
 
     K = TypeVar("K")
 
-KERNEL = "extism:host/env"
 HOST_FRAME = "[host]"
-"""Stands for the application, between the engine's calls; with the name of a host function behind it, for that."""
+"""The frame of the application between the engine's calls; followed by the name of a host function,
+the frame of that."""
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _LINKING_CODE = trampoline_code()
 MAX_DEPTH = 512
-"""Frames of a stack that are told; of a deeper one those at both ends."""
+"""Frames of a stack that are kept; of a deeper one, those at both ends."""
 MAX_FRAMES = 2_000_000
-"""Frames of all stacks together. Further stacks are one."""
+"""Frames of all stacks together. Further stacks are merged into one."""
 OTHER_STACKS = ("[other stacks]",)
 MAX_BYTES = 32 * 2**20
-"""Bytes of memory that the samples may take, as far as the system tells (Linux). When half of what is left is used up, only every other
-sample is taken from then on, which stands for the time of both."""
+"""Bytes of memory that the samples may take, where the system tells (Linux). Whenever half of what
+is left is used up, only every other sample of those is taken from then on, and stands for the time
+of both."""
 MAX_SAMPLES = 20_000
-"""The same where the system does not tell, as a number."""
+"""The number of samples, where the system does not tell the memory."""
 _MOST_HALVINGS = 10
 _NAMELESS_PREFIX = "<wasm function "
 _FINISH_TIMEOUT = 10.0
@@ -69,7 +71,11 @@ class _EngineSamples:
 
 
 class _SampleTime:
-    """What a sample stands for: the time in its stack, and by their names that in host functions around it in the same call."""
+    """The time that a sample stands for.
+
+    `guest_seconds` were spent in its stack, and `host_seconds`, by name, in host functions before
+    or after it in the same call.
+    """
 
     __slots__ = ("guest_seconds", "host_seconds")
 
@@ -85,38 +91,40 @@ class Sampler:
         self._compiled = compiled
         self._interval = interval
         self._tracks: dict[Engine, _EngineSamples] = {}
-        # The lock between a sample and the end of the profile, as in `Plugin.call`: gone while a sample is taken, and at the end.
+        # The lock between a sample and the end of the profile, as in `Plugin.call`: the attribute
+        # is deleted while a sample is taken, and at the end.
         self._idle = True
         self._pid = os.getpid()
         self._caller_thread = threading.get_ident()
         self._outer_host_functions = 0
-        """How many host functions are under way around the call that is profiled."""
+        """How many host functions are running around the call that is profiled."""
         self._ticks: deque[tuple[str | None, float]] = deque()
-        """Time that no sample stands for yet: seconds, and the host function if one was under way."""
+        """Time that no sample stands for yet: seconds, and the host function if one was running."""
         self._unsampled: dict[str, float] = {}
         self._last_sample: _SampleTime | None = None
-        """Of the call under way."""
+        """The last sample of the running call."""
         self._used_share = 0.0
-        """The share of what samples may take that they have taken."""
+        """How much of the allowance for samples is used, from 0 to 1."""
         self._skipped = 0
         self._add_engine(compiled._plan)
 
     def _add_engine(self, plan: Plan) -> _EngineSamples:
-        modules = [(KERNEL, plan.kernel), *((unit.name, unit.module) for unit in plan.units)]
+        modules = [(KERNEL_NAME, plan.kernel), *((unit.name, unit.module) for unit in plan.units)]
         track = self._tracks[plan.engine] = _EngineSamples(
             GuestProfiler(plan.engine, self._compiled.name, self._interval, modules)
         )
         return track
 
     def add_tick(self, seconds: float) -> bool:
-        """Some more time of a call has passed. Whether the guest should take notice."""
+        """Count more time of a call. Return whether the guest should take a sample."""
         running = _running_host_functions(sys._current_frames().get(self._caller_thread))
         waits = len(running) > self._outer_host_functions
         self._ticks.append((running[self._outer_host_functions] if waits else None, seconds))
         return not waits
 
     def end_call(self) -> None:
-        """The plugin runs no call now: whatever was not noticed belongs to one that has ended."""
+        """Note that the plugin runs no call now: time that no sample stands for belongs to an ended
+        call."""
         last, self._last_sample = self._last_sample, None
         guest_seconds, host_seconds = self._take_ticks()
         if guest_seconds:
@@ -124,13 +132,13 @@ class Sampler:
         _add_seconds(self._unsampled if last is None else last.host_seconds, host_seconds)
 
     def _take_ticks(self) -> tuple[float, dict[str, float]]:
-        """The guest's own time since the last sample, and that of host functions."""
+        """Return the guest's own time since the last sample, and that of host functions."""
         guest_seconds = 0.0
         host_seconds: dict[str, float] = {}
         while self._ticks:
             try:
                 name, seconds = self._ticks.popleft()
-            except IndexError:  # taken by another thread
+            except IndexError:  # another thread took it
                 break
             if name is None:
                 guest_seconds += seconds
@@ -139,9 +147,9 @@ class Sampler:
         return guest_seconds, host_seconds
 
     def __call__(self, guest: Guest) -> None:
-        """In the guest's epoch callback."""
+        """Take a sample if one is due; called in the guest's epoch callback."""
         if not self._ticks or not self._is_due():
-            return  # a tick that was meant for another guest, or one that the next sample stands for as well
+            return  # the tick is for another guest, or the next sample stands for it as well
         try:
             del self._idle
         except AttributeError:
@@ -152,7 +160,11 @@ class Sampler:
             self._idle = True
 
     def _is_due(self) -> bool:
-        """Whether it is the turn of a sample: of the first half all, of the next quarter of the memory every other, and so on."""
+        """Return whether to take a sample.
+
+        All are taken until half of the memory is used, every other one for the next quarter, and so
+        on.
+        """
         halvings, left = 0, 1 - self._used_share
         while left <= 0.5:
             halvings, left = halvings + 1, left * 2
@@ -184,8 +196,9 @@ class Sampler:
         track.times.append(self._last_sample)
 
     def finish(self) -> tuple[dict[str, Any], dict[tuple[str, ...], float]]:
-        """The profile in the Firefox Profiler's format, and the seconds of each stack."""
-        # A call in another thread may be in the middle of a sample; not so after a fork, for then that thread is not here.
+        """Return the profile in the Firefox Profiler's format, and the seconds of each stack."""
+        # A call in another thread may be in the middle of a sample. After a fork it cannot: that
+        # thread does not exist in the child.
         end = monotonic() + _FINISH_TIMEOUT
         while os.getpid() == self._pid and not hasattr(self, "_idle") and monotonic() < end:
             sleep(0.001)
@@ -218,7 +231,10 @@ class Sampler:
 
 
 def _resident_bytes() -> int:
-    """Bytes of memory that this process has; 0 where that is not known. A sample is taken with Python's lock, so little else grows then."""
+    """Return the resident memory of this process; 0 where that is not known.
+
+    A sample is taken while Python's lock is held, so little else grows meanwhile.
+    """
     try:
         with open("/proc/self/statm", "rb", 0) as file:
             return int(file.read(100).split()[1]) * _PAGE_BYTES
@@ -233,7 +249,7 @@ def _read_code_maps(compiled: CompiledPlugin) -> dict[str, CodeMap]:
     sources = {source.name: source.wasm for source in compiled._spec.modules}
     return {
         name: CodeMap(to_binary(wasm))
-        for name, wasm in {**sources, KERNEL: kernel.read_source()}.items()
+        for name, wasm in {**sources, KERNEL_NAME: kernel.read_source()}.items()
     }
 
 
@@ -245,7 +261,7 @@ def _library_name(profile: dict[str, Any], thread: dict[str, Any], function: int
 def _name_functions(
     profile: dict[str, Any], thread: dict[str, Any], titles: dict[str, CodeMap]
 ) -> None:
-    """Calls functions that have no name by their exports, and none by a name that is no line of text."""
+    """Name functions without a name by their exports, and make every name one line of text."""
     names, texts = thread["funcTable"]["name"], thread["stringArray"]
     for function, name in enumerate(names):
         text = texts[name]
@@ -286,7 +302,8 @@ def _sum_stacks(
                     kept += len(found)
                 known[stack] = found if kept <= MAX_FRAMES else OTHER_STACKS
             names = known[stack]
-        # Nothing but the entry: the guest noticed as soon as it was called, so the time was spent before that.
+        # Only the entry: the guest took the sample as soon as it was called, so the time was spent
+        # before that.
         names = names or (HOST_FRAME,)
         _add_seconds(
             stacks, {(*names[:1], name): seconds for name, seconds in share.host_seconds.items()}
@@ -297,14 +314,15 @@ def _sum_stacks(
 def _read_stack(
     prefixes: list[int | None], frames: list[int], stack: int | None, title: Callable[[int], str]
 ) -> tuple[str, ...]:
-    """A stack from its entries, each of which knows the one around it: outermost first, and not all of one that is deep."""
+    """Return a stack from its entries, each of which knows the one around it: outermost first, and
+    shortened if it is deep."""
     inner: list[str] = []
     outer: deque[str] = deque(maxlen=MAX_DEPTH // 2)
     depth = 0
     while stack is not None:
         name, stack = title(frames[stack]), prefixes[stack]
         # The outermost frame is the kernel's, which calls the export.
-        if stack is None and name.startswith(f"{KERNEL}!"):
+        if stack is None and name.startswith(f"{KERNEL_NAME}!"):
             break
         depth += 1
         (inner if len(inner) < MAX_DEPTH // 2 else outer).append(name)
@@ -319,7 +337,10 @@ def _add_seconds(sums: dict[K, float], more: Mapping[K, float]) -> None:
 
 
 def _running_host_functions(frame: FrameType | None) -> list[str]:
-    """The host functions under way on a thread, outermost first, but for those of ours that only lead to a guest again."""
+    """Return the running host functions of a thread, outermost first.
+
+    Functions of plugwasm that only lead to a guest again are left out.
+    """
     codes = []
     while frame is not None:
         codes.append(frame.f_code)
@@ -342,7 +363,7 @@ def _running_host_functions(frame: FrameType | None) -> list[str]:
 
 
 def _shift_thread(thread: dict[str, Any], milliseconds: float, number: int) -> None:
-    """Puts the thread of a profile that began later among those of the first one."""
+    """Shift the thread of a profile that began later to the time of the first one."""
     thread["tid"] = str(number)
     thread["isMainThread"] = False
     for field in ("registerTime", "unregisterTime", "processStartupTime", "processShutdownTime"):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from typing import Any, Never, NoReturn
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
     from .._wasi.options import WasiOptions

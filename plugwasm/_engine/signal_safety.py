@@ -4,7 +4,7 @@ CPython runs pending signal handlers when it enters a function, before the first
 runs, the next function to be entered is one of our callbacks: the KeyboardInterrupt of a Ctrl-C would be raised there, ctypes would print
 and drop it, and the guest would run on. `signal_safe` widens the function's first `try` to cover its entry too, by moving the start of the
 first range in its exception table to 0; the stack is as empty at the entry as it is at the `try`. Measured over 30 interrupts each on
-CPython 3.11, 3.12 and 3.13: 30 caught with it, 0 without.
+CPython 3.11, 3.12 and 3.13: 30 caught with it, 0 without; and over hundreds on 3.14 and 3.15, with and without their JIT: all of them.
 
 A trace function or profiler of Python (debuggers, `sys.settrace`, `sys.setprofile`) is itself a function: it is called as ours is entered
 and as it returns, the handler runs in it, and what it raises appears in ours. Python 3.11 looks such an exception up one instruction too

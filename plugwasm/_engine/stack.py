@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 MARGIN = 256 * 1024
 """Bytes that must be left besides the guest's own: for the engine, ctypes, and host functions that are called at the end of that."""
+PYTHON_NEEDS = 96 * 1024 if sys.version_info >= (3, 14) else 0
+"""Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free: with less than that, `except` clauses of several classes,
+and library functions that have them, raise RecursionError or let pass what they should catch."""
 _PYTHON_LEVEL = 5 * 1024
 """Bytes that a level of Python's recursion takes at most, where each passes through C."""
 
@@ -89,6 +92,11 @@ class ThreadStack(local):
         """Whether it is certain that a guest may be entered from here."""
         room = self.room()
         return room is not None and room >= self.need
+
+    def has_room_for_python(self) -> bool:
+        """Return whether ordinary Python code can run from here. It can where the stack cannot be found: no guest is entered there."""
+        room = self.room()
+        return room is None or room >= PYTHON_NEEDS
 
 
 def _bounds() -> tuple[int, int]:

@@ -7,7 +7,7 @@ that free a handle again, or give one block twice, must not hit the answer.
 from __future__ import annotations
 
 from .._engine import FunctionType, HostFunction
-from ..errors import EgressDeniedError, GuestError
+from ..errors import GuestError
 from .guest import MAX_TEXT
 
 TYPE_CHECKING = False
@@ -61,21 +61,21 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
 
 def _http_request(guest: Guest, caller: int, values: Any) -> None:
     guest.response_status, guest.response_headers = 0, None
-    if not guest.grants.spec.allowed_hosts:
-        for handle in (values[0], values[2]):
-            guest.read_block(handle, "http_request", 0)
-        raise EgressDeniedError(
-            "the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)"
-        )
-    from .http_request import check_sizes, perform
+    from .http_request import check_document_size, perform
 
     document, content = values[0], values[2]
-    check_sizes(guest.block_length(document), guest.block_length(content), guest.grants.policy)
+    client = guest.grants.http_client
+    if (denied := client.policy.no_host_error()) is not None:
+        for handle in (document, content):
+            guest.read_block(handle, "http_request", 0)
+        raise denied
+    check_document_size(guest.block_length(document))
+    client.policy.check_body_size(guest.block_length(content))
     request, body = (
         guest.read_block(document, "http_request"),
         guest.read_block(content, "http_request"),
     )
-    response = perform(request, body or None, guest.grants.policy, guest.remaining)
+    response = perform(request, body or None, client, guest.remaining)
     guest.response_status, guest.response_headers = response.status, response.headers
     values[0] = guest.new_block(response.body)
     guest.free(document, content)

@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._http.policy import Egress
+    from .._http.client import HttpClient
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
@@ -21,7 +22,7 @@ class Grants:
 
     __slots__ = (
         "_egress",
-        "_policy",
+        "_http_client",
         "fuel_limit",
         "has_wasi",
         "http_response_headers",
@@ -54,17 +55,17 @@ class Grants:
         self.has_wasi = has_wasi
         self.fuel_limit = fuel_limit
         self._egress = egress
-        self._policy: Egress | None = None
+        self._http_client: HttpClient | None = None
 
     @property
-    def policy(self) -> Egress:
-        """What the plugin may send where: what the manifest grants, within what the application does."""
-        if self._policy is None:
-            from .._http.policy import Egress
+    def http_client(self) -> HttpClient:
+        """The client that sends the plugin's requests; made when it is first needed."""
+        if self._http_client is None:
+            from .._http.client import HttpClient
+            from .._http.egress import Egress
             from .._http.request_owner import RequestOwner
 
             spec = self.spec
-            own = self._egress or Egress()
             family = hash(
                 (
                     tuple(module.wasm for module in spec.modules),
@@ -72,7 +73,10 @@ class Grants:
                     spec.allowed_hosts,
                 )
             )
-            self._policy = own.for_manifest(
-                spec.allowed_hosts, spec.max_http_response_bytes
-            ).for_owner(RequestOwner(family))
-        return self._policy
+            self._http_client = HttpClient.for_plugin(
+                self._egress or Egress(),
+                spec.allowed_hosts,
+                spec.max_http_response_bytes,
+                RequestOwner(family),
+            )
+        return self._http_client

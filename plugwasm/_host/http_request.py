@@ -6,16 +6,14 @@ be in it, is for the egress policy to say.
 
 from __future__ import annotations
 
-from .._http.client import send_request
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 from .._payload_bounds.value_count import json_exceeds
 from ..errors import EgressError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._http.client import Response
+    from .._http.client import HttpClient, Response
     from .._http.connection import Remaining
-    from .._http.policy import Egress
 
 __all__ = ["perform"]
 
@@ -25,7 +23,7 @@ _FIELDS = ("url", "method", "headers", "header")  # some PDKs say "header"; Exti
 
 
 def perform(
-    request_json: bytes, body: bytes | None, egress: Egress, remaining: Remaining
+    request_json: bytes, body: bytes | None, client: HttpClient, remaining: Remaining
 ) -> Response:
     """Do what a request document (`{"url": …, "method": "GET", "headers": {…}}`) asks for.
 
@@ -33,7 +31,8 @@ def perform(
 
     Args:
         request_json: UTF-8 JSON, at most 1 MiB.
-        body: The body to send; None and empty are the same.
+        body: The body to send; None and empty are the same. Its size was checked before it was
+            copied (`RequestPolicy.check_body_size`).
         remaining: Gives the seconds left to the call (None: no deadline), raises when it is to end.
 
     Raises:
@@ -41,21 +40,19 @@ def perform(
         EgressDeniedError: Its target is not granted.
     """
     url, method, headers = _read(request_json)
-    return send_request(egress, method, url, headers, body, remaining)
+    return client.send(method, url, headers, body, remaining)
 
 
-def check_sizes(document: int, body: int, egress: Egress | None) -> None:
-    """Raises `EgressError` when a request is too large to be looked at."""
-    if document > MAX_DOCUMENT:
+def check_document_size(size: int) -> None:
+    """Raise `EgressError` if a request document is too large to be read."""
+    if size > MAX_DOCUMENT:
         raise EgressError(
-            f"the HTTP request document has {document} bytes, more than the {MAX_DOCUMENT} allowed"
+            f"the HTTP request document has {size} bytes, more than the {MAX_DOCUMENT} allowed"
         )
-    if egress is not None:
-        egress.judge_body(body)
 
 
 def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
-    check_sizes(len(request_json), 0, None)
+    check_document_size(len(request_json))
     if is_json_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     if json_exceeds(request_json, MAX_VALUES):

@@ -107,7 +107,7 @@ def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
     if "timeout" in known and name == "timeout_ms":
         return "write timeout=…, in seconds"
     if "egress" in known:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         if name in (Egress.__init__.__kwdefaults__ or ()):
             return f"write egress=Egress({name}=…)"
@@ -167,7 +167,7 @@ def check_option_types(wasi: object, limits: object, egress: object) -> None:
             field="limits",
         )
     if egress is not None:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         if not isinstance(egress, Egress):
             raise OptionError(

@@ -8,6 +8,7 @@ headers           headers that a guest may set, and those that the application a
 rate_limit        requests at a time and in a second
 request_owner     the plugin that a request belongs to
 transport         the interface of transports
+body              types of a response's body
 socket_transport  HTTP/1.1 over a socket
 connection        connections and name lookups that respect the deadline
 lookups           how many names are looked up at a time

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
     Remaining = Callable[[], float | None]
 
-__all__ = ["CallClock", "Connection", "connect", "look_up", "resolve_host"]
+__all__ = ["SENT_TOO_MUCH", "CallClock", "Connection", "connect", "look_up", "resolve_host"]
+
+SENT_TOO_MUCH = "the server sent more than any answer within the limits needs"
 
 _MAX_ADDRESSES = 8
 _MAX_LOOKUPS = 128  # at once, of all plugins; how they are shared among them: `lookups`
@@ -247,7 +249,7 @@ class Connection(io.RawIOBase):
         self.received += count
         self.at_end = not count
         if self.allowance is not None and self.received > self.allowance:
-            raise EgressError("the server sent more than any answer within the limits needs")
+            raise EgressError(SENT_TOO_MUCH)
         return count
 
     def sendall(self, data: bytes) -> None:

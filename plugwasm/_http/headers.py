@@ -77,9 +77,9 @@ class HeaderRules:
         for text, headers in given.items():
             setting = f"added_headers[{text!r}]"
             try:
-                checked = _checked(headers)
-            except EgressError as exc:
-                raise OptionError(f"{setting}: {exc.message.removeprefix('headers: ')}") from None
+                checked = _check_headers(headers)
+            except _InvalidHeader as error:
+                raise OptionError(f"{setting}: {error}") from None
             self._origins.append((Origin(text, "added_headers"), checked))
             self.added[text] = checked
 
@@ -92,7 +92,10 @@ class HeaderRules:
                 raise EgressError(
                     f"headers: {name[:64]!r} is not the guest's to set: the application does not allow it"
                 )
-        return _checked(headers)
+        try:
+            return _check_headers(headers)
+        except _InvalidHeader as error:
+            raise EgressError(f"headers: {error}") from None
 
     def added_for(self, target: Target) -> dict[str, str]:
         """What the application adds to a request for this target."""
@@ -127,6 +130,10 @@ def merge_headers(headers: Mapping[str, str], over: Mapping[str, str]) -> dict[s
     return {name: value for name, value in headers.items() if _key(name) not in names} | dict(over)
 
 
+class _InvalidHeader(ValueError):
+    """A header that neither a guest nor an application may set; its text says why."""
+
+
 def _key(name: str) -> str:
     return name.lower().replace("_", "-")
 
@@ -139,32 +146,30 @@ def _names(names: Iterable[str], setting: str) -> frozenset[str]:
     return frozenset(map(_key, given))
 
 
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     checked: dict[str, str] = {}
     seen: set[str] = set()
     size = 0
     for name, value in headers.items():
         if not isinstance(name, str) or not is_token(name):
-            raise EgressError(f"headers: {str(name)[:64]!r} is not a header name")
+            raise _InvalidHeader(f"{str(name)[:64]!r} is not a header name")
         key = _key(name)
         if key in _FRAMING or key.partition("-")[0] == "proxy":  # `Proxy` is `HTTP_PROXY` to a CGI
-            raise EgressError(f"headers: {name[:64]} is not the guest's to set")
+            raise _InvalidHeader(f"{name[:64]} is not the guest's to set")
         if key in seen:
-            raise EgressError(f"headers: {name[:64]} is given twice")
+            raise _InvalidHeader(f"{name[:64]} is given twice")
         try:
             text = value.strip(" \t")
             encoded = text.encode()
         except (UnicodeEncodeError, AttributeError):
-            raise EgressError(f"headers: the value of {name[:64]} is not text") from None
+            raise _InvalidHeader(f"the value of {name[:64]} is not text") from None
         if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in encoded):
-            raise EgressError(
-                f"headers: the value of {name[:64]} has a line break or another control character"
+            raise _InvalidHeader(
+                f"the value of {name[:64]} has a line break or another control character"
             )
         seen.add(key)
         checked[name] = text
         size += len(name) + len(encoded) + 4
     if len(checked) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
-        raise EgressError(
-            f"headers: more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes"
-        )
+        raise _InvalidHeader(f"more than {_MAX_HEADERS} of them, or than {_MAX_HEADER_BYTES} bytes")
     return checked

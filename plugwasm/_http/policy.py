@@ -1,394 +1,226 @@
-"""What a plugin may reach by HTTP: the policy that judges where a request goes, by its URL and then by its addresses.
+"""Which requests one plugin, or one download, may send: hosts, ports, methods, headers, sizes and addresses.
 
-1. Nothing is reachable unless `allowed_hosts` grants its host: the manifest's, and the application's where it has one.
-2. A URL is parsed once. The canonical form that was judged is the form that is sent (`target`).
-3. A name is resolved once. Every address it has must be public (`addresses`), and the address that was vetted is the one connected to.
-   An address that is not public is reachable only where `allowed_hosts` names it literally ("localhost" names loopback), or where
+1. Nothing is reachable unless `allowed_hosts` grants its host: the manifest's list, and the
+   application's if it has one (`RequestPolicy.check_url`).
+2. A URL is parsed once. The canonical form that is checked is the form that is sent (`url`).
+3. A name is resolved once. All of its addresses must be public (`addresses`), and the address that was
+   checked is the one connected to (`RequestPolicy.check_addresses`). An address that is not public is
+   reachable only if `allowed_hosts` names it literally ("localhost" names loopback), or if
    `private_addresses` has a network around it.
 
-`client` sends what was judged here; rules 4 to 6 stand there.
+A policy is made from the application's `Egress` and holds nothing that lives. `client` sends what was
+checked here; rules 4 to 6 stand there.
 """
 
 from __future__ import annotations
 
 from ..errors import EgressDeniedError, EgressError, ManifestError, OptionError
 from .addresses import Networks, why_not_public
-from .headers import HeaderRules, is_token
-from .rate_limit import RateLimiter
-from .request_owner import RequestOwner
-from .socket_transport import HttpTransport
-from .url import PORTS, HostRules, Target, check_list, is_address
+from .url import HostRules, Target, is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from ipaddress import IPv4Address, IPv6Address
-    from typing import Any, NoReturn
 
-    from .socket_transport import Certificate, Path
-    from .transport import Transport
+    from .headers import HeaderRules
 
-__all__ = ["Egress"]
+__all__ = ["DEFAULT_RESPONSE_BYTES", "RequestPolicy"]
 
-_MIB = 1 << 20
-_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-_MAX_RESPONSE = 50 * _MIB
-_METHODS_OF_MODULES = ("GET", "POST")
-_MOST_HOPS_OF_MODULE = 5
+DEFAULT_RESPONSE_BYTES = 50 << 20
+"""The largest response body if neither the application nor the manifest says."""
+
+_DOWNLOAD_METHODS = ("GET", "POST")
+_MAX_DOWNLOAD_REDIRECTS = 5
 _LOOPBACK = {"localhost": ("127.0.0.1", "::1")}
-_INSIDE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
-_NEVER = frozenset(
-    {"CONNECT", "TRACE"}
-)  # a tunnel to anywhere; an echo of headers that the guest must not see
+_INTERNAL = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 
 
-class Egress:
-    """What plugins may reach by HTTP, and how. Immutable. All that is not said here is as safe as it can be.
+class RequestPolicy:
+    """What the requests of one plugin, or of one download, may be. Immutable.
 
-    The manifest says which hosts a plugin reaches; this object says so for the application, and what it does not grant, no manifest can.
-    Plugins that share one object share its limits in number and rate. Can be pickled if `ssl_context` and `transport` can.
-
-    Args:
-        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run of characters (dots too) and `?` for
-            one. Case and a trailing dot do not matter; Unicode names need the `idna` package. An entry has no scheme, port or path. If
-            given, a host must be granted by both this list and the manifest's; if not, the manifest decides.
-        schemes: "http", "https" or both.
-        ports: Numbers and ranges (`range(8000, 9000)`). If not given, all.
-        methods: In upper case; other than the usual ones may be named, but not CONNECT or TRACE.
-        private_addresses: Networks ("10.0.0.0/8") and addresses that granted hosts may have although they are not public. The addresses of
-            metadata services, and link-local ones, must be named one by one.
-        max_redirects: How many are followed, each judged like a first request. 0: a redirect is given to the plugin as it is.
-        max_request_bytes: The largest body that a plugin may send.
-        max_response_bytes: The largest body, decoded, that a plugin is given, unless the manifest wants less. 50 MiB if neither says.
-        added_headers: Headers by origin (`{"https://api.example.com": {"Authorization": "Bearer …"}}`; the host may be a pattern). They
-            replace the plugin's own, are never shown to it, and are not sent any more once a redirect has led to another origin.
-        allowed_headers: The names that a plugin may set. If not given, all but those that frame a message (`Host`, `Content-Length`, …).
-        denied_headers: Names that it may not set.
-        hidden_headers: The names of an answer's headers that it is not shown.
-        max_concurrent: How many requests may be under way, of all plugins that share this object in one process. A plugin waits for its
-            turn within its deadline, or half a minute when it has none. Plugins take turns; once there are two, none has all places.
-        max_per_second: How many may start in any second, redirects included; the same holds.
-        ssl_context, ca_file, client_certificate, proxy: See `HttpTransport`.
-        resolve: Whether names are resolved, and their addresses vetted, before the transport is asked. False leaves that to a proxy or to
-            the transport; then names are judged, and addresses only where a URL has one.
-        transport: What carries requests instead of `HttpTransport`.
-
-    Raises:
-        OptionError: A setting is not valid; the message says which.
+    Attributes:
+        methods: In upper case.
+        max_redirects: How many are followed.
+        max_request_bytes: The largest request body.
+        max_response_bytes: The largest response body, decoded.
+        max_concurrent: How many requests may be under way; None for any number.
+        max_per_second: How many may start in a second; None for any number.
     """
 
-    __module__ = "plugwasm"
-
     __slots__ = (
-        "_base",
+        "_application_hosts",
         "_headers",
-        "_inside",
-        "_limit_of_manifest",
+        "_internal_host",
+        "_manifest_hosts",
         "_networks",
-        "_owner",
-        "_rules",
-        "_settings",
-        "allowed_hosts",
+        "_ports",
+        "_response_bytes",
+        "_schemes",
+        "max_concurrent",
+        "max_per_second",
         "max_redirects",
         "max_request_bytes",
         "max_response_bytes",
         "methods",
-        "ports",
-        "rate_limiter",
-        "resolve",
-        "schemes",
-        "transport",
     )
-
-    allowed_hosts: tuple[str, ...] | None
-    schemes: tuple[str, ...]
-    ports: tuple[int | range, ...] | None
-    methods: tuple[str, ...]
-    max_redirects: int
-    max_request_bytes: int
-    max_response_bytes: int
-    resolve: bool
-    transport: Transport
-    rate_limiter: RateLimiter
-    _settings: dict[str, Any]
-    _headers: HeaderRules
-    _inside: str | None
-    _networks: Networks
-    _owner: RequestOwner
-    _rules: tuple[HostRules, ...]
-    _base: Egress | None
-    _limit_of_manifest: int | None
 
     def __init__(
         self,
         *,
-        allowed_hosts: Sequence[str] | None = None,
-        schemes: Iterable[str] = ("http", "https"),
-        ports: Iterable[int | range] | None = None,
-        methods: Iterable[str] = _METHODS,
-        private_addresses: Sequence[str] = (),
-        max_redirects: int = 10,
-        max_request_bytes: int = 50 * _MIB,
-        max_response_bytes: int | None = None,
-        added_headers: Mapping[str, Mapping[str, str]] | None = None,
-        allowed_headers: Iterable[str] | None = None,
-        denied_headers: Iterable[str] = (),
-        hidden_headers: Iterable[str] = (),
-        max_concurrent: int | None = None,
-        max_per_second: int | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        ca_file: Path | None = None,
-        client_certificate: Certificate | None = None,
-        proxy: str | None = None,
-        resolve: bool = True,
-        transport: Transport | None = None,
+        application_hosts: HostRules | None,
+        schemes: tuple[str, ...],
+        ports: tuple[int | range, ...] | None,
+        methods: tuple[str, ...],
+        networks: Networks,
+        headers: HeaderRules,
+        max_redirects: int,
+        max_request_bytes: int,
+        max_response_bytes: int | None,
+        max_concurrent: int | None,
+        max_per_second: int | None,
     ) -> None:
-        for name, limit, least in (
-            ("max_redirects", max_redirects, 0),
-            ("max_request_bytes", max_request_bytes, 0),
-            ("max_response_bytes", max_response_bytes, 0),
-            ("max_concurrent", max_concurrent, 1),
-            ("max_per_second", max_per_second, 1),
-        ):
-            is_optional = name not in ("max_redirects", "max_request_bytes")
-            if not (is_optional and limit is None) and (
-                not isinstance(limit, int) or isinstance(limit, bool) or limit < least
-            ):
-                raise OptionError(f"{name}: expected a number of at least {least}, got {limit!r}")
-        if not isinstance(resolve, bool):
-            raise OptionError(f"resolve: expected True or False, got {resolve!r}")
-        rules = None if allowed_hosts is None else HostRules(allowed_hosts)
-        networks = Networks(private_addresses, "private_addresses")
-        headers = HeaderRules(added_headers, allowed_headers, denied_headers, hidden_headers)
-        wire = {
-            "ssl_context": ssl_context,
-            "ca_file": ca_file,
-            "client_certificate": client_certificate,
-            "proxy": proxy,
-        }
-        if transport is not None:
-            if not callable(getattr(transport, "send", None)):
-                raise OptionError(
-                    f"transport: expected an object with a method `send`, got {type(transport).__name__}"
-                )
-            for name in [name for name, value in wire.items() if value is not None]:
-                raise OptionError(
-                    f"{name}: it is for the transport to know, and the application has its own"
-                )
-        public: dict[str, Any] = {
-            "allowed_hosts": None if rules is None else rules.entries,
-            "schemes": _words(schemes, "schemes", PORTS.__contains__, "http and https"),
-            "ports": None if ports is None else _ports(ports),
-            "methods": _words(
-                methods, "methods", _is_method, "methods in upper case, but not CONNECT and TRACE"
-            ),
-            "max_redirects": max_redirects,
-            "max_request_bytes": max_request_bytes,
-            "max_response_bytes": max_response_bytes,
-            "resolve": resolve,
-            "transport": transport,
-        }
-        settings = public | {
-            "private_addresses": networks.entries,
-            "added_headers": headers.added,
-            "allowed_headers": headers.allowed,
-            "denied_headers": headers.denied,
-            "hidden_headers": headers.hidden,
-            "max_concurrent": max_concurrent,
-            "max_per_second": max_per_second,
-        }
-        self._set(
-            **public,
-            _settings=settings | wire,
-            _headers=headers,
-            _networks=networks,
-            _base=None,
-            _limit_of_manifest=None,
+        self._application_hosts = application_hosts
+        self._manifest_hosts: HostRules | None = None
+        self._internal_host: str | None = None
+        """The host that may have a private address although no list names it."""
+        self._schemes = schemes
+        self._ports = ports
+        self.methods = methods
+        self._networks = networks
+        self._headers = headers
+        self.max_redirects = max_redirects
+        self.max_request_bytes = max_request_bytes
+        self._response_bytes = max_response_bytes
+        self.max_response_bytes = (
+            DEFAULT_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
         )
-        self._set(
-            _owner=RequestOwner(),
-            _inside=None,
-            _rules=() if rules is None else (rules,),
-            rate_limiter=RateLimiter(max_concurrent, max_per_second),
-        )
-        self._set(transport=HttpTransport(**wire) if transport is None else transport)  # type: ignore[arg-type]
-        self._set(
-            max_response_bytes=_MAX_RESPONSE if max_response_bytes is None else max_response_bytes
-        )
+        self.max_concurrent = max_concurrent
+        self.max_per_second = max_per_second
+
+    # ---- for whom -------------------------------------------------------------------------------
 
     def for_manifest(
         self, allowed_hosts: Sequence[str], max_response_bytes: int | None = None
-    ) -> Egress:
-        """This policy for the plugin of a manifest: it reaches what both grant.
+    ) -> RequestPolicy:
+        """Return the policy for the plugin of a manifest: it reaches what both grant.
 
-        The smaller limit holds (None: the manifest has none). What is returned shares this object's limits in number and rate.
+        Args:
+            allowed_hosts: The manifest's list.
+            max_response_bytes: The manifest's limit, if any. The smaller one holds.
 
         Raises:
             ManifestError: An entry is not valid; the message says which.
         """
         try:
-            rules = HostRules(allowed_hosts)
-        except OptionError as exc:
-            raise ManifestError(exc.message, field="allowed_hosts") from None
-        known = [
-            limit for limit in (self._limit_of_manifest, max_response_bytes) if limit is not None
-        ]
-        own: int | None = self._settings["max_response_bytes"]
-        derived = object.__new__(type(self))
-        derived._set(**{name: getattr(self, name) for name in self.__slots__})
-        derived._set(
-            _base=self,
-            _rules=(*self._rules, rules),
-            allowed_hosts=rules.entries,
-            _limit_of_manifest=min(known, default=None),
+            hosts = HostRules(allowed_hosts)
+        except OptionError as error:
+            raise ManifestError(error.message, field="allowed_hosts", reason=error.reason) from None
+        limits = [x for x in (self._response_bytes, max_response_bytes) if x is not None]
+        return self._replace(
+            _manifest_hosts=hosts, max_response_bytes=min(limits, default=DEFAULT_RESPONSE_BYTES)
         )
-        derived._set(
-            max_response_bytes=min(known if own is None else [own, *known], default=_MAX_RESPONSE),
-            _owner=RequestOwner(),
-        )
-        return derived
 
-    def for_owner(self, owner: RequestOwner) -> Egress:
-        """This policy for requests of this owner."""
-        derived = object.__new__(type(self))
-        derived._set(**{name: getattr(self, name) for name in self.__slots__} | {"_owner": owner})
-        return derived
+    def for_download(self, host: str, max_bytes: int) -> RequestPolicy:
+        """Return the policy for the download of a module from a host that a manifest names.
 
-    def for_module(self, host: str, max_bytes: int) -> Egress:
-        """This policy for the download of a module from a host that a manifest names, as `fetch` does it.
-
-        The application's `allowed_hosts` decide where it has some. Else any host is granted, and `host` by its name; where that is one
-        label, and so no name of the Internet, it may have a private address. A download is a GET or a POST, has the limits in number and
-        rate of this object, but a limit of its own on the size.
+        The application's `allowed_hosts` decide if it has some. Else any host is granted, and `host` by
+        its name; if that is one label, and so no name of the Internet, it may have a private address. A
+        download is a GET or a POST, and has a limit of its own on the size.
         """
-        derived = self.for_owner(RequestOwner(("download", host)))
-        rules = self._rules
-        if not rules:
-            rules = (HostRules(["*", host, *_LOOPBACK.get(host, ())]),)
-            derived._set(_inside=host if "." not in host and ":" not in host else None)
-        derived._set(
-            _rules=rules,
+        hosts, internal = self._application_hosts, None
+        if hosts is None:
+            hosts = HostRules(["*", host, *_LOOPBACK.get(host, ())])
+            internal = host if "." not in host and ":" not in host else None
+        return self._replace(
+            _application_hosts=hosts,
+            _internal_host=internal,
+            methods=tuple(method for method in self.methods if method in _DOWNLOAD_METHODS),
+            max_redirects=min(self.max_redirects, _MAX_DOWNLOAD_REDIRECTS),
             max_response_bytes=max_bytes,
-            max_redirects=min(self.max_redirects, _MOST_HOPS_OF_MODULE),
         )
-        derived._set(
-            methods=tuple(method for method in self.methods if method in _METHODS_OF_MODULES)
-        )
+
+    def _replace(self, **changes: object) -> RequestPolicy:
+        from copy import copy
+
+        derived = copy(self)
+        for name, value in changes.items():
+            setattr(derived, name, value)
         return derived
 
-    @property
-    def owner(self) -> RequestOwner:
-        """Whose requests these are, where plugins share something: the queue of `gate`, the lookups of names."""
-        return self._owner
+    # ---- what is asked for ----------------------------------------------------------------------
 
-    def replace(self, **changes: Any) -> Egress:
-        """The same with other values for some. It has limits in number and rate of its own."""
-        if self._base is not None:
-            return self._base.replace(**changes).for_manifest(
-                self.allowed_hosts or (), self._limit_of_manifest
+    def no_host_error(self) -> EgressDeniedError | None:
+        """Return the error of every request if no host is granted at all; else None."""
+        if self._manifest_hosts is not None and not self._manifest_hosts.entries:
+            return EgressDeniedError(
+                "the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)"
             )
-        return type(self)(**self._settings | changes)
+        lists = self._host_lists()
+        if not lists or not all(hosts.entries for hosts in lists):
+            return EgressDeniedError("HTTP is off for this plugin: allowed_hosts grants no host")
+        return None
 
-    def _set(self, **values: object) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(
-            f"an Egress cannot be changed; make another with `egress.replace({name}=…)`"
-        )
-
-    def __repr__(self) -> str:
-        defaults = type(self).__init__.__kwdefaults__ or {}
-        changed = {
-            name: value
-            for name, value in self._settings.items()
-            if value != defaults[name] and value not in (frozenset(), {})
-        }
-        parts = [f"{name}={_shown(name, value)}" for name, value in changed.items()]
-        if self._base is not None:
-            parts.append(f"manifest={list(self.allowed_hosts or ())!r}")
-        return f"Egress({', '.join(parts)})"
-
-    def __reduce__(self) -> tuple[Callable[..., Egress], tuple[Any, ...]]:
-        from functools import partial
-
-        if self._base is not None:
-            return type(self).for_manifest, (
-                self._base,
-                self.allowed_hosts,
-                self._limit_of_manifest,
-            )
-        return partial(type(self), **self._settings), ()
-
-    # ---- judging ------------------------------------------------------------------------------------------------------------------
-
-    def judge(self, url: str) -> Target:
-        """The target that `url` denotes, if it is granted.
+    def check_url(self, url: str) -> Target:
+        """Return the target that a URL denotes.
 
         Raises:
-            EgressDeniedError: It is not, or the URL is not one that can be read in only one way.
+            EgressDeniedError: It is not granted, or the URL can be read in more than one way.
         """
-        if not self._rules or not all(rules.entries for rules in self._rules):
-            raise EgressDeniedError("HTTP is off for this plugin: allowed_hosts grants no host")
+        if (error := self.no_host_error()) is not None:
+            raise error
         target = Target.parse(url)
-        for index, rules in enumerate(self._rules):
-            if not rules.allows(target.host):
-                whose = "" if index == len(self._rules) - 1 else "the application's "
+        lists = self._host_lists()
+        for hosts in lists:
+            if not hosts.allows(target.host):
+                whose = "" if hosts is lists[-1] else "the application's "
                 raise EgressDeniedError(
-                    f"the host {target.host} is not granted: no entry of {whose}allowed_hosts fits it"
+                    f"the host {target.host} is not granted: "
+                    f"no entry of {whose}allowed_hosts fits it"
                 )
-        if target.scheme not in self.schemes:
+        if target.scheme not in self._schemes:
             raise EgressDeniedError(
-                f"{target.shown} is refused: the application allows {' and '.join(self.schemes)} only"
+                f"{target.shown} is refused: the application allows "
+                f"{' and '.join(self._schemes)} only"
             )
-        if self.ports is not None and not any(
+        if self._ports is not None and not any(
             target.port in entry if isinstance(entry, range) else target.port == entry
-            for entry in self.ports
+            for entry in self._ports
         ):
             raise EgressDeniedError(
                 f"{target.shown} is refused: the application does not allow port {target.port}"
             )
         if is_address(target.host):
-            self.vet(target.host, [target.host])
+            self.check_addresses(target.host, [target.host])
         return target
 
-    def judge_method(self, method: str) -> str:
-        """The method in upper case. Raises EgressError when it is not allowed."""
+    def check_method(self, method: str) -> str:
+        """Return the method in upper case. Raise `EgressError` if it is not allowed."""
         verb = method.upper() if method.isascii() else ""
         if verb not in self.methods:
             raise EgressError(f"method: expected one of {', '.join(sorted(self.methods))}")
         return verb
 
-    def judge_body(self, size: int) -> None:
-        """Raises EgressError when a request's body has more bytes than are allowed."""
+    def check_body_size(self, size: int) -> None:
+        """Raise `EgressError` if a request body has more bytes than are allowed."""
         if size > self.max_request_bytes:
             raise EgressError(
                 f"the request body has {size} bytes, more than the {self.max_request_bytes} allowed"
             )
 
-    def judge_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers that a guest sets. Raises EgressError when one is not its to set."""
+    def check_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers that a guest sets. Raise `EgressError` if it may not set one."""
         return self._headers.check(headers)
 
-    def added_for(self, target: Target) -> dict[str, str]:
-        """The headers that the application adds to a request for this target."""
-        return self._headers.added_for(target)
-
-    def visible_headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """The headers of an answer, as a guest sees them."""
-        return self._headers.visible_headers(headers)
-
-    def vet(self, host: str, addresses: Iterable[str]) -> tuple[str, ...]:
-        """The addresses of a granted host, in canonical form, if all of them may be connected to.
+    def check_addresses(self, host: str, addresses: Iterable[str]) -> tuple[str, ...]:
+        """Return the addresses of a granted host in canonical form.
 
         Raises:
-            EgressDeniedError: One of them is not public and not granted.
+            EgressDeniedError: One of them is neither public nor granted.
         """
         from ipaddress import ip_address
 
-        vetted = []
+        checked = []
         for text in addresses:
             try:
                 address = ip_address(text)
@@ -400,63 +232,38 @@ class Egress:
             if why and not (
                 self._networks.allows(address)
                 or self._is_named(host, address)
-                or self._is_inside(host, address)
+                or self._is_internal(host, address)
             ):
                 raise EgressDeniedError(
-                    f"the host {host} is refused: its address {address} is {why}; to grant it, name the address itself in allowed_hosts"
+                    f"the host {host} is refused: its address {address} is {why}; "
+                    "to grant it, name the address itself in allowed_hosts"
                 )
-            vetted.append(str(address))
-        return tuple(vetted)
+            checked.append(str(address))
+        return tuple(checked)
+
+    # ---- what the application adds and hides ----------------------------------------------------
+
+    def added_headers(self, target: Target) -> dict[str, str]:
+        """Return the headers that the application adds to a request for this target."""
+        return self._headers.added_for(target)
+
+    def visible_headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return the headers of a response as a guest sees them."""
+        return self._headers.visible_headers(headers)
+
+    def _host_lists(self) -> list[HostRules]:
+        """Return the lists that must all grant a host."""
+        return [x for x in (self._application_hosts, self._manifest_hosts) if x is not None]
 
     def _is_named(self, host: str, address: IPv4Address | IPv6Address) -> bool:
-        """Whether each list names this address, or names "localhost" where it is that host's."""
+        """Return whether each list names this address, or "localhost" if it is that host's."""
         loopback = address.is_loopback if address.version == 4 else str(address) == "::1"
         names = {str(address), "localhost"} if loopback and host == "localhost" else {str(address)}
-        return all(not names.isdisjoint(rules.literals) for rules in self._rules)
+        return all(not names.isdisjoint(hosts.literals) for hosts in self._host_lists())
 
-    def _is_inside(self, host: str, address: IPv4Address | IPv6Address) -> bool:
-        return host == self._inside and Networks(_INSIDE, "").allows(address)
+    def _is_internal(self, host: str, address: IPv4Address | IPv6Address) -> bool:
+        return host == self._internal_host and Networks(_INTERNAL, "").allows(address)
 
-
-def _words(
-    given: Iterable[str], setting: str, is_one: Callable[[str], bool], expected: str
-) -> tuple[str, ...]:
-    words = tuple(check_list(given, setting, expected))
-    if not words or not all(isinstance(word, str) and is_one(word) for word in words):
-        raise OptionError(f"{setting}: expected a list of {expected}, got {given!r}")
-    return words
-
-
-def _is_method(word: str) -> bool:
-    return is_token(word) and word == word.upper() and word not in _NEVER
-
-
-def _ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
-    ports = tuple(
-        [given] if isinstance(given, range) else check_list(given, "ports", "numbers and ranges")
-    )
-    for entry in ports:
-        bounds = (entry[0], entry[-1]) if isinstance(entry, range) and entry else (entry,)
-        if not all(
-            isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536
-            for port in bounds
-        ):
-            raise OptionError(
-                f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}"
-            )
-    return ports
-
-
-def _shown(name: str, value: Any) -> str:
-    """A setting as `repr` has it: without what may be secret."""
-    if name == "added_headers":
-        return repr({origin: sorted(headers) for origin, headers in value.items()})
-    if name in ("ssl_context", "client_certificate", "proxy", "transport"):
-        return f"<{type(value).__name__}>" if name != "proxy" else "…"
-    return repr(
-        sorted(value)
-        if isinstance(value, frozenset)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-    )
+    def __repr__(self) -> str:
+        hosts = [list(hosts.entries) for hosts in self._host_lists()]
+        return f"<RequestPolicy hosts={' and '.join(map(repr, hosts))}>"

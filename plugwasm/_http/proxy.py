@@ -10,8 +10,9 @@ The proxy is the application's choice, so its address is not vetted. What it is 
 
 from __future__ import annotations
 
-from ..errors import EgressError, OptionError
+from ..errors import OptionError
 from .connection import connect, resolve_host
+from .transport import request_error
 from .url import HostRules
 
 TYPE_CHECKING = False
@@ -90,7 +91,7 @@ class Proxy:
             refusal = f"the proxy {self.authority} did not connect to it: {status} {reason[:64]!r}"
             if status < 500:
                 break
-        raise EgressError(f"{request.method} {request.shown} failed: {refusal}")
+        raise request_error(request, refusal)
 
 
 def _ask(wire: Connection, authority: str, headers: dict[str, str]) -> tuple[int, str]:
@@ -119,7 +120,5 @@ def select_proxy(setting: Proxy | str | None, request: EgressRequest) -> Proxy |
         return None
     try:
         return Proxy(url if "://" in url else f"http://{url}")
-    except OptionError as exc:
-        raise EgressError(
-            f"{request.method} {request.shown} failed: in the environment, {exc.message}"
-        ) from None
+    except OptionError as error:
+        raise request_error(request, f"in the environment, {error.message}") from None

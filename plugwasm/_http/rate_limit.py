@@ -10,6 +10,8 @@ The state belongs to a process: a forked child starts with none under way, whate
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from ..errors import EgressError, Error
 
 TYPE_CHECKING = False
@@ -20,16 +22,29 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .connection import CallClock
+    from .egress import Egress
     from .request_owner import RequestOwner
 
-__all__ = ["RateLimiter"]
+__all__ = ["RateLimiter", "shared_limiter"]
 
 _PATIENCE = 30.0  # seconds in the queue, when there is no deadline
 _REMEMBERED = 1000  # owners whose last turn is known
 
 
+def shared_limiter(egress: Egress) -> RateLimiter:
+    """Return the limiter that all plugins with this `Egress` object share in this process."""
+    limiter = _limiters.get(egress)
+    if limiter is None:
+        limits = egress._policy
+        # Atomic: of two threads, both get the one that came first.
+        limiter = _limiters.setdefault(
+            egress, RateLimiter(limits.max_concurrent, limits.max_per_second)
+        )
+    return limiter
+
+
 class RateLimiter:
-    """None of a limit: no limit."""
+    """The queue of those who share an `Egress`. A limit of None means unlimited."""
 
     __slots__ = ("_lines", "max_concurrent", "max_per_second")
 
@@ -206,3 +221,7 @@ def _take_turn(turns: dict[Hashable, int], whose: Hashable) -> None:
     turns[whose] = number
     if len(turns) > _REMEMBERED:
         del turns[next(iter(turns))]
+
+
+_limiters: WeakKeyDictionary[Egress, RateLimiter] = WeakKeyDictionary()
+"""By the identity of the `Egress`, for as long as that lives."""

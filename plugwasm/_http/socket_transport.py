@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from ..errors import EgressError, OptionError
+from ..errors import OptionError
 from .connection import CallClock, connect
 from .proxy import ENVIRONMENT, Proxy, select_proxy
-from .transport import EgressResponse
+from .transport import EgressResponse, request_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,13 +180,12 @@ def _converse(
         pass  # a server may answer, and hang up, without reading the whole body
     wire.allowance = wire.received + MAX_HEAD
     answer = connection.getresponse()
-    failed = f"{request.method} {request.shown} failed"
     if wire.at_end:  # within the headers, which `http.client` takes for the end of them
-        raise EgressError(f"{failed}: the answer is broken off within its headers")
+        raise request_error(request, "the answer is broken off within its headers")
     if answer.status < 200:
-        raise EgressError(f"{failed}: the server switched to a protocol that was not asked for")
+        raise request_error(request, "the server switched to a protocol that was not asked for")
     if proxy is not None and answer.status == 407:
-        raise EgressError(f"{failed}: the proxy {proxy.authority} asks for credentials")
+        raise request_error(request, f"the proxy {proxy.authority} asks for credentials")
     # One-byte chunks cost six bytes each; more than eight for one is a stream that goes on without saying anything.
     wire.allowance = wire.received + 8 * request.max_response_bytes + MAX_HEAD
     return answer

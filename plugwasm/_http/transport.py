@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from ..errors import EgressError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Protocol, TypeAlias
+    from typing import Protocol
 
+    from .body import Body
     from .url import Target
-
-    class Readable(Protocol):
-        """A file open for reading bytes, as far as it is needed here."""
-
-        def read(self, size: int, /) -> bytes: ...
-
-    Body: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
 else:
     Protocol = (
         object  # typing takes its time to import, and a protocol needs nothing of it when it runs
     )
 
-__all__ = ["EgressRequest", "EgressResponse", "Transport", "iter_chunks"]
+__all__ = ["EgressRequest", "EgressResponse", "Transport", "iter_chunks", "request_error"]
 
 _CHUNK = 64 << 10
 
@@ -178,3 +174,10 @@ def iter_chunks(body: Body) -> Iterable[bytes]:
         whole = memoryview(body).cast("B")
         return (bytes(whole[start : start + _CHUNK]) for start in range(0, len(whole), _CHUNK))
     return iter(body)  # type: ignore[arg-type]
+
+
+def request_error(request: EgressRequest, reason: str, *, limit: str | None = None) -> EgressError:
+    """Return the error for a request that was sent, or was about to be, and failed."""
+    return EgressError(
+        f"{request.method} {request.shown} failed: {reason}", reason=reason, limit=limit
+    )

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-__all__ = ["PORTS", "HostRules", "Origin", "Target", "check_list", "is_address"]
+__all__ = [
+    "PORTS",
+    "HostRules",
+    "InvalidHostEntry",
+    "Origin",
+    "Target",
+    "canonical_host_entry",
+    "check_list",
+    "is_address",
+]
 
 PORTS = {"http": 80, "https": 443}
 """The schemes that there are, and the port of each."""
@@ -130,8 +139,7 @@ class HostRules:
         """Raises OptionError, naming the setting, when an entry is none."""
         self.entries = tuple(
             dict.fromkeys(
-                _canonical_entry(entry, setting)
-                for entry in check_list(entries, setting, "host names")
+                _check_entry(entry, setting) for entry in check_list(entries, setting, "host names")
             )
         )
         patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
@@ -253,12 +261,12 @@ def _canonical_host(host: str) -> str:
     return host
 
 
-def _canonical_entry(entry: str, setting: str) -> str:
-    if not isinstance(entry, str):
-        raise OptionError(f"{setting}: expected host names, got {entry!r}")
+def canonical_host_entry(entry: str) -> str:
+    """Return an entry of `allowed_hosts` in its one spelling. Raise `InvalidHostEntry`."""
     if len(entry) > _MAX_AUTHORITY:
-        raise OptionError(
-            f"{setting}: {entry[:64]!r}… is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}"
+        raise InvalidHostEntry(
+            f"{entry[:64]!r}…",
+            f"is not a host name: it has {len(entry)} characters, more than {_MAX_NAME}",
         )
     text = entry.lower()
     try:
@@ -274,14 +282,37 @@ def _canonical_entry(entry: str, setting: str) -> str:
         if len(text) > _MAX_NAME:
             raise ValueError(f"a pattern has at most {_MAX_NAME} characters, as a host name has")
         return text
-    except ValueError as exc:
+    except ValueError as error:
         if "://" in text or "/" in text:
-            raise OptionError(f"{setting}: {entry!r} is a URL; expected its host alone") from None
-        if text.count(":") == 1:
-            raise OptionError(
-                f"{setting}: {entry!r} has a port; expected the host alone (`Egress.ports` says which ports)"
-            ) from None
-        raise OptionError(f"{setting}: {entry!r} is not a host name: {exc}") from None
+            reason = "is a URL; expected its host alone"
+        elif text.count(":") == 1:
+            reason = "has a port; expected the host alone (`Egress.ports` says which ports)"
+        else:
+            reason = f"is not a host name: {error}"
+        raise InvalidHostEntry(repr(entry), reason) from None
+
+
+class InvalidHostEntry(Exception):
+    """An entry that is neither a host nor a pattern over hosts.
+
+    Attributes:
+        entry: The entry as a message quotes it.
+        reason: What is wrong with it, in words that follow the entry.
+    """
+
+    def __init__(self, entry: str, reason: str) -> None:
+        super().__init__(f"{entry} {reason}")
+        self.entry = entry
+        self.reason = reason
+
+
+def _check_entry(entry: str, setting: str) -> str:
+    if not isinstance(entry, str):
+        raise OptionError(f"{setting}: expected host names, got {entry!r}")
+    try:
+        return canonical_host_entry(entry)
+    except InvalidHostEntry as error:
+        raise OptionError(f"{setting}: {error}", reason=str(error)) from None
 
 
 def _encode_label(label: str) -> str:

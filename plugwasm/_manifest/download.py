@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final, NoReturn
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from ..errors import EgressError
 
 DOWNLOAD_SECONDS: Final = 30.0
@@ -56,8 +56,8 @@ def download_module(
     """
     from time import monotonic
 
-    from .._http.client import send_request
-    from .._http.policy import Egress
+    from .._http.client import HttpClient
+    from .._http.egress import Egress
     from .._http.url import Target
     from ..errors import EgressError
 
@@ -73,9 +73,8 @@ def download_module(
 
     try:
         address, credentials = _without_userinfo(url)
-        policy = (egress or Egress()).for_module(Target.parse(address).host, limit)
-        answer = send_request(
-            policy,
+        client = HttpClient.for_download(egress or Egress(), Target.parse(address).host, limit)
+        answer = client.send(
             method,
             address,
             credentials | dict(headers or {}),
@@ -115,9 +114,9 @@ def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> 
 
     from ..errors import EgressDeniedError
 
-    reason = error.message.partition(" failed: ")[2] or error.message
+    reason = error.reason or error.message
     cause = error.__cause__
-    if reason.endswith(f"larger than the {limit} bytes allowed"):
+    if error.limit == "max_response_bytes":
         reason = f"it is larger than the limit of {limit} bytes"
     elif isinstance(cause, ssl.SSLError) and cause.reason:
         reason += f" ({cause.reason})"

@@ -84,6 +84,7 @@ def field_error(field: str, reason: str, what: str = "manifest") -> ManifestErro
     return ManifestError(
         f"{what} field `{field}`: {reason}".lstrip() if field else f"{what or 'file'}: {reason}",
         field=field or None,
+        reason=reason,
     )
 
 
@@ -102,10 +103,8 @@ def from_msgspec(
     where = path.removeprefix("key` in `").removesuffix("`").removeprefix("$").removeprefix(".")
     cause = error.__cause__
     if isinstance(cause, ManifestError):
-        field, reason = cause.field or "", cause.message.partition(": ")[2]
-        if cause.field is not None:
-            reason = cause.message.removeprefix(f"manifest field `{field}`: ")
-        return field_error(f"{where}{'.' if where and field else ''}{field}", reason, of)
+        field = cause.field or ""
+        return field_error(f"{where}{'.' if where and field else ''}{field}", cause.reason, of)
     quoted = what.split("`")
     if what.startswith("Object contains unknown field"):
         return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where), of)

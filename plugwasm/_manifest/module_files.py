@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .model import WasmSource
 
 __all__ = ["MAX_TOTAL_BYTES", "TOTAL_DOWNLOAD_SECONDS", "ModuleReader", "check_hash"]

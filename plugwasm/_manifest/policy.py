@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, NoReturn
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .model import Manifest, WasmSource
 
 __all__ = ["Admitted", "ManifestPolicy"]
@@ -157,7 +157,7 @@ class ManifestPolicy:
             ManifestError: It is not valid, or asks for more than it may.
             HashMismatchError, SourceError, ModuleError: As for `CompiledPlugin`.
         """
-        from .._http.policy import Egress
+        from .._http.egress import Egress
         from .model import Manifest
 
         asked = Manifest.parse(manifest, base=base)
@@ -250,13 +250,13 @@ class ManifestPolicy:
 
 
 def _refusal(field: str, reason: str) -> ManifestError:
-    return ManifestError(f"manifest field `{field}`: {reason}", field=field)
+    return ManifestError(f"manifest field `{field}`: {reason}", field=field, reason=reason)
 
 
 def _check_egress(name: str, value: object) -> None:
     if value is None:
         return
-    from .._http.policy import Egress
+    from .._http.egress import Egress
 
     if not isinstance(value, Egress):
         raise OptionError(f"{name}: expected an Egress, got {type(value).__name__}", field=name)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final, TypeVar
 
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .limits import Limits
     from .model import Manifest, WasmSource
 
@@ -147,6 +147,8 @@ class PluginSpec:
 
 class Admitted(PluginSpec):
     """A plugin that a `ManifestPolicy` has admitted. Pass it as `plugin` to whatever runs one."""
+
+    __module__ = "plugwasm"
 
     __slots__ = ("egress", "limits")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .._http.url import HostRules
-from ..errors import OptionError
+from .._http.url import InvalidHostEntry, canonical_host_entry
 from .download import redact_url
 from .messages import field_error, quote
 
@@ -53,16 +52,16 @@ def check_count(field: str, value: object, most: int, what: str) -> None:
 
 
 def check_host(field: str, entry: str) -> None:
+    """Check an entry of `allowed_hosts`. The message repeats it without a password."""
     try:
-        HostRules([entry], "")
-    except OptionError as error:
-        reason = error.message.removeprefix(": ").replace(
-            repr(entry), quote(redact_url(entry))
-        )  # which may have a password
-        write = _host_of(entry)
+        canonical_host_entry(entry)
+    except InvalidHostEntry as error:
+        alone = _host_of(entry)
+        hint = f"; write {quote(alone)}" if alone else ""
         raise field_error(
             field,
-            f"expected the name of a host or a pattern; {reason}{f'; write {quote(write)}' if write else ''}",
+            "expected the name of a host or a pattern; "
+            f"{quote(redact_url(entry))} {error.reason}{hint}",
         ) from None
 
 
@@ -74,8 +73,8 @@ def _host_of(entry: str) -> str | None:
     if colon and (port.isdigit() or port in ("", "*")):
         host = name
     try:
-        HostRules([host], "")
-    except OptionError:
+        canonical_host_entry(host)
+    except InvalidHostEntry:
         return None
     return host
 

@@ -1,4 +1,4 @@
-"""What a settings page shows of a plugin. No value of its configuration is in it."""
+"""The description of a plugin for a settings page. It has no value of the configuration."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     """What a plugin may do.
 
     Attributes:
-        hosts: What its HTTP requests may reach, as its manifest has it; the application's `Egress` may grant less.
-        hosts_asked: What its manifest asks for; `hosts` is empty where the application grants none.
-        paths: The directories that it is granted (`ro:` in front: only to read), and what it knows them as.
+        hosts: The hosts that its HTTP requests may reach, as its manifest has them; the `Egress` of
+            the application may grant less.
+        hosts_asked: The hosts that its manifest asks for; `hosts` is empty where the application
+            grants none.
+        paths: The directories that it is granted (`ro:` in front: only to read), and the paths by
+            which it knows them.
         functions: The host functions that it imports.
         wasi: Whether it may import WASI.
         timeout: Seconds that a call may take; None for no limit.
@@ -45,22 +48,26 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """A plugin of a set, for a settings page. The texts are its author's: escape them. No value of its configuration is here.
+    """A plugin of a set, for a settings page. The texts are its author's: escape them.
+
+    It has no value of the configuration.
 
     Attributes:
-        name: What the application calls it: the name of its file, folder or entry point.
-        title, version, author, homepage, description: What its author says; `title` is the name where nothing is said.
+        name: The name of the plugin in the application: of its file, folder or entry point.
+        title, version, author, homepage, description: The texts of its author; `title` is the name
+            if there is none.
         source: Where it was found.
-        enabled: Whether it may be asked.
-        loaded: Whether it can be asked.
-        hooks: What it serves.
-        error: Why it, or what its files say now, could not be loaded. One that is loaded besides runs as it was before.
-        last_failure: What its last call that failed ended with.
-        settings: What it can be configured with, by name.
-        configured: The names of what the application has configured.
+        enabled: Whether it may be called.
+        loaded: Whether it can be called.
+        hooks: The hooks that it serves.
+        error: Why it could not be loaded from its present files. If it is loaded all the same, it
+            runs as it was before.
+        last_failure: The error of its last call that failed.
+        settings: The settings that it has, by name.
+        configured: The names of the settings that the application has configured.
         grants: What it may do; None while it is not loaded.
-        imports: What it asks the host for, as "module.name".
-        extra: What its author wrote for the application (`[extra]`).
+        imports: Its imports, as "module.name".
+        extra: The table `[extra]`, which its author wrote for the application.
     """
 
     name: str
@@ -83,7 +90,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(entry: PluginEntry, configured: Iterable[str]) -> Description:
-    """The description of a plugin for which the application has configured these names."""
+    """Return the description of a plugin; `configured` has the names of the configured settings."""
     metadata, loaded = entry.metadata.plugin, entry.loaded
     return Description(
         name=entry.name,
@@ -131,7 +138,7 @@ def _grants(loaded: LoadedPlugin) -> Grants:
     )
 
 
-# As for manifests: types are looked into once, at import, by one thread.
+# As for manifests: msgspec inspects types once, at import, in one thread.
 msgspec.to_builtins(
     Description(name="", title="", source="", enabled=False, loaded=False, grants=Grants())
 )

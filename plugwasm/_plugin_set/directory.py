@@ -1,11 +1,15 @@
-"""A directory of the application, or a folder in one, that is held open while plugins are read from it.
+"""A directory of the application, or a folder in one, held open while plugins are read from it.
 
-Its content is a stranger's, who may exchange anything in it at any moment. So what was looked at is what is read: a path is walked name by
-name, each step is one system call on a directory that is open already, none follows a link, and what is opened is looked at by its
-descriptor before it is read. A path as a whole is given to the system once only, for the directory that the application itself named; that
-one may be a link.
+Its content is not trusted: somebody may exchange anything in it at any moment. So what was checked
+is what is read: a path is walked name by name, each step is one system call on a directory that is
+open already, none follows a link, and an opened file is checked by its descriptor before it is
+read. Only the directory that the application itself named is given to the system as a whole path;
+it may be a link.
 
-Where a system cannot open relative to a directory (Windows), paths are looked at first and then opened, which somebody could make use of.
+Where a system cannot open relative to a directory (Windows), paths are checked first and then
+opened, which somebody could exploit.
+
+Decisions: docs/decisions.md, 30.2.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ _DIRECTORY: Final = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NONBLOCK", 0)
 )
-# Nothing is waited for that something other than a file would have one wait for.
+# Opening something other than a file must not wait.
 _FILE: Final = (
     os.O_RDONLY
     | _NOFOLLOW
@@ -47,15 +51,16 @@ _RELATIVE: Final = (
 
 
 class OpenDirectory:
-    """A directory, held open as the context manager that this is; `folder` gives one in it. One that cannot be opened says so when
-    something is read from it.
+    """A directory that is held open within a `with` block.
+
+    If it cannot be opened, that is an error only when something is read from it.
 
     Args:
         path: The directory, which the application named.
         name: A folder in it; None for the directory itself.
 
     Attributes:
-        path: Where it was found, for people.
+        path: The path, for messages.
     """
 
     def __init__(self, path: str, name: str | None = None) -> None:
@@ -90,14 +95,18 @@ class OpenDirectory:
         _close(at)
 
     def check(self) -> None:
-        """Raises `SourceError` when it could not be opened."""
+        """Raise `SourceError` if the directory could not be opened."""
         if self._error is not None:
             raise SourceError(
                 f"cannot read the directory {format_path(self.path)}: {_reason(self._error)}"
             ) from self._error
 
     def entries(self) -> list[tuple[str, bool, bool]]:
-        """The names in it, sorted, and of each whether it is a link, and whether a directory. Raises `SourceError`."""
+        """Return its entries, sorted: the name, whether it is a link, whether it is a directory.
+
+        Raises:
+            SourceError: The directory cannot be read.
+        """
         self.check()
         try:
             assert self._at is not None
@@ -112,11 +121,14 @@ class OpenDirectory:
             ) from error
 
     def has(self, name: str) -> bool:
-        """Whether there is something of that name, be it a link."""
+        """Return whether there is something of that name, even if it is a link."""
         return self.stamp(name) is not None
 
     def seems_to_have(self, folder: str, name: str) -> bool:
-        """The same of a folder in it, which may be a link. To be told of, and nothing to rely on."""
+        """Return whether a folder in it, which may be a link, has something of that name.
+
+        This is a hint: it may have changed when anything is read.
+        """
         try:
             assert self._at is not None
             _status(self._at, os.path.join(folder, name))
@@ -125,7 +137,7 @@ class OpenDirectory:
         return True
 
     def stamp(self, relative: str) -> FileStamp:
-        """What changes when a file beneath does. None when there is none, or a link leads there."""
+        """Return a value that changes when a file beneath does; None for no file, and for a link."""
         if self._at is None:
             return None
         try:
@@ -136,13 +148,19 @@ class OpenDirectory:
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def read(self, relative: str, limit: int) -> bytes:
-        """The content of a regular file beneath that no link leads to, at most `limit` bytes of it. Raises `SourceError`."""
+        """Read a regular file beneath that no link leads to.
+
+        Raises:
+            SourceError: There is no such file, it is empty or larger than `limit` bytes, or cannot
+                be read.
+        """
         place = format_path(os.path.join(self.path, relative))
         self.check()
         parts = relative.replace(os.sep, "/").split("/")
         if os.path.isabs(relative) or os.path.splitdrive(relative)[0] or ".." in parts:
             raise SourceError(
-                f"cannot read {format_path(relative)}: a plugin's files lie in its folder, {format_path(self.path)}"
+                f"cannot read {format_path(relative)}: a plugin's files lie in its folder, "
+                f"{format_path(self.path)}"
             )
         assert self._at is not None
         try:
@@ -158,7 +176,8 @@ class OpenDirectory:
                     content = file.read(limit + 1) or b""
         except _SymlinkError as link:
             raise SourceError(
-                f"cannot read {place}: {format_path(link.name)} is a symbolic link, which is not followed"
+                f"cannot read {place}: {format_path(link.name)} is a symbolic link, "
+                "which is not followed"
             ) from None
         except FileNotFoundError:
             raise SourceError(f"no such file: {place}") from None
@@ -178,7 +197,7 @@ class _SymlinkError(OSError):
 
 
 class _PathWalk:
-    """The way to a file beneath a directory, with the directory that the file is in held open."""
+    """A walk to a file beneath a directory; the directory of the file is held open."""
 
     def __init__(self, at: int | str, relative: str) -> None:
         if ".." in relative.replace(os.sep, "/").split("/"):
@@ -215,21 +234,21 @@ class _PathWalk:
             _close(at)
 
     def status(self) -> os.stat_result:
-        """Of what is there, be it a link."""
+        """Return the status of what is there, even if it is a link."""
         return _status(self._at, self.name)
 
     def open(self, name: str) -> int:
-        """Opens what is there for reading, unless it is a link."""
+        """Open what is there for reading, unless it is a link. Return the descriptor."""
         if isinstance(self._at, str):
             return os.open(os.path.join(self._at, name), _FILE)
         return os.open(name, _FILE, dir_fd=self._at)
 
 
-# ---- one step: `at` is the descriptor of a directory, or where there are none the path of it ------------------------------------------
+# ---- single steps: `at` is the descriptor of a directory, or its path where there are none -------
 
 
 def _open_directory(at: int | str | None, name: str, flags: int) -> int | str:
-    """The directory of that name; of None the one at that path."""
+    """Open the directory of that name in `at`; if `at` is None, the directory at that path."""
     if _RELATIVE:
         assert not isinstance(at, str)
         return os.open(name, flags, dir_fd=at)

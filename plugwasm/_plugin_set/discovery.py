@@ -1,10 +1,14 @@
-"""Where the plugins of an application are: files and folders of a directory, what the application names itself, entry points of packages.
+"""The places of plugins: directories, what the application names, entry points of packages.
 
-Each place gives sources. A `PluginSource` has a name that the author of the plugin has no say in, can be read again, and can tell cheaply
-whether that would give something new. Nothing is compiled here.
+Each place gives sources. A `PluginSource` has a name that the author of the plugin has no say in,
+can be read again, and can tell cheaply whether reading again would give something new. Nothing is
+compiled here.
 
-What lies in a directory is a stranger's: no link is followed, no folder refers to anything outside of itself, nothing is fetched,
-and no more is read than a plugin may have; see `directory`. What the application names itself is read as `CompiledPlugin` reads it.
+What lies in a directory is not trusted: no link is followed, no folder refers to anything outside
+of itself, nothing is fetched, and no more is read than a plugin may have; see `directory`. What the
+application names itself is read as `CompiledPlugin` reads it.
+
+Decisions: docs/decisions.md, 21.5.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from .directory import FileStamp, OpenDirectory
 from .metadata import PluginFile, check_name, parse_plugin_file
 
 if TYPE_CHECKING:
-    from .._http.policy import Egress
+    from .._http.egress import Egress
 
 __all__ = [
     "ApplicationSource",
@@ -41,7 +45,7 @@ __all__ = [
 ]
 
 MAX_TEXT_BYTES: Final = 2**20
-"""Bytes of a description or a manifest in a folder."""
+"""The largest number of bytes of a description or a manifest in a folder."""
 MAX_MODULES: Final = 64
 MODULE_FILE: Final = "plugin.wasm"
 """The module of a folder that has no manifest."""
@@ -56,8 +60,8 @@ class PluginSource:
     """A place that a plugin can be read from, as often as it changes.
 
     Attributes:
-        name: What the application calls the plugin.
-        where: The place, for people.
+        name: The name of the plugin in the application.
+        location: The place, for messages.
     """
 
     def __init__(self, name: str, location: str) -> None:
@@ -67,29 +71,33 @@ class PluginSource:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells it from other sources."""
+        """A value that differs from the keys of all other sources."""
         return type(self), self.name, self.location
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Holds what it reads open. `stamp`, `read_metadata` and `load` are for inside of that, so that all of them read the same."""
+        """Hold the files open for a `with` block.
+
+        `stamp`, `read_metadata` and `load` are called in the block, so that all read the same
+        files.
+        """
         yield
 
     def stamp(self) -> Stamp:
-        """Something that changes when what the plugin was last read from does."""
+        """Return a value that changes when the files do that the plugin was last read from."""
         return tuple(_file_stamp(path) for path in self._files)
 
     def read_metadata(self) -> PluginFile:
-        """What the author says of the plugin. Raises `Error`."""
+        """Read what the author says of the plugin. Raise `Error` if that cannot be read."""
         return PluginFile()
 
     def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec | CompiledPlugin:
-        """The plugin itself, not compiled unless it already is. Raises `Error`."""
+        """Read the plugin itself, without compiling it. Raise `Error` if that cannot be read."""
         raise NotImplementedError
 
 
 class RejectedSource(PluginSource):
-    """Something in a directory that looks like a plugin and is none, and why."""
+    """Something in a directory that looks like a plugin and is none; loading it says why."""
 
     def __init__(self, name: str, location: str, reason: str) -> None:
         super().__init__(name, location)
@@ -100,12 +108,12 @@ class RejectedSource(PluginSource):
 
 
 class UntrustedSource(PluginSource):
-    """Files in a directory that strangers may write to. `_manifest.files` are relative to it.
+    """Files in a directory that other users may write to. `_files` are relative to it.
 
     Args:
         name, where: As for `PluginSource`.
         directory: A directory that the application named.
-        folder: A folder in it that the files are in, if they are.
+        folder: The folder in it that the files are in; None if they are in the directory itself.
     """
 
     def __init__(self, name: str, location: str, directory: str, folder: str | None) -> None:
@@ -136,7 +144,10 @@ class FileSource(UntrustedSource):
 
 
 class FolderSource(UntrustedSource):
-    """A folder with a `plugin.toml`, a `manifest.toml` or the same in JSON: one that the application named, or `folder` in that."""
+    """A folder with a `plugin.toml`, a `manifest.toml`, or one of these in JSON.
+
+    The folder is `directory`, which the application named, or `folder` in it.
+    """
 
     def __init__(self, name: str, directory: str, folder: str | None = None) -> None:
         super().__init__(
@@ -175,7 +186,10 @@ class FolderSource(UntrustedSource):
         return self._with_location(file, lambda: self._spec(manifest, module_bytes))
 
     def _spec(self, manifest: Manifest, module_bytes: int) -> PluginSpec:
-        """The spec of a manifest whose modules all lie in this folder, and together are no larger than one may be."""
+        """Return the spec of a manifest whose modules all lie in this folder.
+
+        Together they may be no larger than one module may.
+        """
         if len(manifest.wasm) > MAX_MODULES:
             raise field_error(
                 "wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}"
@@ -204,7 +218,8 @@ class FolderSource(UntrustedSource):
         there = [file for file in files if self._folder.has(file)]
         if len(there) > 1:
             raise ManifestError(
-                f"{format_path(self.location)} has both {there[0]} and {there[1]}; one of them would not count"
+                f"{format_path(self.location)} has both {there[0]} and {there[1]}; "
+                "one of them would not count"
             )
         return there[0] if there else None
 
@@ -213,7 +228,7 @@ class FolderSource(UntrustedSource):
         return self._with_location(file, lambda: parser(content))
 
     def _with_location(self, file: str, action: Callable[[], T]) -> T:
-        """What `action` gives; where it finds a fault in what `file` says, the error says that it is there."""
+        """Return the result of `action`. The message of an error begins with the path of `file`."""
         try:
             return action()
         except Error as error:
@@ -223,7 +238,10 @@ class FolderSource(UntrustedSource):
 
 
 class ApplicationSource(PluginSource):
-    """What the application passed itself: anything that `CompiledPlugin` takes, or one. `egress` judges what it makes the host fetch."""
+    """What the application itself passed: anything that `CompiledPlugin` takes, or one.
+
+    `egress` decides which downloads are allowed.
+    """
 
     def __init__(
         self, name: str, value: object, location: str | None = None, *, egress: Egress | None = None
@@ -252,7 +270,10 @@ class ApplicationSource(PluginSource):
 
 
 class EntryPointSource(ApplicationSource):
-    """What a Python package gives for one of its entry points: an object, or a function without parameters that returns it."""
+    """An entry point of a Python package: an object, or a function without parameters.
+
+    The function returns the object.
+    """
 
     def __init__(self, entry_point: Any, group: str, *, egress: Egress | None = None) -> None:
         super().__init__(
@@ -272,16 +293,19 @@ class EntryPointSource(ApplicationSource):
             if isinstance(error, Error):
                 raise
             raise SourceError(
-                f"{format_path(self.location)}: it raised {type(error).__name__}: {truncate(str(error))}"
+                f"{format_path(self.location)}: it raised {type(error).__name__}: "
+                f"{truncate(str(error))}"
             ) from error
         return self._resolve(value, module_bytes)
 
 
-# ---- the places ---------------------------------------------------------------------------------------------------------------------
+# ---- the places ----------------------------------------------------------------------------------
 
 
 def directory_sources(directory: str) -> Iterator[PluginSource]:
-    """The plugins of a directory, by name: each `.wasm` file, and each folder that says what it is. Hidden ones are left out.
+    """Yield the plugins of a directory, by name; hidden ones are left out.
+
+    They are each `.wasm` file, and each folder with a description or a manifest.
 
     Raises:
         SourceError: The directory cannot be read.
@@ -327,10 +351,15 @@ def _is_module(file: str, is_directory: bool) -> bool:
 def application_sources(
     plugins: Iterable[object] | Mapping[str, object], egress: Egress | None = None
 ) -> Iterator[PluginSource]:
-    """What the application passed, by its names or in its order. Raises `OptionError` for a name that cannot be one."""
+    """Yield what the application passed, by its names or in its order.
+
+    Raises:
+        OptionError: A name is not valid.
+    """
     if isinstance(plugins, Mapping) and isinstance(plugins.get("wasm"), list):
         raise OptionError(
-            "plugins: expected a list, or plugins by their names, got one manifest; put it in a list"
+            "plugins: expected a list, or plugins by their names, got one manifest; "
+            "put it in a list"
         )
     pairs = (
         plugins.items() if isinstance(plugins, Mapping) else ((None, value) for value in plugins)
@@ -340,7 +369,8 @@ def application_sources(
             name = _default_name(value) or f"plugin-{index}"
         if not isinstance(name, str) or (reason := check_name(name)):
             raise OptionError(
-                f"{name!r} cannot be the name of a plugin{'' if not isinstance(name, str) else f': it {reason}'}"
+                f"{name!r} cannot be the name of a plugin"
+                f"{'' if not isinstance(name, str) else f': it {reason}'}"
             )
         path = _path_of(value)
         yield (
@@ -351,7 +381,7 @@ def application_sources(
 
 
 def entry_point_sources(group: str, egress: Egress | None = None) -> Iterator[PluginSource]:
-    """The entry points of a group, by name. Their packages are not imported yet."""
+    """Yield the entry points of a group, by name. Their packages are not imported yet."""
     from importlib import metadata
 
     for entry_point in sorted(
@@ -368,7 +398,7 @@ def entry_point_sources(group: str, egress: Egress | None = None) -> Iterator[Pl
 
 
 def _path_of(value: object) -> str | None:
-    """The path that a value is, if it is one."""
+    """Return the path that a value is, or None."""
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     if (
@@ -405,7 +435,7 @@ def _location_of(value: object) -> str:
     return format_path(path) if path is not None else "given by the application"
 
 
-# ---- files of the application --------------------------------------------------------------------------------------------------------
+# ---- files of the application --------------------------------------------------------------------
 
 
 def _file_stamp(path: str) -> FileStamp:

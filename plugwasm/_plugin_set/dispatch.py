@@ -1,4 +1,9 @@
-"""How a set asks its plugins, one after the other: whose fault what is raised is, and which output is an answer. For tasks, in a thread."""
+"""Calling the plugins of a set one after the other, for tasks in a thread.
+
+This decides which output is an answer, and whose fault an exception is.
+
+Decisions: docs/decisions.md, 21.4, 21.6, 30.5 and 41.4.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +27,21 @@ __all__ = [
     "call_chain",
     "call_first",
     "call_one",
+    "dispatch_in_thread",
     "guard_parse",
-    "run_in_thread",
 ]
 
 T = TypeVar("T")
 
 
 class Result(NamedTuple, Generic[T]):
-    """What one plugin made of a hook: an output, or an error."""
+    """The result of a hook in one plugin: an output, or an error.
+
+    Attributes:
+        plugin: The name of the plugin.
+        output: The output of the call; None when it failed.
+        error: The error of the call; None when it ended well.
+    """
 
     plugin: str
     output: T | None = None
@@ -42,7 +53,7 @@ class Result(NamedTuple, Generic[T]):
         return self.error is None
 
     def get(self) -> T:
-        """The output. Raises the error if there is one."""
+        """Return the output. Raise the error if there is one."""
         if self.error is not None:
             raise self.error
         return self.output  # type: ignore[return-value]
@@ -59,9 +70,9 @@ class ParseError(Exception):
         self.reason = reason
 
 
-# ---- one after the other ------------------------------------------------------------------------------------------------------------
+# ---- one after the other -------------------------------------------------------------------------
 #
-# `call` calls one plugin: `PluginEntry.call`, or in a thread what `run_in_thread` makes of it.
+# `call` calls one plugin: `PluginEntry.call`, or in a thread the wrapper of `dispatch_in_thread`.
 
 
 def call_first(
@@ -72,6 +83,7 @@ def call_first(
     stop: bool,
     options: dict[str, Any],
 ) -> Any:
+    """Return the first output that is an answer; None when no plugin gave one."""
     for entry in serving:
         try:
             output = call(entry, hook, *_skip_empty(entry.name, hook, data, options))
@@ -91,6 +103,7 @@ def call_all(
     stop: bool,
     options: dict[str, Any],
 ) -> list[Result[Any]]:
+    """Return a result for each plugin."""
     results: list[Result[Any]] = []
     for entry in serving:
         try:
@@ -108,6 +121,7 @@ def call_chain(
     stop: bool,
     options: dict[str, Any],
 ) -> Any:
+    """Return the last output, each made of the one before it."""
     for entry in serving:
         try:
             data = call(entry, hook, data, options)
@@ -119,23 +133,25 @@ def call_chain(
 def call_one(
     call: EntryCall, entry: PluginEntry, function_name: str, data: Any, options: dict[str, Any]
 ) -> Any:
+    """Call one plugin; its error is noted and raised."""
     try:
         return call(entry, function_name, data, options)
     except (Error, ParseError) as error:
         raise entry.record_failure(function_name, error, True) from None
 
 
-# ---- in a thread --------------------------------------------------------------------------------------------------------------------
+# ---- in a thread ---------------------------------------------------------------------------------
 
 
 class _Abandoned(Exception):
-    """The task was cancelled, so this error is no plugin's, and no other plugin is asked."""
+    """The task was cancelled: this error is no plugin's fault, and no other plugin is called."""
 
 
-async def run_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) -> Any:
-    """What `dispatch`, one of the above, gives. All plugins are called in one thread.
+async def dispatch_in_thread(limiter: Any, dispatch: Callable[..., Any], *args: Any) -> Any:
+    """Run `dispatch`, one of the functions above, in a thread for a task.
 
-    A task that is cancelled cancels the one that runs.
+    All plugins are called in this thread. When the task is cancelled, the plugin that runs is
+    cancelled too.
     """
     from .._runtime.threads import default_limiter, run_in_thread
 
@@ -160,7 +176,10 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def _is_awaited(thread_call: ThreadCall) -> bool:
-    """Whether the task still waits. The thread hears of a coroutine that was cancelled before the task itself has ended."""
+    """Return whether the task still waits.
+
+    The thread learns of a cancelled coroutine before the task itself has ended.
+    """
     try:
         thread_call.run_coroutine(_do_nothing, ())
     except CancelledError:
@@ -172,15 +191,16 @@ async def _do_nothing() -> None:
     pass
 
 
-# ---- what is made of outputs --------------------------------------------------------------------------------------------------------
+# ---- options of calls ----------------------------------------------------------------------------
 
 
 def guard_parse(options: dict[str, Any]) -> dict[str, Any]:
-    """Options for calls whose `parse` raises nothing but `ParseError`."""
+    """Return options for calls whose `parse` raises nothing but `ParseError`."""
     parse = options.get("parse", bytes)
     if parse is None:
         raise OptionError(
-            "parse: a plugin set gives no views, for the instance serves other calls next; leave it out to get bytes"
+            "parse: a plugin set gives no views, for the instance serves other calls next; "
+            "leave it out to get bytes"
         )
     if parse is bytes:
         return options
@@ -197,7 +217,7 @@ def guard_parse(options: dict[str, Any]) -> dict[str, Any]:
 def _skip_empty(
     plugin: str, hook: str, data: Any, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """Data and options for a call that gives None for an output that is empty."""
+    """Return data and options for a call that returns None for an empty output."""
     others = dict(options)
     returns, codec, parse = (
         others.pop("returns", None),

@@ -1,9 +1,18 @@
-"""A plugin of a set that runs in processes of its own, each an `IsolatedPlugin`. Nothing of it is compiled in the application's."""
+"""A plugin of a set that runs in processes of its own, each an `IsolatedPlugin`.
+
+Nothing of it is compiled in the process of the application.
+
+Decisions: docs/decisions.md, 21.7.
+"""
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
-from .._pool.slots import POOL_DEFAULT, Lease, Slots
+from .._pool.claim import Claim
+from .._pool.lease import Lease
+from .._pool.slots import Slots
 from ..errors import PoolTimeoutError
 from .loaded_plugin import LoadedPlugin
 
@@ -20,31 +29,36 @@ __all__ = ["IsolatedLoadedPlugin"]
 
 
 class _ProcessSlots(Slots):
-    """Slots whose plugins are processes, with errors in these words."""
+    """Slots whose plugins are processes; errors speak of processes and `instances`."""
 
     def timeout_error(self, seconds: float) -> PoolTimeoutError:
         return PoolTimeoutError(
-            f"the processes of plugin `{self.name}` ({self.size}) were all in use for {seconds:g} s (timeout): allow more (`instances`)",
+            f"the processes of plugin `{self.name}` ({self.size}) were all in use "
+            f"for {seconds:g} s (timeout): allow more (`instances`)",
             plugin=self.name,
         )
 
     def self_wait_error(self) -> PoolTimeoutError:
         return PoolTimeoutError(
-            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who waits for another, and so would wait for "
-            "itself: allow more (`instances`)",
+            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who "
+            "waits for another, and so would wait for itself: allow more (`instances`)",
             plugin=self.name,
         )
 
 
 class IsolatedLoadedPlugin(LoadedPlugin):
-    """A plugin with as many processes as may be, each made when it is needed. Further calls wait for one, as long as a call may take."""
+    """A plugin with at most as many processes as the policy allows, each started when it is needed.
 
-    __slots__ = ("_is_retired", "_slots")
+    Further calls wait for a process, as long as a call may take.
+    """
 
-    def _prepare(self, compiled: CompiledPlugin, instance_policy: InstancePolicy) -> CompiledPlugin:
-        # None of these functions has `self`: a set that nobody closed lets go of its processes without the garbage collector.
-        config, process, fresh = self._config, instance_policy.process, instance_policy.fresh
-        ended = self._is_retired = _RetiredFlag()
+    __slots__ = ("_retired_flag", "_slots")
+
+    def _prepare(self, compiled: CompiledPlugin, policy: InstancePolicy) -> CompiledPlugin:
+        # None of these functions refers to `self`: a set that nobody closed lets go of its
+        # processes without the garbage collector.
+        config, process, fresh = self._config, policy.process, policy.fresh
+        retired = self._retired_flag = _RetiredFlag()
 
         def make() -> Plugin:
             return IsolatedPlugin(compiled, config=config, process=process)
@@ -52,15 +66,13 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         def refresh(plugin: Plugin) -> bool:
             if fresh:
                 plugin.reset()
-            return not ended.is_set
+            return not retired.is_set
 
         self._slots = _ProcessSlots(
-            compiled.name, instance_policy.instances, compiled.limits.timeout, make, refresh
+            compiled.name, policy.instances, compiled.limits.timeout, make, refresh
         )
-        if isinstance(compiled, RemoteCompiledPlugin) and hasattr(
-            compiled, "_plan"
-        ):  # it was loaded before, and is configured anew
-            return compiled
+        if isinstance(compiled, RemoteCompiledPlugin) and hasattr(compiled, "_plan"):
+            return compiled  # it was loaded before, and is configured anew
         with Lease(self._slots, None) as plugin:  # only its process can say what it exports
             return plugin.compiled_plugin
 
@@ -71,10 +83,12 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         options: dict[str, Any],
         thread_call: ThreadCall | None = None,
     ) -> Any:
-        lease = Lease(self._slots, POOL_DEFAULT)
+        slots, claim = self._slots, Claim()
         try:
-            self._take(lease, function_name, thread_call)
-            plugin = lease.plugin()
+            self._acquire(claim, function_name, thread_call)
+            if claim.slot is None:
+                raise slots.closed_error()
+            plugin = slots.plugin(claim.slot)
             if thread_call is not None:
                 thread_call.plugin = plugin
             return plugin.call(function_name, data, **options)
@@ -82,38 +96,47 @@ class IsolatedLoadedPlugin(LoadedPlugin):
             if thread_call is not None:
                 thread_call.release_plugin()
             try:
-                lease.release()
+                slots.release(claim)
             finally:
-                lease.claim.is_released = True
-            if self._is_retired.is_set:  # perhaps just when it was given back
+                claim.is_released = True
+            if self._retired_flag.is_set:  # perhaps just when the slot was given back
                 self.retire()
 
-    def _take(self, lease: Lease, function_name: str, thread_call: ThreadCall | None) -> None:
+    def _acquire(self, claim: Claim, function_name: str, thread_call: ThreadCall | None) -> None:
+        slots = self._slots
         try:
             if thread_call is None:
-                lease.acquire()
-            elif not lease.try_acquire():
-                thread_call.run_coroutine(
-                    lease.acquire_async, ()
-                )  # the task waits, since it is what can be cancelled
+                slots.acquire(claim, slots.wait)
+                return
+            claim.thread = get_ident()
+            if not slots.try_acquire(claim):
+                # The task waits, since it is what can be cancelled.
+                thread_call.run_coroutine(slots.acquire_async, (claim, slots.wait))
         except PoolTimeoutError as error:
             error.function = function_name
             raise
 
     def retire(self) -> None:
-        """Ends the processes that are idle, and each of the others when its call has ended."""
-        self._is_retired.is_set = True
-        leases = [Lease(self._slots, None)]
+        """End the processes that are idle, and each of the others when its call has ended."""
+        self._retired_flag.is_set = True
+        claims: list[Claim] = []
         try:
-            while leases[-1].try_acquire():
-                leases.append(Lease(self._slots, None))
+            while True:
+                claim = Claim()
+                claim.thread = get_ident()
+                claims.append(claim)
+                if not self._slots.try_acquire(claim):
+                    return
         finally:
-            for lease in leases:
-                lease.release()
+            for claim in claims:
+                try:
+                    self._slots.release(claim)
+                finally:
+                    claim.is_released = True
 
 
 class _RetiredFlag:
-    """Whether the plugin was let go of. No `threading.Event`, whose lock a signal handler could find taken."""
+    """Whether the plugin was retired. No `Event`, whose lock a signal handler could find taken."""
 
     __slots__ = ("is_set",)
 

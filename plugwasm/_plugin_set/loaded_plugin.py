@@ -1,4 +1,4 @@
-"""A plugin of a set that can be called, and the instances that are kept for its next calls."""
+"""A plugin of a set that can be called, with the instances that are kept for its next calls."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class InstancePolicy(NamedTuple):
 
     Attributes:
         hooks: The names that are hooks; None for all that are exported.
-        instances: How many instances of a plugin are kept; of a plugin in processes of its own, how many there are at most.
+        instances: How many idle instances of a plugin are kept; of a plugin in processes of its
+            own, how many processes there are at most.
         fresh: Whether each call gets a new instance.
-        process: What each process may take; None for plugins in the process of the application.
+        process: The limits of each process; None for plugins in the process of the application.
     """
 
     hooks: frozenset[str] | None
@@ -40,7 +41,14 @@ class InstancePolicy(NamedTuple):
 class LoadedPlugin:
     """A plugin that can be called, with instances that wait for calls.
 
-    No lock: appending and popping are atomic, and of `retire` and `_keep_or_close`, whichever comes last empties `_idle`.
+    There is no lock: appending and popping are atomic, and of `retire` and `_keep_or_close`,
+    whichever comes last empties `_idle`.
+
+    Attributes:
+        compiled: The compiled plugin.
+        requested: What the source gave, before the policy of the set was applied.
+        defaults: The defaults of its settings.
+        hooks: The hooks that it serves, sorted.
     """
 
     __slots__ = (
@@ -80,7 +88,7 @@ class LoadedPlugin:
         )
 
     def _prepare(self, compiled: CompiledPlugin, instance_policy: InstancePolicy) -> CompiledPlugin:
-        """Makes room for instances. Gives the plugin with what it exports."""
+        """Prepare for instances. Return a compiled plugin that knows its exports."""
         self._idle: deque[Plugin] = deque()
         self._max_idle = 0 if instance_policy.fresh else instance_policy.instances
         self._retired = False
@@ -93,11 +101,13 @@ class LoadedPlugin:
         options: dict[str, Any],
         thread_call: ThreadCall | None = None,
     ) -> Any:
-        """Calls it on an instance of its own; where a task awaits that, a cancellation reaches it through the thread_call."""
+        """Call an export on an instance that no other call uses.
+
+        If a task awaits the call, `thread_call` is how a cancellation reaches the plugin.
+        """
         try:
-            plugin = (
-                self._idle.pop()
-            )  # the one that was used last: its memory is still in the processor's caches
+            # The one that was used last: its memory is still in the processor's caches.
+            plugin = self._idle.pop()
         except IndexError:
             plugin = Plugin(self.compiled, config=self._config)
         try:
@@ -118,7 +128,7 @@ class LoadedPlugin:
             self.retire()
 
     def retire(self) -> None:
-        """Lets go of the instances, now and as their calls end."""
+        """Close the instances, now and as their calls end."""
         self._retired = True
         while True:
             try:

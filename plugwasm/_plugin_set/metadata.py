@@ -1,12 +1,17 @@
-"""`plugin.toml` and `plugin.json`: what the author of a plugin says about it, for people and for the application.
+"""`plugin.toml` and `plugin.json`: what the author of a plugin says about it.
 
-    [plugin]                    title, version, description, author, homepage, order, enabled: all of them may be missing
-    [plugin.settings.NAME]      description, default, secret: what the plugin reads with `config_get`
-    [manifest]                  the manifest, as it is; if missing, it is in a file beside, or else the module is `plugin.wasm`
-    [extra]                     anything, for the application
+    [plugin]                title, version, description, author, homepage, order, enabled; all
+    optional [plugin.settings.NAME]  description, default, secret: what the plugin reads with
+    `config_get` [manifest]              the manifest; if missing, it is in a file beside this one,
+    or else the
+                            module is `plugin.wasm`
+    [extra]                 anything, for the application
 
-The manifest has a table of its own because it is the same for each Extism host, and has no room for other fields. Everything here is
-a stranger's claim: texts are bounded and printable, and a homepage is a web page. Nothing here grants anything.
+The manifest has a table of its own because it is the same for each Extism host, and has no room for
+other fields. Nothing here is trusted: texts are bounded and printable, and a homepage is a web
+page. Nothing here grants anything.
+
+Decisions: docs/decisions.md, 21.1 and 21.2.
 """
 
 from __future__ import annotations
@@ -37,12 +42,12 @@ _MAX_ORDER: Final = 10**6
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A setting that a plugin has.
+    """A setting of a plugin.
 
     Attributes:
         description: What it is for.
-        default: What the plugin reads where nothing was set.
-        secret: Whether what is set should not be shown.
+        default: The value that the plugin reads where nothing was set.
+        secret: Whether the value should not be shown.
     """
 
     description: str = ""
@@ -76,7 +81,8 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ):
             raise field_error(
                 "homepage",
-                "expected an address that begins with https:// or http://, and has no spaces or quotes",
+                "expected an address that begins with https:// or http://, "
+                "and has no spaces or quotes",
             )
         if not -_MAX_ORDER <= self.order <= _MAX_ORDER:
             raise field_error("order", f"expected a number from -{_MAX_ORDER} to {_MAX_ORDER}")
@@ -92,7 +98,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file; the manifest is looked at elsewhere."""
+    """The whole file. The manifest is validated elsewhere."""
 
     plugin: PluginTable = msgspec.field(default_factory=PluginTable)
     manifest: dict[str, Any] | None = None
@@ -100,7 +106,7 @@ class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def check_name(name: str) -> str | None:
-    """Why something cannot be called that, or None if it can."""
+    """Return why a plugin cannot have this name; None if it can."""
     if not name:
         return "is empty"
     if len(name) > MAX_NAME:
@@ -111,7 +117,7 @@ def check_name(name: str) -> str | None:
 
 
 def parse_plugin_file(content: bytes) -> PluginFile:
-    """What the text of such a file says.
+    """Parse the text of such a file.
 
     Raises:
         ManifestError: It is not valid; the message says which field.
@@ -152,7 +158,7 @@ def _check_text(field: str, text: str, length: int) -> None:
         raise field_error(field, "expected text that can be seen, got other characters in it")
 
 
-# As for manifests: types are looked into once, at import, by one thread.
+# As for manifests: msgspec inspects types once, at import, in one thread.
 parse_plugin_file(b'{"plugin": {"settings": {"x": {}}}, "manifest": {}}')
 
 

@@ -1,24 +1,24 @@
-"""The plugins of an application: found, loaded, asked by hooks, replaced when their files change, described for a settings page.
+"""`PluginSet`: the plugins of an application, found, loaded, called by hooks, and reloaded.
 
-A hook is the name of an export. A plugin serves each hook that it exports as a function, and the set asks those that serve it in
-order. A plugin that fails is passed over and noted; the others are asked all the same.
+A hook is the name of an export. A plugin serves each hook that it exports as a function, and the
+set calls the plugins that serve it in order. A plugin that fails is skipped and its error is noted;
+the others are called all the same.
 
-What a set knows is one immutable `State`. A change makes another and puts it in the place of the first, so a call that is under
-way ends with the plugins that it began with. Modules are compiled before that, and what cannot be loaded replaces nothing.
+The plugins of a set at one time are one immutable `State`. A change makes another state and
+replaces the first, so a call that is under way ends with the plugins that it began with. Modules
+are compiled before that, and a plugin that cannot be loaded replaces nothing.
 
-A manifest in a set only asks. What it gets is bounded by what the application passes: limits, hosts and directories.
+A manifest in a set only asks. What a plugin gets is bounded by what the application passes: limits,
+hosts and directories.
+
+Decisions: docs/decisions.md, 21 and 32.1.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
-import weakref
-from _thread import allocate_lock
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Never, Self, TypeVar
+from typing import Any, Final, Never, Self, TypeVar
 
 from .._host.options import (
     NOT_GIVEN,
@@ -29,44 +29,31 @@ from .._host.options import (
     reject_unknown_arguments,
     reject_unused_options,
 )
-from .._host.plugin_log import log_exception
-from .._manifest.files import format_path
-from .._manifest.limits import ProcessLimits, effective_limits
+from .._manifest.limits import ProcessLimits
 from .._manifest.messages import closest_match, truncate
-from .._manifest.resolve import PluginSpec
 from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.inputs import merge_config
-from ..errors import (
-    BusyError,
-    ClosedError,
-    Error,
-    FunctionNotFoundError,
-    ModuleError,
-    OptionError,
-    SourceError,
-)
+from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError
 from . import discovery, dispatch, signatures
-from .compile_budget import CompileBudget
+from .changes import ChangeLock, Changes, changes_between
 from .description import Description, Grants, describe
 from .dispatch import Result, guard_parse
-from .loaded_plugin import InstancePolicy, LoadedPlugin, is_same_plugin
-from .metadata import PluginFile, Setting
+from .loaded_plugin import InstancePolicy
+from .loading import Loader, checked_config
+from .metadata import Setting
 from .policy import SetPolicy
 from .state import PluginEntry, State, log
+from .watching import start_watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import LockType
-
     import anyio
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
-    from .discovery import PluginSource
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
 
@@ -75,58 +62,56 @@ T = TypeVar("T")
 ENTRY_POINTS: Final = "plugwasm.plugins"
 """The group of entry points that packages with plugins use."""
 _MAX_UNSERVED_HOOKS: Final = 100
-"""Names of hooks that nobody serves, of each of which it is logged once."""
-_RECENT_NS: Final = 2 * 10**9
-"""A file that changed later than this before it was read may change again without its times telling."""
-
-
-class Changes(NamedTuple):
-    """The names of plugins that `reload` found new, changed or gone, and of those that could not be loaded. False when there are none."""
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return any(self)
-
-
-Changes.__module__ = "plugwasm.plugin_set"
+"""How many hooks that no plugin serves are logged, each once."""
 
 
 class PluginSet(CloseOnExit):
     """The plugins of an application. Any number of threads can use it.
 
-    Plugins are asked in the order of `order`, then of what their authors say (`order` in `plugin.toml`, 0 if nothing), then in which they
-    were found: `plugins`, entry points by name, directories by name. Where two have one name, the first has it.
+    Plugins are called in the order of `order`, then of what their authors say (`order` in
+    `plugin.toml`, 0 by default), then in which they were found: `plugins`, entry points by name,
+    directories by name. If two have one name, the first has it.
 
-    Each call takes an instance of its own; some are kept for the next calls. So a plugin's memory and vars may or may not be there
-    in its next call: what must not depend on that needs `fresh=True`.
+    Each call uses an instance that no other call uses; some are kept for the next calls. So a
+    plugin's memory and vars may or may not be there in its next call. Where that matters, use
+    `fresh=True`.
 
     Args:
-        plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A `CompiledPlugin` is used as it is: none
-            of the arguments below apply to it but those about names, `config` and instances. The others are an error where they would
-            apply to no plugin.
-        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or `manifest.toml` (or `.json`). The
-            plugin is called what the file (without `.wasm`) or folder is called.
-        entry_points: The group of entry points of installed packages to look at: "plugwasm.plugins", say. None for none.
-        hooks: The names that are hooks. If not given, all functions that a plugin exports, but not those that begin with `_`.
-        order: Names of plugins that are asked first, in this order.
+        plugins: What `CompiledPlugin` takes, folders, or `CompiledPlugin`s, in a list or by name. A
+            `CompiledPlugin` is used as it is: of the arguments below only those about names,
+            `config` and instances apply to it. The others are an error where they would apply to
+            no plugin.
+        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or
+            `manifest.toml` (or `.json`). The name of the plugin is that of the file (without
+            `.wasm`) or folder.
+        entry_points: The group of entry points of installed packages to look at, such as
+            "plugwasm.plugins". None for none.
+        hooks: The names that are hooks. By default, all functions that a plugin exports, except
+            those that begin with `_`.
+        order: Names of plugins that are called first, in this order.
         disabled: Names of plugins that are not loaded until they are enabled.
-        config: What plugins read with `config_get`, by the plugin's name, on top of their manifests.
-        wasi, functions, fuel_limit, http_response_headers, observe: As for `CompiledPlugin`, for each plugin.
-        limits: What each plugin may make the host spend; a manifest can only ask for less. If not given, the defaults of `Limits`.
-        egress: What HTTP requests may be. A host must be granted by its `allowed_hosts` and the plugin's manifest; without them, none is.
-        allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front makes one read-only for all.
-        instances: How many idle instances are kept of each plugin; with `isolated`, how many processes each has at most. Further calls
-            wait for one, as long as a call may take, and then fail with a `PoolTimeoutError`.
-        fresh: Whether each call gets a new instance; with `isolated`, a new one in the same process.
-        isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a `CompiledPlugin` too. The first is
-            started when the plugin is loaded. `ProcessLimits` say what each may take.
+        config: What plugins read with `config_get`, by the plugin's name, on top of their
+            manifests.
+        wasi, functions, fuel_limit, http_response_headers, observe: As for `CompiledPlugin`, for
+            each plugin.
+        limits: The limits of each plugin; a manifest can only ask for less. By default, those of
+            `Limits`.
+        egress: The policy for HTTP requests. A host must be granted by its `allowed_hosts` and by
+            the plugin's manifest; without them, none is.
+        allowed_paths: Directories that a manifest may ask for, by the same path; `ro:` in front
+            makes one read-only for all.
+        instances: How many idle instances are kept of each plugin; with `isolated`, how many
+            processes each has at most. Further calls wait for one, as long as a call may take, and
+            then fail with a `PoolTimeoutError`.
+        fresh: Whether each call gets a new instance; with `isolated`, a new one in the same
+            process.
+        isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a
+            `CompiledPlugin` too. The first is started when the plugin is loaded. `ProcessLimits`
+            are the limits of each.
 
     Raises:
-        SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing: `describe` says why.
+        SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing:
+            `describe` says why.
         OptionError: An argument is not valid.
     """
 
@@ -158,7 +143,10 @@ class PluginSet(CloseOnExit):
         if unknown:
             reject_unknown_arguments(type(self), unknown)
         if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
-            hint = "write directories=[…] for where plugins lie, and [plugin] for one, or a mapping by name"
+            hint = (
+                "write directories=[…] for where plugins lie, and [plugin] for one, "
+                "or a mapping by name"
+            )
             raise OptionError(
                 f"plugins: expected a list, got {describe_value(plugins)}: {hint}", field="plugins"
             )
@@ -168,7 +156,8 @@ class PluginSet(CloseOnExit):
         directories = check_list("directories", directories, "paths", (str, bytes, os.PathLike))
         if not (entry_points is None or isinstance(entry_points, str)):
             raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, got {describe_value(entry_points)}",
+                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, "
+                f"got {describe_value(entry_points)}",
                 field="entry_points",
             )
         hooks = None if hooks is None else check_list("hooks", hooks, "names of exports")
@@ -193,15 +182,8 @@ class PluginSet(CloseOnExit):
             raise OptionError(
                 f"instances: expected a number of at least {fewest}, got {instances!r}"
             )
-        self._instance_policy = InstancePolicy(
-            None if hooks is None else frozenset(hooks), instances, fresh, process
-        )
-        self._loaded_class = LoadedPlugin
-        if process is not None:
-            from .isolated_plugin import IsolatedLoadedPlugin
-
-            self._loaded_class = IsolatedLoadedPlugin
-        self._policy = SetPolicy(
+        self._declared_hooks = None if hooks is None else frozenset(hooks)
+        policy = SetPolicy(
             wasi,
             functions,
             limits,
@@ -220,7 +202,8 @@ class PluginSet(CloseOnExit):
             and all(isinstance(plugin, CompiledPlugin) for plugin in given)
         ):
             reject_unused_options(
-                "all plugins of the set are CompiledPlugins, which have options of their own: give CompiledPlugin(…) what is to hold",
+                "all plugins of the set are CompiledPlugins, which have options of their own: "
+                "give CompiledPlugin(…) what is to hold",
                 wasi=NOT_GIVEN if wasi is False else wasi,
                 functions=functions,
                 limits=NOT_GIVEN if limits is None else limits,
@@ -232,8 +215,12 @@ class PluginSet(CloseOnExit):
             )
         self._unserved: set[str] = set()
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
-        self._enabled = dict.fromkeys(disabled, False)
-        self._config = {name: _checked_config(changes) for name, changes in (config or {}).items()}
+        self._loader = Loader(
+            policy,
+            InstancePolicy(self._declared_hooks, instances, fresh, process),
+            dict.fromkeys(disabled, False),
+            {name: checked_config(changes) for name, changes in (config or {}).items()},
+        )
         self._directories = [os.fsdecode(directory) for directory in directories]
         self._application_sources = [
             *discovery.application_sources(plugins, egress),
@@ -243,7 +230,7 @@ class PluginSet(CloseOnExit):
                 else ()
             ),
         ]
-        self._change_lock = _ChangeLock()
+        self._change_lock = ChangeLock()
         self._stop_functions: list[Callable[[], None]] = []
         self._closed = False
         self._state = State({}, (), self._order)
@@ -251,19 +238,22 @@ class PluginSet(CloseOnExit):
 
     @classmethod
     def from_directory(cls, *directories: str | os.PathLike[str], **options: Any) -> Self:
-        """The plugins of these directories."""
+        """Return a set of the plugins of these directories."""
         return cls(directories=directories, **options)
 
     @classmethod
     def from_entry_points(cls, group: str = ENTRY_POINTS, **options: Any) -> Self:
-        """The plugins that installed packages give as entry points: a path, a manifest, a module, or a function that returns one."""
+        """Return a set of the plugins that installed packages have as entry points.
+
+        An entry point is a path, a manifest, a module, or a function that returns one.
+        """
         return cls(entry_points=group, **options)
 
-    # ---- asking -----------------------------------------------------------------------------------------------------------------------
+    # ---- calling ---------------------------------------------------------------------------------
 
     @property
     def hooks(self) -> dict[str, tuple[str, ...]]:
-        """The names of the plugins that serve each hook, in the order in which they are asked."""
+        """The names of the plugins that serve each hook, in the order in which they are called."""
         return {
             hook: tuple(entry.name for entry in entries)
             for hook, entries in self._current_state().hooks.items()
@@ -273,17 +263,22 @@ class PluginSet(CloseOnExit):
     def first(
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
-        """The first answer: plugins are asked until one gives an output that is not empty.
+        """Call plugins until one gives an answer, and return it.
+
+        An empty output is no answer, whatever `parse` or `returns` would make of it; nor is a None
+        that they make.
 
         Args:
-            hook: The export to call. One that no plugin serves is logged once, unless `hooks` declares it.
+            hook: The export to call. A hook that no plugin serves is logged once, unless `hooks`
+                declares it.
             data: The input.
-            stop_on_error: Whether a plugin's error is raised. If not, it is noted, and the next plugin is asked.
-            **options: As for `Plugin.call`, but `parse` cannot be None. What it raises is the plugin's error. An empty output is not
-                looked at: it is no answer, whatever `parse` or `returns` would make of it; nor is a None that they make.
+            stop_on_error: Whether to raise the error of a plugin. If not, it is noted, and the next
+                plugin is called.
+            **options: As for `Plugin.call`, but `parse` cannot be None. An exception of `parse`
+                counts as the plugin's error.
 
         Returns:
-            The output; None when no plugin gave any.
+            The output; None when no plugin gave an answer.
 
         Raises:
             FunctionNotFoundError: There is no such hook among those that were declared.
@@ -301,7 +296,10 @@ class PluginSet(CloseOnExit):
     def all(
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
-        """What each plugin makes of the same input, in order, be it an output (also an empty one) or an error. Otherwise as `first`."""
+        """Call each plugin with the same input, and return all results in order; see `first`.
+
+        A result is an output, which may be empty, or an error.
+        """
         return dispatch.call_all(
             PluginEntry.call,
             self._entries_for(hook),
@@ -315,10 +313,12 @@ class PluginSet(CloseOnExit):
     def chain(
         self, hook: str, data: Any = b"", *, stop_on_error: bool = False, **options: Any
     ) -> Any:
-        """What is left after each plugin made its output of the one before it, also of an empty one. A plugin that fails is left out.
+        """Call each plugin with the output of the one before it, and return the last output.
+
+        An empty output is passed on too. A plugin that fails is skipped. Otherwise as `first`.
 
         Returns:
-            The last output, or `data` itself when no plugin made any.
+            The last output, or `data` itself when no plugin gave one.
         """
         return dispatch.call_chain(
             PluginEntry.call,
@@ -331,7 +331,12 @@ class PluginSet(CloseOnExit):
 
     @signatures.of_call
     def call(self, name: str, function_name: str, data: Any = b"", **options: Any) -> Any:
-        """Calls a function of one plugin. Raises what `Plugin.call` raises, and FunctionNotFoundError when the plugin cannot be called."""
+        """Call a function of one plugin.
+
+        Raises:
+            FunctionNotFoundError: The plugin cannot be called, or has no such function.
+            Error: As `Plugin.call`.
+        """
         return dispatch.call_one(
             PluginEntry.call,
             self._callable_entry(name, function_name),
@@ -350,16 +355,17 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `first`, for a task of asyncio or trio. The plugins run in a thread, one after the other, and host functions that are
-        `async def` in the task.
+        """Call plugins as `first` does, for a task of asyncio or trio.
 
-        A task that is cancelled cancels the plugin that runs, and no other is asked; it goes on when that has ended.
+        The plugins run in a thread, one after the other, and host functions that are `async def`
+        run in the task. When the task is cancelled, the plugin that runs is cancelled too, no other
+        is called, and the task goes on when that plugin has ended.
 
         Args:
             hook, data, stop_on_error, options: As for `first`. `parse` is called in the thread.
             limiter: As for `Plugin.call_async`.
         """
-        return await dispatch.run_in_thread(
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_first,
             self._entries_for(hook),
@@ -379,8 +385,8 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `all`, for a task; see `first_async`."""
-        return await dispatch.run_in_thread(
+        """Call plugins as `all` does, for a task; see `first_async`."""
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_all,
             self._entries_for(hook),
@@ -400,8 +406,8 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `chain`, for a task; see `first_async`."""
-        return await dispatch.run_in_thread(
+        """Call plugins as `chain` does, for a task; see `first_async`."""
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_chain,
             self._entries_for(hook),
@@ -421,8 +427,8 @@ class PluginSet(CloseOnExit):
         limiter: anyio.CapacityLimiter | None = None,
         **options: Any,
     ) -> Any:
-        """As `call`, for a task; see `first_async`."""
-        return await dispatch.run_in_thread(
+        """Call a plugin as `call` does, for a task; see `first_async`."""
+        return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_one,
             self._callable_entry(name, function_name),
@@ -433,7 +439,7 @@ class PluginSet(CloseOnExit):
 
     def _entries_for(self, hook: str) -> tuple[PluginEntry, ...]:
         state = self._current_state()
-        declared = self._instance_policy.hooks
+        declared = self._declared_hooks
         if not isinstance(hook, str):
             raise OptionError(
                 f"hook: expected the name of an export, as text, got {describe_value(hook)}",
@@ -453,7 +459,8 @@ class PluginSet(CloseOnExit):
         ):
             self._unserved.add(hook)
             log.warning(
-                "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names than yours an error",
+                "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names "
+                "than yours an error",
                 truncate(hook),
                 _did_you_mean(hook, state.hooks),
             )
@@ -484,7 +491,8 @@ class PluginSet(CloseOnExit):
         entry = state.entries.get(name)
         if entry is None:
             raise OptionError(
-                f"there is no plugin `{truncate(name)}` in the set{_did_you_mean(name, state.entries)}"
+                f"there is no plugin `{truncate(name)}` in the set"
+                f"{_did_you_mean(name, state.entries)}"
             )
         return entry
 
@@ -494,16 +502,18 @@ class PluginSet(CloseOnExit):
             raise ClosedError("the plugin set was closed")
         return state
 
-    # ---- changing ---------------------------------------------------------------------------------------------------------------------
+    # ---- changing --------------------------------------------------------------------------------
 
     def reload(self) -> Changes:
-        """Looks once for plugins that are new, changed or gone. Calls under way end with the plugins that they began with.
+        """Look once for plugins that are new, changed or gone.
 
-        A plugin whose new files cannot be loaded goes on as it was; `describe` has the error. All that are compiled share the time that
-        `Limits.compile_seconds` gives one, so one that is slow fails, and the others are loaded all the same.
+        Calls under way end with the plugins that they began with. A plugin whose new files cannot
+        be loaded goes on as it was; `describe` has the error. All plugins that are compiled share
+        the time that `Limits.compile_seconds` gives one, so a slow one fails, and the others are
+        loaded all the same.
 
-        In a signal handler (or a finalizer) that comes in the middle of a change that its own thread makes, nothing is looked at yet, and
-        the result is empty: who makes that change looks when it is made.
+        In a signal handler (or a finalizer) that interrupts a change in its own thread, the result
+        is empty: the interrupted code reloads once its change is made.
 
         Raises:
             SourceError: A directory cannot be read; nothing was changed.
@@ -512,8 +522,6 @@ class PluginSet(CloseOnExit):
 
     def _scan(self) -> Changes:
         before = self._current_state()
-        taken: dict[str, PluginEntry] = {}
-        others: list[PluginEntry] = []
         found = [
             *self._application_sources,
             *(
@@ -522,44 +530,14 @@ class PluginSet(CloseOnExit):
                 for source in discovery.directory_sources(directory)
             ),
         ]
-        budget = CompileBudget(self._policy.limits.compile_seconds, len(found))
-        slow: dict[str, float] = {}
-        for source in found:
-            name = source.name
-            if name in taken:
-                others.append(
-                    PluginEntry(
-                        source,
-                        error=SourceError(
-                            f"there is another plugin `{name}`: {format_path(taken[name].source.location)}"
-                        ),
-                    )
-                )
-                continue
-            old = before.entries.get(name)
-            budget.begin()
-            taken[name] = self._refresh(
-                source, old if old is not None and old.source.key == source.key else None, budget
-            )
-            if (
-                budget.end()
-                and budget.share is not None
-                and isinstance(taken[name].error, ModuleError)
-            ):
-                slow[name] = budget.share
-        self._retry_slow(taken, before, budget.retry_budget(list(slow.values())), slow)
-        for name in slow:
-            error = taken[name].error
-            if error is not None and len(found) > 1 and "compile_seconds" in error.message:
-                error.message += ", its share of what the plugins of the set have together; `enable` tries it alone"
-                error.args = (error.message,)
+        taken, others = self._loader.load_all(found, before.entries)
         for name, entry in taken.items():
             self._report_load_error(entry, before.entries.get(name))
         self._replace(taken, tuple(others))
-        return _changes_between(before.entries, taken)
+        return changes_between(before.entries, taken)
 
     def _report_load_error(self, entry: PluginEntry, before: PluginEntry | None) -> None:
-        """Has it logged why a plugin could not be loaded, unless that was so before."""
+        """Keep a warning that a plugin could not be loaded, unless it was so before."""
         error = entry.error
         if (
             error is not None
@@ -571,19 +549,19 @@ class PluginSet(CloseOnExit):
             )
 
     def enable(self, name: str) -> None:
-        """Loads a plugin that is disabled, or could not be loaded.
+        """Load a plugin that is disabled, or could not be loaded.
 
         Raises:
-            Error: Why it cannot be loaded. It is enabled all the same, and `reload` loads it when its files have changed.
-            BusyError: A signal handler asks for it in the middle of a change that its own thread makes; so also `disable`, `configure`.
+            Error: It cannot be loaded. It is enabled all the same, and `reload` loads it when its
+                files have changed.
+            BusyError: This is called by a signal handler that interrupts a change in its own
+                thread. `disable` and `configure` raise it too.
         """
 
         def change() -> PluginEntry:
             old = self._find_entry(name)
-            self._enabled[name] = True
-            budget = CompileBudget(self._policy.limits.compile_seconds, 1)
-            budget.begin()
-            entry = self._refresh(old.source, old, budget, anew=True)
+            self._loader.enabled[name] = True
+            entry = self._loader.load_one(old)
             self._report_load_error(entry, old)
             self._replace_entry(entry)
             return entry
@@ -593,48 +571,31 @@ class PluginSet(CloseOnExit):
             raise entry.error.with_traceback(None)
 
     def disable(self, name: str) -> None:
-        """Asks a plugin no more, and lets go of it. Calls under way end on their own."""
+        """Stop calling a plugin, and drop it. Calls under way end on their own."""
 
         def change() -> None:
             old = self._find_entry(name)
-            self._enabled[name] = False
+            self._loader.enabled[name] = False
             self._replace_entry(PluginEntry(old.source, old.metadata, enabled=False))
 
         self._apply_change(change)
 
     def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
-        """Changes what a plugin reads with `config_get`; None removes a key, also one of the manifest."""
+        """Change the configuration of a plugin; None removes a key, also of the manifest."""
 
         def change() -> None:
-            old = self._find_entry(name)
-            self._config[name] = self._config.get(name, {}) | _checked_config(changes)
-            loaded = old.loaded and self._loaded_class(
-                old.loaded.compiled,
-                old.loaded.requested,
-                self._config[name],
-                old.loaded.defaults,
-                self._instance_policy,
-            )
-            self._replace_entry(
-                PluginEntry(
-                    old.source,
-                    old.metadata,
-                    stamp=old.stamp,
-                    enabled=old.enabled,
-                    loaded=loaded,
-                    error=old.error,
-                )
-            )
+            self._replace_entry(self._loader.configure(self._find_entry(name), changes))
 
         self._apply_change(change)
 
     def watch(
         self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None
     ) -> Callable[[], None]:
-        """Reloads every `interval` seconds in a thread of its own, and calls `on_change` there when something changed.
+        """Reload every `interval` seconds in a thread, and call `on_change` there after changes.
 
         Returns:
-            A function that ends it. `close` does so too. A forked child watches nothing until it asks for it.
+            A function that ends the thread. `close` does so too. A forked child has no such thread
+            until it calls this.
 
         Raises:
             OptionError: An argument is not valid.
@@ -646,30 +607,17 @@ class PluginSet(CloseOnExit):
             )
         if not (on_change is None or callable(on_change)):
             raise OptionError(
-                f"on_change: expected a function that takes the changes, got {describe_value(on_change)}",
+                f"on_change: expected a function that takes the changes, "
+                f"got {describe_value(on_change)}",
                 field="on_change",
             )
         self._current_state()
-        stop = allocate_lock()  # no `Event`, whose own lock a signal handler could find taken
-        stop.acquire()
-
-        def end() -> None:
-            try:
-                stop.release()
-            except RuntimeError:
-                pass  # it has ended already
-
-        threading.Thread(
-            target=_watch_files,
-            args=(weakref.ref(self), stop, interval, on_change),
-            name="plugwasm-plugin-set",
-            daemon=True,
-        ).start()
+        end = start_watching(self, interval, on_change)
         self._stop_functions.append(end)
         return end
 
     def close(self) -> None:
-        """Lets go of all plugins. Calls under way end on their own. Closing twice is allowed."""
+        """Drop all plugins. Calls under way end on their own. Closing twice is allowed."""
         for stop in self._stop_functions:
             stop()
         self._closed = True
@@ -681,27 +629,28 @@ class PluginSet(CloseOnExit):
     def _apply_change(
         self, do: Callable[[], T], *, deferred: Callable[[], T] | None = None
     ) -> T | None:
-        """Makes a change, one at a time.
+        """Make a change, one at a time.
 
-        The lock is reentrant, for a signal handler may come while its thread holds it. What it would find then is half changed, though
-        (`is_under_way`): so it gets None, and `deferred` is done when the change is made. A change has to be undivided, since it replaces
-        the state that it began with. No context manager of Python surrounds it: a signal handler that raises could part that from its
-        block.
+        The lock is reentrant, since a signal handler may run while its thread holds it. It would
+        find the state half changed (`is_under_way`): so it gets None, and `deferred` runs when the
+        change is made. A change must not be interrupted by another one, since it replaces the state
+        that it began with. No context manager written in Python surrounds it: a signal handler that
+        raises could separate that from its block.
 
         Raises:
-            BusyError: There is nothing that could be done later.
+            BusyError: A change is under way in this thread, and `deferred` is None.
         """
         change = self._change_lock
         if change.pid != os.getpid():
-            change = self._change_lock = (
-                _ChangeLock()
-            )  # of a forked child: who held the lock may not be there
+            # This is a forked child: the thread that held the lock may not be here.
+            change = self._change_lock = ChangeLock()
         try:
             with change.lock:
                 if change.is_under_way:
                     if deferred is None:
                         raise BusyError(
-                            "the plugin set cannot be changed while this thread is in the middle of another change of it"
+                            "the plugin set cannot be changed while this thread is in the middle "
+                            "of another change of it"
                         )
                     change.deferred.append(deferred)
                     return None
@@ -715,9 +664,7 @@ class PluginSet(CloseOnExit):
                     change.is_under_way = False
         finally:
             change.log_warnings()
-        if (
-            change.deferred
-        ):  # of a signal handler that came just before nothing was under way any more
+        if change.deferred:  # by a signal handler that came just before `is_under_way` was unset
             self._apply_change(_do_nothing)
         result: Any = done
         if isinstance(result, Changes):
@@ -730,8 +677,8 @@ class PluginSet(CloseOnExit):
                 )
         return result  # type: ignore[no-any-return]
 
-    def _run_deferred(self, change: _ChangeLock) -> list[Changes]:
-        """Does what signal handlers asked for meanwhile, and gives what that changed."""
+    def _run_deferred(self, change: ChangeLock) -> list[Changes]:
+        """Make the changes that signal handlers asked for meanwhile. Return what they changed."""
         found: list[Changes] = []
         while change.deferred:
             deferred = change.deferred.popleft()
@@ -739,7 +686,7 @@ class PluginSet(CloseOnExit):
                 continue
             try:
                 changes = deferred()
-            except Error as error:  # of a reload; nobody who asked for it is there any more
+            except Error as error:  # of a reload; its caller is no longer there
                 change.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
             else:
                 if isinstance(changes, Changes):
@@ -757,115 +704,17 @@ class PluginSet(CloseOnExit):
     def _replace_entry(self, entry: PluginEntry) -> None:
         self._replace(self._state.found | {entry.name: entry}, self._state.others)
 
-    def _retry_slow(
-        self,
-        taken: dict[str, PluginEntry],
-        before: State,
-        budget: CompileBudget | None,
-        slow: Iterable[str],
-    ) -> None:
-        """Puts into `taken` what can be loaded of the slow plugins with the time that others left."""
-        for name in slow if budget is not None else ():
-            assert budget is not None
-            old = before.entries.get(name)
-            source = taken[name].source
-            budget.begin()
-            taken[name] = self._refresh(
-                source, old if old is not None and old.source.key == source.key else None, budget
-            )
-            budget.end()
-
-    def _refresh(
-        self,
-        source: PluginSource,
-        old: PluginEntry | None,
-        budget: CompileBudget,
-        *,
-        anew: bool = False,
-    ) -> PluginEntry:
-        """The plugin as its source has it now. One that is loaded stays when that cannot be loaded, or is the same."""
-        if old is not None:
-            source = old.source
-        with source.open():
-            return self._read(source, old, budget, anew)
-
-    def _read(
-        self, source: PluginSource, old: PluginEntry | None, budget: CompileBudget, anew: bool
-    ) -> PluginEntry:
-        now, stamp = time.time_ns(), source.stamp()
-        if old is not None and not anew and stamp == old.stamp:
-            return old
-        wanted = self._enabled.get(source.name)
-        entry = PluginEntry(source, stamp=stamp, enabled=True if wanted is None else wanted)
-        if old is not None:
-            entry.metadata, entry.loaded = old.metadata, old.loaded
-            entry.enabled = old.enabled if wanted is None else wanted
-        try:
-            metadata = source.read_metadata()
-            if entry.loaded is None:
-                entry.metadata = metadata
-            entry.enabled = metadata.plugin.enabled if wanted is None else wanted
-            entry.loaded = (
-                self._load(source, metadata, entry.loaded, budget) if entry.enabled else None
-            )
-            entry.metadata = metadata
-        except Exception as error:
-            said = f"{type(error).__name__}: {truncate(str(error))}"
-            reason = (
-                error
-                if isinstance(error, Error)
-                else SourceError(f"{format_path(source.location)}: {said}")
-            )
-            entry.error = reason.with_traceback(None)
-        if old is not None and entry.loaded is old.loaded:
-            entry.last_failure = old.last_failure
-        if any(file and max(file[3:]) + _RECENT_NS > now for file in stamp):
-            entry.stamp = None
-        return entry
-
-    def _load(
-        self,
-        source: PluginSource,
-        metadata: PluginFile,
-        old: LoadedPlugin | None,
-        budget: CompileBudget,
-    ) -> LoadedPlugin:
-        requested = source.load(metadata, self._policy.limits.module_bytes)
-        defaults = {
-            name: setting.default
-            for name, setting in metadata.plugin.settings.items()
-            if setting.default is not None
-        }
-        if (
-            old is not None
-            and old.defaults == defaults
-            and is_same_plugin(old.requested, requested)
-        ):
-            return old
-        compiled = (
-            requested
-            if isinstance(requested, CompiledPlugin)
-            else self._policy.compile(source.name, requested, budget.share)
-        )
-        loaded = self._loaded_class(
-            compiled, requested, self._config.get(source.name, {}), defaults, self._instance_policy
-        )
-        if isinstance(requested, PluginSpec):
-            loaded.compiled.limits = effective_limits(
-                self._policy.limits, requested
-            )  # no longer a share of the time
-        return loaded
-
-    # ---- describing -------------------------------------------------------------------------------------------------------------------
+    # ---- describing ------------------------------------------------------------------------------
 
     def describe(self) -> list[Description]:
-        """All plugins, in order: those that are asked, those that are disabled, and those that could not be loaded.
+        """Return descriptions of all plugins in order, also of those that are not loaded.
 
-        At the end stand those whose names were taken. `msgspec.to_builtins` makes plain data of a description.
+        Those whose names were taken are at the end. `msgspec.to_builtins` makes plain data of a
+        description.
         """
         state = self._current_state()
         return [
-            describe(entry, self._config.get(entry.name, ()))
+            describe(entry, self._loader.config.get(entry.name, ()))
             for entry in (*state.entries.values(), *state.others)
         ]
 
@@ -873,99 +722,10 @@ class PluginSet(CloseOnExit):
         return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
 
 
-class _ChangeLock:
-    """What changes of a set need, in one process.
-
-    Attributes:
-        is_under_way: Whether the state is about to be replaced, by the thread that has the lock.
-        later: What that thread does when it has replaced it.
-        complaints: What is logged when the lock is free again: handlers of logs have locks themselves.
-    """
-
-    __slots__ = ("deferred", "is_under_way", "lock", "pid", "warnings")
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.RLock()
-        self.is_under_way = False
-        self.deferred: deque[Callable[[], object]] = deque()
-        self.warnings: deque[tuple[str, ...]] = deque()
-
-    def log_warnings(self) -> None:
-        """Logs what was complained of."""
-        while self.warnings:
-            try:
-                warning = self.warnings.popleft()
-            except IndexError:  # another thread was faster
-                return
-            log.warning(*warning)
-
-
 def _do_nothing() -> None:
     pass
-
-
-def _checked_config(changes: Mapping[str, str | None]) -> dict[str, str | None]:
-    merge_config({}, changes)
-    return dict(changes)
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
     close = closest_match(name, list(names))
     return f": did you mean `{truncate(close)}`?" if close else ""
-
-
-def _changes_between(
-    before: Mapping[str, PluginEntry], after: Mapping[str, PluginEntry]
-) -> Changes:
-    both = [(name, before[name], after[name]) for name in after if name in before]
-    return Changes(
-        added=tuple(name for name in after if name not in before),
-        changed=tuple(
-            name
-            for name, old, new in both
-            if new.loaded is not old.loaded
-            or new.metadata != old.metadata
-            or new.enabled != old.enabled
-        ),
-        removed=tuple(name for name in before if name not in after),
-        failed=tuple(
-            name
-            for name, entry in after.items()
-            if entry.error is not None and _error_message(before.get(name)) != entry.error.message
-        ),
-    )
-
-
-def _error_message(entry: PluginEntry | None) -> str | None:
-    return None if entry is None or entry.error is None else entry.error.message
-
-
-def _watch_files(
-    reference: weakref.ref[PluginSet],
-    stop: LockType,
-    interval: float,
-    on_change: Callable[[Changes], object] | None,
-) -> None:
-    warning = None
-    while not stop.acquire(timeout=min(interval, threading.TIMEOUT_MAX)):
-        plugins = reference()
-        if plugins is None:
-            return
-        try:
-            changes = plugins.reload()
-            warning = None
-        except ClosedError:
-            return
-        except Error as error:
-            if error.message != warning:
-                warning = error.message
-                log.warning("plugins cannot be reloaded: %s", truncate(warning))
-            continue
-        finally:
-            del plugins
-        if changes and on_change is not None:
-            try:
-                on_change(changes)
-            except Exception:
-                log_exception(log, "`on_change` raised")

@@ -1,4 +1,7 @@
-"""What the application grants to all plugins of a set, and the way from what one asks for to what it gets."""
+"""The policy of a set: what the application grants to all plugins, and what each of them gets.
+
+Decisions: docs/decisions.md, 21.3.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._runtime.argument_types import Observe
     from .._wasi.options import WasiOptions
 
@@ -23,7 +26,11 @@ __all__ = ["SetPolicy"]
 
 
 class SetPolicy:
-    """What no manifest of the set can exceed."""
+    """What no manifest of the set can exceed.
+
+    Attributes:
+        limits: The limits of each plugin; a manifest can only ask for less.
+    """
 
     def __init__(
         self,
@@ -54,7 +61,8 @@ class SetPolicy:
 
             if need_local_instance(self._settings.observers):
                 raise OptionError(
-                    "observe: plugins that are `isolated` cannot be recorded, for their WASI runs in another process"
+                    "observe: plugins that are `isolated` cannot be recorded, for their WASI runs "
+                    "in another process"
                 )
         self._compiled_class: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
@@ -73,9 +81,14 @@ class SetPolicy:
     def compile(
         self, name: str, requested: PluginSpec, seconds: float | None = None
     ) -> CompiledPlugin:
-        """The plugin with what it is granted, compiled in so many seconds, or within its limits, unless that is done elsewhere.
+        """Return a plugin with what it is granted, compiled unless a process of its own does that.
 
-        What a policy of its own has admitted gets what that grants.
+        A plugin that a `ManifestPolicy` has admitted gets what that policy grants.
+
+        Args:
+            name: The name of the plugin.
+            requested: The plugin as its source describes it.
+            seconds: Seconds that compiling may take; None for the limit of the plugin.
         """
         if isinstance(requested, Admitted):
             admitted = requested.copy()

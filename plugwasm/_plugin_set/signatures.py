@@ -1,5 +1,6 @@
-"""The signatures of the methods of a set that ask, as type checkers see them; as in `_runtime.signatures`. Other options are not
-looked at.
+"""Signatures of the methods of `PluginSet` that call hooks, for type checkers.
+
+As in `_runtime.signatures`. Other options are not checked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class SetFirst(Protocol):
-        """Of `PluginSet.first`."""
+        """The signature of `PluginSet.first`."""
 
         @overload
         def __call__(
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
         ) -> bytes | None: ...
 
     class SetFirstAsync(Protocol):
-        """Of `PluginSet.first_async`."""
+        """The signature of `PluginSet.first_async`."""
 
         @overload
         async def __call__(
@@ -109,7 +110,7 @@ if TYPE_CHECKING:
         ) -> bytes | None: ...
 
     class SetAll(Protocol):
-        """Of `PluginSet.all`."""
+        """The signature of `PluginSet.all`."""
 
         @overload
         def __call__(
@@ -153,7 +154,7 @@ if TYPE_CHECKING:
         ) -> list[Result[bytes]]: ...
 
     class SetAllAsync(Protocol):
-        """Of `PluginSet.all_async`."""
+        """The signature of `PluginSet.all_async`."""
 
         @overload
         async def __call__(
@@ -201,7 +202,7 @@ if TYPE_CHECKING:
         ) -> list[Result[bytes]]: ...
 
     class SetChain(Protocol):
-        """Of `PluginSet.chain`."""
+        """The signature of `PluginSet.chain`."""
 
         @overload
         def __call__(
@@ -245,7 +246,7 @@ if TYPE_CHECKING:
         ) -> bytes | D: ...
 
     class SetChainAsync(Protocol):
-        """Of `PluginSet.chain_async`."""
+        """The signature of `PluginSet.chain_async`."""
 
         @overload
         async def __call__(
@@ -293,7 +294,7 @@ if TYPE_CHECKING:
         ) -> bytes | D: ...
 
     class SetCall(Protocol):
-        """Of `PluginSet.call`."""
+        """The signature of `PluginSet.call`."""
 
         @overload
         def __call__(
@@ -337,7 +338,7 @@ if TYPE_CHECKING:
         ) -> bytes: ...
 
     class SetCallAsync(Protocol):
-        """Of `PluginSet.call_async`."""
+        """The signature of `PluginSet.call_async`."""
 
         @overload
         async def __call__(

@@ -1,4 +1,9 @@
-"""What a set knows at one time. A change makes another state; nothing in one changes but what failed last."""
+"""The plugins of a set at one time. A change makes a new state.
+
+Nothing in a state changes, except which failure was the last.
+
+Decisions: docs/decisions.md, 21.8.
+"""
 
 from __future__ import annotations
 
@@ -61,15 +66,16 @@ class PluginEntry:
         return self.loaded.call(function_name, data, options, thread_call)
 
     def record_failure(self, hook: str, error: Exception, stop: bool) -> Exception:
-        """Keeps and logs what a call failed with, and gives it, or raises it if it is to stop the others."""
+        """Keep and log the error of a call. Return it, or raise it if `stop` is set."""
         reason = error
-        if isinstance(
-            error, OptionError
-        ):  # no plugin's fault: the application has given what cannot be sent
-            raise error
+        if isinstance(error, OptionError):
+            raise error  # no plugin's fault: the application has passed what cannot be sent
         if isinstance(error, ParseError):
             reason = error.reason
-            what = f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: {type(reason).__name__}: {reason}"
+            what = (
+                f"`{hook}` of plugin `{self.name}`: its output cannot be parsed: "
+                f"{type(reason).__name__}: {reason}"
+            )
         else:
             what = str(getattr(error, "message", error))
         self.last_failure = truncate(what)
@@ -80,7 +86,14 @@ class PluginEntry:
 
 
 class State:
-    """The plugins of a set at one time: `found` in the order in which they were found, `entries` in that in which they are asked."""
+    """The plugins of a set at one time.
+
+    Attributes:
+        found: The plugins by name, in the order in which they were found.
+        entries: The plugins by name, in the order in which they are called.
+        others: Plugins whose names were taken.
+        hooks: The plugins that serve each hook, in the order in which they are called.
+    """
 
     __slots__ = ("entries", "found", "hooks", "others")
 

@@ -1,6 +1,9 @@
-"""One export called with many inputs, by several plugins of a pool at a time, and the outputs in the order of the inputs.
+"""`PluginPool.map` and `map_async`: one export, many inputs, outputs in the order of the inputs.
 
-Inputs are taken at most `ahead` of the outputs that were asked for: neither a slow reader nor an endless source makes anything pile up.
+Inputs are read at most `ahead` of the outputs that were asked for, so neither a slow reader nor an
+endless source makes anything pile up.
+
+Decisions: docs/decisions.md, 25.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from .._host.waiting_calls import waiting_callers
 from .._runtime.threads import require_anyio
 from ..errors import ClosedError, OptionError
 from .map_workers import MapItem, MapWorkers
-from .slots import POOL_DEFAULT, checked_wait
+from .slots import POOL_DEFAULT, check_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,19 +29,19 @@ if TYPE_CHECKING:
     from .pool import PluginPool
 
 STOP_TIMEOUT = 1.0
-"""Seconds that who lets go of a `map` waits at most for the calls under way, which are cancelled."""
+"""Seconds that closing or dropping a `map` waits at most for its cancelled calls."""
 AHEAD_PER_WORKER = 4
-"""Inputs taken ahead for each worker, if nobody says otherwise."""
+"""Inputs read ahead for each worker by default."""
 
 
 T = TypeVar("T")
 
 
 class MapJob:
-    """What to call, and how.
+    """What to call, and how; and the progress so far.
 
     Attributes:
-        workers, ahead: As for `PluginPool.map`, with what counts if they were not given.
+        workers, ahead: As for `PluginPool.map`, with the defaults filled in.
     """
 
     def __init__(
@@ -59,7 +62,8 @@ class MapJob:
                 raise OptionError(f"{name} must be a number, at least 1, not {value!r}")
         if not (on_progress is None or callable(on_progress)):
             raise OptionError(
-                f"on_progress: expected a function of two numbers, got {type(on_progress).__name__}",
+                f"on_progress: expected a function of two numbers, "
+                f"got {type(on_progress).__name__}",
                 field="on_progress",
             )
         if "parse" in options and options["parse"] is None:
@@ -71,25 +75,25 @@ class MapJob:
         self.workers = min(workers or pool.size, pool.size)
         self.ahead = ahead or AHEAD_PER_WORKER * self.workers
         self.return_exceptions = return_exceptions
-        self.wait = wait if wait is POOL_DEFAULT else checked_wait(wait)
+        self.wait = wait if wait is POOL_DEFAULT else check_wait(wait)
         self.options = options
         self._on_progress = on_progress
         self._done = 0
         self._total: int | None = None
 
     def count_inputs(self, inputs: object) -> None:
-        """Finds out how many inputs there are, if that can be known."""
+        """Store how many inputs there are, if that can be known."""
         try:
             self._total = len(inputs)  # type: ignore[arg-type]
         except TypeError:
             pass
 
     def call(self, data: Any) -> Any:
-        """One call."""
+        """Make one call."""
         return self.pool.call(self.function_name, data, wait=self.wait, **self.options)
 
     def handle_error(self, error: Exception) -> Exception:
-        """What to yield for a call that failed; raises it if it is not to be yielded."""
+        """Return the error of a call if it is to be yielded, and raise it otherwise."""
         if not self.return_exceptions or (
             isinstance(error, ClosedError) and self.pool._slots.is_closed
         ):
@@ -98,17 +102,17 @@ class MapJob:
         return error
 
     def report_progress(self) -> None:
-        """One output more."""
+        """Count one more output, and tell `on_progress`."""
         self._done += 1
         if self._on_progress is not None:
             self._on_progress(self._done, self._total)
 
 
-# ---- in threads ------------------------------------------------------------------------------------------------------------------------
+# ---- in threads ----------------------------------------------------------------------------------
 
 
 def iterate_outputs(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
-    """The outputs for all of the inputs."""
+    """Yield the outputs for all inputs, in order."""
     job.count_inputs(inputs)
     if job.workers == 1 and not waiting_callers():
         yield from _iterate_in_caller(job, inputs)
@@ -121,10 +125,11 @@ def iterate_outputs(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
         while True:
             if not workers.is_in_creating_process():
                 raise ClosedError(
-                    "this `map` began before a fork, and cannot go on in the child: call `map` again",
+                    "this `map` began before a fork, and cannot go on in the child: "
+                    "call `map` again",
                     plugin=job.pool.name,
                 )
-            may_wait = True  # for the source; but only once while an output is ready
+            may_wait = True  # for an input; but only once while an output is ready
             while (
                 len(items) < job.ahead and (may_wait or not items[0].is_done()) and source.advance()
             ):
@@ -133,14 +138,15 @@ def iterate_outputs(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
                 workers.add(item)
                 may_wait = False
             if not items:
-                source.check()
+                source.raise_error()
                 return
             workers.complete_first(items)
             output = items.popleft().result(job)
             job.report_progress()
             yield output
     except GeneratorExit:
-        # Perhaps of the garbage collector, in the middle of something that those for whom this waits may need.
+        # Perhaps the garbage collector closes it, in the middle of something that the calls which
+        # are waited for may need.
         timeout = STOP_TIMEOUT
         raise
     finally:
@@ -158,7 +164,7 @@ def _iterate_in_caller(job: MapJob, inputs: Iterable[Any]) -> Iterator[Any]:
 
 
 class _InputReader:
-    """An iterable whose error waits until all that came before it is done."""
+    """An iterator over the inputs; its error is kept until all inputs before it are done."""
 
     def __init__(self, inputs: Iterable[Any]) -> None:
         self._iterator = iter(inputs)
@@ -167,7 +173,7 @@ class _InputReader:
         self.current: Any = None
 
     def advance(self) -> bool:
-        """Whether there is another one; it is `current` then."""
+        """Read the next input into `current`. Return whether there was one."""
         if self._is_over:
             return False
         try:
@@ -178,18 +184,23 @@ class _InputReader:
             self._is_over, self._error = True, error
         return not self._is_over
 
-    def check(self) -> None:
-        """Raises its error."""
+    def raise_error(self) -> None:
+        """Raise the error of the iterable, if there was one."""
         error, self._error = self._error, None
         if error is not None:
             raise error
 
 
-# ---- in tasks --------------------------------------------------------------------------------------------------------------------------
+# ---- in tasks ------------------------------------------------------------------------------------
 
 
 class AsyncOutputs(Generic[T]):
-    """The outputs for all of the inputs, in tasks: an `async with` block that the calls belong to, and an iterator within it."""
+    """The outputs of `PluginPool.map_async`, in order: a block, and an iterator within it.
+
+    The calls run in tasks that belong to the `async with` block.
+    """
+
+    __module__ = "plugwasm"
 
     def __init__(self, job: MapJob, inputs: Iterable[Any] | AsyncIterable[Any]) -> None:
         job.count_inputs(inputs)
@@ -225,7 +236,7 @@ class AsyncOutputs(Generic[T]):
         assert self._group is not None
         self._is_over = True
         self._group.cancel_scope.cancel()
-        # What the block raised is none of the group's business: it would make a group of it.
+        # The group is not told what the block raised: it would wrap that in an exception group.
         await self._group.__aexit__(None, None, None)
 
     async def _read_inputs(self) -> None:
@@ -311,7 +322,10 @@ class _AsyncItem:
 
 
 def _async_next(inputs: Iterable[Any] | AsyncIterable[Any]) -> Callable[[], Awaitable[Any]]:
-    """Gives the next input; raises `StopAsyncIteration` after the last."""
+    """Return a function that reads the next input.
+
+    It raises `StopAsyncIteration` after the last.
+    """
     if hasattr(inputs, "__aiter__"):
         return inputs.__aiter__().__anext__
     iterator = iter(inputs)

@@ -1,11 +1,15 @@
-"""Who makes the calls of a `map`: the reader, whose thread takes the outputs, or threads of ours.
+"""The threads that make the calls of a `map`: the reader's, which takes the outputs, and workers.
 
-To hand a call over to a thread, and its output back, takes tens of microseconds, and the time of Python's lock. So short calls are the
-reader's own. One thread stands by then, besides those that call: it makes calls when none has begun of late, be it that one takes long
-after all or that the reader is away. Where calls take long, threads make all of them.
+Handing a call over to a thread, and its output back, takes tens of microseconds, and time with the
+GIL. So the reader makes short calls itself. One worker thread stands by then, besides those that
+call: it makes calls when none has begun lately, because a call takes long after all or because the
+reader is away. Where calls take long, worker threads make all of them.
 
-So do they for a reader in a host function. Invariant: it only waits, so that the deadlines and cancellations of the calls that wait for
-it end its waiting, and with that the calls of the `map`.
+They also make all of them for a reader in a host function. Invariant: such a reader only waits, so
+that the deadlines and cancellations of the calls that wait for it end its waiting, and with that
+the calls of the `map`.
+
+Decisions: docs/decisions.md, 25.
 """
 
 from __future__ import annotations
@@ -38,15 +42,17 @@ if TYPE_CHECKING:
     from .map import MapJob
 
 _SHORT_CALL = 40e-6
-"""Seconds of a call that is not worth handing over."""
+"""Seconds: a call shorter than this is not worth handing over."""
 _MAX_HOLD = 0.001
-"""Seconds that an output which is ready may be held back."""
+"""Seconds that an output may be held back after it is ready."""
 _IDLE_INTERVAL = 0.0005
+"""Seconds between two looks of the thread that stands by."""
 _STOP_INTERVAL = 0.005
+"""Seconds between two cancellations while `stop` waits."""
 
 
 class MapItem:
-    """An input, and in its time what became of it."""
+    """One input and, once processed, its result."""
 
     __slots__ = ("_context", "_data", "_error", "_output", "_pending")
 
@@ -59,7 +65,7 @@ class MapItem:
         self._pending.acquire()
 
     def run(self, call: Callable[[Any], Any]) -> float:
-        """Makes the call. The seconds that it took."""
+        """Make the call. Return the seconds that it took."""
         start = perf_counter()
         try:
             self._output = self._context.run(call, self._data)
@@ -70,20 +76,20 @@ class MapItem:
         return perf_counter() - start
 
     def set_asking(self, workers: MapWorkers) -> None:
-        """Says for whom it will run."""
+        """Have the call run on behalf of the calls that wait for the reader."""
         self._context.run(current_delegation.set, workers)
 
     def is_done(self) -> bool:
-        """Whether that was done."""
+        """Return whether the call was made."""
         return not self._pending.locked()
 
     def wait(self, seconds: float = -1) -> None:
-        """Waits for that."""
+        """Wait until the call was made, for so many seconds at most; -1 means no limit."""
         if self._pending.acquire(timeout=seconds):
             self._pending.release()
 
     def result(self, job: MapJob) -> Any:
-        """The output, or what stands for it; raises what is to be raised."""
+        """Return the output, or the error that is yielded in its place. Raise any other error."""
         error, self._error = self._error, None
         try:
             if error is None:
@@ -96,35 +102,39 @@ class MapItem:
 
 
 class MapWorkers:
-    """The reader and the threads of one `map`. At most as many of them call at a time as the plan has workers."""
+    """The reader and the worker threads of one `map`.
+
+    At most as many of them call at a time as the job has workers.
+    """
 
     def __init__(self, job: MapJob) -> None:
         self._job = job
         self._pid = os.getpid()
         self.callers = waiting_callers()
-        """Those who wait for the reader; whoever makes a call waits for them."""
-        # Where threads are made with little stack, the reader's may be one of those.
+        """The calls that wait for the reader. Every call of the `map` is made on their behalf."""
+        # Where threads are made with a small stack, the reader's may be one of them.
         self._has_stack = not 0 < stack_size() < STACK_BYTES
         self._new: deque[MapItem] = deque()
         self._awaited: MapItem | None = None
-        self._mean_seconds = 0.0  # seconds that calls take of late
-        self._outputs_read = 0  # outputs that the reader came for
-        self._progress = 0  # these, and calls that threads began
+        self._mean_seconds = 0.0  # seconds that a call takes; recent calls count more
+        self._outputs_read = 0  # outputs that the reader has asked for
+        self._progress = 0  # these, and calls that worker threads began
         self._is_reader_calling = False
         self._threads = self._calling = 0
         self._running: dict[int, Plugin | None] = {}
         self._is_stopped = False
-        # Reentrant, and `stop` does not take it: the garbage collector may find the reader's iterator in any of the threads.
+        # Reentrant, and `stop` does not take it: the garbage collector may close the reader's
+        # iterator in any of the threads.
         self._lock = RLock()
 
     def is_in_creating_process(self) -> bool:
-        """Whether the threads are there; a forked child has none of them."""
+        """Return whether this is the process of the threads; a forked child has none of them."""
         return self._pid == os.getpid()
 
-    # ---- the reader -----------------------------------------------------------------------------------------------------------------
+    # ---- the reader ------------------------------------------------------------------------------
 
     def add(self, item: MapItem) -> None:
-        """Takes it on, after those before it."""
+        """Queue an item."""
         if self.callers:
             item.set_asking(self)
         with self._lock:
@@ -132,7 +142,7 @@ class MapWorkers:
         self._start_thread()
 
     def complete_first(self, items: deque[MapItem]) -> None:
-        """Returns when the first of those that are not read yet is done."""
+        """Make the call of the first item, or wait until it was made."""
         first = items[0]
         with self._lock:
             self._outputs_read += 1
@@ -148,7 +158,8 @@ class MapWorkers:
             self._is_reader_calling = False
             self._start_thread()
             return
-        # To be woken for each output takes as long as a short call does. So that is for a few at a time, if they do not take too long.
+        # Waking the reader takes as long as a short call does. So it is woken for a few outputs at
+        # a time, if they do not take too long.
         items[min(self._outputs_read, len(items), self._job.ahead // 2 + 1) - 1].wait(_MAX_HOLD)
         waiting = CallerWait()
         if not waiting.callers:
@@ -158,22 +169,24 @@ class MapWorkers:
 
     @property
     def is_open(self) -> bool:
-        """Whether its calls are still for the reader."""
+        """Whether the calls still run on behalf of the reader."""
         return not self._is_stopped
 
     def _reader_may_call(self) -> bool:
-        """Whether the reader makes the call that it waits for."""
+        """Return whether the reader is to make the call that it waits for."""
         if self.callers and self._threads:
             return False
-        # Nobody calls yet if that is the next one: calls begin in order, and all before it were read.
+        # No one calls yet if that is the next one: calls begin in order, and all before it were
+        # read.
         if not self._new or self._new[0] is not self._awaited:
             return False
         return not self._threads or (self._mean_seconds < _SHORT_CALL and self._has_stack)
 
     def stop(self, timeout: float = NEVER) -> None:
-        """Cancels what runs, and waits for it, but for what this thread itself is in. After so many seconds another thread does that.
+        """Cancel the calls under way, and wait for all but the one that this thread is in.
 
-        While the interpreter ends, the other threads do not come any more.
+        After `timeout` seconds another thread goes on with that. While the interpreter ends, the
+        other threads no longer run, so nothing is waited for.
         """
         if not self.is_in_creating_process():
             return
@@ -191,22 +204,21 @@ class MapWorkers:
     def _cancel(self) -> None:
         for thread, plugin in self._running.copy().items():
             if plugin is not None:
-                plugin._cancel(
-                    thread
-                )  # for the thread may leave the plugin to somebody else in between
+                # By thread: it may leave the plugin to another caller in between.
+                plugin._cancel(thread)
 
-    # ---- the threads ----------------------------------------------------------------------------------------------------------------
+    # ---- the worker threads ----------------------------------------------------------------------
 
     def _update_mean(self, seconds: float) -> None:
         self._mean_seconds += (min(seconds, 20 * _SHORT_CALL) - self._mean_seconds) / 8
 
     def _max_threads(self) -> int:
-        """How many threads there should be at most."""
+        """Return how many worker threads there should be at most."""
         most = self._job.workers - self._is_reader_calling
         return most if self._mean_seconds >= _SHORT_CALL else min(most, self._calling + 1)
 
     def _start_thread(self) -> None:
-        """Has a thread join, if there is something to do for it."""
+        """Start a worker thread if there is something for it to do."""
         if self._threads >= self._max_threads():
             return
         with self._lock:
@@ -216,16 +228,14 @@ class MapWorkers:
         place = allocate_lock()
         try:
             submit(self._work, place)
-        except (
-            RuntimeError,
-            MemoryError,
-        ):  # there are no more threads; without any the reader makes the calls
+        except (RuntimeError, MemoryError):
+            # There are no more threads. Without any, the reader makes the calls.
             if place.acquire(blocking=False):
                 with self._lock:
                     self._threads -= 1
 
     def _work(self, place: LockType) -> None:
-        """Makes calls while there are some for this thread, if it came in time to take the place."""
+        """Make calls while there are some for this thread, if it is in time to take `place`."""
         if not place.acquire(blocking=False):
             return
         seen = -1
@@ -249,9 +259,8 @@ class MapWorkers:
                 sleep(_IDLE_INTERVAL)
                 with self._lock:
                     if self._progress == seen and (self._is_reader_calling or self._calling):
-                        self._mean_seconds = max(
-                            self._mean_seconds, _SHORT_CALL
-                        )  # for that call takes longer
+                        # The call under way takes longer.
+                        self._mean_seconds = max(self._mean_seconds, _SHORT_CALL)
                 continue
             self._start_thread()
             seconds = item.run(self._call)
@@ -264,7 +273,8 @@ class MapWorkers:
         if self._is_stopped:
             return None
         try:
-            # No lock while it has a plugin: the reader may be interrupted while it has the lock, by a signal handler that wants a plugin.
+            # No lock is held with a plugin: the reader may be interrupted while it holds the lock,
+            # by a signal handler that wants a plugin.
             with job.pool.plugin(wait=job.wait) as plugin:
                 self._running[here] = plugin
                 try:
@@ -274,8 +284,7 @@ class MapWorkers:
                         else plugin.call(job.function_name, data, **job.options)
                     )
                 finally:
-                    self._running[here] = (
-                        None  # it is for the next in the pool, whom nobody must cancel
-                    )
+                    # The plugin goes to the next caller in the pool, which must not be cancelled.
+                    self._running[here] = None
         finally:
             self._running.pop(here, None)

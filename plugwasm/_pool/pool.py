@@ -1,4 +1,7 @@
-"""Pools of plugins: a few instances of one plugin for any number of callers, in threads and in event loops."""
+"""Pools of plugins: a few instances of one plugin for any number of callers.
+
+Callers may be threads, and tasks of event loops.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,15 @@ from .._runtime.inputs import merge_config
 from .._runtime.plugin import Plugin
 from .._runtime.settings import validate_name
 from ..errors import OptionError
+from .claim import Claim
+from .lease import Lease
 from .signatures import (
     signature_of_pool_call,
     signature_of_pool_call_async,
     signature_of_pool_map,
     signature_of_pool_map_async,
 )
-from .slots import POOL_DEFAULT, Claim, Lease, PoolStats, Slots, checked_wait
+from .slots import POOL_DEFAULT, PoolStats, Slots, check_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
 
     from .._host.event_loop import ThreadCall
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
     from .._wasi.options import WasiOptions
@@ -45,22 +50,28 @@ __all__ = ["Lease", "PluginPool", "PoolStats"]
 
 
 class PluginPool(CloseOnExit):
-    """Up to `size` plugins made of one `CompiledPlugin`, which take turns in serving calls from any number of threads and tasks.
+    """Up to `size` plugins of one `CompiledPlugin`, shared by any number of threads and tasks.
 
-    Which plugin serves a call is not for the caller to know. What it keeps (memory, vars, the status of its last HTTP response) stays with
-    it from call to call; `fresh` does without, and `plugin` gives several calls one instance. What a caller changes of the
-    plugin itself ends with its lease, also without `fresh`: `update_config`, dumps, profiles, cancel handles, views.
+    A call is served by any of the plugins that is free. What a plugin keeps (memory, vars, the
+    status of its last HTTP response) stays with it from call to call. Use `fresh` for a new
+    instance in each call, and `plugin` for several calls on one instance. What a caller changes of
+    the plugin itself ends with its lease, also without `fresh`: `update_config`, dumps, profiles,
+    cancel handles, views.
 
     Args:
-        plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a `factory`.
-        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; an error when `plugin` is
-            one, and but for `name` also when there is a `factory`.
-        config, observe: As for `Plugin`; an error when there is a `factory`.
-        size: How many plugins there are at most; as many as there are processors for this process if not given.
+        plugin: A `CompiledPlugin`, or anything that one can be made of. None if there is a
+            `factory`.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for
+            `CompiledPlugin`. An error when `plugin` is one, and except for `name` also when there
+            is a `factory`.
+        config, observe: As for `Plugin`. An error when there is a `factory`.
+        size: How many plugins there are at most. By default, the number of processors that this
+            process may use.
         wait: Seconds that a caller waits for a plugin at most; None for no limit.
-        fresh: Whether each caller gets a new instance, so that nothing of a caller is left for the next one.
-        factory: Makes the plugins, e.g. `lambda: IsolatedPlugin("count_vowels.wasm")`. With `fresh` they are reset after each use, and are
-            then as the factory gave them.
+        fresh: Whether each caller gets a new instance, so that nothing of one caller is left for
+            the next.
+        factory: Makes the plugins, e.g. `lambda: IsolatedPlugin("count_vowels.wasm")`. With `fresh`
+            they are reset after each use, and are then as the factory made them.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -106,7 +117,7 @@ class PluginPool(CloseOnExit):
             if observe is not None:
                 from .._runtime.observers import resolve_observers
 
-                resolve_observers(observe)  # refuses what is none, here and not in a call
+                resolve_observers(observe)  # rejects what is no observer, here and not in a call
             name = compiled.name
             factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
@@ -133,13 +144,16 @@ class PluginPool(CloseOnExit):
         )
 
     def bind(self, interface: Callable[..., T]) -> T:
-        """As `Plugin.bind`: each call of a method takes a plugin of the pool."""
+        """Return an object with the methods of `interface`, as `Plugin.bind` does.
+
+        Each call of a method takes a plugin of the pool.
+        """
         from .._runtime.interfaces import bind
 
         bound: T = bind(self, interface)
         return bound
 
-    # ---- calling --------------------------------------------------------------------------------------------------------------------
+    # ---- calling ---------------------------------------------------------------------------------
 
     @signature_of_pool_call
     def call(
@@ -152,11 +166,12 @@ class PluginPool(CloseOnExit):
         wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
-        """Calls an export, on whichever plugin is free.
+        """Call an export on a plugin that is free.
 
         Args:
-            function_name, data, parse, host_context, options: As for `Plugin.call`. `parse` cannot be None.
-            wait: As for the pool, for this call.
+            function_name, data, parse, host_context, options: As for `Plugin.call`. `parse` cannot
+                be None.
+            wait: As for the pool, but for this call.
 
         Raises:
             PoolTimeoutError: No plugin became free in time.
@@ -166,7 +181,7 @@ class PluginPool(CloseOnExit):
         if parse is None:
             raise _view_error()
         slots = self._slots
-        wait = slots.wait if wait is POOL_DEFAULT else checked_wait(wait)
+        wait = slots.wait if wait is POOL_DEFAULT else check_wait(wait)
         claim = Claim()
         try:
             slots.acquire(claim, wait)
@@ -191,36 +206,46 @@ class PluginPool(CloseOnExit):
         wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
-        """The same for a task of asyncio or trio; see `Plugin.call_async`. The pool's size bounds the threads."""
+        """Call an export from a task of asyncio or trio; see `call` and `Plugin.call_async`.
+
+        At most as many threads run calls as the pool has plugins.
+        """
         from .._runtime.threads import run_in_thread
 
         if parse is None:
             raise _view_error()
-        lease = Lease(self._slots, wait)
+        slots = self._slots
+        wait = slots.wait if wait is POOL_DEFAULT else check_wait(wait)
+        claim = Claim()
         has_begun = False
 
         def work(thread_call: ThreadCall) -> Any:
             nonlocal has_begun
             has_begun = True
             try:
-                plugin = thread_call.plugin = lease.plugin()
+                if claim.slot is None:
+                    raise slots.closed_error()
+                plugin = thread_call.plugin = slots.plugin(claim.slot)
                 return plugin.call(function_name, data, parse, host_context, **options)
             finally:
                 thread_call.release_plugin()
-                lease.release()
+                try:
+                    slots.release(claim)
+                finally:
+                    claim.is_released = True
 
         try:
-            await lease.acquire_async()
+            await slots.acquire_async(claim, wait)
             return await run_in_thread(work)
         finally:
             if not has_begun:
                 try:
-                    lease.release()
+                    slots.release(claim)
                 finally:
-                    lease.claim.is_released = True
+                    claim.is_released = True
 
     def plugin(self, *, wait: float | None = POOL_DEFAULT) -> Lease:
-        """One of the plugins for a while, for several calls on one instance: `with pool.plugin() as plugin`, or `async with`."""
+        """Lease a plugin for several calls: `with pool.plugin() as plugin`, or `async with`."""
         return Lease(self._slots, wait)
 
     @signature_of_pool_map
@@ -236,19 +261,23 @@ class PluginPool(CloseOnExit):
         wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> Any:
-        """Calls an export with each of the inputs, several at a time, and yields the outputs in the order of the inputs.
+        """Call an export with each input, several at a time, and yield the outputs in order.
 
-        The inputs are read in the caller's thread, as outputs are asked for, so they may be endless. Where the iteration ends early, the
-        calls under way are cancelled, and waited for; for a second at most where the iterator is closed or dropped.
+        The inputs are read in the caller's thread as outputs are asked for, so they may be endless.
+        If the iteration ends early, the calls under way are cancelled and waited for: for one
+        second at most where the iterator is closed or dropped.
 
         Args:
             function_name, options: As for `Plugin.call`.
             inputs: The `data` of each call.
-            workers: How many calls run at a time; `size` if not given, and at most. With 1 they run in the caller's thread; with more,
-                short ones do.
-            ahead: How many inputs are taken at most beyond the outputs that were asked for; four for each worker if not given.
-            return_exceptions: Whether a call that fails yields its exception. If not, that is raised in its place, and ends the iteration.
-            on_progress: Called with the number of outputs so far, and how many there will be (None if unknown), before each is yielded.
+            workers: How many calls run at a time: `size` by default and at most. With 1 they run in
+                the caller's thread; with more, short ones do.
+            ahead: How many inputs are read at most beyond the outputs that were asked for; by
+                default four for each worker.
+            return_exceptions: Whether to yield the exception of a call that fails. If not, the
+                exception is raised and ends the iteration.
+            on_progress: Called before each output is yielded, with the number of outputs so far and
+                the total (None if unknown).
             wait: As for the pool, for each of the calls.
 
         Raises:
@@ -257,10 +286,10 @@ class PluginPool(CloseOnExit):
         from .map import MapJob, iterate_outputs
 
         _check_inputs(inputs, "__iter__")
-        plan = MapJob(
+        job = MapJob(
             self, function_name, workers, ahead, return_exceptions, on_progress, wait, options
         )
-        return iterate_outputs(plan, inputs)
+        return iterate_outputs(job, inputs)
 
     @signature_of_pool_map_async
     def map_async(
@@ -275,10 +304,11 @@ class PluginPool(CloseOnExit):
         wait: float | None = POOL_DEFAULT,
         **options: Any,
     ) -> AsyncOutputs[Any]:
-        """The same for a task of asyncio or trio: `async with pool.map_async(…) as outputs`, and then `async for output in outputs`.
+        """Call an export with each input from a task of asyncio or trio; see `map`.
 
-        The calls belong to the block: leaving it cancels those under way, and waits for them. Outputs are not held up by inputs that are
-        slow to come.
+        Write `async with pool.map_async(…) as outputs`, and then `async for output in outputs`. The
+        calls belong to the block: leaving it cancels those under way, and waits for them. Inputs
+        that are slow to come do not hold up outputs.
         """
         from .map import AsyncOutputs, MapJob
 
@@ -290,41 +320,47 @@ class PluginPool(CloseOnExit):
             inputs,
         )
 
-    # ---- the pool itself ------------------------------------------------------------------------------------------------------------
+    # ---- the pool itself -------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """What errors call the plugin."""
+        """The name of the plugin in errors."""
         return self._slots.name
 
     @property
     def size(self) -> int:
-        """How many plugins it has at most."""
+        """How many plugins the pool has at most."""
         return self._slots.size
 
     @property
     def stats(self) -> PoolStats:
-        """What it is doing right now."""
+        """The state of the pool at this moment."""
         return self._slots.stats()
 
     def close(self) -> None:
-        """Closes the plugins. Calls under way are cancelled, and callers that wait get a `ClosedError`. Closing twice is allowed."""
+        """Close the plugins. Closing twice is allowed.
+
+        Calls under way are cancelled, and callers that wait get a `ClosedError`.
+        """
         self._slots.close()
 
     def __reduce__(self) -> str:
         raise TypeError(
-            "a PluginPool cannot be copied or pickled: threads can share it; send another process a PluginRef"
+            "a PluginPool cannot be copied or pickled: threads can share it; send another process "
+            "a PluginRef"
         )
 
     def __repr__(self) -> str:
-        return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{', closed' if self._slots.is_closed else ''}>"
+        state = ", closed" if self._slots.is_closed else ""
+        return f"<PluginPool of {self._slots.size} × {self._slots.name!r}{state}>"
 
 
 def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
-        merge_config(compiled._spec.config, config)  # refuses what is none, here and not in a call
+        # This rejects what is no config, here and not in a call.
+        merge_config(compiled._spec.config, config)
     return lambda: Plugin(compiled, config=config, observe=observe)
 
 
@@ -355,5 +391,6 @@ def _check_inputs(inputs: object, *ways: str) -> None:
 
 def _view_error() -> OptionError:
     return OptionError(
-        "a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` for it"
+        "a view would be of memory that the next caller gets: use `with pool.plugin() as plugin` "
+        "for it"
     )

@@ -1,4 +1,7 @@
-"""The signatures of a pool's `call`, `call_async`, `map` and `map_async`, as type checkers see them; as in `_runtime.signatures`."""
+"""Signatures of `PluginPool.call`, `call_async`, `map` and `map_async` for type checkers.
+
+As in `_runtime.signatures`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class PoolCall(Protocol):
-        """Of `PluginPool.call`."""
+        """The signature of `PluginPool.call`."""
 
         @overload
         def __call__(
@@ -63,7 +66,7 @@ if TYPE_CHECKING:
         ) -> T: ...
 
     class PoolCallAsync(Protocol):
-        """Of `PluginPool.call_async`."""
+        """The signature of `PluginPool.call_async`."""
 
         @overload
         async def __call__(
@@ -111,7 +114,7 @@ if TYPE_CHECKING:
         ) -> T: ...
 
     class PoolMap(Protocol):
-        """Of `PluginPool.map`."""
+        """The signature of `PluginPool.map`."""
 
         @overload
         def __call__(
@@ -191,7 +194,7 @@ if TYPE_CHECKING:
         ) -> Generator[Any, None, None]: ...
 
     class PoolMapAsync(Protocol):
-        """Of `PluginPool.map_async`."""
+        """The signature of `PluginPool.map_async`."""
 
         @overload
         def __call__(

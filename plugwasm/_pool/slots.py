@@ -1,44 +1,43 @@
-"""The slots of a pool, and the queue of those who wait for one.
+"""The slots of a pool, and the queue of the callers that wait for one.
 
-A slot is idle, or somebody's, who has a `Claim` at it then. The plugin of a slot is made when it is used first, and again when what comes
-back cannot be used by others. A slot that is given back goes to whoever has waited longest.
+A slot is idle, or held by the `Claim` of a caller. Its plugin is made when it is first used, and
+again when the plugin that comes back cannot serve others. A slot that is given back goes to the
+caller that has waited longest.
 
-Rules. Finalizers and signal handlers may use a pool at any moment of what any thread does with it, and a signal handler may raise there:
+Finalizers and signal handlers may use a pool at any moment, in any thread. So the queue changes by
+single operations of C only (`deque.append`, `deque.remove`), as slots do (see `claim`). Only the
+thread or task of a claim takes a slot for it. Whoever gives one back wakes the first in the queue,
+which also looks by itself from time to time, in case that nobody woke it.
 
-1. There is no lock. What is shared changes by single operations of C (`dict.setdefault`, `deque.append`, `deque.remove`, storing an
-   attribute), so whoever comes in between finds it sound.
-2. A slot belongs to the last turn of a chain: each turn that is over may be succeeded by one other, and `setdefault` says by which. It says
-   so in the same operation by which the slot is taken, so no slot is ever nobody's.
-3. A turn is over when `is_released` is set, which is no call: after calls signal handlers run. Whoever took a turn sets it whatever
-   happens, though all else that belongs to giving back was interrupted; the next one makes up for that (`is_dirty`).
-4. Only a turn's own thread or task takes a slot for it. Those who give back ring at the first of the queue, and the first looks of its own
-   accord as well, in case that nobody came to ring.
+Decisions: docs/decisions.md, 30.1 and 32.2.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from _functools import partial  # type: ignore[import-not-found]
 from _thread import allocate_lock, get_ident
 from collections import deque
 from time import monotonic
 from typing import NamedTuple
 
-from .._engine import signal_safe
 from .._host.deadline import NEVER
 from .._host.waiting_calls import CallerWait
-from .._platform.finalizer import Finalizable
 from ..errors import ClosedError, OptionError, PoolTimeoutError
+from .claim import Claim, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Any
 
     from .._runtime.plugin import Plugin
+
+POLL_INTERVAL = 0.05
+"""Seconds between two looks of the first in the queue, in case that no one woke it."""
+QUEUED_POLL_INTERVAL = 5.0
+"""Seconds between two looks of all others in the queue, which may have become the first."""
 
 
 class _PoolDefault:
@@ -47,11 +46,11 @@ class _PoolDefault:
 
 
 POOL_DEFAULT: Any = _PoolDefault()
-"""Stands for the pool's own limit of waiting, where none was given."""
+"""Stands for the pool's own `wait`, where a call gives none."""
 
 
 class PoolStats(NamedTuple):
-    """What a pool is doing.
+    """The state of a pool at one moment.
 
     Attributes:
         size: How many plugins it has at most.
@@ -59,7 +58,7 @@ class PoolStats(NamedTuple):
         busy: Plugins that are in use, or being made.
         waiting: Callers in the queue.
         made: Plugins made so far.
-        replaced: How many of these came back closed or still running, and were thrown away.
+        replaced: How many of these came back closed or still running, and were discarded.
     """
 
     size: int
@@ -73,80 +72,17 @@ class PoolStats(NamedTuple):
 PoolStats.__module__ = "plugwasm"
 
 
-class Claim:
-    """A place in the queue, and then the right to a slot.
-
-    Attributes:
-        is_over: Whether it is given up. For good.
-        owner: The thread that it belongs to; 0 for a task's.
-        task: The task, as a number; 0 for a thread's.
-        ring: Wakes who waits; gives False when nobody can be woken any more.
-        slot: What it is the right to, if it has come to that.
-    """
-
-    __slots__ = ("is_released", "slot", "successor", "task", "thread", "wake")
-
-    def __init__(self) -> None:
-        self.is_released = False
-        self.thread = self.task = 0
-        self.wake: Callable[[], object] | None = None
-        self.slot: _Slot | None = None
-        self.successor: dict[None, Claim | None] = {}
-        """The turn that came after it at the slot; None when the slot knows of that one, or the next. So no turn keeps all after it."""
-
-
-class _Slot:
-    """Attributes:
-    plugin: None before it is made, and when it was thrown away.
-    turn: One from which the chain leads to whose the slot is.
-    is_used: Whether somebody may have used the plugin since it was fit for others.
-    is_lent: Whether a caller ever had the plugin itself, and may keep it. Those who only have it called cannot change it.
-    made, replaced: As in `PoolStats`. Whose turn it is counts.
-    """
-
-    __slots__ = ("claim", "is_dirty", "made", "plugin", "replaced", "was_lent")
-
-    def __init__(self) -> None:
-        self.plugin: Plugin | None = None
-        self.claim = Claim()
-        self.claim.is_released = True
-        self.is_dirty = self.was_lent = False
-        self.made = self.replaced = 0
-
-    def holder(self) -> Claim:
-        """The turn whose the slot is, or was."""
-        while True:
-            claim: Claim | None = self.claim
-            while claim is not None:
-                holder = claim
-                try:
-                    claim = holder.successor[None]
-                except KeyError:
-                    return holder
-
-    def acquire(self, claim: Claim) -> bool:
-        """Makes it the turn's, if it is idle."""
-        holder = self.claim
-        if holder.successor:
-            holder = self.holder()
-        if not holder.is_released or holder.successor.setdefault(None, claim) is not claim:
-            return False
-        self.claim = claim
-        claim.slot = self
-        holder.successor[None] = None
-        return True
-
-
 class Slots:
-    """`size` slots.
+    """A fixed number of slots, and the queue for them.
 
     Args:
-        name: What errors call the plugin.
-        size: How many there are.
-        wait: Seconds that a caller waits at most if it does not say otherwise, or None.
+        name: The name of the plugin in errors.
+        size: The number of slots.
+        wait: Seconds that a caller waits at most if it does not say otherwise; None for no limit.
         make: Makes a plugin.
-        refresh: Makes a plugin that comes back as new. False when it cannot be used again. None if it need not be as new.
-        is_shared: Whether who makes the plugins may keep them.
+        refresh: Makes a plugin that comes back as new, and returns False when it cannot be used
+            again. None if plugins need not be as new.
+        is_shared: Whether the code that makes the plugins may keep them.
     """
 
     def __init__(
@@ -159,19 +95,19 @@ class Slots:
         *,
         is_shared: bool = False,
     ) -> None:
-        self.name = name
-        self.size = size
-        self.wait = checked_wait(wait)
-        self.is_closed = False
+        self.name: str = name
+        self.size: int = size
+        self.wait: float | None = check_wait(wait)
+        self.is_closed: bool = False
         self._make = make
         self._refresh = refresh
         self._is_shared = is_shared
-        self._slots = tuple(_Slot() for _ in range(size))
+        self._slots = tuple(Slot() for _ in range(size))
         self._queue: deque[Claim] = deque()
         _register(self)
 
     def stats(self) -> PoolStats:
-        """What they are doing right now."""
+        """Return the state at this moment."""
         idle = busy = 0
         for slot in self._slots:
             if not slot.holder().is_released:
@@ -179,17 +115,16 @@ class Slots:
             elif slot.plugin is not None and not self.is_closed:
                 idle += 1
         waiting = len(self._queue)
-        made, replaced = (
-            sum(getattr(slot, name) for slot in self._slots) for name in ("made", "replaced")
-        )
+        made = sum(slot.made for slot in self._slots)
+        replaced = sum(slot.replaced for slot in self._slots)
         return PoolStats(self.size, idle, busy, waiting, made, replaced)
 
     def plugins(self) -> list[Plugin]:
-        """Those that were made and not thrown away."""
+        """Return the plugins that were made and not discarded."""
         return [plugin for slot in self._slots if (plugin := slot.plugin) is not None]
 
     def close(self) -> None:
-        """Closes the plugins, and sends away those who wait."""
+        """Close the plugins, and end the wait of all callers in the queue."""
         self.is_closed = True
         for claim in self._queue.copy():
             if claim.wake is not None:
@@ -197,17 +132,24 @@ class Slots:
         for plugin in self.plugins():
             plugin.close()
 
+    # ---- taking a slot ---------------------------------------------------------------------------
+
     def try_acquire(self, claim: Claim) -> bool:
-        """Gives it a slot, if one is idle and nobody waits."""
+        """Give `claim` a slot if one is idle and nobody waits. Return whether it has one.
+
+        Raises:
+            ClosedError: The pool was closed.
+        """
         if self.is_closed:
             raise self.closed_error()
         return (not self._queue or self._first_waiting() is None) and self._take_idle_slot(claim)
 
     def acquire(self, claim: Claim, wait: float | None) -> None:
-        """Waits for a slot, for `wait` seconds at most. For a thread.
+        """Wait in this thread until `claim` has a slot, for `wait` seconds at most.
 
         Raises:
-            PoolTimeoutError, ClosedError: There was none in time, or the pool was closed.
+            PoolTimeoutError: No slot became idle in time, or the caller would wait for itself.
+            ClosedError: The pool was closed.
         """
         claim.thread = get_ident()
         if self.try_acquire(claim):
@@ -216,17 +158,17 @@ class Slots:
         wakeup.acquire()
         deadline, waiting = _deadline(wait), CallerWait()
         try:
-            self.enqueue(claim, lambda: _wake(wakeup))
-            while not self.try_acquire_queued(claim):
+            self._enqueue(claim, lambda: _release(wakeup))
+            while not self._try_acquire_queued(claim):
                 if (left := deadline - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
-                self.check_self_wait(claim, wait, waiting)
+                self._check_self_wait(claim, wait, waiting)
                 wakeup.acquire(timeout=waiting.pause(min(left, self._poll_interval(claim))))
         finally:
-            self.leave_queue(claim)
+            self._leave_queue(claim)
 
     async def acquire_async(self, claim: Claim, wait: float | None) -> None:
-        """As `acquire`, for a task."""
+        """Wait in this task until `claim` has a slot; otherwise as `acquire`."""
         from .._host.event_loop import CoroutineQueue
         from .._runtime.threads import require_anyio
 
@@ -241,38 +183,21 @@ class Slots:
         queue = CoroutineQueue()
         deadline, waiting = _deadline(wait), CallerWait()
         try:
-            self.enqueue(claim, queue.wake)
-            while not self.try_acquire_queued(claim):
+            self._enqueue(claim, queue.wake)
+            while not self._try_acquire_queued(claim):
                 if (left := deadline - monotonic()) <= 0:
                     raise self.timeout_error(wait or 0)
-                self.check_self_wait(claim, wait, waiting)
+                self._check_self_wait(claim, wait, waiting)
                 with anyio.move_on_after(waiting.pause(min(left, self._poll_interval(claim)))):
                     await queue.wait()
         finally:
-            self.leave_queue(claim)
+            self._leave_queue(claim)
 
-    def _poll_interval(self, claim: Claim) -> float:
-        return POLL_INTERVAL if self.is_first(claim) else LONG_POLL_INTERVAL
-
-    def enqueue(self, claim: Claim, wake: Callable[[], object]) -> None:
-        """Has it wait in the queue, and be rung. Whatever happens, `leave_queue` comes later."""
-        claim.wake = wake
-        self._queue.append(claim)
-
-    def try_acquire_queued(self, claim: Claim) -> bool:
-        """Gives a turn of the queue a slot, if it is the first and one is idle."""
+    def _try_acquire_queued(self, claim: Claim) -> bool:
+        """Give `claim` a slot if it is the first in the queue and one is idle."""
         if self.is_closed:
             raise self.closed_error()
-        return self.is_first(claim) and self._take_idle_slot(claim)
-
-    def is_first(self, claim: Claim) -> bool:
-        """Whether it is the first that waits."""
-        return self._first_waiting() is claim
-
-    def leave_queue(self, claim: Claim) -> None:
-        """Takes it out of the queue."""
-        self._discard(claim)
-        self._wake_first()
+        return self._first_waiting() is claim and self._take_idle_slot(claim)
 
     def _take_idle_slot(self, claim: Claim) -> bool:
         for slot in self._slots:
@@ -282,8 +207,19 @@ class Slots:
             return False
         return True
 
+    # ---- the queue -------------------------------------------------------------------------------
+
+    def _enqueue(self, claim: Claim, wake: Callable[[], object]) -> None:
+        """Put `claim` into the queue. `_leave_queue` follows, whatever happens."""
+        claim.wake = wake
+        self._queue.append(claim)
+
+    def _leave_queue(self, claim: Claim) -> None:
+        self._discard(claim)
+        self._wake_first()
+
     def _first_waiting(self) -> Claim | None:
-        """The first that waits. Those that were given up without leaving are taken out."""
+        """Return the first claim that waits. Drop those that were released without leaving."""
         while True:
             try:
                 first = self._queue[0]
@@ -300,14 +236,19 @@ class Slots:
             pass
 
     def _wake_first(self) -> None:
-        """Wakes the first that waits, for a slot may be idle."""
+        """Wake the first claim that waits, because a slot may be idle."""
         while (first := self._first_waiting()) is not None:
             if first.wake is None or first.wake() is not False:
                 return
             self._discard(first)  # its event loop has ended
 
+    def _poll_interval(self, claim: Claim) -> float:
+        return POLL_INTERVAL if self._first_waiting() is claim else QUEUED_POLL_INTERVAL
+
+    # ---- giving it back --------------------------------------------------------------------------
+
     def release(self, claim: Claim) -> None:
-        """Has the next in the queue have the slot. Twice is allowed."""
+        """Give the slot to the next in the queue. Releasing twice is allowed."""
         slot = claim.slot
         if slot is None:
             slot = self._slot_of(claim)
@@ -326,42 +267,12 @@ class Slots:
                 if self.is_closed and slot.plugin is not None:
                     slot.plugin.close()
 
-    def _slot_of(self, claim: Claim) -> _Slot | None:
-        """What it took, though it may have been interrupted before it could say so."""
+    def _slot_of(self, claim: Claim) -> Slot | None:
+        """Find the slot of a claim that was interrupted before it could store it."""
         return next((slot for slot in self._slots if slot.holder() is claim), None)
 
-    def plugin(self, slot: _Slot) -> Plugin:
-        """The slot's plugin, fit for use, which is made when there is none. For the one whose it is."""
-        plugin = slot.plugin
-        if plugin is not None:
-            if slot.is_dirty or (self._refresh is not None and plugin._guest is not None):
-                # Who had it before was interrupted when giving it back, or has kept and called it.
-                self._restore(slot)
-                plugin = slot.plugin
-            elif slot.was_lent:
-                plugin._end_lease()  # once more: who had it may have kept and changed it
-        if plugin is None:
-            plugin = self._make()
-            plugin._begin_lease()
-            slot.was_lent = self._is_shared
-            slot.plugin = plugin
-            slot.made += 1
-        slot.is_dirty = True
-        if self.is_closed:
-            plugin.close()
-            raise self.closed_error()
-        return plugin
-
-    def lend(self, slot: _Slot) -> Plugin:
-        """As `plugin`, for a caller who gets the plugin itself."""
-        plugin = self.plugin(slot)
-        if not slot.was_lent:
-            slot.was_lent = True
-            plugin._end_lease()
-        return plugin
-
-    def _restore(self, slot: _Slot) -> None:
-        """Makes sure that the next one can use the plugin, or gets another."""
+    def _restore(self, slot: Slot) -> None:
+        """Make the plugin fit for the next caller, or discard it."""
         plugin = slot.plugin
         if plugin is None or self.is_closed:
             return
@@ -378,30 +289,76 @@ class Slots:
             plugin.close()
         slot.is_dirty = False
 
-    def _try_refresh(self, refresh: Callable[[Plugin], bool], slot: _Slot, plugin: Plugin) -> bool:
+    def _try_refresh(self, refresh: Callable[[Plugin], bool], slot: Slot, plugin: Plugin) -> bool:
         try:
             return refresh(plugin)
         except Exception:
             slot.plugin = None
             raise
 
+    # ---- the plugin of a slot --------------------------------------------------------------------
+
+    def plugin(self, slot: Slot) -> Plugin:
+        """Return the plugin of a slot, fit for use; make it when there is none.
+
+        Only the holder of the slot may call this, and may not pass the plugin on (see `lend`).
+        """
+        plugin = slot.plugin
+        if plugin is not None:
+            if slot.is_dirty or (self._refresh is not None and plugin._guest is not None):
+                # The last holder was interrupted while giving it back, or has kept and called it.
+                self._restore(slot)
+                plugin = slot.plugin
+            elif slot.was_lent:
+                plugin._end_lease()  # once more: a borrower may have kept and changed it
+        if plugin is None:
+            plugin = self._make()
+            plugin._begin_lease()
+            slot.was_lent = self._is_shared
+            slot.plugin = plugin
+            slot.made += 1
+        slot.is_dirty = True
+        if self.is_closed:
+            plugin.close()
+            raise self.closed_error()
+        return plugin
+
+    def lend(self, slot: Slot) -> Plugin:
+        """Return the plugin of a slot, as `plugin` does, for a caller that may keep and change it."""
+        plugin = self.plugin(slot)
+        if not slot.was_lent:
+            slot.was_lent = True
+            plugin._end_lease()
+        return plugin
+
+    # ---- errors ----------------------------------------------------------------------------------
+
     def closed_error(self) -> ClosedError:
-        """For who comes too late."""
+        """Return the error for a caller that comes after the pool was closed."""
         return ClosedError(f"the pool of plugin `{self.name}` was closed", plugin=self.name)
 
     def timeout_error(self, seconds: float) -> PoolTimeoutError:
-        """For who has waited that long."""
+        """Return the error for a caller that has waited for so many seconds."""
         return PoolTimeoutError(
-            f"the {self.size} plugins of the pool of plugin `{self.name}` were all in use for {seconds:g} s (timeout): "
-            "make it larger (`size`), or wait longer (`wait`)",
+            f"the {self.size} plugins of the pool of plugin `{self.name}` were all in use "
+            f"for {seconds:g} s (timeout): make it larger (`size`), or wait longer (`wait`)",
             plugin=self.name,
         )
 
-    def check_self_wait(self, claim: Claim, wait: float | None, waiting: CallerWait) -> None:
-        """Raises if all slots belong to the calls that wait for one, which would wait for themselves.
+    def self_wait_error(self) -> PoolTimeoutError:
+        """Return the error for a caller that would wait for itself."""
+        return PoolTimeoutError(
+            f"the {self.size} plugins of the pool of plugin `{self.name}` are all in use by the "
+            "one who waits for another, and so would wait for itself: make the pool larger "
+            "(`size`), or have host functions call a plugin of another pool",
+            plugin=self.name,
+        )
 
-        Their own come back only when they go on. What their thread or task has on lease besides might be given back by another one, so
-        that is counted only where the wait has no end.
+    def _check_self_wait(self, claim: Claim, wait: float | None, waiting: CallerWait) -> None:
+        """Raise if all slots belong to the calls that wait for this one.
+
+        These slots come back only when the calls go on. Other plugins that this thread or task has
+        on lease might be given back by another one, so they count only where the wait has no end.
         """
         for slot in self._slots if waiting.callers else ():
             holder, plugin = slot.holder(), slot.plugin
@@ -418,17 +375,12 @@ class Slots:
         if waiting.callers:
             raise self.self_wait_error()
 
-    def self_wait_error(self) -> PoolTimeoutError:
-        """For who would wait for itself."""
-        return PoolTimeoutError(
-            f"the {self.size} plugins of the pool of plugin `{self.name}` are all in use by the one who waits for another, and so would "
-            "wait for itself: make the pool larger (`size`), or have host functions call a plugin of another pool",
-            plugin=self.name,
-        )
+    # ---- forks -----------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
-        """Makes do with what a child has."""
-        # Of the callers only this thread is here. The plugins of the others are in the middle of something.
+        """Drop what belongs to threads that a forked child does not have."""
+        # Of the callers only this thread is here. The plugins of the others are in the middle of
+        # something.
         self._queue.clear()
         for slot in self._slots:
             claim = slot.holder()
@@ -438,146 +390,31 @@ class Slots:
                 claim.is_released = True
 
 
-POLL_INTERVAL = 0.05
-"""Seconds between two looks of the first in the queue at whether a slot is idle, in case that it was not rung."""
-LONG_POLL_INTERVAL = 5.0
-"""The same for all others, which may have become the first."""
+def check_wait(wait: float | None) -> float | None:
+    """Return `wait` if it is a number of seconds or None.
 
-
-class Lease(Finalizable):
-    """A plugin of a pool for as long as a `with` block, or an `async with` block, lasts. Before that, a place in the queue."""
-
-    __module__ = "plugwasm"
-
-    __slots__ = ("_slots", "_wait", "claim")
-
-    def __init__(self, slots: Slots, wait: float | None) -> None:
-        self._slots = slots
-        self._wait = slots.wait if wait is POOL_DEFAULT else checked_wait(wait)
-        self.claim = Claim()
-
-    def acquire(self) -> None:
-        """Waits for a slot."""
-        self._slots.acquire(self.claim, self._wait)
-
-    async def acquire_async(self) -> None:
-        """As `acquire`, for a task."""
-        await self._slots.acquire_async(self.claim, self._wait)
-
-    def try_acquire(self) -> bool:
-        """Takes a slot if one is idle and nobody waits."""
-        self.claim.thread = get_ident()
-        return self._slots.try_acquire(self.claim)
-
-    def plugin(self) -> Plugin:
-        """The slot's plugin, which is made when there is none. For who calls it and passes it to nobody."""
-        slot = self.claim.slot
-        if slot is None:
-            raise self._slots.closed_error()
-        return self._slots.plugin(slot)
-
-    def _lend(self) -> Plugin:
-        slot = self.claim.slot
-        if slot is None:
-            raise self._slots.closed_error()
-        return self._slots.lend(slot)
-
-    def release(self) -> None:
-        """Lets the next one have it. Twice is allowed."""
-        try:
-            self._slots.release(self.claim)
-        except BaseException:
-            self.claim.is_released = True
-            raise
-
-    def __enter__(self) -> Plugin:
-        self._check_new()
-        self.__del__ = partial(
-            setattr, self.claim, "is_released", True
-        )  # for who drops it without leaving it: C alone, see `Finalizable`
-        try:
-            self.acquire()
-            return self._lend()
-        except BaseException:
-            try:
-                self.release()
-            finally:
-                self.claim.is_released = True
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:  # which covers the entry of this function, see `signal_safe`
-            self._slots.release(self.claim)
-        except BaseException:
-            self.claim.is_released = True
-            raise
-
-    async def __aenter__(self) -> Plugin:
-        self._check_new()
-        self.__del__ = partial(setattr, self.claim, "is_released", True)
-        from .._runtime.threads import run_in_thread
-
-        try:
-            await self.acquire_async()
-            plugin: Plugin = await run_in_thread(lambda _: self._lend())
-        except BaseException:
-            try:
-                self.release()
-            finally:
-                self.claim.is_released = True
-            raise
-        return plugin
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        from .._runtime.threads import run_shielded
-
-        try:
-            await run_shielded(self.release)
-        finally:
-            self.claim.is_released = True
-
-    def _check_new(self) -> None:
-        if self.claim.is_released:
-            self.claim = Claim()
-        elif self.claim.slot is not None or self.claim.wake is not None:
-            raise RuntimeError(
-                "this is in use already: call `pool.plugin()` again for another plugin"
-            )
-
-
-signal_safe(Lease.release)
-signal_safe(Lease.__exit__)
-
-
-def _deadline(wait: float | None) -> float:
-    return NEVER if wait is None else monotonic() + wait
-
-
-def _wake(wakeup: LockType) -> None:
-    try:
-        wakeup.release()
-    except RuntimeError:
-        pass  # it rings already
-
-
-def checked_wait(wait: float | None) -> float | None:
-    """The same, if that is how long one can wait."""
+    Raises:
+        OptionError: It is not.
+    """
     if wait is not None and not (
         isinstance(wait, (int, float)) and not isinstance(wait, bool) and wait >= 0
     ):
         raise OptionError(f"wait must be a number of seconds, or None for no limit, not {wait!r}")
     return wait
 
+
+def _deadline(wait: float | None) -> float:
+    return NEVER if wait is None else monotonic() + wait
+
+
+def _release(lock: LockType) -> None:
+    try:
+        lock.release()
+    except RuntimeError:
+        pass  # it was released already
+
+
+# ---- live pools, for forks -----------------------------------------------------------------------
 
 _live: dict[weakref.ref[Slots], None] = {}
 _dead: deque[weakref.ref[Slots]] = deque()

@@ -1,14 +1,14 @@
-"""Recordings: calls of a plugin with all that the host answered, and their replay.
+"""Recordings: the calls of a plugin with everything that the host answered, and their replay.
 
 recorder    `Recorder`
-recording   `Recording`: a file, and the way to it and back
+recording   `Recording`: a recording as a file
 schema      the parts of a recording
-files       writing files
-json_size   memory that a JSON text would take, before it is read
+files       private files, written in one step
+json_size   the memory that a JSON text would take, estimated before it is parsed
 formatting  parts of a recording as text, and the first difference of two
-capture     takes down the life of an instance
+capture     captures the calls and host calls of an instance
 effects     what host functions do to the plugin, by block instead of by offset
 wasi_calls  arguments and results of WASI functions, by role
-playback    stands for the host in a replay
-replay      runs the calls of a recording once more, and compares
+playback    answers host calls in a replay
+replay      makes the calls of a recording again, and compares
 """

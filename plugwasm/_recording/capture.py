@@ -1,4 +1,4 @@
-"""Takes down the life of an instance: each call, and what the host answered in it."""
+"""Capture the life of an instance: its calls, and what the host answered in each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from time import gmtime, strftime
 
 from .._engine import EngineFailure, HostRaised
 from .._host.env import FUNCTIONS, NAMESPACE
+from .._host.functions import USER_NAMESPACE
 from .._host.guest import PluginExit
 from .._manifest.limits import Limits
 from .._runtime.linker import WASI, is_builtin_wasi
@@ -19,7 +20,6 @@ from . import wasi_calls
 from .effects import EffectTracker, read_arguments
 from .schema import (
     FORMAT_VERSION,
-    USER_NAMESPACE,
     Call,
     Data,
     Failure,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 HTTP_REQUEST = "http_request"
 _CALL_OVERHEAD = 500
-"""Bytes of memory that a host call, or a call, takes besides its data; about."""
+"""Bytes of memory that a call or a host call takes besides its data; about."""
 _EFFECT_OVERHEAD = 150
 _REFUSED = (BusyError, ClosedError, StackError)
 RECORDED_LIMITS = (
@@ -64,10 +64,10 @@ RECORDED_LIMITS = (
 
 
 class RecordingBuffer:
-    """What was taken down so far. It does not hold the instance.
+    """What was captured so far. It does not hold the instance.
 
     Attributes:
-        mark: Of the instance: when it was started, in UTC, and something random.
+        id: The start of the instance in UTC, and random bytes.
         calls: In order.
         incomplete: Why there will be no more; empty while there may be.
     """
@@ -86,26 +86,26 @@ class RecordingBuffer:
         self._modules: list[RecordedModule] = []
 
     def has_room(self, size: int) -> bool:
-        """Whether so much could be taken down. If not, nothing is taken down any more."""
+        """Return whether `size` more bytes could be captured. If not, the recording ends."""
         if self._bytes_left < size:
             self.stop("it would have been larger than `max_bytes`")
         return not self.incomplete
 
     def reserve(self, size: int) -> bool:
-        """Makes room for so much more. False when there is none left, or nothing is taken down any more."""
+        """Count `size` more bytes. Return False if there is no room, or the recording has ended."""
         self._bytes_left -= size + _CALL_OVERHEAD
         return self.has_room(0)
 
     def stop(self, reason: str) -> None:
-        """Takes nothing down any more."""
+        """End the recording."""
         self.incomplete = self.incomplete or reason
 
     def add_override(self, function: tuple[str, str]) -> None:
-        """A function of the application stands for one of plugwasm's own."""
+        """Note that a function of the application replaced one of plugwasm's own."""
         self._overrides.add(function)
 
     def fields(self) -> dict[str, Any]:
-        """All of it, as it is now: the fields of a `Recording`."""
+        """Return the fields of a `Recording` with what was captured so far."""
         from hashlib import sha256
 
         grants = self._grants
@@ -137,7 +137,7 @@ class RecordingBuffer:
 
 
 def _non_default_limits(limits: Limits) -> dict[str, bool | int | float | None]:
-    """Those that count in a replay, and are not the default."""
+    """Return the limits that count in a replay and are not the default."""
     default = Limits()
     return {
         name: value
@@ -147,7 +147,7 @@ def _non_default_limits(limits: Limits) -> dict[str, bool | int | float | None]:
 
 
 def _memory_size(part: Data | Value) -> int:
-    """Bytes of memory; a text that is not ASCII takes up to four for a character."""
+    """Return the bytes of memory of a part; text that is not ASCII takes up to four a character."""
     return getsizeof(part) + getsizeof(part.text if part.base64 is None else part.base64)
 
 
@@ -160,12 +160,12 @@ def _failure_size(error: Failure | None) -> int:
 
 
 class Capture:
-    """Stands for the host functions of one instance: has them run, and takes down what they answer.
+    """Stands between the guest and its host functions: runs them, and captures what they answer.
 
     Args:
         guest: The instance.
-        tape: Where to.
-        done: Called when a call has ended.
+        buffer: Where captured calls go.
+        on_call_end: Called when a call has ended.
     """
 
     def __init__(
@@ -186,9 +186,9 @@ class Capture:
         self._host_calls: list[HostCall] = []
         self._raised: BaseException | None = None
         self._is_open = False
-        """Whether a call has begun, and did not end."""
+        """Whether a call has begun and not ended."""
 
-    # ---- calls ----------------------------------------------------------------------------------------------------------------------
+    # ---- calls -----------------------------------------------------------------------------------
 
     def begin(self, call: observers.Call) -> None:
         self._host_calls, self._raised = [], None
@@ -226,7 +226,7 @@ class Capture:
         host_calls: list[HostCall],
         raised: BaseException | None,
     ) -> None:
-        """Takes down a call that was made."""
+        """Capture a call that was made."""
         buffer = self._buffer
         if error is not None and not isinstance(error, Exception):
             buffer.stop(f"a call was interrupted by {type(error).__name__}")
@@ -270,7 +270,7 @@ class Capture:
             buffer.calls.append(taken)
         self._changes = {}
 
-    # ---- host calls -----------------------------------------------------------------------------------------------------------------
+    # ---- host calls ------------------------------------------------------------------------------
 
     def call_host_function(
         self, guest: Guest, function: HostFunction, caller: int, values: Any
@@ -282,7 +282,7 @@ class Capture:
         elif is_builtin_wasi(function):
             function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
         elif is_state(function):
-            function.body(guest, caller, values)  # it will be as it was
+            function.body(guest, caller, values)  # its answer follows from what is recorded
         else:
             if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(
                 name
@@ -330,7 +330,7 @@ class Capture:
             args = tracker.resolve_arguments(args, raws, function.python_types)
             space = (
                 USER_NAMESPACE if namespace == USER_NAMESPACE else namespace
-            )  # the same object is left out
+            )  # identical to the default, so it is not written
             failed = self._record_exception(error)
             self._add_host_call(
                 HostCall(
@@ -346,7 +346,7 @@ class Capture:
             del error
 
     def call_wasi(self, guest: Guest, name: str, memory: WasiMemory, args: tuple[int, ...]) -> int:
-        """Has the plugin's WASI answer."""
+        """Run a function of the plugin's WASI, and capture it."""
         answer = getattr(guest.wasi_state(), name)
         if self._streams.bypass_recording(name, args):
             return int(answer(memory, *args))
@@ -359,7 +359,7 @@ class Capture:
             if not errno:
                 try:
                     out = wasi_calls.read_outputs(memory, name, args)
-                except (MemoryFault, ValueError):  # it had results written over what it passed
+                except (MemoryFault, ValueError):  # results overwrote the arguments
                     self._buffer.stop(f"`{name}` was given memory for its results that overlaps")
             return int(errno)
         except BaseException as exception:
@@ -401,7 +401,7 @@ class Capture:
     def _record_exception(self, error: BaseException | None) -> Failure | None:
         if error is None or isinstance(error, PluginExit):
             return None
-        if isinstance(error, HostRaised):  # while it was in the kernel
+        if isinstance(error, HostRaised):  # raised while the host function was in the kernel
             error = error.exception
         if not isinstance(error, Exception):
             self._buffer.stop(f"a host function was interrupted by {type(error).__name__}")
@@ -410,7 +410,7 @@ class Capture:
 
 
 def make_failure(error: BaseException) -> Failure:
-    """What was raised, for the recording."""
+    """Return the part for an exception."""
     if isinstance(error, Error):
         return Failure(
             type(error).__name__,
@@ -426,7 +426,8 @@ def make_failure(error: BaseException) -> Failure:
 
 
 def is_state(function: HostFunction) -> bool:
-    """Whether it is about config, vars, logs and the last response, and plugwasm's own: what follows from what is recorded already."""
+    """Return whether a function is plugwasm's own and only concerns config, vars, logs and the last
+    response: its answers follow from what is recorded already."""
     if function.name is None:
         return False
     namespace, name = function.name
@@ -434,10 +435,10 @@ def is_state(function: HostFunction) -> bool:
 
 
 class WasiGuestProxy:
-    """What a function of WASI gets for the guest: asks who answers for the outside.
+    """The guest as WASI functions see it: their calls go to whoever answers for the outside.
 
     Args:
-        host: Whose `serve_wasi` is asked.
+        host: Its `call_wasi` is called.
         guest: The guest.
     """
 

@@ -1,7 +1,9 @@
-"""What a host function does to the plugin that calls it: taken down while it runs, and done again.
+"""What a host function does to the plugin that calls it: tracked while it runs, and applied in a
+replay.
 
-A block is named by where it is from: the parameter that it was passed as, or the block that was made before in the same call. One that the
-function found elsewhere is its offset, which only holds for the same build of the plugin.
+A block is named by its origin: the parameter that it was passed as, or the block that was allocated
+earlier in the same call. A block that the function found elsewhere is named by its offset, which
+only holds for the same build of the plugin.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
 
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
 _DEADLINE_CHECK_INTERVAL = 256
-"""How many effects there are between two looks at the deadline."""
+"""Effects between two checks of the deadline."""
 
 
 def read_arguments(guest: Guest, function: HostFunction, values: Any) -> list[Value]:
-    """What the plugin passes: of a block its content. An i64 may be a handle, and is if there is such a block."""
+    """Return what the plugin passes, with the content of blocks.
+
+    An i64 may be a handle, and is taken for one if there is such a block.
+    """
     args = []
     for i, type in enumerate(function.type.params):
         raw = values[2 * i]
@@ -38,11 +43,12 @@ def read_arguments(guest: Guest, function: HostFunction, values: Any) -> list[Va
 
 
 class EffectTracker:
-    """Stands between a host function and the kernel and the vars of the plugin, and takes down what it does to them.
+    """Stands between a host function and the plugin's kernel and vars, and tracks what it does to
+    them.
 
     Args:
         guest: The plugin.
-        args: What it passed, and `values` the same as the host function gets it.
+        args: What it passed; `values` is the same as the host function gets it.
 
     Attributes:
         effects: What was done.
@@ -53,16 +59,15 @@ class EffectTracker:
         self._guest = guest
         self._kernel, self._vars = guest.kernel, guest.vars
         self._param_blocks: dict[int, int] = {}
-        self._content: dict[
-            int, bytes | None
-        ] = {}  # of blocks as they were at first; None: nobody knows
+        # The content of blocks as they were at first; None if it is unknown.
+        self._content: dict[int, bytes | None] = {}
         for i, arg in enumerate(args):
             if (data := arg.octets) is not None:
                 self._param_blocks[values[2 * i] & _MASK_64] = i
                 self._content[values[2 * i] & _MASK_64] = data
         self._made_blocks: dict[int, int] = {}
         self._block_count = 0
-        self._viewed: dict[int, Value] = {}  # what was handed out, and may have been written to
+        self._viewed: dict[int, Value] = {}  # may have been written to
         self._handles: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -87,7 +92,8 @@ class EffectTracker:
     def resolve_arguments(
         self, args: Sequence[Value], raws: Sequence[int], kinds: Sequence[Any]
     ) -> list[Value]:
-        """The arguments, now that it is known which were used as handles: of those that the function calls an int, no others are."""
+        """Return the arguments, now that the used handles are known: where the function declares an
+        int, an i64 that was not used as a handle is a number."""
         if int not in kinds:
             return list(args)
         kinds = (*kinds, *[None] * len(args))
@@ -101,7 +107,7 @@ class EffectTracker:
         ]
 
     def read_results(self, types: Sequence[str], kinds: Sequence[Any], values: Any) -> list[Value]:
-        """What the function returned, once it has."""
+        """Return the results of the function after it has returned."""
         results = []
         for i, type in enumerate(types):
             raw = values[2 * i]
@@ -116,7 +122,7 @@ class EffectTracker:
         return results
 
     def name_block(self, offset: int) -> Value:
-        """The block at the offset, by where it is from."""
+        """Return the block at an offset, named by its origin."""
         offset &= _MASK_64
         if offset in self._made_blocks:
             return Value(block=self._made_blocks[offset])
@@ -125,24 +131,24 @@ class EffectTracker:
         return Value.number("i64", offset)
 
     def add_block(self, effect: Alloc | Put, offset: int, content: bytes | None) -> None:
-        """A block was made there."""
+        """Note that a block was allocated."""
         self.effects.append(effect)
         self._made_blocks[offset] = self._block_count
         self._content[offset] = content
         self._block_count += 1
 
     def mark_handle(self, offset: int) -> None:
-        """The function takes a number for a handle."""
+        """Note that the function uses a number as a handle."""
         self._handles.add(offset)
 
     def remove_block(self, offset: int) -> None:
-        """A block is freed."""
+        """Note that a block is freed."""
         self.effects.append(Free(self.name_block(offset)))
         self._viewed.pop(offset, None)
         self._content.pop(offset, None)
 
     def add_view(self, offset: int, block: memoryview) -> None:
-        """Who has that view of a block can write to it."""
+        """Note that the function got a view of a block, which it can write to."""
         if offset not in self._viewed:
             self._viewed[offset] = self.name_block(offset)
             if offset not in self._content:
@@ -150,7 +156,7 @@ class EffectTracker:
 
 
 class _TrackedKernel:
-    """The kernel, while a host function runs."""
+    """The kernel while a host function runs."""
 
     def __init__(self, tracker: EffectTracker, kernel: Kernel) -> None:
         self._tracker = tracker
@@ -163,7 +169,7 @@ class _TrackedKernel:
         try:
             offset = self._kernel.alloc(length)
         except EngineFailure:
-            self._tracker.effects.append(Alloc(length))  # which will fail again
+            self._tracker.effects.append(Alloc(length))  # fails in a replay, too
             raise
         if offset:
             self._tracker.add_block(Alloc(length), offset, None)
@@ -203,7 +209,7 @@ class _TrackedKernel:
 
 
 class _TrackedVars:
-    """The vars, while a host function runs."""
+    """The vars while a host function runs."""
 
     def __init__(self, tracker: EffectTracker, vars: Vars) -> None:
         self._tracker = tracker
@@ -224,12 +230,14 @@ class _TrackedVars:
 
 
 def apply_effects(guest: Guest, call: HostCall, values: Any, params: Sequence[int]) -> list[int]:
-    """Does to the plugin what a recorded host function did. Gives the blocks that were made.
+    """Do to the plugin what a recorded host function did.
+
+    Return the offsets of the allocated blocks.
 
     Raises:
         OutOfMemoryError: The plugin has no room for a block.
-        TimeoutError: There are more than there is time for.
-        RecordingError: The recording names a parameter or a block that there is not.
+        TimeoutError: There are more effects than there is time for.
+        RecordingError: The recording names a parameter or a block that does not exist.
     """
     kernel = guest.kernel
     blocks: list[int] = []
@@ -269,13 +277,14 @@ def _apply_to_block(guest: Guest, effect: Free | Write | SetError, offset: int) 
 
 
 def resolve_block(block: Value, params: Sequence[int], blocks: Sequence[int]) -> int:
-    """Where a block is now; or the bits of what is none."""
+    """Return the offset that a block has now; for other values, their bits."""
     index = block.param if block.param is not None else block.block
     if index is None:
         return block.raw or 0
     known = params if block.param is not None else blocks
     if index >= len(known):
         raise RecordingError(
-            f"the recording is damaged: it speaks of the {'parameter' if known is params else 'block'} {index}"
+            "the recording is damaged: it speaks of the "
+            f"{'parameter' if known is params else 'block'} {index}"
         )
     return known[index] & _MASK_64

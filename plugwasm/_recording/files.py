@@ -1,4 +1,4 @@
-"""Files that only this user can read, written at once."""
+"""Private files, written in one step."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import os
 
 
 def write_file(path: str, content: bytes) -> None:
-    """Writes a private file, all of it or nothing. What is there and is no file, e.g. a device, is not replaced."""
+    """Write a private file, completely or not at all.
+
+    What exists and is not a file, such as a device, is not replaced.
+    """
     if os.path.exists(path) and not os.path.isfile(path):
         raise FileExistsError(errno.EEXIST, "there is something else than a file", path)
-    # Its name is known before it is there, so that it is removed wherever a signal handler raises.
+    # The name is known before the file exists: it is removed wherever a signal handler raises.
     temporary = os.path.join(
         os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}"
     )
@@ -22,7 +25,7 @@ def write_file(path: str, content: bytes) -> None:
         try:
             os.unlink(temporary)
         except OSError:
-            pass  # that was before, or when all was done
+            pass  # not created yet, or renamed already
         if isinstance(error, OSError):
             error.filename, error.filename2 = path, None
         raise

@@ -1,4 +1,5 @@
-"""Parts of recordings as text: a host call as code, and two values so that what differs is seen."""
+"""Parts of recordings as text: host calls as code, and two values so that their difference
+shows."""
 
 from __future__ import annotations
 
@@ -15,22 +16,22 @@ _CONTEXT, _EXCERPT, _MAX_MESSAGE = 20, 100, 500
 
 
 def format_value(value: Value | Data) -> str:
-    """A value, briefly."""
+    """Format a value briefly."""
     return shorten(_unwrap(value))
 
 
 def format_call(name: str, args: Sequence[Value]) -> str:
-    """A call of a host function."""
+    """Format a call of a host function."""
     return f"{escape_line(name)}({', '.join(map(format_value, args))})"
 
 
 def format_host_call(call: HostCall) -> str:
-    """A recorded one."""
+    """Format a recorded host call."""
     return format_call(call.name, call.args)
 
 
 def format_failure(error: Failure) -> str:
-    """What a call ended with."""
+    """Format the exception that a call ended with."""
     facts = [f"the code {error.code}"] if error.code else []
     facts += [f"the trap {error.trap!r}"] if error.trap else []
     said = (
@@ -42,7 +43,7 @@ def format_failure(error: Failure) -> str:
 
 
 def format_call_pair(recorded: HostCall, name: str, args: Sequence[Value]) -> tuple[str, str]:
-    """Two calls of one function, each argument so that the difference is seen."""
+    """Format two calls of one function so that differences between the arguments show."""
     pairs = [format_pair(a, b) for a, b in zip(recorded.args, args, strict=False)]
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     before += map(format_value, recorded.args[len(pairs) :])
@@ -54,7 +55,7 @@ def format_call_pair(recorded: HostCall, name: str, args: Sequence[Value]) -> tu
 
 
 def format_pair(recorded: Value | Data, now: Value | Data) -> tuple[str, str]:
-    """Two values; of long ones the part where they begin to differ."""
+    """Format two values; of long ones, the part where they begin to differ."""
     a, b = _unwrap(recorded), _unwrap(now)
     if not (isinstance(a, (str, bytes)) and type(a) is type(b) and max(len(a), len(b)) > _EXCERPT):
         return shorten(a), shorten(b)
@@ -72,9 +73,9 @@ def _excerpt(value: str | bytes, start: int) -> str:
 
 
 def common_prefix_length(a: str | bytes, b: str | bytes) -> int:
-    """How much both begin with."""
+    """Return the length of the longest common prefix."""
     low, high = 0, min(len(a), len(b))
-    while low < high:  # by halves
+    while low < high:  # binary search
         middle = (low + high + 1) // 2
         low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
     return low
@@ -96,7 +97,7 @@ def _unwrap(value: Value | Data) -> object:
 
 
 class _BareRepr:
-    """A number, or the text of one."""
+    """A number, or the text of one, that `repr` shows without quotes."""
 
     def __init__(self, value: object) -> None:
         self._value = value

@@ -1,6 +1,8 @@
-"""How much memory a JSON text takes as parts of a recording, and how deep it is nested, before any of it is made.
+"""Estimate how much memory a JSON text takes as parts of a recording, and how deep it is nested,
+before it is parsed.
 
-The text is looked at piece by piece, so that looking takes no memory to speak of, and by what the interpreter does in C.
+The text is scanned in pieces, so that the scan itself takes little memory, with operations that the
+interpreter runs in C.
 """
 
 from __future__ import annotations
@@ -14,16 +16,19 @@ _LEVEL_STEPS = [0] * 256
 for _bracket in _BRACKETS:
     _LEVEL_STEPS[_bracket] = 1 if _bracket in b"[{" else -1
 
-# Bytes: of a part with eight fields, a list, a short string, a key (only maps keep those that they have), a place in a list.
+# Bytes of a part with eight fields, of a list, of a short string, of a key (only maps keep theirs),
+# and of a place in a list.
 _OBJECT_BYTES, _LIST_BYTES, _STRING_BYTES, _KEY_BYTES, _ITEM_BYTES = 88, 56, 56, 8, 8
 
 
 class JsonSize:
-    """What a text comes to. One that is no JSON comes to anything: the parser refuses it.
+    """The estimated size of a text.
+
+    For one that is not JSON the estimate means nothing: the parser rejects it.
 
     Attributes:
-        bytes: About how many bytes its objects take, besides the characters of its strings.
-        depth: How many arrays and objects are within each other.
+        memory_bytes: About how many bytes its objects take, without the characters of its strings.
+        depth: How deep arrays and objects are nested.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -33,9 +38,8 @@ class JsonSize:
         at = 0
         while at < len(text):
             end = min(at + _PIECE_BYTES, len(text))
-            while text[end - 1 : end] == b"\\" and end < len(
-                text
-            ):  # which belongs together with what follows
+            # A backslash belongs to the character after it.
+            while text[end - 1 : end] == b"\\" and end < len(text):
                 end += 1
             piece = text[at:end].replace(b"\\\\", b"").replace(b'\\"', b"")
             parts = piece.split(b'"')

@@ -1,4 +1,5 @@
-"""Stands for the host in a replay: each host call must be the next that was recorded, and is answered as it was."""
+"""Answer host calls in a replay: each must be the next one that was recorded, and gets the
+recorded answer."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ _HOST_INTERRUPTIONS = {"TimeoutError": TimeoutError, "CancelledError": Cancelled
 
 
 class Mismatch(Exception):
-    """A host call is not the one that was recorded. It ends the call."""
+    """A host call differs from the recorded one. It ends the call."""
 
     def __init__(self, host_call: int, recorded: str, now: str) -> None:
         super().__init__(host_call, recorded, now)
@@ -49,8 +50,8 @@ class Playback:
     """Answers the host calls of one instance.
 
     Attributes:
-        given: How many of the recorded host calls of this call were made.
-        stopped: Why the call was ended, if it was: a `Difference`, or a `RecordingError`.
+        given: How many of the call's recorded host calls were made.
+        stopped: Why the call was ended, if it was: a `Mismatch` or a `RecordingError`.
         vars: The plugin's vars after the call.
     """
 
@@ -64,25 +65,21 @@ class Playback:
         self._streams = wasi_calls.StandardStreams()
 
     def expect(self, call: Call) -> None:
-        """The call that comes next."""
+        """Set the recorded call that is made next."""
         self._call, self.given, self.stopped = call, 0, None
         if call.log_level is not None:
             self._log_level = call.log_level
 
     def begin(self, call: observers.Call) -> None:
-        self.given, self.stopped = (
-            0,
-            None,
-        )  # an instance may be started twice, if there is no room in the pool
+        # An instance may be started twice, if there is no room in the pool.
+        self.given, self.stopped = 0, None
 
     def end(self, call: observers.Call, error: BaseException | None) -> None:
         pass
 
     def settle(self, guest: Guest) -> None:
         vars = guest.vars.snapshot()
-        if (
-            vars != self.vars
-        ):  # else they stay the same object, so that a replay of many calls holds them once
+        if vars != self.vars:  # equal vars stay one object: a replay of many calls holds them once
             self.vars = vars
 
     def call_host_function(
@@ -138,7 +135,7 @@ class Playback:
             values[2 * i] = raw - (1 << 64) if raw >> 63 else raw
 
     def call_wasi(self, guest: Guest, name: str, memory: WasiMemory, args: tuple[int, ...]) -> int:
-        """Answers for the plugin's WASI; only its own streams are real."""
+        """Answer a call of the plugin's WASI; only its own streams are real."""
         try:
             if self._streams.bypass_recording(name, args):
                 return int(getattr(guest.wasi_state(), name)(memory, *args))
@@ -156,19 +153,18 @@ class Playback:
         except abi.MemoryFault:
             return abi.FAULT
 
-    # ---- what was recorded ----------------------------------------------------------------------------------------------------------
+    # ---- what was recorded -----------------------------------------------------------------------
 
     def _next(self, namespace: str, name: str, args: list[Value]) -> HostCall:
-        """The host call that comes next, if one does."""
+        """Return the next recorded host call. Raises `Mismatch` if there is none."""
         call = self._call
         assert call is not None
         if self.given < len(call.host_calls):
             self.given += 1
             return call.host_calls[self.given - 1]
         if call.error is not None and call.error.type in _HOST_INTERRUPTIONS:
-            raise _HOST_INTERRUPTIONS[call.error.type](
-                call.error.message
-            )  # at some moment, which is this one now
+            # It was interrupted at some moment after the last recorded host call: now.
+            raise _HOST_INTERRUPTIONS[call.error.type](call.error.message)
         raise Mismatch(self.given + 1, "no more host calls", format_call(name, args))
 
     def _compare(self, recorded: HostCall, namespace: str, name: str, args: list[Value]) -> None:
@@ -186,10 +182,8 @@ class Playback:
             raise Mismatch(self.given, *format_call_pair(recorded, name, args))
 
     def _make_exception(self, recorded: HostCall, error: Failure) -> BaseException:
-        """What the host function raised, once more."""
-        if (
-            error.type == EngineFailure.__name__
-        ):  # the plugin had not enough left for what was done to it
+        """Return the exception that the host function raised when it was recorded."""
+        if error.type == EngineFailure.__name__:  # the plugin had too little memory or fuel left
             return Mismatch(
                 self.given,
                 f"{format_host_call(recorded)} ended by {format_failure(error)}",
@@ -202,13 +196,14 @@ class Playback:
     def _make_result_mismatch(self, recorded: HostCall, count: int) -> Mismatch:
         return Mismatch(
             self.given,
-            f"{format_host_call(recorded)} with results ({', '.join(value.type for value in recorded.results)})",
+            f"{format_host_call(recorded)} with results "
+            f"({', '.join(value.type for value in recorded.results)})",
             f"with {count} of other types",
         )
 
 
 def _is_same(recorded: Value, now: Value) -> bool:
-    """The same bits or the same bytes, however they are written."""
+    """Return whether two values have the same bits or bytes, however they are written."""
     content = recorded.octets
     if content is not None:
         return content == now.octets
@@ -221,7 +216,8 @@ def _is_same(recorded: Value, now: Value) -> bool:
 
 
 def _match_recorded_type(recorded: Value, now: Value, raw: int) -> Value:
-    """What is passed now, taken for a number where one was recorded: only the application's function knows what it is."""
+    """Return the recorded number if the plugin passes the same bits: only the application's
+    function knows whether they are a handle."""
     if recorded.i64 is not None and now.octets is not None and recorded.raw == raw & HANDLE_MASK:
         return recorded
     return now

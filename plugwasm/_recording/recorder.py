@@ -1,15 +1,4 @@
-"""Recordings of plugins: what was asked of a plugin with all that the host answered it, to be replayed offline, as a test.
-
-    recorder = plugwasm.recording.Recorder()
-    with plugwasm.Plugin("report.wasm", functions=[...], observe=recorder) as plugin:
-        plugin.call("report", "2026")
-    recorder.recording.save("report.json")
-
-    def test_report():
-        plugwasm.recording.load("report.json").replay("report.wasm")
-
-A recording holds what passed: config, inputs, outputs, answers. Keep it as secret as those.
-"""
+"""`Recorder`, the observer that makes recordings; see `plugwasm.recording`."""
 
 from __future__ import annotations
 
@@ -18,12 +7,10 @@ from collections import deque
 from contextlib import contextmanager
 
 from .._runtime.observers import Observer
-from ..errors import OptionError, RecordingError, ReplayError
+from ..errors import OptionError, RecordingError
 from .capture import Capture, RecordingBuffer
 from .files import write_file
-from .recording import Recording, load
-from .replay import Replay, ReplayedCall
-from .schema import Call, Data, Failure, HostCall, Value
+from .recording import Recording
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,37 +20,27 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._runtime import observers
 
-__all__ = [
-    "Call",
-    "Data",
-    "Failure",
-    "HostCall",
-    "Recorder",
-    "Recording",
-    "RecordingError",
-    "Replay",
-    "ReplayError",
-    "ReplayedCall",
-    "Value",
-    "load",
-]
-
 _MAX_RECORDINGS = 8
 
 
 class Recorder(Observer):
-    """Records the instances of the plugins that it observes, each from its start. One may serve any number of plugins and threads.
+    """Records the instances of the plugins that it observes, each from its start.
 
-    A plugin has one recorder; of several the first counts. `IsolatedPlugin`s cannot be recorded.
+    One recorder can serve any number of plugins and threads.
+
+    A plugin has one recorder; of several, the first counts. An `IsolatedPlugin` cannot be recorded.
 
     Args:
-        directory: Where recordings are written, a file for each instance, which is written anew after each of its calls. The files and
-            the directory, if it has to be made, are for this user only.
-        when: Whether to write after that call (`observing.Call`); after each if not given.
-        max_bytes: What passes in the calls of an instance, about; when it is more, its recording ends there and is not complete.
+        directory: Where recordings are written: a file for each instance, rewritten after each of
+            its calls. The files, and the directory if it is created, are readable by this user
+            only.
+        when: Returns whether to write after this call (`observing.Call`); if not given, each call
+            is followed by a write.
+        max_bytes: About how many bytes may pass in the calls of an instance; beyond them, its
+            recording ends and is incomplete.
 
     Raises:
-        OptionError: `max_bytes` is not a number, or there is no directory for `when`.
+        OptionError: `max_bytes` is not a number, or `when` is given without a `directory`.
     """
 
     __module__ = "plugwasm.recording"
@@ -105,10 +82,10 @@ class Recorder(Observer):
 
     @property
     def recording(self) -> Recording:
-        """That of the instance that was started last, as far as it has come.
+        """The recording of the instance that was started last, as far as it has come.
 
         Raises:
-            RecordingError: There was none yet.
+            RecordingError: There is none yet.
         """
         recordings = self.recordings
         if not recordings:
@@ -119,7 +96,10 @@ class Recorder(Observer):
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
-        """Those of the last eight instances, in the order of their starts. Of those without a call there is only the last."""
+        """The recordings of the last eight instances, in the order of their starts.
+
+        Instances without a call are left out, except the last.
+        """
         buffers = self._snapshot_buffers()
         return tuple(
             Recording(**buffer.fields())
@@ -128,11 +108,11 @@ class Recorder(Observer):
         )
 
     def _snapshot_buffers(self) -> tuple[RecordingBuffer, ...]:
-        # No lock: a finalizer or a signal handler may start a plugin that is recorded, at any moment of this.
+        # No lock: a finalizer or a signal handler may start a recorded plugin at any moment.
         while True:
             try:
                 return tuple(self._buffers)
-            except RuntimeError:  # one came in between
+            except RuntimeError:  # another one was appended meanwhile
                 pass
 
     def on_call(self, call: observers.Call) -> AbstractContextManager[object] | None:
@@ -161,6 +141,6 @@ class Recorder(Observer):
 
 
 def _file_name(buffer: RecordingBuffer) -> str:
-    """Unlike those of other instances and, after a fork, of other processes."""
+    """Return a file name that is unique among instances and, after a fork, among processes."""
     plugin = "".join(c if c.isalnum() or c in "-_" else "_" for c in buffer.plugin)[:48]
     return f"{plugin}-{buffer.id}-{os.getpid()}.json"

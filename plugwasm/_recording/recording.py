@@ -1,7 +1,9 @@
-"""A recording as a file: JSON that can be read in a diff, and is read strictly, for it may come from anywhere.
+"""A recording as a file: JSON that can be read in a diff. Parsing is strict, since a file may come
+from anywhere.
 
-Reading one takes a small multiple of its size, whatever is in it: what it would be as objects is estimated from its brackets, commas and
-strings before any is made (`json_size`), and texts that Python converts have bounds.
+Reading a file takes a small multiple of its size in memory, whatever it contains: the size of its
+objects is estimated from brackets, commas and strings before any is made (`json_size`), and texts
+that Python converts are bounded.
 """
 
 from __future__ import annotations
@@ -27,24 +29,26 @@ if TYPE_CHECKING:
     from .replay import Replay
 
 MAX_FILE_BYTES = 2**28
-"""Bytes of a recording that is read, if nothing else is said."""
+"""The largest recording that is read by default."""
 MAX_MEMORY_FACTOR = 6
-"""How many times its size a recording may be as objects. Those that are saved are 2 to 5 times theirs."""
+"""How many times its file size a recording may take as objects. Saved ones take 2 to 5 times."""
 MAX_LIMITS_BYTES = 10_000
-"""Bytes of a recording's limits."""
+"""The largest `limits` of a recording."""
 MIN_MEMORY_BOUND = 2**24
-"""What a recording may be as objects, in bytes, however small it is."""
+"""Bytes that a recording may take as objects, however small the file is."""
 
 
 class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The life of one instance of a plugin, from its start: all that it was asked, and all that the host answered it.
+    """The life of one instance of a plugin from its start: its calls, and everything that the host
+    answered.
 
     Attributes:
-        version: Of the format.
+        plugwasm_recording: The version of the format.
         plugin: The name of the plugin.
-        modules: Its modules, with the digests of their bytes; `main` is the name of the one that is called.
-        wasi, fuel_limit, http_response_headers, limits: What the plugin was made with.
-        config, vars, more_vars, log_level: As they were at its start.
+        modules: Its modules, with the digests of their bytes; `main` is the name of the one that is
+            called.
+        wasi, fuel_limit, http_response_headers, limits: The options that the plugin was made with.
+        config, vars, more_vars, log_level: Their values at the start.
         calls: Its calls, in order.
         incomplete: Why the recording ended before the instance did; empty if it did not.
     """
@@ -60,28 +64,30 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     config: dict[str, str] = {}
     vars: dict[str, Data] = {}
     more_vars: tuple[tuple[bytes, Data], ...] = ()
-    """Vars whose names are not UTF-8, which JSON has no text for: the names in Base64."""
+    """Vars whose names are not UTF-8, which JSON cannot express: the names are in Base64."""
     log_level: Int32 = 0
     overrides: list[tuple[str, str]] = []
-    """Functions of plugwasm's own that functions of the application stood for."""
+    """Functions of the application that replaced functions of plugwasm's own."""
     calls: list[Call] = []
     incomplete: str = ""
 
     @property
     def complete(self) -> bool:
-        """Whether all calls of the instance are in it, so that it can be replayed."""
+        """Whether it has all calls of the instance, so that it can be replayed."""
         return not self.incomplete
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes it to a file that only this user can read, at once: a file of that name is replaced. It holds all that passed.
+        """Write it to a file that only this user can read.
+
+        An existing file is replaced in one step. The file holds all data that passed.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         write_file(os.fspath(path), self.to_json())
 
     def to_json(self) -> bytes:
-        """The content of the file."""
+        """Return the content of the file."""
         return (
             msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
         )
@@ -93,22 +99,26 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         strict: bool = False,
         limits: Limits | None = None,
     ) -> Replay:
-        """Makes the calls once more, of this plugin, and sees that all is as it was: host calls, outputs or errors, and vars.
+        """Make the calls again with this plugin, and check that everything is as recorded: host
+        calls, outputs or errors, and vars.
 
-        Nothing of the outside is asked: host functions, HTTP, files, clocks and random bytes are answered from the recording.
+        The replay reaches nothing outside: host functions, HTTP, files, clocks and random bytes are
+        answered from the recording.
 
         Args:
-            plugin: A path, bytes, or a manifest, as for `Plugin`; of a manifest only the modules count. If not given, the files that the
-                recorded plugin was made of.
-            strict: Whether its modules must be those that were recorded, to the byte.
-            limits: What the replay may make this process spend; the defaults of `Limits` if not given. A recording may be a stranger's. Its
-                own limits may not be larger, but for the timeout: a call that was given more time has no more than `limits.timeout`
-                now. All calls together have ten times that.
+            plugin: A path, bytes, or a manifest, as for `Plugin`; only the modules of a manifest
+                count. If not given, the files that the recorded plugin was made of.
+            strict: Whether the modules must be the recorded ones, to the byte.
+            limits: What the replay may make this process spend; the defaults of `Limits` if not
+                given, since a recording may come from anywhere. The recording's own limits may not
+                be larger, except for the timeout: a call that had more time gets `limits.timeout`.
+                All calls together get ten times that.
 
         Raises:
-            ReplayError: Something is different, or takes too long; it is an `AssertionError` too.
-            RecordingError: The recording is not complete, or has larger limits; or `strict`, and the modules are others; or a file that it
-                names is neither the one that was recorded nor a module in the binary format.
+            ReplayError: Something differs, or takes too long; it is an `AssertionError` too.
+            RecordingError: The recording is not complete, or has larger limits; or `strict` is set
+                and the modules differ; or a file that it names is neither the recorded one nor a
+                module in the binary format.
             ManifestError, SourceError, ModuleError: `plugin` cannot be read.
         """
         from .replay import replay
@@ -117,18 +127,20 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         return replay(self, plugin, strict=strict, limits=limits)
 
     def __repr__(self) -> str:
-        return f"<Recording of {self.plugin!r}, {len(self.calls)} calls{'' if self.complete else ', incomplete'}>"
+        suffix = "" if self.complete else ", incomplete"
+        return f"<Recording of {self.plugin!r}, {len(self.calls)} calls{suffix}>"
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> Recording:
-    """Reads a recording.
+    """Read a recording.
 
     Args:
         path: The file.
-        max_bytes: The most bytes that it may have. Reading takes up to about seven times as much memory as the file has bytes.
+        max_bytes: The largest file to read. Reading takes up to about seven times as much memory as
+            the file has bytes.
 
     Raises:
-        RecordingError: There is no such file, or it is no recording, or it is too large.
+        RecordingError: There is no such file, or it is not a recording, or it is too large.
     """
     path = os.fspath(path)
     try:
@@ -142,7 +154,7 @@ load.__module__ = "plugwasm.recording"
 
 
 def loads(content: bytes, origin: str = "the recording") -> Recording:
-    """The same from the content of a file; `origin` is for errors."""
+    """Parse the content of a file; `origin` is for error messages. Raises `RecordingError`."""
     size = JsonSize(content)
     if size.depth > MAX_LEVELS:
         raise RecordingError(f"{format_path(origin)} is no recording: it is nested too deep")
@@ -156,7 +168,8 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
         if header.plugwasm_recording > FORMAT_VERSION:
             known = f"this plugwasm knows {FORMAT_VERSION}: update it"
             raise RecordingError(
-                f"{format_path(origin)} has version {header.plugwasm_recording} of the format, and {known}"
+                f"{format_path(origin)} has version {header.plugwasm_recording} of the format, "
+                f"and {known}"
             )
         if len(bytes(header.limits)) > MAX_LIMITS_BYTES:
             raise RecordingError(

@@ -1,13 +1,15 @@
-"""Runs the calls of a recording once more, and compares.
+"""Make the calls of a recording again, and compare.
 
-A recording is a stranger's, and so are the modules that it names. What a replay spends is what `limits` of whoever replays it allow:
+A recording may come from anywhere, and so may the modules that it names. A replay spends no more
+than the caller's `limits` allow:
 
-1. The limits of the recording only lower them. Each call ends at the deadline of `limits`, however long it had when it was recorded, and
-   all calls together have `OVERALL` times as long. Nothing sleeps: clocks are answered from the recording.
-2. What is kept of a call (output, vars) is what the recording has as well, or the replay ends there; and only the last call may end
-   its instance.
-3. Files that only the recording names are taken for modules if they are those that were recorded, or binaries. So no other file's
-   content gets into an error.
+1. The recording's limits can only lower them. Each call ends at the deadline of `limits`, however
+   long it had when it was recorded, and all calls together get `TOTAL_TIME_FACTOR` times that.
+   Nothing sleeps: clocks are answered from the recording.
+2. What is kept of a call (output, vars) is what the recording has as well, or the replay ends
+   there; and only the last call may end its instance.
+3. Files that only the recording names are taken for modules if they are the recorded ones, or
+   binaries. So no other file's content gets into an error.
 """
 
 from __future__ import annotations
@@ -47,24 +49,24 @@ if TYPE_CHECKING:
     from .recording import Recording
 
 _MIN_TIMEOUT = 60.0
-"""Seconds that a call may take which took less when it was recorded: there may be less of a machine now."""
+"""Seconds for a call that took less when it was recorded: this machine may be slower."""
 _DEFAULT_TIMEOUT = 3600.0
-"""Seconds that a call may take if nobody said how long."""
+"""Seconds for a call where neither the recording nor `limits` sets a timeout."""
 TOTAL_TIME_FACTOR = 10
-"""How many times as long as a call all of them may take."""
+"""How many times the timeout of a call all calls together may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayedCall:
-    """A call that was made once more.
+    """A call that was made again.
 
     Attributes:
         function: The export.
-        input, output: The output is None where it failed, as it was recorded.
+        input, output: `output` is None if the call failed, as recorded.
         error: What it raised.
-        vars: The plugin's vars afterwards.
+        vars: The plugin's vars after the call.
         host_calls: How many host calls were answered from the recording.
-        fuel: What it used, where there is a limit.
+        fuel: The fuel that it used, if there is a limit.
     """
 
     function: str
@@ -81,11 +83,11 @@ ReplayedCall.__module__ = "plugwasm.recording"
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replay has shown: all was as it was recorded.
+    """The result of a replay in which everything was as recorded.
 
     Attributes:
-        recording: What was replayed.
-        calls: Its calls, as they went now.
+        recording: The recording.
+        calls: The calls that were made.
     """
 
     recording: Recording
@@ -96,7 +98,7 @@ Replay.__module__ = "plugwasm.recording"
 
 
 class _PlaybackObserver(Observer):
-    """Has the answers serve the plugin."""
+    """Connects a `Playback` to the plugin."""
 
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
@@ -108,15 +110,17 @@ class _PlaybackObserver(Observer):
 def replay(
     recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None
 ) -> Replay:
-    """See `Recording.replay`."""
+    """Replay a recording; see `Recording.replay`."""
     __tracebackhide__ = True
     if recording.incomplete:
         raise RecordingError(
-            f"the recording of `{escape_line(recording.plugin)}` is not complete: {shorten(recording.incomplete)}"
+            f"the recording of `{escape_line(recording.plugin)}` is not complete: "
+            f"{shorten(recording.incomplete)}"
         )
     if not recording.calls:
         raise RecordingError(
-            f"the recording of `{escape_line(recording.plugin)}` has no calls, so a replay would show nothing"
+            f"the recording of `{escape_line(recording.plugin)}` has no calls, "
+            "so a replay would show nothing"
         )
     ceiling = limits or DEFAULT_LIMITS
     spec = _make_recipe(recording, plugin, ceiling)
@@ -130,7 +134,8 @@ def replay(
         for number, call in enumerate(recording.calls, 1):
             if number > 1 and loaded._guest is None:
                 raise RecordingError(
-                    f"the recording is damaged: its call {number} comes after one that ended the instance"
+                    f"the recording is damaged: its call {number} comes after one that ended "
+                    "the instance"
                 )
             if call.config is not None:
                 kept = dict.fromkeys(loaded.config)
@@ -139,9 +144,8 @@ def replay(
                 loaded, playback, call, time_budget.timeout(recording, number, call)
             )
             if playback.vars is before:
-                made = replace(
-                    made, vars=calls[-1].vars
-                )  # one copy of them for all calls that left them as they were
+                # One copy of the vars for all calls that left them unchanged.
+                made = replace(made, vars=calls[-1].vars)
             time_budget.check(recording, number, call)
             _compare(recording, number, call, made, playback, before)
             before = playback.vars
@@ -157,7 +161,10 @@ class _TimeBudget:
         self._until = monotonic() + TOTAL_TIME_FACTOR * self._most
 
     def timeout(self, recording: Recording, number: int, call: Call) -> float:
-        """Seconds for that call. A call that ended at its deadline then has no longer now."""
+        """Return the seconds for a call.
+
+        A call that ended at its deadline gets no more than it had.
+        """
         self.check(recording, number, call)
         recorded = recording.limits.get("timeout", DEFAULT_LIMITS.timeout)
         if recorded is None or call.error is None or call.error.type != "TimeoutError":
@@ -165,7 +172,7 @@ class _TimeBudget:
         return min(recorded, self._most, max(0.001, self._until - monotonic()))
 
     def check(self, recording: Recording, number: int, call: Call) -> None:
-        """Raises `ReplayError` when there is no time left."""
+        """Raise `ReplayError` when there is no time left."""
         __tracebackhide__ = True
         if monotonic() >= self._until:
             most = (
@@ -181,11 +188,11 @@ class _TimeBudget:
             )
 
 
-# ---- the plugin --------------------------------------------------------------------------------------------------------------------------
+# ---- the plugin ----------------------------------------------------------------------------------
 
 
 def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> PluginSpec:
-    """Its modules, and nothing granted but what is in the recording."""
+    """Return the plugin's modules, with no grants except what is in the recording."""
     most = ceiling.module_bytes
     try:
         spec = resolve(
@@ -201,34 +208,39 @@ def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limi
 
 
 def _read_recorded_modules(recording: Recording, most: int) -> PluginSpec:
-    """Of the files that the recorded plugin was made of."""
+    """Read the files that the recorded plugin was made of."""
     modules = []
     for module in recording.modules:
         if not _is_file(module.origin):
             raise RecordingError(
-                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is no file: "
-                "say which plugin is to be replayed"
+                f"the module {shorten(module.name)} of the recorded plugin came from "
+                f"{shorten(module.origin)}, which is no file: say which plugin is to be replayed"
             )
         content = read_file(module.origin, most)
         most -= len(content)
         if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
             raise RecordingError(
-                f"the module {shorten(module.name)} of the recorded plugin came from {shorten(module.origin)}, which is neither that "
-                "module "
-                "nor another one in the binary format: say which plugin is to be replayed"
+                f"the module {shorten(module.name)} of the recorded plugin came from "
+                f"{shorten(module.origin)}, which is neither that "
+                "module nor another one in the "
+                "binary format: say which plugin is to be replayed"
             )
         modules.append(ModuleSpec(module.name, content, module.origin))
     if recording.main not in [module.name for module in modules] or len(
         {module.name for module in modules}
     ) < len(modules):
         raise RecordingError(
-            "the recording is damaged: its modules have no names of their own, or none is the main one"
+            "the recording is damaged: its modules have no names of their own, "
+            "or none is the main one"
         )
     return PluginSpec(modules, main=recording.main)
 
 
 def _is_file(path: str) -> bool:
-    """Whether it has a size, as files of the system that never end have not."""
+    """Return whether a path is a regular file with a size.
+
+    Files of the system that never end have none.
+    """
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -241,7 +253,8 @@ def _check_digests(recording: Recording, spec: PluginSpec) -> None:
     for module in recording.modules:
         if now.pop(module.name, None) != module.sha256:
             raise RecordingError(
-                f"the module {shorten(module.name)} is not the one that was recorded (sha256 {shorten(module.sha256)})"
+                f"the module {shorten(module.name)} is not the one that was recorded "
+                f"(sha256 {shorten(module.sha256)})"
             )
     if now:
         raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
@@ -271,24 +284,24 @@ def _make_plugin(
 
 
 def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
-    """Those of the recording, where they count in a replay, and for all else those of whoever replays it."""
+    """Return the recording's limits where they count in a replay, and the caller's for the rest."""
     limits: dict[str, Any] = {}
     for name in recording.limits:
         if name not in RECORDED_LIMITS:
             raise RecordingError(
-                f"the recording is damaged: its limits: {shorten(name)} is none of {', '.join(RECORDED_LIMITS)}"
+                f"the recording is damaged: its limits: {shorten(name)} is none of "
+                f"{', '.join(RECORDED_LIMITS)}"
             )
         value, most = recording.limits[name], getattr(ceiling, name)
         if name != "timeout" and most is not None and (value is None or value > most):
             raise RecordingError(
-                f"the plugin was recorded with {name}={value}, more than {most}, which is allowed here: pass `limits`"
+                f"the plugin was recorded with {name}={value}, more than {most}, "
+                "which is allowed here: pass `limits`"
             )
         limits[name] = value
     for name in RECORDED_LIMITS:
-        value, most = (
-            getattr(DEFAULT_LIMITS, name),
-            getattr(ceiling, name),
-        )  # what is the default is not in a recording
+        # Defaults are not in a recording.
+        value, most = getattr(DEFAULT_LIMITS, name), getattr(ceiling, name)
         limits.setdefault(
             name, value if most is None else most if value is None else min(value, most)
         )
@@ -301,7 +314,7 @@ def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
 def _make_stubs(
     spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
 ) -> list[Function]:
-    """What links; each call is answered before it gets there."""
+    """Return functions to link; each call is answered before it reaches them."""
     wanted = import_stubs.required_functions(spec, limits, overrides)
     return [
         import_stubs.make_stub(*name, HostFunction(type, _fail, name))
@@ -313,7 +326,7 @@ def _fail(guest: object, caller: int, values: object) -> None:
     raise AssertionError("a host call of a replay is answered from the recording")
 
 
-# ---- calls -------------------------------------------------------------------------------------------------------------------------------
+# ---- calls ---------------------------------------------------------------------------------------
 
 
 def _replay_call(plugin: Plugin, playback: Playback, call: Call, timeout: float) -> ReplayedCall:
@@ -359,7 +372,8 @@ def _compare(
     was, now = _compare_outcomes(call, made)
     if was is not None:
         if left:
-            now += f", without {formatting.format_host_call(left[0])}{f' and {len(left) - 1} more host calls' if len(left) > 1 else ''}"
+            now += f", without {formatting.format_host_call(left[0])}"
+            now += f" and {len(left) - 1} more host calls" if len(left) > 1 else ""
         raise _make_error(recording, number, call, was, now)
     if left:
         raise _make_error(
@@ -391,7 +405,8 @@ def _format_var_pair(was: bytes | None, now: bytes | None) -> tuple[str, str]:
 
 
 def _compare_outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
-    """What the call ended with then and now, if that is not the same."""
+    """Return how the call ended when recorded and now; None and an empty text if that is the
+    same."""
     if made.error is not None:
         now = make_failure(made.error)
         if call.error is not None and _make_comparable(call.error) == _make_comparable(now):
@@ -416,7 +431,8 @@ def _compare_outcomes(call: Call, made: ReplayedCall) -> tuple[str | None, str]:
 
 
 def _make_comparable(error: Failure) -> tuple[object, ...]:
-    """What must be the same: messages hold offsets and the names of exports, and the application's own classes are not known here."""
+    """Return what must be the same: messages hold offsets and names of exports, and the
+    application's own exception classes are not known here."""
     kind = error.type if error.type in errors.__all__ else "HostFunctionError"
     return kind, error.code, error.guest_message, error.trap
 
@@ -440,7 +456,8 @@ def _make_error(
 ) -> ReplayError:
     at = f", host call {host_call}" if host_call is not None else ""
     return ReplayError(
-        f"{_format_location(recording, number, call)}{at} is not as it was\n  recorded: {recorded}\n  now:      {now}",
+        f"{_format_location(recording, number, call)}{at} is not as it was\n"
+        f"  recorded: {recorded}\n  now:      {now}",
         call=number,
         host_call=host_call,
         recorded=recorded,

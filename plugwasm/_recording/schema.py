@@ -1,7 +1,7 @@
 """The parts of a recording.
 
-Nothing in them is an offset into the plugin's memory, as far as that can be known: blocks are named by where they come from, so that
-another build of the plugin, which allocates otherwise, gets the same answers.
+As far as possible, no part holds an offset into the plugin's memory. Blocks are named by their
+origin, so that another build of the plugin, which allocates differently, gets the same answers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from .._host.functions import USER_NAMESPACE
 from .._public import set_public_module
 
 TYPE_CHECKING = False
@@ -19,18 +20,19 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
-USER_NAMESPACE = "extism:host/user"
-
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=0, le=2**32)]
 Float = Annotated[str, Meta(max_length=64)]
-"""Python takes quadratic time to convert long ones."""
+"""Text of a float. Bounded, since Python takes quadratic time to convert long ones."""
 
 
 class _Part(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A part of a recording. There are many, none of them refers to what holds it, and the garbage collector need not look at them."""
+    """A part of a recording.
+
+    There are many, and none refers to what holds it, so the garbage collector does not track them.
+    """
 
 
 class Data(_Part, frozen=True):
@@ -45,6 +47,7 @@ class Data(_Part, frozen=True):
 
     @classmethod
     def of(cls, data: bytes) -> Data:
+        """Return the part that holds these bytes."""
         try:
             return cls(text=data.decode())
         except UnicodeDecodeError:
@@ -52,13 +55,15 @@ class Data(_Part, frozen=True):
 
     @property
     def octets(self) -> bytes:
+        """The bytes."""
         if self.text is not None:
             return self.text.encode()
         return self.base64 or b""
 
 
 class Value(_Part, frozen=True):
-    """A value of a call: a number; what a block of memory holds; or the block itself, by the parameter or the effect that it is from."""
+    """A value of a call: a number; the content of a memory block; or the block itself, named by the
+    parameter or the effect that it comes from."""
 
     i32: Int32 | None = None
     i64: Int64 | None = None
@@ -88,7 +93,7 @@ class Value(_Part, frozen=True):
 
     @classmethod
     def number(cls, type: str, raw: int) -> Value:
-        """A raw value of a Wasm type."""
+        """Return the value for the raw bits of a number of this Wasm type."""
         if type == "i32":
             return cls(i32=(raw & 0xFFFFFFFF ^ 0x80000000) - 0x80000000)
         if type == "i64":
@@ -101,7 +106,7 @@ class Value(_Part, frozen=True):
 
     @classmethod
     def content(cls, data: bytes) -> Value:
-        """What a block holds."""
+        """Return the value for a block with this content."""
         try:
             return cls(text=data.decode())
         except UnicodeDecodeError:
@@ -109,7 +114,7 @@ class Value(_Part, frozen=True):
 
     @property
     def octets(self) -> bytes | None:
-        """What the block held; None for all else."""
+        """The content of the block; None for other values."""
         return self.base64 if self.text is None else self.text.encode()
 
     @property
@@ -121,7 +126,7 @@ class Value(_Part, frozen=True):
 
     @property
     def raw(self) -> int | None:
-        """The bits of a number; None for all else."""
+        """The bits of a number; None for other values."""
         for name in ("f32", "f64"):
             if (text := getattr(self, name)) is not None:
                 return _parse_bits(name, text)
@@ -134,13 +139,14 @@ _FLOAT_FORMATS = {"f32": ("<f", "<I"), "f64": ("<d", "<Q")}
 
 
 def _format_float(type: str, raw: int) -> str:
-    """All bits count: NaNs are written as theirs."""
+    """Format a float so that all bits are kept: a NaN with its payload."""
     value, bits = _FLOAT_FORMATS[type]
     number = struct.unpack(value, struct.pack(bits, raw))[0]
     return repr(number) if number == number else f"nan:{raw:x}"
 
 
 def _parse_bits(type: str, text: str) -> int:
+    """Return the bits of a float that `_format_float` has formatted. Raises `ValueError`."""
     value, bits = _FLOAT_FORMATS[type]
     try:
         packed = (
@@ -153,33 +159,33 @@ def _parse_bits(type: str, text: str) -> int:
     return int(struct.unpack(bits, packed)[0])
 
 
-# ---- what host functions do ------------------------------------------------------------------------------------------------------------
+# ---- what host functions do ----------------------------------------------------------------------
 
 
 class _Effect(_Part, frozen=True, tag_field="do"):
-    """What a host function did to the plugin."""
+    """Something that a host function did to the plugin."""
 
 
 class Alloc(_Effect, frozen=True, tag="alloc"):
-    """It made a block."""
+    """A block was allocated."""
 
     size: Size
 
 
 class Put(_Effect, frozen=True, tag="put"):
-    """It made a block with that content."""
+    """A block with this content was allocated."""
 
     data: Data
 
 
 class Free(_Effect, frozen=True, tag="free"):
-    """It freed a block."""
+    """A block was freed."""
 
     block: Value
 
 
 class Write(_Effect, frozen=True, tag="write"):
-    """It wrote into a block."""
+    """Bytes were written into a block."""
 
     block: Value
     data: Data
@@ -187,13 +193,16 @@ class Write(_Effect, frozen=True, tag="write"):
 
 
 class SetError(_Effect, frozen=True, tag="set_error"):
-    """It made a block the error of the call."""
+    """A block was made the error of the call."""
 
     block: Value
 
 
 class SetVar(_Effect, frozen=True, tag="set_var"):
-    """It set a var of the plugin, or deleted it. A name that is not UTF-8 is in `base64`."""
+    """A var of the plugin was set, or deleted if `data` is None.
+
+    A name that is not UTF-8 is in `base64`.
+    """
 
     name: str = ""
     data: Data | None = None
@@ -201,6 +210,7 @@ class SetVar(_Effect, frozen=True, tag="set_var"):
 
     @classmethod
     def of(cls, name: bytes, data: Data | None) -> SetVar:
+        """Return the effect for a var with this name."""
         try:
             return cls(name.decode(), data)
         except UnicodeDecodeError:
@@ -208,7 +218,7 @@ class SetVar(_Effect, frozen=True, tag="set_var"):
 
     @property
     def var(self) -> bytes:
-        """The name."""
+        """The name of the var."""
         return self.name.encode() if self.base64 is None else self.base64
 
 
@@ -216,11 +226,12 @@ Effect = Alloc | Put | Free | Write | SetError | SetVar
 
 
 class Failure(_Part, frozen=True):
-    """What was raised.
+    """An exception.
 
     Attributes:
         type: The name of its class.
-        message: What it said. Of the outcome of a call it is for readers only: offsets and names of exports differ from build to build.
+        message: Its message. In the outcome of a call it is for readers only: offsets and names of
+            exports differ from build to build.
     """
 
     type: str
@@ -231,21 +242,22 @@ class Failure(_Part, frozen=True):
 
 
 class HttpStatus(_Part, frozen=True):
-    """What `http_status_code` and `http_headers` say after a request."""
+    """The answers of `http_status_code` and `http_headers` after a request."""
 
     status: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     headers: dict[str, str] | None = None
 
 
 class HostCall(_Part, frozen=True):
-    """A call of a host function, and what it was answered.
+    """A call of a host function, and its answer.
 
     Attributes:
         name, namespace: Of the function.
         args: What the plugin passed, without pointers to where results go.
         effects: What the function did, in order.
         results: What it returned.
-        out: Of functions of WASI, what was written through each of the pointers that they were given.
+        out: For WASI functions, what was written through each result pointer.
+        http: For `http_request`, the status and headers of the response.
         error: What it raised.
     """
 
@@ -264,12 +276,13 @@ class Call(_Part, frozen=True):
 
     Attributes:
         function: The export.
-        input, output: The output is None where it failed.
-        config, log_level: What they were, where they were not as in the call before.
-        vars: The plugin's vars afterwards, where they were not as after the call before; in `more_vars` those
-            whose names are not UTF-8.
-        host_calls: What it asked the host for, in order; those that only concern its config, its vars and its logs are left out.
-        error: What it ended with.
+        input, output: `output` is None if the call failed.
+        config, log_level: Their values, if they differ from those of the previous call.
+        vars: The plugin's vars after the call, if they differ from those after the previous call;
+            `more_vars` has those whose names are not UTF-8.
+        host_calls: The host calls that the plugin made, in order. Those that only concern its
+            config, vars and logs are left out.
+        error: What the call raised.
     """
 
     function: str
@@ -288,7 +301,7 @@ class Call(_Part, frozen=True):
 
 
 class RecordedModule(_Part, frozen=True):
-    """A module of the plugin: what it is called, where it came from, and the SHA-256 of its bytes."""
+    """A module of the plugin: its name, its origin, and the SHA-256 of its bytes."""
 
     name: str
     sha256: str
@@ -298,7 +311,7 @@ class RecordedModule(_Part, frozen=True):
 def split_vars(
     vars: Mapping[bytes, bytes],
 ) -> tuple[dict[str, Data], tuple[tuple[bytes, Data], ...]]:
-    """Vars as they are written: those whose names are text, and those whose names are not."""
+    """Return the vars as they are written: those whose names are text, and the others."""
     texts: dict[str, Data] = {}
     others: list[tuple[bytes, Data]] = []
     for name, value in vars.items():
@@ -312,18 +325,22 @@ def split_vars(
 def join_vars(
     texts: Mapping[str, Data], others: Iterable[tuple[bytes, Data]]
 ) -> dict[bytes, bytes]:
-    """The same read back."""
+    """Return the vars that `split_vars` has split."""
     return {name.encode(): data.octets for name, data in texts.items()} | {
         name: data.octets for name, data in others
     }
 
 
 def to_encodable_text(value: Any) -> str:
-    """A text from anywhere as one that can be written: what is no character is replaced."""
+    """Return `str(value)` as text that UTF-8 can encode: lone surrogates are replaced."""
     try:
         return str(value).encode("utf-8", "replace").decode()
     except Exception:
         return f"({type(value).__name__}, which cannot be shown)"
 
 
-set_public_module("plugwasm.recording", Call, Data, Failure, HostCall, Value)
+set_public_module(
+    "plugwasm.recording",
+    *(Alloc, Call, Data, Failure, Free, HostCall, HttpStatus, Put, RecordedModule, SetError),
+    *(SetVar, Value, Write),
+)

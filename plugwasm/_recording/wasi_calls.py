@@ -1,7 +1,9 @@
-"""The functions of WASI preview 1 as a recording sees them: which of their parameters say what is wanted, and which say where results go.
+"""How a recording sees functions of WASI preview 1: which parameters are inputs, and which say
+where results go.
 
-A function that has done its work has written to all places that its parameters name for results, and nowhere else; one that failed has
-written nothing. So a call is its inputs, its error number, and a piece of data for each of those places.
+A function that succeeds writes to every place that its parameters name for results, and nowhere
+else; one that fails writes nothing. So a call is its inputs, its error number, and the data for
+each of those places.
 """
 
 from __future__ import annotations
@@ -17,9 +19,16 @@ if TYPE_CHECKING:
 
     from .._wasi.abi import WasiMemory
 
-# The roles of the parameters. Pointers to a path `p`, to buffers that are sent `w` or filled `r`, to one that is filled `b`, come before
-# a length. A pointer to where a result goes, `o`, has the result's size. `s` are the subscriptions of `poll_oneoff`, `e` its events. All
-# others are values, `v`; `-` says nothing, or nothing more.
+# The roles of the parameters:
+# p   a pointer to a path; a length follows
+# w   a pointer to buffers that are written out; their number follows
+# r   a pointer to buffers that are filled; their number follows
+# b   a pointer to one buffer that is filled; its length follows
+# oN  a pointer to where a result of N bytes goes
+# s   a pointer to the subscriptions of `poll_oneoff`
+# e   a pointer to its events
+# v   a value
+# -   nothing, or nothing more than the parameter before it
 _ROLES = {
     "clock_res_get": "v o8",
     "clock_time_get": "v - o8",
@@ -78,16 +87,18 @@ _MAX_PATH = 2**16
 
 
 class StandardStreams:
-    """Whether a call is about the plugin's own standard streams, which are in a replay as they are otherwise; so it may write more or less.
+    """Knows which calls concern the plugin's own standard streams.
 
-    That ends when a file takes the place of one of them.
+    They work in a replay as otherwise, so the plugin may write more or less to them.
+
+    This ends when a file takes the place of one of them.
     """
 
     def __init__(self) -> None:
         self._are_plain = True
 
     def bypass_recording(self, name: str, args: Sequence[int]) -> bool:
-        """Whether the call answers itself, without the outside."""
+        """Return whether a call is answered without the outside, and so is not recorded."""
         if name in _OWN_FUNCTIONS:
             return True
         if name == "fd_renumber":
@@ -98,7 +109,10 @@ class StandardStreams:
 
 
 def read_inputs(memory: WasiMemory, name: str, args: Sequence[int]) -> list[Value]:
-    """What the plugin passes, without pointers. A pointer to what is not in its memory is a number."""
+    """Return what the plugin passes, without pointers.
+
+    A pointer outside of its memory is a number.
+    """
     values = []
     for i, role in enumerate(ROLES[name]):
         if role == "v":
@@ -123,14 +137,15 @@ def _read_content(memory: WasiMemory, role: str, pointer: int, count: int) -> Va
 
 
 def _read_subscriptions(memory: WasiMemory, pointer: int, count: int) -> Iterator[str]:
-    """What is waited for, without the plugin's own mark on it, which may be an address."""
+    """Yield what is waited for, without the plugin's userdata, which may be an address."""
     for record in _read_records(memory, pointer, count):
         _, kind = abi.SUBSCRIPTION_HEAD.unpack_from(record)
         if kind == abi.EVENT_CLOCK:
             clock, timeout, _, flags = abi.SUBSCRIPTION_CLOCK.unpack_from(record, 16)
             yield f"clock {clock} {'at' if flags & abi.CLOCK_ABSTIME else 'for'} {timeout} ns"
         else:
-            yield f"{ {abi.EVENT_FD_READ: 'read', abi.EVENT_FD_WRITE: 'write'}.get(kind, kind) } {abi.U32.unpack_from(record, 16)[0]}"
+            names = {abi.EVENT_FD_READ: "read", abi.EVENT_FD_WRITE: "write"}
+            yield f"{names.get(kind, kind)} {abi.U32.unpack_from(record, 16)[0]}"
 
 
 def _read_records(memory: WasiMemory, pointer: int, count: int) -> list[bytes]:
@@ -140,7 +155,7 @@ def _read_records(memory: WasiMemory, pointer: int, count: int) -> list[bytes]:
 
 
 def read_outputs(memory: WasiMemory, name: str, args: Sequence[int]) -> list[Data]:
-    """What a call that has succeeded wrote: something for each place that its parameters name."""
+    """Return what a successful call wrote: data for each place that its parameters name."""
     roles = ROLES[name]
     moved = memory.u32(args[roles.index("o4")]) if "o4" in roles else 0
     found = []
@@ -157,7 +172,7 @@ def read_outputs(memory: WasiMemory, name: str, args: Sequence[int]) -> list[Dat
 
 
 def _read_events(memory: WasiMemory, args: Sequence[int], count: int) -> bytes:
-    """With the number of the subscription in the place of its mark."""
+    """Return the events, each with the index of its subscription in place of the userdata."""
     marks = [abi.U64.unpack_from(record)[0] for record in _read_records(memory, args[0], args[2])]
     size = abi.EVENT.size
     data = memory.read(args[1], count * size)
@@ -168,11 +183,11 @@ def _read_events(memory: WasiMemory, args: Sequence[int], count: int) -> bytes:
 
 
 def write_outputs(memory: WasiMemory, name: str, args: Sequence[int], out: Sequence[Data]) -> None:
-    """Writes the recorded results to where the parameters say now.
+    """Write the recorded results to where the parameters point now.
 
     Raises:
-        MemoryFault: That is not in the plugin's memory.
-        RecordingError: The results are not those of this function.
+        MemoryFault: A pointer is outside of the plugin's memory.
+        RecordingError: The results cannot be those of this function.
     """
     roles = ROLES[name]
     places = [i for i, role in enumerate(roles) if role[0] in "obre"]

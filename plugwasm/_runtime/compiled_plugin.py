@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from .._engine import Item
     from .._host.functions import Function
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
@@ -150,6 +150,14 @@ class CompiledPlugin:
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
             reject_plugin_object(plugin)
         limits, egress = admitted_settings(plugin, settings.limits, settings.egress)
+        stack = get_engine(
+            fuel=settings.fuel_limit is not None,
+            pooled=False,
+            stack_bytes=(limits or DEFAULT_LIMITS).stack_bytes,
+        ).stack
+        # docs/decisions.md, 42
+        if not stack.measurement.call_depth and not stack.has_room_for_python():
+            raise no_stack_error(settings.name or "plugin", None, stack)
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
@@ -172,9 +180,6 @@ class CompiledPlugin:
             fuel_limit=self.fuel_limit,
         )
         self._check_sizes()
-        stack = get_engine(
-            fuel=self.fuel_limit is not None, pooled=False, stack_bytes=self.limits.stack_bytes
-        ).stack
         if not stack.measurement.call_depth and not stack.has_room():
             raise no_stack_error(self.name, None, stack)
         self._offered = {function._imported_as: function._host for function in self.functions}

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
     from .._host.vars import VarsByName
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput

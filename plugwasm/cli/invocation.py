@@ -413,12 +413,12 @@ def _read_linked_module(name: str, source: str) -> ModuleSpec:
 
 
 def _check_hosts(hosts: Sequence[str]) -> None:
-    from .._http.policy import Egress
+    from .._http.egress import Egress
 
     try:
         Egress(allowed_hosts=hosts)
     except OptionError as error:
-        raise UsageProblem("--allow-host", error.message.removeprefix("allowed_hosts: ")) from None
+        raise UsageProblem("--allow-host", error.reason) from None
 
 
 def _check_hash(spec: PluginSpec, expected: str) -> None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .._engine import FunctionType
     from .._host.functions import Function
     from .._host.vars import VarsByName
-    from .._http.policy import Egress
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._manifest.resolve import PluginSpec
     from .._runtime.argument_types import PluginInput
@@ -301,7 +301,7 @@ class Harness:
         self._record(line)
 
     def _fake_egress(self, egress: Egress | None) -> Egress:
-        from .._http.policy import Egress
+        from .._http.egress import Egress
 
         wire = {"ssl_context": None, "ca_file": None, "client_certificate": None, "proxy": None}
         if egress is not None:

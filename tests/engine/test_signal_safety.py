@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import os
 import signal
 import subprocess
 import sys
@@ -190,6 +191,7 @@ WATCHERS = [
     "settrace",
     "setprofile",
     *(["monitoring"] if sys.version_info >= (3, 12) else []),
+    *(["JIT"] if hasattr(sys, "_jit") and sys._jit.is_available() else []),
 ]
 
 
@@ -205,6 +207,7 @@ def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_us
         text=True,
         timeout=60,
         cwd=ROOT,
+        env=os.environ | ({"PYTHON_JIT": "1"} if watcher == "JIT" else {}),
     )
     assert done.stdout.split("\n") == ["interrupted"] * 8 + ["lost 0", ""], done.stderr
 

@@ -42,7 +42,7 @@ def test_whatever_threads_do_to_plugins_at_once_every_outcome_is_explained_and_n
             "-W",
             "error",
             "-W",
-            "ignore:.*fork:DeprecationWarning",
+            "ignore:This process:DeprecationWarning",
             str(HAMMERS),
             name,
             str(seed),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugwasm._host.http_request import perform
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
 from tests.support.http_server import Server, reply
 

@@ -11,15 +11,14 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from plugwasm._http import client
 from plugwasm._http import connection as wire
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm.errors import (
     CancelledError,
     EgressError,
     TimeoutError,
 )
-from tests.support.egress import Names, deadline, get, policy
+from tests.support.egress import Names, deadline, get, policy, send
 from tests.support.http_server import (
     CHUNKED_HEAD,
     Connection,
@@ -66,7 +65,7 @@ def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
     with Server(served) as server:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)) as caught:
-            client.send_request(policy(), "GET", server.url, {}, None, deadline(0.3))
+            send(policy(), "GET", server.url, {}, None, deadline(0.3))
         took = time.monotonic() - started
     if served is not HANGS["interim answers"]:
         assert isinstance(caught.value, TimeoutError)
@@ -78,7 +77,7 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send_request(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
+            send(policy(), "POST", server.url, {}, bytes(40 << 20), deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -89,9 +88,7 @@ def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send_request(
-                rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3)
-            )
+            send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -112,9 +109,7 @@ def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
     with black_hole("127.0.0.1") as port:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
-            client.send_request(
-                policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3)
-            )
+            send(policy(), "GET", f"http://127.0.0.1:{port}/", {}, None, deadline(0.3))
         assert 0.25 < time.monotonic() - started < 3
 
 
@@ -122,9 +117,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> Non
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     rules = policy("plugin.test", "127.0.0.1", "127.0.0.2")
     with Server(reply(b"second")) as server, black_hole("127.0.0.2", server.port):
-        response = client.send_request(
-            rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0)
-        )
+        response = send(rules, "GET", f"http://plugin.test:{server.port}/", {}, None, deadline(1.0))
     assert response.body == b"second"
 
 
@@ -138,14 +131,14 @@ def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wire, "look_up", hang)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        client.send_request(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
+        send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.3))
     assert time.monotonic() - started < 3
     release.set()
 
 
 def test_a_deadline_that_has_passed_sends_nothing() -> None:
     with Server(reply()) as server, pytest.raises(TimeoutError):
-        client.send_request(policy(), "GET", server.url, {}, None, deadline(-1))
+        send(policy(), "GET", server.url, {}, None, deadline(-1))
     assert server.connections == 0
 
 
@@ -162,7 +155,7 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
         timer.start()
         started = time.monotonic()
         with pytest.raises(CancelledError, match="by its handle"):
-            client.send_request(policy(), "GET", server.url, {}, None, remaining)
+            send(policy(), "GET", server.url, {}, None, remaining)
         assert time.monotonic() - started < 3
         timer.join()
 
@@ -190,7 +183,7 @@ def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.Monke
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", alive + 2)
     for _ in range(4):
         with pytest.raises(TimeoutError):
-            client.send_request(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
+            send(policy("*"), "GET", "http://plugin.test/", {}, None, deadline(0.1))
     assert len(asked) == 2
     release.set()
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", 64)

@@ -8,11 +8,11 @@ from base64 import b64encode
 
 import pytest
 
-from plugwasm._http import client
 from plugwasm._http import connection as wire
 from plugwasm._http.client import Response
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError, OptionError, TimeoutError
+from tests.support.egress import send
 from tests.support.http_server import (
     Connection,
     Request,
@@ -42,9 +42,7 @@ def get(url: str, egress: Egress, method: str = "GET", seconds: float | None = N
             raise TimeoutError("the call did not end in time")
         return left
 
-    return client.send_request(
-        egress, method, url, {"Authorization": "for the server"}, None, remaining
-    )
+    return send(egress, method, url, {"Authorization": "for the server"}, None, remaining)
 
 
 @pytest.fixture

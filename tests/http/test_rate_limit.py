@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
 
-from plugwasm._http import client, rate_limit
-from plugwasm._http.policy import Egress
+from plugwasm._http import rate_limit
+from plugwasm._http.client import HttpClient
+from plugwasm._http.egress import Egress
+from plugwasm._http.rate_limit import shared_limiter
+from plugwasm._http.request_owner import RequestOwner
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import CancelledError, EgressError, OptionError, TimeoutError
-from tests.support.egress import deadline, no_deadline
+from tests.support.egress import client_for, deadline, no_deadline, send
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
 from tests.support.waiting import soon
@@ -48,11 +53,11 @@ class Held:
 
 
 def get(
-    egress: Egress, remaining: Callable[[], float | None] = no_deadline, path: str = "/"
+    egress: Egress | HttpClient,
+    remaining: Callable[[], float | None] = no_deadline,
+    path: str = "/",
 ) -> int:
-    return client.send_request(
-        egress, "GET", "http://plugin.test" + path, {}, None, remaining
-    ).status
+    return send(egress, "GET", "http://plugin.test" + path, {}, None, remaining).status
 
 
 def egress(transport: Held, **settings: int) -> Egress:
@@ -62,7 +67,7 @@ def egress(transport: Held, **settings: int) -> Egress:
 def test_no_more_are_under_way_than_the_limit_and_all_come_to_their_turn() -> None:
     held = Held()
     shared = egress(held, max_concurrent=3)
-    mine, yours = shared.for_manifest(["plugin.test"]), shared.for_manifest(["*"])
+    mine, yours = client_for(shared, "plugin.test"), client_for(shared, "*")
     requests = [InThread(get, (mine, yours)[index % 2]) for index in range(10)]
     assert soon(lambda: held.now == 3)
     time.sleep(0.1)
@@ -139,7 +144,7 @@ def test_first_come_first_served() -> None:
     requests = []
     for number in range(5):
         requests.append(InThread(ask, number))
-        assert soon(lambda: len(shared.rate_limiter._line().waiting) + held.now == len(requests))
+        assert soon(lambda: len(shared_limiter(shared)._line().waiting) + held.now == len(requests))
     held.go.set()
     for request in requests:
         request.result()
@@ -175,14 +180,27 @@ def test_who_would_wait_too_long_for_its_turn_ends_at_its_deadline() -> None:
 
 def test_what_was_pickled_together_shares_its_limits_again() -> None:
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
-    one, two = pickle.loads(
-        pickle.dumps([shared.for_manifest(["a.test"], 5), shared.for_manifest(["b.test"])])
-    )
-    assert one.rate_limiter is two.rate_limiter
-    assert (one.rate_limiter.max_concurrent, one.max_response_bytes) == (1, 5)
-    assert one.judge("http://a.test/").host == "a.test"
+    one, two = pickle.loads(pickle.dumps([shared, shared]))
+    assert shared_limiter(one) is shared_limiter(two)
+    assert shared_limiter(one) is not shared_limiter(shared)
+    assert shared_limiter(one).max_concurrent == 1
+    mine = HttpClient.for_plugin(one, ["a.test"], 5, RequestOwner()).policy
+    assert mine.max_response_bytes == 5
+    assert mine.check_url("http://a.test/").host == "a.test"
     with pytest.raises(EgressError):
-        one.judge("http://b.test/")
+        mine.check_url("http://b.test/")
+
+
+def test_a_limiter_lives_as_long_as_its_egress() -> None:
+    """Plugins made one after the other share it; another `Egress` with equal settings has its own."""
+    shared = Egress(allowed_hosts=["*"], max_concurrent=1)
+    first = shared_limiter(shared)
+    assert shared_limiter(shared) is first
+    assert shared_limiter(shared.replace()) is not first
+    seen = weakref.ref(shared)
+    del shared
+    gc.collect()
+    assert seen() is None
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "1", True])
@@ -195,13 +213,13 @@ def test_a_limit_that_is_none_is_refused(name: str, limit: object) -> None:
 FORK = """
 import os, threading, warnings
 warnings.simplefilter("ignore")  # newer Pythons warn of forks with threads, which is the point here
-from tests.http.test_rate_limit import Held, deadline, egress, get
+from tests.http.test_rate_limit import Held, deadline, egress, get, shared_limiter
 held = Held()
 shared = egress(held, max_concurrent=1)
 thread = threading.Thread(target=get, args=(shared,))
 thread.start()
 while not held.now: pass
-with shared.rate_limiter._line().changed:  # at its worst: another thread holds the place, and this one the lock
+with shared_limiter(shared)._line().changed:  # at its worst: another thread holds the place, and this one the lock
     child = os.fork()
 if child == 0:
     held.go.set()

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm._http import client
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm.errors import (
     EgressDeniedError,
     EgressError,
 )
-from tests.support.egress import Names, get, no_deadline, policy
+from tests.support.egress import Names, get, no_deadline, policy, send
 from tests.support.http_server import (
     Connection,
     Request,
@@ -27,9 +26,7 @@ from tests.support.http_server import (
 def test_the_request_is_exactly_what_was_asked_for() -> None:
     with Server(reply()) as server:
         headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
-        client.send_request(
-            policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline
-        )
+        send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
     assert server.requests[0].head.split(b"\r\n") == [
         b"POST /a?b HTTP/1.1",
         b"Content-Length: 5",
@@ -50,7 +47,7 @@ def test_every_ordinary_method_is_sent_with_and_without_a_body(
     method: str, body: bytes | None
 ) -> None:
     with Server(reply(b"answer")) as server:
-        response = client.send_request(policy(), method, server.url, {}, body, no_deadline)
+        response = send(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
     assert response.body == (b"" if method == "HEAD" else b"answer")
 
@@ -61,7 +58,7 @@ def test_every_ordinary_method_is_sent_with_and_without_a_body(
 )
 def test_other_methods_are_refused(method: str) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="method: expected one of"):
-        client.send_request(policy(), method, server.url, {}, None, no_deadline)
+        send(policy(), method, server.url, {}, None, no_deadline)
     assert server.connections == 0
 
 
@@ -135,7 +132,7 @@ BAD_HEADERS = [
 @pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
 def test_headers_that_are_not_the_guests_to_set_are_refused(headers: dict[str, str]) -> None:
     with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
-        client.send_request(policy(), "GET", server.url, headers, None, no_deadline)
+        send(policy(), "GET", server.url, headers, None, no_deadline)
     assert server.connections == 0
 
 
@@ -148,7 +145,7 @@ def test_as_many_headers_as_are_allowed_are_sent() -> None:
 @given(st.dictionaries(st.text(), st.text(), max_size=3))
 def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> None:
     try:
-        checked = Egress().judge_headers(headers)
+        checked = Egress()._policy.check_headers(headers)
     except EgressError:
         return
     for name, value in checked.items():
@@ -160,16 +157,16 @@ def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> 
 def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
     rules = policy(max_request_bytes=1000)
     with Server(reply()) as server:
-        client.send_request(rules, "POST", server.url, {}, bytes(1000), no_deadline)
+        send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
         with pytest.raises(EgressError, match="1001 bytes, more than the 1000 allowed"):
-            client.send_request(rules, "POST", server.url, {}, bytes(1001), no_deadline)
+            send(rules, "POST", server.url, {}, bytes(1001), no_deadline)
     assert len(server.requests) == 1
 
 
 def test_a_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 20_000
     with Server(reply()) as server:
-        client.send_request(policy(), "PUT", server.url, {}, body, no_deadline)
+        send(policy(), "PUT", server.url, {}, body, no_deadline)
     assert server.requests[0].body == body
 
 
@@ -200,7 +197,7 @@ def test_a_redirect_is_followed_with_the_method_its_status_asks_for(
 ) -> None:
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
-        response = client.send_request(policy(), method, server.url, headers, b"body", no_deadline)
+        response = send(policy(), method, server.url, headers, b"body", no_deadline)
     _, second = server.requests
     assert response.status == 200
     assert (second.target, second.method, second.body) == (

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugwasm._http import client
 from plugwasm.errors import (
     EgressError,
 )
-from tests.support.egress import deadline, get, policy
+from tests.support.egress import deadline, get, policy, send
 from tests.support.http_server import (
     CHUNKED_HEAD,
     EMPTY_GZIP_MEMBER,
@@ -237,9 +236,7 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
         connection.pause(30)
 
     with Server(on_connect=impatient) as server:
-        response = client.send_request(
-            policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5)
-        )
+        response = send(policy(), "POST", server.url, {}, bytes(20 << 20), deadline(5))
     assert (response.status, response.body) == (413, b"big")
 
 

@@ -17,13 +17,15 @@ import pytest
 
 import plugwasm
 from plugwasm import Egress, Plugin
-from plugwasm._http import client as exchange
 from plugwasm._http import connection, lookups
-from plugwasm._http.policy import Egress as Policy
+from plugwasm._http.client import HttpClient
+from plugwasm._http.egress import Egress as Policy
+from plugwasm._http.rate_limit import shared_limiter
 from plugwasm._http.request_owner import RequestOwner
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import EgressError, SourceError, TimeoutError
-from tests.support.egress import deadline
+from tests.support.egress import client_for, deadline
+from tests.support.egress import send as send_to
 from tests.support.guests import export, guest, manifest
 from tests.support.http_server import Server, reply, silence
 from tests.support.threads import InThread
@@ -171,8 +173,13 @@ def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(
     over: list[object] = []
 
     def ask() -> bytes:
-        answer = exchange.send_request(
-            compiled._grants.policy, "GET", by_name(server, "plugin.test"), {}, None, lambda: 30.0
+        answer = send_to(
+            compiled._grants.http_client,
+            "GET",
+            by_name(server, "plugin.test"),
+            {},
+            None,
+            lambda: 30.0,
         )
         over.append(answer)
         return answer.body
@@ -188,7 +195,7 @@ def test_there_is_an_end_to_lookups_also_of_owners_without_number(names: Resolve
     for index in range(connection._MAX_LOOKUPS + 20):
         policy = Policy(allowed_hosts=["*"])
         with pytest.raises(TimeoutError):
-            exchange.send_request(policy, "GET", f"http://{index}.hang/", {}, None, deadline(0.02))
+            send_to(policy, "GET", f"http://{index}.hang/", {}, None, deadline(0.02))
     assert names.most == connection._MAX_LOOKUPS
 
 
@@ -202,7 +209,7 @@ def test_a_thread_that_cannot_be_started_counts_no_more(
         patched.setattr(threading.Thread, "start", no_thread)
         for _ in range(3):
             with pytest.raises(EgressError):
-                exchange.send_request(
+                send_to(
                     Policy(allowed_hosts=["*"]),
                     "GET",
                     "http://plugin.test/",
@@ -382,17 +389,15 @@ def test_a_plugin_that_is_alone_has_all_places() -> None:
 def test_plugins_take_turns_also_where_only_the_rate_is_limited() -> None:
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_per_second=5)
-    mine, yours = shared.for_manifest(["*"]), shared.for_manifest(["*"])
+    mine, yours = client_for(shared, "*"), client_for(shared, "*")
 
-    def ask(policy: Policy, path: str) -> int:
-        return exchange.send_request(
-            policy, "GET", f"http://plugin.test{path}", {}, None, lambda: 30.0
-        ).status
+    def ask(policy: HttpClient, path: str) -> int:
+        return send_to(policy, "GET", f"http://plugin.test{path}", {}, None, lambda: 30.0).status
 
     first = [InThread(ask, mine, "/mine") for _ in range(5)]
     assert all(request.result() == 200 for request in first)
     many = [InThread(ask, mine, "/mine") for _ in range(12)]
-    assert soon(lambda: len(shared.rate_limiter._line().waiting) == 12)
+    assert soon(lambda: len(shared_limiter(shared)._line().waiting) == 12)
     assert ask(yours, "/yours") == 200
     assert held.served.index("/yours") <= 6
     assert all(request.result() == 200 for request in many)
@@ -409,5 +414,5 @@ def test_who_gave_up_is_in_no_queue() -> None:
             with pytest.raises(TimeoutError):
                 send(plugin, "http://plugin.test/slow")
         assert send(other, "http://plugin.test/") == b"served"
-    line = shared.rate_limiter._line()
+    line = shared_limiter(shared)._line()
     assert (len(line.waiting), len(line.under_way), len(line._queues)) == (0, 0, 0)

@@ -9,15 +9,14 @@ import time
 
 import pytest
 
-from plugwasm._http import client
 from plugwasm._http import connection as wire
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm.errors import (
     EgressDeniedError,
     EgressError,
     TimeoutError,
 )
-from tests.support.egress import Names, deadline, get, no_deadline, policy
+from tests.support.egress import Names, deadline, get, no_deadline, policy, send
 from tests.support.http_server import (
     Connection,
     Request,
@@ -39,9 +38,7 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
     with Server(
         lambda request, connection: reply(request.body)(request, connection), tls=server_tls
     ) as server:
-        response = client.send_request(
-            rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline
-        )
+        response = send(rules, "POST", f"https://Plugin.TEST:{server.port}/", {}, body, no_deadline)
     assert response.body == body
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
     assert asked_for == ["plugin.test"]
@@ -104,9 +101,7 @@ def test_the_deadline_holds_for_a_drip_over_tls(
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            client.send_request(
-                rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3)
-            )
+            send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, deadline(0.3))
         assert time.monotonic() - started < 3
 
 
@@ -121,9 +116,7 @@ def test_a_server_that_sends_tickets_without_end_is_given_up(
         Server(silence, tls=server_tls) as server,
         pytest.raises(EgressError if seconds is None else (EgressError, TimeoutError)) as caught,
     ):
-        client.send_request(
-            rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining
-        )
+        send(rules, "GET", f"https://plugin.test:{server.port}/", {}, None, remaining)
     if seconds is None:
         assert "bytes of TLS without any content" in str(caught.value)
 
@@ -140,7 +133,7 @@ def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read
 
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=impatient) as server:
-        response = client.send_request(
+        response = send(
             rules, "POST", f"https://plugin.test:{server.port}/", {}, bytes(20 << 20), deadline(20)
         )
     assert (response.status, response.body) == (413, b"big")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import urllib3
 
-from plugwasm._http import client, connection
+from plugwasm._http import connection
 from plugwasm._http.client import Response
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm._http.socket_transport import HttpTransport
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from plugwasm.errors import (
@@ -23,7 +23,7 @@ from plugwasm.errors import (
     OptionError,
     TimeoutError,
 )
-from tests.support.egress import deadline, no_deadline
+from tests.support.egress import deadline, no_deadline, send
 from tests.support.http_server import Server, gzip_bomb, redirect, reply, silence
 
 
@@ -94,7 +94,7 @@ def get(
     url: str = "http://plugin.test/",
     remaining: Callable[[], float | None] = no_deadline,
 ) -> Response:
-    return client.send_request(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
+    return send(egress, "GET", url, {"X-Guest": "yes"}, None, remaining)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 def test_a_mock_answers_without_any_network() -> None:
     mock = Mock(lambda request: EgressResponse(201, {"X-One": "1"}, b"made up"))
-    response = client.send_request(
+    response = send(
         policy(mock),
         "post",
         "http://Plugin.TEST:8080/a?b#c",

@@ -28,7 +28,8 @@ def test_a_worker_gets_nothing_of_the_application_but_its_sockets(
     os.set_inheritable(kept, True)
     report = """
 hear(); hear()
-descriptors = sorted(int(fd) for fd in os.listdir("/dev/fd"))
+# Without that of libffi, newer versions of which keep their own file open.
+descriptors = [fd for fd in os.listdir("/dev/fd") if "libffi" not in os.path.realpath(f"/dev/fd/{fd}")]
 found = [str(len(descriptors)), os.environ.get("SECRET", "none"), os.getcwd(), str(os.getsid(0) == os.getpid()), oct(os.umask(0))]
 say(m.Confined(found), m.Loaded([], [], 0)); forever()"""
     try:

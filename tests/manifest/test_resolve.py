@@ -743,7 +743,7 @@ print(sorted(set(sys.modules) & {set(heavy)!r}))
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (MAX_MODULE_BYTES, download.DOWNLOAD_SECONDS, policy._MOST_HOPS_OF_MODULE) == (
+    assert (MAX_MODULE_BYTES, download.DOWNLOAD_SECONDS, policy._MAX_DOWNLOAD_REDIRECTS) == (
         256 * 2**20,
         30,
         5,

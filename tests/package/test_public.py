@@ -18,13 +18,18 @@ import plugwasm
 PACKAGE = Path(plugwasm.__file__).parent
 
 PUBLIC = """
-BadHandleError BatchError BusyError CallError CancelHandle CancelledError Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin
-CustomLogger Egress EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError FromEnvironment FrozenClock
-Function FunctionNotFoundError FunctionType GuestError HashMismatchError HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item
-Json Lease Limits LinkError Manifest ManifestError ManifestPolicy MapBatches Memory MemoryOptions Measured MissingImportError ModuleError Observe OptionError OutOfFuelError
-OutOfMemoryError OutputError Pickle Plugin PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits RecordingError ReplayError RowError SeededRandom SignatureError SourceError
-StackError TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ aio cache codecs get_include
-debugging errors export extism_version host_fn host_namespace interfaces manifest observing otel plugin_set recording set_log_custom set_log_file testing
+Admitted AsyncOutputs BadHandleError BatchError BusyError CallError CancelHandle CancelledError
+Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin CustomLogger Egress
+EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError
+FromEnvironment FrozenClock Function FunctionNotFoundError FunctionType GuestError HashMismatchError
+HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item Json Lease Limits LinkError
+Manifest ManifestError ManifestPolicy MapBatches Measured Memory MemoryOptions MissingImportError
+ModuleError Observe OptionError OutOfFuelError OutOfMemoryError OutputError Pickle Plugin
+PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits Readable
+RecordingError ReplayError RowError SeededRandom SignatureError SourceError StackError TimeoutError
+Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
+extism_version get_include host_fn host_namespace set_log_custom set_log_file
+aio cache codecs debugging errors interfaces manifest observing otel plugin_set recording testing
 """.split()
 
 
@@ -41,6 +46,17 @@ def test_a_public_name_can_be_imported_and_is_documented(name: str) -> None:
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Plugn'"):
         _ = plugwasm.Plugn  # type: ignore[attr-defined]
+
+
+def test_type_checkers_import_the_public_names_and_no_others() -> None:
+    """The imports that only they read are those of the list, in its order."""
+    expected = [f"from . import {module} as {module}" for module in plugwasm._PUBLIC_MODULES]
+    for module, names in plugwasm._PUBLIC_NAMES.items():
+        expected += [f"from .{module} import {name} as {name}" for name in names.split()]
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    assert [ast.unparse(node) for node in block.body] == expected, "\n".join(expected)
 
 
 def test_everything_public_is_listed_by_dir() -> None:
@@ -94,17 +110,7 @@ def test_running_a_small_module_loads_nothing_heavy() -> None:
     assert not loaded_after(program) & HEAVY
 
 
-MODULES = (
-    "cache",
-    "codecs",
-    "debugging",
-    "interfaces",
-    "manifest",
-    "observing",
-    "plugin_set",
-    "recording",
-    "testing",
-)
+MODULES = plugwasm._PUBLIC_MODULES
 FACADES = ("cache", "codecs", "interfaces", "manifest", "observing", "plugin_set", "recording")
 
 
@@ -115,9 +121,7 @@ def test_public_classes_and_functions_say_a_public_module_as_theirs(module: str)
         value = getattr(public, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             home = value.__module__
-            assert home in ("plugwasm", *(f"plugwasm.{name}" for name in (*MODULES, "errors"))), (
-                name
-            )
+            assert home in ("plugwasm", *(f"plugwasm.{name}" for name in MODULES)), name
             assert getattr(import_module(home), name) is value
 
 

@@ -135,7 +135,7 @@ pool.call("echo", b"x")
 left = 0
 def profile(frame, what, argument):
     global left
-    if frame.f_code.co_filename.endswith(("_pool/slots.py", "_pool/pool.py")):
+    if frame.f_code.co_filename.endswith(("_pool/slots.py", "_pool/claim.py", "_pool/pool.py")):
         left -= 1
         if left <= 0 and left > -times:
             raise KeyboardInterrupt
@@ -255,10 +255,10 @@ def write(name, text):
         file.write(text)
 write("a", '(module (func (export "hook")))')
 plugins = PluginSet.from_directory(folder)
-load = plugins._load
+load = plugins._loader._load
 said = []
 def interrupted(*args):
-    plugins._load = load
+    plugins._loader._load = load
     signal.raise_signal(signal.SIGUSR1)
     return load(*args)
 def handler(*_):
@@ -271,13 +271,13 @@ def handler(*_):
             said.append(error.message)
 signal.signal(signal.SIGUSR1, handler)
 write("a", '(module (func (export "hook")) (func))')
-plugins._load = interrupted
+plugins._loader._load = interrupted
 print(plugins.reload())
 assert set(plugins.hooks["hook"]) == {"a", "b"}
 assert said[0] == ((), (), (), ()) and len(said) == 4 and len(set(said[1:])) == 1, said
 signal.signal(signal.SIGUSR1, lambda *_: plugins.close())
 write("a", '(module (func (export "hook")) (func) (func))')
-plugins._load = interrupted
+plugins._loader._load = interrupted
 plugins.reload()
 try:
     plugins.hooks
@@ -410,6 +410,8 @@ print(*pool.stats[2:4])
     "where",
     [
         "_pool/slots.py",
+        "_pool/claim.py",
+        "_pool/lease.py",
         "_host/deadline.py",
         "_pool/pool.py",
         "_pool/map_workers.py",

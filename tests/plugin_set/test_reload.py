@@ -17,7 +17,7 @@ import pytest
 
 import plugwasm
 import plugwasm.aio
-from plugwasm._plugin_set import discovery, plugin_set
+from plugwasm._plugin_set import discovery, loading
 from plugwasm._plugin_set.discovery import FileSource
 from plugwasm.errors import (
     ClosedError,
@@ -75,7 +75,7 @@ def test_a_file_that_was_left_alone_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(tmp_path / "a.wasm", says("0"))
-    monkeypatch.setattr(plugin_set, "_RECENT_NS", 0)
+    monkeypatch.setattr(loading, "_RECENT_NS", 0)
     read: list[str] = []
     load = FileSource.load
 
@@ -331,7 +331,7 @@ from plugwasm.plugin_set import PluginSet
 directory, new = sys.argv[1:]
 plugins = PluginSet.from_directory(directory)
 def reload(held):
-    plugins._changing(lambda: (held.set(), threading.Event().wait(30)))
+    plugins._apply_change(lambda: (held.set(), threading.Event().wait(30)))
 held = threading.Event()
 threading.Thread(target=reload, args=(held,), daemon=True).start()  # a thread that reloads, and that the child will not have
 held.wait(30)

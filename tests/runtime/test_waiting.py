@@ -27,6 +27,7 @@ from plugwasm import (
 )
 from plugwasm._host.waiting_calls import waiting_callers
 from plugwasm._http.connection import CallClock
+from plugwasm._http.rate_limit import shared_limiter
 from tests.support.threads import InThread
 
 ASK = b"""(module (import "extism:host/user" "ask" (func $ask))
@@ -222,11 +223,12 @@ def test_an_isolated_plugins_host_function_waits_no_longer_than_its_call_may_tak
 def test_a_request_waits_for_its_turn_no_longer_than_its_call_may_take() -> None:
 
     egress = Egress(max_concurrent=1)
-    egress.rate_limiter.acquire(object(), CallClock(lambda: None))
+    limiter = shared_limiter(egress)
+    limiter.acquire(object(), CallClock(lambda: None))
 
     def ask() -> None:
         (guest,) = waiting_callers()
-        egress.rate_limiter.acquire(object(), CallClock(guest.remaining))
+        limiter.acquire(object(), CallClock(guest.remaining))
 
     with soon(), pytest.raises(TimeoutError):
         Plugin(ASK, functions=asking(ask), limits=Limits(timeout=0.3)).call("ask")
@@ -330,7 +332,7 @@ def test_a_lease_of_this_thread_that_another_one_gives_back_may_be_waited_for() 
     with PluginPool(OTHER, size=1) as pool:
         lease = pool.plugin()
         lease.__enter__()
-        threading.Timer(0.1, lease.release).start()
+        threading.Timer(0.1, lease.__exit__, (None, None, None)).start()
         assert pool.call("ok", wait=60) == b""
 
 

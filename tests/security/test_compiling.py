@@ -15,7 +15,7 @@ import pytest
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
 from plugwasm._engine import LIGHT_COST, estimate_cost, is_light, wat_to_wasm
-from plugwasm._plugin_set.compile_budget import MIN_SHARE, CompileBudget
+from plugwasm._plugin_set.compile_shares import MIN_SHARE, CompileShares
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
@@ -507,7 +507,7 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "plugwasm._plugin_set.compile_budget.MIN_SHARE", 0.05
+        "plugwasm._plugin_set.compile_shares.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
     begin = time.monotonic()
     CompiledPlugin(slow(80))
@@ -543,36 +543,36 @@ def test_a_plugin_that_was_too_slow_among_others_can_be_enabled_alone(tmp_path: 
 
 def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("plugwasm._plugin_set.compile_budget.monotonic", lambda: now[0])
+    monkeypatch.setattr("plugwasm._plugin_set.compile_shares.monotonic", lambda: now[0])
 
-    def run(budget: CompileBudget, needs: list[float]) -> list[float]:
+    def run(shares: CompileShares, needs: list[float]) -> list[float]:
         got = []
         for need in needs:
-            budget.begin()
-            assert budget.share is not None
-            now[0] += min(need, budget.share)
-            if budget.end():
-                got.append(budget.share)
+            shares.begin()
+            assert shares.share is not None
+            now[0] += min(need, shares.share)
+            if shares.end():
+                got.append(shares.share)
         return got
 
-    budget = CompileBudget(60.0, 10)
-    assert run(budget, [0] * 9 + [50]) == []
-    budget = CompileBudget(60.0, 10)
-    late = run(budget, [50] + [0] * 9)
+    shares = CompileShares(60.0, 10)
+    assert run(shares, [0] * 9 + [50]) == []
+    shares = CompileShares(60.0, 10)
+    late = run(shares, [50] + [0] * 9)
     assert late == [6.0]
-    again = budget.retry_budget(late)
+    again = shares.retry_shares(late)
     assert again is not None
     assert run(again, [50]) == []
     now[0] = 0.0
-    budget = CompileBudget(60.0, 1000)
-    late = run(budget, [100.0] * 1000)
+    shares = CompileShares(60.0, 1000)
+    late = run(shares, [100.0] * 1000)
     assert now[0] <= 60 + 1000 * MIN_SHARE
-    assert budget.retry_budget(late) is None
+    assert shares.retry_shares(late) is None
     now[0] = 0.0
-    assert run(CompileBudget(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
-    without = CompileBudget(None, 3)
+    assert run(CompileShares(0.125, 3), [1, 1, 1]) == [0.125, 0.125, 0.125]
+    without = CompileShares(None, 3)
     without.begin()
-    assert (without.share, without.end(), without.retry_budget([1.0])) == (None, False, None)
+    assert (without.share, without.end(), without.retry_shares([1.0])) == (None, False, None)
 
 
 @pytest.mark.skipif(

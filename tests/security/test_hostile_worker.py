@@ -24,7 +24,7 @@ from tests.support.waiting import soon
         ("os._exit(3)", "its process ended with the exit code 3"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "its process ended by SIGSEGV"),
         (
-            "sys.stderr.write('last \\x1b[31m words' * 1000); os._exit(1)",
+            "sys.stderr.write('last \\x1b[31m words' * 1000); sys.stderr.flush(); os._exit(1)",
             r"exit code 1; its last words:\n.*last \\x1b\[31m words$",
         ),
         (

@@ -592,9 +592,9 @@ def test_an_outer_deadline_that_passes_in_an_inner_plugin_ends_the_outer_call_wh
 
 
 INTERRUPTS = """
-    import functools, sys, _thread, plugwasm
+    import sys, _thread, plugwasm
     class Interrupts(str):
-        __del__ = functools.partial(_thread.interrupt_main)  # not by a function, for Python would drop what that raises
+        __del__ = _thread.interrupt_main  # not by a function of Python, which would drop what that raises
     source = '''(module (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
         (import "extism:host/env" "store_u8" (func $store (param i64 i32))) (import "extism:host/env" "output_set" (func $set (param i64 i64)))
         (global $n (mut i32) (i32.const 0)) (func (export "trap") unreachable)

@@ -19,7 +19,7 @@ import pytest
 import plugwasm
 from plugwasm import Plugin
 from plugwasm._http import connection as wire
-from plugwasm._http.policy import Egress
+from plugwasm._http.egress import Egress
 from plugwasm._http.transport import EgressRequest, EgressResponse
 from tests.support.guests import export, guest, manifest, number
 from tests.support.http_server import (

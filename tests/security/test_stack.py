@@ -226,15 +226,18 @@ def cases(
 
 def outcome(case: Callable[[], Any]) -> str:
     """ "ok", or the class of the error, and of its innermost cause."""
+    # Classes are looked for one by one: for several at once, Python 3.14 has no room at the end of a
+    # stack.
     try:
         case()
-    except (plugwasm.Error, RecursionError) as error:
+    except Exception as error:
+        if plugwasm.Error not in type(error).__mro__ and type(error) is not RecursionError:
+            raise
         last: BaseException = error
         while last.__cause__ is not None:
             last = last.__cause__
-        if not isinstance(
-            last, (plugwasm.Error, RecursionError, ValueError)
-        ):  # the last for what is no JSON
+        # ValueError is for what is no JSON.
+        if not {plugwasm.Error, RecursionError, ValueError} & {*type(last).__mro__}:
             return f"NOT OURS: {type(error).__name__} of {last!r}"[:1000]
         return (
             type(error).__name__
@@ -360,7 +363,18 @@ def lethal(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
     return "\n".join(line for line in bad if not line.startswith(left_out))
 
 
-STACKS = [32, 64, 128, 256, 512, 768, 1024, 4096, 0]
+def can_be_made(kib: int) -> bool:
+    """Return whether Python makes threads with such a stack; from 3.14 on, 52 KiB are the least."""
+    before = threading.stack_size()
+    try:
+        threading.stack_size(kib * KIB)
+    except ValueError:
+        return False
+    threading.stack_size(before)
+    return True
+
+
+STACKS = [*filter(can_be_made, [32, 56, 64, 80, 96]), 128, 256, 512, 768, 1024, 4096, 0]
 
 
 @pytest.fixture(

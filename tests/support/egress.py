@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from plugwasm._http import client
-from plugwasm._http.client import Response
-from plugwasm._http.policy import Egress
+from plugwasm._http.client import HttpClient, Response
+from plugwasm._http.egress import Egress
+from plugwasm._http.request_owner import RequestOwner
 from plugwasm.errors import (
     TimeoutError,
 )
@@ -36,10 +36,32 @@ def policy(*hosts: str, **settings: Any) -> Egress:
     return Egress(allowed_hosts=hosts or ["127.0.0.1"], **settings)
 
 
+def client_for(egress: Egress, *manifest_hosts: str) -> HttpClient:
+    """A client within the application's policy, and within a manifest's if that is given."""
+    if manifest_hosts:
+        return HttpClient.for_plugin(egress, manifest_hosts, None, RequestOwner())
+    return HttpClient(egress, egress._policy, RequestOwner())
+
+
+def send(
+    rules: Egress | HttpClient,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    remaining: Callable[[], float | None],
+    **options: Any,
+) -> Response:
+    """Send a request as a guest's is sent: the size of its body is checked first."""
+    client = client_for(rules) if isinstance(rules, Egress) else rules
+    client.policy.check_body_size(len(body or b""))
+    return client.send(method, url, headers, body, remaining, **options)
+
+
 def get(
     url: str, rules: Egress | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return client.send_request(rules or policy(), "GET", url, headers or {}, None, no_deadline)
+    return send(rules or policy(), "GET", url, headers or {}, None, no_deadline)
 
 
 class Names:
