@@ -1,4 +1,7 @@
-"""Compiled plugins: read, compiled and linked once, and the start of any number of plugins."""
+"""Compiled plugins: read, compiled and linked once, to make any number of plugins of.
+
+Decisions: docs/decisions.md, 4, 42.
+"""
 
 from __future__ import annotations
 
@@ -47,32 +50,40 @@ __all__ = ["CompiledPlugin"]
 
 
 POOL_AFTER = 4
-"""The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
+"""The number of starts of a plugin after which its instances come from the pool.
+
+Creating the pool takes 2 ms, once in a process.
+"""
 
 POOLED_BYTES = 32 * 2**20
-"""A plugin with more code than this gets no instances from the pool, for which it would be there a second time."""
+"""Bytes of code above which a plugin gets no instances from the pool, which has a second copy."""
 
 
 class CompiledPlugin:
-    """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
+    """A plugin that is read, compiled and linked, but not running.
+
+    Make any number of `Plugin` of it, in any thread.
 
     Args:
-        plugin: The path of a module, or of a manifest (`.json` or `.toml`); a module's bytes or text; a URL; a manifest as a dict, as JSON
-            or TOML text, or as a `Manifest`. Bytes, and files with other names, are never a manifest. A stranger's manifest goes through
+        plugin: The path of a module, or of a manifest (`.json` or `.toml`); a module's bytes or
+            text; a URL; a manifest as a dict, as JSON or TOML text, or as a `Manifest`. Bytes, and
+            files with other names, are never a manifest. A stranger's manifest goes through
             `ManifestPolicy.admit`.
-        wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
-            `WasiOptions` give it other clocks and another source of random bytes than the system's.
-        functions: The host functions that it may import; if not given, all that `host_fn` registered in this process, from wherever. What
-            it imports of these is logged as a warning.
-        name: What errors and logs call it; if not given, the main module's file name.
-        fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
+        wasi: Whether the plugin may import WASI preview 1. It has no files but `allowed_paths`, no
+            environment and no arguments. `WasiOptions` replace the clocks and the random bytes.
+        functions: The host functions that it may import; if not given, all that `host_fn`
+            registered in this process, from wherever. Imports of those are logged as a warning.
+        name: The name in errors and logs; if not given, the main module's file name.
+        fuel_limit: The fuel that each call may use (about one unit an instruction); None for no
+            limit. Guests run slower with a limit.
         http_response_headers: Whether the plugin may read the headers of HTTP responses.
-        limits: What the plugin may make the host spend. If given, the manifest can only lower it; if not, the defaults of `Limits` count
-            where the manifest is silent.
-        egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants; and where modules may be fetched from.
-            If not given, that is any public host, and others where the URL names them by their address or as "localhost".
-        observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`): True for calls that are `Measured`, an
-            `Observer`, or several.
+        limits: What the plugin may make the host spend. If given, the manifest can only lower it;
+            if not, the defaults of `Limits` apply where the manifest is silent.
+        egress: Restricts its HTTP requests, within the manifest's `allowed_hosts`, and the URLs
+            that modules are fetched from. If not given, any public host is allowed, and others
+            where the URL names them by their address or as "localhost".
+        observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`):
+            True for calls that are `Measured`, an `Observer`, or several.
 
     Raises:
         ManifestError: The manifest is not valid, or a hash does not match.
@@ -187,7 +198,7 @@ class CompiledPlugin:
         self._warn()
 
     def _warn(self) -> None:
-        """Warns of host functions that it imports although nobody passed them."""
+        """Warn of host functions that it imports although nobody passed them."""
         if self._uses_registered and self._offered:
             plan = self._plan
             warn_registered_imports(
@@ -197,7 +208,7 @@ class CompiledPlugin:
             )
 
     def _build(self) -> None:
-        """Compiles and links. Up to here there are only settings."""
+        """Compile and link. Everything before this concerns settings only."""
         self._plan = self._link(pooled=False)
         self._check_memory()
         self._check_state()
@@ -218,7 +229,8 @@ class CompiledPlugin:
         for module in self._spec.modules:
             if len(module.wasm) > self.limits.module_bytes:
                 raise ModuleError(
-                    f"module `{truncate(module.name)}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} "
+                    f"module `{truncate(module.name)}` has {len(module.wasm)} bytes, more "
+                    f"than {self.limits.module_bytes} "
                     "(`Limits.module_bytes`)",
                     plugin=self.name,
                 )
@@ -227,14 +239,17 @@ class CompiledPlugin:
         limit, first = self.limits.memory_bytes, self._plan.first_pages
         if limit is not None and first > limit // PAGE_SIZE:
             raise OutOfMemoryError(
-                f"plugin `{self.name}` starts with {first} pages of memory, {INITIAL_PAGES} of them for what is passed in and out, "
-                f"but its limit is {limit // PAGE_SIZE}: it needs `Limits.memory_bytes` of {first * PAGE_SIZE} at least",
+                f"plugin `{self.name}` starts with {first} pages of memory, {INITIAL_PAGES} "
+                "of them for what is passed in and out, "
+                f"but its limit is {limit // PAGE_SIZE}: it needs `Limits.memory_bytes` of "
+                f"{first * PAGE_SIZE} at least",
                 plugin=self.name,
             )
         most, own = self.limits.max_pages, self._plan.main_pages
         if most is not None and own > most:
             raise OutOfMemoryError(
-                f"the main module of plugin `{self.name}` starts with {own} pages of memory, but its limit is {most}: "
+                f"the main module of plugin `{self.name}` starts with {own} pages of memory, "
+                f"but its limit is {most}: "
                 f"it needs `memory.max_pages` of {own} at least",
                 plugin=self.name,
             )
@@ -243,8 +258,10 @@ class CompiledPlugin:
         most = max_state_bytes(self.limits)
         if self._plan.state_bytes > most:
             raise OutOfMemoryError(
-                f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
-                f"referred to, segments, imports), but its limit is {most} (`Limits.instance_bytes`, `Limits.memory_bytes`)",
+                f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its "
+                "memories (globals, functions that can be "
+                f"referred to, segments, imports), but its limit is {most} "
+                "(`Limits.instance_bytes`, `Limits.memory_bytes`)",
                 plugin=self.name,
             )
 
@@ -273,7 +290,9 @@ class CompiledPlugin:
             raise
 
     def _plan_for_start(self) -> Plan:
-        """The plan for one more instance: with the pool once there have been a few, for it pays only then."""
+        """Return the plan for one more instance: after a few starts a pooled one, which then pays
+        off.
+        """
         self._starts += 1
         if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
@@ -283,7 +302,9 @@ class CompiledPlugin:
         return self._pooled_plan or self._plan
 
     def _claim_pool(self) -> bool:
-        """Whether the pool may be tried: once, for the one who asks first. Deleting an attribute is atomic."""
+        """Return True once: only the first caller may try the pool. Deleting an attribute is
+        atomic.
+        """
         try:
             del self._pool_is_untried
         except AttributeError:
@@ -292,22 +313,23 @@ class CompiledPlugin:
 
     @property
     def exports(self) -> tuple[Item, ...]:
-        """What the main module exports: name, kind, and for functions the type."""
+        """The main module's exports: name, kind, and for functions the type."""
         return tuple(self._plan.main.module.exports.values())
 
     @property
     def imports(self) -> tuple[Item, ...]:
-        """What the main module imports: module, name, kind, and for functions the type."""
+        """The main module's imports: module, name, kind, and for functions the type."""
         return self._plan.main.module.imports
 
     @property
     def log_lines_dropped(self) -> int:
-        """How many lines the plugins made of this one have logged beyond their limits, which were dropped."""
+        """The number of log lines that the plugins made of this one lost to their limits."""
         return self._grants.log.dropped
 
     def __reduce__(self) -> str:
         raise TypeError(
-            "a CompiledPlugin cannot be copied or pickled: threads can share it; send another process a PluginRef"
+            "a CompiledPlugin cannot be copied or pickled: threads can share it; send another "
+            "process a PluginRef"
         )
 
     def __repr__(self) -> str:

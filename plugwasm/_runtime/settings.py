@@ -1,4 +1,4 @@
-"""The settings that an application gives a plugin, checked: one value for all classes that take them as arguments."""
+"""The settings of a plugin, checked: one value for all classes that take them as arguments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class PluginSettings:
             `CompiledPlugin`. `NOT_GIVEN` stands for a default.
 
     Attributes:
-        functions: The host functions, or `REGISTERED` for those that are registered when the plugin is compiled.
+        functions: The host functions, or `REGISTERED` for those that are registered when the plugin
+            is compiled.
         observers: The observers; None when the plugin is not observed.
 
     Raises:
