@@ -38,8 +38,8 @@ are called at the end of the guest's stack.
 """
 PYTHON_NEEDS = 96 * 1024 if sys.version_info >= (3, 14) else 0
 """Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free: with less than
-that, `except` clauses of several classes,
-and library functions that have them, raise RecursionError or let pass what they should catch."""
+that, `except` clauses of several classes, and library functions that have them, raise
+RecursionError or let pass what they should catch."""
 _PYTHON_LEVEL = 5 * 1024
 """The most bytes that a level of Python's recursion takes where each level passes through C."""
 
