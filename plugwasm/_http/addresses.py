@@ -80,7 +80,7 @@ class Networks:
         self._networks = tuple(
             _network(entry, setting) for entry in check_list(entries, setting, "networks")
         )
-        self.entries = tuple(map(str, self._networks))
+        self.entries: tuple[str, ...] = tuple(map(str, self._networks))
 
     def allows(self, address: Address) -> bool:
         """Return whether an address may be reached."""

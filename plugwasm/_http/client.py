@@ -9,6 +9,8 @@ A request goes only where the policy (`policy`, rules 1 to 3) lets it, carried b
    connecting, TLS, sending, reading (`connection`).
 6. Sizes are counted as bytes arrive, on what a body decodes to; what a peer, a guest or a transport
    announces is only a claim.
+
+Decisions: docs/decisions.md, 9.1.
 """
 
 from __future__ import annotations
@@ -52,9 +54,9 @@ class Response:
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+        self.status: int = status
+        self.headers: dict[str, str] = headers
+        self.body: bytes = body
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"
@@ -74,8 +76,8 @@ class HttpClient:
     __slots__ = ("_egress", "_limiter", "_resolves", "_transport", "owner", "policy")
 
     def __init__(self, egress: Egress, policy: RequestPolicy, owner: RequestOwner) -> None:
-        self.policy = policy
-        self.owner = owner
+        self.policy: RequestPolicy = policy
+        self.owner: RequestOwner = owner
         self._egress = egress  # kept alive: the limiter is shared as long
         self._limiter = shared_limiter(egress)
         self._transport = egress.transport

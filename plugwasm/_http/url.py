@@ -51,10 +51,10 @@ class Target:
     __slots__ = ("host", "path", "port", "scheme")
 
     def __init__(self, scheme: str, host: str, port: int, path: str) -> None:
-        self.scheme = scheme
-        self.host = host
-        self.port = port
-        self.path = path
+        self.scheme: str = scheme
+        self.host: str = host
+        self.port: int = port
+        self.path: str = path
 
     @classmethod
     def parse(cls, url: str) -> Target:
@@ -148,7 +148,7 @@ class HostRules:
 
     def __init__(self, entries: Iterable[str], setting: str = "allowed_hosts") -> None:
         """Raise `OptionError`, naming the setting, if an entry is not valid."""
-        self.entries = tuple(
+        self.entries: tuple[str, ...] = tuple(
             dict.fromkeys(
                 _check_entry(entry, setting) for entry in check_list(entries, setting, "host names")
             )
@@ -159,7 +159,7 @@ class HostRules:
                 setting, f"expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
             )
         self._patterns = tuple(map(_Pattern, patterns))
-        self.literals = frozenset(self.entries).difference(patterns)
+        self.literals: frozenset[str] = frozenset(self.entries).difference(patterns)
 
     def allows(self, host: str) -> bool:
         """Return whether a canonical host is named, or matches a pattern."""

@@ -11,7 +11,6 @@ Errors of the host's system leave this module as ``WasiError``, never as ``OSErr
 from __future__ import annotations
 
 import os
-from _functools import partial  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from .._platform.finalizer import Finalizable
@@ -23,6 +22,9 @@ from .path_resolution import OPEN_DIRECTORY, Walk, host_errors
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from functools import partial
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 # glibc writes to each block if the file system cannot allocate, so one call must stay small.
 MAX_ALLOCATE = 256 * 1024 * 1024
