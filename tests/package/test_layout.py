@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 ROOMS = sorted(path.parent for path in ROOT.glob("plugwasm/*/__init__.py"))
 
 
-def test_no_file_of_tests_has_more_than_800_lines() -> None:
+def test_test_files_have_at_most_800_lines() -> None:
+    """No file of tests has more than 800 lines."""
     long = {
         str(path.relative_to(ROOT)): lines
         for path in ROOT.glob("tests/**/*.py")
