@@ -33,7 +33,7 @@ __all__ = ["SetPolicy"]
 
 
 class SetPolicy:
-    """What no manifest of the set can exceed.
+    """The bounds that no manifest of the set can exceed.
 
     Attributes:
         limits: The limits of each plugin; a manifest can only ask for less.
@@ -57,7 +57,7 @@ class SetPolicy:
         if observe is not None:
             from .._runtime.observers import need_local_instance, resolve_observers
 
-            # This rejects what is no observer, here and not once for each plugin.
+            # This raises here, and not once for each plugin, for what is no observer.
             given = resolve_observers(observe) or ()
             if elsewhere and need_local_instance(given):
                 raise OptionError(

@@ -4,7 +4,7 @@ It is one more application of the package.
 
 app         the root command, errors of parsing, `--version`
 commands    one module a command: its options, and what it does
-parameters  what the commands have in common
+parameters  shared parts of the commands
 invocation  the options of `call` → a spec and its calls
 inspection  what `inspect` shows
 streams     input and output of `call`

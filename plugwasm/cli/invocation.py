@@ -139,7 +139,7 @@ def _config_document(document: str) -> dict[str, str]:
     try:
         found = json.loads(document)
     except (ValueError, RecursionError):
-        found = None  # what the parser says may repeat a part, and that may be a secret
+        found = None  # the parser's message may repeat a part, which may be a secret
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise UsageProblem(
             "--set-config",
@@ -159,7 +159,7 @@ def _config_file(path: str) -> dict[str, str]:
         text = content.decode("utf-8-sig")
         found = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (ValueError, RecursionError):
-        # What the parsers say may repeat a part of the file, and that may be a secret.
+        # The parsers' messages may repeat a part of the file, which may be a secret.
         raise UsageProblem(
             "--config-file", f"{path} is neither a JSON object nor TOML, or is not UTF-8"
         ) from None
@@ -288,7 +288,7 @@ def run_calls(
 ) -> Iterator[bytes]:
     """Yield the outputs of so many calls of one instance.
 
-    The input is read after the plugin was loaded, since somebody may have to type it.
+    The input is read after the plugin was loaded, since a user may have to type it.
 
     Args:
         plugin: A file, a URL or a manifest.

@@ -276,7 +276,7 @@ def call(
         from .. import invocation as run
         from .. import streams
 
-        # All that was typed is looked at before anything is read or compiled.
+        # All options are checked before anything is read or compiled.
         rounds = run.parse_number("--loop", loop, 1, run.MAX_NUMBER)
         fuel_limit = None if fuel is None else run.parse_number("--fuel", fuel, 1, run.MAX_NUMBER)
         read = streams.input_reader(input, input_file, stdin)
