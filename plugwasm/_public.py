@@ -1,4 +1,4 @@
-"""Public names for classes whose annotations are read at run time."""
+"""Set the public `__module__` for classes whose annotations are read at run time."""
 
 from __future__ import annotations
 

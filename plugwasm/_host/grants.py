@@ -1,4 +1,6 @@
-"""What was granted to a plugin, and where what it says goes: made once for each compiled plugin, and shared by all of its instances."""
+"""What was granted to a plugin, and where its log goes: made once per compiled plugin, and shared
+by its instances.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ __all__ = ["Grants"]
 
 
 class Grants:
-    """Immutable but for what is made when it is needed first, and for the log's counts."""
+    """Immutable, but for the policy, which is made on first use, and the counts of the log."""
 
     __slots__ = (
         "_egress",
