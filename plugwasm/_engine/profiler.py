@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from _functools import partial  # type: ignore[import-not-found]
 from ctypes import POINTER, Structure, c_void_p
 
 from .._platform.finalizer import Finalizable
@@ -13,9 +12,12 @@ from .traps import take_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from functools import partial
 
     from .module import Engine, Module
     from .store import Store
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 
 class _NamedModule(Structure):

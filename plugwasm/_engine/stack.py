@@ -58,8 +58,8 @@ class StackMeasurement:
     __slots__ = ("call_depth", "recursion_limit")
 
     def __init__(self, call_depth: int, recursion_limit: int) -> None:
-        self.call_depth = call_depth
-        self.recursion_limit = recursion_limit
+        self.call_depth: int = call_depth
+        self.recursion_limit: int = recursion_limit
 
 
 class ThreadStack(local):
@@ -74,9 +74,9 @@ class ThreadStack(local):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.need = engine.stack_bytes + MARGIN
+        self.need: int = engine.stack_bytes + MARGIN
         self._engine = engine
-        self.measurement = StackMeasurement(0, 0)
+        self.measurement: StackMeasurement = StackMeasurement(0, 0)
         self._measure()
 
     def _measure(self) -> None:

@@ -13,7 +13,11 @@ from .traps import EngineFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from functools import partial
+
     from .module import Engine
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 VALUE_CODES = {"i64": 1, "i32": 0, "f64": 3, "f32": 2, "externref": 128, "funcref": 129}
 """The C API's number of each value type that can be passed through the host."""
@@ -27,8 +31,8 @@ class FunctionType:
     __slots__ = ("__weakref__", "_pointers", "params", "results")
 
     def __init__(self, params: tuple[str, ...], results: tuple[str, ...]) -> None:
-        self.params = params
-        self.results = results
+        self.params: tuple[str, ...] = params
+        self.results: tuple[str, ...] = results
         self._pointers: dict[Engine, _TypePointer] = {}
 
     def __eq__(self, other: object) -> bool:
@@ -78,10 +82,10 @@ class Item:
     __slots__ = ("kind", "module", "name", "type")
 
     def __init__(self, module: str, name: str, kind: str, type: FunctionType | None) -> None:
-        self.module = module
-        self.name = name
-        self.kind = kind
-        self.type = type
+        self.module: str = module
+        self.name: str = name
+        self.kind: str = kind
+        self.type: FunctionType | None = type
 
     def __repr__(self) -> str:
         where = (

@@ -26,8 +26,8 @@ class Memory:
     __slots__ = ("length", "offset")
 
     def __init__(self, offs: int, length: int) -> None:
-        self.offset = offs
-        self.length = length
+        self.offset: int = offs
+        self.length: int = length
 
     def __len__(self) -> int:
         return self.length

@@ -94,8 +94,8 @@ class Function:
             check_encodable(part, f"host function `{truncate(part)}`: its name")
         self.namespace = namespace
         self.name = name
-        self.args = self._types("args", args)
-        self.returns = self._types("returns", returns)
+        self.args: list[ValType] = self._types("args", args)
+        self.returns: list[ValType] = self._types("returns", returns)
         self.f = f
         self.user_data = user_data
         functools.update_wrapper(self, f, updated=())

@@ -48,14 +48,14 @@ class Grants:
         has_wasi: bool = False,
         fuel_limit: int | None = None,
     ) -> None:
-        self.spec = spec
-        self.limits = limits
-        self.log = log
-        self.wasi = wasi
-        self.preopens = preopens
-        self.http_response_headers = http_response_headers
-        self.has_wasi = has_wasi
-        self.fuel_limit = fuel_limit
+        self.spec: PluginSpec = spec
+        self.limits: Limits = limits
+        self.log: PluginLog = log
+        self.wasi: WasiOptions | None = wasi
+        self.preopens: Sequence[Preopen] = preopens
+        self.http_response_headers: bool = http_response_headers
+        self.has_wasi: bool = has_wasi
+        self.fuel_limit: int | None = fuel_limit
         self._egress = egress
         self._http_client: HttpClient | None = None
 

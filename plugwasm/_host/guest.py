@@ -91,29 +91,29 @@ class Guest(Environment):
 
     def __init__(self, grants: Grants, config: dict[str, str], vars: Vars) -> None:
         super().__init__()
-        self.grants = grants
+        self.grants: Grants = grants
         self.limits: Limits = grants.limits
         self.log: PluginLog = grants.log
-        self.config = config
-        self.deadline = NEVER
+        self.config: dict[str, str] = config
+        self.deadline: float = NEVER
         self.cancelled: float | bool = False
         """The very object that is the `deadline` of the cancelled call. Each call has one of its
         own, so no other call is cancelled.
         """
-        self.has_fuel_limit = False
+        self.has_fuel_limit: bool = False
         self.host_context: Any = None
         self.greenlet: tuple[int, int] | None = None
         """The thread and the greenlet of its last call, where there are greenlets."""
-        self.vars = vars
+        self.vars: Vars = vars
         self.instances: dict[int, Instance] = {}
         self.externs: dict[str | HostFunction, bytes] = {}
         """The kernel's exports, and host functions, as externs of its store."""
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Memories of instances in its store, by the engine's numbers for them."""
-        self.state_bytes = 0
+        self.state_bytes: int = 0
         """Bytes that its instances take outside of their memories."""
-        self.response_status = 0
+        self.response_status: int = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
         self._running: list[Store] = []

@@ -72,7 +72,7 @@ class CustomLogger(logging.Handler):
 
     def __init__(self, f: Callable[[str], object]) -> None:
         super().__init__()
-        self.callback = f
+        self.callback: Callable[[str], object] = f
         self._records: deque[str] = deque(maxlen=_MAX_RECORDS)
 
     def set_callback(self, f: Callable[[str], object]) -> None:

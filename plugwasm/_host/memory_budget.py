@@ -88,16 +88,16 @@ class MemoryPlan:
         sole_memory: tuple[int, ExportName] | None = None,
         tables: int = 0,
     ) -> None:
-        self.limits = limits
-        self.elements = max_table_elements(limits, tables)
+        self.limits: Limits = limits
+        self.elements: int = max_table_elements(limits, tables)
         count, total, largest = memories
-        self.has_memories = count > 0
-        self.first = total
-        self.sole_memory = sole_memory if count == 1 else None
-        self.growth = growth = limits.max_pages
-        self.maximum = maximum = (
-            None if limits.memory_bytes is None else limits.memory_bytes // PAGE
-        )
+        self.has_memories: bool = count > 0
+        self.first: int = total
+        self.sole_memory: tuple[int, ExportName] | None = sole_memory if count == 1 else None
+        growth = limits.max_pages
+        maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        self.growth: int | None = growth
+        self.maximum: int | None = maximum
         self.share, self.cap = self._shares(maximum, count, total, largest)
         if growth is not None:
             share, cap = INITIAL_PAGES + growth, min(MAX_PAGES, largest + growth)
@@ -140,7 +140,7 @@ class MemoryBudget:
     __slots__ = ("_instances", "_limit_set", "_store", "cap", "plan")
 
     def __init__(self, plan: MemoryPlan, store: Store, instances: dict[int, Instance]) -> None:
-        self.plan = plan
+        self.plan: MemoryPlan = plan
         self._store = store
         self._instances = instances
         self._limit_set: int | None = -1

@@ -137,8 +137,8 @@ class PluginLog:
     __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unreported", "dropped", "name")
 
     def __init__(self, name: str, limits: Limits) -> None:
-        self.name = name
-        self.dropped = 0
+        self.name: str = name
+        self.dropped: int = 0
         self._unreported = 0
         self._limits = limits
         self._lines: TokenBucket | None = None

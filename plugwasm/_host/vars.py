@@ -66,7 +66,7 @@ class Vars:
         self._entries: dict[bytes, bytes] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
-        self.used = 0
+        self.used: int = 0
         if first:
             self.restore(first)
 

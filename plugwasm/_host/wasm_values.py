@@ -41,8 +41,8 @@ class Val:
     __slots__ = ("t", "value")
 
     def __init__(self, t: ValType, v: Any) -> None:
-        self.t = t
-        self.value = v
+        self.t: ValType = t
+        self.value: Any = v
 
     def __repr__(self) -> str:
         return f"Val({self.t}, {self.value})"

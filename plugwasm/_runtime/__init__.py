@@ -1,6 +1,8 @@
 """From bytes to a call: compile, link, instantiate, call, and report what failed.
 
 plugin           `Plugin` and `CancelHandle`
+abstract_plugin  the base of `Plugin` and `IsolatedPlugin`
+observed_plugin  classes of observed plugins
 compiled_plugin  `CompiledPlugin`
 modules          compiled modules, kept in the process
 compiler         compilation within limits of time and memory
@@ -13,5 +15,7 @@ instrumentation  timing and values of observed calls
 observers        `Observer`, `Trace`, `CallLog`, `Measured`
 interfaces       protocols bound to plugins
 threads          calls in threads, for a task that awaits them
+inputs           inputs of calls as bytes
+argument_types   types of arguments of several public functions
 signatures       overloads of `call` and `call_async`
 """

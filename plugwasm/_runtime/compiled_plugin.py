@@ -146,12 +146,12 @@ class CompiledPlugin:
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name = validate_name(name) or truncate(self._spec.label)
-        self.wasi = wasi
-        self.fuel_limit = fuel_limit
-        self.http_response_headers = http_response_headers
-        self.limits = effective_limits(limits, self._spec)
-        self.egress = egress
+        self.name: str = validate_name(name) or truncate(self._spec.label)
+        self.wasi: bool | WasiOptions = wasi
+        self.fuel_limit: int | None = fuel_limit
+        self.http_response_headers: bool = http_response_headers
+        self.limits: Limits = effective_limits(limits, self._spec)
+        self.egress: Egress | None = egress
         self.observers: tuple[Observer, ...] | None = None
         if observe is not None:
             from .observers import resolve_observers

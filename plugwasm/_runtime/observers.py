@@ -291,8 +291,8 @@ class Measured(Generic[T]):
     __slots__ = ("call", "value")
 
     def __init__(self, value: T, call: Call) -> None:
-        self.value = value
-        self.call = call
+        self.value: T = value
+        self.call: Call = call
 
     def __repr__(self) -> str:
         return f"Measured({self.value!r}, {self.call!r})"

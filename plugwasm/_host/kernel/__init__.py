@@ -106,14 +106,14 @@ class Kernel:
     )
 
     def __init__(self, instance: Instance, pending: PendingException) -> None:
-        self.instance = instance
+        self.instance: Instance = instance
         self._pending = pending
         self._heap_memory = instance.memory(_MEMORY)
         self._book: memoryview | None = None
         self._alloc: WasmFunction | None = None
         self._functions: dict[ExportName, WasmFunction] = {}
-        self.heap = self._heap_memory.view(INITIAL_PAGES * _PAGE)
-        self.capacity = len(self.heap) - INPUT_OFFSET
+        self.heap: memoryview = self._heap_memory.view(INITIAL_PAGES * _PAGE)
+        self.capacity: int = len(self.heap) - INPUT_OFFSET
 
     def refresh(self) -> None:
         """Look at the size of the memories again. Call it after anything that may have made them
