@@ -181,7 +181,7 @@ class HostFunction:
         self.name = name
         self.python_types = python_types
         self._interceptable: HostFunction | None = None
-        self.callback = HOST_CALLBACK(_make_callback(body))
+        self.callback: object = HOST_CALLBACK(_make_callback(body))
 
     def make_interceptable(self) -> HostFunction:
         """Return the variant whose calls go to the environment (`Environment.call_host_function`).
