@@ -27,8 +27,9 @@ from .._host.options import (
 from .._manifest.limits import DEFAULT_LIMITS, ProcessLimits
 from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings
-from .._runtime.compiled_plugin import CompiledPlugin, validate_name
+from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Plugin
+from .._runtime.settings import validate_name
 from ..errors import ManifestError, OptionError, truncate
 from .pinned_manifest import (
     FromEnvironment,

@@ -1,7 +1,7 @@
-"""`Egress`: what an application lets plugins reach by HTTP, as a value.
+"""`Egress`: an application's rules for HTTP requests of plugins, as a value.
 
-It holds settings only. `policy` decides by them, `client` sends, and `rate_limit` keeps count of the
-requests of the plugins that share one object.
+It holds settings only. `policy` decides by them, `client` sends, and `rate_limit` keeps count of
+the requests of the plugins that share one object.
 """
 
 from __future__ import annotations
@@ -30,35 +30,44 @@ _FORBIDDEN_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
 class Egress:
-    """What plugins may reach by HTTP, and how. Immutable. All that is not said here is as safe as it can be.
+    """The rules for HTTP requests of plugins. Immutable. Every default is the safe choice.
 
-    The manifest says which hosts a plugin reaches; this object says so for the application, and what it does not grant, no manifest can.
-    Plugins that share one object share its limits in number and rate. Can be pickled if `ssl_context` and `transport` can.
+    The manifest says which hosts a plugin reaches; this object says so for the application, and no
+    manifest can get what it does not grant. Plugins that share one object share its limits in
+    number and rate. It can be pickled if `ssl_context` and `transport` can.
 
     Args:
-        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run of characters (dots too) and `?` for
-            one. Case and a trailing dot do not matter; Unicode names need the `idna` package. An entry has no scheme, port or path. If
-            given, a host must be granted by both this list and the manifest's; if not, the manifest decides.
+        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run
+            of characters (dots too) and `?` for one. Case and a trailing dot do not matter; Unicode
+            names need the `idna` package. An entry has no scheme, port or path. If given, a host
+            must be granted by both this list and the manifest's; if not, the manifest decides.
         schemes: "http", "https" or both.
         ports: Numbers and ranges (`range(8000, 9000)`). If not given, all.
         methods: In upper case; other than the usual ones may be named, but not CONNECT or TRACE.
-        private_addresses: Networks ("10.0.0.0/8") and addresses that granted hosts may have although they are not public. The addresses of
-            metadata services, and link-local ones, must be named one by one.
-        max_redirects: How many are followed, each judged like a first request. 0: a redirect is given to the plugin as it is.
+        private_addresses: Networks ("10.0.0.0/8") and addresses that granted hosts may have
+            although they are not public. The addresses of metadata services, and link-local ones,
+            must be named one by one.
+        max_redirects: How many are followed, each checked like a first request. With 0, the plugin
+            is given a redirect as it is.
         max_request_bytes: The largest body that a plugin may send.
-        max_response_bytes: The largest body, decoded, that a plugin is given, unless the manifest wants less. 50 MiB if neither says.
-        added_headers: Headers by origin (`{"https://api.example.com": {"Authorization": "Bearer …"}}`; the host may be a pattern). They
-            replace the plugin's own, are never shown to it, and are not sent any more once a redirect has led to another origin.
-        allowed_headers: The names that a plugin may set. If not given, all but those that frame a message (`Host`, `Content-Length`, …).
-        denied_headers: Names that it may not set.
-        hidden_headers: The names of an answer's headers that it is not shown.
-        max_concurrent: How many requests may be under way, of all plugins that share this object in one process. A plugin waits for its
-            turn within its deadline, or half a minute when it has none. Plugins take turns; once there are two, none has all places.
+        max_response_bytes: The largest body, decoded, that a plugin is given, unless the manifest
+            wants less. 50 MiB if neither gives one.
+        added_headers: Headers by origin, whose host may be a pattern:
+            `{"https://api.example.com": {"Authorization": "Bearer …"}}`. They replace the plugin's
+            own, are never shown to it, and are not sent after a redirect has led to another origin.
+        allowed_headers: The names that a plugin may set. If not given, all but those that frame a
+            message (`Host`, `Content-Length`, …).
+        denied_headers: The names that it may not set.
+        hidden_headers: The names of response headers that it is not shown.
+        max_concurrent: How many requests may be under way, of all plugins that share this object in
+            one process. A plugin waits for its turn within its deadline, or half a minute if it has
+            none. Plugins take turns; once there are two, none has all places.
         max_per_second: How many may start in any second, redirects included; the same holds.
         ssl_context, ca_file, client_certificate, proxy: See `HttpTransport`.
-        resolve: Whether names are resolved, and their addresses vetted, before the transport is asked. False leaves that to a proxy or to
-            the transport; then names are judged, and addresses only where a URL has one.
-        transport: What carries requests instead of `HttpTransport`.
+        resolve: Whether names are resolved, and their addresses checked, before the transport is
+            called. False leaves that to a proxy or to the transport; then names are checked, and
+            addresses only if a URL has one.
+        transport: Carries requests instead of `HttpTransport`.
 
     Raises:
         OptionError: A setting is not valid; the message says which.

@@ -1,19 +1,24 @@
-"""How a worker gives up what it does not need: limits, the file system, and nearly all system calls.
+"""Confinement of a worker: limits, the file system, and nearly all system calls.
 
-Everything here is for good, and is done before the worker has seen any of the guest. What remains is what compiling and running Wasm takes:
-memory, threads, clocks, random bytes, the descriptors that it has; and for a guest with granted directories the calls that work on files,
-which Landlock keeps to those directories.
+Everything here is permanent, and is done before the worker has seen any of the guest. What remains
+is what compiling and running Wasm takes: memory, threads, clocks, random bytes, open descriptors;
+and for a guest with granted directories the calls that work on files, which Landlock keeps to those
+directories.
 
-The filter names the system calls that are allowed, so what a later kernel brings is refused: the rest fails with EPERM. It is written here
-because it is short, and the libraries that would write it need one of the system's besides.
+The filter names the system calls that are allowed, so calls of a later kernel are refused: all
+others fail with EPERM. It is written here because it is short, and the libraries that would write
+it need another library of the system.
 
-What holds afterwards, whoever runs the process:
+Afterwards these hold, whatever code runs in the process:
 
-1. It has the threads that it had, and starts neither threads nor processes. So those that it needs are started in between (`start`), when
-   they inherit what is set for each thread (capabilities, Landlock), and the filter is set for all of them at once.
-2. All memory that it can write to counts towards `RLIMIT_DATA`. What the system counts elsewhere cannot be had: shared memory, stacks
-   that grow, huge pages. Stacks count towards `RLIMIT_STACK`, and page tables take no more than a 512th of `RLIMIT_AS`.
-3. It sends a signal to nobody else, also not by asking to be told when a descriptor is ready (`F_SETOWN`, `F_SETSIG`).
+1. It has the threads that it had, and starts neither threads nor processes. So the threads that it
+   needs are started in between (`start`), when they inherit what is set for each thread
+   (capabilities, Landlock), and the filter is set for all of them at once.
+2. All memory that it can write to counts towards `RLIMIT_DATA`. Memory that the system counts
+   elsewhere cannot be had: shared memory, stacks that grow, huge pages. Stacks count towards
+   `RLIMIT_STACK`, and page tables take no more than a 512th of `RLIMIT_AS`.
+3. It sends a signal to nobody else, also not by asking to be told when a descriptor is ready
+   (`F_SETOWN`, `F_SETSIG`).
 """
 
 from __future__ import annotations
@@ -32,11 +37,15 @@ if TYPE_CHECKING:
 _SMALL_FILES = 64
 """Descriptors besides those of the guest: a walk along a path opens some, and the worker's own."""
 _MAIN_STACK = 8 * 2**20
-"""Bytes of the stack of the first thread, which would otherwise grow to whatever the system allows."""
+"""Bytes of the stack of the first thread, which would otherwise grow to whatever the system allows.
+"""
 _ADDRESSES, _ADDRESSES_OF_MEMORY = 2**38, 2**33
-"""Bytes of address space, which the engine takes plenty of: 4 GiB and more for each memory, so that no address leads beyond it."""
+"""Bytes of address space: the engine takes 4 GiB and more for each memory.
 
-# ---- system calls by number: x86-64, aarch64 (None where that has no such call) ---------------------------------------------------------
+So no address of a guest leads beyond its memory.
+"""
+
+# ---- system calls by number: x86-64, aarch64 (None where that has no such call) ------------------
 
 _ALWAYS: dict[str, tuple[int, int | None]] = {
     "read": (0, 63),
@@ -116,24 +125,25 @@ _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
 """F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Which of the numbers, and the kernel's name for the architecture."""
+"""The index of the architecture's numbers, and the kernel's name for the architecture."""
 
-# ---- the filter's language ---------------------------------------------------------------------------------------------------------------
+# ---- the filter's language -----------------------------------------------------------------------
 
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _CAPABILITIES = 0x20080522
-"""The version of the structure of `capset`: two words each for effective, permitted and inheritable ones."""
+"""The version of `capset`'s structure: two words each for effective, permitted, inheritable ones.
+"""
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _FILTER, _ALL_THREADS = 1, 1
 
-# ---- Landlock ----------------------------------------------------------------------------------------------------------------------------
+# ---- Landlock ------------------------------------------------------------------------------------
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ACCESS_BITS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-"""By the version of Landlock: how many rights on files it knows."""
+"""The number of rights on files that a version of Landlock knows."""
 _READ_RIGHTS = 1 << 2 | 1 << 3
 _EXECUTE, _MAKE_DEVICES = 1 << 0, 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11
 """Rights that no guest has: to execute, and to make devices, sockets and pipes."""
@@ -148,18 +158,21 @@ def confine(
     memories: int = 0,
     start: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Confines this process, which should have one thread. There will be no more than that and those that `start` starts.
+    """Confine this process, which should have one thread.
+
+    There will be no other threads than that and those that `start` starts.
 
     Args:
         memory_bytes: The most data that it may have, or None.
-        descriptors: How many descriptors a guest may have; some more are this process's own.
-        user: Whom it is to run as, or None.
-        paths: What stays reachable, and whether for reading only.
-        memories: How many memories a guest may have; address space is reserved for each.
-        start: Starts the threads that are needed. It has no files any more but those of `paths`.
+        descriptors: The number of descriptors that a guest may have, besides this process's own.
+        user: The user and the group that it is to run as, or None.
+        paths: The paths that stay reachable, and whether for reading only.
+        memories: The number of memories that a guest may have; address space is reserved for each.
+        start: Starts the threads that are needed. It can open no files any more but those of
+            `paths`.
 
     Returns:
-        What was done, as one short text each.
+        The measures taken, as one short text each.
     """
     done = ["own session", "empty environment"]
     _raise_oom_score(done)
@@ -179,7 +192,7 @@ def confine(
 
 
 def _no_processes() -> list[str]:
-    """Where no filter refuses them, users without privileges can start neither threads nor processes; this counts for no root."""
+    """Forbid new processes where no filter does. Root is not bound by this."""
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     return ["RLIMIT_NPROC 0"]
 
@@ -235,7 +248,11 @@ def _confine_linux(paths: Sequence[tuple[str, bool]], start: Callable[[], object
 
 
 def _landlock(libc: ctypes.CDLL, paths: Sequence[tuple[str, bool]]) -> int:
-    """Keeps this thread, and those that it starts, to the paths. Gives the version of Landlock, 0 if there is none."""
+    """Restrict this thread, and those that it starts, to the paths.
+
+    Returns:
+        The version of Landlock, 0 if there is none.
+    """
     version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
     if version < 1:
         return 0
@@ -265,7 +282,7 @@ def _landlock(libc: ctypes.CDLL, paths: Sequence[tuple[str, bool]]) -> int:
 
 
 def _filter(libc: ctypes.CDLL, files: bool) -> bool:
-    """Refuses all system calls but those that are needed, in all threads of this process."""
+    """Refuse all system calls but those that are needed, in all threads of this process."""
     machine = os.uname().machine
     if machine not in _ARCHITECTURES or sys.maxsize < 2**32:
         return False
@@ -277,7 +294,11 @@ def _filter(libc: ctypes.CDLL, files: bool) -> bool:
 
 
 def _program(which: int, architecture: int, pid: int, files: bool) -> bytes:
-    """The filter. A jump's last two numbers say how many instructions it skips: where the condition holds, and where not."""
+    """Return the program of the filter.
+
+    A jump's last two numbers say how many instructions it skips: where the condition holds, and
+    where not.
+    """
 
     def refuse(error: int) -> tuple[int, int, int, int]:
         return _RETURN, 0, 0, _ERROR | error

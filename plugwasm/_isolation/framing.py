@@ -1,8 +1,10 @@
-"""Messages over a stream socket: each is its length in four bytes, then that many bytes, which begin with the number of its kind.
+"""Messages over a stream socket: a length of four bytes, then bytes that begin with the kind.
 
-What is read is read with `recv`, which lets go of descriptors that come along: a peer cannot leave any with who reads.
+Bytes are read with `recv`, which discards descriptors that come along: a peer cannot leave any with
+the reader.
 
-`multiprocessing.connection` has no deadline inside a message: a peer that announces one and falls silent would hold the reader for good.
+`multiprocessing.connection` has no deadline inside a message: a peer that announces one and falls
+silent would hold the reader for good.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
     Poll = Callable[[], object]
 
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-"""Applications in which Python is embedded may not ignore SIGPIPE."""
+"""Applications that embed Python may not ignore SIGPIPE."""
 HEADER = 4
 MAX_MESSAGE = 2**32 - 1
 SHORT = 2**16 - HEADER
 _CHUNK = 2**16
 _LONG_ARRAYS = (0xDC, 0xDD)
 _KEPT = 2**24
-"""Bytes of a buffer that is used again; fresh memory costs several times what copying into it does."""
+"""Bytes of a buffer that is used again; fresh memory costs several times as much as copying."""
 
 
 def _do_nothing() -> None:
@@ -33,7 +35,7 @@ def _do_nothing() -> None:
 
 
 class ChannelClosed(Exception):
-    """The other side is gone."""
+    """The other side has closed the connection."""
 
 
 class MessageTooLarge(Exception):
@@ -44,8 +46,9 @@ class Channel:
     """One end of the connection. Not safe to use from two threads at once.
 
     Args:
-        sock: If it has a timeout, whoever waits is called each time that it passes, and ends the waiting by raising.
-        limit: The most bytes of a message that comes in.
+        sock: The socket. If it has a timeout, the `poll` function of `send` and `receive` is called
+            each time that it passes, and ends the waiting by raising.
+        limit: The most bytes of an incoming message.
     """
 
     __slots__ = ("_buffer", "_encoder", "_end", "_limit", "_out", "_sock", "_spare", "_start")
@@ -60,7 +63,7 @@ class Channel:
         self._start = self._end = 0
 
     def send(self, message: object, poll: Poll = _do_nothing) -> None:
-        """Sends a message.
+        """Send a message.
 
         Raises:
             ChannelClosed: Nobody reads it.
@@ -87,15 +90,18 @@ class Channel:
     def receive(
         self, poll: Poll = _do_nothing, limits: Mapping[int, int] | None = None
     ) -> memoryview:
-        """The next message. One of up to `SHORT` bytes stands in a buffer that the next ones are read into; a longer one has its own.
+        """Return the next message.
+
+        A message of up to `SHORT` bytes is in a buffer that the next ones are read into; a longer
+        one has its own.
 
         Args:
-            look: Is called now and then while the message does not come.
-            limits: How long messages of a kind may be that are longer than `SHORT`, by the number of the kind; others may not. Not given,
-                all may have as many bytes as the channel lets pass.
+            poll: Called now and then while the message does not come.
+            limits: The most bytes of messages longer than `SHORT`, by their kind; other kinds may
+                not be longer. If not given, all may have as many bytes as the channel allows.
 
         Raises:
-            ChannelClosed: There will be none.
+            ChannelClosed: There will be no message.
             MessageTooLarge: It is longer than the limit.
         """
         if self._start == self._end:
@@ -116,7 +122,10 @@ class Channel:
         return memoryview(self._buffer)[start : start + length]
 
     def _check_kind(self, length: int, limits: Mapping[int, int], poll: Poll) -> None:
-        """Looks at the first two bytes: of a message they are the head of a short array and the number. The decoder refuses all else."""
+        """Check the length by the first two bytes: the head of a short array and the kind.
+
+        The decoder refuses all else.
+        """
         self._fill(2, poll)
         head, kind = self._buffer[self._start : self._start + 2]
         limit = (
@@ -150,7 +159,7 @@ class Channel:
         return memoryview(large)[:length]
 
     def _fill(self, size: int, poll: Poll) -> None:
-        """Makes sure that so many bytes stand at `_start`; they must fit."""
+        """Read until that many bytes are in the buffer at `_start`; they must fit."""
         if self._start + size > len(self._buffer):
             kept = self._buffer[self._start : self._end]
             self._buffer[: len(kept)] = kept
@@ -176,7 +185,7 @@ class Channel:
 
 
 def _unused(buffer: bytearray | None) -> bytearray:
-    """The buffer, if nobody refers to what is in it; else a new one."""
+    """Return the buffer if nobody refers to its content; else a new one."""
     if buffer:
         try:
             buffer.append(buffer.pop())  # refused while there are views

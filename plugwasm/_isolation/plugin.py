@@ -1,8 +1,11 @@
-"""Plugins in a process of their own: for code that is trusted so little that even a bug in the engine must not matter.
+"""Plugins in a process of their own, for code so untrusted that an engine bug must not matter.
 
-Everything that touches the guest's bytes (compiler, engine, kernel, WASI) runs in a worker, a process without privileges. What the
-application grants stays with it: host functions, config, vars, HTTP and the log. The worker lives as long as its plugin, and is replaced
-when it has ended or does not do as it should. See `_isolation`.
+Everything that touches the guest's bytes (compiler, engine, kernel, WASI) runs in a worker, a
+process without privileges. What the application grants stays with it: host functions, config, vars,
+HTTP and the log. The worker lives as long as its plugin, and is replaced when it has ended or
+misbehaves. See `_isolation`.
+
+Decisions: docs/decisions.md, 45.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ _APPLICATIONS_OWN = frozenset(
         "WorkerError",
     )
 )
-"""Errors that are raised on this side only."""
+"""Errors that are raised in the application only."""
 _ERRORS: dict[str, type[Error]] = {
     name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN
 }
@@ -80,18 +83,21 @@ else:
 
 
 class IsolatedPlugin(_Base):
-    """A `Plugin` that runs in a process of its own. It takes and does the same; each call costs two switches between processes.
+    """A `Plugin` that runs in a process of its own. A call costs two switches between processes.
 
-    One worker process is started for each plugin, when it is made, and serves all of its calls. It is confined as far as the system allows
-    (`confinement`): limits on memory, and on Linux no files but the directories that the plugin was granted, no network, no other
-    processes. It is killed when it goes beyond its limits or says what makes no sense; the call ends with an error, and the next one
-    starts another worker.
+    One worker process is started for each plugin, when it is made, and serves all of its calls. It
+    is confined as far as the system allows (`confinement`): limits on memory, and on Linux no files
+    but the directories that the plugin was granted, no network, no other processes. It is killed
+    when it exceeds its limits or sends invalid messages; the call ends with an error, and the next
+    one starts another worker.
 
     Args:
-        plugin: As for `Plugin`. Of a `CompiledPlugin` it is the modules and the settings that are used, not the compiled code.
-        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars, observe: As for `Plugin`. What is seen is
-            what the application serves: of WASI nothing, and how much memory there was neither.
-        process: What the process may take.
+        plugin: As for `Plugin`. Of a `CompiledPlugin` the modules and the settings are used, not
+            the compiled code.
+        wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars,
+            observe: As for `Plugin`. Observers see what the application serves: no WASI, and not
+            how much memory there was.
+        process: Limits of the process.
 
     Raises:
         Error: As `Plugin`.
@@ -139,20 +145,15 @@ class IsolatedPlugin(_Base):
         plugin = ensure_compiled(
             RemoteCompiledPlugin,
             plugin,
-            wasi,
-            functions,
-            name,
-            fuel_limit,
-            http_response_headers,
-            limits,
-            egress,
+            (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         AbstractPlugin.__init__(
             self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe
         )
         if self._instrumentation is not None and self._instrumentation.needs_local_instance:
             raise TypeError(
-                "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: record a Plugin instead"
+                "an IsolatedPlugin cannot be recorded, for its WASI runs in another process: "
+                "record a Plugin instead"
             )
         self._call_count = 0
         self._process = process
@@ -165,7 +166,7 @@ class IsolatedPlugin(_Base):
         self.compiled_plugin._warn()
         self._idle = True
 
-    # ---- calling --------------------------------------------------------------------------------------------------------------------
+    # ---- calling ---------------------------------------------------------------------------------
 
     @signature_of_call
     @holds_self
@@ -178,7 +179,7 @@ class IsolatedPlugin(_Base):
         returns: Any = ...,
         codec: TypedCodec | None = None,
     ) -> Any:
-        """Calls an export of the plugin, as `Plugin.call`. With None as `parse` the view is of a copy.
+        """Call an export of the plugin, as `Plugin.call`. A view (`parse=None`) is of a copy.
 
         Raises:
             WorkerError: The worker ended in the middle of the call, or misbehaved.
@@ -188,7 +189,8 @@ class IsolatedPlugin(_Base):
 
             data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
-            # As in `Plugin.call`, and not a function of both: an interrupt after its return would leave the plugin to nobody.
+            # As in `Plugin.call`, and not a function of both: an interrupt after its return would
+            # leave the plugin without an owner.
             del self._idle
         except AttributeError:
             queued_call = QueuedCall(self, self, function_name)
@@ -198,7 +200,7 @@ class IsolatedPlugin(_Base):
                 try:
                     del queued_call.is_pending
                 except AttributeError:
-                    self._idle = True  # it was this call's already
+                    self._idle = True  # this call owned it already
                 hand_over(self)
                 raise
         try:
@@ -245,9 +247,9 @@ class IsolatedPlugin(_Base):
     def _run(
         self, function_name: str, data: memoryview, host_context: Any
     ) -> tuple[memoryview, float]:
-        """Has the worker run the export; gives the output and the deadline.
+        """Let the worker run the export, and return the output and the deadline.
 
-        Whatever else is raised meanwhile, by a signal handler say, costs the worker its life.
+        Any other exception meanwhile, of a signal handler for example, ends the worker.
         """
         worker, guest = self._begin(function_name, host_context)
         number, fresh = self._call_count, self._needs_new_instance
@@ -282,7 +284,7 @@ class IsolatedPlugin(_Base):
         return message.output, guest.deadline
 
     def _begin(self, function_name: str, host_context: Any) -> tuple[Worker, RemoteGuest]:
-        """A worker and a guest for a call, with its limits set."""
+        """Return a worker and a guest for a call, with its limits set."""
         process = self._process
         worker, guest = self._worker, self._guest
         if worker is None or not worker.usable:
@@ -302,7 +304,7 @@ class IsolatedPlugin(_Base):
         guest.export_name = function_name
         if self._instrumentation is not None:
             self._instrumentation.deadline = guest.deadline
-        # Of the time that the call has waited the worker knows nothing, so it will not end by itself.
+        # The worker does not know how long the call has waited, so it will not end it in time.
         worker.deadline = guest.deadline + (0 if waited else process.grace)
         if process.cpu_seconds is not None:
             used = worker.cpu_time()
@@ -312,7 +314,7 @@ class IsolatedPlugin(_Base):
         return worker, guest
 
     def _serve_call(self, worker: Worker, guest: RemoteGuest) -> protocol.Done | protocol.Failed:
-        """Serves what the guest asks for until the call has ended."""
+        """Serve the guest's requests until the call has ended."""
         while True:
             message = worker.receive(worker.bounds.call)
             if isinstance(message, (protocol.Done, protocol.Failed)):
@@ -338,7 +340,10 @@ class IsolatedPlugin(_Base):
         worker: Worker,
         function_name: str,
     ) -> BaseException | None:
-        """The exception that the call ends with, or None. What a host function raised comes before all else, whatever the worker says."""
+        """Return the exception that the call ends with, or None.
+
+        An exception of a host function comes before all else, whatever the worker says.
+        """
         if guest.host_exception is not None:
             facts: dict[str, Any] = {
                 "plugin": self.name,
@@ -359,7 +364,7 @@ class IsolatedPlugin(_Base):
     def _error_for_lost_worker(
         self, lost: WorkerLost, guest: RemoteGuest, function_name: str
     ) -> BaseException | None:
-        """The error for a call whose worker was lost."""
+        """Return the error for a call whose worker was lost."""
         where = f"`{truncate(function_name)}` of plugin `{self.name}`"
         facts: dict[str, Any] = {"plugin": self.name, "function": function_name, "backtrace": ()}
         if lost.kind == "overdue":
@@ -370,14 +375,15 @@ class IsolatedPlugin(_Base):
             return error_for_raised(TimeoutError(), guest, facts)
         if lost.kind == "used up":
             return TimeoutError(
-                f"{where} used more than {self._process.cpu_seconds} s of processor time (timeout; `ProcessLimits.cpu_seconds`)",
+                f"{where} used more than {self._process.cpu_seconds} s of processor time "
+                "(timeout; `ProcessLimits.cpu_seconds`)",
                 **facts,
             )
         if lost.kind == "out of memory":
             return OutOfMemoryError(f"{where}: its process {lost.message}", **facts)
         return WorkerError(f"{where}: its process {lost.message}", **facts)
 
-    # ---- the worker -----------------------------------------------------------------------------------------------------------------
+    # ---- the worker ------------------------------------------------------------------------------
 
     def _start_worker(self) -> Worker:
         compiled, process = self.compiled_plugin, self._process
@@ -418,7 +424,10 @@ class IsolatedPlugin(_Base):
                     f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
                 )
         except UnicodeEncodeError as error:
-            what = f"{truncate(error.object)!r} cannot be said to its process, for it is not UTF-8 (lone surrogates)"
+            what = (
+                f"{truncate(error.object)!r} cannot be said to its process, for it is not UTF-8 "
+                "(lone surrogates)"
+            )
             raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
         except WorkerLost as lost:
             if lost.kind == "overdue":
@@ -428,7 +437,10 @@ class IsolatedPlugin(_Base):
                         f"plugin `{self.name}` takes longer to compile than {allowed}",
                         plugin=self.name,
                     ) from None
-                hint = f"did not start within {process.start_seconds} s (`ProcessLimits.start_seconds`), and was killed"
+                hint = (
+                    f"did not start within {process.start_seconds} s "
+                    "(`ProcessLimits.start_seconds`), and was killed"
+                )
                 raise WorkerError(
                     f"plugin `{self.name}`: its process {hint}", plugin=self.name
                 ) from None
@@ -478,7 +490,7 @@ class IsolatedPlugin(_Base):
         )
 
     def _end_worker(self) -> None:
-        """Ends the worker, and forgets what belonged to its instance."""
+        """End the worker, and drop what belonged to its instance."""
         worker, self._worker = self._worker, None
         self._guest = None
         if worker is not None:
@@ -507,12 +519,13 @@ class IsolatedPlugin(_Base):
 
     @property
     def confinement(self) -> tuple[str, ...]:
-        """What the worker gave up before it saw any of the plugin, as one short text each."""
+        """The measures that confined the worker before it saw any of the plugin, as short texts."""
         return self._confinement
 
     def __reduce__(self) -> str:
         raise TypeError(
-            "an IsolatedPlugin cannot be copied or pickled: make another one, here or in the other process"
+            "an IsolatedPlugin cannot be copied or pickled: make another one, here or in the "
+            "other process"
         )
 
     def __repr__(self) -> str:
@@ -523,13 +536,13 @@ Plugin.register(IsolatedPlugin)
 
 
 class RemoteCompiledPlugin(CompiledPlugin):
-    """The modules and the settings of a plugin. What is compiled is not here, but in a worker."""
+    """The modules and the settings of a plugin whose compiled code is in a worker."""
 
     __slots__ = ()
 
     @classmethod
     def from_compiled(cls, plugin: CompiledPlugin) -> RemoteCompiledPlugin:
-        """The same modules and settings as another one's."""
+        """Return the modules and the settings of another compiled plugin."""
         made = cls.__new__(cls)
         for name in CompiledPlugin.__slots__:
             if name not in _BUILT and hasattr(plugin, name):
@@ -540,7 +553,7 @@ class RemoteCompiledPlugin(CompiledPlugin):
         pass
 
     def _warn(self) -> None:
-        if self._is_ambient and self._offered and hasattr(self, "_plan"):
+        if self._uses_registered and self._offered and hasattr(self, "_plan"):
             imported = {self._offered.get((item.module, item.name)) for item in self.imports}
             warn_registered_imports(self.name, self.functions, imported)
 
@@ -549,7 +562,7 @@ _BUILT = ("_plan", "_pooled_plan")
 
 
 class RemotePlan:
-    """What a worker says of a plugin that it has linked: as much of a `Plan` as can be asked for here."""
+    """A worker's report of the plugin that it has linked: the part of a `Plan` known here."""
 
     __slots__ = ("first_pages", "main", "main_pages", "module")
 
@@ -564,7 +577,8 @@ class RemotePlan:
     @property
     def engine(self) -> NoReturn:
         raise OptionError(
-            "this plugin is compiled in the process of an IsolatedPlugin, and runs only there: make a CompiledPlugin for others"
+            "this plugin is compiled in the process of an IsolatedPlugin, and runs only "
+            "there: make a CompiledPlugin for others"
         )
 
 
@@ -586,7 +600,10 @@ def _item(item: protocol.ItemType) -> Item:
 
 
 def _rebuild_error(failed: protocol.Failed, worker: Worker) -> Error:
-    """The error that a worker reports: a class of ours, and of its fields those that it has, if they are of their types."""
+    """Return the error that a worker reports.
+
+    It is of a class of `plugwasm.errors`, with those fields of the class that have the right types.
+    """
     kind = _ERRORS.get(failed.error or "")
     if kind is None:
         raise worker.protocol_violation(f"an error of the class {failed.error!r:.100}")

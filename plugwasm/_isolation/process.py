@@ -1,7 +1,8 @@
-"""The application's side of a worker: starts it, talks to it, ends it and says how it ended.
+"""The application's side of a worker: start it, talk to it, end it, and report how it ended.
 
-The interpreter is started anew: a fork would copy the application's memory with all its secrets, and `multiprocessing` would run its main
-module again. The worker gets two ends of sockets, an empty environment and no other descriptor.
+The interpreter is started anew: a fork would copy the application's memory with all its secrets,
+and `multiprocessing` would run its main module again. The worker gets two ends of sockets, an empty
+environment and no other descriptor.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ POLL_INTERVAL = 0.1
 """Seconds between two looks at the clocks while the application waits for the worker."""
 EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71
 MAX_STDERR = 2000
-"""Characters of what a worker wrote to its stderr that are shown."""
+"""Characters of a worker's stderr that are shown."""
 
 _PROGRAM = (
     "import sys; sys.path += sys.argv[3:]; from plugwasm._isolation.worker_main import main; "
@@ -55,9 +56,12 @@ _live: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
 class WorkerLost(EngineFailure):
-    """The worker has ended, or was ended; `kind` may be "overdue", "used up" (its processor time) or "out of memory".
+    """The worker has ended, or was ended.
 
-    It is of the engine's kind, which passes through host functions as it is.
+    It is an `EngineFailure`, which passes through host functions unchanged.
+
+    Attributes:
+        kind: "overdue", "used up" (its processor time), "out of memory", or empty.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -69,12 +73,13 @@ class Worker:
     """A process that runs one plugin.
 
     Attributes:
-        bounds: How long what it says may be.
+        bounds: The most bytes of its messages.
         measures: How it is confined, as it said before it saw any of the guest.
-        until: When it is given up, on the monotonic clock.
+        deadline: When the application gives it up, on the monotonic clock.
         call: The number of the call that runs.
-        hurry: The number of a call that was cancelled, and when the worker is given up if it is still at that.
-        cpu_until: How much processor time it may have used by then, in seconds, or None.
+        cancelled_call: The number of a call that was cancelled, and when the worker is given up if
+            it still runs that.
+        cpu_until: The processor time in seconds at which it is killed, or None.
     """
 
     def __init__(self, python: str | None, bounds: protocol.Bounds) -> None:
@@ -87,7 +92,10 @@ class Worker:
         self.owner = os.getpid()
         self._ended = False
         self._lost: tuple[str, str] | None = None
-        """What the `WorkerLost` says that is raised from now on. That itself would refer to this object by its traceback."""
+        """The arguments of the `WorkerLost` that is raised from now on.
+
+        The exception itself would refer to this object by its traceback.
+        """
         with ExitStack() as ours, ExitStack() as theirs:
             own_stderr, stderr = os.pipe()
             ours.callback(os.close, own_stderr)
@@ -118,19 +126,19 @@ class Worker:
 
     @property
     def usable(self) -> bool:
-        """Whether it has not ended, as far as is known, and is this process's own."""
+        """Whether it has not ended, as far as is known, and belongs to this process."""
         return not self._ended and self.owner == os.getpid()
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         return self._process.pid
 
     def send(self, message: object) -> None:
-        """Sends a message.
+        """Send a message.
 
         Raises:
-            Lost: There is nobody to send it to.
+            WorkerLost: The worker has ended.
         """
         if self._lost is not None:
             raise WorkerLost(*self._lost)
@@ -141,13 +149,13 @@ class Worker:
             raise self._died() from None
 
     def receive(self, limits: Mapping[int, int]) -> protocol.FromWorker:
-        """The next message, of which only the types and the sizes are sure.
+        """Return the next message, of which only the types and the sizes are checked.
 
         Args:
-            limits: Of `bounds`: what may come now.
+            limits: The part of `bounds` for messages that may come now.
 
         Raises:
-            Lost: There is none, or none that could be one.
+            WorkerLost: There is no message, or no valid one.
         """
         if self._lost is not None:
             raise WorkerLost(*self._lost)
@@ -161,14 +169,16 @@ class Worker:
             raise self.protocol_violation(str(error)) from None
 
     def protocol_violation(self, what: str) -> WorkerLost:
-        """The end of a worker that said something impossible."""
+        """End a worker that sent something impossible."""
         self.end()
         return self._set_lost(
             WorkerLost(f"said what no worker says, and was killed: {what}{self._read_stderr()}")
         )
 
     def cpu_time(self) -> float | None:
-        """Seconds of processor time that it has used, or None where the system does not tell."""
+        """Return the seconds of processor time that it has used, or None if the system does not
+        tell.
+        """
         if sys.platform != "linux" or not self._process.is_unreaped():
             return None
         import time
@@ -179,16 +189,16 @@ class Worker:
             return None
 
     def cancel(self, number: int) -> None:
-        """Asks it to end a call. Can be used from any thread."""
+        """Ask it to end a call. Any thread may call this."""
         if self._control.number < 0:
-            return  # the connection is as good as lost too, and if not, `cancelled_call` ends the call
+            return  # the connection is lost too, or else `cancelled_call` ends the call
         try:
             self._control.socket.send(number.to_bytes(8, "big"), socket.MSG_DONTWAIT | NO_SIGNAL)
         except OSError:
             pass
 
     def end(self) -> None:
-        """Ends it, whatever it does."""
+        """Kill the process."""
         self._ended = True
         if self.owner != os.getpid():
             return
@@ -201,7 +211,10 @@ class Worker:
         return monotonic() >= (min(self.deadline, deadline) if call == self.call else self.deadline)
 
     def _check_connection(self) -> None:
-        """What is sent reaches nobody else. Asked before each message, and while one is awaited."""
+        """Check that the sockets are still open, so that what is sent reaches nobody else.
+
+        It is called before each message, and while one is awaited.
+        """
         if not self._ended and self._sock.number < 0:
             raise self._cut_off()
 
@@ -209,7 +222,8 @@ class Worker:
         self.end()
         return self._set_lost(
             WorkerLost(
-                "was ended, because the application has closed the descriptors that it was reached by (daemons close all); call again"
+                "was ended, because the application has closed the descriptors that it was "
+                "reached by (daemons close all); call again"
             )
         )
 
@@ -230,7 +244,7 @@ class Worker:
                 )
 
     def _died(self) -> WorkerLost:
-        """It has closed its end of the connection: it has ended, or is made to."""
+        """Return the error for a worker that has closed the connection, and end the worker."""
         if not self._ended and self._sock.number < 0:
             return self._cut_off()
         self._ended = True
@@ -299,7 +313,8 @@ def _interpreter(python: str | None) -> Interpreter:
         return find_interpreter()
     except NoInterpreterError as error:
         raise WorkerError(
-            f"a worker cannot be started: {error.message}; `ProcessLimits.python` or the environment variable {VARIABLE} can name a "
+            f"a worker cannot be started: {error.message}; `ProcessLimits.python` or the "
+            f"environment variable {VARIABLE} can name a "
             "Python interpreter"
         ) from None
 
@@ -337,7 +352,10 @@ def _start(python: Interpreter, sock: int, control: int, stderr: int) -> subproc
 
 def _describe_exit(code: int | None) -> str:
     if code is None:
-        return "(how is not known: something else in the application waits for all child processes, or has them ignored)"
+        return (
+            "(how is not known: something else in the application waits for all child processes, "
+            "or has them ignored)"
+        )
     if code >= 0:
         return f"with the exit code {code}"
     try:

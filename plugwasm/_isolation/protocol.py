@@ -1,23 +1,26 @@
-"""What application and worker say to each other.
+"""The messages between application and worker.
 
     application → worker        worker → application
 
     Confine                     Confined
     Load                        Loaded, Failed
-    Call                        Done, Failed; before them any number of Line and HostCall
+    CallExport                  Done, Failed; before them any number of Line and HostCall
     Return, Raise               (answer a HostCall)
     Peek, Put, Alloc, SetError  Answer, NotNow; while a HostCall is open
-                                NoRoom: a block of a Return could not be made, so the HostCall is still open
+                                NoRoom: a block of a Return could not be made, so the HostCall is
+                                still open
 
-Decoders are strict, and what a number or a name refers to is for the receiver to check. Messages hold nothing but numbers, text, bytes, and
-lists and maps of these.
+Decoders are strict, and the receiver checks what a number or a name refers to. Messages hold only
+numbers, text, bytes, and lists and maps of these.
 
-What a worker says is bounded before anything is built of it, so that the application holds a small multiple of what the guest may have,
-whatever the worker says:
+Messages of a worker are bounded before anything is built of them, so that the application holds a
+small multiple of the guest's memory, whatever the worker sends:
 
-1. A message is as long as its kind may be, and of a kind that may come now (`Bounds`). The rest is not even read.
-2. A list or map says first how many values it has, and the decoder looks at that before it makes room. So each of them has a bound here.
-3. What is a text or bytes is no longer than its message.
+1. A message is as long as its kind may be, and of a kind that may come now (`Bounds`). The rest is
+   not even read.
+2. A list or map says first how many values it has, and the decoder looks at that before it makes
+   room. So each of them has a bound here.
+3. A text, or bytes, is no longer than its message.
 """
 
 from __future__ import annotations
@@ -30,15 +33,15 @@ from msgspec import Meta
 from .._engine import MAX_EXPORTS, MAX_IMPORTS, MAX_VALUES
 
 U64 = Annotated[int, Meta(ge=0)]
-"""What does not fit into 64 bits cannot be said in msgpack."""
+"""A number that fits into 64 bits. msgpack has no larger ones."""
 S64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 INLINE = 2**16
-"""Bytes of a block that travel with a call of a host function; of a longer one only its length does."""
+"""Bytes of a block that are sent with a call of a host function; of a longer one, its length."""
 MAX_FRAMES = 1000
-"""Frames of a backtrace that travel."""
+"""The most frames of a backtrace that are sent."""
 MAX_TEXT = 2**20
-"""Characters of a text of an error that travel."""
+"""The most characters of a text of an error that are sent."""
 
 ValueTypes = Annotated[
     list[Literal["i32", "i64", "f32", "f64", "v128", "funcref", "externref", "reference"]],
@@ -49,17 +52,19 @@ Texts = Annotated[list[str], Meta(max_length=MAX_FRAMES)]
 
 
 class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """The root of all."""
+    """Base of all messages."""
 
 
-# ---- application → worker --------------------------------------------------------------------------------------------------------------
+# ---- application → worker ------------------------------------------------------------------------
 
 
 class Confine(Message, tag=1):
     """The first message: what the worker may keep, and what it needs to start its threads.
 
-    `paths` are those that its guest may be granted, and whether for reading only. `memories`, `stack_bytes`: of `Limits`. `fuel`: whether
-    it will be counted.
+    Attributes:
+        paths: Paths that its guest may be granted, and whether for reading only.
+        memories, stack_bytes: As in `Limits`.
+        fuel: Whether fuel will be counted.
     """
 
     memory_bytes: int | None
@@ -81,9 +86,11 @@ class HostFunctionType(Message):
 
 
 class Load(Message, tag=2):
-    """The plugin: its modules (name, bytes, origin), and what a `CompiledPlugin` is made of.
+    """The plugin: its modules (name, bytes, origin), and the arguments of its `CompiledPlugin`.
 
-    `own_clock`, `own_random`: whether time and random bytes are the worker's own; otherwise it asks the application for them.
+    Attributes:
+        own_clock, own_random: Whether time and random bytes are the worker's own; otherwise it asks
+            the application for them.
     """
 
     modules: list[tuple[str, bytes, str]]
@@ -101,7 +108,12 @@ class Load(Message, tag=2):
 
 
 class CallExport(Message, tag=3):
-    """Calls an export. `number` tells this call from others; `fresh` asks for a new instance."""
+    """Calls an export.
+
+    Attributes:
+        number: Identifies the call.
+        fresh: Whether it needs a new instance.
+    """
 
     number: int
     function: str
@@ -110,7 +122,11 @@ class CallExport(Message, tag=3):
 
 
 class Return(Message, tag=4):
-    """The host function has returned. `made` are new blocks, and the numbers of the results that are to refer to them."""
+    """The host function has returned.
+
+    Attributes:
+        made: New blocks, with the numbers of the results that are to refer to them.
+    """
 
     values: list[int]
     made: list[tuple[int, bytes]]
@@ -150,11 +166,11 @@ class SetError(Message, tag=9):
     freed: list[int]
 
 
-# ---- worker → application --------------------------------------------------------------------------------------------------------------
+# ---- worker → application ------------------------------------------------------------------------
 
 
 class Confined(Message, tag=1):
-    """What the worker gave up."""
+    """The measures by which the worker is confined."""
 
     measures: Annotated[list[str], Meta(max_length=100)]
 
@@ -179,9 +195,12 @@ class Loaded(Message, tag=2):
 
 
 class Failed(Message, tag=3):
-    """An error: the name of a class of `plugwasm.errors`, and its fields. None is for the exception that the application kept.
+    """An error: the name of a class of `plugwasm.errors`, and its fields.
 
-    `number`: of the call, 0 for what went wrong before the first. `live`: whether the instance lives on.
+    Attributes:
+        number: The number of the call; 0 for an error before the first.
+        error: None stands for the exception that the application kept.
+        live: Whether the instance lives on.
     """
 
     number: int
@@ -201,7 +220,12 @@ class Done(Message, tag=4):
 
 
 class HostCall(Message, tag=5):
-    """The guest calls a host function. For each i64 parameter that is the handle of a live block there is its content, or its length."""
+    """The guest calls a host function.
+
+    Attributes:
+        blocks: For each i64 parameter that is the handle of a live block, its content or its
+            length.
+    """
 
     function: int
     values: Annotated[list[S64], Meta(max_length=MAX_VALUES)]
@@ -211,7 +235,7 @@ class HostCall(Message, tag=5):
 
 
 class Line(Message, tag=6):
-    """A line that the guest wrote to its stdout or stderr, without what was cut off."""
+    """A line that the guest wrote to its stdout or stderr, without what exceeded its limit."""
 
     is_error: bool
     line: bytes
@@ -219,14 +243,17 @@ class Line(Message, tag=6):
 
 
 class Answer(Message, tag=7):
-    """To `Peek`: the content, None where no block is. To `Put` and `Alloc`: the handle, 0 when there is no room."""
+    """An answer: to `Peek` the content, None where no block is; to `Put` and `Alloc` the handle.
+
+    The handle is 0 when there is no room.
+    """
 
     value: U64
     data: bytes | None
 
 
 class NotNow(Message, tag=8):
-    """The guest has been ended while it was asked; the host function should give up."""
+    """The guest has been ended meanwhile; the host function should give up."""
 
 
 class NoRoom(Message, tag=9):
@@ -242,11 +269,12 @@ encoder = msgspec.msgpack.Encoder()
 
 
 class Bounds:
-    """How long what a worker says may be, by the number of its kind: at its start, while it loads, in a call, and as an answer.
+    """The most bytes of a worker's messages, by kind and by when they may come.
 
     Args:
-        memory_bytes: What the guest may have.
-        module_bytes: Of all its modules. What is said of them is of their size, but for types, which they need not repeat.
+        memory_bytes: The memory that the guest may have.
+        module_bytes: The size of all its modules. Reports on them are about as long, but for types,
+            which modules need not repeat.
         handles: The most parameters of a host function that may be handles.
     """
 
@@ -268,7 +296,7 @@ class Bounds:
 
 _SHORT = 2**16
 _SLACK = 2**20
-"""Bytes of a message besides what the guest made."""
+"""Bytes of a message besides the guest's data."""
 _MAX_LOADED = 2**26
 _MAX_FAILED = 2**24
 

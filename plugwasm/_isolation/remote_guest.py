@@ -1,10 +1,12 @@
-"""What host functions of the application see of a guest that runs in a worker.
+"""The guest and the kernel that host functions of the application see of a guest in a worker.
 
-They run unchanged: they get a guest whose kernel asks the worker. So that the common ones cost one exchange, the blocks that their
-parameters refer to come with the call, and blocks that only become a result, as well as what was freed or written, go with the return.
+Host functions run unchanged: they get a guest whose kernel asks the worker. So that the common ones
+cost one exchange, the blocks that their parameters refer to come with the call. Blocks that only
+become a result go with the return, and so does what was freed or written.
 
-What the worker says is a claim: a block may not be what the guest has, but that is for the guest to suffer. But blocks are as long as was
-said before, and those that a host function sees have together no more bytes than the guest's memory.
+Everything that the worker sends is a claim. A block may not be what the guest has, which harms only
+the guest. But blocks are as long as was said before, and those that a host function sees have
+together no more bytes than the guest's memory.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ MAX_MEMORY = 2**32
 
 
 class NewBlock(int):
-    """A handle that is not known yet, of a block with that content; the null handle as a number."""
+    """The handle of a new block, which is not known yet; as a number, the null handle."""
 
     data: bytes
 
 
 class RemoteKernel:
-    """The kernel of a guest that runs in a worker, while that waits for a host function to return."""
+    """The kernel of a guest in a worker that waits for a host function to return."""
 
     __slots__ = ("_blocks", "_freed", "_held", "_views", "worker")
 
@@ -56,21 +58,21 @@ class RemoteKernel:
         self._freed: list[int] = []
 
     def begin(self, blocks: dict[int, bytes | int | None]) -> None:
-        """Another host function was called; this is what came with the call."""
+        """Begin a call of a host function, with the blocks that came with it."""
         self._blocks = blocks
         self._held = 0
         self._views = {}
         self._freed = []
 
     def end(self) -> tuple[list[int], list[tuple[int, bytes]]]:
-        """What the host function freed, and what it wrote."""
+        """Return the blocks that the host function freed, and those that it wrote."""
         written = [
             (handle, bytes(now)) for handle, (now, before) in self._views.items() if now != before
         ]
         return self._freed, written
 
     def block(self, offset: int) -> memoryview | None:
-        """The bytes of the live block that starts at the offset, or None when none does. What is written there reaches the guest."""
+        """Return the live block at the offset, or None. Writes to it reach the guest."""
         view = self._views.get(offset)
         if view is None:
             content = self._content(offset)
@@ -80,7 +82,7 @@ class RemoteKernel:
         return memoryview(view[0])
 
     def length(self, offset: int) -> int:
-        """The length of the live block that starts at the offset; 0 when none does."""
+        """Return the length of the live block at the offset; 0 when there is none."""
         known = self._blocks.get(offset)
         if isinstance(known, int):
             return known
@@ -88,15 +90,15 @@ class RemoteKernel:
         return 0 if content is None else len(content)
 
     def alloc(self, length: int) -> int:
-        """A new block; 0 when `length` is 0 or the limits do not allow it."""
+        """Allocate a block; 0 when `length` is 0 or the limits do not allow it."""
         return self._made(protocol.Alloc(length, self._said()), length)
 
     def new_block(self, data: bytes) -> int:
-        """A new block with that content; 0 when it is empty or the limits do not allow it."""
+        """Allocate a block with that content; 0 when it is empty or the limits do not allow it."""
         return self._made(protocol.Put(data, self._said()), data)
 
     def free(self, offset: int) -> None:
-        """Frees the block that starts there; nothing happens when none does."""
+        """Free the block at the offset, if there is one."""
         known = self._blocks.get(offset)
         if isinstance(known, bytes):
             self._held -= min(len(known), self._held)
@@ -105,7 +107,7 @@ class RemoteKernel:
         self._freed.append(offset)
 
     def set_error(self, handle: int) -> None:
-        """Sets the error, as the guest would."""
+        """Set the error, as the guest would."""
         self._ask(protocol.SetError(handle, self._said()))
 
     def _content(self, offset: int) -> bytes | None:
@@ -118,7 +120,8 @@ class RemoteKernel:
                 self._held += len(data)
                 if self._held > self.worker.bounds.memory_bytes:
                     raise self.worker.protocol_violation(
-                        f"blocks of more than the {self.worker.bounds.memory_bytes} bytes that the guest may have"
+                        f"blocks of more than the {self.worker.bounds.memory_bytes} bytes "
+                        "that the guest may have"
                     )
             known = self._blocks[offset] = data
         return known
@@ -148,8 +151,9 @@ class RemoteGuest(Guest):
     """A guest that runs in a worker, with what the application keeps for it.
 
     Attributes:
-        kept: What a host function raised in the call under way.
-        made: Whether the worker was last asked to make blocks, for results of a host function.
+        host_exception: The exception of a host function in the call under way.
+        awaits_blocks: Whether the worker was last asked to make blocks, for results of a host
+            function.
     """
 
     __slots__ = ("_last", "awaits_blocks", "clock", "host_exception", "random")
@@ -194,7 +198,10 @@ class RemoteGuest(Guest):
         return block
 
     def serve(self, call: protocol.HostCall, functions: Sequence[ExposedFunction]) -> None:
-        """Runs a host function that the guest has called, and answers. What it raises is kept, and the guest unwound."""
+        """Run a host function that the guest has called, and answer.
+
+        If it raises, the exception is kept, and the guest unwound.
+        """
         worker = self.kernel.worker
         if call.function >= len(functions) or call.function < 0:
             raise worker.protocol_violation(f"a call of host function {call.function}")
@@ -237,7 +244,7 @@ class RemoteGuest(Guest):
         worker.send(protocol.Return(numbers, made, freed, written))
 
     def no_room(self, size: int) -> None:
-        """A result of the host function that ran last has no room."""
+        """Keep the error for a result of the last host function that has no room."""
         function, self.awaits_blocks = self._last, False
         self.host_exception = _no_room(size)
         if function is not None and function.name is not None:
@@ -251,12 +258,13 @@ register_host_function_frame(RemoteGuest.serve.__code__, "self")
 
 
 class ExposedFunction:
-    """A function of the application that a worker can call by its number: its body, and how what it takes and gives travels.
+    """A function of the application that a worker can call by its number.
 
     Args:
-        name: What errors call it, if it is the application's own.
-        gives_later: Whether it only makes blocks to return them, and nobody sees their handles before.
-        host: What is called if the plugin is observed; None for what is no function that guests know.
+        name: Its name in errors, if it is the application's own.
+        gives_later: Whether it only makes blocks to return them, and nobody sees their handles
+            before.
+        host: The function that observers are told of; None for one that guests do not know.
     """
 
     __slots__ = ("body", "gives_later", "handles", "host", "name", "params", "results")
@@ -286,7 +294,11 @@ def _no_room(size: int) -> OutOfMemoryError:
 def expose_functions(
     functions: Sequence[Function],
 ) -> tuple[list[protocol.HostFunctionType], list[ExposedFunction]]:
-    """What a worker may call by number: the host half of `extism:host/env`, the application's functions, its clock and random bytes."""
+    """Return the types and the functions that a worker may call by number.
+
+    These are the host half of `extism:host/env`, the application's functions, its clock and random
+    bytes.
+    """
     types = [
         protocol.HostFunctionType(env.NAMESPACE, name, list(f.type.params), list(f.type.results))
         for name, f in env.FUNCTIONS.items()

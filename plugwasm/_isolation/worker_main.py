@@ -1,7 +1,8 @@
-"""The program of a worker: confines itself, then compiles, links and runs one plugin, one call after the other.
+"""The program of a worker: it confines itself, then compiles, links and runs one plugin.
 
-It is the part of plugwasm that touches what the guest's author wrote. It runs a `Plugin` as an application would, with host functions that
-ask the application. It ends when the connection does, and when it fails in a way that `Plugin` does not report as an error.
+It is the part of plugwasm that touches untrusted modules. It runs a `Plugin` as an application
+would, with host functions that ask the application. It ends when the connection does, and when it
+fails in a way that `Plugin` does not report as an error.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
 
 PRELOADED = (encodings.unicode_escape, mmap, resource, files, preview1)
-"""What is imported only when it is needed. Later there are no files to be read."""
+"""Modules that are imported only when needed. Later no files can be read."""
 MASK = 0xFFFFFFFFFFFFFFFF
 EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71
 STACK = 8 * 2**20
@@ -53,7 +54,10 @@ CANCEL = 8
 
 
 class KeptError(errors.Error):
-    """Stands for an exception that the application has kept. An `Error`, so that what the engine knows of the call is added to it."""
+    """Stands for an exception that the application has kept.
+
+    It is an `Error`, so that what the engine knows of the call is added to it.
+    """
 
 
 class Application:
@@ -76,7 +80,7 @@ class Application:
         blocks: list[bytes | int | None],
         guest: Guest | None,
     ) -> protocol.Return:
-        """Lets the application run a host function, and serves what that asks for meanwhile.
+        """Let the application run a host function, and serve its requests meanwhile.
 
         Raises:
             KeptError: It raised.
@@ -101,7 +105,7 @@ class Application:
 
 
 def _operation(guest: Guest, message: Any) -> protocol.Answer:
-    """What a host function does with the guest's memory."""
+    """Perform an operation of a host function on the guest's memory."""
     kernel = guest.kernel
     for handle in message.freed:
         kernel.free(handle)
@@ -156,11 +160,15 @@ class _Stub:
             if guest.deadline != NEVER or guest.cancelled:
                 guest.remaining()
 
-        self._host = HostFunction(FunctionType(tuple(type.params), tuple(type.results)), body)  # type: ignore[arg-type]
+        wasm_type = FunctionType(tuple(type.params), tuple(type.results))
+        self._host = HostFunction(wasm_type, body)  # type: ignore[arg-type]
 
 
 class _Log:
-    """Where the guest's stdout and stderr go. What it logs by functions of `extism:host/env` comes to the application as calls of those."""
+    """The log of the guest's stdout and stderr.
+
+    What it logs by functions of `extism:host/env` comes to the application as calls of those.
+    """
 
     dropped = 0
 
@@ -188,7 +196,7 @@ class _RemoteClock(Clock):
 
 
 class _CallTracker:
-    """The call under way, for the thread that reads the second socket. Numbers of calls only grow."""
+    """The call under way, for the thread that reads the second socket. Call numbers only grow."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -198,17 +206,19 @@ class _CallTracker:
         self.plugin: Plugin | None = None
 
     def enter(self, number: int) -> None:
-        """This call begins."""
+        """Begin a call."""
         with self._lock:
             self._number, self._running = number, True
 
     def leave(self) -> None:
-        """It has ended."""
+        """End the call."""
         with self._lock:
             self._running = False
 
     def serve_control(self) -> NoReturn:
-        """Cancels what it is told to cancel, and ends the process when the application is gone."""
+        """Cancel the calls that the application names; end the process when the application is
+        gone.
+        """
         while True:
             message = self._sock.recv(CANCEL)
             if len(message) < CANCEL:
@@ -218,7 +228,7 @@ class _CallTracker:
                 time.sleep(0.002)  # the call has been announced, but is not running yet
 
     def _cancelled(self, number: int) -> bool:
-        """Whether there is nothing left to do for it."""
+        """Return whether there is nothing left to do to cancel the call."""
         with self._lock:
             if number > self._number:
                 return False
@@ -290,7 +300,7 @@ def _failed(number: int, error: errors.Error, plugin: Plugin | None) -> protocol
 
 
 def _short(value: Any) -> Any:
-    """A field of an error as it travels. Who traps may have a long message, and many frames."""
+    """Return a field of an error as it is sent, cut to a bounded length."""
     return (
         [*value[: protocol.MAX_FRAMES]]
         if isinstance(value, tuple)
@@ -309,7 +319,7 @@ def _serve(application: Application, calls: _CallTracker, plugin: Plugin) -> NoR
             plugin.reset()
         calls.enter(call.number)
         try:
-            # What an instance does at its start may need messages, and those the buffer that a short one is in.
+            # The start of an instance may exchange messages, in the buffer that holds a short one.
             data = call.data if len(call.data) > SHORT else bytes(call.data)
             output = plugin.call(call.function, data, parse=None)
             reply: object = protocol.Done(
@@ -355,10 +365,10 @@ def _work(
 
 
 def _start_threads(first: protocol.Confine, work: threading.Thread) -> None:
-    """Starts all threads that there will ever be: the one that runs the plugin, the one that ticks, and those of the compiler.
+    """Start all threads that there will ever be: the plugin's, the ticker's, and the compiler's.
 
-    The plugin's has a stack as large as it needs to be. The compiler starts its own with the first module that is said to be heavy, if
-    it can.
+    The plugin's thread has a stack as large as it needs. The compiler starts its threads with the
+    first module that is called heavy, if it can.
     """
     threading.stack_size(first.stack_bytes + STACK)
     work.start()
@@ -371,7 +381,10 @@ def _start_threads(first: protocol.Confine, work: threading.Thread) -> None:
 
 
 def main(channel: int, control: int) -> NoReturn:
-    """Runs the worker on two sockets, given as descriptors. The plugin runs in a thread of its own; this one watches the second socket."""
+    """Run the worker on two sockets, given as descriptors.
+
+    The plugin runs in a thread of its own; this one watches the second socket.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for descriptor in (channel, control):
         os.set_blocking(

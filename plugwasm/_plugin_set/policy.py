@@ -5,24 +5,17 @@ Decisions: docs/decisions.md, 21.3.
 
 from __future__ import annotations
 
-from .._host.options import (
-    REGISTERED,
-    check_flag,
-    check_fuel,
-    check_functions,
-    check_list,
-    check_option_types,
-)
+from .._host.options import check_list
 from .._manifest.limits import Limits
 from .._manifest.policy import MAX_MODULES, ManifestPolicy
 from .._manifest.resolve import Admitted, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.settings import PluginSettings, validate_name
 from ..errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from .._host.functions import Function
     from .._http.egress import Egress
@@ -51,34 +44,31 @@ class SetPolicy:
         observe: Observe,
         elsewhere: bool,
     ) -> None:
-        check_option_types(wasi, limits, egress)
-        check_fuel(fuel_limit)
-        check_flag("http_response_headers", http_response_headers)
-        if observe is not None:
-            from .._runtime.observers import need_local_instance, resolve_observers
+        self.limits = limits or Limits()
+        # Checked here, and not once for each plugin that is loaded.
+        self._settings = PluginSettings(
+            wasi,
+            functions,
+            None,
+            fuel_limit,
+            http_response_headers,
+            self.limits,
+            egress,
+            observe,
+        )
+        if elsewhere and self._settings.observers:
+            from .._runtime.observers import need_local_instance
 
-            # This rejects what is no observer, here and not once for each plugin.
-            given = resolve_observers(observe) or ()
-            if elsewhere and need_local_instance(given):
+            if need_local_instance(self._settings.observers):
                 raise OptionError(
                     "observe: plugins that are `isolated` cannot be recorded, for their WASI runs "
                     "in another process"
                 )
-        self.limits: Limits = limits or Limits()
         self._compiled_class: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
             from .._isolation.plugin import RemoteCompiledPlugin
 
             self._compiled_class = RemoteCompiledPlugin
-        self._options: dict[str, Any] = {
-            "wasi": wasi,
-            "functions": functions if functions is REGISTERED else check_functions(functions),
-            "limits": self.limits,
-            "egress": egress,
-            "fuel_limit": fuel_limit,
-            "http_response_headers": http_response_headers,
-            "observe": observe,
-        }
         allowed_paths = check_list("allowed_paths", allowed_paths, "paths")
         self._policy = ManifestPolicy(
             modules=MAX_MODULES,
@@ -103,10 +93,13 @@ class SetPolicy:
         if isinstance(requested, Admitted):
             admitted = requested.copy()
             admitted.compile_seconds = seconds
-            options = self._options | {"limits": None, "egress": None}
-            return self._compiled_class(
-                Admitted(admitted, requested.limits, requested.egress), name=name, **options
+            return self._compiled_class.from_settings(
+                Admitted(admitted, requested.limits, requested.egress),
+                self._settings.replace(name=validate_name(name), limits=None, egress=None),
             )
-        granted = self._policy.granted(requested, directories=bool(self._options["wasi"]))
+        granted = self._policy.granted(requested, directories=bool(self._settings.wasi))
         granted.compile_seconds = seconds
-        return self._compiled_class(granted, name=name, **self._options)  # type: ignore[arg-type]
+        return self._compiled_class.from_settings(
+            granted,  # type: ignore[arg-type]
+            self._settings.replace(name=validate_name(name)),
+        )

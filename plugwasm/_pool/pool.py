@@ -16,9 +16,10 @@ from .._host.options import (
     reject_unused_options,
 )
 from .._runtime.abstract_plugin import CloseOnExit
-from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled, validate_name
+from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled
 from .._runtime.inputs import merge_config
 from .._runtime.plugin import Plugin
+from .._runtime.settings import validate_name
 from ..errors import OptionError
 from .claim import Claim
 from .lease import Lease
@@ -111,13 +112,7 @@ class PluginPool(CloseOnExit):
             compiled = ensure_compiled(
                 CompiledPlugin,
                 plugin,
-                wasi,
-                functions,
-                name,
-                fuel_limit,
-                http_response_headers,
-                limits,
-                egress,
+                (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
             )
             if observe is not None:
                 from .._runtime.observers import resolve_observers

@@ -1,21 +1,22 @@
 """From bytes to a call: compile, link, instantiate, call, and report what failed.
 
-plugin           `Plugin` and `CancelHandle`
-abstract_plugin  the base of `Plugin` and `IsolatedPlugin`
+plugin           `Plugin`
+abstract_plugin  what `Plugin` and `IsolatedPlugin` share; `CancelHandle`
 observed_plugin  classes of observed plugins
 compiled_plugin  `CompiledPlugin`
+settings         what an application gives a plugin, checked
+inputs           conversion of inputs and config
 modules          compiled modules, kept in the process
 compiler         compilation within limits of time and memory
 code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
-import_stubs     stand-ins for host functions
+import_stubs     stubs for host functions
 call_queue       callers that wait for a busy plugin
-call_errors      what the engine reports to `plugwasm.errors`
+call_errors      reports of the engine to `plugwasm.errors`
 instrumentation  timing and values of observed calls
 observers        `Observer`, `Trace`, `CallLog`, `Measured`
 interfaces       protocols bound to plugins
 threads          calls in threads, for a task that awaits them
-inputs           inputs of calls as bytes
 argument_types   types of arguments of several public functions
 signatures       overloads of `call` and `call_async`
 """

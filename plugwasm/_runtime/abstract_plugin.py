@@ -5,11 +5,13 @@ A plugin is in one of these states:
     new         no instance yet; the first call makes one
     ready       it has an instance and runs nothing
     running     a call is under way
-    broken      the last call was unwound, or ran `_start`: the instance is dropped, so this is `new` again
+    broken      the last call was unwound, or ran `_start`: the instance is dropped, as in `new`
     closed      for good; a call under way at that moment is cancelled and ends first
 
-Only `_idle` (deleted while a call runs), `_guest` and `_closed` tell them apart. A caller of a running plugin waits
-(`_runtime.call_queue`).
+Only `_idle` (deleted while a call runs), `_guest` and `_closed` tell them apart. A caller of a
+running plugin waits (`_runtime.call_queue`).
+
+Decisions: docs/decisions.md, 40, 45.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ __all__ = ["AbstractPlugin", "CancelHandle", "CloseOnExit", "LeaseSnapshot"]
 
 
 class CancelHandle:
-    """Ends a plugin's calls from another thread: the one under way, and those that wait for it. Holding one does not keep the plugin."""
+    """Ends a plugin's calls from another thread: the one under way, and those that wait for it.
+
+    A handle does not keep the plugin alive.
+    """
 
     __module__ = "plugwasm"
 
@@ -66,10 +71,10 @@ class CancelHandle:
         self._lease = plugin._hold_lease()
 
     def cancel(self) -> bool:
-        """Make the call under way, and all calls that wait for their turn, end with `CancelledError`.
+        """Cancel the call under way and all calls that wait: they raise `CancelledError`.
 
-        Later calls are not affected, nor are calls of others: a handle of a pool's plugin ends with the lease
-        that it was made in.
+        Later calls are not affected, nor are calls of others: a handle of a pool's plugin ends with
+        the lease that it was made in.
 
         Returns:
             False when there is no call to cancel.
@@ -81,13 +86,15 @@ class CancelHandle:
 class LeaseSnapshot:
     """A plugin's settings when it was lent to a caller, to be restored for the next one.
 
-    Besides its instance, a caller can change nothing else of a plugin. The object's identity names the lease.
+    Besides its instance, a caller can change nothing else of a plugin. The object's identity names
+    the lease.
 
     Attributes:
         config: The plugin's config.
         post_mortem: What sees its traps.
-        is_held: Whether the caller has made something that reaches into the plugin later (a handle, a profile).
-            Then the next lease has another `LeaseSnapshot`, by which that sees that its time is over.
+        is_held: Whether the caller has made something that reaches into the plugin later (a handle,
+            a profile). Then the next lease has another `LeaseSnapshot`, by which that sees that its
+            time is over.
     """
 
     __slots__ = ("config", "is_held", "post_mortem")
@@ -103,7 +110,7 @@ class LeaseSnapshot:
 
 
 class CloseOnExit:
-    """Mixin for classes whose objects are closed at the end of a `with` or an `async with` block."""
+    """Mixin for classes whose objects are closed at the end of a `with` or `async with` block."""
 
     __slots__ = ()
 
@@ -140,9 +147,10 @@ class CloseOnExit:
 
 
 class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
-    """Base of `Plugin` and `IsolatedPlugin`: their interface, their settings, and the rule that one call runs at a time.
+    """Base of `Plugin` and `IsolatedPlugin`: their interface and settings, and one call at a time.
 
-    A subclass runs the calls. Its `__init__` ends with `self._idle = True`, from where on the plugin can be called.
+    A subclass runs the calls. Its `__init__` ends with `self._idle = True`, from where on the
+    plugin can be called.
 
     Args:
         compiled: The modules and the settings.
@@ -234,11 +242,13 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
     ) -> Any:
         """Call an export as `call` does, for a task of asyncio or trio.
 
-        The guest runs in a thread, and host functions that are `async def` in the task. A task that is cancelled
-        cancels the call, and goes on when the guest has ended; a sync host function is waited for.
+        The guest runs in a thread, and host functions that are `async def` in the task. A task that
+        is cancelled cancels the call, and goes on when the guest has ended; a sync host function is
+        waited for.
 
         Args:
-            function_name, data, parse, host_context, options: As for `call`. `parse` is called in the thread.
+            function_name, data, parse, host_context, options: As for `call`. `parse` is called in
+                the thread.
             limiter: Bounds the threads; if not given, it is `aio.default_limiter()`.
 
         Raises:
@@ -250,7 +260,9 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         return await call_plugin(self, limiter, function_name, data, parse, host_context, **options)
 
     def bind(self, interface: Callable[..., T]) -> T:
-        """Return an object whose methods call this plugin's exports; see `plugwasm.interfaces.bind`.
+        """Return an object whose methods call this plugin's exports.
+
+        See `plugwasm.interfaces.bind`.
 
         Args:
             interface: A class whose public methods are annotated, e.g. a `typing.Protocol`.
@@ -267,7 +279,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         """Check that the export can be called, and return whether it returns a code."""
         if not isinstance(function_name, str):
             raise OptionError(
-                f"function_name: expected the name of an export, as text, got {describe_value(function_name)}",
+                "function_name: expected the name of an export, as text, got "
+                f"{describe_value(function_name)}",
                 field="function_name",
             )
         exports = self.compiled_plugin._plan.main.module.exports
@@ -300,7 +313,10 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         self._queued_deadline = queued_call.thread, queued_call.deadline
 
     def _new_deadline(self) -> float:
-        """Return the deadline of a call that begins now, as an object of its own (see `Guest.cancelled`)."""
+        """Return the deadline of a call that begins now.
+
+        It is an object of its own, which identifies the call (see `Guest.cancelled`).
+        """
         waited, self._queued_deadline = self._queued_deadline, None
         if waited is not None and waited[0] == get_ident():
             return waited[1]
@@ -351,7 +367,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
             if view is not None:
                 view.release()
         except BufferError:
-            pass  # somebody made something of it, e.g. an array; that keeps the memory, so it is safe to read
+            pass  # an object made of it, e.g. an array, keeps the memory, so it is safe to read
 
     def _busy_error(self, function_name: str) -> BusyError:
         return BusyError(
@@ -413,15 +429,18 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
 
     @property
     def vars(self) -> dict[str, bytes]:
-        """A copy of the plugin's vars, as they are now. They outlive its instance, but not `reset` and `close`.
+        """A copy of the plugin's vars, as they are now.
 
-        A name that is not UTF-8 has lone surrogates for its bytes: `name.encode("utf-8", "surrogateescape")`
-        gives them.
+        They outlive its instance, but not `reset` and `close`. A name that is not UTF-8 has lone
+        surrogates for its bytes: `name.encode("utf-8", "surrogateescape")` returns them.
         """
         return decode_names(self._vars.snapshot())
 
     def function_exists(self, name: str) -> bool:
-        """Return whether the plugin exports a function of that name that can be called: `() -> ()` or `() -> (i32)`."""
+        """Return whether the plugin exports a function of that name with a type that can be called.
+
+        These types are `() -> ()` and `() -> (i32)`.
+        """
         if not isinstance(name, str):
             raise OptionError(
                 f"name: expected the name of an export, as text, got {describe_value(name)}",
@@ -448,7 +467,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
     def close(self) -> None:
         """Close the plugin and free what it holds. Closing twice is allowed.
 
-        A call that is under way in another thread is cancelled, and those that wait for it get a `ClosedError`.
+        A call that is under way in another thread is cancelled, and those that wait for it get a
+        `ClosedError`.
         """
         self._closed = True
         self._is_contended = True
@@ -465,13 +485,13 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         return LeaseSnapshot(self._config)
 
     def _begin_lease(self) -> None:
-        """Remember the plugin's settings, for it is about to be lent. Call it while no call is under way."""
+        """Remember the plugin's settings when it is lent. Call it while no call is under way."""
         self._lease = self._snapshot()
 
     def _hold_lease(self) -> LeaseSnapshot | None:
-        """Return the lease under way, for something that reaches into the plugin later and must not outlive the lease.
+        """Return the lease under way, and mark it as held; None for a plugin that is not lent.
 
-        None for a plugin that is not lent.
+        It is for objects that reach into the plugin later and must not outlive the lease.
         """
         lease = self._lease
         if lease is not None:

@@ -1,4 +1,7 @@
-"""Types of arguments that several public functions take. Imported by type checkers, and at run time when an application names them."""
+"""Types of arguments that several public functions take.
+
+Type checkers import this module, and applications that name one of the types.
+"""
 
 from __future__ import annotations
 
@@ -23,4 +26,4 @@ PluginInput: TypeAlias = (
 """A plugin: a path, a URL, the bytes or the text of a module, or a manifest in any form."""
 
 Observe: TypeAlias = bool | Observer | Sequence[Observer] | None
-"""What observes a plugin: observers, True for statistics only, or nothing."""
+"""The observers of a plugin: observers, True for statistics only, or nothing."""

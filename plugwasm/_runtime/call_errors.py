@@ -1,4 +1,7 @@
-"""How a call that failed is told to the application: the one place where what the engine reports becomes one of `plugwasm.errors`."""
+"""The exceptions that applications get for calls that failed.
+
+This is the one place where a report of the engine becomes one of `plugwasm.errors`.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
 _FUEL_OF_FAILURE = 10_000
 _PAGE = 65536
 _QUICK = 2**14
-"""Bytes that are read at once, whatever they are."""
+"""Bytes of an output that are read without a look at the clock first."""
 _COUNTED = {
     "memory count too high": "memories",
     "table count too high": "tables",
@@ -59,17 +62,18 @@ _COUNTED = {
 }
 _FULL_HEAP = "GC heap out of memory"
 _GIVEN_UP = (UNREACHABLE, OUT_OF_BOUNDS)
-"""How guests end that got no memory: by an abort, or by using what they got for an address."""
+"""The traps of guests that got no memory: by an abort, or by using the result as an address."""
 START = "start"
-"""Stands for the function in errors of what a guest runs before its first call."""
+"""The function name in errors of code that a guest runs before its first call."""
 
 
 def error_for_unwound(
     failure: EngineFailure, guest: Guest, plugin: str, function: str
 ) -> BaseException | None:
-    """The exception that the caller gets for a call that was unwound; None when the guest ended itself with the exit code 0.
+    """Return the exception for a call that was unwound; None if the guest exited with the code 0.
 
-    Of several reasons the first counts: what the host or the application raised, out of fuel, the message of `error_set`, the trap.
+    The first of several causes counts: an exception of the host or the application, exhausted fuel,
+    the message of `error_set`, the trap.
     """
     frames = failure.frames
     while isinstance(failure, HostRaised) and isinstance(
@@ -103,7 +107,8 @@ def error_for_unwound(
     if isinstance(failure, Trap) and failure.message == OUT_OF_FUEL:
         limit = guest.grants.fuel_limit
         return OutOfFuelError(
-            f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets another limit",
+            f"{where} used up its fuel, of which a call has {limit}: `fuel_limit` sets "
+            "another limit",
             **facts,
         )
     if (error := error_for_reported(guest, facts, 0)) is not None:
@@ -123,7 +128,8 @@ def error_for_unwound(
             )
     if _FULL_HEAP in failure.message:
         return OutOfMemoryError(
-            f"{where} ran out of memory for objects and exceptions: its limit is {_pages(guest.limits)}",
+            f"{where} ran out of memory for objects and exceptions: its limit is "
+            f"{_pages(guest.limits)}",
             **facts,
         )
     return CallError(f"{where} failed: {failure.message}", **facts)
@@ -147,7 +153,10 @@ def error_for_raised(
         )
     if isinstance(exception, Error):
         if isinstance(exception, TimeoutError):
-            exception.message = f"{where} did not end before its deadline of {_deadline(guest.limits, guest.grants.spec)}"
+            exception.message = (
+                f"{where} did not end before its deadline of "
+                f"{_deadline(guest.limits, guest.grants.spec)}"
+            )
         else:
             exception.message = f"{where}: {exception.message}"
         exception.args = (exception.message,)
@@ -159,7 +168,10 @@ def _pages(limits: Limits) -> str:
     whole = f"{(limits.memory_bytes or 0) // _PAGE} pages of 64 KiB (`Limits.memory_bytes`)"
     if limits.max_pages is None:
         return whole
-    grown = f"{limits.max_pages} pages of 64 KiB that its memory and what is passed in and out may grow by (`memory.max_pages`)"
+    grown = (
+        f"{limits.max_pages} pages of 64 KiB that its memory and what is passed in and out may "
+        "grow by (`memory.max_pages`)"
+    )
     return grown if limits.memory_bytes is None else f"{grown}, and {whole} for everything"
 
 
@@ -174,7 +186,10 @@ def _deadline(limits: Limits, spec: PluginSpec) -> str:
 
 
 def error_for_reported(guest: Guest, facts: dict[str, Any], code: int) -> Error | None:
-    """The error for what the guest reported through the kernel, or with its return code; None when it reported nothing."""
+    """Return the error that the guest reported through the kernel, or with its return code.
+
+    None if it reported nothing.
+    """
     where = f"`{truncate(facts['function'])}` of plugin `{facts['plugin']}`"
     fault, error, text, output, length, denied = read_outcome(guest)
     if not (fault or code):
@@ -216,7 +231,10 @@ def _maybe(shortage: str | None) -> str:
 
 
 def read_outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
-    """What the kernel says of the call that has just ended. It is asked by calling it, which the limits of that call must not stop."""
+    """Return the kernel's record of the call that has just ended.
+
+    The kernel is called for it, which the limits of that call must not stop.
+    """
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
     left = guest.store.fuel() if guest.has_fuel_limit else 0
@@ -239,10 +257,11 @@ def parse_output(
     compiled: CompiledPlugin,
     function: str,
 ) -> Any:
-    """What `parse` makes of an output.
+    """Return what `parse` makes of an output.
 
-    An output is built into a value by us only within the limits of the plugin and the time of its call, as if a host function did it. What
-    is no `OutputReader` is the application's own, and for it to bound.
+    Values that plugwasm itself builds of an output (by an `OutputReader`) are bounded by the
+    plugin's limits and by the time of its call, as in a host function. Any other `parse` is the
+    application's own, which has to bound it itself.
     """
     if not getattr(parse, "takes_limits", False):
         if not callable(parse):
@@ -269,7 +288,7 @@ def parse_output(
 
 
 def error_for_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -> BaseException:
-    """The same for what the guest did while it was being started."""
+    """Return the exception for a failure of code that the guest ran while it was started."""
     reason = error_for_unwound(failure, guest, plugin, START)
     return reason or CallError(
         f"plugin `{plugin}` ended itself while it was being started", plugin=plugin, function=START
@@ -277,7 +296,7 @@ def error_for_trap_at_start(failure: EngineFailure, guest: Guest, plugin: str) -
 
 
 def error_for_failed_start(failure: EngineFailure, plugin: str, limits: Limits) -> Error:
-    """The error for an instance that the engine would not make."""
+    """Return the error for an instance that the engine refused to make."""
     if "memory minimum size" in failure.message:
         limit = f"its limit of {_pages(limits)} allows"
         return OutOfMemoryError(
@@ -287,17 +306,23 @@ def error_for_failed_start(failure: EngineFailure, plugin: str, limits: Limits) 
     for what, field in _COUNTED.items():
         if what in failure.message:
             return OutOfMemoryError(
-                f"plugin `{plugin}` has more than its limits allow (`Limits.{field}` is {getattr(limits, field)}): {failure.message}",
+                f"plugin `{plugin}` has more than its limits allow (`Limits.{field}` is "
+                f"{getattr(limits, field)}): {failure.message}",
                 plugin=plugin,
             )
     if "os error 12" in failure.message:
         space = address_space_limit()
         if space is None:
-            hint = "close plugins that are not used, or raise vm.max_map_count (an instance takes about six mappings)"
+            hint = (
+                "close plugins that are not used, or raise vm.max_map_count (an instance takes "
+                "about six mappings)"
+            )
         else:
             hint = (
-                f"this process may have {space} bytes of address space (RLIMIT_AS, `ulimit -v`): close plugins that are not used, or lift "
-                "that limit (64 GiB or more are best; `Limits.memory_bytes` bounds what plugins really take)"
+                f"this process may have {space} bytes of address space (RLIMIT_AS, `ulimit "
+                "-v`): close plugins that are not used, or lift "
+                "that limit (64 GiB or more are best; `Limits.memory_bytes` bounds what "
+                "plugins really take)"
             )
         return OutOfMemoryError(
             f"the system has no memory for another instance of plugin `{plugin}`: {hint}",
@@ -309,7 +334,7 @@ def error_for_failed_start(failure: EngineFailure, plugin: str, limits: Limits) 
 def no_room_error(
     plugin: str, function: str, length: int, limits: Limits, shortage: str | None = None
 ) -> OutOfMemoryError:
-    """The error for an input that the kernel has no room for."""
+    """Return the error for an input that the kernel has no room for."""
     needs = -(-(length + INPUT_OFFSET) // _PAGE)
     why = (
         f"its limit is {_pages(limits)}"
@@ -317,26 +342,30 @@ def no_room_error(
         else shortage
     )
     return OutOfMemoryError(
-        f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} pages: {why}",
+        f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} "
+        f"pages: {why}",
         plugin=plugin,
         function=function,
     )
 
 
 def no_stack_error(plugin: str, function: str | None, stack: ThreadStack) -> StackError:
-    """The error for a call, or for compiling, on a thread that has too little stack left for it."""
+    """Return the error for a thread with too little stack left for a call, or for compiling."""
     where = f"`{truncate(function)}` of plugin `{plugin}`" if function else f"plugin `{plugin}`"
     room = stack.room()
     if room is None:
         return StackError(
-            f"{where}: how much this thread has left of its stack cannot be found out, and a plugin needs {stack.need // 1024} KiB: "
+            f"{where}: how much this thread has left of its stack cannot be found out, and a "
+            f"plugin needs {stack.need // 1024} KiB: "
             "the system may have no file descriptor left to tell it",
             plugin=plugin,
             function=function,
         )
     return StackError(
-        f"{where}: this thread has {max(0, room) // 1024} KiB of its stack left, and a plugin needs "
-        f"{stack.need // 1024} KiB: make the thread with more (`threading.stack_size`), let plugins call plugins less deep, or give "
+        f"{where}: this thread has {max(0, room) // 1024} KiB of its stack left, and a plugin "
+        "needs "
+        f"{stack.need // 1024} KiB: make the thread with more (`threading.stack_size`), let "
+        "plugins call plugins less deep, or give "
         "guests less (`Limits.stack_bytes`)",
         plugin=plugin,
         function=function,

@@ -1,18 +1,23 @@
-"""Who calls a plugin that is running another call waits for its turn: first come, first served.
+"""The queue of callers that wait for a busy plugin: first come, first served.
 
-A `Plugin`, and what watches one, is had by one call at a time. It is free while it has the attribute `_idle`. Rules, for finalizers and
-signal handlers may come in between at any moment, and may raise there:
+A `Plugin`, and the instrumentation of an observed one, belongs to one call at a time. It is free
+while it has the attribute `_idle`. Finalizers and signal handlers may run at any moment, and may
+raise there, so these rules hold:
 
-1. Whoever deletes `_idle` has it. It is given back by storing that again, or handed to who waits by deleting that one's
-   `is_pending`.
-2. Who gives up waiting deletes its own `is_pending`. Of the two, the second one is told by an `AttributeError`: who gave up too
-   late has it.
-3. From taking it until then nothing is called, and nothing is repeated, so no signal handler runs.
-4. `_is_contended` says that whoever gives it back has to look. It is set by who waits, after joining the queue, and by who closes
-   the plugin. Only who has it takes that back, and looks once more afterwards.
-5. The first of the queue looks of its own accord as well, in case that nobody came to ring.
+1. Whoever deletes `_idle` owns it. The owner returns it by storing `_idle` again, or hands it to a
+   waiting call by deleting that call's `is_pending`.
+2. A call that gives up waiting deletes its own `is_pending`. The second of the two gets an
+   `AttributeError`: a call that gave up too late owns the plugin.
+3. From taking it until then no function is called and nothing loops, so no signal handler runs.
+4. `_is_contended` tells the owner to look at the queue when it returns the plugin. A waiting call
+   sets it after it has joined the queue, and so does the one who closes the plugin. Only the owner
+   clears it, and looks once more afterwards.
+5. The first call of the queue also looks by itself, in case nobody woke it.
 
-Who would wait for itself gets a `BusyError` instead: a call from inside a call, or of calls in several threads that wait for each other.
+A call that would wait for itself gets a `BusyError` instead: a call from inside a call, or calls in
+several threads that wait for each other.
+
+Decisions: docs/decisions.md, 40.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
 
     class QueueOwner(Protocol):
-        """What one call has at a time."""
+        """An object that belongs to one call at a time."""
 
         _idle: bool
         _is_contended: bool
@@ -46,20 +51,20 @@ if TYPE_CHECKING:
 
 
 POLL_INTERVAL = 0.05
-"""Seconds between two looks of the first in the queue."""
+"""Seconds between two looks of the first call of a queue."""
 QUEUED_POLL_INTERVAL = 1.0
-"""The same for all others, which may have become the first."""
+"""Seconds between two looks of the other calls, which may have become the first."""
 
 _waiting: dict[QueuedCall, None] = {}
-"""All that wait, of all plugins."""
+"""All calls that wait, for any plugin."""
 _holders: set[CodeType] = set()
 _process_token = object()
-"""Another one in each child of a fork, where the threads of older turns are not."""
+"""Names this process. A forked child has another one, since it lacks the threads of older calls."""
 _is_forked = False
 
 
 def holds_self(function: F) -> F:
-    """Marks methods that have their object (`self`) while they run."""
+    """Mark a method whose `self` belongs to its call while it runs."""
     _holders.add(function.__code__)
     return function
 
@@ -68,9 +73,9 @@ class QueuedCall:
     """A call that has to wait.
 
     Attributes:
-        waits: There as long as it is open whether the call gets what it waits for.
-        thread: Whose call it is.
-        until: Its deadline, on the monotonic clock in seconds; it counts from here.
+        is_pending: Present while it is open whether the call gets what it waits for.
+        thread: The thread of the call.
+        deadline: The deadline of the call, on the monotonic clock in seconds. It counts from here.
     """
 
     __slots__ = (
@@ -87,7 +92,7 @@ class QueuedCall:
     )
 
     def __init__(self, owner: QueueOwner, plugin: AbstractPlugin, function: str) -> None:
-        """`owner` is what it waits for: the plugin, or what watches it."""
+        """Make a call that waits for `owner`: the plugin, or its instrumentation."""
         self._owner = owner
         self._process_token = _process_token
         self._is_cancelled = False
@@ -101,7 +106,10 @@ class QueuedCall:
         self.is_pending = True
 
     def wait(self) -> None:
-        """Waits. Whatever it raises, the caller then deletes `is_pending`, and if that is gone gives back what it has (rule 2).
+        """Wait for the turn of this call.
+
+        Whatever this raises, the caller then deletes `is_pending`, and if that is gone, returns
+        what it owns (rule 2).
 
         Raises:
             BusyError: It would wait for itself.
@@ -135,32 +143,35 @@ class QueuedCall:
             _remove(owner._queue, self)
 
     def wake(self) -> None:
-        """Wakes who waits."""
+        """Wake the thread that waits."""
         try:
             self._wakeup.release()
         except RuntimeError:
-            pass  # it rings already
+            pass  # it is awake already
 
     def cancel(self) -> None:
-        """Ends the waiting; for any thread."""
+        """End the waiting. Any thread may call this."""
         self._is_cancelled = True
         self.wake()
 
     def is_open(self) -> bool:
-        """Whether somebody is there who waits. No handler of signals runs in between (rule 3)."""
+        """Return whether a thread of this process waits; no signal handler runs in between (rule
+        3).
+        """
         return self._process_token is _process_token
 
     def _check_here(self) -> None:
-        """Raises if this thread would wait for itself."""
+        """Raise an error if this thread would wait for itself."""
         plugin = self.plugin
-        frame = sys._getframe(2).f_back  # of who made the function that waits now
+        frame = sys._getframe(2).f_back  # the caller of the method that waits now
         while frame is not None:
             if frame.f_code in _holders and frame.f_locals.get("self") is self._owner:
                 raise plugin._busy_error(self.function) from None
             frame = frame.f_back
         if self.thread in list(plugin._awaited.values()):
             raise self._itself_error(
-                "a task of this thread's event loop awaits a call of it, which may need the event loop"
+                "a task of this thread's event loop awaits a call of it, which may need the "
+                "event loop"
             ) from None
         greenlets.check_greenlet(plugin, self.function)
         if _is_forked and self._is_abandoned():
@@ -169,7 +180,7 @@ class QueuedCall:
             ) from None
 
     def _is_abandoned(self) -> bool:
-        """Whether no thread of this process has it."""
+        """Return whether no thread of this process owns it."""
         for _ in range(3):
             if (
                 hasattr(self._owner, "_idle")
@@ -193,7 +204,7 @@ class QueuedCall:
             raise self._itself_error("its call waits for this one") from None
 
     def _is_in_circle(self) -> bool:
-        """Whether what has the plugin waits for this, through any number of calls."""
+        """Return whether the plugin's owner waits for this call, through any number of calls."""
         seen = {self}
         circle = [self]
         while circle:
@@ -216,7 +227,8 @@ class QueuedCall:
 
     def _itself_error(self, why: str) -> BusyError:
         return BusyError(
-            f"{self._where()} would wait for itself: the plugin is running another call, and {why}: make another Plugin for it",
+            f"{self._where()} would wait for itself: the plugin is running another call, and "
+            f"{why}: make another Plugin for it",
             plugin=self.plugin.name,
             function=self.function,
         )
@@ -224,7 +236,8 @@ class QueuedCall:
     def _timeout_error(self) -> TimeoutError:
         limit = self.plugin.compiled_plugin.limits.timeout or 0
         return TimeoutError(
-            f"{self._where()} did not begin before its deadline of {limit * 1000:.0f} ms (timeout): the plugin was busy with another call; "
+            f"{self._where()} did not begin before its deadline of {limit * 1000:.0f} ms "
+            "(timeout): the plugin was busy with another call; "
             "use a PluginPool for calls at the same time, or a longer `Limits.timeout`",
             plugin=self.plugin.name,
             function=self.function,
@@ -232,13 +245,13 @@ class QueuedCall:
 
 
 def hand_over(owner: QueueOwner) -> None:
-    """Gives it to the first that waits, if it is free."""
+    """Hand it over to the first call that waits, if it is free."""
     queue = owner._queue
     while owner._is_contended:
         try:
             del owner._idle
         except AttributeError:
-            return  # who has it does this in the end
+            return  # the owner does this when it is done
         try:
             queued_call = queue[0]
             if queued_call._process_token is _process_token:
@@ -251,7 +264,7 @@ def hand_over(owner: QueueOwner) -> None:
                 continue
             return
         except AttributeError:
-            owner._idle = True  # the turn is over
+            owner._idle = True  # the call has given up
         else:
             if queued_call._process_token is _process_token:
                 queued_call.wake()
@@ -269,7 +282,7 @@ def _remove(queue: deque[QueuedCall], queued_call: QueuedCall) -> None:
 
 
 def queued_calls(plugin: AbstractPlugin, thread: int | None = None) -> list[QueuedCall]:
-    """The calls that wait for the plugin, or of them those of a thread."""
+    """Return the calls that wait for the plugin, or those of a thread among them."""
     if not _waiting:
         return []
     return [
@@ -280,7 +293,7 @@ def queued_calls(plugin: AbstractPlugin, thread: int | None = None) -> list[Queu
 
 
 def is_calling(thread: int, plugin: AbstractPlugin) -> bool:
-    """Whether the thread is in a call of the plugin, and does not wait to begin one."""
+    """Return whether the thread is in a call of the plugin, and does not wait to begin one."""
     frame = sys._current_frames().get(thread)
     while frame is not None:
         code = frame.f_code

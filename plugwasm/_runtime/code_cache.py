@@ -1,12 +1,14 @@
-"""Settings of the cache of compiled code, and the cache itself.
+"""The cache of compiled code on disk, and its settings.
 
-Compiling a plugin takes milliseconds to seconds; loading what was compiled before takes a fraction of that. So compiled code is kept in a
-directory, by default `plugwasm` in the user's cache directory. The environment variable `PLUGWASM_CACHE` names another one, or turns the
-cache off (`PLUGWASM_CACHE=off`); `configure` does the same from code: its `directory` and its `enabled` each win.
+Compiling a plugin takes milliseconds to seconds; loading the result takes a fraction of that. So
+compiled code is kept in a directory, by default `plugwasm` in the user's cache directory. The
+environment variable `PLUGWASM_CACHE` names another one, or turns the cache off
+(`PLUGWASM_CACHE=off`). `configure` does the same from code, and its arguments win.
 
-An entry is machine code that will run in this process, so what is not above doubt is not loaded: the directory must belong to this user,
-be closed to all others and be no symbolic link; so must the entries, and their checksum must hold. When something is wrong with the
-directory, plugins are compiled as if there was no cache, and a warning in the log says so once.
+An entry is machine code that will run in this process, so nothing doubtful is loaded: the directory
+must belong to this user, be closed to all others and be no symbolic link. The same holds for the
+entries, and their checksum must match. If something is wrong with the directory, plugins are
+compiled as if there was no cache, and one warning is logged.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ __all__ = ["clear", "configure", "directory"]
 
 DEFAULT_MAX_BYTES = 2**30
 NOTE = 28
-"""Bytes that are kept with an entry's code."""
+"""Bytes of the note that is kept with an entry's code."""
 _MAGIC = b"plugwasm 2\n"
 _TRAILER = NOTE + 12 + len(_MAGIC)
 _SUFFIX = ".code"
@@ -34,7 +36,7 @@ _SHARE = 16
 
 
 class _Settings:
-    """What `configure` changed; the state of this module."""
+    """The settings that `configure` changed; the state of this module."""
 
     directory: str | None = None
     enabled: bool | None = None
@@ -43,11 +45,14 @@ class _Settings:
 
 
 class _Filling:
-    """How full a directory is, as far as this process knows: what was there when it last looked, and what it has stored since.
+    """The size of a directory, as far as this process knows.
 
-    Invariant: a process looks at the entries when it has stored a sixteenth of the limit since it last looked, and when all that it knows
-    of is above the limit. When it then removes entries, it makes room for another sixteenth. So a look at thousands of entries is shared by
-    many stores, and the directory has at most the limit, and a sixteenth of it for each process that stores there.
+    It is the size of the entries that the process last found there, and of those it stored since.
+
+    Invariant: a process looks at the entries when it has stored a sixteenth of the limit since it
+    last looked, and when the known size exceeds the limit. If it then removes entries, it makes
+    room for another sixteenth. So many stores share one look at thousands of entries, and the
+    directory has at most the limit, plus a sixteenth of it for each process that stores there.
     """
 
     __slots__ = ("found", "stored")
@@ -62,7 +67,7 @@ class _Filling:
 
 
 _fillings: dict[str, _Filling] = {}
-"""By directory."""
+"""Sizes by directory."""
 
 
 def configure(
@@ -71,13 +76,14 @@ def configure(
     enabled: bool | None = None,
     max_bytes: int | None = None,
 ) -> None:
-    """Changes the settings for this process; what is not given stays as it is.
+    """Change the settings for this process. Settings that are not given stay as they are.
 
     Args:
-        directory: Where compiled code is kept. Made when it does not exist, with access for this user only.
+        directory: Where compiled code is kept. Created if it does not exist, with access for this
+            user only.
         enabled: False to neither read nor write, True to do both.
-        max_bytes: The most that the directory should hold; the entries that were not used for longest are removed beyond it. With several
-            processes that store at once it may be a sixteenth more for each.
+        max_bytes: The most that the directory should hold. Beyond it the least recently used
+            entries are removed. Several processes that store at once may add a sixteenth each.
     """
     if not (directory is None or isinstance(directory, (str, os.PathLike))):
         raise OptionError(
@@ -109,7 +115,7 @@ configure.__module__ = "plugwasm.cache"
 
 
 def directory() -> str | None:
-    """The directory in use, or None when the cache is off."""
+    """Return the directory in use, or None if the cache is off."""
     variable = os.environ.get("PLUGWASM_CACHE", "")
     switched_off = variable.lower() in ("0", "off", "no", "false")
     enabled = _Settings.enabled if _Settings.enabled is not None else not switched_off
@@ -133,7 +139,7 @@ directory.__module__ = "plugwasm.cache"
 
 
 def clear() -> int:
-    """Removes all entries. Returns how many there were."""
+    """Remove all entries, and return how many there were."""
     path = directory()
     if path is None or not os.path.isdir(path):
         return 0
@@ -147,7 +153,12 @@ clear.__module__ = "plugwasm.cache"
 
 
 class Entry:
-    """An entry whose checksum holds. `path` can be mapped while the entry is open; where that does not work, `code` has the bytes."""
+    """An entry whose checksum matches.
+
+    Attributes:
+        path: A path that can be mapped while the entry is open.
+        code: The bytes, where `path` does not work.
+    """
 
     def __init__(self, descriptor: int, note: bytes, code: bytes | None) -> None:
         self._descriptor = descriptor
@@ -163,7 +174,7 @@ class Entry:
 
 
 def load(key: str) -> Entry | None:
-    """What was kept under the key, or None. Never raises."""
+    """Return the entry of the key, or None. Never raises."""
     path = directory()
     if path is None:
         return None
@@ -193,7 +204,7 @@ def load(key: str) -> Entry | None:
 
 
 def store(key: str, code: bytes, note: bytes) -> None:
-    """Keeps compiled code under the key, with a note of `NOTE` bytes. Never raises."""
+    """Store compiled code under the key, with a note of `NOTE` bytes. Never raises."""
     path = directory()
     if path is None:
         return
@@ -249,7 +260,11 @@ def _check_private(status: os.stat_result) -> None:
 
 
 def _checked(descriptor: int) -> Entry | None:
-    """The entry in the open file; None when it is damaged. Raises `OSError` when it is not to be trusted."""
+    """Return the entry in the open file; None if it is damaged.
+
+    Raises:
+        OSError: It is not to be trusted.
+    """
     import mmap
     import stat
     import time
@@ -292,7 +307,7 @@ def _entries(path: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _removed(path: str) -> bool:
-    """Removes a file. False when another process was faster."""
+    """Remove a file, and return False if another process was faster."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -301,7 +316,11 @@ def _removed(path: str) -> bool:
 
 
 def _prune(path: str) -> int:
-    """Removes what is left of writers that were killed, and if there is more than the limit the oldest entries. The bytes that remain."""
+    """Remove files of writers that were killed, and the oldest entries beyond the limit.
+
+    Returns:
+        The bytes that remain.
+    """
     import time
 
     entries = []

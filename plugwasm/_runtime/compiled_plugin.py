@@ -1,4 +1,7 @@
-"""Compiled plugins: read, compiled and linked once, and the start of any number of plugins."""
+"""Compiled plugins: read, compiled and linked once, to make any number of plugins of.
+
+Decisions: docs/decisions.md, 4, 42.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,6 @@ from .._host.memory_budget import max_state_bytes
 from .._host.options import (
     NOT_GIVEN,
     REGISTERED,
-    check_flag,
-    check_fuel,
-    check_functions,
-    check_option_types,
     reject_plugin_object,
     reject_unknown_arguments,
     reject_unused_options,
@@ -26,17 +25,17 @@ from .._manifest.limits import (
     Limits,
     effective_limits,
 )
-from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings, resolve
-from ..errors import LinkError, ManifestError, ModuleError, OptionError, OutOfMemoryError, truncate
+from ..errors import LinkError, ManifestError, ModuleError, OutOfMemoryError, truncate
 from .call_errors import no_stack_error
 from .linker import Plan
 from .modules import TooLargeForPool, engine_for_modules, get_engine
+from .settings import NO_SETTINGS, PluginSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Never
+    from typing import Never, Self
 
     from .._engine import Item
     from .._host.functions import Function
@@ -45,38 +44,46 @@ if TYPE_CHECKING:
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
-    from .observers import Observer
+    from .settings import GivenSettings
 
 __all__ = ["CompiledPlugin"]
 
 
 POOL_AFTER = 4
-"""The start of a plugin that makes its further instances come from the pool. Making the pool takes 2 ms, once in a process."""
+"""The number of starts of a plugin after which its instances come from the pool.
+
+Creating the pool takes 2 ms, once in a process.
+"""
 
 POOLED_BYTES = 32 * 2**20
-"""A plugin with more code than this gets no instances from the pool, for which it would be there a second time."""
+"""Bytes of code above which a plugin gets no instances from the pool, which has a second copy."""
 
 
 class CompiledPlugin:
-    """A plugin that is read, compiled and linked, but not running. Make any number of `Plugin` of it, in any thread.
+    """A plugin that is read, compiled and linked, but not running.
+
+    Make any number of `Plugin` of it, in any thread.
 
     Args:
-        plugin: The path of a module, or of a manifest (`.json` or `.toml`); a module's bytes or text; a URL; a manifest as a dict, as JSON
-            or TOML text, or as a `Manifest`. Bytes, and files with other names, are never a manifest. A stranger's manifest goes through
+        plugin: The path of a module, or of a manifest (`.json` or `.toml`); a module's bytes or
+            text; a URL; a manifest as a dict, as JSON or TOML text, or as a `Manifest`. Bytes, and
+            files with other names, are never a manifest. A stranger's manifest goes through
             `ManifestPolicy.admit`.
-        wasi: Whether the plugin may import WASI preview 1. It sees no files but `allowed_paths`, no environment and no arguments.
-            `WasiOptions` give it other clocks and another source of random bytes than the system's.
-        functions: The host functions that it may import; if not given, all that `host_fn` registered in this process, from wherever. What
-            it imports of these is logged as a warning.
-        name: What errors and logs call it; if not given, the main module's file name.
-        fuel_limit: How much fuel each call may use (about one unit an instruction); None for no limit. Guests run slower with a limit.
+        wasi: Whether the plugin may import WASI preview 1. It has no files but `allowed_paths`, no
+            environment and no arguments. `WasiOptions` replace the clocks and the random bytes.
+        functions: The host functions that it may import; if not given, all that `host_fn`
+            registered in this process, from wherever. Imports of those are logged as a warning.
+        name: The name in errors and logs; if not given, the main module's file name.
+        fuel_limit: The fuel that each call may use (about one unit an instruction); None for no
+            limit. Guests run slower with a limit.
         http_response_headers: Whether the plugin may read the headers of HTTP responses.
-        limits: What the plugin may make the host spend. If given, the manifest can only lower it; if not, the defaults of `Limits` count
-            where the manifest is silent.
-        egress: What its HTTP requests may be, within what the manifest's `allowed_hosts` grants; and where modules may be fetched from.
-            If not given, that is any public host, and others where the URL names them by their address or as "localhost".
-        observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`): True for calls that are `Measured`, an
-            `Observer`, or several.
+        limits: What the plugin may make the host spend. If given, the manifest can only lower it;
+            if not, the defaults of `Limits` apply where the manifest is silent.
+        egress: Restricts its HTTP requests, within the manifest's `allowed_hosts`, and the URLs
+            that modules are fetched from. If not given, any public host is allowed, and others
+            where the URL names them by their address or as "localhost".
+        observe: Whether, and by whom, the plugins made of it are observed (`plugwasm.observing`):
+            True for calls that are `Measured`, an `Observer`, or several.
 
     Raises:
         ManifestError: The manifest is not valid, or a hash does not match.
@@ -92,13 +99,13 @@ class CompiledPlugin:
 
     __slots__ = (
         "_grants",
-        "_is_ambient",
         "_offered",
         "_plan",
         "_pool_is_untried",
         "_pooled_plan",
         "_spec",
         "_starts",
+        "_uses_registered",
         "egress",
         "fuel_limit",
         "functions",
@@ -125,38 +132,53 @@ class CompiledPlugin:
     ) -> None:
         if unknown:
             reject_unknown_arguments(CompiledPlugin, unknown)
-        check_fuel(fuel_limit)
-        check_flag("http_response_headers", http_response_headers)
-        check_option_types(wasi, limits, egress)
+        self._compile(
+            plugin,
+            PluginSettings(
+                wasi,
+                functions,
+                name,
+                fuel_limit,
+                http_response_headers,
+                limits,
+                egress,
+                observe,
+            ),
+        )
+
+    @classmethod
+    def from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
+        """Compile a plugin with settings that are checked already."""
+        compiled = cls.__new__(cls)
+        compiled._compile(plugin, settings)
+        return compiled
+
+    def _compile(self, plugin: PluginInput, settings: PluginSettings) -> None:
+        self._uses_registered = settings.functions is REGISTERED
         self.functions: tuple[Function, ...] = (
-            registered_functions() if functions is REGISTERED else check_functions(functions)
+            registered_functions() if self._uses_registered else settings.functions
         )
         if type(plugin).__module__.partition(".")[0] == "plugwasm":
             reject_plugin_object(plugin)
-        limits, egress = admitted_settings(plugin, limits, egress)
+        limits, egress = admitted_settings(plugin, settings.limits, settings.egress)
         stack = get_engine(
-            fuel=fuel_limit is not None,
+            fuel=settings.fuel_limit is not None,
             pooled=False,
             stack_bytes=(limits or DEFAULT_LIMITS).stack_bytes,
         ).stack
-        if (
-            not stack.measurement.call_depth and not stack.has_room_for_python()
-        ):  # docs/decisions.md, 42
-            raise no_stack_error(validate_name(name) or "plugin", None, stack)
+        # docs/decisions.md, 42
+        if not stack.measurement.call_depth and not stack.has_room_for_python():
+            raise no_stack_error(settings.name or "plugin", None, stack)
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name: str = validate_name(name) or truncate(self._spec.label)
-        self.wasi: bool | WasiOptions = wasi
-        self.fuel_limit: int | None = fuel_limit
-        self.http_response_headers: bool = http_response_headers
+        self.name: str = settings.name or truncate(self._spec.label)
+        self.wasi: bool | WasiOptions = wasi = settings.wasi
+        self.fuel_limit: int | None = settings.fuel_limit
+        self.http_response_headers: bool = settings.http_response_headers
         self.limits: Limits = effective_limits(limits, self._spec)
         self.egress: Egress | None = egress
-        self.observers: tuple[Observer, ...] | None = None
-        if observe is not None:
-            from .observers import resolve_observers
-
-            self.observers = resolve_observers(observe)
+        self.observers = settings.observers
         self._grants = Grants(
             self._spec,
             self.limits,
@@ -164,22 +186,20 @@ class CompiledPlugin:
             egress=egress,
             wasi=None if isinstance(wasi, bool) else wasi,
             preopens=_preopens(self._spec, wasi),
-            http_response_headers=http_response_headers,
+            http_response_headers=self.http_response_headers,
             has_wasi=bool(wasi),
-            fuel_limit=fuel_limit,
+            fuel_limit=self.fuel_limit,
         )
         self._check_sizes()
         if not stack.measurement.call_depth and not stack.has_room():
             raise no_stack_error(self.name, None, stack)
-        offered = {function._imported_as: function._host for function in self.functions}
-        self._offered = offered
-        self._is_ambient = functions is REGISTERED
+        self._offered = {function._imported_as: function._host for function in self.functions}
         self._build()
         self._warn()
 
     def _warn(self) -> None:
-        """Warns of host functions that it imports although nobody passed them."""
-        if self._is_ambient and self._offered:
+        """Warn of host functions that it imports although nobody passed them."""
+        if self._uses_registered and self._offered:
             plan = self._plan
             warn_registered_imports(
                 self.name,
@@ -188,7 +208,7 @@ class CompiledPlugin:
             )
 
     def _build(self) -> None:
-        """Compiles and links. Up to here there are only settings."""
+        """Compile and link. Everything before this concerns settings only."""
         self._plan = self._link(pooled=False)
         self._check_memory()
         self._check_state()
@@ -209,7 +229,8 @@ class CompiledPlugin:
         for module in self._spec.modules:
             if len(module.wasm) > self.limits.module_bytes:
                 raise ModuleError(
-                    f"module `{truncate(module.name)}` has {len(module.wasm)} bytes, more than {self.limits.module_bytes} "
+                    f"module `{truncate(module.name)}` has {len(module.wasm)} bytes, more "
+                    f"than {self.limits.module_bytes} "
                     "(`Limits.module_bytes`)",
                     plugin=self.name,
                 )
@@ -218,14 +239,17 @@ class CompiledPlugin:
         limit, first = self.limits.memory_bytes, self._plan.first_pages
         if limit is not None and first > limit // PAGE_SIZE:
             raise OutOfMemoryError(
-                f"plugin `{self.name}` starts with {first} pages of memory, {INITIAL_PAGES} of them for what is passed in and out, "
-                f"but its limit is {limit // PAGE_SIZE}: it needs `Limits.memory_bytes` of {first * PAGE_SIZE} at least",
+                f"plugin `{self.name}` starts with {first} pages of memory, {INITIAL_PAGES} "
+                "of them for what is passed in and out, "
+                f"but its limit is {limit // PAGE_SIZE}: it needs `Limits.memory_bytes` of "
+                f"{first * PAGE_SIZE} at least",
                 plugin=self.name,
             )
         most, own = self.limits.max_pages, self._plan.main_pages
         if most is not None and own > most:
             raise OutOfMemoryError(
-                f"the main module of plugin `{self.name}` starts with {own} pages of memory, but its limit is {most}: "
+                f"the main module of plugin `{self.name}` starts with {own} pages of memory, "
+                f"but its limit is {most}: "
                 f"it needs `memory.max_pages` of {own} at least",
                 plugin=self.name,
             )
@@ -234,8 +258,10 @@ class CompiledPlugin:
         most = max_state_bytes(self.limits)
         if self._plan.state_bytes > most:
             raise OutOfMemoryError(
-                f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its memories (globals, functions that can be "
-                f"referred to, segments, imports), but its limit is {most} (`Limits.instance_bytes`, `Limits.memory_bytes`)",
+                f"plugin `{self.name}` may hold {self._plan.state_bytes} bytes outside of its "
+                "memories (globals, functions that can be "
+                f"referred to, segments, imports), but its limit is {most} "
+                "(`Limits.instance_bytes`, `Limits.memory_bytes`)",
                 plugin=self.name,
             )
 
@@ -253,18 +279,16 @@ class CompiledPlugin:
                 wasi=bool(self.wasi),
                 functions=self._offered,
                 limits=self.limits,
+                plugin=self.name,
             )
         except LinkError as error:
             error.plugin = self.name
-            if len(self._spec.modules) == 1:  # which nobody has named
-                error.message = error.message.replace(
-                    f"module `{truncate(self._spec.main)}`", f"plugin `{self.name}`"
-                )
-                error.args = (error.message,)
             raise
 
     def _plan_for_start(self) -> Plan:
-        """The plan for one more instance: with the pool once there have been a few, for it pays only then."""
+        """Return the plan for one more instance: after a few starts a pooled one, which then pays
+        off.
+        """
         self._starts += 1
         if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
@@ -274,7 +298,9 @@ class CompiledPlugin:
         return self._pooled_plan or self._plan
 
     def _claim_pool(self) -> bool:
-        """Whether the pool may be tried: once, for the one who asks first. Deleting an attribute is atomic."""
+        """Return True once: only the first caller may try the pool. Deleting an attribute is
+        atomic.
+        """
         try:
             del self._pool_is_untried
         except AttributeError:
@@ -283,22 +309,23 @@ class CompiledPlugin:
 
     @property
     def exports(self) -> tuple[Item, ...]:
-        """What the main module exports: name, kind, and for functions the type."""
+        """The main module's exports: name, kind, and for functions the type."""
         return tuple(self._plan.main.module.exports.values())
 
     @property
     def imports(self) -> tuple[Item, ...]:
-        """What the main module imports: module, name, kind, and for functions the type."""
+        """The main module's imports: module, name, kind, and for functions the type."""
         return self._plan.main.module.imports
 
     @property
     def log_lines_dropped(self) -> int:
-        """How many lines the plugins made of this one have logged beyond their limits, which were dropped."""
+        """The number of log lines that the plugins made of this one lost to their limits."""
         return self._grants.log.dropped
 
     def __reduce__(self) -> str:
         raise TypeError(
-            "a CompiledPlugin cannot be copied or pickled: threads can share it; send another process a PluginRef"
+            "a CompiledPlugin cannot be copied or pickled: threads can share it; send another "
+            "process a PluginRef"
         )
 
     def __repr__(self) -> str:
@@ -306,45 +333,20 @@ class CompiledPlugin:
 
 
 def ensure_compiled(
-    kind: type[CompiledPlugin],
-    plugin: PluginInput | CompiledPlugin,
-    wasi: Any,
-    functions: Any,
-    name: str | None,
-    fuel_limit: Any,
-    http_response_headers: Any,
-    limits: Limits | None,
-    egress: Egress | None,
-    observe: Observe = None,
+    kind: type[CompiledPlugin], plugin: PluginInput | CompiledPlugin, given: GivenSettings
 ) -> CompiledPlugin:
-    """The CompiledPlugin that was given, or one of that kind made of what was given.
+    """Return the compiled plugin that was given, or compile one of that class.
 
     Raises:
-        OptionError: Options were given to what is compiled already, and has others.
+        OptionError: Settings were given to a plugin that is compiled already, and has others.
     """
     if not isinstance(plugin, CompiledPlugin):
-        return kind(
-            plugin,
-            False if wasi is NOT_GIVEN else wasi,
-            functions,
-            name=name,
-            fuel_limit=None if fuel_limit is NOT_GIVEN else fuel_limit,
-            http_response_headers=False
-            if http_response_headers is NOT_GIVEN
-            else http_response_headers,
-            limits=limits,
-            egress=egress,
-            observe=observe,
-        )
-    if not (
-        wasi is fuel_limit is http_response_headers is NOT_GIVEN
-        and functions is REGISTERED
-        and name is None
-        and limits is None
-        and egress is None
-    ):
+        return kind.from_settings(plugin, PluginSettings(*given))
+    if given != NO_SETTINGS:
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress = given
         reject_unused_options(
-            f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: give CompiledPlugin(…) what is to hold",
+            f"plugin `{plugin.name}` is a CompiledPlugin, which has options of its own: "
+            "give CompiledPlugin(…) what is to hold",
             wasi=NOT_GIVEN if wasi == plugin.wasi else wasi,
             functions=functions,
             name=NOT_GIVEN if name in (None, plugin.name) else name,
@@ -356,16 +358,6 @@ def ensure_compiled(
             egress=NOT_GIVEN if egress in (None, plugin.egress) else egress,
         )
     return plugin
-
-
-def validate_name(name: str | None) -> str | None:
-    """What errors and logs call a plugin: one line, of bounded length. Raises `OptionError` for what is no text."""
-    if name is None:
-        return None
-    if not isinstance(name, str):
-        raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
-    check_encodable(name, "name", field="name")
-    return truncate(name)
 
 
 def _preopens(spec: PluginSpec, wasi: object) -> tuple[Preopen, ...]:

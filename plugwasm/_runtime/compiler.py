@@ -1,10 +1,13 @@
-"""Compiling: in this process where that is certain to take little, and otherwise in a process of its own, which can be ended.
+"""Compilation within limits: of small modules in this process, of others in a child process.
 
-The compiler cannot be interrupted, and it ends the process when it gets no memory. A few kilobytes of Wasm can keep it busy for minutes and
-take gigabytes, so what a stranger wrote is compiled where neither does harm. Starting that process takes some 20 ms, once for each
-module, for what it compiles is kept.
+The compiler cannot be interrupted, and it ends the process when it gets no memory. A few kilobytes
+of Wasm can keep it busy for minutes and take gigabytes, so untrusted modules are compiled where
+neither does harm. Starting that process takes some 20 ms, once for each module, for the result is
+kept.
 
-What limits say of compiling holds for a plugin as a whole, so its modules share a `CompileBudget`.
+The limits on compiling hold for a plugin as a whole, so its modules share a `CompileBudget`.
+
+Decisions: docs/decisions.md, 28.
 """
 
 from __future__ import annotations
@@ -28,20 +31,24 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
 
 LIGHT_TEXT = 2**16
-"""Bytes of a module in the text format that this process makes a binary of."""
+"""Bytes of text format below which this process itself converts a module to the binary format."""
 
 _DONE, _REFUSED, _TOO_MUCH = b"\0", b"\1", b"\2"
 _HINT = "with `Limits(compile_seconds=None)` this process compiles, without limits"
 _NO_MORE = {
     errno.EMFILE: "this process has no file descriptors left (RLIMIT_NOFILE, `ulimit -n`)",
     errno.ENFILE: "the system has no file descriptors left",
-    errno.EAGAIN: "this user or group may have no more processes (RLIMIT_NPROC, `ulimit -u`; pids of a cgroup)",
+    errno.EAGAIN: "this user or group may have no more processes "
+    "(RLIMIT_NPROC, `ulimit -u`; pids of a cgroup)",
     errno.ENOMEM: "the system has no memory for it (RLIMIT_AS, `ulimit -v`; overcommitting)",
 }
 _NOTE = 28
-"""Bytes of a note of facts; those of an entry of the cache."""
+"""Bytes of a note of facts, as in an entry of the cache."""
 _LENGTH = 8
-"""Bytes that say how long the code is: half an answer, of a child whose exit code somebody else took, is none."""
+"""Bytes of the code's length.
+
+With it half an answer is recognized, of a child whose exit code somebody else took.
+"""
 _CHILD = (
     "import sys; sys.path[:0] = sys.argv[1].split('\\n'); "
     "from plugwasm._runtime.compiler import compile_stdin; compile_stdin(*sys.argv[2:])"
@@ -49,12 +56,15 @@ _CHILD = (
 
 
 class CompileBudget:
-    """What compiling the modules of one plugin may still take, all together. For one thread.
+    """The time, cost and code that compiling the modules of one plugin may still take.
 
-    The invariant: however many modules there are, what this process compiles itself weighs no more than `LIGHT_COST`, the time of all of
-    them
-    is bounded by `compile_seconds` (and what is under way when that is over takes no longer than a light module), and so is their code by
-    `code_bytes`. No two of them are compiled at once, so the memory of each is bounded by `compile_bytes`, and so is that of all.
+    For one thread.
+
+    Invariant: however many modules there are, those that this process compiles cost no more than
+    `LIGHT_COST` together. The time of all modules is bounded by `compile_seconds` (a compilation
+    under way when that is over takes no longer than a light module), and their code by
+    `code_bytes`. No two are compiled at once, so the memory of each, and of all, is bounded by
+    `compile_bytes`.
     """
 
     __slots__ = ("_code", "_light", "_limits", "_seconds")
@@ -67,12 +77,12 @@ class CompileBudget:
 
     @property
     def memory(self) -> int | None:
-        """Bytes that a process that compiles may take."""
+        """Bytes of memory that a compiling process may take."""
         return self._limits.compile_bytes
 
     @property
     def code(self) -> int:
-        """Bytes of code that there may be in addition."""
+        """Bytes of code that may still be added."""
         return self._code
 
     @property
@@ -81,17 +91,27 @@ class CompileBudget:
         return self._seconds is not None
 
     def seconds(self, name: str) -> float | None:
-        """What is left for the module of that name, None for no limit. Raises `ModuleError` when nothing is."""
+        """Return the seconds left for a module, None for no limit.
+
+        Raises:
+            ModuleError: Nothing is left.
+        """
         if self._seconds is not None and self._seconds <= 0:
             raise ModuleError(
-                f"module `{truncate(name)}` is not compiled, because the modules of the plugin before it took "
-                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
+                f"module `{truncate(name)}` is not compiled, because the modules of the "
+                "plugin before it took "
+                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`",
+                limit="compile_seconds",
             )
         return self._seconds
 
     @contextmanager
     def charge_time(self, name: str) -> Iterator[None]:
-        """Takes the time that passes from what is left. Raises `ModuleError` when nothing is."""
+        """Charge the time that passes in the block to the budget.
+
+        Raises:
+            ModuleError: Nothing is left.
+        """
         self.seconds(name)
         begin = monotonic()
         try:
@@ -101,14 +121,14 @@ class CompileBudget:
                 self._seconds -= monotonic() - begin
 
     def refund_time(self, seconds: float) -> None:
-        """Does not count time that passed while the module waited for others'."""
+        """Return time to the budget that passed while the module waited for others."""
         if self._seconds is not None:
             self._seconds += seconds
 
     def admits(self, wasm: bytes, target: Engine) -> bool:
-        """Whether the module is so light that this process may compile it. If so, its weight is taken from what is left.
+        """Return whether this process may compile the module; if so, charge its cost to the budget.
 
-        With images nothing is: two bytes of data far apart make one of 16 MiB.
+        A module with images is never light: two bytes of data far apart make one of 16 MiB.
         """
         if target.images:
             return False
@@ -119,14 +139,19 @@ class CompileBudget:
         return True
 
     def add_code(self, module: Module, name: str) -> None:
-        """Takes the module's code from what is left. Raises `ModuleError` when that is not enough."""
+        """Charge the module's code to the budget.
+
+        Raises:
+            ModuleError: Not enough is left.
+        """
         self._code -= module.resident_bytes
         if self._code < 0:
             raise self.too_much_code(name)
 
     def too_much_code(self, name: str) -> ModuleError:
         return ModuleError(
-            f"module `{truncate(name)}`: the compiled code of the plugin is more than the {self._limits.code_bytes} bytes of "
+            f"module `{truncate(name)}`: the compiled code of the plugin is more than the "
+            f"{self._limits.code_bytes} bytes of "
             "`Limits.code_bytes`"
         )
 
@@ -135,15 +160,24 @@ class CompileBudget:
         if whole is None or self._seconds is None or self._seconds >= whole:
             given = f"the {whole:g} seconds of `Limits.compile_seconds`"
         else:
-            given = f"the {self._seconds:.3g} seconds that other modules of the plugin left of `Limits.compile_seconds` ({whole:g})"
-        return ModuleError(f"module `{truncate(name)}` takes longer to compile than {given}")
+            given = (
+                f"the {self._seconds:.3g} seconds that other modules of the plugin left of "
+                f"`Limits.compile_seconds` ({whole:g})"
+            )
+        return ModuleError(
+            f"module `{truncate(name)}` takes longer to compile than {given}",
+            limit="compile_seconds",
+        )
 
 
 def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, name: str) -> Module:
-    """A module for Wasm bytes or text. Without an allowance, or with None as `compile_seconds`, this process compiles whatever it is.
+    """Compile Wasm bytes or text.
+
+    Without a budget, or if its `compile_seconds` is None, this process compiles modules of any
+    size.
 
     Raises:
-        EngineFailure: It is not valid.
+        EngineFailure: The module is not valid.
         ModuleError: It takes more time or memory than is left.
     """
     is_timed = budget is not None and budget.is_timed
@@ -174,22 +208,22 @@ def _compile_in_child(
 
 
 _compilations: dict[object, int] = {}
-"""Who compiles or waits for that, in the order in which they came, and in which thread."""
+"""Compilations under way and waiting, in the order in which they came, with their threads."""
 MAX_PROCESSES = max(
     1,
     min(
         4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ),
 )
-"""Processes that compile at once: each takes all processors, and up to `compile_bytes`."""
+"""Processes that compile at once: each uses all processors, and up to `compile_bytes`."""
 _POLL_INTERVAL = 0.01
 
 
 def _wait_for(compilation: object) -> float:
-    """Waits until it is that one's turn. Gives how many seconds it took.
+    """Wait for the turn of a compilation, and return the seconds that it took.
 
-    There is no lock, for a signal handler or a finalizer may compile while its thread compiles or waits: it does not wait then, since
-    those before it could be its own thread's.
+    There is no lock, since a signal handler or a finalizer may compile while its thread compiles or
+    waits. It does not wait then, because those before it could be its own thread's.
     """
     me, begin = get_ident(), monotonic()
     if me in list(_compilations.values()):
@@ -238,7 +272,8 @@ def _run_compiler(
     except NoInterpreterError as error:
         hint = f"the environment variable {VARIABLE} can name a Python interpreter, and {_HINT}"
         raise ModuleError(
-            f"module `{truncate(name)}`: no process can be started to compile it: {error.message}; {hint}"
+            f"module `{truncate(name)}`: no process can be started to compile it: "
+            f"{error.message}; {hint}"
         ) from None
     except (
         OSError,
@@ -246,7 +281,8 @@ def _run_compiler(
         ImportError,
     ) as error:  # an import may fail for want of descriptors; subinterpreters may not fork
         raise ModuleError(
-            f"module `{truncate(name)}`: no process can be started to compile it ({_reason(error)}); {_HINT}"
+            f"module `{truncate(name)}`: no process can be started to compile it "
+            f"({_reason(error)}); {_HINT}"
         ) from error
     child = ChildProcess(process)
     with process:
@@ -258,7 +294,8 @@ def _run_compiler(
             child.kill()  # and waits for it, which `with` does not after Ctrl-C
     if process.returncode < 0:
         raise ModuleError(
-            f"module `{truncate(name)}`: the compiler was ended by signal {-process.returncode}; it may need more than the {memory} bytes "
+            f"module `{truncate(name)}`: the compiler was ended by signal "
+            f"{-process.returncode}; it may need more than the {memory} bytes "
             "of `Limits.compile_bytes`"
         )
     if output[:1] == _TOO_MUCH:
@@ -272,9 +309,13 @@ def _run_compiler(
         or len(output) != at + int.from_bytes(output[1 + _NOTE : at], "little")
     ):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        hint = f"it was started with `{truncate(python.path)}`; the environment variable {VARIABLE} can name another interpreter"
+        hint = (
+            f"it was started with `{truncate(python.path)}`; the environment variable {VARIABLE} "
+            "can name another interpreter"
+        )
         raise ModuleError(
-            f"module `{truncate(name)}`: the process that compiles it failed: {truncate(last[0], 1000)} ({hint})"
+            f"module `{truncate(name)}`: the process that compiles it failed: "
+            f"{truncate(last[0], 1000)} ({hint})"
         )
     return output[at:], unpack_facts(output[1 : 1 + _NOTE])
 
@@ -291,12 +332,15 @@ def _reason(error: Exception) -> str:
 
 
 def pack_facts(facts: Facts) -> bytes:
-    """A module's facts, four bytes each. As many memories or pages as a module could ever have is already far too many."""
+    """Encode a module's facts, four bytes each.
+
+    As many memories or pages as a module could ever have are far too many already.
+    """
     return b"".join(min(number, 2**32 - 1).to_bytes(4, "little") for number in facts)
 
 
 def unpack_facts(note: bytes) -> Facts:
-    """The other way round."""
+    """Decode a note that `pack_facts` made."""
     count, total, largest, start, state, tables, entries = (
         int.from_bytes(note[at : at + 4], "little") for at in range(0, _NOTE, 4)
     )
@@ -304,14 +348,13 @@ def unpack_facts(note: bytes) -> Facts:
 
 
 def compile_stdin(engine: str, memory: str, seconds: str, code: str) -> None:
-    """What that process does: compiles what it reads from stdin, and writes the code, or what is wrong with the module, to stdout."""
+    """Run the child process: compile stdin, and write the code or the module's error to stdout."""
     from _thread import stack_size
 
     from .._engine import Engine, can_compile_in_parallel
 
-    stack_size(
-        2**20
-    )  # of the threads that try whether the compiler's can be started, which take 2 MiB: two for each
+    # Of the threads that try whether the compiler's can be started, which take 2 MiB: two for each.
+    stack_size(2**20)
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read()
     try:

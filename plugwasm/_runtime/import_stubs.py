@@ -1,4 +1,4 @@
-"""Functions that stand for host functions of the application: which ones a plugin needs, and how one is made."""
+"""Stubs for host functions of the application, and which of these a plugin needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 def required_functions(
     spec: PluginSpec, limits: Limits, also: Collection[tuple[str, str]] = ()
 ) -> dict[tuple[str, str], FunctionType]:
-    """The functions that only the application can provide, by namespace and name, `also` those where it did for others."""
+    """Return the functions that only the application can provide, by namespace and name.
+
+    Args:
+        also: Functions that the application provides in the place of others.
+    """
     on = engine_for_modules((source.wasm for source in spec.modules), limits, fuel=True)
     budget = CompileBudget(limits)
     modules = {
@@ -44,7 +48,7 @@ def required_functions(
 def make_stub(
     namespace: str, name: str, host: HostFunction, real: Function | None = None
 ) -> Function:
-    """A host function that is linked for that one, or for the real one of the application."""
+    """Make a host function that is linked for `host`, or for the real one of the application."""
     types = [VAL_TYPES[t] for t in host.type.params], [VAL_TYPES[t] for t in host.type.results]
     linked = copy.copy(real) or Function(namespace, name, *types, _nothing)
     linked._host = host

@@ -49,7 +49,8 @@ def merge_config(config: dict[str, str], changes: Mapping[str, str | None]) -> d
                 else ""
             )
             raise OptionError(
-                f"config: keys and values must be text, but the value of `{truncate(key)}` is {type(value).__name__}{hint}",
+                f"config: keys and values must be text, but the value of `{truncate(key)}` is "
+                f"{type(value).__name__}{hint}",
                 field="config",
             )
         check_encodable(key, "config: a key", field="config")

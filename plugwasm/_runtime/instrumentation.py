@@ -1,9 +1,11 @@
-"""What sees everything that an observed plugin does, and tells its observers.
+"""The instrumentation of observed plugins: it measures calls and host calls, and tells observers.
 
-call        run → observers · the plugin's own way · observers
-start       starting, attach
-host call   host_call → observers · the body, or what stands for it · observers
+call        run → observers · the plugin's own `call` · observers
+start       time_start, attach
+host call   call_host_function → observers · the body, or an interceptor · observers
 end         settle
+
+Decisions: docs/decisions.md, 24.
 """
 
 from __future__ import annotations
@@ -40,14 +42,15 @@ _logger = get_logger("observing")
 
 
 class CallInstrumentation:
-    """Watches one plugin.
+    """Instrumentation of one plugin.
 
     Args:
-        observers: Who is told.
+        observers: The observers to tell.
 
     Attributes:
-        needs_local_instance: As `observers.need_local_instance` says of the observers.
-        call: The call under way; not there when there is none, so that nothing of it is kept.
+        needs_local_instance: Whether an observer stands for host functions
+            (`observers.need_local_instance`).
+        call: The call under way; absent when there is none, so that nothing of a call is kept.
         deadline: The deadline of the last call, on the monotonic clock.
     """
 
@@ -95,7 +98,7 @@ class CallInstrumentation:
         returns: Any,
         codec: TypedCodec | None,
     ) -> Any:
-        """Makes a call of the plugin, whose own way is `enter`; the rest is as for `Plugin.call`."""
+        """Make a call with the plugin's own method, `enter`; the rest is as for `Plugin.call`."""
         begin = perf_counter()
         is_measured = getattr(returns, "__origin__", returns) is Measured
         if is_measured:
@@ -168,7 +171,7 @@ class CallInstrumentation:
                 if self._interceptor is not None:
                     self._interceptor.end(call, error)
         finally:
-            # No call between these, after which a signal handler could raise: the plugin would be busy for good.
+            # No call between these: a signal handler could raise after it and leave this busy.
             try:
                 del self.call
             except AttributeError:
@@ -179,7 +182,7 @@ class CallInstrumentation:
             del error
 
     def time_start(self, start: Callable[..., Guest], *args: Any) -> Guest:
-        """Makes an instance by `start`, in a call."""
+        """Measure the start of an instance within a call."""
         begin, away = perf_counter(), self._host_time
         try:
             return start(*args)
@@ -187,7 +190,7 @@ class CallInstrumentation:
             self.call.start_seconds += perf_counter() - begin - (self._host_time - away)
 
     def attach(self, guest: Guest) -> None:
-        """Watches a new instance; before anything is linked."""
+        """Intercept the host calls of a new instance. To be called before anything is linked."""
         guest.interceptor = self
         self._interceptor = next(
             (
@@ -201,7 +204,7 @@ class CallInstrumentation:
             self._interceptor.begin(self.call)
 
     def settle(self, guest: Guest) -> None:
-        """Looks at an instance after its call, before it may be dropped."""
+        """Record the state of an instance after its call, before it may be dropped."""
         self.deadline = guest.deadline
         if hasattr(guest, "budget") and hasattr(
             guest, "kernel"
@@ -213,7 +216,7 @@ class CallInstrumentation:
     def call_host_function(
         self, guest: Guest, function: HostFunction, caller: int, values: Any
     ) -> None:
-        """Runs a host function, see `Guest.interceptor`."""
+        """Run a host function, see `Guest.interceptor`."""
         begin = perf_counter()
         call = self.call
         call.host_calls += 1
@@ -238,7 +241,7 @@ class CallInstrumentation:
     def _run_with_listeners(
         self, guest: Guest, function: HostFunction, caller: int, values: Any
     ) -> None:
-        """The same with observers."""
+        """Run a host function, and tell the observers."""
         assert function.name is not None
         seen_call = HostCall(self.call, *function.name)
         params, results = function.type.params, function.type.results
@@ -276,7 +279,7 @@ class CallInstrumentation:
 
 
 def _http(guest: Guest, handle: int) -> HttpExchange:
-    """What a request document asks for; empty texts where it is none."""
+    """Return the request that a document describes, with empty texts if it is none."""
     from msgspec import DecodeError
     from msgspec.json import decode
 
@@ -299,7 +302,7 @@ def _http(guest: Guest, handle: int) -> HttpExchange:
     return HttpExchange(str(method).upper(), str(url), None)
 
 
-# ---- observers -------------------------------------------------------------------------------------------------------------------------
+# ---- observers -----------------------------------------------------------------------------------
 
 
 def _enter(
@@ -308,15 +311,14 @@ def _enter(
     record: Call | HostCall,
     entered: list[AbstractContextManager[object]],
 ) -> None:
-    """Enters the context managers that observers give for it, and lists them."""
+    """Enter the context managers that the observers return for a record, and list them."""
     for observer in observers:
         context = None
         try:
             context = getattr(observer, hook)(record)
             if context is not None:
-                entered.append(
-                    context
-                )  # before it is, or it would stay so where a signal handler raises right after that
+                # Listed first, or a signal handler that raises would leave it entered.
+                entered.append(context)
                 context.__enter__()
         except Exception:
             if entered and entered[-1] is context:
@@ -325,7 +327,7 @@ def _enter(
 
 
 def _leave(entered: list[AbstractContextManager[object]], error: BaseException | None) -> None:
-    """Leaves them, the last one first. What they raise or suppress is nothing to the call."""
+    """Exit the context managers, last first. The call ignores what they raise or suppress."""
     kind, traceback = (error.__class__, error.__traceback__) if error is not None else (None, None)
     while entered:
         context = entered[-1]

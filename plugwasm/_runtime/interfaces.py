@@ -1,13 +1,14 @@
-"""Interfaces: a class with annotated methods stands for the exports of a plugin, or for a namespace of host functions.
+"""Interfaces: a class with annotated methods stands for a plugin's exports, or for host functions.
 
     class Search(Protocol):
         def find(self, name: str) -> list[User]: ...
 
     users = plugin.bind(Search).find("Ada")
 
-A method's annotations say what travels. No parameter: an empty input. One: str as text, bytes as they are, anything else as JSON. Several:
-one JSON object, by the parameters' names, defaults included. The result likewise; None is an output that is empty or `null`, and
-`Measured[…]` says besides what the call took.
+A method's annotations say how values are sent. No parameter: an empty input. One: str as text,
+bytes as they are, anything else as JSON. Several: one JSON object, by the parameters' names,
+defaults included. Results likewise; None stands for an output that is empty or `null`, and
+`Measured[…]` adds measurements of the call.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ _TARGET = "_plugwasm_target"
 
 
 def export(name: str | None = None, *, codec: TypedCodec | None = None) -> Callable[[F], F]:
-    """Says of a method of an interface what its name and its annotations do not.
+    """Give a method of an interface another name, or a codec.
 
     Args:
-        name: What the plugin calls it; the method's own name if not given.
-        codec: What its arguments and its result travel by, whatever their types (`plugwasm.codecs`). For exports only: the parameters of a
-            host function have a codec each, in their annotations.
+        name: The export's name; the method's own name if not given.
+        codec: Encodes the arguments and decodes the result, whatever their types
+            (`plugwasm.codecs`). For exports only: parameters of a host function have a codec each,
+            in their annotations.
     """
 
     def mark(method: F) -> F:
@@ -62,12 +64,13 @@ export.__module__ = "plugwasm"
 
 
 def bind(plugin: Any, interface: Callable[..., T]) -> T:
-    """An object of the interface whose methods call the plugin's exports.
+    """Return an object of the interface whose methods call the plugin's exports.
 
     Args:
-        plugin: A `Plugin`, or anything else with a method `call` like its.
-        interface: A class whose public methods are annotated: a `typing.Protocol`, or any other. Of one with abstract methods that is no
-            Protocol, only these stand for exports. Methods made with `async def` use `call_async`.
+        plugin: A `Plugin`, or any other object with a method `call` like its.
+        interface: A class whose public methods are annotated: a `typing.Protocol`, or any other. In
+            a class with abstract methods that is no Protocol, only these stand for exports. Methods
+            made with `async def` use `call_async`.
 
     Raises:
         InterfaceError: The plugin lacks some of the exports, or they cannot be called.
@@ -79,7 +82,8 @@ def bind(plugin: Any, interface: Callable[..., T]) -> T:
     _check_exports(plugin, interface.__name__, bound._plugwasm_exports)
     if bound._plugwasm_is_async and not hasattr(plugin, "call_async"):
         raise TypeError(
-            f"`{interface.__name__}` has `async def` methods, but {type(plugin).__name__} has no `call_async`"
+            f"`{interface.__name__}` has `async def` methods, but {type(plugin).__name__} has "
+            "no `call_async`"
         )
     target: T = object.__new__(bound)
     object.__setattr__(target, _TARGET, plugin)
@@ -89,12 +93,12 @@ def bind(plugin: Any, interface: Callable[..., T]) -> T:
 bind.__module__ = "plugwasm.interfaces"
 
 
-# ---- exports -------------------------------------------------------------------------------------------------------------------------
+# ---- exports -------------------------------------------------------------------------------------
 
 
 @lru_cache(256)
 def _bound_class(interface: Any) -> Any:
-    """The class whose objects are bound: a subclass of the interface, with methods that call."""
+    """Return the class of bound objects: a subclass of the interface, with methods that call."""
     abstract: frozenset[str] = getattr(interface, "__abstractmethods__", frozenset())
     if getattr(interface, "_is_protocol", False):
         abstract = frozenset()
@@ -131,7 +135,7 @@ def _shown(bound: Any) -> str:
 
 
 def _public(interface: type) -> Iterator[tuple[str, Any]]:
-    """The public members of a class and of those that it inherits from, each once."""
+    """Yield the public members of a class and of those that it inherits from, each once."""
     seen: set[str] = set()
     for owner in interface.__mro__:
         if owner is object or owner.__module__ in ("typing", "typing_extensions", "abc"):
@@ -149,7 +153,8 @@ class _Export:
         where = self.where = f"`{interface.__name__}.{attribute}`"
         if not isinstance(member, FunctionType):
             raise TypeError(
-                f"{where} is no method, so it cannot stand for an export; a name that begins with `_` is left alone"
+                f"{where} is no method, so it cannot stand for an export; a name that begins "
+                "with `_` is left alone"
             )
         options: tuple[str | None, TypedCodec | None] = getattr(member, _OPTIONS, (None, None))
         self.name, self.codec = attribute if options[0] is None else options[0], options[1]
@@ -164,11 +169,13 @@ class _Export:
             kind = self.signature.parameters[parameter].kind
             if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                 raise TypeError(
-                    f"{where}: how many parameters there are must be known, so `{parameter}` cannot have stars"
+                    f"{where}: how many parameters there are must be known, so `{parameter}` "
+                    "cannot have stars"
                 )
             if parameter not in hints:
                 raise TypeError(
-                    f"{where}: annotate the parameter `{parameter}`, for its type says how it travels"
+                    f"{where}: annotate the parameter `{parameter}`, for its type says how it "
+                    "travels"
                 )
         if "return" not in hints:
             raise TypeError(f"{where}: annotate the result (`-> None` if there is none)")
@@ -184,7 +191,7 @@ class _Export:
             raise TypeError(f"{where}: {error}") from error
 
     def _encoder(self, hints: dict[str, Any]) -> Callable[..., Any]:
-        """A function that makes the input of the values of the parameters."""
+        """Return a function that encodes the values of the parameters as an input."""
         names = self.parameters
         codec: Any = self.codec
         if not names:
@@ -251,7 +258,8 @@ def _hints(function: Any, where: str) -> dict[str, Any]:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
         raise TypeError(
-            f"{where}: an annotation cannot be resolved, for its module has no global of that name: {error}"
+            f"{where}: an annotation cannot be resolved, for its module has no global of that "
+            f"name: {error}"
         ) from error
 
 
@@ -268,7 +276,10 @@ def _octets(value: Any) -> Any:
 
 
 def _check_exports(plugin: Any, interface: str, wanted: Sequence[str]) -> None:
-    """Raises one error for all exports that are not there, or cannot be called; what does not tell its exports is not checked."""
+    """Raise one error for all exports that are absent or cannot be called.
+
+    An object that does not list its exports is not checked.
+    """
     told = _exports(plugin)
     if told is None:
         return
@@ -277,7 +288,8 @@ def _check_exports(plugin: Any, interface: str, wanted: Sequence[str]) -> None:
     if complaints:
         name = getattr(plugin, "name", None)
         raise InterfaceError(
-            f"plugin `{name}` does not have what the interface `{interface}` asks for: {'; '.join(complaints.values())}",
+            f"plugin `{name}` does not have what the interface `{interface}` asks for: "
+            f"{'; '.join(complaints.values())}",
             plugin=name,
             missing=tuple(complaints),
         )
@@ -299,29 +311,37 @@ def _complaint(name: str, items: dict[str, Item]) -> str | None:
     if item is not None and is_callable_export(item):
         return None
     if item is not None and item.type is not None:
-        return f"its `{truncate(name)}` is {item.type}, but only () -> () and () -> (i32) can be called"
+        return (
+            f"its `{truncate(name)}` is {item.type}, but only () -> () and () -> (i32) can be "
+            "called"
+        )
     close = closest_match(name, [item.name for item in items.values() if is_callable_export(item)])
     return f"it exports no function `{truncate(name)}`" + (
         f" (did you mean `{truncate(close)}`?)" if close else ""
     )
 
 
-# ---- host functions --------------------------------------------------------------------------------------------------------------------
+# ---- host functions ------------------------------------------------------------------------------
 
 
 def host_namespace(
     implementation: object, namespace: str | None = None, *, interface: type | None = None
 ) -> list[Function]:
-    """Host functions of an object's methods, for the `functions` of a plugin. They are not registered.
+    """Make host functions of an object's methods, for the `functions` of a plugin.
+
+    They are not registered.
 
     Args:
-        implementation: An object whose public methods are annotated as `host_fn` wants them; they are called on it. `export` gives a method
-            another name.
-        namespace: The module name that plugins import them from, which may be empty; None for `extism:host/user`.
-        interface: A class, a `typing.Protocol` say, of which only the methods are offered; all public methods of the object if not given.
+        implementation: An object whose public methods are annotated as `host_fn` wants them; they
+            are called on it. `export` gives a method another name.
+        namespace: The module name that plugins import them from, which may be empty; None for
+            `extism:host/user`.
+        interface: A class, a `typing.Protocol` say, of which only the methods are offered; all
+            public methods of the object if not given.
 
     Raises:
-        TypeError: There are no methods, the object lacks one of the interface's, or annotations do not tell a signature.
+        TypeError: There are no methods, the object lacks one of the interface's, or annotations do
+            not give a signature.
     """
     owner = type(implementation)
     own = {
@@ -339,7 +359,8 @@ def host_namespace(
         lacking = [name for name in chosen if not callable(getattr(implementation, name, None))]
         if lacking:
             raise TypeError(
-                f"{owner.__name__} lacks {', '.join(f'`{name}`' for name in lacking)} of `{interface.__name__}`"
+                f"{owner.__name__} lacks {', '.join(f'`{name}`' for name in lacking)} of "
+                f"`{interface.__name__}`"
             )
         members = {name: own.get(name) or getattr(implementation, name) for name in chosen}
     functions = []
@@ -347,7 +368,8 @@ def host_namespace(
         name, codec = getattr(member, _OPTIONS, (None, None))
         if codec is not None:
             raise TypeError(
-                f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as Annotated[…, codec]"
+                f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as "
+                "Annotated[…, codec]"
             )
         functions.append(
             infer_function(

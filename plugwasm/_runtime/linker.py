@@ -1,17 +1,24 @@
-"""Linking: from modules and what they import to a plan, made once, and from the plan to instances, as often as wanted.
+"""Linking: modules and their imports become a plan, which makes any number of instances.
 
-What satisfies an import; of several, the later one wins: the kernel and the host half of `extism:host/env`, WASI, the application's host
-functions, the modules of the manifest.
+An import is satisfied by, where the later one wins: the kernel and the host half of
+`extism:host/env`, WASI, the application's host functions, the modules of the manifest.
 
-Modules that others import from come in three kinds. A reactor has one instance in each plugin, initialised once. A command (it exports
-`_start`, and no `_initialize`) has a fresh instance for each call. A module on a circle of imports is reached through a trampoline: a host
-function that calls its export once it exists. Trampolines can only stand for functions.
+Modules that others import from come in three kinds. A reactor has one instance in each plugin,
+initialised once. A command (it exports `_start`, and no `_initialize`) has a fresh instance for
+each call. A module on a circle of imports is reached through a trampoline: a host function that
+calls its export once it exists. Trampolines can only stand for functions.
 
-A command that imports only functions has a store of its own for each call, which is freed at the end of that. So:
+A command that imports only functions has a store of its own for each call, which is freed at the
+end of the call. So:
 
-1. Only numbers (i32, i64, f32, f64) pass between two stores, in either direction. A reference would be an address in a store that is gone.
-2. An item belongs to one store, and is only ever imported there. All that a function needs of its caller it asks the engine for.
-3. What threads share (units, their host functions) is made before anything runs, and each store holds the callbacks that it was given.
+1. Only numbers (i32, i64, f32, f64) pass between two stores, in either direction. A reference would
+   be an address in a store that is gone.
+2. An item belongs to one store, and is only ever imported there. A function asks the engine for
+   everything that it needs of its caller.
+3. What threads share (units, their host functions) is made before anything runs, and each store
+   holds the callbacks that it was given.
+
+Decisions: docs/decisions.md, 34.
 """
 
 from __future__ import annotations
@@ -48,7 +55,7 @@ if TYPE_CHECKING:
     Imports = Mapping[tuple[str, str], HostFunction]
 
 WASI = "wasi_snapshot_preview1"
-"""The module that guests import preview 1 of WASI from."""
+"""The module name of WASI preview 1."""
 
 _NOTHING = FunctionType((), ())
 _HASKELL_START = FunctionType(("i32", "i32"), ())
@@ -57,35 +64,46 @@ _PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
 
 
 class Unit:
-    """A module of a plugin, and where each of its imports comes from."""
+    """A module of a plugin, and the source of each of its imports.
+
+    Attributes:
+        has_own_store: Whether it is a command that can be instantiated in a store of its own,
+            because the host can call all that it imports.
+        sources: For each import: a kernel export, a host function, or the export of a unit.
+        own_store_imports: For each import of a command with its own store, a function that stands
+            for it there.
+    """
 
     __slots__ = (
         "has_own_store",
         "index",
         "is_command",
+        "label",
         "module",
         "name",
         "own_store_imports",
         "sources",
     )
 
-    def __init__(self, index: int, name: str, module: Module) -> None:
+    def __init__(self, index: int, name: str, module: Module, label: str) -> None:
         self.index = index
         self.name = name
+        self.label = label
+        """What messages call it."""
         self.module = module
         self.is_command = "_start" in module.exports and "_initialize" not in module.exports
         self.has_own_store = self.is_command and all(
             item.kind == "function" for item in module.imports
         )
-        """Whether it is a command that can be instantiated in a store of its own: what it imports the host can call for it."""
         self.sources: list[str | HostFunction | tuple[int, str]] = []
-        """For each import: a kernel export, a host function, or the export of a unit."""
         self.own_store_imports: list[HostFunction] = []
-        """For each import of a command that stands apart, a function that stands for it in another store."""
 
 
 class Plan:
-    """A plugin's modules, compiled and linked. It does not change, and threads may share it. The last unit is the main module."""
+    """A plugin's modules, compiled and linked. Immutable; threads may share it.
+
+    The last unit is the main module.
+    """
 
     def __init__(
         self,
@@ -96,13 +114,22 @@ class Plan:
         wasi: bool,
         functions: Imports,
         limits: Limits | None = None,
+        plugin: str | None = None,
     ) -> None:
         self.engine = engine
         self.kernel = compile_module(_kernel.read_source(), engine, "kernel")
         budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
         self.units = [
-            Unit(i, source.name, compile_module(source.wasm, engine, source.name, budget))
+            Unit(
+                i,
+                source.name,
+                compile_module(source.wasm, engine, source.name, budget),
+                # Nobody has named the only module of a plugin.
+                f"plugin `{plugin}`"
+                if plugin is not None and len(ordered) == 1
+                else f"module `{truncate(source.name)}`",
+            )
             for i, source in enumerate(ordered)
         ]
         self.main = self.units[-1]
@@ -141,7 +168,10 @@ class Plan:
             _check_start(unit, unit is self.main)
 
     def instantiate(self, guest: Guest) -> Instance:
-        """Makes an instance of every unit in the guest's store and runs what guests run before their first call. Gives the main one."""
+        """Make an instance of every unit in the guest's store, and return the main one.
+
+        The functions that run before the first call run here.
+        """
         store = guest.store
         guest.limit_memory(self.memory)
         guest.state_bytes = self.state_bytes
@@ -178,7 +208,11 @@ class Plan:
 
 
 def _check_start(unit: Unit, is_main: bool) -> None:
-    """Raises `LinkError` when a function that would be run before the first call cannot be."""
+    """Check the types of the functions that run before the first call.
+
+    Raises:
+        LinkError: One of them cannot be called.
+    """
     wanted = {"_initialize": _NOTHING} | (
         {"__wasm_call_ctors": _NOTHING, "hs_init": _HASKELL_START} if is_main else {}
     )
@@ -186,16 +220,16 @@ def _check_start(unit: Unit, is_main: bool) -> None:
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
             must = f"is run at the start and must be a function {type}, not {item}"
-            raise LinkError(f"module `{truncate(unit.name)}`: its export `{name}` {must}")
+            raise LinkError(f"{unit.label}: its export `{name}` {must}")
 
 
 def _has_heap(module: Module, limits: Limits | None) -> bool:
-    """Whether the module may have objects: the heap of these is one more memory, which the host does not see."""
+    """Return whether the module may have objects: their heap is one more memory, but hidden."""
     return module.may_use_gc and limits is not None and limits.gc
 
 
 def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
-    """The unit and the name of the memory that it defines and exports, if there is no doubt which that is."""
+    """Return the unit and the name of its own exported memory, if there is just one."""
     module = unit.module
     if module.defined_memories[0] != 1 or any(item.kind == "memory" for item in module.imports):
         return None
@@ -215,7 +249,7 @@ def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
 
 
 def _instantiate(unit: Unit, guest: Guest) -> Instance:
-    """An instance in the guest's own store."""
+    """Make an instance in the guest's own store."""
     store, items = guest.store, guest.externs
     imports = []
     for source in unit.sources:
@@ -231,7 +265,7 @@ def _instantiate(unit: Unit, guest: Guest) -> Instance:
 
 
 class _Linker:
-    """Finds the source of each import, and the order in which units must be instantiated."""
+    """Finds the source of each import, and the order in which units are instantiated."""
 
     def __init__(self, units: list[Unit], kernel: Module, wasi: bool, functions: Imports) -> None:
         self.units = units
@@ -255,7 +289,10 @@ class _Linker:
         return self.order
 
     def visit(self, unit: Unit) -> None:
-        """Orders a unit after those that it imports from. Iterative: a manifest may have a chain of modules as long as its limit."""
+        """Order a unit after those that it imports from.
+
+        This is iterative: a manifest may have a chain of modules as long as its limit.
+        """
         on_path: set[Unit] = set()
         ordered = set(self.order)
         pending = [(unit, iter(unit.module.imports))] if unit not in ordered else []
@@ -283,7 +320,11 @@ class _Linker:
                 pending.pop()
 
     def source(self, unit: Unit, item: Item) -> str | HostFunction | tuple[int, str]:
-        """Where the import comes from. Raises `LinkError`."""
+        """Return the source of the import.
+
+        Raises:
+            LinkError: There is none, or it has another type.
+        """
         other = self.by_name.get(item.module)
         if other is not None and item.name in other.module.exports:
             return self.from_unit(unit, item, other)
@@ -310,16 +351,17 @@ class _Linker:
     ) -> str | HostFunction | tuple[int, str]:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
-            exported = f"module `{truncate(other.name)}` exports that name as a {export.kind}"
-            raise LinkError(f"module `{truncate(unit.name)}` imports {item}, but {exported}")
+            exported = f"{other.label} exports that name as a {export.kind}"
+            raise LinkError(f"{unit.label} imports {item}, but {exported}")
         if item.type is not None and export.type is not None:
             _check_type(unit, item, export.type, item.name)
         if other.is_command and other is not self.units[-1]:
             key = (other.index, item.name)
             if export.type is None:
                 raise LinkError(
-                    f"module `{truncate(unit.name)}` imports {item} of module `{truncate(other.name)}`, which is a command: "
-                    "each call of it runs in a fresh instance, so only its functions can be imported"
+                    f"{unit.label} imports {item} of {other.label}, which is a command: "
+                    "each call of it runs in a fresh instance, so only its functions can be "
+                    "imported"
                 )
             if key not in self.commands:
                 _check_passable(unit, item, export.type)
@@ -331,7 +373,8 @@ class _Linker:
             )
             if export.type is None:
                 raise LinkError(
-                    f"modules import each other in a circle, {circle}, and what is imported there is a {item.kind} "
+                    f"modules import each other in a circle, {circle}, and what is imported "
+                    f"there is a {item.kind} "
                     f"(`{truncate(item.name)}`): only functions can be linked in a circle"
                 )
             _check_passable(unit, item, export.type)
@@ -342,7 +385,8 @@ class _Linker:
 def _check_type(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
-            f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` as a function {item.type}, "
+            f"{unit.label} imports "
+            f"`{truncate(item.module)}.{truncate(item.name)}` as a function {item.type}, "
             f"but what is offered is {offered}"
         )
     return source
@@ -351,40 +395,53 @@ def _check_type(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
 def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
     if not _PASSABLE.issuperset(type.params + type.results):
         raise LinkError(
-            f"module `{truncate(unit.name)}` imports {item} through the host, because it belongs to a command or to a circle of modules, "
+            f"{unit.label} imports {item} through the host, because it "
+            "belongs to a command or to a circle of modules, "
             "but the host can pass only values of type i32, i64, f32 and f64"
         )
 
 
 def is_pre_1_0_import(item: Item) -> bool:
-    """Whether it belongs to the contract before Extism 1.0: `env.extism_alloc`, say, which is `extism:host/env.alloc` now."""
+    """Return whether the import is of the contract before Extism 1.0.
+
+    `env.extism_alloc`, for example, is `extism:host/env.alloc` now.
+    """
     return item.module == "env" and item.name.startswith("extism_")
+
+
+_GRANT_WASI = "pass `wasi=True`"
+_PROVIDE_IMPORT = "pass a host function of that name in that namespace, or add a module"
+"""Hints of `MissingImportError`. `cli.terminal` has what to type instead."""
 
 
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     kind = f"{item.kind} {item.type}" if item.type else item.kind
-    what = f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` ({kind})"
+    what = f"{unit.label} imports `{truncate(item.module)}.{truncate(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
             return MissingImportError(
                 f"{what}: a plugin can import only functions from `{env.NAMESPACE}`"
             )
         return MissingImportError(
-            f"{what}, but there is no such function: the kit that the plugin was built with may be newer than this host"
+            f"{what}, but there is no such function: the kit that the plugin was built with "
+            "may be newer than this host"
         )
     if item.module.startswith("wasi_") and not wasi:
-        return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
+        return MissingImportError(
+            f"{what}, but WASI was not granted: {_GRANT_WASI}", hint=_GRANT_WASI
+        )
     if is_pre_1_0_import(item):
         return MissingImportError(
-            f"{what}: the plugin was built by a kit from before Extism 1.0, which had its functions in `env`, and no host of today "
+            f"{what}: the plugin was built by a kit from before Extism 1.0, which had its "
+            "functions in `env`, and no host of today "
             "runs it; build it again with a current kit"
         )
     return MissingImportError(
-        f"{what}, which nobody provides: pass a host function of that name in that namespace, or add a module"
+        f"{what}, which nobody provides: {_PROVIDE_IMPORT}", hint=_PROVIDE_IMPORT
     )
 
 
-# ---- host functions that stand for something else ----------------------------------------------------------------------------------
+# ---- host functions that stand for something else ------------------------------------------------
 
 
 def _call_export(
@@ -403,7 +460,7 @@ def _call_export(
 
 
 class NestedFailure(Exception):
-    """A failure of a guest function that was called by a host callback, on its way through the guest that called it."""
+    """A failure of a guest function that a host callback called, on its way through its caller."""
 
     def __init__(self, failure: EngineFailure) -> None:
         super().__init__(failure)
@@ -415,7 +472,8 @@ def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> Host
         instance = guest.instances.get(other.index)
         if instance is None:
             raise LinkError(
-                f"modules import each other in a circle, {circle}, and `{truncate(name)}` of `{truncate(other.name)}` is called while that "
+                f"modules import each other in a circle, {circle}, and `{truncate(name)}` of "
+                f"`{truncate(other.name)}` is called while that "
                 "is being started"
             )
         _call_export(instance, name, type, guest, values)
@@ -424,10 +482,11 @@ def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> Host
 
 
 def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction:
-    """Calls a command's export in a fresh instance.
+    """Make a host function that calls a command's export in a fresh instance.
 
-    The instance has a store of its own, so that it is freed when the call ends; what it imports is reached through the host. A command that
-    imports a memory, a table or a global of another module has to be in that one's store, where instances stay until the plugin's ends.
+    The instance has a store of its own, so that it is freed when the call ends; its imports are
+    reached through the host. A command that imports a memory, a table or a global of another module
+    has to be in that module's store, where instances stay until the plugin's ends.
     """
 
     def body(guest: Guest, caller: int, values: Any) -> None:
@@ -459,7 +518,11 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
 def _import_across_stores(
     unit: Unit, source: str | HostFunction | tuple[int, str], item: Item
 ) -> HostFunction:
-    """A host function that stands, in the store of a command, for what the command imports. Raises `LinkError`."""
+    """Make a host function that stands, in the store of a command, for an import of the command.
+
+    Raises:
+        LinkError: Its values cannot pass between stores.
+    """
     assert item.type is not None
     type = item.type
     _check_passable(unit, item, type)
@@ -477,7 +540,7 @@ def _import_across_stores(
 
 
 _wasi_functions: dict[str, HostFunction] = {}
-"""Made when they are imported first, for all plugins. They know nothing of who imports them."""
+"""The functions of WASI, made at their first import and shared by all plugins."""
 
 
 def _wasi_function(name: str) -> HostFunction:
@@ -507,7 +570,7 @@ def _make_wasi_function(name: str) -> HostFunction:
 
 
 def is_builtin_wasi(function: HostFunction) -> bool:
-    """Whether it is of the plugin's WASI, and not one that the application has put in its place."""
+    """Return whether it is a function of plugwasm's WASI, not the application's in its place."""
     return (
         function.name is not None
         and function.name[0] == WASI
@@ -516,7 +579,7 @@ def is_builtin_wasi(function: HostFunction) -> bool:
 
 
 def trampoline_code() -> frozenset[CodeType]:
-    """The code of the bodies of host functions that only lead to a guest or to WASI again."""
+    """Return the code of host functions that only lead to a guest or to WASI."""
     makers: tuple[Any, ...] = (
         _trampoline,
         _command_function,
@@ -533,5 +596,8 @@ def trampoline_code() -> frozenset[CodeType]:
 
 
 def is_callable_export(item: Item) -> bool:
-    """Whether an export can be called by the plugin contract: `() -> ()` or `() -> (i32)`."""
+    """Return whether an export has a type that the plugin contract can call.
+
+    These types are `() -> ()` and `() -> (i32)`.
+    """
     return item.type is not None and not item.type.params and item.type.results in ((), ("i32",))

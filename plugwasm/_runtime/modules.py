@@ -1,9 +1,11 @@
-"""From a module's bytes to code that can run: the one place that compiles, and so the one place where a module could be transformed.
+"""Compiled modules and engines of the process; the only place where modules are compiled.
 
-What was compiled is kept three times: by whoever uses it, in this process (the last few modules), and on disk. A module that somebody
-has is found by its bytes; of those that nobody has, the process keeps no more than `KEPT_MODULES` and `KEPT_BYTES`.
+A compiled module is kept in three places: by its users, in this process (the last few modules), and
+on disk. A module that has a user is found by its bytes; of the others the process keeps no more
+than `KEPT_MODULES` and `KEPT_BYTES`.
 
-The state of this module is what belongs to the process as a whole: its engines, the modules that are there, and those that it keeps.
+The state of this module belongs to the process as a whole: its engines, the modules with users, and
+those that it keeps.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["CompileBudget", "TooLargeForPool", "compile_module", "engine_for_modules", "get_engine"]
 
 TRANSFORMATION = "none"
-"""Names what is done to modules before they are compiled; part of the key of each entry of the cache on disk."""
+"""The name of the transformation of modules before they are compiled; part of a cache's keys."""
 
 _OF_GC = ("gc support is not enabled", "without the gc feature", "`gc` proposal", "gc proposal")
 
 KEPT_MODULES = 32
 KEPT_BYTES = 16 * 2**20
-"""How many modules a process keeps after their last user is gone, and how many bytes they may take, code and all."""
+"""The most modules without users that a process keeps, and the most bytes of these with code."""
 
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
@@ -63,7 +65,7 @@ class TooLargeForPool(Exception):
 def engine_for_modules(
     modules: Iterable[bytes], limits: Limits, *, fuel: bool = False, pooled: bool = False
 ) -> Engine:
-    """The engine for all modules of a plugin together."""
+    """Return the engine for all modules of a plugin together."""
     images = any(map(benefits_from_images, modules))
     return get_engine(
         fuel=fuel,
@@ -84,7 +86,10 @@ def get_engine(
     gc: bool = False,
     atomics: bool = False,
 ) -> Engine:
-    """The engine of this process with these properties. Where there can be no pool, and with fuel, GC or another stack, it has none."""
+    """Return the engine of this process with these properties.
+
+    Where there can be no pool, and with fuel, GC or another stack, it has none.
+    """
     key = (fuel, stack_bytes, images, gc, atomics, pooled)
     found = _engines.get(key)
     if found is None:
@@ -108,10 +113,12 @@ def get_engine(
 def compile_module(
     wasm: bytes, engine: Engine, name: str = "module", budget: CompileBudget | None = None
 ) -> Module:
-    """The module for Wasm bytes or WAT text. Without an allowance, compiling may take any time and memory.
+    """Return the compiled module for Wasm bytes or WAT text.
+
+    Without a budget, compiling may take any time and memory.
 
     Raises:
-        ModuleError: It is not valid, or is beyond the allowance.
+        ModuleError: It is not valid, or is beyond the budget.
         TooLargeForPool: The engine is pooled, and the module too large for that.
     """
     key = (engine, wasm)
@@ -170,7 +177,8 @@ def _compile_or_load(
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
-            f"module `{truncate(name)}` is no valid WebAssembly module: {reason}{_hint(target, reason)}"
+            f"module `{truncate(name)}` is no valid WebAssembly module: "
+            f"{reason}{_hint(target, reason)}"
         ) from None
     if key:
         code_cache.store(key, module.serialize(), pack_facts(module.facts))
@@ -190,7 +198,7 @@ def _from_cache(target: Engine, key: str) -> Module | None:
 
 
 def _hint(engine: Engine, reason: str) -> str:
-    """How an application could allow what the module was refused for."""
+    """Return how an application could allow the feature that the module was rejected for."""
     if not engine.settings["gc"] and any(words in reason for words in _OF_GC):
         return "; an application can allow objects of the garbage collector: `Limits(gc=True)`"
     if not engine.settings["atomics"] and "threads support is not enabled" in reason:
@@ -199,7 +207,7 @@ def _hint(engine: Engine, reason: str) -> str:
 
 
 def _reason(message: str) -> str:
-    """The engine's chain of causes in one line, without its own headline."""
+    """Return the engine's chain of causes in one line, without its own headline."""
     lines = [truncate(line.rstrip()) for line in message.splitlines()]
     if any(line.lstrip().startswith("-->") for line in lines):
         return "\n".join(lines).strip()
@@ -224,9 +232,10 @@ def _cache_key(engine: Engine, wasm: bytes) -> str:
 
 
 def _digest(data: bytes) -> str:
-    """A cryptographic hash, for a module must not be able to pass for another one."""
+    """Return a cryptographic hash, for a module must not be able to pass for another one."""
     if len(data) < SMALL:
-        # The interpreter's own BLAKE2: `hashlib` would load OpenSSL, which takes longer than all the rest of starting a small plugin.
+        # The interpreter's own BLAKE2: `hashlib` would load OpenSSL, which takes longer than
+        # everything else at the start of a small plugin.
         try:
             from _blake2 import blake2b
         except ImportError:
@@ -238,7 +247,7 @@ def _digest(data: bytes) -> str:
 
 
 def _cpu() -> str:
-    """What the machine's processor can do, as far as the system says: compiled code may use all of it."""
+    """Return the processor's features as the system lists them: compiled code may use all."""
     machine = os.uname().machine
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:

@@ -1,4 +1,6 @@
-"""Plugins that are observed: subclasses whose calls go through a `CallInstrumentation`, so that other plugins pay nothing.
+"""Observed plugins: subclasses whose calls go through a `CallInstrumentation`.
+
+So other plugins pay nothing for observers.
 
 Decisions: docs/decisions.md, 24.
 """

@@ -1,14 +1,17 @@
-"""What happened: how long a call took and where, what it used, and what the plugin asked the host for.
+"""Observers: the times of calls, what they used, and the host calls that plugins made.
 
     plugin = plugwasm.Plugin("count_vowels.wasm", observe=True)
     result = plugin.call("count_vowels", "Hello", returns=plugwasm.Measured[str])
     result.value, result.call.guest_seconds, result.call.memory_bytes
 
-    plugwasm.Plugin("count_vowels.wasm", observe=observing.Trace())        # each call and host call as a line on stderr
-    plugwasm.Plugin("count_vowels.wasm", observe=observing.CallLog())      # a record of logging for each call
-    plugwasm.Plugin("count_vowels.wasm", observe=[A(), B()])               # observers of your own
+    plugwasm.Plugin(path, observe=observing.Trace())     # calls and host calls as lines on stderr
+    plugwasm.Plugin(path, observe=observing.CallLog())   # a record of logging for each call
+    plugwasm.Plugin(path, observe=[A(), B()])            # observers of your own
 
-A plugin is observed or not from the start, so that all others pay nothing for it. What an observer raises is logged, and changes nothing.
+A plugin is observed or not from the start, so that all others pay nothing for it. What an observer
+raises is logged, and changes nothing.
+
+Decisions: docs/decisions.md, 24.
 """
 
 from __future__ import annotations
@@ -32,21 +35,21 @@ if TYPE_CHECKING:
     from .argument_types import Observe
 
     class HostCallInterceptor(Protocol):
-        """Stands for the host functions of one instance: runs them itself, and so can see or replace all that they do."""
+        """Runs the host functions of one instance, and so can see or replace all that they do."""
 
         def begin(self, call: Call, /) -> None:
-            """A call begins; also the one that the instance is started for."""
+            """Called when a call begins; also the one that the instance is started for."""
 
         def call_host_function(
             self, guest: Any, function: HostFunction, caller: int, values: Any, /
         ) -> None:
-            """The guest calls a host function."""
+            """Called when the guest calls a host function."""
 
         def settle(self, guest: Guest, /) -> None:
-            """The guest has ended its call, well or not, and may be dropped next."""
+            """Called when the guest has ended its call, well or not, and may be dropped next."""
 
         def end(self, call: Call, error: BaseException | None, /) -> None:
-            """The call has ended, with that error or with its output."""
+            """Called when the call has ended, with that error or with its output."""
 
 
 T = TypeVar("T")
@@ -59,19 +62,21 @@ class Call:
     """A call of a plugin, under way or ended. Times are in seconds.
 
     Attributes:
-        plugin, function: Its name, and the export.
-        input: What the guest was given.
-        host_context: What was passed to the call.
-        output: What the guest gave back; None when it failed, or has not ended.
-        error: The name of the class of what was raised; None when nothing was.
-        seconds: From beginning to end.
-        start_seconds: Of these, for making the instance; 0 when there was one.
-        guest_seconds: In the guest, and on the way there and back, which takes about a microsecond.
-        host_seconds: In host functions: those of the application, and what plugwasm serves itself.
-        host_calls: How many calls of host functions there were.
-        http_requests: How many of them were HTTP requests.
-        fuel: What the guest used; None where there is no limit on it.
-        memory_bytes: The most memory that the instance had; None when there was none, or it has memories that the host cannot see.
+        plugin, function: The names of the plugin and of the export.
+        input: The input of the guest.
+        host_context: The `host_context` of the call.
+        output: The output of the guest; None when it failed, or has not ended.
+        error: The name of the class of the exception that it raised; None when it raised none.
+        seconds: The whole time.
+        start_seconds: The part for making the instance; 0 when there was one.
+        guest_seconds: The part in the guest, and on the way there and back, which takes about a
+            microsecond.
+        host_seconds: The part in host functions: those of the application, and those of plugwasm.
+        host_calls: The number of calls of host functions.
+        http_requests: The number of HTTP requests among them.
+        fuel: The fuel that the guest used; None without a limit.
+        memory_bytes: The most memory that the instance had; None when there was none, or it has
+            memories that the host cannot see.
     """
 
     plugin: str
@@ -100,7 +105,7 @@ class Call:
         return len(self.output or b"")
 
     def statistics(self) -> dict[str, str | int | float | None]:
-        """All but the data, by name: fields for a log record, or a row of a table."""
+        """Return all fields but the data, by name: fields for a log record, or a row of a table."""
         kept = (
             "plugin",
             "function",
@@ -124,7 +129,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class HttpExchange:
-    """An HTTP request of a plugin as it asked for it, and the status that came back; None when none did."""
+    """An HTTP request as the plugin asked for it, and the response's status (None without one)."""
 
     method: str
     url: str
@@ -137,14 +142,15 @@ class HostCall:
 
     Attributes:
         call: The call that it was made in.
-        namespace, name: Of the function.
-        args: What the plugin passed, by the types of the application's function. Where those are not known, an i64 is the bytes of the
-            block that it is a handle of, if it is one, and else a number. Of larger blocks only the first 16 MiB are there, as bytes.
-            Empty if no observer wants values.
-        results: What it returned, by the same rules.
-        error: The name of the class of what it raised; None when it raised nothing.
-        seconds: How long it took.
-        http: What was asked of whom, where it was an HTTP request.
+        namespace, name: The name of the function.
+        args: The arguments, by the types of the application's function. Where those are not known,
+            an i64 is the bytes of the block that it is a handle of, if it is one, and else a
+            number. Of larger blocks only the first 16 MiB are there, as bytes. Empty if no observer
+            wants values.
+        results: The results, by the same rules.
+        error: The name of the class of the exception that it raised; None when it raised none.
+        seconds: The time that it took.
+        http: The request and its status, where it was an HTTP request.
     """
 
     call: Call
@@ -164,7 +170,9 @@ class HostCall:
 
 
 class Observer:
-    """Sees the calls of a plugin, and of its host functions. Subclass it; one may serve any number of plugins and threads at once.
+    """Observes the calls of a plugin, and of its host functions. Subclass it.
+
+    One observer may serve any number of plugins and threads at once.
 
     Attributes:
         wants_values: Whether `HostCall.args` and `results` are to be filled. They are copies.
@@ -175,18 +183,24 @@ class Observer:
     wants_values = True
 
     def on_call(self, call: Call) -> AbstractContextManager[object] | None:
-        """Called before a call. The context manager that it returns is entered now, and left when all of `call` is known."""
+        """Called before a call.
+
+        The context manager that it returns is entered now, and left when all of `call` is known.
+        """
 
     def on_host_call(self, call: HostCall) -> AbstractContextManager[object] | None:
-        """The same for host functions. It is called in the thread of the call, also where the function is a coroutine's."""
+        """Called before a call of a host function, as `on_call`.
+
+        It is called in the thread of the call, also where the function is a coroutine's.
+        """
 
     def _make_interceptor(self, guest: Guest) -> HostCallInterceptor | None:
-        """What is to serve the host calls of a new instance in the place of the functions themselves."""
+        """Return an object that runs the host calls of a new instance, or None."""
         return None
 
 
 class Trace(Observer):
-    """Tells of each host call when it has ended, with arguments and results, and then of the call itself.
+    """Reports each host call when it has ended, with its values, and then the call itself.
 
     Args:
         hook: Called with each `HostCall` and each `Call`; if not given, they are lines on stderr.
@@ -225,11 +239,13 @@ def _print(record: Call | HostCall) -> None:
 
 
 class CallLog(Observer):
-    """Logs each call when it has ended, at the level INFO, or WARNING when it failed. The record has `Call.statistics` as its fields.
+    """Logs each call when it has ended, at the level INFO, or WARNING when it failed.
+
+    The record has `Call.statistics` as its fields.
 
     Args:
-        logger: Where to; `plugwasm.calls` if not given.
-        slower_than: Seconds; calls that succeed in less are not logged.
+        logger: The logger; `plugwasm.calls` if not given.
+        slower_than: Seconds; faster calls that succeed are not logged.
     """
 
     __module__ = "plugwasm.observing"
@@ -259,14 +275,14 @@ class CallLog(Observer):
 
 
 def _in_lines(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a record, which a formatter may write as they are."""
+    """Return the fields of a record, which a formatter may write as they are."""
     return {
         name: truncate(value) if isinstance(value, str) else value for name, value in fields.items()
     }
 
 
 def _summary(call: Call) -> str:
-    """What it took, in words."""
+    """Return the sizes and the times of a call, in words."""
     inside = (
         f", {call.host_seconds * 1e3:.3f} of them in {call.host_calls} host calls"
         if call.host_calls
@@ -279,10 +295,12 @@ def _summary(call: Call) -> str:
 
 
 class Measured(Generic[T]):
-    """The result of a call, and what it took: `plugin.call("f", returns=Measured[str])`, for plugins that are observed.
+    """The result of a call with its measurements: `plugin.call("f", returns=Measured[str])`.
+
+    For plugins that are observed.
 
     Attributes:
-        value: What `returns=str` would have given.
+        value: The result that `returns=str` would have given.
         call: The call.
     """
 
@@ -299,7 +317,7 @@ class Measured(Generic[T]):
 
 
 def resolve_observers(observe: Observe) -> tuple[Observer, ...] | None:
-    """Those that are meant by the argument `observe`; None when the plugin is not to be observed.
+    """Return the observers that the argument `observe` names; None when the plugin is not observed.
 
     Raises:
         OptionError: It is something else.
@@ -322,7 +340,7 @@ def resolve_observers(observe: Observe) -> tuple[Observer, ...] | None:
 
 
 def need_local_instance(given: Sequence[Observer]) -> bool:
-    """Whether one of them stands for host functions, so that instances must be in this process."""
+    """Return whether one of them runs host functions itself, so that instances must be local."""
     return any(
         type(observer)._make_interceptor is not Observer._make_interceptor for observer in given
     )

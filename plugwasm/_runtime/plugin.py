@@ -63,15 +63,21 @@ _MASK32 = 0xFFFFFFFF
 
 
 class Plugin(AbstractPlugin):
-    """A plugin that can be called. It runs one call at a time: another thread that calls it waits for its turn, first come, first served,
-    and no longer than its own deadline allows. For calls at the same time, threads need a plugin each (`PluginPool`).
+    """A plugin that can be called.
+
+    It runs one call at a time: another thread that calls it waits for its turn, first come, first
+    served, and no longer than its own deadline allows. For calls at the same time, threads need a
+    plugin each (`PluginPool`).
 
     Args:
         plugin: A `CompiledPlugin`, or anything that one can be made of.
-        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for `CompiledPlugin`; an error when `plugin` is one.
-        config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key.
-        vars: What the plugin begins with as its vars, and has again after `reset`. Names are text, or bytes, for they need not be UTF-8.
-        observe: As for `CompiledPlugin`, besides what its own says.
+        wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for
+            `CompiledPlugin`; an error when `plugin` is one.
+        config: Settings that the plugin can read with `config_get`, on top of the manifest's; None
+            removes a key.
+        vars: The plugin's initial vars, which it has again after `reset`. Names are text, or bytes,
+            because they need not be UTF-8.
+        observe: As for `CompiledPlugin`, besides the observers of that.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -110,13 +116,7 @@ class Plugin(AbstractPlugin):
         plugin = ensure_compiled(
             CompiledPlugin,
             plugin,
-            wasi,
-            functions,
-            name,
-            fuel_limit,
-            http_response_headers,
-            limits,
-            egress,
+            (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         # Not by `super()`, which would make this 8 % slower.
         AbstractPlugin.__init__(self, plugin, config, vars, observe)
@@ -125,14 +125,15 @@ class Plugin(AbstractPlugin):
         self._fuel_limit = plugin.fuel_limit
         self._instance: Any = None
         self._post_mortem: Callable[[BaseException, Guest], None] | None = None
-        """Sees the guest of a call that was unwound, and why, before it is freed (`debugging.dump_on_trap`)."""
+        """Sees the guest of a call that was unwound before it is freed (`debugging.dump_on_trap`).
+        """
         self._has_cleanup = (
             self._fuel_limit is not None or bool(plugin.wasi) or self._instrumentation is not None
         )
         self._stack = plugin._plan.engine.stack
         self._idle = True
 
-    # ---- calling --------------------------------------------------------------------------------------------------------------------
+    # ---- calling ---------------------------------------------------------------------------------
 
     @signature_of_call
     @holds_self
@@ -142,42 +143,48 @@ class Plugin(AbstractPlugin):
         data: object = b"",
         parse: Callable[[Any], Any] | None = bytes,
         host_context: Any = None,
-        # To be given by name, but not declared so: that would add 2 % to a small call.
+        # Not declared keyword-only, though meant so: that would add 2 % to a small call.
         returns: Any = ...,
         codec: TypedCodec | None = None,
     ) -> Any:
-        """Calls an export of the plugin.
+        """Call an export of the plugin.
 
         Args:
             function_name: The name of the export.
-            data: The input: text (sent as UTF-8), bytes or any object with the buffer protocol (as they are), anything else as JSON.
-            parse: Makes the result of the output, which it gets as bytes; the bytes themselves if not given. None for a read-only view of
-                the plugin's memory, without a copy; it can be used until the plugin's next call.
+            data: The input: text (sent as UTF-8), bytes or any object with the buffer protocol (as
+                they are), anything else as JSON.
+            parse: Makes the result of the output, which it gets as bytes; the bytes themselves if
+                not given. None for a read-only view of the plugin's memory, without a copy; it can
+                be used until the plugin's next call.
             host_context: Any object; host functions find it in `CurrentPlugin.host_context`.
-            returns: The type of the result, instead of `parse`: str for UTF-8 text, bytes as they are, anything else from JSON.
-                `type(None)` for an output that is empty or `null`.
-            codec: Makes the input of `data`, and with `returns` the result of the output, whatever their types (`plugwasm.codecs`). Empty
-                bytes remain an empty input.
+            returns: The type of the result, instead of `parse`: str for UTF-8 text, bytes as they
+                are, anything else from JSON. `type(None)` for an output that is empty or `null`.
+            codec: Makes the input of `data`, and with `returns` the result of the output, whatever
+                their types (`plugwasm.codecs`). Empty bytes remain an empty input.
 
         Returns:
-            The output, as `parse` made it, or a value of the type that `returns` says.
+            The output, as `parse` made it, or a value of the type `returns`.
 
         Raises:
             FunctionNotFoundError, SignatureError: There is no such export, or it cannot be called.
-            OutputError: The output is not what `returns` says.
+            OutputError: The output is not of the type `returns`.
             TypeError: `data` cannot be sent, or nothing can be converted to `returns`.
-            BusyError: It is called from inside of a call of it, and would wait for itself; or another greenlet of the thread is in a call.
-            TimeoutError: Its deadline passed, also while it waited for another call to end: then it has not begun.
+            BusyError: It is called from inside of a call of it, and would wait for itself; or
+                another greenlet of the thread is in a call.
+            TimeoutError: Its deadline passed, also while it waited for another call to end: then it
+                has not begun.
             ClosedError: The plugin was closed.
             GuestError: The guest reported an error.
-            TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError, HostFunctionError: It was ended.
+            TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError,
+                HostFunctionError: The call was ended.
         """
         if returns is not ... or codec is not None:
             from .._host.codecs import prepare_typed_call
 
             data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
-            # The lock of a plugin: deleting an attribute is atomic, and unlike a call cannot be parted from the `try` by a signal handler.
+            # The lock of a plugin: deleting an attribute is atomic, and unlike a call it cannot be
+            # separated from the `try` by a signal handler.
             del self._idle
         except AttributeError:
             queued_call = QueuedCall(self, self, function_name)
@@ -187,7 +194,7 @@ class Plugin(AbstractPlugin):
                 try:
                     del queued_call.is_pending
                 except AttributeError:
-                    self._idle = True  # it was this call's already
+                    self._idle = True  # this call owned it already
                 hand_over(self)
                 raise
         guest = self._guest
@@ -221,7 +228,7 @@ class Plugin(AbstractPlugin):
             if self._fuel_limit is not None:
                 self._refill_fuel(guest)
             try:
-                # As `_enter`, without the price of a call.
+                # As `_enter`, without the cost of a call.
                 running[guest] = guest.deadline
                 if ticker.next_check >= guest.deadline:
                     ticker.wake()
@@ -236,7 +243,8 @@ class Plugin(AbstractPlugin):
                 try:
                     error = invoke()
                 except BaseException:
-                    self._drop_instance()  # of a signal handler, right after the call: how that ended nobody will know
+                    # Of a signal handler, right after the call: how the call ended is unknown.
+                    self._drop_instance()
                     raise
             finally:
                 running.pop(guest, None)
@@ -269,7 +277,7 @@ class Plugin(AbstractPlugin):
                     self._release_contended()
 
     def _check_stack(self, guest: Guest | None, function_name: str) -> None:
-        """Raises if no guest may be entered from here."""
+        """Raise an error if no guest may be entered from here."""
         try:
             if not self._stack.has_room():
                 raise no_stack_error(self.name, function_name, self._stack)
@@ -285,7 +293,7 @@ class Plugin(AbstractPlugin):
         self._entries.clear()  # so that the call is prepared, and takes its deadline from there
 
     def _prepare(self, function_name: str, host_context: object) -> Guest:
-        """Makes sure that there is an instance, and that the export can be called."""
+        """Make an instance if there is none, and check that the export can be called."""
         if self._closed:
             raise self._closed_error(function_name)
         until = self._new_deadline()
@@ -303,7 +311,7 @@ class Plugin(AbstractPlugin):
         return guest
 
     def _start(self, host_context: object, until: float) -> Guest:
-        """Makes an instance, within the deadline of the call that needs it."""
+        """Make an instance, within the deadline of the call that needs it."""
         compiled = self.compiled_plugin
         check_recursion_depth_to_start()
         try:
@@ -354,22 +362,22 @@ class Plugin(AbstractPlugin):
         return guest
 
     def _enter(self, guest: Guest, function_name: str) -> None:
-        """Enters the call among those that are watched."""
+        """Enter the call in the ticker's table of calls under way."""
         ticker.running[guest] = guest.deadline
         if ticker.next_check >= guest.deadline:
             ticker.wake()
-        if self._closed:  # `close` may just have missed it among those
+        if self._closed:  # `close` may have looked before it was entered
             raise self._closed_error(function_name)
 
     def _refill_fuel(self, guest: Guest) -> None:
-        """Fills up the fuel, unless that was done when the instance was made for this call."""
+        """Refill the fuel, unless that was done when the instance was made for this call."""
         if not guest.has_fuel_limit:
             assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
             guest.has_fuel_limit = True
 
     def _clean_up_call(self, guest: Guest, function_name: str) -> None:
-        """Undoes what was set for one call."""
+        """Undo what was set for one call."""
         guest.host_context = None
         guest.flush(function_name)
         if self._fuel_limit is not None:
@@ -392,9 +400,13 @@ class Plugin(AbstractPlugin):
     def _raise_failure(
         self, guest: Guest, function_name: str, entry: Entry, error: int | None
     ) -> None:
-        """Raises what the call ended with, if it did not end well. Otherwise the output is where it always is."""
+        """Raise the exception that the call ended with.
+
+        Return if the call was unwound but ended well; then the output is in `entry.values`.
+        """
         if error or entry.trapped:
-            self._drop_instance()  # first of all, so that nothing, not even a signal handler's exception, lets it be used again
+            # First of all, so that not even a signal handler's exception lets it be used again.
+            self._drop_instance()
             try:
                 entry.fail(error, guest.pending)
             except EngineFailure as failure:
@@ -412,7 +424,7 @@ class Plugin(AbstractPlugin):
             del reason
 
     def _raise_unwound(self, failure: EngineFailure, guest: Guest, function_name: str) -> None:
-        """Drops the instance, for a call was ended in its middle, and raises why; returns when it ended itself successfully."""
+        """Drop the instance of a call that was unwound, and raise why; return after `exit(0)`."""
         self._drop_instance()
         reason = error_for_unwound(failure, guest, self.name, function_name)
         try:
@@ -421,23 +433,26 @@ class Plugin(AbstractPlugin):
                     self._post_mortem(reason, guest)
                 raise reason from reason.__cause__
         finally:
-            del (
-                reason,
-                failure,
-            )  # or the traceback would hold the instance until the garbage collector comes
+            # Or the traceback would hold the instance until the next garbage collection.
+            del reason, failure
 
     def _drop_instance(self) -> None:
-        """Lets go of the instance; the next call makes a new one. Views of its memory keep what they need."""
-        self._guest = self._instance = (
-            None  # first of all: a signal handler may raise after a call, such as those that follow
-        )
+        """Drop the instance. The next call makes a new one; views of its memory keep what they
+        need.
+        """
+        # First of all: a signal handler may raise after a call, such as those that follow.
+        self._guest = self._instance = None
         self._entries.clear()
         self._kernel_entries.clear()
 
     def _cancel(self, thread: int | None = None) -> bool:
-        """Cancels the call under way and all that wait, or if a thread is given the one that this is in. False when there is none.
+        """Cancel the call under way and all that wait, or only those of a thread.
 
-        Which call that is, is settled first, by the object that is its deadline: if it ends meanwhile, the next call has another.
+        The call to cancel is identified first, by the object that is its deadline: if it ends
+        meanwhile, the next call has another.
+
+        Returns:
+            False when there is no such call.
         """
         waiting = queued_calls(self, thread)
         for queued_call in waiting:
@@ -462,7 +477,8 @@ class Plugin(AbstractPlugin):
 
     def __reduce__(self) -> str:
         raise TypeError(
-            "a Plugin cannot be copied or pickled: make another of its `compiled_plugin`, or send another process a PluginRef"
+            "a Plugin cannot be copied or pickled: make another of its `compiled_plugin`, or "
+            "send another process a PluginRef"
         )
 
     def __repr__(self) -> str:

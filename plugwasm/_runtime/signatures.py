@@ -1,6 +1,7 @@
-"""The signatures of `call` and `call_async`, as type checkers see them: a result has the type of `returns`, or that `parse` gives.
+"""Signatures of `call` and `call_async` for type checkers: results depend on `returns` or `parse`.
 
-A method that is decorated with one of these is, for them, an object with its overloads; nothing happens at run time.
+A method that is decorated with one of these is, for them, an object with its overloads; nothing
+happens at run time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class CallSignature(Protocol):
-        """Of `Plugin.call`."""
+        """The overloads of `Plugin.call`."""
 
         @overload
         def __call__(
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
         ) -> T: ...
 
     class CallAsyncSignature(Protocol):
-        """Of `Plugin.call_async`."""
+        """The overloads of `Plugin.call_async`."""
 
         @overload
         async def __call__(

@@ -1,4 +1,7 @@
-"""Running something in a thread while a task of asyncio or trio awaits it."""
+"""Calls in threads, for tasks of asyncio or trio that await them.
+
+Decisions: docs/decisions.md, 22.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
     from .abstract_plugin import AbstractPlugin
 
 THREADS = 40
-"""Calls that one event loop awaits at a time if nobody says otherwise."""
+"""The number of calls that one event loop awaits at a time, by default."""
 
 
 def require_anyio() -> None:
-    """Raises where the package `anyio` is not there."""
+    """Raise an ImportError if the package `anyio` is not installed."""
     try:
         import anyio.lowlevel  # noqa: F401
     except ImportError as error:
@@ -35,13 +38,14 @@ def require_anyio() -> None:
 async def run_in_thread(
     work: Callable[[ThreadCall], Any], limiter: Any = None, *, abandon_on_cancel: bool = False
 ) -> Any:
-    """Runs `work` in a thread, and awaits it.
+    """Run `work` in a thread, and awaits it.
 
     Args:
         work: Gets the thread_call.
-        limiter: Bounds the threads: an `anyio.CapacityLimiter` or a `trio.CapacityLimiter`, or None.
-        abandon_on_cancel: Whether a task that is cancelled leaves the thread to itself, and closes what it makes. If not, the task
-            waits for it.
+        limiter: Bounds the threads: an `anyio.CapacityLimiter` or a `trio.CapacityLimiter`, or
+            None.
+        abandon_on_cancel: Whether a task that is cancelled leaves the thread to itself, and closes
+            what it makes. If not, the task waits for it.
     """
     require_anyio()
     from anyio.lowlevel import checkpoint
@@ -96,7 +100,7 @@ async def run_in_thread(
 
 
 async def run_shielded(function: Callable[[], object]) -> None:
-    """Runs in a thread what must be done, also in a task that is cancelled."""
+    """Run a function in a thread to its end, also in a task that is cancelled."""
     require_anyio()
     import anyio
 
@@ -118,7 +122,7 @@ async def run_shielded(function: Callable[[], object]) -> None:
 async def call_plugin(
     plugin: AbstractPlugin, limiter: Any, function_name: str, *args: Any, **options: Any
 ) -> Any:
-    """`plugin.call` in a thread."""
+    """Call an export in a thread, with the arguments of `plugin.call`."""
 
     def work(thread_call: ThreadCall) -> Any:
         thread_call.plugin = plugin
@@ -139,7 +143,7 @@ _limiters: RunVar[anyio.CapacityLimiter] | None = None
 
 
 def default_limiter() -> anyio.CapacityLimiter:
-    """The event loop's own limiter."""
+    """Return the limiter of the current event loop."""
     global _limiters
     require_anyio()
     import anyio

@@ -19,9 +19,10 @@ from .._http.url import HostRules
 from .._manifest.limits import DEFAULT_LIMITS, effective_limits
 from .._manifest.messages import closest_match
 from .._manifest.resolve import admitted_settings, resolve
-from .._runtime.compiled_plugin import CompiledPlugin, validate_name
+from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
+from .._runtime.settings import validate_name
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
     BusyError,

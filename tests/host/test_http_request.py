@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from plugwasm._host.http_request import perform
 from plugwasm._http.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
-from tests.support.egress import client_for
+from tests.support.egress import client_for, policy
 from tests.support.http_server import Server, reply
 
-LOCAL = client_for(Egress(allowed_hosts=["127.0.0.1"]))
+LOCAL = client_for(policy("127.0.0.1"))
 
 
 def no_deadline() -> None:
