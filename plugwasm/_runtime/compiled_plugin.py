@@ -173,7 +173,8 @@ class CompiledPlugin:
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
         self.name: str = settings.name or truncate(self._spec.label)
-        self.wasi: bool | WasiOptions = wasi = settings.wasi
+        wasi = settings.wasi
+        self.wasi: bool | WasiOptions = wasi
         self.fuel_limit: int | None = settings.fuel_limit
         self.http_response_headers: bool = settings.http_response_headers
         self.limits: Limits = effective_limits(limits, self._spec)
