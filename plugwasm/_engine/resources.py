@@ -4,6 +4,8 @@ compile.
 The engine takes both for granted. It ends the process when it cannot start the threads that compile
 in parallel, and reserves four gigabytes for each memory, which a process with a limited address
 space (`ulimit -v`) does not have.
+
+Decisions: docs/decisions.md, 28.5.
 """
 
 from __future__ import annotations

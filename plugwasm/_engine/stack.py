@@ -10,6 +10,8 @@ the whole process, no look is needed.
 
 Where the stack of a thread cannot be found (for the main thread the system reads a file, and there
 may be no descriptor left) no guest is entered, and the next call looks again.
+
+Decisions: docs/decisions.md, 19 and 34.5.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Stores: where instances live and calls run."""
+"""Stores: where instances live and calls run.
+
+Decisions: docs/decisions.md, 4, 13, 14 and 34.3.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Turn what the C API reports when something fails into exceptions of this package.
 
 The layers above know what was being done, and turn each of these into one of `plugwasm.errors`.
+
+Decisions: docs/decisions.md, 20.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ thread has left it.
 
     task     submits the call · waits · runs a coroutine · waits · …            · returns
     thread             runs the guest · waits for the answer · runs the guest · …   · ends
+
+Decisions: docs/decisions.md, 22.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ within limits on number and size.
 A name is bytes, as the guest has it: two names are equal only if all of their bytes are. Most are
 UTF-8, so for the application a name is a str; bytes that are not UTF-8 appear in it as the lone
 surrogates U+DC80 to U+DCFF (Python's `surrogateescape`), from which they can be restored.
+
+Decisions: docs/decisions.md, 30.3 and 35.2.
 """
 
 from __future__ import annotations

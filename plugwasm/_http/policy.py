@@ -11,6 +11,8 @@ addresses.
 
 A policy is made from the application's `Egress`. Like that it has no state: neither connections nor
 counts. `client` sends what was checked here; rules 4 to 6 stand there.
+
+Decisions: docs/decisions.md, 9.4 and 9.6.
 """
 
 from __future__ import annotations

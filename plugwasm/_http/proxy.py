@@ -7,6 +7,8 @@ The proxy is the application's choice, so its address is not checked. It is aske
   `Host` have the name;
 - the name, if they were not (`resolve=False`), in a CONNECT for https and in absolute form for
   http. Then the proxy decides which addresses the name may lead to.
+
+Decisions: docs/decisions.md, 9.5.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@
 
 The state belongs to a process: a forked child starts with no request under way, whatever the
 threads of its parent were doing.
+
+Decisions: docs/decisions.md, 9.7, 29.7 and 29.8.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 `http.client` frames messages and `ssl` checks certificates. urllib3's connections are not used
 because they would resolve the name again, wait in ways that a deadline cannot interrupt, and log
 whole URLs when a server's header is malformed.
+
+Decisions: docs/decisions.md, 9.2.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 tickets or key updates faster than they are read would keep that call from returning, whatever the
 deadline. So here `ssl` works on memory, and gets what comes from the socket in portions, which are
 counted, and between which the deadline is checked.
+
+Decisions: docs/decisions.md, 9.3.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ request of a guest (`_http.client`):
 3. It has only headers that a guest could set. They stay with the first origin.
 
 No message repeats the parts of a URL that may be secret, a header, or anything of the response.
+
+Decisions: docs/decisions.md, 29.5 and 29.6.
 """
 
 from __future__ import annotations

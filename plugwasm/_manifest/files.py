@@ -1,4 +1,7 @@
-"""Reads files that the application names, and recognises their content by its first bytes."""
+"""Reads files that the application names, and recognises their content by its first bytes.
+
+Decisions: docs/decisions.md, 29.4.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ malicious plugins.
 A manifest can set some limits as well (`timeout_ms`, `memory.max_pages`, `memory.max_var_bytes`).
 If the application passes no `Limits`, the manifest's value counts, or else the default. If it
 passes them, they are upper bounds: the lower value counts.
+
+Decisions: docs/decisions.md, 18 and 38.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ stranger's.
 2. Nesting is bounded (`_payload_bounds.nesting`), because parsers follow it on the native stack.
 3. TOML is parsed by Python code, character by character in strings. So it must be shorter than
    JSON.
+
+Decisions: docs/decisions.md, 29.1.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ would make the host read, download or open anything else than the policy allows 
 grant.
 
 `PluginSet` bounds the manifests of its plugins with the same object.
+
+Decisions: docs/decisions.md, 36.2.
 """
 
 from __future__ import annotations

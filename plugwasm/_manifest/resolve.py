@@ -12,6 +12,8 @@ modules, whatever is in them.
 The two most common cases, the path and the bytes of a module, must start fast: they import only
 what the interpreter has imported already. Manifests (``model``) and downloads (``download``) are
 imported when they are needed.
+
+Decisions: docs/decisions.md, 36.1 and 36.3.
 """
 
 from __future__ import annotations

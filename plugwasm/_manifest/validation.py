@@ -1,5 +1,7 @@
 """Rules of manifest fields beyond their types: ranges, counts, lengths, the syntax of hosts,
 headers and hashes.
+
+Decisions: docs/decisions.md, 36.4.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ class Slots:
         return plugin
 
     def lend(self, slot: Slot) -> Plugin:
-        """Return the plugin of a slot, as `plugin` does, for a caller that may keep and change it."""
+        """Return the plugin of a slot, like `plugin`, for a caller that may keep and change it."""
         plugin = self.plugin(slot)
         if not slot.was_lent:
             slot.was_lent = True

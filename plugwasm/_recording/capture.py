@@ -425,7 +425,7 @@ def make_failure(error: BaseException) -> Failure:
 
 
 def is_rerun(function: HostFunction) -> bool:
-    """Return whether the function is plugwasm's own, and a replay need not have its calls recorded."""
+    """Return whether the function is plugwasm's own, and need not be recorded for a replay."""
     own = find_env_function(function.name)
     return own is function and own.replay in (RERUN, LOG_LEVEL)
 

@@ -10,6 +10,8 @@ than the caller's `limits` allow:
    there; and only the last call may end its instance.
 3. Files that only the recording names are taken for modules if they are the recorded ones, or
    binaries. So no other file's content gets into an error.
+
+Decisions: docs/decisions.md, 26.2 and 31.5.
 """
 
 from __future__ import annotations

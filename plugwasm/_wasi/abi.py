@@ -3,6 +3,8 @@
 The numbers are those of the specification (``typenames.witx``, ``wasi_snapshot_preview1.witx``);
 the other modules of this package give them their meaning. ``errno_of`` translates the host's error
 numbers.
+
+Decisions: docs/decisions.md, 37.1.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ choose clocks and random bytes.
 
 The guest has no arguments, no environment and no sockets. Exceptions of the application's own
 callables pass through unchanged.
+
+Decisions: docs/decisions.md, 5.
 """
 
 from __future__ import annotations

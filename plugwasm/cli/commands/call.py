@@ -1,4 +1,7 @@
-"""`plugwasm call`."""
+"""`plugwasm call`.
+
+Decisions: docs/decisions.md, 37.4.
+"""
 
 from __future__ import annotations
 
