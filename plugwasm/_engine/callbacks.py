@@ -74,7 +74,7 @@ _spare_results: list[list[int]] = []
 
 
 class Environment:
-    """What the host callbacks of one store get. Subclass it.
+    """The object that the host callbacks of one store get. Subclass it.
 
     `on_epoch` is called soon after each tick, and ends the guest by raising. `call_host_function`
     is called in place of the bodies of host functions that are intercepted.

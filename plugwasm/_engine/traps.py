@@ -41,8 +41,8 @@ KERNEL_NAME = "extism:host/env"
 """The name of the kernel module. Its frames are left out of backtraces."""
 
 ArgumentError = ctypes.ArgumentError
-"""What ctypes raises for a `RecursionError` while it converts an argument at the end of Python's
-own C stack.
+"""The exception that ctypes raises for a `RecursionError` while it converts an argument, at the end
+of Python's own C stack.
 """
 
 

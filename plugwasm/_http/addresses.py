@@ -7,8 +7,7 @@ reach them, so no network grants them, unless it is that address alone.
 
 from __future__ import annotations
 
-from ..errors import OptionError
-from .url import check_list
+from .url import check_list, setting_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,12 +104,12 @@ def _network(entry: str, setting: str) -> IPv4Network | IPv6Network:
     try:
         if isinstance(entry, str) and "%" not in entry:
             return ip_network(entry)
-    except ValueError as exc:
-        if "host bits" in str(exc):
-            raise OptionError(
-                f"{setting}: {entry!r} has bits set to the right of its prefix"
+    except ValueError as error:
+        if "host bits" in str(error):
+            raise setting_error(
+                setting, f"{entry!r} has bits set to the right of its prefix"
             ) from None
-    raise OptionError(f"{setting}: {entry!r} is not a network such as '10.0.0.0/8', nor an address")
+    raise setting_error(setting, f"{entry!r} is not a network such as '10.0.0.0/8', nor an address")
 
 
 def _inner(address: Address) -> IPv4Address | None:

@@ -6,12 +6,11 @@ the requests of the plugins that share one object.
 
 from __future__ import annotations
 
-from ..errors import OptionError
 from .addresses import Networks
 from .headers import HeaderRules, is_token
 from .policy import RequestPolicy
 from .socket_transport import HttpTransport
-from .url import PORTS, HostRules, check_list
+from .url import PORTS, HostRules, check_list, setting_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,9 +137,9 @@ class Egress:
             if not (is_optional and limit is None) and (
                 not isinstance(limit, int) or isinstance(limit, bool) or limit < least
             ):
-                raise OptionError(f"{name}: expected a number of at least {least}, got {limit!r}")
+                raise setting_error(name, f"expected a number of at least {least}, got {limit!r}")
         if not isinstance(resolve, bool):
-            raise OptionError(f"resolve: expected True or False, got {resolve!r}")
+            raise setting_error("resolve", f"expected True or False, got {resolve!r}")
         hosts = None if allowed_hosts is None else HostRules(allowed_hosts)
         networks = Networks(private_addresses, "private_addresses")
         headers = HeaderRules(added_headers, allowed_headers, denied_headers, hidden_headers)
@@ -225,13 +224,14 @@ class Egress:
 
 def _check_transport(transport: object, connection_settings: Mapping[str, object]) -> None:
     if not callable(getattr(transport, "send", None)):
-        raise OptionError(
-            f"transport: expected an object with a method `send`, got {type(transport).__name__}"
+        raise setting_error(
+            "transport",
+            f"expected an object with a method `send`, got {type(transport).__name__}",
         )
     for name, value in connection_settings.items():
         if value is not None:
-            raise OptionError(
-                f"{name}: it is for the transport to know, and the application has its own"
+            raise setting_error(
+                name, "it is for the transport to know, and the application has its own"
             )
 
 
@@ -240,7 +240,7 @@ def _check_words(
 ) -> tuple[str, ...]:
     words = tuple(check_list(given, setting, expected))
     if not words or not all(isinstance(word, str) and is_one(word) for word in words):
-        raise OptionError(f"{setting}: expected a list of {expected}, got {given!r}")
+        raise setting_error(setting, f"expected a list of {expected}, got {given!r}")
     return words
 
 
@@ -258,8 +258,8 @@ def _check_ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
             isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536
             for port in bounds
         ):
-            raise OptionError(
-                f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}"
+            raise setting_error(
+                "ports", f"expected numbers from 1 to 65535, or ranges of them, got {entry!r}"
             )
     return ports
 

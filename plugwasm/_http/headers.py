@@ -8,8 +8,8 @@ would not know which of them to believe.
 
 from __future__ import annotations
 
-from ..errors import EgressError, OptionError
-from .url import Origin, check_list
+from ..errors import EgressError
+from .url import Origin, check_list, setting_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,16 +75,16 @@ class HeaderRules:
         try:
             given = {origin: dict(headers) for origin, headers in (added or {}).items()}
         except (AttributeError, TypeError, ValueError):
-            raise OptionError(
-                "added_headers: expected headers by origin, {'https://api.example.com': "
-                "{'Authorization': …}}"
+            raise setting_error(
+                "added_headers",
+                "expected headers by origin, {'https://api.example.com': {'Authorization': …}}",
             ) from None
         for text, headers in given.items():
             setting = f"added_headers[{text!r}]"
             try:
                 checked = _check_headers(headers)
             except _InvalidHeader as error:
-                raise OptionError(f"{setting}: {error}") from None
+                raise setting_error(setting, str(error)) from None
             self._origins.append((Origin(text, "added_headers"), checked))
             self.added[text] = checked
 
@@ -151,7 +151,7 @@ def _names(names: Iterable[str], setting: str) -> frozenset[str]:
     given = check_list(names, setting, "header names")
     for name in given:
         if not isinstance(name, str) or not is_token(name):
-            raise OptionError(f"{setting}: {name!r} is not a header name")
+            raise setting_error(setting, f"{name!r} is not a header name")
     return frozenset(map(_key, given))
 
 

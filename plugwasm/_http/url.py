@@ -25,6 +25,7 @@ __all__ = [
     "canonical_host_entry",
     "check_list",
     "is_address",
+    "setting_error",
 ]
 
 PORTS = {"http": 80, "https": 443}
@@ -154,8 +155,8 @@ class HostRules:
         )
         patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
         if len(patterns) > _MAX_PATTERNS:
-            raise OptionError(
-                f"{setting}: expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
+            raise setting_error(
+                setting, f"expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
             )
         self._patterns = tuple(map(_Pattern, patterns))
         self.literals: frozenset[str] = frozenset(self.entries).difference(patterns)
@@ -209,14 +210,14 @@ class Origin:
         scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
         scheme = scheme.lower()
         if not separator or scheme not in PORTS:
-            raise OptionError(
-                f"{setting}: {text!r} is not an origin, such as 'https://api.example.com'"
+            raise setting_error(
+                setting, f"{text!r} is not an origin, such as 'https://api.example.com'"
             )
         host, colon, digits = rest.removesuffix("/").rpartition(":")
         if not colon or rest.endswith("]"):
             host, digits = rest.removesuffix("/"), str(PORTS[scheme])
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536):
-            raise OptionError(f"{setting}: {text!r} has no port between 1 and 65535")
+            raise setting_error(setting, f"{text!r} has no port between 1 and 65535")
         self._scheme = scheme
         self._hosts = HostRules([host], setting)
         self._port = int(digits)
@@ -242,7 +243,12 @@ def check_list(given: Iterable[_T], setting: str, what: str) -> list[_T]:
     except TypeError:
         pass
     got = "one string" if isinstance(given, str) else type(given).__name__
-    raise OptionError(f"{setting}: expected a list of {what}, got {got}")
+    raise setting_error(setting, f"expected a list of {what}, got {got}")
+
+
+def setting_error(setting: str, reason: str) -> OptionError:
+    """Return the error for a setting of `Egress` that is not valid."""
+    return OptionError(f"{setting}: {reason}", reason=reason)
 
 
 def is_address(host: str) -> bool:
@@ -327,11 +333,11 @@ class InvalidHostEntry(Exception):
 
 def _check_entry(entry: str, setting: str) -> str:
     if not isinstance(entry, str):
-        raise OptionError(f"{setting}: expected host names, got {entry!r}")
+        raise setting_error(setting, f"expected host names, got {entry!r}")
     try:
         return canonical_host_entry(entry)
     except InvalidHostEntry as error:
-        raise OptionError(f"{setting}: {error}", reason=str(error)) from None
+        raise setting_error(setting, str(error)) from None
 
 
 def _encode_label(label: str) -> str:

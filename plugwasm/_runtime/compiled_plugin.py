@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
+    from .observers import Observer
     from .settings import GivenSettings
 
 __all__ = ["CompiledPlugin"]
@@ -179,7 +180,7 @@ class CompiledPlugin:
         self.http_response_headers: bool = settings.http_response_headers
         self.limits: Limits = effective_limits(limits, self._spec)
         self.egress: Egress | None = egress
-        self.observers = settings.observers
+        self.observers: tuple[Observer, ...] | None = settings.observers
         self._grants = Grants(
             self._spec,
             self.limits,

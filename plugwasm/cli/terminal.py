@@ -1,4 +1,4 @@
-"""What the command line writes to a terminal: errors, with their exit codes, and the log.
+"""Text for a terminal: errors, with their exit codes, and the log.
 
 Much of this text comes from guests, and a terminal obeys what is written to it. So all of it is
 escaped (no control characters, nothing that reverses the direction of text), never read as markup,
@@ -116,8 +116,8 @@ def report_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         print_error("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except UsageProblem as problem:
-        print_usage_error(str(problem), command)
+    except UsageProblem as error:
+        print_usage_error(str(error), command)
         raise typer.Exit(USAGE) from None
     except Exception as error:
         if traceback:
