@@ -1,6 +1,7 @@
 """Observers: the times of calls, what they used, and the host calls that plugins made.
 
-    plugin = plugwasm.Plugin("count_vowels.wasm", observe=True)
+    path = "count_vowels.wasm"
+    plugin = plugwasm.Plugin(path, observe=True)
     result = plugin.call("count_vowels", "Hello", returns=plugwasm.Measured[str])
     result.value, result.call.guest_seconds, result.call.memory_bytes
 
